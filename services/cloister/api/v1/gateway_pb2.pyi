@@ -1,0 +1,77 @@
+from cloister.api.v1 import evidence_pb2 as _evidence_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ListWorkersRequest(_message.Message):
+    __slots__ = ("model_name", "model_version")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ...) -> None: ...
+
+class ListWorkersResponse(_message.Message):
+    __slots__ = ("workers",)
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedCompositeFieldContainer[ServingWorker]
+    def __init__(self, workers: _Optional[_Iterable[_Union[ServingWorker, _Mapping]]] = ...) -> None: ...
+
+class ServingWorker(_message.Message):
+    __slots__ = ("instance", "bundle", "model_version", "model_digest", "allow_plain")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    bundle: _evidence_pb2.EvidenceBundle
+    model_version: str
+    model_digest: bytes
+    allow_plain: bool
+    def __init__(self, instance: _Optional[str] = ..., bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued")
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FAILED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
+    requests_total: int
+    requests_failed_total: int
+    queued: int
+    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ...) -> None: ...
+
+class WorkerStatus(_message.Message):
+    __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    LINKED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    ATTESTED_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    TCB_STATUS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    endpoint: str
+    linked: bool
+    draining: bool
+    simulated: bool
+    slots: int
+    slots_used: int
+    models: _containers.RepeatedScalarFieldContainer[str]
+    attested_until_ms: int
+    mrenclave: str
+    tcb_status: str
+    def __init__(self, instance: _Optional[str] = ..., endpoint: _Optional[str] = ..., linked: bool = ..., draining: bool = ..., simulated: bool = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., attested_until_ms: _Optional[int] = ..., mrenclave: _Optional[str] = ..., tcb_status: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,163 @@
+from cloister.api.v1 import audit_pb2 as _audit_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SignedManifest(_message.Message):
+    __slots__ = ("manifest", "signature", "public_key")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    manifest: bytes
+    signature: bytes
+    public_key: bytes
+    def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., public_key: _Optional[bytes] = ...) -> None: ...
+
+class RegisterModelRequest(_message.Message):
+    __slots__ = ("manifest", "model_key")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    MODEL_KEY_FIELD_NUMBER: _ClassVar[int]
+    manifest: SignedManifest
+    model_key: bytes
+    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., model_key: _Optional[bytes] = ...) -> None: ...
+
+class RegisterModelResponse(_message.Message):
+    __slots__ = ("audit_sequence",)
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    def __init__(self, audit_sequence: _Optional[int] = ...) -> None: ...
+
+class SignerRule(_message.Message):
+    __slots__ = ("mrsigner", "isvprodid", "min_isvsvn")
+    MRSIGNER_FIELD_NUMBER: _ClassVar[int]
+    ISVPRODID_FIELD_NUMBER: _ClassVar[int]
+    MIN_ISVSVN_FIELD_NUMBER: _ClassVar[int]
+    mrsigner: str
+    isvprodid: int
+    min_isvsvn: int
+    def __init__(self, mrsigner: _Optional[str] = ..., isvprodid: _Optional[int] = ..., min_isvsvn: _Optional[int] = ...) -> None: ...
+
+class ReleasePolicy(_message.Message):
+    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    SIGNERS_FIELD_NUMBER: _ClassVar[int]
+    TCB_STATUSES_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
+    MIN_MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    version: int
+    mrenclave: _containers.RepeatedScalarFieldContainer[str]
+    signers: _containers.RepeatedCompositeFieldContainer[SignerRule]
+    tcb_statuses: _containers.RepeatedScalarFieldContainer[str]
+    allow_simulated: bool
+    allow_plain: bool
+    lease_s: int
+    min_model_version: int
+    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ...) -> None: ...
+
+class SetReleasePolicyRequest(_message.Message):
+    __slots__ = ("policy", "signature")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    policy: bytes
+    signature: bytes
+    def __init__(self, policy: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class SetReleasePolicyResponse(_message.Message):
+    __slots__ = ("audit_sequence",)
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    def __init__(self, audit_sequence: _Optional[int] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ModelSummary(_message.Message):
+    __slots__ = ("name", "version", "owner", "manifest", "policy")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    owner: str
+    manifest: SignedManifest
+    policy: ReleasePolicy
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelSummary]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelSummary, _Mapping]]] = ...) -> None: ...
+
+class ChallengeReleaseRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChallengeReleaseResponse(_message.Message):
+    __slots__ = ("nonce", "expires_at_ms")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    expires_at_ms: int
+    def __init__(self, nonce: _Optional[bytes] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+
+class ReleaseKeyRequest(_message.Message):
+    __slots__ = ("model_name", "model_version", "attestation_result", "nonce", "proof")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATION_RESULT_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: int
+    attestation_result: str
+    nonce: bytes
+    proof: bytes
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., attestation_result: _Optional[str] = ..., nonce: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
+class ReleaseKeyResponse(_message.Message):
+    __slots__ = ("manifest", "lease_id", "sealed_grant")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEALED_GRANT_FIELD_NUMBER: _ClassVar[int]
+    manifest: SignedManifest
+    lease_id: str
+    sealed_grant: bytes
+    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., lease_id: _Optional[str] = ..., sealed_grant: _Optional[bytes] = ...) -> None: ...
+
+class Grant(_message.Message):
+    __slots__ = ("model_key", "model_name", "model_version", "model_digest", "allow_plain", "lease_expires_at_ms", "policy_digest")
+    MODEL_KEY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    model_key: bytes
+    model_name: str
+    model_version: int
+    model_digest: bytes
+    allow_plain: bool
+    lease_expires_at_ms: int
+    policy_digest: bytes
+    def __init__(self, model_key: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., lease_expires_at_ms: _Optional[int] = ..., policy_digest: _Optional[bytes] = ...) -> None: ...
+
+class ListAuditRequest(_message.Message):
+    __slots__ = ("model_name", "after_sequence")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    after_sequence: int
+    def __init__(self, model_name: _Optional[str] = ..., after_sequence: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,127 @@
+from cloister.api.v1 import audit_pb2 as _audit_pb2
+from cloister.api.v1 import evidence_pb2 as _evidence_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PURPOSE_UNSPECIFIED: _ClassVar[Purpose]
+    PURPOSE_MESH: _ClassVar[Purpose]
+    PURPOSE_KEY_RELEASE: _ClassVar[Purpose]
+PURPOSE_UNSPECIFIED: Purpose
+PURPOSE_MESH: Purpose
+PURPOSE_KEY_RELEASE: Purpose
+
+class ChallengeRequest(_message.Message):
+    __slots__ = ("purpose", "tls_spki_sha256")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    TLS_SPKI_SHA256_FIELD_NUMBER: _ClassVar[int]
+    purpose: Purpose
+    tls_spki_sha256: bytes
+    def __init__(self, purpose: _Optional[_Union[Purpose, str]] = ..., tls_spki_sha256: _Optional[bytes] = ...) -> None: ...
+
+class ChallengeResponse(_message.Message):
+    __slots__ = ("challenge_id", "nonce", "expires_at_ms")
+    CHALLENGE_ID_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    challenge_id: bytes
+    nonce: bytes
+    expires_at_ms: int
+    def __init__(self, challenge_id: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+
+class AppraiseRequest(_message.Message):
+    __slots__ = ("challenge_id", "evidence", "tls_spki", "endpoint")
+    CHALLENGE_ID_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    TLS_SPKI_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    challenge_id: bytes
+    evidence: _evidence_pb2.Evidence
+    tls_spki: bytes
+    endpoint: str
+    def __init__(self, challenge_id: _Optional[bytes] = ..., evidence: _Optional[_Union[_evidence_pb2.Evidence, _Mapping]] = ..., tls_spki: _Optional[bytes] = ..., endpoint: _Optional[str] = ...) -> None: ...
+
+class AppraiseResponse(_message.Message):
+    __slots__ = ("attestation_result", "certificate_chain", "expires_at_ms")
+    ATTESTATION_RESULT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    attestation_result: str
+    certificate_chain: bytes
+    expires_at_ms: int
+    def __init__(self, attestation_result: _Optional[str] = ..., certificate_chain: _Optional[bytes] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+
+class LeaveRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LeaveResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchAttestedRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AttestedWorker(_message.Message):
+    __slots__ = ("instance", "spiffe_id", "endpoint", "tls_spki_sha256", "server_name", "bundle", "expires_at_ms", "simulated")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    TLS_SPKI_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SERVER_NAME_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    spiffe_id: str
+    endpoint: str
+    tls_spki_sha256: bytes
+    server_name: str
+    bundle: _evidence_pb2.EvidenceBundle
+    expires_at_ms: int
+    simulated: bool
+    def __init__(self, instance: _Optional[str] = ..., spiffe_id: _Optional[str] = ..., endpoint: _Optional[str] = ..., tls_spki_sha256: _Optional[bytes] = ..., server_name: _Optional[str] = ..., bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., expires_at_ms: _Optional[int] = ..., simulated: bool = ...) -> None: ...
+
+class AttestedEvent(_message.Message):
+    __slots__ = ("kind", "worker", "reason")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[AttestedEvent.Kind]
+        KIND_JOINED: _ClassVar[AttestedEvent.Kind]
+        KIND_RENEWED: _ClassVar[AttestedEvent.Kind]
+        KIND_GONE: _ClassVar[AttestedEvent.Kind]
+        KIND_CURRENT: _ClassVar[AttestedEvent.Kind]
+    KIND_UNSPECIFIED: AttestedEvent.Kind
+    KIND_JOINED: AttestedEvent.Kind
+    KIND_RENEWED: AttestedEvent.Kind
+    KIND_GONE: AttestedEvent.Kind
+    KIND_CURRENT: AttestedEvent.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: AttestedEvent.Kind
+    worker: AttestedWorker
+    reason: str
+    def __init__(self, kind: _Optional[_Union[AttestedEvent.Kind, str]] = ..., worker: _Optional[_Union[AttestedWorker, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListAppraisalsRequest(_message.Message):
+    __slots__ = ("after_sequence",)
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    after_sequence: int
+    def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
+
+class GetKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetKeysResponse(_message.Message):
+    __slots__ = ("jwks",)
+    JWKS_FIELD_NUMBER: _ClassVar[int]
+    jwks: str
+    def __init__(self, jwks: _Optional[str] = ...) -> None: ...
