@@ -1,0 +1,53 @@
+# make demo    a sealed model through the whole mesh, on real data, on this machine
+# make up      the same mesh, kept up until Ctrl-C
+# make test    everything CI runs
+# make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
+# make lock    the lock files anew (needs uv)
+# All of them install what they need into .venv first. PYTHON picks the interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := services enclave/simulator tests protos deploy
+
+.PHONY: demo up test check fmt protos lock clean setup
+
+demo: .venv/installed
+	$(BIN)/python deploy/demo/demo.py
+
+up: .venv/installed
+	$(BIN)/python deploy/demo/demo.py --stay-up
+
+test: check .venv-protoc/installed
+	$(BIN)/pytest
+
+check: .venv/installed
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+fmt: .venv/installed
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+protos: .venv-protoc/installed
+	.venv-protoc/bin/python protos/generate.py
+
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras --group dev -o dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header protos/protoc.in -o protos/protoc.lock
+
+setup: .venv/installed
+
+.venv/installed: dev.lock pyproject.toml enclave/simulator/pyproject.toml
+	@sh deploy/venv.sh "$(PYTHON)" .venv dev.lock
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e . -e enclave/simulator
+	@touch $@
+
+# protoc's oldest supported release lives apart: its protobuf is older than the one we run on.
+.venv-protoc/installed: protos/protoc.lock
+	@sh deploy/venv.sh "$(PYTHON)" .venv-protoc protos/protoc.lock
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-protoc .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

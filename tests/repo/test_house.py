@@ -1,0 +1,50 @@
+"""The house itself: locks, the blind gateway, and no simulator in the product."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = sorted(p for p in ROOT.glob("**/*.lock") if not any(part.startswith(".venv") for part in p.parts))
+
+
+def loaded_by(module: str) -> set[str]:
+    """What an interpreter has imported after importing `module`."""
+    script = f"import {module}, sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_lock_pins_every_line_with_hashes_and_names_no_registry(lock: Path) -> None:
+    text = lock.read_text()
+    assert not re.search(r"https?://|index-url|find-links|@ ", text)
+    for requirement in re.split(r"\n(?=[a-z])", text):
+        if re.match(r"[a-z]", requirement):
+            assert "==" in requirement.splitlines()[0]
+            assert "--hash=sha256:" in requirement
+
+
+def test_the_gateway_process_cannot_open_what_it_carries() -> None:
+    loaded = loaded_by("cloister.gateway.app")
+    for blind_to in ("cloister.seal", "cloister.oip", "cloister.appraisal", "numpy"):
+        assert not any(name == blind_to or name.startswith(f"{blind_to}.") for name in loaded), blind_to
+
+
+def test_the_worker_process_stays_small() -> None:
+    loaded = loaded_by("cloister.worker.app")
+    for kept_out in ("cloister.appraisal", "cloister.client", "prometheus_client", "typer", "rich", "dcap_qvl"):
+        assert kept_out not in loaded
+
+
+@pytest.mark.parametrize("service", ["gateway", "provisioner", "verifier", "worker", "client", "cli"])
+def test_no_part_of_the_product_loads_the_simulator(service: str) -> None:
+    module = f"cloister.{service}" if service in {"client", "cli"} else f"cloister.{service}.app"
+    assert "cloister_simulator" not in loaded_by(module)
+
+
+def test_importing_cloister_loads_none_of_its_services() -> None:
+    assert not [name for name in loaded_by("cloister") if name.startswith("cloister.")]
