@@ -1,0 +1,123 @@
+"""Tensor contents: bytes of the wire to NumPy and back, strict and without a copy where the bytes allow it.
+
+Raw contents become read-only views of the message's own bytes. Nothing is allocated before the shape has been held
+against the bytes that are really there (attacks I09), so a few bytes can never ask for a big array.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from cloister.api.oip import inference_pb2
+from cloister.errors import InvalidRequest
+from cloister.oip.datatypes import Datatype, type_of_bytes
+
+Array = np.ndarray[Any, Any]
+
+MAX_RANK: Final = 32
+MAX_DIMENSION: Final = 1 << 31
+MAX_ELEMENTS: Final = 1 << 31
+
+_LENGTH = struct.Struct("<I")
+_TYPED_FIELDS: Final = tuple(field.name for field in inference_pb2.InferTensorContents.DESCRIPTOR.fields)
+
+
+def checked_shape(shape: Iterable[int], tensor: str) -> tuple[int, ...]:
+    """The shape as a tuple.
+
+    Raises:
+        InvalidRequest: Too many dimensions, one of them negative or absurd, or a product that no memory holds. An
+            empty tensor does not excuse its other dimensions.
+    """
+    dims = tuple(shape)
+    if len(dims) > MAX_RANK:
+        raise InvalidRequest(f"tensor '{tensor}': more than {MAX_RANK} dimensions")
+    product = 1
+    for dim in dims:
+        if not 0 <= dim <= MAX_DIMENSION:
+            raise InvalidRequest(f"tensor '{tensor}': dimension {dim} is out of range")
+        product *= dim or 1
+    if product > MAX_ELEMENTS:
+        raise InvalidRequest(f"tensor '{tensor}': the shape holds too many elements")
+    return dims
+
+
+def from_raw(raw: bytes, datatype: Datatype, shape: tuple[int, ...], tensor: str) -> Array:
+    """A read-only array over `raw`; BYTES elements are copied out of it."""
+    if not datatype.size_bytes:
+        return _bytes_from_raw(raw, shape, tensor)
+    expected = math.prod(shape) * datatype.size_bytes
+    if len(raw) != expected:
+        raise InvalidRequest(f"tensor '{tensor}': {len(raw)} bytes of contents, the shape takes {expected}")
+    array = np.frombuffer(raw, datatype.dtype) if expected else np.zeros(0, datatype.dtype)
+    if datatype.name == "BOOL" and expected and int(array.view(np.uint8).max()) > 1:
+        raise InvalidRequest(f"tensor '{tensor}': a BOOL is neither 0 nor 1")
+    array = array.reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def from_typed(
+    contents: inference_pb2.InferTensorContents, datatype: Datatype, shape: tuple[int, ...], tensor: str
+) -> Array:
+    """A read-only array of the values in the one field of `contents` that belongs to the datatype."""
+    if not datatype.typed_field:
+        raise InvalidRequest(f"tensor '{tensor}': {datatype.name} has raw contents only")
+    if any(len(getattr(contents, name)) for name in _TYPED_FIELDS if name != datatype.typed_field):
+        raise InvalidRequest(f"tensor '{tensor}': contents in a field that does not belong to {datatype.name}")
+    values: Sequence[Any] = getattr(contents, datatype.typed_field)
+    if len(values) != math.prod(shape):
+        raise InvalidRequest(f"tensor '{tensor}': {len(values)} elements, the shape takes {math.prod(shape)}")
+    if not datatype.size_bytes:
+        return _object_array(list(values), shape)
+    try:
+        array = np.fromiter(values, datatype.dtype, count=len(values)).reshape(shape)
+    except OverflowError:
+        raise InvalidRequest(f"tensor '{tensor}': an element does not fit {datatype.name}") from None
+    array.flags.writeable = False
+    return array
+
+
+def to_raw(array: Array, datatype: Datatype, tensor: str) -> bytes:
+    """The bytes of `array` as raw contents, in one copy."""
+    if datatype.size_bytes:
+        return np.asarray(array, datatype.dtype).tobytes()
+    parts: list[bytes] = []
+    for element in array.ravel().tolist():
+        value = element.encode() if isinstance(element, str) else element
+        if not isinstance(value, bytes):
+            raise InvalidRequest(f"tensor '{tensor}': BYTES elements are bytes or str, not {type(element).__name__}")
+        parts += (_LENGTH.pack(len(value)), value)
+    return b"".join(parts)
+
+
+def _bytes_from_raw(raw: bytes, shape: tuple[int, ...], tensor: str) -> Array:
+    count = math.prod(shape)
+    if count * _LENGTH.size > len(raw):
+        raise InvalidRequest(f"tensor '{tensor}': {len(raw)} bytes cannot hold {count} elements")
+    elements: list[bytes] = []
+    at = 0
+    for _ in range(count):
+        start = at + _LENGTH.size
+        if start > len(raw):
+            raise InvalidRequest(f"tensor '{tensor}': contents end within an element")
+        at = start + _LENGTH.unpack_from(raw, at)[0]
+        if at > len(raw):
+            raise InvalidRequest(f"tensor '{tensor}': contents end within an element")
+        elements.append(raw[start:at])
+    if at != len(raw):
+        raise InvalidRequest(f"tensor '{tensor}': {len(raw) - at} bytes after the last element")
+    return _object_array(elements, shape)
+
+
+def _object_array(elements: list[bytes], shape: tuple[int, ...]) -> Array:
+    array = np.empty(len(elements), type_of_bytes)
+    array[:] = elements
+    array = array.reshape(shape)
+    array.flags.writeable = False
+    return array
