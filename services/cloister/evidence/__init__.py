@@ -1,0 +1,1 @@
+"""What an Attester says of itself, and what makes its quotes."""

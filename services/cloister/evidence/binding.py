@@ -1,0 +1,174 @@
+"""What an Attester says of itself, and how a quote vouches for exactly that.
+
+The claims are one CBOR map in the deterministic encoding of RFC 8949 section 4.2.1, so equal claims are equal bytes.
+REPORTDATA holds their SHA-256 and 32 zero bytes, which is also the binding of the CCC interoperable RA-TLS profile: the
+same map with its `pubkey-hash` and `nonce` members can travel in a certificate's evidence extension. Decoding accepts
+what encoding produces and nothing else: the map is encoded again and compared byte for byte, so duplicate keys, longer
+heads, indefinite lengths, tags and trailing bytes are all refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import cbor2
+
+from cloister.errors import InvalidRequest
+
+VERSION: Final = 1
+HPKE_PUBLIC_BYTES: Final = {"xwing": 1216, "x25519": 32}
+MAX_CLAIMS_BYTES: Final = 4096
+
+_SHA_256: Final = 1  # in IANA's Named Information Hash Algorithm registry
+_KEYS: Final = frozenset({"v", "pubkey-hash", "nonce", "hpke", "sig", "role", "svc", "cluster", "aud", "cfg", "inst"})
+_SPIFFE_ID: Final = re.compile(r"spiffe://(?P<cluster>[a-z0-9.-]{1,253})/(?P<role>[a-z]{1,32})/[a-z0-9._-]{1,128}")
+_INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """All that a quote is bound to.
+
+    Attributes:
+        tls_spki_sha256: SHA-256 of the DER SubjectPublicKeyInfo of the TLS key, 32 bytes.
+        nonce: The verifier's challenge, 32 bytes.
+        hpke_suite: `xwing` or `x25519`.
+        hpke_public: 1216 or 32 bytes.
+        receipt_key: Ed25519 public key, 32 bytes.
+        role: As in the SPIFFE id.
+        cluster: Trust domain, as in the SPIFFE id.
+        audience: SPIFFE id of the verifier this was made for.
+        config_digest: SHA-256 of the configuration the Attester runs under.
+        instance: 32 lower-case hex digits, random for each start.
+    """
+
+    version: int = VERSION
+    tls_spki_sha256: bytes
+    nonce: bytes
+    hpke_suite: str
+    hpke_public: bytes
+    receipt_key: bytes
+    role: str
+    spiffe_id: str
+    cluster: str
+    audience: str
+    config_digest: bytes
+    instance: str
+
+
+def encode(claims: Claims) -> bytes:
+    """Return the deterministic CBOR map of `claims`.
+
+    Raises:
+        InvalidRequest: A field has a wrong type, length or form.
+    """
+    _check(claims)
+    return cbor2.dumps(
+        {
+            "v": claims.version,
+            "pubkey-hash": cbor2.dumps([_SHA_256, claims.tls_spki_sha256], canonical=True),
+            "nonce": claims.nonce,
+            "hpke": [claims.hpke_suite, claims.hpke_public],
+            "sig": claims.receipt_key,
+            "role": claims.role,
+            "svc": claims.spiffe_id,
+            "cluster": claims.cluster,
+            "aud": claims.audience,
+            "cfg": claims.config_digest,
+            "inst": claims.instance,
+        },
+        canonical=True,
+    )
+
+
+def decode(raw: bytes) -> Claims:
+    """Read claims that came with evidence.
+
+    Raises:
+        InvalidRequest: Anything but the one encoding of well-formed claims.
+    """
+    if len(raw) > MAX_CLAIMS_BYTES:
+        raise InvalidRequest("the claims are too long")
+    members = _load(raw)
+    if not isinstance(members, dict) or members.keys() != _KEYS:
+        raise InvalidRequest("the claims are not a map with exactly the members of this version")
+    claims = Claims(
+        version=members["v"],
+        tls_spki_sha256=_sha_256(members["pubkey-hash"]),
+        nonce=members["nonce"],
+        hpke_suite=_pair(members["hpke"])[0],
+        hpke_public=_pair(members["hpke"])[1],
+        receipt_key=members["sig"],
+        role=members["role"],
+        spiffe_id=members["svc"],
+        cluster=members["cluster"],
+        audience=members["aud"],
+        config_digest=members["cfg"],
+        instance=members["inst"],
+    )
+    if encode(claims) != raw:
+        raise InvalidRequest("the claims are not in the deterministic encoding")
+    return claims
+
+
+def report_data(claims_bytes: bytes) -> bytes:
+    """Return the 64 bytes that a report over these claims carries: SHA-256 of them, then 32 zero bytes."""
+    return hashlib.sha256(claims_bytes).digest() + bytes(32)
+
+
+def _load(raw: bytes) -> object:
+    try:
+        return cbor2.loads(raw)
+    except (cbor2.CBORDecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        raise InvalidRequest("the claims are not CBOR") from error
+
+
+def _pair(member: object) -> tuple[str, bytes]:
+    match member:
+        case [str(first), bytes(second)]:
+            return first, second
+    raise InvalidRequest("the claim hpke is not a pair of suite and public key")
+
+
+def _sha_256(member: object) -> bytes:
+    match _load(member) if isinstance(member, bytes) else None:
+        case [1, bytes(digest)]:
+            return digest
+    raise InvalidRequest("the claim pubkey-hash is not a SHA-256 entry")
+
+
+def _check(claims: Claims) -> None:
+    _check_number("v", claims.version)
+    _check_bytes("pubkey-hash", claims.tls_spki_sha256, 32)
+    _check_bytes("nonce", claims.nonce, 32)
+    if not isinstance(claims.hpke_suite, str) or claims.hpke_suite not in HPKE_PUBLIC_BYTES:
+        raise InvalidRequest("the claim hpke names a suite that is not known")
+    _check_bytes("hpke", claims.hpke_public, HPKE_PUBLIC_BYTES[claims.hpke_suite])
+    _check_bytes("sig", claims.receipt_key, 32)
+    _check_bytes("cfg", claims.config_digest, 32)
+    if not isinstance(claims.instance, str) or not _INSTANCE.fullmatch(claims.instance):
+        raise InvalidRequest("the claim inst is not 32 lower-case hex digits")
+    service = _check_spiffe_id("svc", claims.spiffe_id)
+    _check_spiffe_id("aud", claims.audience)
+    if (claims.cluster, claims.role) != (service["cluster"], service["role"]):
+        raise InvalidRequest("the claims cluster and role do not fit the SPIFFE id")
+
+
+def _check_number(name: str, value: object) -> None:
+    if type(value) is not int or value != VERSION:
+        raise InvalidRequest(f"the claim {name} is not {VERSION}")
+
+
+def _check_bytes(name: str, value: object, length: int) -> None:
+    if not isinstance(value, bytes) or len(value) != length:
+        raise InvalidRequest(f"the claim {name} is not {length} bytes")
+
+
+def _check_spiffe_id(name: str, value: object) -> re.Match[str]:
+    found = _SPIFFE_ID.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise InvalidRequest(f"the claim {name} is not a SPIFFE id of a role")
+    return found

@@ -1,0 +1,91 @@
+"""Merkle trees as in RFC 6962 section 2.1, over SHA-256: roots, audit paths and their verification.
+
+Leaves and nodes are hashed under different prefixes, so no leaf can pass for a node. Functions take leaf *hashes*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from cloister.errors import SealBroken
+
+HASH_BYTES: Final = 32
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """Return the hash of one entry."""
+    return hashlib.sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """Return the tree head of these leaf hashes; of none, the hash of nothing."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    return _levels(leaves)[-1][0]
+
+
+def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Return the sibling hashes from leaf `index` up to the root.
+
+    Raises:
+        IndexError: There is no such leaf.
+    """
+    return _path(_levels(leaves), index)
+
+
+def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
+    """Return the tree head of one or more leaf hashes, and the audit path of each."""
+    levels = _levels(leaves)
+    return levels[-1][0], [_path(levels, index) for index in range(len(leaves))]
+
+
+def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> None:
+    """Check that `leaf` is number `index` of the `size` leaves under a root (RFC 9162 section 2.1.3.2).
+
+    Raises:
+        SealBroken: It is not, or the path is not as long as it must be.
+    """
+    if not 0 <= index < size or any(len(sibling) != HASH_BYTES for sibling in path):
+        raise SealBroken
+    node, last = leaf, size - 1
+    for sibling in path:
+        if last == 0:
+            raise SealBroken
+        if index & 1 or index == last:
+            node = node_hash(sibling, node)
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            node = node_hash(node, sibling)
+        index, last = index >> 1, last >> 1
+    if last or node != expected_root:
+        raise SealBroken
+
+
+def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Leaf hashes first, the root last; a node without a sibling moves up as it is."""
+    levels = [list(leaves)]
+    while len(levels[-1]) > 1:
+        below = levels[-1]
+        level = [node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)]
+        levels.append(level + below[len(level) * 2 :])
+    return levels
+
+
+def _path(levels: list[list[bytes]], index: int) -> list[bytes]:
+    if not 0 <= index < len(levels[0]):
+        raise IndexError("no such leaf")
+    path = []
+    for level in levels[:-1]:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        index >>= 1
+    return path
