@@ -1,0 +1,1 @@
+"""The Verifier: evidence in, Attestation Results and mesh identities out."""

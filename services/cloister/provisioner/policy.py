@@ -1,0 +1,136 @@
+"""A model's release policy: who may have its key, as its owner signed it.
+
+Nothing in it means "any": an empty list, a wildcard, an unknown field or status is refused when the policy is set, so
+none of them can turn into a rule that matches more than was meant. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from cloister.api.v1 import provisioner_pb2
+from cloister.errors import InvalidRequest
+
+MAX_POLICY_BYTES = 64 * 1024
+MIN_LEASE_S = 60
+MAX_LEASE_S = 86_400
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+# Revoked is not here: no policy can allow it.
+TCB_STATUSES = frozenset(
+    {
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+    }
+)
+_MEASUREMENT = re.compile(r"[0-9a-f]{64}")
+_MAX_ENTRIES = 256
+_MAX_INTEGER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SignerRule:
+    """Every enclave of one signer and product from a security version on."""
+
+    mrsigner: str
+    isvprodid: int
+    min_isvsvn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePolicy:
+    """A release policy that was read and found whole.
+
+    Attributes:
+        version: Of this policy; only goes up.
+        mrenclave: Measurements, 64 lower-case hex digits each.
+        lease_s: How long a released key may be used before it must be asked for again.
+        digest: SHA-256 of the bytes that the owner signed.
+    """
+
+    model_name: str
+    version: int
+    mrenclave: frozenset[str]
+    signers: tuple[SignerRule, ...]
+    tcb_statuses: frozenset[str]
+    allow_simulated: bool
+    allow_plain: bool
+    lease_s: int
+    min_model_version: int
+    digest: bytes
+
+
+def check_model_name(name: str) -> str:
+    """Return `name` if it is a model's; raises InvalidRequest."""
+    if not MODEL_NAME.fullmatch(name) or ".." in name:
+        raise InvalidRequest("a model name is 1 to 63 of a-z 0-9 . _ - and begins with a letter or digit")
+    return name
+
+
+def parse_policy(raw: bytes) -> ReleasePolicy:
+    """Read the exact bytes that an owner signed.
+
+    Raises:
+        InvalidRequest: They do not parse, or hold a field that is empty, unknown or out of range (`policy.invalid`).
+    """
+    if len(raw) > MAX_POLICY_BYTES:
+        raise _invalid(f"the policy is larger than {MAX_POLICY_BYTES} bytes")
+    try:
+        message = provisioner_pb2.ReleasePolicy.FromString(raw)
+    except DecodeError as error:
+        raise _invalid("the policy does not parse") from error
+    if any(len(UnknownFieldSet(part)) for part in (message, *message.signers)):
+        raise _invalid("the policy has a field that this version does not know")
+    _check_numbers(message)
+    _check_lists(message)
+    return ReleasePolicy(
+        model_name=check_model_name(message.model_name),
+        version=message.version,
+        mrenclave=frozenset(message.mrenclave),
+        signers=tuple(SignerRule(rule.mrsigner, rule.isvprodid, rule.min_isvsvn) for rule in message.signers),
+        tcb_statuses=frozenset(message.tcb_statuses),
+        allow_simulated=message.allow_simulated,
+        allow_plain=message.allow_plain,
+        lease_s=message.lease_s,
+        min_model_version=message.min_model_version,
+        digest=hashlib.sha256(raw).digest(),
+    )
+
+
+def _check_numbers(message: provisioner_pb2.ReleasePolicy) -> None:
+    if not 1 <= message.version <= _MAX_INTEGER:
+        raise _invalid("version must be 1 or more")
+    if not MIN_LEASE_S <= message.lease_s <= MAX_LEASE_S:
+        raise _invalid(f"lease_s must be {MIN_LEASE_S} to {MAX_LEASE_S}")
+    if message.min_model_version > _MAX_INTEGER:
+        raise _invalid("min_model_version is out of range")
+
+
+def _check_lists(message: provisioner_pb2.ReleasePolicy) -> None:
+    if not message.mrenclave and not message.signers:
+        raise _invalid("the policy names neither a measurement nor a signer")
+    if not message.tcb_statuses:
+        raise _invalid("the policy names no TCB status")
+    if max(len(message.mrenclave), len(message.signers), len(message.tcb_statuses)) > _MAX_ENTRIES:
+        raise _invalid(f"the policy has a list of more than {_MAX_ENTRIES} entries")
+    for measurement in (*message.mrenclave, *(rule.mrsigner for rule in message.signers)):
+        if not _MEASUREMENT.fullmatch(measurement) or not int(measurement, 16):
+            raise _invalid("mrenclave and mrsigner are 64 lower-case hex digits, not all zero")
+    for rule in message.signers:
+        if rule.isvprodid > 0xFFFF or rule.min_isvsvn > 0xFFFF:
+            raise _invalid("isvprodid and min_isvsvn must be at most 65535")
+    unknown = set(message.tcb_statuses) - TCB_STATUSES
+    if unknown:
+        raise _invalid("tcb_statuses has one that no policy may allow: " + min(unknown)[:64])
+
+
+def _invalid(message: str) -> InvalidRequest:
+    return InvalidRequest(message, reason="policy.invalid")

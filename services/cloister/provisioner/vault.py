@@ -1,0 +1,117 @@
+"""Model keys at rest: each wrapped under a root key, and bound to the record that it belongs to.
+
+The file back end wraps with AES-256-GCM (NIST SP 800-38D) under a key derived from 32 bytes in a file. The additional
+data holds model name, version, manifest digest and the owner's key: a wrapped key that was moved to another record, or
+whose record was given another owner or manifest, does not unwrap. What it does not stop is the whole store put back to
+an older state.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from cloister.errors import NotReady, SealBroken
+from cloister.seal.hpke import context
+from cloister.seal.keys import Secret, expand
+
+ROOT_KEY_BYTES = 32
+_NONCE_BYTES = 12
+_FORMAT = b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordId:
+    """What a wrapped key is bound to; all of it is stored beside the key in clear."""
+
+    model_name: str
+    model_version: int
+    manifest_sha256: bytes
+    owner_key: bytes
+
+    def aad(self) -> bytes:
+        """These fields, unambiguously, as the wrap's additional data."""
+        return context(
+            "cloister vault record v1", self.model_name, self.model_version, self.manifest_sha256, self.owner_key
+        )
+
+
+class Vault(Protocol):
+    """Keeps model keys from whoever reads the store. Blocking: called off the event loop."""
+
+    def key_id(self) -> str:
+        """Name of the root key in use; a record remembers the one that wrapped it."""
+
+    def wrap(self, record: RecordId, key: Secret) -> bytes:
+        """Wrap `key` for `record`; raises Unavailable when the back end does not answer."""
+
+    def unwrap(self, record: RecordId, wrapped: bytes) -> Secret:
+        """Return the key; raises SealBroken when it was not wrapped for exactly this record, or Unavailable."""
+
+
+class FileVault:
+    """The root key is a file on this machine."""
+
+    def __init__(self, root: Secret) -> None:
+        if len(root) != ROOT_KEY_BYTES:
+            raise NotReady(f"the root key is not {ROOT_KEY_BYTES} bytes", reason="root_key.unusable")
+        self._key_id = expand(root, b"cloister vault key id v1", 16).reveal().hex()
+        self._aead = AESGCM(expand(root, b"cloister vault wrap v1").reveal())
+
+    @classmethod
+    def opened(cls, path: Path) -> FileVault:
+        """Read the root key.
+
+        Raises:
+            NotReady: The file is not a regular one of 32 bytes that its owner alone, this process's user, can read.
+        """
+        return cls(_read_root_key(path))
+
+    def key_id(self) -> str:
+        """Name of the root key: derived from it, tells nothing about it."""
+        return self._key_id
+
+    def wrap(self, record: RecordId, key: Secret) -> bytes:
+        """Wrap `key` so that it opens for `record` only."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return _FORMAT + nonce + self._aead.encrypt(nonce, key.reveal(), record.aad())
+
+    def unwrap(self, record: RecordId, wrapped: bytes) -> Secret:
+        """Return what was wrapped for exactly this record under this root key; else raises SealBroken."""
+        start = len(_FORMAT) + _NONCE_BYTES
+        if not wrapped.startswith(_FORMAT) or len(wrapped) < start:
+            raise SealBroken
+        try:
+            return Secret(self._aead.decrypt(wrapped[len(_FORMAT) : start], wrapped[start:], record.aad()))
+        except InvalidTag:
+            raise SealBroken from None
+
+
+def _read_root_key(path: Path) -> Secret:
+    try:
+        # NONBLOCK, so that a FIFO put in its place is refused below and not waited for.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unusable(path, f"cannot be opened: {error.strerror}") from error
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise _unusable(path, "is not a regular file")
+        if facts.st_mode & 0o177 or facts.st_uid != os.geteuid():
+            raise _unusable(path, "must belong to the user of this process and have mode 0600")
+        if facts.st_size != ROOT_KEY_BYTES:
+            raise _unusable(path, f"is not {ROOT_KEY_BYTES} bytes")
+        return Secret(os.read(handle, ROOT_KEY_BYTES))
+    finally:
+        os.close(handle)
+
+
+def _unusable(path: Path, why: str) -> NotReady:
+    return NotReady(f"the root key {path} {why}", reason="root_key.unusable")
