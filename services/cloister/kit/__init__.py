@@ -1,0 +1,1 @@
+"""What services share: settings, logs, the life of a process, the server, the record."""

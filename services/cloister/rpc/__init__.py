@@ -1,0 +1,1 @@
+"""How two processes talk: identities, channels, statuses."""

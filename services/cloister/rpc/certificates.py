@@ -2,8 +2,8 @@
 
 ECDSA P-256 with SHA-256 throughout. The root signs the static identities; the intermediate, whose key the verifier
 holds, signs workers only: its name constraints let it name hosts below `worker.<cluster>` and nothing else, and
-`rpc/identity.py` believes the role `worker` from it alone and no other role from it. Profile: RFC 5280; SAN: X.509-SVID.
-Pure: the clock is an argument.
+`rpc/identity.py` believes the role `worker` from it alone and no other role from it. Profile:
+RFC 5280, names as in X.509-SVID. Pure: the clock is an argument.
 """
 
 from __future__ import annotations
@@ -204,9 +204,7 @@ def spki(key: ec.EllipticCurvePublicKey) -> bytes:
 def spki_sha256(certificate: x509.Certificate | bytes) -> bytes:
     """SHA-256 of a certificate's SubjectPublicKeyInfo (of the first, when given PEM): 32 bytes."""
     found = load_certificate(certificate) if isinstance(certificate, bytes) else certificate
-    der = found.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    der = found.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).digest()
 
 

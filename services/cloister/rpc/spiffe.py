@@ -1,6 +1,6 @@
 """SPIFFE IDs of the mesh: `spiffe://<cluster>/<role>/<name>`.
 
-The cluster is the trust domain. The role says what a peer may call, the name which of them it is. Pure: no I/O, no clock.
+The cluster is the trust domain. The role says what a peer may call, the name which of them it is. Pure.
 Source: SPIFFE-ID standard, sections 2.1 and 2.2, narrowed to three parts in lower case.
 """
 
@@ -13,9 +13,7 @@ from cloister.errors import InvalidRequest
 
 WORKER = "worker"
 # `enrol` lets a starting worker ask for a challenge before it has an identity of its own; it may do nothing else.
-ROLES = frozenset(
-    {"verifier", "provisioner", "gateway", WORKER, "enrol", "owner", "client", "operator", "auditor"}
-)
+ROLES = frozenset({"verifier", "provisioner", "gateway", WORKER, "enrol", "owner", "client", "operator", "auditor"})
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _CLUSTER = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")

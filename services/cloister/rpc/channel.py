@@ -1,0 +1,292 @@
+"""A client's handle on one peer: `Peer`.
+
+Stubs made by it follow our own certificate (the channel is built anew when the identity changes, and the old one is
+closed once its last call has ended), refuse a call without a deadline, and raise the errors of the house. A stub sees
+an ordinary `grpc.aio.Channel`; there are no interceptors behind it, because each costs a task per call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from cloister.errors import CloisterError, Unavailable
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.status import from_rpc_error
+
+MAX_MESSAGE_BYTES: Final = (64 << 20) + (1 << 20)
+# The deadline of a stream that stays open: a link, a watch. After a day it is simply opened again.
+STREAM_S: Final = 86_400.0
+
+_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 32 << 10),
+)
+_BASE_PAUSE_S: Final = 0.1
+_MAX_PAUSE_S: Final = 5.0
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+class Peer:
+    """One peer, reached over mutual TLS.
+
+    Args:
+        address: host:port.
+        identity: Who we are.
+        server_name: DNS name that the peer's certificate must carry: `<role>.<cluster>`.
+        max_message_bytes: Limit in both directions.
+        options: Further channel arguments; they come last.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        identity: TlsIdentity,
+        server_name: str,
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        options: Sequence[tuple[str, int | str]] = (),
+    ) -> None:
+        self.address = address
+        self._identity = identity
+        self._options = (
+            *_OPTIONS,
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.ssl_target_name_override", server_name),
+            ("grpc.default_authority", server_name),
+            *options,
+        )
+        self._closers: asyncio.TaskGroup | None = None
+        self._line: _Line | None = None
+
+    async def __aenter__(self) -> Self:
+        self._closers = await asyncio.TaskGroup().__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        closers, self._closers = self._closers, None
+        if self._line is not None:
+            await self._line.channel.close()
+            self._line = None
+        if closers is not None:
+            # Without the body's own exception: the group would wrap it, and nothing in it waits for the body.
+            await closers.__aexit__(None, None, None)
+
+    def stub(self, stub_class: Callable[[grpc.aio.Channel], S]) -> S:
+        """A stub of a generated class, whose calls go through this peer."""
+        return stub_class(cast(grpc.aio.Channel, _Lines(self)))
+
+    async def ready(self, timeout_s: float) -> None:
+        """Wait until connected.
+
+        Raises:
+            Unavailable: Not within `timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._current().channel.channel_ready()
+        except TimeoutError as error:
+            raise Unavailable(f"no connection to {self.address}") from error
+
+    def _current(self) -> _Line:
+        line = self._line
+        if line is not None and line.generation == self._identity.generation:
+            return line
+        if self._closers is None:
+            raise Unavailable("the connection is not open", reason="peer.closed")
+        generation = self._identity.generation
+        channel = grpc.aio.secure_channel(
+            self.address,
+            self._identity.channel_credentials(),
+            options=self._options,
+            compression=grpc.Compression.NoCompression,
+        )
+        self._line = _Line(channel, generation, self._close_later)
+        if line is not None:
+            line.retire()
+        return self._line
+
+    def _close_later(self, channel: grpc.aio.Channel) -> None:
+        if self._closers is not None:
+            self._closers.create_task(channel.close())
+
+
+class _Line:
+    """One channel and how many calls are under way on it."""
+
+    __slots__ = ("_close", "_retired", "_under_way", "channel", "generation", "made")
+
+    def __init__(self, channel: grpc.aio.Channel, generation: int, close: Callable[[grpc.aio.Channel], None]) -> None:
+        self.channel = channel
+        self.generation = generation
+        self.made: dict[tuple[str, str], Any] = {}
+        self._close = close
+        self._under_way = 0
+        self._retired = False
+
+    def begin(self, call: Any) -> None:
+        self._under_way += 1
+        call.add_done_callback(self._ended)
+
+    def retire(self) -> None:
+        self._retired = True
+        if self._under_way == 0:
+            self._close(self.channel)
+
+    def _ended(self, _call: object) -> None:
+        self._under_way -= 1
+        if self._retired and self._under_way == 0:
+            self._close(self.channel)
+
+
+class _Lines:
+    """What a generated stub takes for a channel."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
+        start = self._starter("unary_unary", method, args, kwargs)
+
+        async def call(request: Any, *, timeout: float | None = None, **rest: Any) -> Any:  # noqa: ASYNC109
+            with _translated():
+                return await start(request, timeout=timeout, **rest)
+
+        return call
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._streaming("stream_unary", method, args, kwargs)
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._streaming("unary_stream", method, args, kwargs)
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._streaming("stream_stream", method, args, kwargs)
+
+    def _streaming(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., Any]:
+        start = self._starter(shape, method, args, kwargs)
+
+        def call(*request: Any, timeout: float | None = None, **rest: Any) -> _Stream:
+            return _Stream(start(*request, timeout=timeout, **rest))
+
+        return call
+
+    def _starter(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., Any]:
+        key = (shape, method)
+        peer = self._peer
+
+        def start(*request: Any, timeout: float | None, **rest: Any) -> Any:
+            if timeout is None:
+                raise ValueError(f"{method} was called without a deadline")
+            line = peer._current()
+            multi = line.made.get(key)
+            if multi is None:
+                multi = line.made[key] = getattr(line.channel, shape)(method, *args, **kwargs)
+            call = multi(*request, timeout=timeout, **rest)
+            line.begin(call)
+            return call
+
+        return start
+
+
+class _Stream:
+    """A streaming call whose errors are ours. What is not named here is passed through."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._messages: AsyncIterator[Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._messages is None:
+            self._messages = aiter(self._call)
+        with _translated():
+            return await anext(self._messages)
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+    async def read(self) -> Any:
+        with _translated():
+            return await self._call.read()
+
+    async def write(self, message: Any) -> None:
+        with _translated():
+            await self._call.write(message)
+
+    async def done_writing(self) -> None:
+        with _translated():
+            await self._call.done_writing()
+
+    async def wait_for_connection(self) -> None:
+        with _translated():
+            await self._call.wait_for_connection()
+
+    async def _answer(self) -> Any:
+        with _translated():
+            return await self._call
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from error
+    except asyncio.InvalidStateError as error:
+        raise Unavailable("the stream has ended", reason="stream.ended") from error
+
+
+async def retrying(call: Callable[[float], Awaitable[T]], *, attempts: int, deadline_s: float) -> T:
+    """Call again, after a jittered pause, while the error is one that may pass. For idempotent calls only.
+
+    Args:
+        call: Gets the seconds that are left; to be used as the call's own timeout.
+        attempts: At most this many in all.
+        deadline_s: For all of them together.
+
+    Raises:
+        CloisterError: The last error, or the first that will not pass.
+        TimeoutError: As the call raised it.
+    """
+    until = time.monotonic() + deadline_s
+    for attempt in range(1, attempts + 1):
+        try:
+            return await call(max(until - time.monotonic(), 0.001))
+        except CloisterError as error:
+            # Full jitter (each waits a random part of a doubling pause), so that a crowd does not come back as one.
+            pause_s = random.uniform(0, min(_MAX_PAUSE_S, _BASE_PAUSE_S * 2**attempt))  # noqa: S311 - not a secret
+            if not error.retryable or attempt == attempts or time.monotonic() + pause_s >= until:
+                raise
+        await asyncio.sleep(pause_s)
+    raise ValueError("attempts is at least one")

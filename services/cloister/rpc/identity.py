@@ -1,0 +1,305 @@
+"""Who we are on the wire, and who the peer is.
+
+A `TlsIdentity` holds one service's certificate chain, key and trust roots, read from files that are watched, or held in
+memory by a worker. Servers pick up a new certificate at the next handshake, clients at the next call. A `PeerIdentity`
+comes from the certificate that TLS has verified and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import grpc
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from cloister.errors import CloisterError, InvalidRequest, NotReady, Unauthenticated
+from cloister.rpc import certificates
+from cloister.rpc.certificates import ATTESTED_NAME
+from cloister.rpc.spiffe import WORKER, SpiffeId
+
+POLL_S: Final = 3.0
+_MAX_FILE_BYTES: Final = 1 << 20
+_log = logging.getLogger("cloister.rpc.identity")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Where a static identity lies, in PEM: the `[tls]` table of every service's settings."""
+
+    certificate: Path
+    private_key: Path
+    trust_roots: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Pems:
+    certificate: bytes
+    private_key: bytes = field(repr=False)
+    trust_roots: bytes
+
+
+class TlsIdentity:
+    """A certificate chain, its key and the roots that peers must chain to; replaceable while in use."""
+
+    def __init__(self, certificate: bytes, private_key: bytes, trust_roots: bytes) -> None:
+        self._pems = _checked(_Pems(certificate, private_key, trust_roots))
+        self._spiffe_id = _own_spiffe_id(certificate)
+        self._generation = 1
+
+    @classmethod
+    def held(cls, certificate: bytes, private_key: bytes, trust_roots: bytes) -> TlsIdentity:
+        """An identity in memory, from PEM.
+
+        Raises:
+            InvalidRequest: Something does not parse, or key and certificate do not belong together.
+        """
+        return cls(certificate, private_key, trust_roots)
+
+    @classmethod
+    @asynccontextmanager
+    async def watching(cls, files: TlsFiles, *, poll_s: float = POLL_S) -> AsyncIterator[TlsIdentity]:
+        """An identity from files, read again while open whenever their content changes.
+
+        A pair that does not fit together (one file already replaced, the other not yet) is left for the next look.
+
+        Raises:
+            NotReady: A file is missing, or the private key lies open to others.
+            InvalidRequest: As `held`.
+        """
+        read = await asyncio.to_thread(_read, files)
+        identity = cls(read.certificate, read.private_key, read.trust_roots)
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            try:
+                identity._adopt(_read(files))
+            except (CloisterError, OSError) as error:
+                _log.warning("identity kept: the files on disk are not usable: %s", error)
+            timer = loop.call_later(poll_s, look)
+
+        timer = loop.call_later(poll_s, look)
+        try:
+            yield identity
+        finally:
+            timer.cancel()
+
+    @property
+    def generation(self) -> int:
+        """Goes up by one with every replacement."""
+        return self._generation
+
+    @property
+    def spiffe_id(self) -> SpiffeId:
+        """Who we are."""
+        return self._spiffe_id
+
+    @property
+    def certificate(self) -> bytes:
+        """The chain in PEM, leaf first."""
+        return self._pems.certificate
+
+    @property
+    def trust_roots(self) -> bytes:
+        """Roots in PEM."""
+        return self._pems.trust_roots
+
+    def replace(self, certificate: bytes, private_key: bytes) -> None:
+        """Go on with another certificate and key; calls in flight are not disturbed.
+
+        Raises:
+            InvalidRequest: As `held`, or the new certificate names somebody else.
+        """
+        self._adopt(_Pems(certificate, private_key, self._pems.trust_roots))
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Credentials that ask this identity at each handshake, and every client for a certificate."""
+        given = self._generation
+
+        def current() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            if given == self._generation:
+                return None
+            given = self._generation
+            return _configuration(self._pems)
+
+        # None means "as before" to gRPC, which the published types do not know.
+        fetcher = cast(Callable[[], grpc.ServerCertificateConfiguration], current)
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._pems), fetcher, require_client_authentication=True
+        )
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Credentials with the certificate of this moment."""
+        pems = self._pems
+        return grpc.ssl_channel_credentials(pems.trust_roots, pems.private_key, pems.certificate)
+
+    def _adopt(self, pems: _Pems) -> None:
+        if pems == self._pems:
+            return
+        _checked(pems)
+        if _own_spiffe_id(pems.certificate) != self._spiffe_id:
+            raise InvalidRequest("the new certificate names another identity")
+        self._pems = pems
+        self._generation += 1
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIdentity:
+    """Who is at the other end, as its verified certificate says.
+
+    Attributes:
+        spiffe_id: `spiffe://<cluster>/<role>/<name>`.
+        cluster: Trust domain.
+        role: What it may call.
+        name: Which one it is; for a worker, its instance.
+        spki_sha256: SHA-256 of its public key, 32 bytes.
+        expires_at: End of the certificate, Unix time in seconds.
+    """
+
+    spiffe_id: str
+    cluster: str
+    role: str
+    name: str
+    spki_sha256: bytes
+    expires_at: float
+
+
+class _Authenticated(Protocol):
+    """The one thing we ask of a servicer context."""
+
+    def auth_context(self) -> Any: ...
+
+
+def peer_identity(context: _Authenticated) -> PeerIdentity:
+    """The identity at the other end of a call.
+
+    TLS has checked the chain, the signatures and the dates at the handshake. Here: that the certificate is meant for a
+    client, names exactly one SPIFFE identity, and comes from the authority that may speak for its role. The caller
+    compares the cluster and, on a long connection, `expires_at`.
+
+    Raises:
+        Unauthenticated: No certificate, or one that names nobody of the mesh.
+    """
+    found = context.auth_context().get("x509_pem_cert")
+    if not found:
+        raise Unauthenticated("no client certificate")
+    return _peer_of(found[0])
+
+
+def spki_sha256(certificate_pem: bytes) -> bytes:
+    """SHA-256 of the SubjectPublicKeyInfo of the first certificate in PEM."""
+    return certificates.spki_sha256(certificate_pem)
+
+
+@functools.lru_cache(maxsize=1024)
+def _peer_of(pem: bytes) -> PeerIdentity:
+    try:
+        certificate = certificates.load_certificate(pem)
+        named = _named(certificate)
+    except InvalidRequest as error:
+        raise Unauthenticated("the client certificate names nobody of the mesh") from error
+    if (named.role == WORKER) != (_issuer_name(certificate) == ATTESTED_NAME):
+        raise Unauthenticated("the client certificate comes from an authority that may not speak for its role")
+    return PeerIdentity(
+        spiffe_id=str(named),
+        cluster=named.cluster,
+        role=named.role,
+        name=named.name,
+        spki_sha256=certificates.spki_sha256(certificate),
+        expires_at=certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def _named(certificate: x509.Certificate) -> SpiffeId:
+    """The one SPIFFE id of a leaf (X.509-SVID, sections 4 and 5); raises InvalidRequest."""
+    try:
+        extensions = certificate.extensions
+        uris = extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.UniformResourceIdentifier
+        )
+        usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        raise InvalidRequest("the certificate lacks an extension that every identity has") from error
+    if constraints.ca or ExtendedKeyUsageOID.CLIENT_AUTH not in usage or len(uris) != 1:
+        raise InvalidRequest("the certificate is not that of one identity")
+    return SpiffeId.parse(uris[0])
+
+
+def _issuer_name(certificate: x509.Certificate) -> str:
+    names = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else ""
+
+
+def _own_spiffe_id(certificate: bytes) -> SpiffeId:
+    return _named(certificates.load_certificate(certificate))
+
+
+def _checked(pems: _Pems) -> _Pems:
+    key = certificates.load_key(pems.private_key)
+    if certificates.load_certificate(pems.certificate).public_key() != key.public_key():
+        raise InvalidRequest("the private key is not the one of the certificate")
+    certificates.load_certificates(pems.trust_roots)
+    return pems
+
+
+def _configuration(pems: _Pems) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pems.private_key, pems.certificate)], pems.trust_roots)
+
+
+def _read(files: TlsFiles) -> _Pems:
+    return _Pems(
+        certificate=_read_file(files.certificate),
+        private_key=read_private(files.private_key),
+        trust_roots=_read_file(files.trust_roots),
+    )
+
+
+def read_private(path: Path) -> bytes:
+    """The content of a file that only we may read.
+
+    Raises:
+        NotReady: It is missing, belongs to somebody else, is open to group or others, or leads out of its folder.
+    """
+    target = path.resolve()
+    if path.is_symlink() and not target.is_relative_to(path.parent.resolve()):
+        raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
+    try:
+        descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise NotReady(f"{path} is open to other users; allow its owner only: chmod 600", reason="file.exposed")
+        if status.st_uid not in (os.geteuid(), 0):
+            raise NotReady(f"{path} belongs to another user", reason="file.exposed")
+        return _capped(file.read(_MAX_FILE_BYTES + 1), path)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _capped(file.read(_MAX_FILE_BYTES + 1), path)
+    except OSError as error:
+        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+
+
+def _capped(content: bytes, path: Path) -> bytes:
+    if len(content) > _MAX_FILE_BYTES:
+        raise NotReady(f"{path} is far too large for what it should hold", reason="file.unreadable")
+    return content

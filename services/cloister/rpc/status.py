@@ -1,0 +1,206 @@
+"""One table between the errors of the house and gRPC statuses, read both ways.
+
+The class, the reason and the step travel as `google.rpc.ErrorInfo` (domain `cloister`) in `grpc-status-details-bin`, so
+the caller raises the class that the server raised. Whatever is not ours becomes INTERNAL with a fixed text and the
+request id. What a peer sends is checked before it is believed: known class names, short reasons, capped messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from cloister import errors
+from cloister.api.v1 import worker_pb2
+from cloister.errors import CloisterError, EvidenceRejected, InternalError, SealBroken
+
+DOMAIN: Final = "cloister"
+DETAILS_KEY: Final = "grpc-status-details-bin"
+
+_CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.SealBroken: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    errors.EvidenceRejected: grpc.StatusCode.PERMISSION_DENIED,
+    errors.KeyRefused: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NotReady: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ChallengeExpired: grpc.StatusCode.ABORTED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+    TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    asyncio.CancelledError: grpc.StatusCode.CANCELLED,
+}
+_BY_NAME: Final = {kind.__name__: kind for kind in _CODES if issubclass(kind, CloisterError)}
+# What a bare status means when no ErrorInfo of ours came with it: gRPC itself spoke, or a stranger's server.
+_BY_CODE: Final[Mapping[grpc.StatusCode, tuple[type[CloisterError], str]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: (errors.InvalidRequest, "request.invalid"),
+    grpc.StatusCode.OUT_OF_RANGE: (errors.InvalidRequest, "request.invalid"),
+    grpc.StatusCode.UNIMPLEMENTED: (errors.InvalidRequest, "method.unknown"),
+    grpc.StatusCode.UNAUTHENTICATED: (errors.Unauthenticated, "identity.unknown"),
+    grpc.StatusCode.PERMISSION_DENIED: (errors.NotAllowed, "role.not_allowed"),
+    grpc.StatusCode.NOT_FOUND: (errors.NotFound, "name.unknown"),
+    grpc.StatusCode.ALREADY_EXISTS: (errors.AlreadyExists, "name.taken"),
+    grpc.StatusCode.FAILED_PRECONDITION: (errors.NotReady, "state.not_ready"),
+    grpc.StatusCode.ABORTED: (errors.ChallengeExpired, "challenge.expired"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (errors.Overloaded, "queue.full"),
+    grpc.StatusCode.UNAVAILABLE: (errors.Unavailable, "peer.unavailable"),
+    grpc.StatusCode.CANCELLED: (errors.Unavailable, "call.cancelled"),
+}
+
+_REASON: Final = re.compile(r"[a-z0-9_]{1,40}(?:\.[a-z0-9_]{1,40}){0,3}")
+_MAX_MESSAGE: Final = 500
+_TOO_LARGE: Final = re.compile(r"message (?:is )?larger than max", re.IGNORECASE)
+_INTERNAL_TEXT: Final = "internal error"
+_DEADLINE_TEXT: Final = "the deadline passed"
+
+
+def to_status(error: BaseException, *, request_id: str = "") -> tuple[grpc.StatusCode, str, bytes]:
+    """What the caller is told about `error`.
+
+    Args:
+        error: Whatever a handler raised. A group that holds nothing but errors of ours speaks with its first one.
+        request_id: Finds the rest in our log; part of the text for everything that is not ours.
+
+    Returns:
+        Code, message, and a serialised `google.rpc.Status` for the trailer `grpc-status-details-bin`.
+    """
+    told = told_as(error, request_id=request_id)
+    code = code_of(told)
+    message = str(told)[:_MAX_MESSAGE]
+    info = error_details_pb2.ErrorInfo(domain=DOMAIN, reason=reason_of(told))
+    info.metadata["error"] = _name(told)
+    if isinstance(told, EvidenceRejected) and told.step:
+        info.metadata["step"] = str(told.step)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    status.details.add().Pack(info)
+    return code, message, status.SerializeToString()
+
+
+def told_as(error: BaseException, *, request_id: str = "") -> CloisterError | TimeoutError | asyncio.CancelledError:
+    """`error` itself where it may be told to a peer, and an InternalError with a fixed text where it may not."""
+    if isinstance(error, BaseExceptionGroup):
+        leaves = list(_leaves(error))
+        strangers = [leaf for leaf in leaves if not isinstance(leaf, (CloisterError, TimeoutError))]
+        return told_as((strangers or leaves)[0], request_id=request_id)
+    if isinstance(error, CloisterError):
+        return error
+    if isinstance(error, TimeoutError):
+        return TimeoutError(_DEADLINE_TEXT)
+    if isinstance(error, asyncio.CancelledError):
+        return asyncio.CancelledError("the call was cancelled")
+    if isinstance(error, grpc.RpcError):
+        return from_rpc_error(error)
+    return InternalError(f"{_INTERNAL_TEXT}; request {request_id}" if request_id else _INTERNAL_TEXT)
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """The status of an error, or of the nearest class above it that has one; INTERNAL for all others."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def reason_of(error: BaseException) -> str:
+    """The stable reason of an error, also of those that are not ours."""
+    if isinstance(error, CloisterError):
+        return error.reason
+    if isinstance(error, TimeoutError):
+        return "deadline.exceeded"
+    if isinstance(error, asyncio.CancelledError):
+        return "call.cancelled"
+    return InternalError.default_reason
+
+
+def from_rpc_error(error: grpc.RpcError) -> CloisterError | TimeoutError:
+    """The error that a peer raised, or what gRPC's own complaint means here.
+
+    Args:
+        error: From `grpc.aio` or from a synchronous call; one without a status is taken for a lost connection.
+    """
+    code = error.code() if callable(getattr(error, "code", None)) else grpc.StatusCode.UNAVAILABLE
+    message = (error.details() or "") if callable(getattr(error, "details", None)) else ""
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return TimeoutError(_DEADLINE_TEXT)
+    info = _error_info(error)
+    if info is not None:
+        return _rebuilt(info.metadata["error"], info.reason, message, info.metadata["step"])
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(message):
+        return errors.InvalidRequest("the message is larger than allowed", reason="message.too_large")
+    kind, reason = _BY_CODE.get(code, (InternalError, InternalError.default_reason))
+    return _raised(kind, message or code.name.lower(), reason)
+
+
+def failure_of(error: BaseException, *, request_id: str = "") -> worker_pb2.Failure:
+    """An error as it travels on the worker link and inside sealed answers."""
+    told = told_as(error, request_id=request_id)
+    return worker_pb2.Failure(error=_name(told), reason=reason_of(told), message=str(told)[:_MAX_MESSAGE])
+
+
+def from_failure(failure: worker_pb2.Failure) -> CloisterError | TimeoutError:
+    """The error that a worker put into `failure`; an unknown class becomes InternalError."""
+    return _rebuilt(failure.error, failure.reason, failure.message, "")
+
+
+def _rebuilt(name: str, reason: str, message: str, step: str) -> CloisterError | TimeoutError:
+    if name == TimeoutError.__name__:
+        return TimeoutError(_DEADLINE_TEXT)
+    kind = _BY_NAME.get(name, errors.Unavailable if name == asyncio.CancelledError.__name__ else InternalError)
+    rebuilt = _raised(kind, message, reason if _REASON.fullmatch(reason) else kind.default_reason)
+    if isinstance(rebuilt, EvidenceRejected) and step.isascii() and step.isdigit() and len(step) <= 3:
+        rebuilt.step = int(step)
+    return rebuilt
+
+
+def _raised(kind: type[CloisterError], message: str, reason: str) -> CloisterError:
+    if kind is SealBroken:  # one class, one message
+        return SealBroken(reason=reason)
+    return kind(message[:_MAX_MESSAGE], reason=reason)
+
+
+def _name(error: BaseException) -> str:
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return kind.__name__
+    return InternalError.__name__
+
+
+def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
+    for key, value in _trailers(error):
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return _unpacked(value)
+    return None
+
+
+def _trailers(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
+    read = getattr(error, "trailing_metadata", None)
+    return (read() or ()) if callable(read) else ()
+
+
+def _unpacked(raw: bytes) -> error_details_pb2.ErrorInfo | None:
+    info = error_details_pb2.ErrorInfo()
+    try:
+        for detail in status_pb2.Status.FromString(raw).details:
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                return info
+    except DecodeError:
+        return None
+    return None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(inner)
+        else:
+            yield inner
