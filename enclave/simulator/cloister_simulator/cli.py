@@ -1,0 +1,94 @@
+"""The `cloister-simulator` command. Every use says on stderr that what it does is simulated."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloister.errors import CloisterError
+from cloister_simulator import store
+from cloister_simulator.measurement import worker_measurement
+
+NOTICE = "This is simulated: no SGX is involved, and its evidence is worth nothing against the owner of this machine."
+
+app = typer.Typer(
+    help="A software quoting enclave for Cloister, for development and tests. It protects nothing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+PlatformFolder = Annotated[Path, typer.Argument(help="Folder of the simulated platform.", file_okay=False)]
+
+
+class Revocable(StrEnum):
+    """Certificates that Intel can revoke."""
+
+    PCK = "pck"
+    PLATFORM_CA = "platform_ca"
+    TCB_SIGNING = "tcb_signing"
+
+
+@app.callback()
+def notice() -> None:
+    """Say what this is before anything is done."""
+    typer.echo(NOTICE, err=True)
+
+
+@app.command()
+def init(folder: PlatformFolder) -> None:
+    """Make a simulated platform: its own root, keys and collateral."""
+    store.create(folder, datetime.now(UTC))
+    typer.echo(f"trust anchor  {folder / store.ROOT}")
+    typer.echo(f"collateral    {folder / store.COLLATERAL}")
+    typer.echo(f"private keys  {folder / store.KEYS}")
+
+
+@app.command()
+def collateral(
+    folder: PlatformFolder,
+    tcb_status: Annotated[str, typer.Option(help="TCB status that the platform is given.")] = "UpToDate",
+    advisory: Annotated[list[str] | None, typer.Option(help="Advisory that applies to it; may be repeated.")] = None,
+    revoke: Annotated[list[Revocable] | None, typer.Option(help="Certificate to revoke; may be repeated.")] = None,
+) -> None:
+    """Issue collateral again: dated an hour ago, the next due in 30 days."""
+    platform = store.load(folder, datetime.now(UTC))
+    platform.tcb_status = tcb_status
+    platform.advisory_ids = advisory or ()
+    platform.revoked = {each.value for each in revoke or ()}
+    store.write_collateral(folder, platform)
+    typer.echo(f"collateral    {folder / store.COLLATERAL}")
+
+
+@app.command()
+def measure(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Print what a simulated worker measures as."""
+    measurement = worker_measurement()
+    values = {
+        "mrenclave": measurement.mrenclave.hex(),
+        "mrsigner": measurement.mrsigner.hex(),
+        "isvprodid": measurement.isvprodid,
+        "isvsvn": measurement.isvsvn,
+        "simulated": True,
+    }
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    for name, value in values.items():
+        typer.echo(f"{name.upper():10}  {'yes' if value is True else value}")
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose is one line and exit code 1."""
+    try:
+        app()
+    except (CloisterError, OSError) as error:
+        typer.echo(f"cloister-simulator: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,66 @@
+"""What a simulated worker measures as: its own code, so that changed code has another MRENCLAVE.
+
+Nobody outside the operator's control takes this measurement, so it proves nothing; it lets policies that pin MRENCLAVE
+behave as they would with Gramine, where the loader, the manifest and every trusted file are measured. Settings are left
+out: what a worker runs under is in its claims (`cfg`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from cloister.errors import NotReady
+from cloister_simulator.recipe import ENCLAVE_ATTRIBUTES, label_digest
+
+# The folders and files of `cloister` that a worker can reach, itself included.
+MEASURED = ("__init__.py", "api", "ear.py", "errors.py", "evidence", "kit", "oip", "rpc", "seal", "worker")
+MRSIGNER = label_digest("signer of enclaves")
+ISVPRODID = 1
+ISVSVN = 1
+_LABEL = b"cloister simulator measurement v1\0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """The identity of a simulated enclave."""
+
+    mrenclave: bytes
+    mrsigner: bytes = MRSIGNER
+    isvprodid: int = ISVPRODID
+    isvsvn: int = ISVSVN
+    attributes: bytes = ENCLAVE_ATTRIBUTES
+
+
+def worker_measurement(package: Path | None = None) -> Measurement:
+    """Measure the worker of the `cloister` that is installed here, or in the package folder given.
+
+    Raises:
+        NotReady: A part of the worker is missing.
+    """
+    digest = hashlib.sha256(_LABEL)
+    root = _installed() if package is None else package
+    for name in sorted(_measured_files(root)):
+        path = name.encode()
+        digest.update(len(path).to_bytes(4, "big") + path + hashlib.sha256((root / name).read_bytes()).digest())
+    return Measurement(mrenclave=digest.digest())
+
+
+def _measured_files(package: Path) -> Iterator[str]:
+    """The `.py` files that count, as POSIX paths relative to the package."""
+    for name in MEASURED:
+        place = package / name
+        if not place.exists():
+            raise NotReady(f"cloister has no {name} here, so its worker cannot be measured")
+        for file in place.rglob("*.py") if place.is_dir() else [place]:
+            yield file.relative_to(package).as_posix()
+
+
+def _installed() -> Path:
+    spec = find_spec("cloister")
+    if spec is None or not spec.submodule_search_locations:
+        raise NotReady("cloister is not installed, so its worker cannot be measured")
+    return Path(spec.submodule_search_locations[0])
