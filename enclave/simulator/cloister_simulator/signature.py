@@ -1,4 +1,4 @@
-"""ECDSA as quotes and collateral carry it: a signature is r then s, a public key x then y, 32 bytes each, big endian."""
+"""ECDSA as quotes and collateral carry it: signatures are r then s, public keys x then y, 32 bytes each, big endian."""
 
 from __future__ import annotations
 
