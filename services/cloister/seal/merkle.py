@@ -47,10 +47,20 @@ def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
 
 
 def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> None:
-    """Check that `leaf` is number `index` of the `size` leaves under a root (RFC 9162 section 2.1.3.2).
+    """Check that `leaf` is number `index` of the `size` leaves under a root.
 
     Raises:
         SealBroken: It is not, or the path is not as long as it must be.
+    """
+    if root_of_path(leaf, index, size, path) != expected_root:
+        raise SealBroken
+
+
+def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+    """Return the tree head that an audit path leads to (RFC 9162 section 2.1.3.2).
+
+    Raises:
+        SealBroken: No such leaf in a tree of this size, or a path of another length than it must have.
     """
     if not 0 <= index < size or any(len(sibling) != HASH_BYTES for sibling in path):
         raise SealBroken
@@ -65,8 +75,9 @@ def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], expec
         else:
             node = node_hash(node, sibling)
         index, last = index >> 1, last >> 1
-    if last or node != expected_root:
+    if last:
         raise SealBroken
+    return node
 
 
 def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:

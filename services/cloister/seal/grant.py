@@ -1,0 +1,114 @@
+"""A model key on its way to an attested worker (design: release).
+
+The worker proves that it holds the receipt key of its Attestation Result by signing `proof_message`, over a fresh nonce
+of the provisioner. The answer is a Grant sealed by HPKE to the attested key; its `info` names everything that the
+release is about, so a grant moved to another worker, model, version, lease or Attestation Result does not open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from cloister.api.v1.provisioner_pb2 import Grant
+from cloister.errors import InvalidRequest, SealBroken
+from cloister.seal import hpke
+from cloister.seal.keys import KEY_BYTES, ModelKey, Secret
+from cloister.seal.names import check_model
+
+NONCE_BYTES: Final = 32
+_DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelGrant:
+    """A model key and the terms it comes under.
+
+    Attributes:
+        model_digest: Digest of the sealed model file, 32 bytes.
+        allow_plain: Whether requests that are not sealed may be answered.
+        lease_expires_at: When the key must be dropped unless renewed; whole milliseconds.
+        policy_digest: SHA-256 of the release policy that the owner signed.
+    """
+
+    model_key: ModelKey
+    model_name: str
+    model_version: int
+    model_digest: bytes
+    allow_plain: bool
+    lease_expires_at: datetime
+    policy_digest: bytes
+
+
+def proof_message(nonce: bytes, ear: str, model_name: str, model_version: int) -> bytes:
+    """Return what the attested receipt key signs to ask for a model key.
+
+    Args:
+        nonce: The provisioner's, 32 bytes.
+        ear: The Attestation Result, as it is sent along.
+        model_name: As asked for.
+        model_version: As asked for; 0 for the newest.
+    """
+    token_digest = hashlib.sha256(ear.encode()).digest()
+    return hpke.context("cloister release proof v1", nonce, token_digest, model_name, model_version)
+
+
+def grant_info(
+    cluster: str, instance: str, model_digest: bytes, model_version: int, lease_id: str, ear_id: str
+) -> bytes:
+    """Return the HPKE `info` of a grant."""
+    return hpke.context("cloister grant v1", cluster, instance, model_digest, model_version, lease_id, ear_id)
+
+
+def seal_grant(grant: ModelGrant, *, suite: str, public: bytes, info: bytes) -> bytes:
+    """Seal a grant to the attested HPKE key.
+
+    Raises:
+        InvalidRequest: A field has not its form, or the public key is not one.
+    """
+    check_model(grant.model_name, grant.model_version)
+    lengths = (len(grant.model_key), len(grant.model_digest), len(grant.policy_digest))
+    if lengths != (KEY_BYTES, _DIGEST_BYTES, _DIGEST_BYTES):
+        raise InvalidRequest("a grant has a key and two digests of 32 bytes each")
+    message = Grant(
+        model_key=grant.model_key.reveal(),
+        model_name=grant.model_name,
+        model_version=grant.model_version,
+        model_digest=grant.model_digest,
+        allow_plain=grant.allow_plain,
+        lease_expires_at_ms=round(grant.lease_expires_at.timestamp() * 1000),
+        policy_digest=grant.policy_digest,
+    )
+    return hpke.seal(suite, public, message.SerializeToString(deterministic=True), info)
+
+
+def open_grant(
+    sealed: bytes, pair: hpke.KeyPair, info: bytes, *, model_name: str, model_version: int, model_digest: bytes
+) -> ModelGrant:
+    """Open a grant that must be for the model whose manifest came with it.
+
+    Raises:
+        SealBroken: Sealed to another key or for another purpose, altered, or for another model.
+    """
+    try:
+        message = Grant.FromString(pair.open(sealed, info))
+        expires_at = datetime.fromtimestamp(message.lease_expires_at_ms / 1000, UTC)
+    except (DecodeError, ValueError, OverflowError, OSError):
+        raise SealBroken from None
+    named = (message.model_name, message.model_version, message.model_digest)
+    lengths = (len(message.model_key), len(message.model_digest), len(message.policy_digest))
+    if named != (model_name, model_version, model_digest) or lengths != (KEY_BYTES, _DIGEST_BYTES, _DIGEST_BYTES):
+        raise SealBroken
+    return ModelGrant(
+        model_key=ModelKey(Secret(message.model_key)),
+        model_name=message.model_name,
+        model_version=message.model_version,
+        model_digest=message.model_digest,
+        allow_plain=message.allow_plain,
+        lease_expires_at=expires_at,
+        policy_digest=message.policy_digest,
+    )

@@ -1,0 +1,105 @@
+"""Receipts: which enclave answered what, with which model, provable offline.
+
+A worker signs once for all answers of a batch: Ed25519 over the tree head of their bodies (RFC 6962), and each receipt
+carries its audit path. Bodies hold hashes of the plaintext request and response, salted with the random request id.
+Whoever sees a receipt has the salt too: it keeps two receipts for equal content from being linked by their hashes, and
+does not hide content that can be guessed. Receipts therefore travel sealed, inside the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle
+from cloister.errors import SealBroken
+from cloister.seal import merkle
+from cloister.seal.hpke import context
+
+VERSION: Final = 1
+MAX_BATCH: Final = 1 << 16
+_LABEL: Final = "cloister receipts v1"
+
+
+def content_hash(request_id: bytes, content: bytes) -> bytes:
+    """Return what a receipt says of a serialised request or response: SHA-256 over the request id and the bytes."""
+    hashed = hashlib.sha256(request_id)
+    hashed.update(content)
+    return hashed.digest()
+
+
+def issue(bodies: Sequence[ReceiptBody], sign_key: Ed25519PrivateKey) -> list[Receipt]:
+    """Return a receipt for each body, in order, under one signature.
+
+    Raises:
+        ValueError: No body, or more than `MAX_BATCH`.
+    """
+    if not 0 < len(bodies) <= MAX_BATCH:
+        raise ValueError(f"a batch has 1 to {MAX_BATCH} answers")
+    raw = [body.SerializeToString(deterministic=True) for body in bodies]
+    head, paths = merkle.root_and_paths([merkle.leaf_hash(body) for body in raw])
+    signature = sign_key.sign(context(_LABEL, len(raw), head))
+    return [
+        Receipt(body=body, tree_size=len(raw), leaf_index=index, path=path, signature=signature)
+        for index, (body, path) in enumerate(zip(raw, paths, strict=True))
+    ]
+
+
+def verify(receipt: Receipt, receipt_key: bytes) -> ReceiptBody:
+    """Return the body of a receipt that the holder of the attested receipt key signed.
+
+    Raises:
+        SealBroken: It was not signed by this key, or is altered.
+    """
+    if not 0 < receipt.tree_size <= MAX_BATCH or len(receipt.path) > MAX_BATCH.bit_length():
+        raise SealBroken
+    if len(UnknownFieldSet(receipt)) > 0:  # nothing rides along that the signature does not cover
+        raise SealBroken
+    head = merkle.root_of_path(
+        merkle.leaf_hash(receipt.body), receipt.leaf_index, receipt.tree_size, tuple(receipt.path)
+    )
+    try:
+        public = Ed25519PublicKey.from_public_bytes(receipt_key)
+        public.verify(receipt.signature, context(_LABEL, receipt.tree_size, head))
+        body = ReceiptBody.FromString(receipt.body)
+    except (InvalidSignature, ValueError, DecodeError):
+        raise SealBroken from None
+    if body.version != VERSION:
+        raise SealBroken
+    return body
+
+
+def verify_content(body: ReceiptBody, *, request: bytes, response: bytes) -> None:
+    """Check that a receipt's body is for this serialised request and response.
+
+    Raises:
+        SealBroken: For others.
+    """
+    hashes = (content_hash(body.request_id, request), content_hash(body.request_id, response))
+    if hashes != (body.request_sha256, body.response_sha256):
+        raise SealBroken
+
+
+def verify_bundle(bundle: ReceiptBundle, *, receipt_key: bytes, instance: str, ear_id: str) -> ReceiptBody:
+    """Check what a client kept, against the Attestation Result it kept with it.
+
+    Args:
+        bundle: Receipt, request and response; its `attestation_result` is for the caller to check first.
+        receipt_key: From that Attestation Result, as are `instance` and `ear_id`.
+        instance: The worker that must have answered.
+        ear_id: `jti` of the Attestation Result that the receipt must name.
+
+    Raises:
+        SealBroken: Not signed by this key, or for another worker, Attestation Result, request or response.
+    """
+    body = verify(bundle.receipt, receipt_key)
+    if (body.instance, body.ear_id) != (instance, ear_id):
+        raise SealBroken
+    verify_content(body, request=bundle.request, response=bundle.response)
+    return body
