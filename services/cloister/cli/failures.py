@@ -1,0 +1,77 @@
+"""How a command ends: one exit code for each kind of failure, and one sentence in place of a traceback."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from cloister.errors import (
+    CloisterError,
+    EvidenceRejected,
+    KeyRefused,
+    NotAllowed,
+    NotReady,
+    Overloaded,
+    SealBroken,
+    Unauthenticated,
+    Unavailable,
+)
+
+
+class ExitCode(IntEnum):
+    """What a script can tell apart."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not believed or refused (evidence, seal, receipt, role), "
+    "4 unavailable or overloaded: try again."
+)
+
+_REFUSED = (EvidenceRejected, KeyRefused, SealBroken, Unauthenticated, NotAllowed)
+_UNAVAILABLE = (Unavailable, Overloaded, TimeoutError)
+
+_ADVICE: dict[type[BaseException], str] = {
+    Unavailable: "is the mesh up? See 'cloister status'",
+    TimeoutError: "is the mesh up and has the model a worker? See 'cloister status', or allow more time with --timeout",
+    Overloaded: "try again in a moment",
+    EvidenceRejected: "do not send data there; 'cloister evidence show' says what was offered",
+    SealBroken: "the bytes were changed on their way, or are meant for somebody else",
+    Unauthenticated: "name an identity of this mesh with --identity; 'cloister identity issue' makes one",
+    NotAllowed: "name an identity with the right role with --identity; 'cloister identity issue' makes one",
+    NotReady: "'cloister status' shows what the mesh is waiting for",
+}
+
+
+class Stop(Exception):
+    """A command cannot go on, for a reason that is its user's to mend; the message says how."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The code that a command ends with because of `error`."""
+    if isinstance(error, Stop):
+        return error.code
+    if isinstance(error, _REFUSED):
+        return ExitCode.REFUSED
+    return ExitCode.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else ExitCode.FAILED
+
+
+def sentence(error: BaseException) -> str:
+    """What was wrong and what to do, on one line."""
+    text = " ".join(str(error).split()) or _nameless(error)
+    if isinstance(error, CloisterError):
+        text = f"{text} ({error.reason})"
+    advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")
+    return f"{text}; {advice}" if advice else text
+
+
+def _nameless(error: BaseException) -> str:
+    return "the deadline passed" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,0 +1,136 @@
+"""`cloister init`: found a mesh. Makes every key, identity and settings file of it in one folder, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cloister.cli import identities, settings_text
+from cloister.cli.executables import SIMULATOR, executable
+from cloister.cli.failures import Stop
+from cloister.cli.mesh_folder import MAIN, Mesh, write_secret
+from cloister.cli.ports import free_ports
+from cloister.client import TrustBundle, anchor_of
+from cloister.ear import SigningKey
+from cloister.rpc import certificates
+from cloister.rpc.spiffe import check_cluster, spiffe_id
+
+FOUNDED_ROLES = ("verifier", "provisioner", "gateway", "enrol", "owner", "client", "operator", "auditor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to found.
+
+    Attributes:
+        folder: Where; empty or absent.
+        cluster: SPIFFE trust domain.
+        models: What the workers of `cloister up` serve, each `name` or `name@version`.
+        hosts: More names or addresses of the gateway.
+        simulated: With a simulated platform of its own in place of SGX.
+    """
+
+    folder: Path
+    cluster: str
+    models: Sequence[str]
+    hosts: Sequence[str]
+    simulated: bool
+
+
+def found(plan: Plan, now: datetime) -> Mesh:
+    """Make the folder, whole: it is built beside its place and moved there when it is finished.
+
+    Raises:
+        Stop: The folder is not empty, or the simulator was asked for and is not installed.
+        InvalidRequest: The cluster's name is not one.
+    """
+    check_cluster(plan.cluster)
+    if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
+        raise Stop(f"{plan.folder} is not empty and was left as it is; name a new folder, or remove that one first")
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{plan.folder.name}-", dir=plan.folder.parent))
+    try:
+        _build(plan, building, now)
+        if plan.folder.exists():
+            plan.folder.rmdir()
+        building.rename(plan.folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return Mesh.read(plan.folder)
+
+
+def _build(plan: Plan, folder: Path, now: datetime) -> None:
+    gateway, verifier, provisioner = (f"127.0.0.1:{port}" for port in free_ports(3))
+    mesh = Mesh(
+        folder=folder,
+        cluster=plan.cluster,
+        simulated=plan.simulated,
+        gateway=gateway,
+        verifier=verifier,
+        provisioner=provisioner,
+    )
+    mesh.write(folder)
+    mesh.models.mkdir()
+    root = certificates.root_ca(plan.cluster, now=now)
+    _write_authority(folder / "pki", "root_ca", root)
+    for role in FOUNDED_ROLES:
+        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role == "gateway" else ()
+        identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
+    anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
+    verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))
+    signing_key = _write_verifier(mesh, root, now)
+    _write_services(mesh, plan.models, verifier_id)
+    bundle = TrustBundle(
+        cluster=plan.cluster,
+        root_ca_pem=root.certificate_pem.decode(),
+        verifier_id=verifier_id,
+        verifier_jwks=json.dumps({"keys": [signing_key.jwk()]}),
+        thumbprints=frozenset({signing_key.kid}),
+        anchor=anchor_of(anchor_root.read_bytes() if anchor_root else None),
+    )
+    mesh.trust.write_bytes(bundle.to_json())
+
+
+def _write_authority(folder: Path, name: str, authority: certificates.Authority) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_secret(folder / f"{name}.key", certificates.key_pem(authority.key))
+    (folder / f"{name}.pem").write_bytes(authority.certificate_pem)
+
+
+def _write_verifier(mesh: Mesh, root: certificates.Authority, now: datetime) -> SigningKey:
+    """The verifier's folder: the CA for attested workers, the key that Attestation Results are signed with, settings."""
+    folder = mesh.folder / "verifier"
+    _write_authority(folder, "attested_ca", certificates.intermediate_ca(root, mesh.cluster, now=now))
+    key = SigningKey.generate()
+    write_secret(folder / "ear_signing.key", key.to_pem())
+    (folder / "jwks.json").write_text(json.dumps({"keys": [key.jwk()]}, indent=2) + "\n")
+    simulator = "../simulator/" if mesh.simulated else ""
+    anchor_root = f"{simulator}root.der" if simulator else ""
+    text = settings_text.verifier(mesh, anchor_root=anchor_root, collateral=f"{simulator}collateral.json")
+    mesh.settings("verifier").write_text(text)
+    return key
+
+
+def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str) -> None:
+    for service in ("provisioner", "gateway", "worker"):
+        (mesh.folder / service).mkdir(mode=0o700)
+    write_secret(mesh.folder / "provisioner" / "root.key", secrets.token_bytes(32))
+    mesh.settings("provisioner").write_text(settings_text.provisioner(mesh, verifier_id=verifier_id))
+    mesh.settings("gateway").write_text(settings_text.gateway(mesh))
+    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models))
+
+
+def _simulated_platform(folder: Path) -> Path:
+    """Have the simulator, a program of its own, make a platform; return its root certificate."""
+    command = [executable(SIMULATOR), "init", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # fixed words
+    if done.returncode != 0:
+        raise Stop(f"the simulator could not make its platform: {done.stderr.strip().splitlines()[-1:]}")
+    return folder / "root.der"

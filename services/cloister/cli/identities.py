@@ -1,0 +1,124 @@
+"""Static identities: a TLS certificate under the mesh's root for each service and person, and a model owner's signing key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.mesh_folder import Mesh, write_secret
+from cloister.rpc import certificates
+from cloister.rpc.spiffe import ROLES, WORKER, server_name, spiffe_id
+
+SERVICES = frozenset({"verifier", "provisioner", "gateway"})
+ISSUED_ROLES = sorted(ROLES - {WORKER})  # a worker's certificate is earned by evidence, never issued by hand
+LIFE = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """One identity as its certificate states it."""
+
+    folder: Path
+    spiffe_id: str
+    expires_at: datetime
+    signs: bool
+
+
+def issue(
+    root: certificates.Authority,
+    cluster: str,
+    role: str,
+    name: str,
+    folder: Path,
+    *,
+    now: datetime,
+    life: timedelta = LIFE,
+    hosts: Sequence[str] = (),
+) -> None:
+    """Make a key and its certificate in `folder`, which must not exist.
+
+    Args:
+        root: Signs it.
+        cluster: Of the mesh.
+        role: Any but worker.
+        name: Which of that role.
+        folder: Gets certificate.pem, private_key.pem, trust_roots.pem and, for an owner, signing_key.pem.
+        now: Aware UTC.
+        life: How long the certificate is good for.
+        hosts: More names or IP addresses under which clients reach this service.
+    """
+    if role == WORKER:
+        raise Stop("a worker gets its certificate from the verifier, by evidence; nobody can issue one", ExitCode.USAGE)
+    identity = spiffe_id(cluster, role, name)
+    key = certificates.new_key()
+    ips = [host for host in hosts if _is_address(host)]
+    names = [host for host in hosts if not _is_address(host)]
+    if role in SERVICES:
+        usage, names = certificates.Usage.SERVICE, [server_name(cluster, role), *names]
+    else:
+        usage = certificates.Usage.CLIENT
+    pem = certificates.issue(
+        root, key.public_key(), identity, now=now, life=life, usage=usage, dns=names, ips=ips
+    )
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except FileExistsError as error:
+        raise Stop(f"{folder} exists already; name another identity, or remove that folder first") from error
+    write_secret(folder / "private_key.pem", certificates.key_pem(key))
+    (folder / "certificate.pem").write_bytes(pem)
+    (folder / "trust_roots.pem").write_bytes(root.certificate_pem)
+    if role == "owner":
+        write_secret(folder / "signing_key.pem", _signing_key_pem())
+
+
+def listed(mesh: Mesh) -> Iterator[Identity]:
+    """All identities in a mesh folder, by role and name."""
+    for path in sorted(mesh.folder.glob("identities/*/*/certificate.pem")):
+        yield described(path.parent)
+
+
+def described(folder: Path) -> Identity:
+    """What the identity in `folder` is."""
+    try:
+        certificate = certificates.load_certificate((folder / "certificate.pem").read_bytes())
+    except FileNotFoundError as error:
+        raise Stop(f"{folder} holds no certificate.pem; name an identity's folder", ExitCode.USAGE) from error
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return Identity(
+        folder=folder,
+        spiffe_id=uri,
+        expires_at=certificate.not_valid_after_utc,
+        signs=(folder / "signing_key.pem").is_file(),
+    )
+
+
+def signing_key(folder: Path) -> Ed25519PrivateKey:
+    """A model owner's signing key."""
+    path = folder / "signing_key.pem"
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError as error:
+        raise Stop(f"{folder} holds no signing_key.pem; only an owner's identity has one", ExitCode.USAGE) from error
+    except (ValueError, TypeError) as error:
+        raise Stop(f"{path} is not a private key in PEM without a passphrase") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Stop(f"{path} is not an Ed25519 key, which models and policies are signed with")
+    return key
+
+
+def _signing_key_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()

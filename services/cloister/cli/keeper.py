@@ -1,0 +1,129 @@
+"""Keeps one program running: its own log file, again after a pause when it dies, SIGTERM and patience at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from cloister.cli.failures import Stop
+from cloister.cli.programs import Program
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 15.0
+SETTLED_S: Final = 30.0  # a program that ran for so long starts again at once
+DRAIN_S: Final = 25.0  # more than any service's own grace
+BAD_SETTINGS: Final = 2  # the exit code of a service whose settings are wrong: starting again would not help
+
+
+class Keeper:
+    """One program, from its first start to its orderly end.
+
+    Args:
+        program: What to run.
+        log: Its output is appended here.
+        report: Told in one line what happened to it.
+    """
+
+    def __init__(self, program: Program, log: Path, report: Callable[[str], None]) -> None:
+        self.program = program
+        self.log = log
+        self.restarts = 0
+        self._report = report
+        self._process: Process | None = None
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running process, if there is one."""
+        return self._process.pid if self._process is not None else None
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Start the program, and again when it dies, until `stop`.
+
+        Args:
+            changed: Called whenever `pid` has changed.
+
+        Raises:
+            Stop: It refuses its settings.
+        """
+        pause_s = FIRST_PAUSE_S
+        try:
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                code = await self._run_once(changed)
+                if self._stopping.is_set():
+                    return
+                if code == BAD_SETTINGS:
+                    raise Stop(f"{self.program.name} does not accept its settings: {self.last_words()}")
+                lasted_s = time.monotonic() - began
+                pause_s = FIRST_PAUSE_S if lasted_s > SETTLED_S else min(pause_s * 2, LONGEST_PAUSE_S)
+                self._report(f"{self.program.name} ended ({_named(code)}); it starts again in {pause_s:.1f} s")
+                self.restarts += 1
+                await self._pause(pause_s)
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Ask it to finish what is under way, wait, and end it if it does not."""
+        self._stopping.set()
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._ended.wait()
+        except TimeoutError:
+            self._report(f"{self.program.name} did not end within {DRAIN_S:.0f} s and was killed")
+            self._signal(signal.SIGKILL)
+            await self._ended.wait()
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        try:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            lines = []
+        return lines[-1][:500] if lines else f"see {self.log}"
+
+    async def _run_once(self, changed: Callable[[], None]) -> int:
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal reaches the supervisor only, which drains in order.
+            process = await asyncio.create_subprocess_exec(
+                *self.program.command,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
+                env={**os.environ, **self.program.environment},
+                start_new_session=True,
+            )
+        self._process = process
+        changed()
+        if self._stopping.is_set():
+            self._signal(signal.SIGTERM)
+        try:
+            return await process.wait()
+        finally:
+            if process.returncode is None:  # we were cancelled
+                process.kill()
+            self._process = None
+            changed()
+
+    async def _pause(self, pause_s: float) -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+
+def _named(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -1,0 +1,115 @@
+"""A mesh folder: everything that one machine, or one person, has of a mesh.
+
+`cloister init` makes a whole one. `cloister identity issue --out` makes a small one for somebody else: addresses, trust
+bundle and one identity in the same places, so that every command works with either.
+
+    mesh.toml                      cluster, whether its workers are simulated, addresses
+    trust.json                     what clients believe by; no secret
+    identities/<role>/<name>/      certificate.pem private_key.pem trust_roots.pem, and signing_key.pem of an owner
+    pki/                           the root CA; keep its key offline
+    verifier/ provisioner/ gateway/ worker/    settings and state of each service
+    models/<name>/<version>/       sealed models, which workers read
+    logs/ run/                     what 'cloister up' writes
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloister.cli.failures import ExitCode, Stop
+from cloister.rpc.identity import TlsFiles
+
+DEFAULT_FOLDER = Path(".cloister")
+ENVIRONMENT = "CLOISTER_MESH"
+MAIN = "main"  # the name of each identity that 'cloister init' makes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """What mesh.toml says, and where the rest is. Addresses are host:port."""
+
+    folder: Path
+    cluster: str
+    simulated: bool
+    gateway: str
+    verifier: str
+    provisioner: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Mesh:
+        """Read `folder`; raises Stop with advice when it is no mesh folder."""
+        try:
+            found = tomllib.loads((folder / "mesh.toml").read_text())
+            addresses = found["addresses"]
+            return cls(
+                folder=folder,
+                cluster=str(found["cluster"]),
+                simulated=bool(found["simulated"]),
+                gateway=str(addresses["gateway"]),
+                verifier=str(addresses["verifier"]),
+                provisioner=str(addresses["provisioner"]),
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Stop(
+                f"{folder} is no mesh folder; make one with 'cloister init {folder}', or name yours with --mesh",
+                ExitCode.USAGE,
+            ) from error
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise Stop(f"{folder / 'mesh.toml'} does not parse; compare it with one that 'cloister init' makes") from error
+
+    def write(self, folder: Path) -> None:
+        """Write mesh.toml into `folder`."""
+        (folder / "mesh.toml").write_text(
+            "# Made by 'cloister init'. Addresses are routes, not trust: trust.json says whom to believe.\n"
+            f'cluster = "{self.cluster}"\n'
+            f"simulated = {str(self.simulated).lower()}\n\n"
+            "[addresses]\n"
+            f'gateway = "{self.gateway}"\n'
+            f'verifier = "{self.verifier}"\n'
+            f'provisioner = "{self.provisioner}"\n'
+        )
+
+    @property
+    def trust(self) -> Path:
+        """The trust bundle."""
+        return self.folder / "trust.json"
+
+    @property
+    def models(self) -> Path:
+        """Where workers look for sealed models."""
+        return self.folder / "models"
+
+    def identity(self, role: str, name: str = MAIN) -> Path:
+        """Folder of one identity, which need not exist."""
+        return self.folder / "identities" / role / name
+
+    def settings(self, service: str) -> Path:
+        """Settings file of one service."""
+        return self.folder / service / "settings.toml"
+
+
+def tls_files(identity: Path) -> TlsFiles:
+    """The three TLS files in an identity's folder; raises Stop when it holds none."""
+    files = TlsFiles(
+        certificate=identity / "certificate.pem",
+        private_key=identity / "private_key.pem",
+        trust_roots=identity / "trust_roots.pem",
+    )
+    missing = [path.name for path in (files.certificate, files.private_key, files.trust_roots) if not path.is_file()]
+    if missing:
+        raise Stop(
+            f"{identity} holds no {' and no '.join(missing)}; name an identity with --identity, "
+            "or make one with 'cloister identity issue'",
+            ExitCode.USAGE,
+        )
+    return files
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Create `path`, readable by its owner alone from its first byte; never overwrites."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

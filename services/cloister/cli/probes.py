@@ -1,0 +1,55 @@
+"""What the operator of a mesh on this machine can see of it: health of each service, and the gateway's status."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from cloister.api.v1.gateway_pb2 import GetStatusResponse
+from cloister.cli.mesh_folder import Mesh, tls_files
+from cloister.client import is_serving, mesh_status
+from cloister.errors import CloisterError
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import server_name
+
+CALL_S: Final = 3.0
+SERVICES: Final = ("verifier", "provisioner", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Connections to the three services, as the operator."""
+
+    peers: Mapping[str, Peer]
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, mesh: Mesh) -> AsyncIterator[Probes]:
+        """Connect as `operator/main` of this mesh folder."""
+        addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
+        async with AsyncExitStack() as stack:
+            identity = await stack.enter_async_context(TlsIdentity.watching(tls_files(mesh.identity("operator"))))
+            peers = {
+                service: await stack.enter_async_context(Peer(address, identity, server_name(mesh.cluster, service)))
+                for service, address in addresses.items()
+            }
+            yield cls(peers)
+
+    async def serving(self, service: str) -> bool:
+        """Whether a service says it is serving."""
+        return await is_serving(self.peers[service], CALL_S)
+
+    async def status(self) -> GetStatusResponse:
+        """The gateway's status; raises what the call raised."""
+        return await mesh_status(self.peers["gateway"], CALL_S)
+
+    async def linked(self, address: str) -> bool:
+        """Whether the worker at `address` is attested and has a link with the gateway."""
+        try:
+            workers = (await self.status()).workers
+        except (CloisterError, TimeoutError):
+            return False
+        return any(worker.linked and worker.endpoint == address for worker in workers)

@@ -1,0 +1,90 @@
+"""Which programs make a mesh on this machine, and in which order they start.
+
+Drained in reverse: the gateway stops accepting while its workers still answer, and workers leave while the verifier
+still listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cloister.cli.executables import SIMULATOR, WORKER, executable
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.ports import free_ports, is_free
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One process of the mesh.
+
+    Attributes:
+        name: Of its log file, such as `worker-1`.
+        service: verifier, provisioner, worker or gateway.
+        command: Executable and arguments; never a secret.
+        address: Where it listens, host:port.
+        environment: Added to ours.
+    """
+
+    name: str
+    service: str
+    command: Sequence[str]
+    address: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def stages(mesh: Mesh, workers: int, *, simulated: bool) -> list[list[Program]]:
+    """The programs in starting order; those of one stage start together.
+
+    Raises:
+        Stop: The mesh is simulated and that was not asked for (or the reverse), a program is missing, a port is taken.
+    """
+    _agreed(mesh, simulated)
+    alone = {name: [_service(mesh, name, address)] for name, address in _addresses(mesh).items()}
+    ports = free_ports(workers)
+    workforce = [_worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports, start=1)]
+    return [alone["verifier"], alone["provisioner"], [*workforce], alone["gateway"]]
+
+
+def _agreed(mesh: Mesh, simulated: bool) -> None:
+    if mesh.simulated and not simulated:
+        raise Stop(
+            "the workers of this mesh are simulated and would protect nothing; say so with --simulator, "
+            "or found another mesh without it",
+            ExitCode.USAGE,
+        )
+    if simulated and not mesh.simulated:
+        raise Stop(
+            "this mesh was founded for SGX and believes no simulated worker; found another one with "
+            "'cloister init --simulator'",
+            ExitCode.USAGE,
+        )
+
+
+def _addresses(mesh: Mesh) -> dict[str, str]:
+    return {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
+
+
+def _service(mesh: Mesh, name: str, address: str) -> Program:
+    if not is_free(address):
+        raise Stop(
+            f"{address} is taken by another program; stop that one, or change 'listen' in {mesh.settings(name)} "
+            f"and the address in {mesh.folder / 'mesh.toml'} and in the other settings"
+        )
+    command = (executable(f"cloister-{name}"), "--settings", str(mesh.settings(name).absolute()))
+    return Program(name=name, service=name, command=command, address=address)
+
+
+def _worker(mesh: Mesh, number: int, port: int, *, simulated: bool) -> Program:
+    settings = ("--settings", str(mesh.settings("worker").absolute()))
+    if simulated:
+        platform = str((mesh.folder / "simulator").absolute())
+        command = (executable(SIMULATOR), "worker", *settings, "--platform", platform)
+    else:
+        command = (executable(WORKER), *settings)
+    address = f"127.0.0.1:{port}"
+    environment = {"CLOISTER_WORKER_LISTEN": address, "CLOISTER_WORKER_ENDPOINT": address}
+    return Program(
+        name=f"worker-{number}", service="worker", command=command, address=address, environment=environment
+    )

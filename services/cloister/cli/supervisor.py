@@ -1,0 +1,147 @@
+"""`cloister up`: start the programs of a mesh in order, keep them running, and drain them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.keeper import Keeper
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.probes import Probes
+from cloister.cli.programs import Program
+from cloister.cli.running import write_state
+
+START_S: Final = 60.0
+_POLL_S: Final = 0.1
+
+
+class Supervisor:
+    """All programs of one mesh.
+
+    Args:
+        mesh: Whose they are.
+        state: Where `cloister down` and `cloister status` find what runs.
+        report: Told each step in one line.
+    """
+
+    def __init__(self, mesh: Mesh, state: Path, report: Callable[[str], None]) -> None:
+        self._mesh = mesh
+        self._state = state
+        self._report = report
+        self._keepers: list[Keeper] = []
+        self._ready = False
+
+    async def run(self, stages: Sequence[Sequence[Program]], announce: Callable[[], None]) -> None:
+        """Start everything, say so, and go on until SIGINT or SIGTERM.
+
+        Raises:
+            Stop: A program refuses its settings or is not ready in time; all others have been stopped then.
+        """
+        stopping = asyncio.Event()
+        with _on_signals(stopping):
+            async with Probes.opened(self._mesh) as probes:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        try:
+                            if await _unless(stopping, self._start(stages, probes, group)):
+                                self._ready = True
+                                self._write_state()
+                                announce()
+                                await stopping.wait()
+                        finally:
+                            await self._drain()
+                except* Stop as stops:
+                    raise _first(stops) from None
+        self._report("stopped")
+
+    async def _start(self, stages: Sequence[Sequence[Program]], probes: Probes, group: asyncio.TaskGroup) -> None:
+        # Workers are ready when the gateway has a link with them, so each stage only waits for its services.
+        workers: list[Keeper] = []
+        for stage in stages:
+            keepers = [Keeper(program, self._log(program), self._report) for program in stage]
+            for keeper in keepers:
+                self._keepers.append(keeper)
+                group.create_task(keeper.run(self._write_state))
+                if keeper.program.service == "worker":
+                    workers.append(keeper)
+                else:
+                    await self._until_ready(keeper, lambda k=keeper: probes.serving(k.program.service))
+        for keeper in workers:
+            await self._until_ready(keeper, lambda k=keeper: probes.linked(k.program.address))
+
+    async def _drain(self) -> None:
+        self._report("draining")
+        for keeper in reversed(self._keepers):
+            await keeper.stop()
+
+    async def _until_ready(self, keeper: Keeper, is_ready: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(START_S):
+                while not await is_ready():
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise Stop(
+                f"{keeper.program.name} was not ready within {START_S:.0f} s: {keeper.last_words()} "
+                f"(all of it: {keeper.log})",
+                ExitCode.UNAVAILABLE,
+            ) from None
+        self._report(f"{keeper.program.name} ready at {keeper.program.address} ({time.monotonic() - began:.1f} s)")
+
+    def _log(self, program: Program) -> Path:
+        return self._mesh.folder / "logs" / f"{program.name}.log"
+
+    def _write_state(self) -> None:
+        programs = [
+            {
+                "name": keeper.program.name,
+                "service": keeper.program.service,
+                "address": keeper.program.address,
+                "pid": keeper.pid,
+                "restarts": keeper.restarts,
+                "log": str(keeper.log),
+            }
+            for keeper in self._keepers
+        ]
+        write_state(self._state, {"pid": os.getpid(), "ready": self._ready, "programs": programs})
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do `work`, or give it up when `stopping` comes first; returns whether it was done."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        watch = group.create_task(_cancel_when(stopping, task))
+        task.add_done_callback(lambda _: watch.cancel())
+    return not task.cancelled()
+
+
+async def _cancel_when(stopping: asyncio.Event, task: asyncio.Task[None]) -> None:
+    await stopping.wait()
+    task.cancel()
+
+
+@contextmanager
+def _on_signals(stopping: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _first(group: BaseExceptionGroup[Stop]) -> Stop:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    assert isinstance(leaf, Stop)
+    return leaf

@@ -1,0 +1,173 @@
+"""The trust bundle: the one file that a client must get from somebody it trusts. It holds no secret.
+
+Whoever can change it decides whom the client believes: take it from the person who founded the mesh, not from the
+machine that serves it. Reading is strict: an unknown member, an empty list of measurements or an anchor that calls
+itself genuine without being Intel's is refused, never passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
+from cloister.appraisal.policy import Policy
+from cloister.ear import KeySet
+from cloister.errors import InvalidRequest, NotFound
+from cloister.rpc.certificates import load_certificates
+from cloister.rpc.spiffe import SpiffeId
+
+FORMAT: Final = "cloister trust bundle v1"
+MAX_BYTES: Final = 256 * 1024
+
+_REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "anchor"})
+_OPTIONAL: Final = frozenset({"mrenclave", "policy"})
+_MEASUREMENT: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustBundle:
+    """Whom a client believes.
+
+    Attributes:
+        cluster: Trust domain of the mesh.
+        root_ca_pem: The mesh's root CA, for TLS.
+        verifier_id: SPIFFE id that Attestation Results must come from.
+        verifier_jwks: Its public keys, a JSON Web Key Set.
+        thumbprints: RFC 7638 thumbprints of the keys that count; all others in the set do not.
+        anchor: Where quotes must chain to.
+        mrenclave: Measurements of workers that may serve; None leaves that to the appraisal policy.
+        policy_toml: The client's own appraisal policy; None takes the default.
+    """
+
+    cluster: str
+    root_ca_pem: str
+    verifier_id: str
+    verifier_jwks: str
+    thumbprints: frozenset[str]
+    anchor: TrustAnchor = INTEL_SGX
+    mrenclave: frozenset[str] | None = None
+    policy_toml: str | None = None
+
+    def __post_init__(self) -> None:
+        verifier = SpiffeId.parse(self.verifier_id)
+        if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
+            raise InvalidRequest("the trust bundle names a verifier that is not one of its cluster")
+        if self.mrenclave is not None and not self.mrenclave:
+            raise InvalidRequest("the trust bundle pins an empty list of measurements; leave the member out")
+        if not all(_MEASUREMENT.fullmatch(each) for each in self.mrenclave or ()):
+            raise InvalidRequest("a measurement in the trust bundle is not 64 lower-case hex digits")
+        load_certificates(self.root_ca_pem.encode())
+        self.keys()
+        self.policy()
+
+    def keys(self) -> KeySet:
+        """The verifier's keys that count."""
+        return KeySet.from_jwks(self.verifier_jwks, self.thumbprints)
+
+    def policy(self) -> Policy:
+        """What the client itself asks of a quote."""
+        return Policy.default() if self.policy_toml is None else Policy.from_toml(self.policy_toml.encode())
+
+    @classmethod
+    def read(cls, path: Path) -> TrustBundle:
+        """Read a trust bundle's file.
+
+        Raises:
+            NotFound: There is no such file.
+            InvalidRequest: It is not a trust bundle.
+        """
+        try:
+            with path.open("rb") as file:
+                return cls.from_json(file.read(MAX_BYTES + 1))
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no trust bundle at {path}; get one from whoever founded the mesh") from error
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> TrustBundle:
+        """Read a trust bundle; raises InvalidRequest for anything else."""
+        if len(raw) > MAX_BYTES:
+            raise InvalidRequest("the trust bundle is too long")
+        try:
+            found = _members(json.loads(raw), _REQUIRED, _OPTIONAL)
+            verifier = _members(found["verifier"], frozenset({"id", "jwks", "thumbprints"}))
+            if found["format"] != FORMAT:
+                raise ValueError("another format")
+            return cls(
+                cluster=_text(found["cluster"]),
+                root_ca_pem=_text(found["root_ca_pem"]),
+                verifier_id=_text(verifier["id"]),
+                verifier_jwks=json.dumps(verifier["jwks"]),
+                thumbprints=_texts(verifier["thumbprints"]),
+                anchor=_anchor(found["anchor"]),
+                mrenclave=_texts(found["mrenclave"]) if "mrenclave" in found else None,
+                policy_toml=_text(found["policy"]) if "policy" in found else None,
+            )
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"not a trust bundle: {error}") from error
+
+    def to_json(self) -> bytes:
+        """Return the file's content."""
+        anchor: dict[str, object] = {"name": self.anchor.name, "simulated": self.anchor.simulated}
+        if self.anchor.simulated:
+            anchor["root_der"] = b64encode(self.anchor.root_der).decode()
+        content: dict[str, object] = {
+            "format": FORMAT,
+            "cluster": self.cluster,
+            "anchor": anchor,
+            "verifier": {
+                "id": self.verifier_id,
+                "jwks": json.loads(self.verifier_jwks),
+                "thumbprints": sorted(self.thumbprints),
+            },
+            "root_ca_pem": self.root_ca_pem,
+        }
+        if self.mrenclave is not None:
+            content["mrenclave"] = sorted(self.mrenclave)
+        if self.policy_toml is not None:
+            content["policy"] = self.policy_toml
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def anchor_of(root_der: bytes | None) -> TrustAnchor:
+    """The trust anchor with this root certificate: Intel's when none is given, a simulated one for any but Intel's."""
+    if root_der is None or root_der == INTEL_SGX.root_der:
+        return INTEL_SGX
+    return TrustAnchor(name="simulated", root_der=root_der, simulated=True)
+
+
+def _anchor(member: object) -> TrustAnchor:
+    """The anchor; that it is simulated follows from its root, and what the file says of it must agree."""
+    found = _members(member, frozenset({"name", "simulated"}), frozenset({"root_der"}))
+    root = b64decode(_text(found["root_der"]), validate=True) if "root_der" in found else None
+    anchor = anchor_of(root)
+    if found["simulated"] is not anchor.simulated:
+        raise ValueError("its anchor is not what it says: only Intel's root is not simulated")
+    return anchor
+
+
+def _members(value: object, required: frozenset[str], optional: frozenset[str] = frozenset()) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("a member is no JSON object")
+    for name in required - value.keys():
+        raise ValueError(f"it lacks '{name}'")
+    for name in value.keys() - required - optional:
+        raise ValueError(f"it has an unknown member '{name[:32]}'")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a member is no string")
+    return value
+
+
+def _texts(value: object) -> frozenset[str]:
+    if not isinstance(value, list):
+        raise ValueError("a member is no list")
+    return frozenset(_text(each) for each in value)

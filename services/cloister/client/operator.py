@@ -1,0 +1,61 @@
+"""The operator's and the auditor's calls: what the mesh looks like, and what was decided in it. None shows a secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
+from cloister.api.v1.gateway_pb2_grpc import GatewayStub
+from cloister.api.v1.provisioner_pb2 import ListAuditRequest
+from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
+from cloister.api.v1.verifier_pb2 import ListAppraisalsRequest
+from cloister.api.v1.verifier_pb2_grpc import VerifierStub
+from cloister.errors import InvalidRequest
+from cloister.rpc.channel import Peer
+from cloister.seal.merkle import leaf_hash
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One line of an append-only record: its number, its content, and the hash that its log commits to."""
+
+    sequence: int
+    content: dict[str, Any]
+    leaf_hash: bytes
+
+
+async def mesh_status(gateway: Peer, timeout_s: float = 10.0) -> GetStatusResponse:
+    """The mesh as the gateway sees it. Role: operator."""
+    answer: GetStatusResponse = await gateway.stub(GatewayStub).GetStatus(GetStatusRequest(), timeout=timeout_s)
+    return answer
+
+
+async def appraisals(verifier: Peer, after: int = 0, timeout_s: float = 60.0) -> AsyncIterator[AuditLine]:
+    """Every appraisal, believed or not, and why; oldest first. Roles: owner, auditor, operator."""
+    request = ListAppraisalsRequest(after_sequence=after)
+    async for record in verifier.stub(VerifierStub).ListAppraisals(request, timeout=timeout_s):
+        yield _line(record)
+
+
+async def releases(
+    provisioner: Peer, model: str = "", after: int = 0, timeout_s: float = 60.0
+) -> AsyncIterator[AuditLine]:
+    """Registrations, policies, releases and refusals; oldest first. Roles: owner (its own models), auditor (all)."""
+    request = ListAuditRequest(model_name=model, after_sequence=after)
+    async for record in provisioner.stub(ProvisionerStub).ListAudit(request, timeout=timeout_s):
+        yield _line(record)
+
+
+def _line(record: AuditRecord) -> AuditLine:
+    """A record as it came; raises InvalidRequest when its hash is not that of its bytes."""
+    if leaf_hash(record.record) != record.leaf_hash:
+        raise InvalidRequest("a line of the record does not have the hash that it is listed with")
+    try:
+        content = json.loads(record.record)
+    except ValueError as error:
+        raise InvalidRequest("a line of the record is not JSON") from error
+    return AuditLine(record.sequence, content, record.leaf_hash)
