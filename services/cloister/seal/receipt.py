@@ -3,12 +3,14 @@
 A worker signs once for all answers of a batch: Ed25519 over the tree head of their bodies (RFC 6962), and each receipt
 carries its audit path. Bodies hold hashes of the plaintext request and response, salted with the random request id.
 Whoever sees a receipt has the salt too: it keeps two receipts for equal content from being linked by their hashes, and
-does not hide content that can be guessed. Receipts therefore travel sealed, inside the answer.
+does not hide content that can be guessed. Receipts therefore travel sealed, inside the answer; and in a batch each body
+stands beside a random leaf, so that the hashes in a path let nobody test a guess about a neighbour's content.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,7 +25,8 @@ from cloister.seal import merkle
 from cloister.seal.hpke import context
 
 VERSION: Final = 1
-MAX_BATCH: Final = 1 << 16
+MAX_BATCH: Final = 1 << 15
+_MAX_TREE: Final = 2 * MAX_BATCH
 _LABEL: Final = "cloister receipts v1"
 
 
@@ -43,11 +46,13 @@ def issue(bodies: Sequence[ReceiptBody], sign_key: Ed25519PrivateKey) -> list[Re
     if not 0 < len(bodies) <= MAX_BATCH:
         raise ValueError(f"a batch has 1 to {MAX_BATCH} answers")
     raw = [body.SerializeToString(deterministic=True) for body in bodies]
-    head, paths = merkle.root_and_paths([merkle.leaf_hash(body) for body in raw])
-    signature = sign_key.sign(context(_LABEL, len(raw), head))
+    leaves = _leaves(raw)
+    head, paths = merkle.root_and_paths(leaves)
+    signature = sign_key.sign(context(_LABEL, len(leaves), head))
+    step = len(leaves) // len(raw)
     return [
-        Receipt(body=body, tree_size=len(raw), leaf_index=index, path=path, signature=signature)
-        for index, (body, path) in enumerate(zip(raw, paths, strict=True))
+        Receipt(body=body, tree_size=len(leaves), leaf_index=step * i, path=paths[step * i], signature=signature)
+        for i, body in enumerate(raw)
     ]
 
 
@@ -57,7 +62,7 @@ def verify(receipt: Receipt, receipt_key: bytes) -> ReceiptBody:
     Raises:
         SealBroken: It was not signed by this key, or is altered.
     """
-    if not 0 < receipt.tree_size <= MAX_BATCH or len(receipt.path) > MAX_BATCH.bit_length():
+    if not 0 < receipt.tree_size <= _MAX_TREE or len(receipt.path) > _MAX_TREE.bit_length():
         raise SealBroken
     if len(UnknownFieldSet(receipt)) > 0:  # nothing rides along that the signature does not cover
         raise SealBroken
@@ -103,3 +108,10 @@ def verify_bundle(bundle: ReceiptBundle, *, receipt_key: bytes, instance: str, e
         raise SealBroken
     verify_content(body, request=bundle.request, response=bundle.response)
     return body
+
+
+def _leaves(bodies: Sequence[bytes]) -> list[bytes]:
+    """One leaf if there is one body, else a body's leaf and a random one by turns."""
+    if len(bodies) == 1:
+        return [merkle.leaf_hash(bodies[0])]
+    return [leaf for body in bodies for leaf in (merkle.leaf_hash(body), secrets.token_bytes(merkle.HASH_BYTES))]
