@@ -1,0 +1,138 @@
+"""The record: what was decided, in order, on disk before the answer leaves.
+
+One SQLite table whose triggers forbid UPDATE and DELETE. That keeps honest code from slips; against the operator, leaf
+hashes (RFC 6962) let anyone who kept a Merkle root see that a record is missing or changed. Each record is the
+canonical JSON of its fields. No record, no release: what cannot be written raises `Unavailable`. Blocking; callers use
+`asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cloister.api.v1 import audit_pb2
+from cloister.errors import Unavailable
+from cloister.seal.merkle import leaf_hash
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS records (
+    sequence INTEGER PRIMARY KEY,
+    record BLOB NOT NULL,
+    leaf_hash BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS records_keep BEFORE UPDATE ON records
+BEGIN SELECT RAISE(ABORT, 'records are not changed'); END;
+CREATE TRIGGER IF NOT EXISTS records_stay BEFORE DELETE ON records
+BEGIN SELECT RAISE(ABORT, 'records are not deleted'); END;
+"""
+_PAGE: Final = 256
+_MAX_RECORD_BYTES: Final = 64 << 10
+
+Field = str | int | float | bool | None | list[str]
+
+
+class AuditLog:
+    """An append-only record on disk; `opened` makes one."""
+
+    def __init__(self, connection: sqlite3.Connection, now: Callable[[], datetime]) -> None:
+        self._connection = connection
+        self._now = now
+        self._lock = threading.Lock()
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Iterator[AuditLog]:
+        """The record in the file `path`, made with mode 0600 if it is not there.
+
+        Raises:
+            Unavailable: It cannot be opened or is damaged.
+        """
+        with _translated():
+            path.touch(mode=0o600)
+            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
+        try:
+            with _translated():
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("PRAGMA trusted_schema=OFF")
+                connection.executescript(_SCHEMA)
+            yield cls(connection, now)
+        finally:
+            connection.close()
+
+    def append(self, event: str, **fields: Field) -> int:
+        """Write one record and return its sequence number, once it is on disk.
+
+        Args:
+            event: `noun.verbed`.
+            fields: Plain values; never a secret.
+
+        Raises:
+            Unavailable: It could not be written; whatever it was about must not happen.
+        """
+        with self._lock, _translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                sequence = self._last() + 1
+                record = _canonical({**fields, "sequence": sequence, "time": _time(self._now()), "event": event})
+                self._connection.execute("INSERT INTO records VALUES (?, ?, ?)", (sequence, record, leaf_hash(record)))
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+        return sequence
+
+    def records(self, after: int = 0) -> Iterator[audit_pb2.AuditRecord]:
+        """Records with a sequence number above `after`, oldest first, as far as they went when asked.
+
+        Raises:
+            Unavailable: The record cannot be read, has a gap, or a hash does not fit.
+        """
+        with self._lock, _translated():
+            last = self._last()
+        while after < last:
+            with self._lock, _translated():
+                page = self._connection.execute(
+                    "SELECT sequence, record, leaf_hash FROM records WHERE sequence > ? AND sequence <= ? "
+                    "ORDER BY sequence LIMIT ?",
+                    (after, last, _PAGE),
+                ).fetchall()
+            for sequence, record, leaf in page:
+                if sequence != after + 1 or leaf != leaf_hash(record):
+                    raise Unavailable(f"the record is damaged at number {after + 1}", reason="record.damaged")
+                after = sequence
+                yield audit_pb2.AuditRecord(sequence=sequence, record=record, leaf_hash=leaf)
+            if not page:
+                raise Unavailable(f"the record is damaged at number {after + 1}", reason="record.damaged")
+
+    def _last(self) -> int:
+        row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM records").fetchone()
+        return int(row[0])
+
+
+def _canonical(fields: dict[str, Field]) -> bytes:
+    """RFC 8785 for what occurs here: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    raw = text.encode("utf-8")
+    if len(raw) > _MAX_RECORD_BYTES:
+        raise ValueError("a record holds facts, not documents")
+    return raw
+
+
+def _time(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+        raise Unavailable("the record cannot be written or read", reason="record.unavailable") from error

@@ -1,0 +1,281 @@
+"""Settings: a frozen dataclass, filled from its defaults, one TOML file, then the environment.
+
+Unknown keys are errors, and every message names the key, where it came from, and what was wrong with it. The values
+that were wrong are not repeated: a secret pasted into the wrong place must not reach a log. Inside an enclave the
+environment belongs to the host; there the loader takes from it only the fields marked `host_chosen`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import cattrs
+
+from cloister.errors import CloisterError, InvalidRequest
+
+REASON: Final = "settings.invalid"
+_MAX_FILE_BYTES: Final = 1 << 20
+_HOST_CHOSEN: Final = "host_chosen"
+
+S = TypeVar("S")
+
+
+def host_chosen(default: Any) -> Any:
+    """Mark a field of a settings class as one that the host may set through the environment of an enclave."""
+    return dataclasses.field(default=default, metadata={_HOST_CHOSEN: True})
+
+
+def settings_error(key: str, problem: str) -> InvalidRequest:
+    """The error for a setting that loads and makes no sense; a service that raises it ends with exit code 2."""
+    return InvalidRequest(f"{key}: {problem}", reason=REASON)
+
+
+def load(
+    settings_class: type[S],
+    file: Path | None,
+    environ: Mapping[str, str],
+    *,
+    prefix: str,
+    in_enclave: bool = False,
+) -> S:
+    """Fill `settings_class`.
+
+    Args:
+        settings_class: A frozen dataclass; fields are str, int, float, bool, Path, tuple[str, ...], another dataclass,
+            or one of these or None. It may check itself in `__post_init__` and raise ValueError.
+        file: TOML, or None for defaults and environment alone. Relative paths count from its folder.
+        environ: Variables that begin with `prefix`; the rest is the field's name in capitals, with `_` between a table
+            and its key. Lists are separated by commas. Relative paths count from the working directory.
+        prefix: Such as `CLOISTER_WORKER_`.
+        in_enclave: Refuse variables for fields that are not marked `host_chosen`.
+
+    Raises:
+        InvalidRequest: With reason `settings.invalid`; one line that names the key and where it stands.
+    """
+    fields = dict(_leaves(settings_class, ()))
+    values = _read(file) if file is not None else {}
+    source = str(file) if file is not None else "settings"
+    _check_keys(values, settings_class, (), source)
+    folder = file.parent if file is not None else Path()
+    flat = {path: _resolved(value, fields[path], folder) for path, value in _flatten(values, fields)}
+    origin = dict.fromkeys(flat, source)
+    for path, variable, text in _from_environment(fields, environ, prefix, in_enclave=in_enclave):
+        flat[path] = _parsed(text, fields[path], variable)
+        origin[path] = variable
+    for path, value in flat.items():
+        flat[path] = _typed(value, fields[path], path, origin[path])
+    return _build(settings_class, flat, (), source)
+
+
+_Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One setting: its type without None, whether None is allowed, whether the host may choose it."""
+
+    kind: Any
+    optional: bool
+    host_chosen: bool
+
+
+def _leaves(settings_class: type, at: _Path) -> typing.Iterator[tuple[_Path, _Leaf]]:
+    hints = typing.get_type_hints(settings_class)
+    for field in dataclasses.fields(settings_class):
+        kind, optional = _without_none(hints[field.name])
+        path = (*at, field.name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from _leaves(kind, path)
+        else:
+            yield path, _Leaf(kind, optional, bool(field.metadata.get(_HOST_CHOSEN)))
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        kept = [part for part in typing.get_args(kind) if part is not type(None)]
+        if len(kept) == 1:
+            return kept[0], True
+    return kind, False
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise settings_error(str(file), f"cannot be read: {error.strerror}") from error
+    if len(raw) > _MAX_FILE_BYTES:
+        raise settings_error(str(file), "larger than a settings file can be")
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise settings_error(str(file), f"not UTF-8 at byte {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise settings_error(str(file), f"not TOML: {error}") from error
+    except RecursionError as error:
+        raise settings_error(str(file), "nested too deeply") from error
+
+
+def _check_keys(values: Mapping[str, Any], settings_class: type, at: _Path, source: str) -> None:
+    hints = typing.get_type_hints(settings_class)
+    known = [field.name for field in dataclasses.fields(settings_class)]
+    for key, value in values.items():
+        path = ".".join((*at, key))
+        if key not in known:
+            raise settings_error(source, f"unknown key {_shown(path)}{_near(key, known)}")
+        kind, _ = _without_none(hints[key])
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            if not isinstance(value, dict):
+                raise settings_error(source, f"{path} must be a table, and is {_named(value)}")
+            _check_keys(value, kind, (*at, key), source)
+
+
+def _flatten(values: Mapping[str, Any], fields: Mapping[_Path, _Leaf], at: _Path = ()) -> typing.Iterator[Any]:
+    for key, value in values.items():
+        path = (*at, key)
+        if path in fields:
+            yield path, value
+        else:
+            yield from _flatten(value, fields, path)
+
+
+def _from_environment(
+    fields: Mapping[_Path, _Leaf], environ: Mapping[str, str], prefix: str, *, in_enclave: bool
+) -> typing.Iterator[tuple[_Path, str, str]]:
+    variables = {prefix + "_".join(path).upper(): path for path in fields}
+    for variable in sorted(environ):
+        if not variable.startswith(prefix):
+            continue
+        if variable not in variables:
+            raise settings_error("environment", f"unknown variable {_shown(variable)}{_near(variable, variables)}")
+        path = variables[variable]
+        if in_enclave and not fields[path].host_chosen:
+            raise settings_error("environment", f"{variable} may not be set from outside the enclave")
+        yield path, variable, environ[variable]
+
+
+def _parsed(text: str, leaf: _Leaf, variable: str) -> Any:
+    """A variable's text as TOML would have given it."""
+    try:
+        if leaf.kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if leaf.kind is int:
+            return int(text)
+        if leaf.kind is float:
+            return float(text)
+    except (ValueError, KeyError) as error:
+        raise settings_error(variable, f"must be {_wanted(leaf.kind)}") from error
+    if _is_tuple(leaf.kind):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _resolved(value: Any, leaf: _Leaf, folder: Path) -> Any:
+    return str(folder / value) if leaf.kind is Path and isinstance(value, str) and value else value
+
+
+def _typed(value: Any, leaf: _Leaf, path: _Path, source: str) -> Any:
+    key = ".".join(path)
+    try:
+        return _converter().structure(value, leaf.kind)
+    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
+        raise settings_error(source, f"{key} must be {_wanted(leaf.kind)}, and is {_named(value)}") from error
+
+
+def _build(settings_class: type[S], flat: Mapping[_Path, Any], at: _Path, source: str) -> S:
+    hints = typing.get_type_hints(settings_class)
+    arguments: dict[str, Any] = {}
+    for field in dataclasses.fields(settings_class):  # type: ignore[arg-type]  # S is a dataclass, which TypeVar cannot say
+        path = (*at, field.name)
+        kind, optional = _without_none(hints[field.name])
+        given = [inner for inner in flat if inner[: len(path)] == path]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            if given or not (optional or _has_default(field)):
+                arguments[field.name] = _build(kind, flat, path, source)
+        elif path in flat:
+            arguments[field.name] = flat[path]
+        elif not _has_default(field):
+            raise settings_error(source, f"{'.'.join(path)} is missing")
+    try:
+        return settings_class(**arguments)
+    except (ValueError, CloisterError) as error:
+        raise settings_error(source, str(error)) from error
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _converter() -> cattrs.Converter:
+    """A converter that coerces nothing: what TOML wrote as a string is a string."""
+    converter = cattrs.Converter(detailed_validation=False)
+    converter.register_structure_hook(bool, lambda value, _: _exactly(value, bool))
+    converter.register_structure_hook(int, lambda value, _: _exactly(value, int))
+    converter.register_structure_hook(str, lambda value, _: _exactly(value, str))
+    converter.register_structure_hook(float, lambda value, _: _number(value))
+    converter.register_structure_hook(Path, lambda value, _: _path(value))
+    converter.register_structure_hook_func(
+        _is_tuple,
+        lambda value, _: tuple(_exactly(part, str) for part in _exactly(value, list)),
+    )
+    return converter
+
+
+def _is_tuple(kind: object) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(kind.__name__)
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError("float")
+    return float(value)
+
+
+def _path(value: Any) -> Path:
+    if not _exactly(value, str) or "\0" in value:
+        raise ValueError("path")
+    return Path(value)
+
+
+def _wanted(kind: Any) -> str:
+    if _is_tuple(kind):
+        return "a list of strings"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}
+    return words.get(kind, getattr(kind, "__name__", "something else"))
+
+
+def _named(value: Any) -> str:
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a table",
+    }
+    if value == "":
+        return "empty"
+    return words.get(type(value), "a date or time")
+
+
+def _near(key: str, known: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _shown(key: str) -> str:
+    return ascii(key)[:80]

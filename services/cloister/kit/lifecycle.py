@@ -1,0 +1,212 @@
+"""The life of a service process: settings, one task group, signals, exit code.
+
+Exit codes: 0 stopped as asked, 1 something failed (one log line says what), 2 the settings are unusable (one line on
+stderr names the key). This module imports no gRPC, and services import theirs behind it: see `run_service` on TLS 1.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from cloister.errors import InvalidRequest
+from cloister.kit import config, log
+
+CLEAN: Final = 0
+FAILED: Final = 1
+BAD_SETTINGS: Final = 2
+
+# grpcio has no minimum TLS version in Python. All our certificates are ECDSA, so with nothing but RSA suites to offer
+# TLS 1.2 finds no common ground, while TLS 1.3, whose suites this does not touch, connects. gRPC reads the variable
+# once, when it is imported. GRPC_VERBOSITY: its core writes past our log, with addresses and names in it.
+TLS_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384",
+    "GRPC_VERBOSITY": "NONE",
+}
+
+_log = log.get_logger()
+
+
+class CommonSettings(Protocol):
+    """What `run_service` itself reads from a service's settings."""
+
+    @property
+    def log_json(self) -> bool:
+        """JSON lines, or lines for a person."""
+
+
+S = TypeVar("S", bound=CommonSettings)
+
+
+class Lifecycle:
+    """One running service: its tasks, and the event that tells all of them to come to an end.
+
+    Attributes:
+        stopping: Set once, by a signal or by `stop`; servers drain when they see it.
+    """
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self.stopping = asyncio.Event()
+        self._group = group
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, *, signals: Sequence[signal.Signals] = ()) -> AsyncIterator[Lifecycle]:
+        """A lifecycle whose tasks end with the block.
+
+        A task that fails cancels the block, and its error leaves it (alone where it is the only one, else as a group).
+
+        Args:
+            signals: Each of these calls `stop`.
+        """
+        group = asyncio.TaskGroup()
+        lifecycle = cls(group)
+        raised: Exception | None = None
+        loop = asyncio.get_running_loop()
+        for number in signals:
+            loop.add_signal_handler(number, lifecycle.stop)
+        try:
+            async with group:
+                try:
+                    yield lifecycle
+                except Exception as error:  # raised again below: the group would wrap it
+                    raised = error
+                finally:
+                    lifecycle._end()
+        except BaseExceptionGroup as failed:
+            raise _only(failed) from None
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+        if raised is not None:
+            raise raised
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run a background loop as long as the service lives; if it fails, the process ends."""
+        task = self._group.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def stop(self) -> None:
+        """Ask the service to drain and end."""
+        self.stopping.set()
+
+    def _end(self) -> None:
+        self.stopping.set()
+        for task in self._tasks:
+            task.cancel()
+
+
+def run_service(
+    name: str,
+    serve: Callable[[S, Lifecycle], Awaitable[None]],
+    settings: type[S],
+    *,
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    in_enclave: bool = False,
+    uvloop: bool = True,
+) -> int:
+    """Be the process of one service, from its arguments to its exit code.
+
+    gRPC fixes its cipher suites when it is imported. If that has happened without them, the process starts itself once
+    more with the right environment; an image or a manifest that sets `TLS_ENVIRONMENT` spares that, and so does a
+    `__main__` that calls `require_tls13` before it imports the service.
+
+    Args:
+        name: `verifier`, say: the name in logs, and the part of the prefix `CLOISTER_VERIFIER_`.
+        serve: Runs until the lifecycle is stopping, then drains.
+        settings: The settings class; filled from `--settings FILE` and the environment.
+        argv: Arguments without the program's name.
+        environ: Instead of the process's own.
+        in_enclave: Take from the environment only what the host may choose.
+        uvloop: Use it where it is installed.
+
+    Returns:
+        The exit code, for `sys.exit`.
+    """
+    require_tls13()
+    try:
+        file = _arguments(name, argv)
+        loaded = config.load(
+            settings,
+            file,
+            os.environ if environ is None else environ,
+            prefix=f"CLOISTER_{name.upper()}_",
+            in_enclave=in_enclave,
+        )
+    except InvalidRequest as error:
+        return _refused(name, error)
+    log.configure(name, json=loaded.log_json, cache=True)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(wanted=uvloop)) as runner:
+            runner.run(_live(name, serve, loaded))
+    except InvalidRequest as error:
+        if error.reason == config.REASON:
+            return _refused(name, error)
+        return _failed(error)
+    except KeyboardInterrupt:
+        return CLEAN
+    except Exception as error:
+        return _failed(error)
+    return CLEAN
+
+
+def require_tls13() -> None:
+    """See to it that gRPC in this process speaks TLS 1.3 only; starts the process anew if it is too late for that."""
+    if all(os.environ.get(key) == value for key, value in TLS_ENVIRONMENT.items()):
+        return
+    os.environ.update(TLS_ENVIRONMENT)
+    if "grpc" in sys.modules:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves, with no shell
+
+
+async def _live(name: str, serve: Callable[[S, Lifecycle], Awaitable[None]], settings: S) -> None:
+    async with Lifecycle.running(signals=(signal.SIGTERM, signal.SIGINT)) as lifecycle:
+        await serve(settings, lifecycle)
+    _log.info("service.stopped", name=name)
+
+
+def _arguments(name: str, argv: Sequence[str] | None) -> Path | None:
+    parser = argparse.ArgumentParser(prog=f"cloister-{name}", description=f"The Cloister {name}.", allow_abbrev=False)
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="settings in TOML")
+    chosen: Path | None = parser.parse_args(argv).settings
+    return chosen
+
+
+def _loop_factory(*, wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if not wanted:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _refused(name: str, error: InvalidRequest) -> int:
+    line = " ".join(str(error).split())
+    print(f"cloister-{name}: {line}", file=sys.stderr)
+    return BAD_SETTINGS
+
+
+def _failed(error: Exception) -> int:
+    _log.error("service.failed", error=error, exc_info=error)
+    return FAILED
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    seen: BaseException = group
+    while isinstance(seen, BaseExceptionGroup) and len(seen.exceptions) == 1:
+        seen = seen.exceptions[0]
+    return seen

@@ -1,0 +1,183 @@
+"""Logs: one record per line on stdout, whatever the values contain.
+
+JSON in production, `key=value` on a console. An event is `noun.verbed`, values are fields. Strings are capped, control
+characters escaped, bytes shown by their length only; secret types hide in their own repr. A traceback is a list of
+places: messages are kept for errors of ours, which hold no contents by rule, and left out for all others. Records of
+the standard library (gRPC, asyncio) come out the same way.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import logging
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any, Final, TextIO, cast
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from cloister.errors import CloisterError
+
+MAX_VALUE: Final = 1000
+_MAX_ITEMS: Final = 50
+_MAX_DEPTH: Final = 3
+_MAX_FRAMES: Final = 30
+_LIBRARY_EVENT: Final = "library.logged"
+
+Event = MutableMapping[str, Any]
+
+
+def configure(
+    service: str, *, json: bool = True, level: str = "info", stream: TextIO | None = None, cache: bool = False
+) -> None:
+    """Set logging up for this process; called once, where the process begins.
+
+    Args:
+        service: Goes into each record.
+        json: JSON lines, or lines for a person.
+        level: debug, info, warning or error.
+        stream: Where to; stdout by default.
+        cache: Let loggers keep this configuration for good, which is a little faster.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.add_log_level,
+            _naming(service),
+            tame,
+            as_json if json else as_text,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stdout),
+        cache_logger_on_first_use=cache,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_FromLibraries()]
+    root.setLevel(max(number, logging.WARNING))
+
+
+def get_logger() -> FilteringBoundLogger:
+    """A logger, to be kept in the module that logs."""
+    return cast(FilteringBoundLogger, structlog.get_logger())
+
+
+def tame(_logger: object, _method: str, event: Event) -> Event:
+    """Make every value one that fits a line: capped, without raw bytes, without contents in tracebacks."""
+    exc_info = event.pop("exc_info", None)
+    tamed: Event = {str(key)[:64]: _tamed(value, 0) for key, value in event.items()}
+    if exc_info:
+        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+        if isinstance(exc_info, tuple):
+            error = exc_info[1]
+        if error is not None:
+            tamed["trace"] = trace_of(error)
+    return tamed
+
+
+def trace_of(error: BaseException) -> list[str]:
+    """Where `error` was raised and what caused it: classes, files, lines and functions, innermost last."""
+    lines: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(lines) < _MAX_FRAMES:
+        frames = traceback.extract_tb(seen.__traceback__)[-_MAX_FRAMES:]
+        lines += [f"{PurePath(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
+        lines.append(describe(seen))
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return lines
+
+
+def describe(error: BaseException) -> str:
+    """The class of an error, with its message where that is known to hold no contents."""
+    name = type(error).__name__
+    if isinstance(error, BaseExceptionGroup):
+        return f"{name} of " + ", ".join(describe(inner) for inner in error.exceptions[:5])
+    if isinstance(error, CloisterError):
+        return f"{name}: {_capped(str(error))}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {_capped(error.strerror)}"
+    return name
+
+
+def as_json(_logger: object, _method: str, event: Event) -> str:
+    """One line of ASCII JSON."""
+    return json_format.dumps(event, separators=(",", ":"))
+
+
+def as_text(_logger: object, _method: str, event: Event) -> str:
+    """One line for a person: time, level, event, then the fields."""
+    fields = dict(event)
+    head = [fields.pop(key, "") for key in ("time", "level", "event")]
+    fields.pop("service", None)
+    shown = [f"{head[0]!s:.19} {head[1]:<7} {_plain(head[2])}"]
+    return "  ".join(shown + [f"{_plain(key)}={_plain(value)}" for key, value in fields.items()])
+
+
+def _naming(service: str) -> Callable[[object, str, Event], Event]:
+    def named(_logger: object, _method: str, event: Event) -> Event:
+        event["service"] = service
+        return event
+
+    return named
+
+
+def _tamed(value: object, depth: int) -> Any:
+    if isinstance(value, str):
+        return _capped(str(value))
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value) if value.bit_length() <= 64 else f"<integer of {value.bit_length()} bits>"
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, BaseException):
+        return describe(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)) and depth < _MAX_DEPTH:
+        return _tamed_items(value, depth + 1)
+    return _shown(value)
+
+
+def _tamed_items(value: Mapping[Any, Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any], depth: int) -> Any:
+    if isinstance(value, Mapping):
+        return {_capped(str(key)): _tamed(inner, depth) for key, inner in list(value.items())[:_MAX_ITEMS]}
+    kept = [_tamed(inner, depth) for inner in list(value)[:_MAX_ITEMS]]
+    return [*kept, f"<{len(value) - _MAX_ITEMS} more>"] if len(value) > _MAX_ITEMS else kept
+
+
+def _shown(value: object) -> str:
+    # A repr that raises must not lose the record, nor the request that is being logged.
+    with suppress(Exception):
+        return _capped(str(value) if isinstance(value, PurePath) else repr(value))
+    return f"<{type(value).__name__}>"
+
+
+def _capped(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}… ({len(text)} characters)"
+
+
+def _plain(value: object) -> str:
+    text = value if isinstance(value, str) else json_format.dumps(value)
+    return text if text.isprintable() and not set(text) & set(' "=') else json_format.dumps(text)
+
+
+class _FromLibraries(logging.Handler):
+    """Records of the standard library's logging, as ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)
+        get_logger().log(
+            record.levelno, _LIBRARY_EVENT, logger=record.name, message=message, exc_info=record.exc_info or None
+        )

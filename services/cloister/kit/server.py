@@ -1,0 +1,188 @@
+"""The gRPC server that every service uses: mutual TLS 1.3, roles by method, limits, health, orderly end.
+
+Limits follow the traps that others fell into: no compression (bombs), small metadata, pings counted, handshakes with a
+deadline, idle connections closed, streams per connection bounded, and no second server silently sharing the port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cloister.errors import NotReady
+from cloister.kit import log
+from cloister.kit.calls import Call, Guard, RoleTable, current_call, current_peer
+from cloister.kit.lifecycle import TLS_ENVIRONMENT, Lifecycle
+from cloister.rpc.channel import MAX_MESSAGE_BYTES
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import ROLES
+
+__all__ = ["ANY_ROLE", "Call", "Health", "Server", "current_call", "current_peer"]
+
+ANY_ROLE: Final = ROLES
+_HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 32 << 10),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 600_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+)
+
+_log = log.get_logger()
+H = TypeVar("H")
+
+
+class Health:
+    """What `grpc.health.v1` says of this server: by service name, and "" for all of it."""
+
+    def __init__(self) -> None:
+        self.servicer = grpc_health.aio.HealthServicer()
+        self._chosen = False
+
+    async def set(self, service: str, serving: bool) -> None:
+        """Say whether `service` is ready."""
+        self._chosen = self._chosen or not service
+        states = health_pb2.HealthCheckResponse
+        await self.servicer.set(service, states.SERVING if serving else states.NOT_SERVING)
+
+    async def started(self) -> None:
+        """The server answers now; says so for "" unless the service has spoken for itself."""
+        if not self._chosen:
+            await self.set("", True)
+
+    async def drain(self) -> None:
+        """NOT_SERVING everywhere, for good."""
+        await self.servicer.enter_graceful_shutdown()
+
+
+class Server:
+    """One listening server. Made by `mtls`."""
+
+    def __init__(self, server: grpc.aio.Server, guard: Guard, port: int, lifecycle: Lifecycle) -> None:
+        self.health = Health()
+        self.port = port
+        self._server = server
+        self._guard = guard
+        self._lifecycle = lifecycle
+        self._started = False
+        self._grace_s = 0.0
+        self._pause_s = 0.0
+
+    @classmethod
+    @asynccontextmanager
+    async def mtls(
+        cls,
+        listen: str,
+        identity: TlsIdentity,
+        *,
+        lifecycle: Lifecycle,
+        roles: Mapping[str, frozenset[str] | set[str]],
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_concurrent: int = 1024,
+        grace_s: float = 10.0,
+        drain_pause_s: float = 0.5,
+        max_call_s: float = 300.0,
+        receive_s: float = 60.0,
+        on_call: Callable[[Call], None] | None = None,
+    ) -> AsyncIterator[Server]:
+        """A server bound to `listen`, which answers once `run` or `start` is called and is gone with the block.
+
+        Args:
+            listen: host:port; port 0 takes a free one.
+            identity: Ours; its cluster is the one that peers must be of.
+            lifecycle: `run` serves until this is stopping.
+            roles: `/package.Service/Method` or `package.Service` to the roles that may call it. What is not here is
+                refused to all.
+            max_message_bytes: Limit of one message, both ways.
+            max_concurrent: Calls under way; more are told RESOURCE_EXHAUSTED. A stream counts as long as it is open.
+            grace_s: How long calls in flight may take to finish at the end.
+            drain_pause_s: How long others have to notice NOT_SERVING before calls are turned away.
+            max_call_s: Longest call with a single answer, whatever the client asks for.
+            receive_s: Longest that a single request message may take to arrive.
+            on_call: Called with each call that has ended; for metrics.
+
+        Raises:
+            NotReady: The address cannot be had, or gRPC would accept TLS 1.2.
+        """
+        _require_tls13()
+        guard = Guard(
+            identity.spiffe_id.cluster,
+            RoleTable({_HEALTH_CHECK: ANY_ROLE, **roles}),
+            max_call_s=max_call_s,
+            receive_s=receive_s,
+            on_call=on_call,
+        )
+        bare = grpc.aio.server(
+            handlers=(guard,),
+            options=(
+                *_OPTIONS,
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+            ),
+            maximum_concurrent_rpcs=max_concurrent,
+            compression=grpc.Compression.NoCompression,
+        )
+        server = cls(bare, guard, _bound(bare, listen, identity), lifecycle)
+        server._grace_s, server._pause_s = grace_s, drain_pause_s
+        server.add(health_pb2_grpc.add_HealthServicer_to_server, server.health.servicer)
+        try:
+            yield server
+        finally:
+            await bare.stop(None)
+
+    def add(self, add_to_server: Callable[[H, Any], None], servicer: H) -> None:
+        """Serve a servicer: `server.add(add_XServicer_to_server, servicer)`."""
+        add_to_server(servicer, self._guard)
+
+    def add_generic(self, handler: grpc.GenericRpcHandler) -> None:
+        """Serve a generic handler, with or without serializers of its own."""
+        self._guard.add_generic_rpc_handlers((handler,))
+
+    async def start(self) -> None:
+        """Begin to answer; `run` does it too."""
+        if not self._started:
+            self._started = True
+            await self._server.start()
+            await self.health.started()
+            _log.info("server.listening", port=self.port)
+
+    async def run(self) -> None:
+        """Serve until the lifecycle is stopping, then drain within the grace."""
+        await self.start()
+        await self._lifecycle.stopping.wait()
+        await self.health.drain()
+        _log.info("server.draining", grace_s=self._grace_s)
+        await asyncio.sleep(self._pause_s)
+        await self._server.stop(self._grace_s)
+
+
+def _bound(server: grpc.aio.Server, listen: str, identity: TlsIdentity) -> int:
+    try:
+        port = server.add_secure_port(listen, identity.server_credentials())
+    except RuntimeError as error:
+        raise NotReady(f"cannot listen on {listen}", reason="address.taken") from error
+    if port == 0:
+        raise NotReady(f"cannot listen on {listen}", reason="address.taken")
+    return port
+
+
+def _require_tls13() -> None:
+    key = "GRPC_SSL_CIPHER_SUITES"
+    if os.environ.get(key) != TLS_ENVIRONMENT[key]:
+        raise NotReady(f"{key} must be set before gRPC is imported, or TLS 1.2 would be accepted", reason="tls.too_old")

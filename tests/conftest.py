@@ -1,0 +1,38 @@
+"""Rules for every test: TLS 1.3 only, no sockets in unit tests, asyncio in debug mode where that is cheap."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+# Before anything imports gRPC, which reads it once; kit/lifecycle.py says why.
+os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
+os.environ["GRPC_VERBOSITY"] = "NONE"
+
+_TESTS = Path(__file__).parent
+_DEBUG = "PYTHONASYNCIODEBUG"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A loop looks at the variable when it is made, which is before any fixture of ours."""
+    if any(item.path.is_relative_to(_TESTS / folder) for folder in ("unit", "wire")):
+        os.environ[_DEBUG] = "1"
+    else:
+        os.environ.pop(_DEBUG, None)
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.path.is_relative_to(_TESTS / "unit"):
+        return
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("a unit test opens no socket; tests/wire is for that")
+
+    # A loop makes itself a socket pair, which reaches nobody; connecting and listening is what is forbidden.
+    for name in ("connect", "connect_ex", "bind", "listen", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
