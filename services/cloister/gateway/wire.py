@@ -9,7 +9,7 @@ as an unknown field, this one raises `InvalidRequest`. Work is bounded by a numb
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -62,9 +62,39 @@ def read_route(raw: bytes) -> Route:
     return Route(name, version, request_id, _recipients(parameters))
 
 
+def request_id(raw: bytes) -> str:
+    """Return the id of a request that `read_route` refused, to tell its sender which one it was; empty if unclear."""
+    try:
+        for number, wire_type, start, stop in _fields(raw, 0, len(raw), MAX_FIELDS):
+            if (number, wire_type) == (_ID, _LEN):
+                return _text(raw[start:stop])
+    except InvalidRequest:
+        return ""
+    return ""
+
+
 def stream_answer(response: bytes) -> bytes:
     """Wrap a serialised `ModelInferResponse` as `ModelStreamInferResponse.infer_response`."""
     return b"\x12" + varint(len(response)) + response
+
+
+def encode_call(call_id: int, request: bytes, timeout_ms: int, tenant: str) -> list[bytes]:
+    """Return the pieces of `GatewayFrame.calls`, one call; the request is copied only when they are joined."""
+    head = b"\x08" + varint(call_id) + b"\x12" + varint(len(request))
+    tail = b"\x18" + varint(timeout_ms) + _tenant(tenant)
+    return [b"\x0a" + varint(len(head) + len(request) + len(tail)) + head, request, tail]
+
+
+def encode_cancelled(call_ids: Iterable[int]) -> list[bytes]:
+    """Return the pieces of `GatewayFrame.cancelled`; none for no calls."""
+    packed = b"".join(map(varint, call_ids))
+    return [b"\x12" + varint(len(packed)) + packed] if packed else []
+
+
+@lru_cache(maxsize=1024)
+def _tenant(tenant: str) -> bytes:
+    encoded = tenant.encode("utf-8")
+    return b"\x22" + varint(len(encoded)) + encoded
 
 
 def varint(value: int) -> bytes:

@@ -1,0 +1,65 @@
+"""From a client's bytes to a call, and its end: routing fields, the tenant's share, the deadline, the counts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cloister.errors import CloisterError
+from cloister.gateway.call import Call
+from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.tenants import Tenants
+from cloister.gateway.wire import read_route
+
+
+class Admission:
+    """Lets calls in, and sees each of them out once.
+
+    Attributes:
+        requests: How many calls were asked for.
+        failures: How many of them got an error, or lost their client.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, tenants: Tenants) -> None:
+        self.requests = 0
+        self.failures = 0
+        self._dispatcher = dispatcher
+        self._tenants = tenants
+
+    def begin(self, request: bytes, tenant: str, timeout_s: float) -> Call:
+        """Let a request in and send it on its way; `end` must follow.
+
+        Args:
+            request: A serialised `ModelInferRequest`.
+            tenant: SPIFFE id of the client.
+            timeout_s: What is left of its deadline.
+
+        Raises:
+            InvalidRequest: As `read_route`.
+            Overloaded: The tenant, or the model's queue, has no room.
+            NotFound, Unavailable: As `Dispatcher.submit`.
+        """
+        self.requests += 1
+        try:
+            call = Call(request, read_route(request), tenant, asyncio.get_running_loop().time() + timeout_s)
+            self._tenants.enter(tenant, len(request))
+        except CloisterError:
+            self.failures += 1
+            raise
+        try:
+            self._dispatcher.submit(call)
+        except CloisterError as error:
+            call.fail(error)
+            self.end(call)
+            raise
+        return call
+
+    def end(self, call: Call) -> None:
+        """See a call out: answered, or nobody waits for its answer any more."""
+        self._tenants.leave(call.tenant, len(call.request))
+        if not call.answer.done():
+            call.answer.cancel()
+        if call.answer.cancelled():
+            self._dispatcher.withdraw(call)
+            self.failures += 1
+        elif call.answer.exception() is not None:
+            self.failures += 1

@@ -1,0 +1,44 @@
+"""One request on its way through the gateway, from admission to its only answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cloister.gateway.wire import Route
+
+
+class Call:
+    """A request, where it may go, and the future that gets its answer.
+
+    Attributes:
+        request: The client's own bytes, never changed.
+        route: What was read of them.
+        tenant: SPIFFE id of the client, from its verified certificate.
+        deadline_s: When nobody waits any longer, on the event loop's clock.
+        answer: A serialised `ModelInferResponse`, or the error; cancelled when the client has gone.
+        instance: The worker that has it now; empty while it waits.
+        call_id: Its number on that worker's link.
+        tried: Workers whose link died under it; each is tried once.
+    """
+
+    __slots__ = ("answer", "call_id", "deadline_s", "instance", "request", "route", "tenant", "tried")
+
+    def __init__(self, request: bytes, route: Route, tenant: str, deadline_s: float) -> None:
+        self.request = request
+        self.route = route
+        self.tenant = tenant
+        self.deadline_s = deadline_s
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.instance = ""
+        self.call_id = 0
+        self.tried: tuple[str, ...] = ()
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless there is an answer already."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # asyncio complains of errors that nobody looks at, as after a lost client
+
+    def expire(self) -> None:
+        """Answer that the deadline has passed."""
+        self.fail(TimeoutError("the deadline passed before an answer"))

@@ -1,0 +1,189 @@
+"""Which worker gets which call, and when.
+
+One bounded queue for each model, first come first served; a call that a worker with a free slot may have never waits.
+Among such workers the one with the most free slots takes it, so a slow worker gets only what it finishes. A call whose
+link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of it happens
+on the event loop between two awaits: there is nothing to lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from cloister.errors import CloisterError, Overloaded, Unavailable
+from cloister.gateway.call import Call
+from cloister.gateway.catalogue import default_version
+from cloister.gateway.link import EXPIRY_STEP_S, Link
+from cloister.gateway.wire import Route
+
+NO_WORKER = "no worker that serves this can be reached now"
+
+
+class Dispatcher:
+    """Gives calls to links, and lets them wait.
+
+    Args:
+        queue_limit: Most calls that wait for one model.
+        missing: Says why a route that no linked worker serves cannot be served: not known, or not now.
+    """
+
+    def __init__(self, queue_limit: int, missing: Callable[[Route], CloisterError]) -> None:
+        self._queue_limit = queue_limit
+        self._missing = missing
+        self._links: dict[str, Link] = {}
+        self._by_model: dict[str, tuple[Link, ...]] = {}
+        self._defaults: dict[str, str] = {}
+        self._queues: dict[str, deque[Call]] = {}
+
+    @property
+    def queued(self) -> int:
+        """How many calls wait for a slot."""
+        return sum(map(len, self._queues.values()))
+
+    def submit(self, call: Call) -> None:
+        """Send a call to a worker, or let it wait; its answer comes to `call.answer`.
+
+        Raises:
+            NotFound: No worker serves the model.
+            Unavailable: None of them can be reached now.
+            Overloaded: Too many wait for this model.
+        """
+        if self._send(call):
+            return
+        queue = self._queues.setdefault(call.route.model_name, deque())
+        if len(queue) >= self._queue_limit:
+            raise Overloaded("too many requests wait for this model")
+        queue.append(call)
+
+    def withdraw(self, call: Call) -> None:
+        """Forget a call that nobody waits for, and give back what it holds."""
+        if call.instance:
+            link = self._links.get(call.instance)
+            if link is not None:
+                link.cancel(call)
+            return
+        queue = self._queues.get(call.route.model_name)
+        if queue is not None and call in queue:
+            queue.remove(call)
+            self._forget_if_empty(call.route.model_name)
+
+    def attach(self, link: Link) -> None:
+        """Use a link, as soon as its worker grants slots."""
+        self._links[link.instance] = link
+        self.changed(link)
+
+    def detach(self, link: Link) -> None:
+        """Stop using a link that is gone; its unanswered calls go to other workers, or fail."""
+        if self._links.get(link.instance) is link:
+            del self._links[link.instance]
+        calls = link.take_unanswered()
+        for call in calls:
+            call.tried += (link.instance,)
+        self._index()
+        self._requeue(calls)
+
+    def changed(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        unsent = link.take_unsent() if link.draining else []
+        self._index()
+        self._requeue(unsent)
+        self.freed(link)
+
+    def freed(self, link: Link) -> None:
+        """Fill a link's free slots, one call of each model in turn."""
+        if not self._queues:
+            return
+        names = [name for name in self._queues if name in link.models]
+        while link.free > 0 and names:
+            names = [name for name in names if link.free > 0 and self._send_next(name, link)]
+
+    def expire(self, now_s: float) -> None:
+        """Answer calls that wait past their deadline."""
+        for name, queue in list(self._queues.items()):
+            for call in [call for call in queue if call.deadline_s <= now_s]:
+                queue.remove(call)
+                call.expire()
+            self._forget_if_empty(name)
+
+    async def expiring(self) -> None:
+        """Run `expire` for as long as the service runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(EXPIRY_STEP_S)
+            self.expire(loop.time())
+
+    def _send(self, call: Call) -> bool:
+        """Hand a call to the best worker with a free slot; say whether there was one. Raise when none may have it."""
+        best, best_free, eligible = None, 0, False
+        for link in self._by_model.get(call.route.model_name, ()):
+            if self._may_have(link, call):
+                eligible = True
+                free = link.free
+                if free > best_free:
+                    best, best_free = link, free
+        if best is not None:
+            best.send(call)
+            return True
+        if not eligible:
+            raise Unavailable(NO_WORKER) if call.tried else self._missing(call.route)
+        return False
+
+    def _may_have(self, link: Link, call: Call) -> bool:
+        name, version, _, workers = call.route
+        if call.tried and link.instance in call.tried:
+            return False
+        if workers is not None:
+            return link.instance in workers and (not version or version in link.models[name])
+        return (version or self._defaults[name]) in link.models[name]
+
+    def _send_next(self, name: str, link: Link) -> bool:
+        """Send the first waiting call of a model that this worker may have; say whether there was one."""
+        queue = self._queues.get(name) or deque()
+        now_s = asyncio.get_running_loop().time()
+        for call in queue:
+            if call.deadline_s > now_s and self._may_have(link, call):
+                queue.remove(call)
+                del self._queues[name]
+                if queue:
+                    self._queues[name] = queue  # behind the other models
+                link.send(call)
+                return True
+        return False
+
+    def _requeue(self, calls: Iterable[Call]) -> None:
+        """Send calls again, or put them before those that wait; fail what no worker can take any more."""
+        waiting: dict[str, list[Call]] = {}
+        for call in calls:
+            call.instance, call.call_id = "", 0
+            waiting.setdefault(call.route.model_name, []).append(call)
+        for name in waiting.keys() | self._queues.keys():
+            queue = [*waiting.get(name, ()), *self._queues.pop(name, ())]
+            kept = deque(call for call in queue if not self._send_or_fail(call))
+            if kept:
+                self._queues[name] = kept
+
+    def _send_or_fail(self, call: Call) -> bool:
+        try:
+            return self._send(call)
+        except CloisterError:
+            call.fail(Unavailable(NO_WORKER))
+            return True
+
+    def _forget_if_empty(self, name: str) -> None:
+        if not self._queues[name]:
+            del self._queues[name]
+
+    def _index(self) -> None:
+        """Note which links serve which model, and the highest version of each."""
+        by_model: dict[str, list[Link]] = {}
+        for link in self._links.values():
+            if link.slots and not link.draining:
+                for name in link.models:
+                    by_model.setdefault(name, []).append(link)
+        self._by_model = {name: tuple(links) for name, links in by_model.items()}
+        self._defaults = {
+            name: default_version({version for link in links for version in link.models[name]})
+            for name, links in by_model.items()
+        }

@@ -1,0 +1,157 @@
+"""The workers this gateway knows: told by the verifier, linked for as long as they are attested.
+
+`WatchAttested` gives everyone attested, then each change. While the verifier cannot be reached the fleet stays as it
+was, and each worker goes when its own Attestation Result ends. The gateway judges no evidence: it hands it to the
+clients, who do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from cloister.api.v1.verifier_pb2 import AttestedEvent, AttestedWorker, WatchAttestedRequest
+from cloister.api.v1.verifier_pb2_grpc import VerifierStub
+from cloister.api.v1.worker_pb2 import ModelState
+from cloister.errors import CloisterError, NotFound, Unavailable
+from cloister.gateway.catalogue import default_version
+from cloister.gateway.dispatch import NO_WORKER, Dispatcher
+from cloister.gateway.link import NO_SUCH_MODEL
+from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered
+from cloister.gateway.wire import Route
+from cloister.kit.log import get_logger
+from cloister.rpc.channel import STREAM_S, Peer
+
+EXPIRY_S: Final = 1.0
+_INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
+_log = get_logger()
+
+
+class Fleet:
+    """Members, their links, and what they serve.
+
+    Args:
+        cluster: Trust domain; a worker's certificate carries `<instance>.worker.<cluster>`.
+        connect: Makes the handle on a worker.
+        queue_limit: Most calls that wait for one model.
+        wall_ms: Unix time in milliseconds, which Attestation Results end by.
+
+    Attributes:
+        dispatcher: Takes calls.
+        current: The verifier has told everyone who is attested, at least once.
+    """
+
+    def __init__(self, cluster: str, connect: Connect, *, queue_limit: int, wall_ms: Callable[[], int]) -> None:
+        self.dispatcher = Dispatcher(queue_limit, self.missing)
+        self.current = False
+        self._cluster = cluster
+        self._connect = connect
+        self._wall_ms = wall_ms
+        self._members: dict[str, Member] = {}
+
+    @property
+    def members(self) -> list[Member]:
+        """Everyone attested, by instance."""
+        return [self._members[instance] for instance in sorted(self._members)]
+
+    def serving(self, name: str, version: str = "") -> Iterator[tuple[Member, ModelState]]:
+        """Yield who takes calls for a model, in that version or else in the highest that is served."""
+        able = [member for member in self._members.values() if member.takes_calls and name in member.models]
+        version = version or default_version({known for member in able for known in member.models[name]})
+        for member in able:
+            state = member.models[name].get(version)
+            if state is not None:
+                yield member, state
+
+    def states(self, name: str) -> list[ModelState]:
+        """Return what workers say of a model: all versions, of all workers that take calls."""
+        able = [member for member in self._members.values() if member.takes_calls]
+        return [state for member in able for state in member.models.get(name, {}).values()]
+
+    def missing(self, route: Route) -> CloisterError:
+        """Say why no worker can take a route: there is no such model, or it cannot be served now."""
+        models = [member.models.get(route.model_name) for member in self._members.values()]
+        if any(versions and (not route.model_version or route.model_version in versions) for versions in models):
+            return Unavailable(NO_WORKER, reason="workers.gone" if route.workers else None)
+        if not self.current or not all(member.settled for member in self._members.values()):
+            return Unavailable("this gateway does not know all workers yet", reason="fleet.unsettled")
+        return NotFound(NO_SUCH_MODEL)
+
+    async def run(self, verifier: Peer) -> None:
+        """Follow the verifier's events and keep the links, for as long as the service runs."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.dispatcher.expiring(), name="calls expire")
+            group.create_task(self._expiring(), name="members expire")
+            pause_s = FIRST_PAUSE_S
+            while True:
+                began_s = asyncio.get_running_loop().time()
+                try:
+                    await self._watch(verifier, group)
+                except (CloisterError, TimeoutError) as error:
+                    _log.warning("verifier.lost", error=error)
+                steady = asyncio.get_running_loop().time() - began_s >= STEADY_S
+                pause_s = FIRST_PAUSE_S if steady else min(pause_s * 2, LAST_PAUSE_S)
+                await asyncio.sleep(jittered(pause_s))
+
+    def expire(self) -> None:
+        """Drop members whose Attestation Result has ended, also while nobody tells us."""
+        now_ms = self._wall_ms()
+        for member in self.members:
+            if member.worker.expires_at_ms <= now_ms:
+                self._remove(member.worker.instance, "expired")
+
+    async def _expiring(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_S)
+            self.expire()
+
+    async def _watch(self, verifier: Peer, group: asyncio.TaskGroup) -> None:
+        listed: set[str] = set()
+        events: Any = verifier.stub(VerifierStub).WatchAttested(WatchAttestedRequest(), timeout=STREAM_S)
+        try:
+            async for event in events:
+                worker = event.worker
+                if event.kind in (AttestedEvent.KIND_JOINED, AttestedEvent.KIND_RENEWED):
+                    listed.add(worker.instance)
+                    self._put(worker, group)
+                elif event.kind == AttestedEvent.KIND_GONE:
+                    self._remove(worker.instance, event.reason)
+                elif event.kind == AttestedEvent.KIND_CURRENT:
+                    for instance in self._members.keys() - listed:  # they went while nobody told us
+                        self._remove(instance, "unlisted")
+                    self.current = True
+        finally:
+            events.cancel()
+        raise Unavailable("the verifier ended its events")
+
+    def _put(self, worker: AttestedWorker, group: asyncio.TaskGroup) -> None:
+        """Take a worker in, or note what has changed of it."""
+        if _INSTANCE.fullmatch(worker.instance) is None or not worker.endpoint:
+            _log.warning("worker.unusable", instance=worker.instance)
+            return
+        if worker.server_name != f"{worker.instance}.worker.{self._cluster}":
+            _log.warning("worker.misnamed", instance=worker.instance, server_name=worker.server_name)
+            return
+        member = self._members.get(worker.instance)
+        if member is not None and member.worker.endpoint == worker.endpoint:
+            member.worker = worker
+            return
+        self._remove(worker.instance, "moved")
+        member = self._members[worker.instance] = Member(worker)
+        keeping = member.keep_linked(self._connect, self.dispatcher)
+        member.task = group.create_task(keeping, name=f"link {worker.instance[:8]}")
+        _log.info("worker.joined", instance=worker.instance, endpoint=worker.endpoint, simulated=worker.simulated)
+
+    def _remove(self, instance: str, reason: str) -> None:
+        """Send a worker nothing more. One that leaves may finish what it has; of any other the link ends now."""
+        member = self._members.pop(instance, None)
+        if member is None:
+            return
+        _log.info("worker.gone", instance=instance, reason=reason)
+        member.leaving = True
+        if reason == "left" and member.link is not None and member.link.used:
+            member.link.drain()
+        elif member.task is not None:
+            member.task.cancel()

@@ -1,0 +1,234 @@
+"""The link to one worker: one long-lived stream, frames of many calls, slots counted exactly.
+
+The worker grants slots with its first frame. A call takes one when it is handed to `send` and gives it back with its
+result: also a cancelled call, whose result nobody reads, because until then the worker is busy with it. The counts of
+gateway and worker therefore agree at every frame, and a worker that answers what it was not asked is cut off.
+One task writes and one reads: a handler that is cancelled while it writes would take the whole stream with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from google.protobuf.message import DecodeError
+from grpc.aio import EOF
+
+from cloister.api.v1.worker_pb2 import InferResult, WorkerFrame
+from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
+from cloister.gateway.call import Call
+from cloister.gateway.catalogue import Models, read_models
+from cloister.gateway.wire import encode_call, encode_cancelled
+from cloister.rpc.status import from_failure
+
+MAX_SLOTS = 4096
+FRAME_BYTES = 4 << 20
+"""A frame takes no further call beyond this size, so that a batch of large requests stays under the message limit."""
+EXPIRY_STEP_S = 0.1
+FIRST_FRAME_S = 10.0
+OVERDUE_S = 60.0
+"""A result this long after its call's deadline means that the worker hangs; its link is given up."""
+NO_SUCH_MODEL = "no such model"
+"""One text for a model that does not exist, is not served, or is not the caller's to use."""
+
+
+class FrameStream(Protocol):
+    """Both directions of the Link call, as serialised frames."""
+
+    async def read(self) -> Any:
+        """Return the next frame, or `grpc.aio.EOF` at the end."""
+
+    async def write(self, frame: bytes) -> None:
+        """Send one frame."""
+
+
+class LinkOwner(Protocol):
+    """Who hands calls to links, and wants to know when there is room."""
+
+    def changed(self, link: Link) -> None:
+        """What it serves, or whether it takes calls at all, has changed."""
+
+    def freed(self, link: Link) -> None:
+        """Results came, so slots are free."""
+
+
+class Link:
+    """Calls to one worker, and their results.
+
+    Attributes:
+        instance: The worker's instance.
+        models: What it serves.
+        slots: How many calls it takes at once; 0 until its first frame.
+        draining: It finishes what it has and takes nothing new.
+    """
+
+    def __init__(self, instance: str, owner: LinkOwner) -> None:
+        self.instance = instance
+        self.models: Models = {}
+        self.slots = 0
+        self.draining = False
+        self._owner = owner
+        self._calls: dict[int, Call] = {}
+        self._outbox: deque[Call] = deque()
+        self._cancelled: list[int] = []
+        self._last_id = self._last_sent = 0
+        self._wakeup = asyncio.Event()
+        self._born_s = asyncio.get_running_loop().time()
+
+    @property
+    def free(self) -> int:
+        """Slots that a call may take now; 0 while draining."""
+        return 0 if self.draining else self.slots - len(self._calls)
+
+    @property
+    def used(self) -> int:
+        """Slots that calls hold, cancelled ones included."""
+        return len(self._calls)
+
+    def send(self, call: Call) -> None:
+        """Take a slot for a call; it leaves with the next frame. Only while `free` is above zero."""
+        self._last_id += 1
+        call.instance, call.call_id = self.instance, self._last_id
+        self._calls[self._last_id] = call
+        self._outbox.append(call)
+        self._wakeup.set()
+
+    def cancel(self, call: Call) -> None:
+        """Nobody waits for this call. Unsent, it gives its slot back; else the worker is told, and its result does."""
+        if self._calls.get(call.call_id) is not call:
+            return  # answered, or of an earlier link to the same worker
+        if call.call_id > self._last_sent:
+            self._outbox.remove(call)
+            del self._calls[call.call_id]
+            self._owner.freed(self)
+        else:
+            self._cancelled.append(call.call_id)
+            self._wakeup.set()
+
+    def drain(self) -> None:
+        """Send nothing new; `run` ends when everything is answered."""
+        self.draining = True
+        self._owner.changed(self)
+        self._wakeup.set()
+
+    def expire(self, now_s: float) -> None:
+        """Answer calls whose deadline has passed, and tell the worker.
+
+        Raises:
+            Unavailable: The first frame, or a result, is so long overdue that the worker must be hanging.
+        """
+        if not self.slots and now_s >= self._born_s + FIRST_FRAME_S:
+            raise Unavailable("a worker is silent", reason="link.overdue")
+        for call in list(self._calls.values()):
+            if call.deadline_s + OVERDUE_S <= now_s:
+                raise Unavailable("a worker hangs", reason="link.overdue")
+            if call.deadline_s <= now_s and not call.answer.done():
+                call.expire()
+                self.cancel(call)
+
+    def take_unsent(self) -> list[Call]:
+        """Give back the calls that have not left yet, oldest first, with their slots."""
+        calls = list(self._outbox)
+        self._outbox.clear()
+        for call in calls:
+            del self._calls[call.call_id]
+        return calls
+
+    def take_unanswered(self) -> list[Call]:
+        """Give back, when the link is gone, every call without an answer, oldest first."""
+        calls = [call for call in self._calls.values() if not call.answer.done()]
+        self._calls.clear()
+        self._outbox.clear()
+        return calls
+
+    async def run(self, stream: FrameStream) -> None:
+        """Carry calls and results until the worker ends the stream, or, when draining, until nothing is under way.
+
+        Raises:
+            ExceptionGroup: Of `CloisterError`: the stream broke, or the worker broke the contract.
+        """
+        async with asyncio.TaskGroup() as group:
+            others = [group.create_task(self._read(stream)), group.create_task(self._watch())]
+            await self._write(stream)
+            for task in others:
+                task.cancel()
+
+    async def _read(self, stream: FrameStream) -> None:
+        while (raw := await stream.read()) is not EOF:
+            try:
+                frame = WorkerFrame.FromString(raw)
+            except DecodeError:
+                raise _broken("a worker's frame does not parse") from None
+            self._receive(frame)
+        raise Unavailable("the worker closed the link", reason="link.closed")
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(EXPIRY_STEP_S)
+            self.expire(loop.time())
+
+    async def _write(self, stream: FrameStream) -> None:
+        """Write one frame with all that is ready, and again; return when draining is done."""
+        while not self.draining or self._calls:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            while self._outbox or self._cancelled:
+                await stream.write(self._next_frame())
+
+    def _next_frame(self) -> bytes:
+        now_s, size = asyncio.get_running_loop().time(), 0
+        parts = encode_cancelled(self._cancelled)
+        self._cancelled.clear()
+        while self._outbox and size < FRAME_BYTES:
+            call = self._outbox.popleft()
+            self._last_sent = call.call_id
+            timeout_ms = max(1, int((call.deadline_s - now_s) * 1000))
+            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant)
+            size += len(call.request)
+        return b"".join(parts)
+
+    def _receive(self, frame: WorkerFrame) -> None:
+        if frame.slots:
+            self._grant(frame.slots)
+        if not self.slots:
+            raise _broken("a worker's first frame grants no slots")
+        if frame.models_changed:
+            self.models = read_models(frame.models)
+        self.draining |= frame.draining
+        self._settle(frame.results)
+        if frame.slots or frame.models_changed or frame.draining:
+            self._owner.changed(self)
+        if frame.results:
+            self._owner.freed(self)
+        if self.draining:
+            self._wakeup.set()
+
+    def _grant(self, slots: int) -> None:
+        if self.slots not in (0, slots) or slots > MAX_SLOTS:
+            raise _broken("a worker changes its slots, or has too many")
+        self.slots = slots
+
+    def _settle(self, results: Iterable[InferResult]) -> None:
+        for result in results:
+            call, outcome = self._calls.get(result.call_id), result.WhichOneof("outcome")
+            if call is None or outcome is None or result.call_id > self._last_sent:
+                raise _broken("a worker answers what it was not asked")
+            del self._calls[result.call_id]
+            if call.answer.done():
+                continue
+            if outcome == "response":
+                call.answer.set_result(result.response)
+            else:
+                call.fail(_failure(result))
+
+
+def _failure(result: InferResult) -> CloisterError | TimeoutError:
+    error = from_failure(result.failure)
+    return NotFound(NO_SUCH_MODEL) if isinstance(error, NotFound) else error
+
+
+def _broken(message: str) -> InvalidRequest:
+    return InvalidRequest(message, reason="link.broken")

@@ -1,0 +1,142 @@
+"""One ModelStreamInfer: requests in, answers out in the same order, a bounded number under way.
+
+As in Triton's extension, an error is an item and the stream goes on; the item carries the request's id, and, in the
+parameters of its empty response, the class and reason of the error. When the window is full the gateway stops reading,
+so HTTP/2 flow control holds the client back; a client that does not read its answers is cut off after a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+
+from grpc.aio import EOF
+
+from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
+from cloister.errors import CloisterError, Unavailable
+from cloister.gateway.admission import Admission
+from cloister.gateway.call import Call
+from cloister.gateway.wire import request_id, stream_answer
+from cloister.rpc.status import failure_of
+
+WINDOW = 64
+"""Requests of one stream that may be without an answer."""
+WRITE_S = 20.0
+"""How long one answer may wait for a client that does not read."""
+
+
+class ItemStream(Protocol):
+    """Both directions of the client's call, as serialised messages."""
+
+    async def read(self) -> Any:
+        """Return the next request, or `grpc.aio.EOF` when the client has closed its half."""
+
+    async def write(self, message: bytes) -> None:
+        """Send one answer."""
+
+
+class AnswerStream:
+    """Serves one stream of one tenant.
+
+    Args:
+        stream: The client's call.
+        admission: Takes each request.
+        tenant: SPIFFE id of the client.
+        deadline_s: End of the whole stream, on the event loop's clock.
+        timeout_s: The most that one request may take.
+    """
+
+    def __init__(
+        self, stream: ItemStream, admission: Admission, tenant: str, deadline_s: float, timeout_s: float
+    ) -> None:
+        self._stream = stream
+        self._admission = admission
+        self._tenant = tenant
+        self._deadline_s = deadline_s
+        self._timeout_s = timeout_s
+        self._items: deque[Call | bytes] = deque()
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._writing_since_s: float | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Serve until the client has closed its half and has every answer.
+
+        Raises:
+            Unavailable: The client does not read.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                guard = group.create_task(self._guard())
+                writer = group.create_task(self._write())
+                await self._read()
+                await writer
+                guard.cancel()
+        finally:
+            for item in self._items:
+                if isinstance(item, Call):
+                    self._admission.end(item)
+
+    async def _read(self) -> None:
+        while (request := await self._stream.read()) is not EOF:
+            self._items.append(self._begin(request))
+            self._changed.set()
+            while len(self._items) >= WINDOW:
+                self._room.clear()
+                await self._room.wait()
+        self._ended = True
+        self._changed.set()
+
+    def _begin(self, request: bytes) -> Call | bytes:
+        timeout_s = min(self._timeout_s, self._deadline_s - self._loop.time())
+        try:
+            return self._admission.begin(request, self._tenant, timeout_s)
+        except CloisterError as error:
+            return failed_item(request_id(request), error)
+
+    async def _write(self) -> None:
+        while True:
+            while not self._items:
+                if self._ended:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+            message = await self._message(self._items[0])
+            self._items.popleft()
+            self._room.set()
+            self._writing_since_s = self._loop.time()
+            await self._stream.write(message)
+            self._writing_since_s = None
+
+    async def _message(self, item: Call | bytes) -> bytes:
+        if isinstance(item, bytes):
+            return item
+        try:
+            answer = await item.answer
+        except (CloisterError, TimeoutError) as error:
+            message = failed_item(item.route.request_id, error)
+        else:
+            message = stream_answer(answer)
+        self._admission.end(item)
+        return message
+
+    async def _guard(self) -> None:
+        """Cut off a client that does not read; looking now and then costs less than a timer for each answer."""
+        while True:
+            await asyncio.sleep(WRITE_S / 4)
+            since_s = self._writing_since_s
+            if since_s is not None and self._loop.time() - since_s > WRITE_S:
+                raise Unavailable("the client does not read its answers", reason="client.stalled")
+
+
+def failed_item(identifier: str, error: CloisterError | TimeoutError) -> bytes:
+    """Return a serialised `ModelStreamInferResponse` that tells of an error."""
+    failure = failure_of(error)
+    item = ModelStreamInferResponse(error_message=failure.message)
+    item.infer_response.id = identifier
+    item.infer_response.parameters["cloister-error"].string_param = failure.error
+    item.infer_response.parameters["cloister-reason"].string_param = failure.reason
+    return item.SerializeToString()

@@ -1,0 +1,327 @@
+"""Which worker gets which call: free slots, seals, versions, full queues, links that die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cloister.api.v1.worker_pb2 import ModelState
+from cloister.errors import NotFound, Overloaded, Unavailable
+from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.link import Link
+from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, model_state, unknown
+
+
+class Mesh:
+    """A dispatcher and links to workers that a test plays."""
+
+    def __init__(self, group: asyncio.TaskGroup, queue_limit: int) -> None:
+        self.dispatcher = Dispatcher(queue_limit, unknown)
+        self._group = group
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.links: dict[str, Link] = {}
+
+    async def add(self, instance: str, slots: int = 2, *models: ModelState) -> WorkerEnd:
+        end, link = WorkerEnd(), Link(instance, self.dispatcher)
+        self.links[instance] = link
+        self.dispatcher.attach(link)
+        self._tasks[instance] = self._group.create_task(link.run(end))
+        end.hello(slots, *models)
+        await end.heard()
+        return end
+
+    async def kill(self, instance: str) -> None:
+        task = self._tasks.pop(instance)
+        task.cancel()
+        await asyncio.wait([task])
+        self.dispatcher.detach(self.links[instance])
+
+    def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+
+@asynccontextmanager
+async def mesh(queue_limit: int = 8) -> AsyncIterator[Mesh]:
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        made = Mesh(group, queue_limit)
+        yield made
+        made.stop()
+
+
+async def test_the_worker_with_the_most_free_slots_is_chosen() -> None:
+    async with mesh() as made:
+        await made.add(A, 2)
+        await made.add(B, 3)
+        calls = [make_call() for _ in range(5)]
+        for call in calls:
+            made.dispatcher.submit(call)
+        assert [call.instance for call in calls] == [B, A, B, A, B]
+        assert made.dispatcher.queued == 0
+
+
+async def test_calls_wait_for_slots_in_their_order() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        calls = [make_call() for _ in range(3)]
+        for call in calls:
+            made.dispatcher.submit(call)
+        assert made.dispatcher.queued == 2
+        for expected in calls:
+            (sent,) = (await worker.frame()).calls
+            worker.answer(sent.call_id, str(sent.call_id).encode())
+            assert await expected.answer == str(sent.call_id).encode()
+
+
+async def test_a_full_queue_says_so() -> None:
+    async with mesh(queue_limit=2) as made:
+        await made.add(A, 1)
+        for _ in range(3):
+            made.dispatcher.submit(make_call())
+        with pytest.raises(Overloaded):
+            made.dispatcher.submit(make_call())
+
+
+async def test_a_full_queue_of_one_model_does_not_hinder_another() -> None:
+    async with mesh(queue_limit=1) as made:
+        await made.add(A, 1, model_state("tiny"))
+        await made.add(B, 1, model_state("other"))
+        for _ in range(2):
+            made.dispatcher.submit(make_call())
+        made.dispatcher.submit(other := make_call(infer_request("other")))
+        assert other.instance == B
+
+
+async def test_nobody_serves_it() -> None:
+    async with mesh() as made:
+        await made.add(A)
+        for request in (infer_request("none"), infer_request(version="9"), infer_request(workers=[C])):
+            with pytest.raises(NotFound):
+                made.dispatcher.submit(make_call(request))
+
+
+async def test_a_sealed_call_goes_only_to_workers_that_can_open_it() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        worker = await made.add(B, 9)
+        first, second = make_call(infer_request(workers=[A, C])), make_call(infer_request(workers=[A]))
+        made.dispatcher.submit(first)
+        made.dispatcher.submit(second)
+        assert (first.instance, second.instance) == (A, "")
+        made.dispatcher.submit(plain := make_call())
+        await worker.frame()
+        worker.answer(1)
+        await plain.answer
+        assert second.instance == ""
+
+
+async def test_a_waiting_call_for_one_worker_does_not_block_those_behind_it() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        worker = await made.add(B, 1)
+        made.dispatcher.submit(make_call(infer_request(workers=[A])))
+        made.dispatcher.submit(make_call(infer_request(workers=[B])))
+        made.dispatcher.submit(for_a := make_call(infer_request(workers=[A])))
+        made.dispatcher.submit(for_anyone := make_call())
+        (sent,) = (await worker.frame()).calls
+        worker.answer(sent.call_id)
+        await worker.frame()
+        assert (for_a.instance, for_anyone.instance) == ("", B)
+
+
+async def test_no_version_means_the_highest() -> None:
+    async with mesh() as made:
+        await made.add(A, 9, model_state(version="9"))
+        await made.add(B, 1, model_state(version="10"))
+        made.dispatcher.submit(default := make_call())
+        made.dispatcher.submit(named := make_call(infer_request(version="9")))
+        assert (default.instance, named.instance) == (B, A)
+
+
+async def test_a_sealed_call_without_a_version_goes_where_it_can_be_opened() -> None:
+    async with mesh() as made:
+        await made.add(A, 1, model_state(version="1"))
+        await made.add(B, 1, model_state(version="2"))
+        made.dispatcher.submit(call := make_call(infer_request(workers=[A])))
+        assert call.instance == A
+
+
+async def test_when_a_link_dies_its_calls_go_to_another_worker_in_order() -> None:
+    async with mesh() as made:
+        dead = await made.add(A, 3)
+        calls = [make_call() for _ in range(3)]
+        for call in calls:
+            made.dispatcher.submit(call)
+        await dead.frame()
+        dead.answer(2, b"first of all")
+        assert await calls[1].answer == b"first of all"
+        other = await made.add(B, 1)
+        await made.kill(A)
+        assert [call.instance for call in calls] == [B, A, ""]
+        for expected in (calls[0], calls[2]):
+            (sent,) = (await other.frame()).calls
+            other.answer(sent.call_id)
+            await expected.answer
+
+
+async def test_what_died_with_a_link_goes_before_what_waits() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        other = await made.add(B, 1)
+        first, second, waiting = make_call(), make_call(), make_call()
+        for call in (first, second, waiting):
+            made.dispatcher.submit(call)
+        assert (first.instance, waiting.instance) == (A, "")
+        await made.kill(A)
+        (sent,) = (await other.frame()).calls
+        other.answer(sent.call_id)
+        await second.answer
+        await other.frame()
+        assert (first.instance, waiting.instance) == (B, "")
+
+
+async def test_each_worker_gets_a_call_once_at_most() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        await made.add(B, 1)
+        made.dispatcher.submit(call := make_call())
+        await made.kill(A)
+        assert call.instance == B
+        await made.add(A, 1)
+        await made.kill(B)
+        with pytest.raises(Unavailable):
+            await call.answer
+
+
+async def test_when_no_worker_is_left_all_calls_fail() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        calls = [make_call(), make_call()]
+        for call in calls:
+            made.dispatcher.submit(call)
+        await made.kill(A)
+        for call in calls:
+            with pytest.raises(Unavailable):
+                await call.answer
+        assert made.dispatcher.queued == 0
+
+
+async def test_a_draining_worker_gets_nothing_new_and_what_has_not_left_goes_elsewhere() -> None:
+    async with mesh() as made:
+        draining = await made.add(A, 2)
+        made.dispatcher.submit(sent := make_call())
+        await draining.frame()
+        await made.add(B, 2)
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(unsent := make_call(infer_request(workers=[A, B])))
+        assert unsent.instance == A
+        made.links[A].drain()
+        assert (sent.instance, unsent.instance, unsent.tried) == (A, B, ())
+        made.dispatcher.submit(waiting := make_call())
+        assert waiting.instance == ""
+        draining.answer(1)
+        assert await sent.answer == b"answer"
+
+
+async def test_withdrawing_a_waiting_call_makes_room() -> None:
+    async with mesh(queue_limit=1) as made:
+        await made.add(A, 1)
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(waiting := make_call())
+        waiting.answer.cancel()
+        made.dispatcher.withdraw(waiting)
+        made.dispatcher.withdraw(waiting)
+        assert made.dispatcher.queued == 0
+        made.dispatcher.submit(make_call())
+
+
+async def test_withdrawing_an_unsent_call_lets_the_next_one_go() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        made.dispatcher.submit(gone := make_call())
+        made.dispatcher.submit(waiting := make_call())
+        gone.answer.cancel()
+        made.dispatcher.withdraw(gone)
+        assert waiting.instance == A
+        assert [call.call_id for call in (await worker.frame()).calls] == [waiting.call_id]
+
+
+async def test_a_withdrawn_call_is_not_sent_again_when_its_link_dies() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        made.dispatcher.submit(call := make_call())
+        call.answer.cancel()
+        made.dispatcher.withdraw(call)
+        await made.add(B, 1)
+        await made.kill(A)
+        assert made.links[B].used == 0
+
+
+async def test_waiting_calls_expire() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(late := make_call(timeout_s=1))
+        made.dispatcher.submit(patient := make_call(timeout_s=5))
+        made.dispatcher.expire(late.deadline_s)
+        with pytest.raises(TimeoutError):
+            await late.answer
+        assert made.dispatcher.queued == 1
+        await worker.frame()
+        worker.answer(1)
+        await worker.frame()
+        assert patient.instance == A
+
+
+async def test_an_expired_call_never_takes_a_slot() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(late := make_call(timeout_s=-1))
+        made.dispatcher.submit(patient := make_call())
+        await worker.frame()
+        worker.answer(1)
+        await worker.frame()
+        assert (late.instance, patient.instance) == ("", A)
+
+
+async def test_models_of_one_worker_take_turns() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 2, model_state("tiny"), model_state("other"))
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(make_call())
+        tiny = [make_call() for _ in range(3)]
+        for call in tiny:
+            made.dispatcher.submit(call)
+        made.dispatcher.submit(other := make_call(infer_request("other")))
+        await worker.frame()
+        worker.answer(1)
+        worker.answer(2)
+        await worker.heard()
+        assert [call.instance for call in (*tiny, other)] == [A, "", "", A]
+
+
+async def test_a_model_that_is_served_no_more_fails_what_waits_for_it() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(waiting := make_call())
+        worker.say(models_changed=True, models=[model_state("other")])
+        with pytest.raises(Unavailable):
+            await waiting.answer
+
+
+async def test_a_slow_worker_does_not_hold_up_the_other() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        quick = await made.add(B, 1)
+        made.dispatcher.submit(make_call())
+        for _ in range(5):
+            made.dispatcher.submit(call := make_call())
+            (sent,) = (await quick.frame()).calls
+            quick.answer(sent.call_id)
+            await call.answer
+        assert made.links[A].used == 1

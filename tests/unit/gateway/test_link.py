@@ -1,0 +1,299 @@
+"""The link to one worker: frames, slots counted exactly, and a worker that breaks the contract cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cloister.api.v1.worker_pb2 import Failure, InferResult, ModelState
+from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unavailable
+from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, MAX_SLOTS, OVERDUE_S, Link
+from fakes.gateway_parts import TENANT, A, Owner, WorkerEnd, infer_request, make_call, model_state
+
+
+@asynccontextmanager
+async def linked(slots: int = 2, *models: ModelState) -> AsyncIterator[tuple[Link, WorkerEnd, Owner]]:
+    """A link that has had its first frame; it ends with the block."""
+    end, owner = WorkerEnd(), Owner()
+    link = Link(A, owner)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        task = group.create_task(link.run(end))
+        end.hello(slots, *models)
+        await owner.changes.wait()
+        yield link, end, owner
+        task.cancel()
+
+
+async def outcome(play: Callable[[WorkerEnd, Link], None], *, calls: int = 0) -> CloisterError:
+    """Run a link whose worker does something, until it ends; return why."""
+    end, owner = WorkerEnd(), Owner()
+    link = Link(A, owner)
+
+    async def worker() -> None:
+        if calls:
+            end.hello(calls)
+            await owner.changes.wait()
+            for _ in range(calls):
+                link.send(make_call())
+            await end.frame()
+        play(end, link)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(worker())
+        with pytest.raises(ExceptionGroup) as caught:
+            await link.run(end)
+    error = caught.value.exceptions[0]
+    assert isinstance(error, CloisterError)
+    return error
+
+
+async def test_a_call_goes_out_and_its_answer_comes_back() -> None:
+    async with linked() as (link, end, _):
+        call = make_call(request := infer_request(identifier="r-1"))
+        link.send(call)
+        (sent,) = (await end.frame()).calls
+        assert (sent.request, sent.tenant) == (request, TENANT)
+        assert 9_000 < sent.timeout_ms <= 10_000
+        end.answer(sent.call_id, b"result")
+        assert await call.answer == b"result"
+        assert link.used == 0
+
+
+async def test_calls_of_one_turn_share_a_frame() -> None:
+    async with linked(8) as (link, end, _):
+        for _ in range(5):
+            link.send(make_call())
+        assert [call.call_id for call in (await end.frame()).calls] == [1, 2, 3, 4, 5]
+
+
+async def test_calls_gather_while_a_frame_is_written() -> None:
+    async with linked(8) as (link, end, _):
+        end.held.clear()
+        link.send(make_call())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        link.send(make_call())
+        link.send(make_call())
+        end.held.set()
+        assert len((await end.frame()).calls) == 1
+        assert len((await end.frame()).calls) == 2
+
+
+async def test_large_calls_are_spread_over_frames() -> None:
+    async with linked(8) as (link, end, _):
+        for _ in range(3):
+            link.send(make_call(infer_request(tensor=bytes(FRAME_BYTES))))
+        assert [len((await end.frame()).calls) for _ in range(3)] == [1, 1, 1]
+
+
+async def test_slots_are_taken_by_calls_and_freed_by_results() -> None:
+    async with linked(2) as (link, end, owner):
+        assert link.free == 2
+        first, second = make_call(), make_call()
+        link.send(first)
+        link.send(second)
+        assert link.free == 0
+        await end.frame()
+        end.answer(2)
+        await owner.freed_slots.wait()
+        assert (link.free, link.used) == (1, 1)
+        assert second.answer.done()
+        assert not first.answer.done()
+
+
+async def test_a_cancelled_call_keeps_its_slot_until_the_worker_is_done_with_it() -> None:
+    async with linked(2) as (link, end, owner):
+        call = make_call()
+        link.send(call)
+        await end.frame()
+        call.answer.cancel()
+        link.cancel(call)
+        assert list((await end.frame()).cancelled) == [1]
+        assert link.used == 1
+        end.answer(1)
+        await owner.freed_slots.wait()
+        assert link.used == 0
+
+
+async def test_a_call_cancelled_before_it_left_is_never_sent() -> None:
+    async with linked(2) as (link, end, owner):
+        gone, kept = make_call(), make_call()
+        link.send(gone)
+        link.send(kept)
+        gone.answer.cancel()
+        link.cancel(gone)
+        assert owner.freed_slots.is_set()
+        assert link.used == 1
+        frame = await end.frame()
+        assert [call.call_id for call in frame.calls] == [kept.call_id]
+        assert not frame.cancelled
+
+
+async def test_cancelling_what_was_answered_or_belongs_elsewhere_changes_nothing() -> None:
+    async with linked(2) as (link, end, owner):
+        mine, other = make_call(), make_call()
+        link.send(mine)
+        other.call_id = mine.call_id
+        link.cancel(other)
+        assert link.used == 1
+        await end.frame()
+        end.answer(1)
+        await owner.freed_slots.wait()
+        link.cancel(mine)
+        link.send(make_call())
+        assert not (await end.frame()).cancelled
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "message"),
+    [
+        (Failure(error="Overloaded", reason="queue.full", message="full"), Overloaded, "full"),
+        (Failure(error="NotFound", reason="name.unknown", message="no model tiny@3 here"), NotFound, "no such model"),
+        (Failure(error="TimeoutError"), TimeoutError, "deadline"),
+    ],
+)
+async def test_a_failure_is_an_answer(failure: Failure, kind: type[Exception], message: str) -> None:
+    async with linked() as (link, end, _):
+        call = make_call()
+        link.send(call)
+        await end.frame()
+        end.say(results=[InferResult(call_id=1, failure=failure)])
+        with pytest.raises(kind, match=message):
+            await call.answer
+
+
+async def test_models_change() -> None:
+    async with linked(2, model_state("tiny", "1")) as (link, end, owner):
+        owner.changes.clear()
+        end.say(models_changed=True, models=[model_state("tiny", "1"), model_state("tiny", "2"), model_state("big")])
+        await owner.changes.wait()
+        assert {name: set(versions) for name, versions in link.models.items()} == {"tiny": {"1", "2"}, "big": {"1"}}
+        owner.changes.clear()
+        end.say(models_changed=True)
+        await owner.changes.wait()
+        assert link.models == {}
+        assert link.free == 2
+
+
+async def test_draining_finishes_what_is_under_way_and_ends() -> None:
+    end, owner = WorkerEnd(), Owner()
+    link = Link(A, owner)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        task = group.create_task(link.run(end))
+        end.hello(4)
+        await owner.changes.wait()
+        sent = make_call()
+        link.send(sent)
+        await end.frame()
+        owner.changes.clear()
+        end.say(draining=True)
+        await owner.changes.wait()
+        assert link.free == 0
+        assert not task.done()
+        end.answer(1)
+        await task
+    assert sent.answer.result() == b"answer"
+
+
+async def test_what_has_not_left_is_given_back() -> None:
+    async with linked(4) as (link, _, _):
+        first, second = make_call(), make_call()
+        link.send(first)
+        link.send(second)
+        assert link.take_unsent() == [first, second]
+        assert link.free == 4
+
+
+async def test_calls_past_their_deadline_are_answered_and_the_worker_is_told() -> None:
+    async with linked(4) as (link, end, _):
+        late, soon = make_call(timeout_s=1), make_call(timeout_s=2)
+        link.send(late)
+        link.send(soon)
+        await end.frame()
+        link.expire(late.deadline_s)
+        with pytest.raises(TimeoutError):
+            await late.answer
+        assert list((await end.frame()).cancelled) == [1]
+        assert not soon.answer.done()
+        assert link.used == 2
+
+
+async def test_a_worker_that_hangs_is_given_up() -> None:
+    async with linked(4) as (link, end, _):
+        call = make_call()
+        link.send(call)
+        await end.frame()
+        link.expire(call.deadline_s + OVERDUE_S - 1)
+        with pytest.raises(Unavailable, match="hangs"):
+            link.expire(call.deadline_s + OVERDUE_S)
+
+
+async def test_a_worker_that_says_nothing_is_given_up() -> None:
+    now_s = asyncio.get_running_loop().time()
+    link = Link(A, Owner())
+    link.expire(now_s + FIRST_FRAME_S - 1)
+    with pytest.raises(Unavailable, match="silent"):
+        link.expire(now_s + FIRST_FRAME_S + 1)
+
+
+@pytest.mark.parametrize("call_id", [0, 2, 99])
+async def test_an_answer_to_nothing_ends_the_link(call_id: int) -> None:
+    error = await outcome(lambda end, _: end.answer(call_id), calls=1)
+    assert (type(error), error.reason) == (InvalidRequest, "link.broken")
+
+
+async def test_a_second_answer_ends_the_link() -> None:
+    def twice(end: WorkerEnd, _: Link) -> None:
+        end.say(results=[InferResult(call_id=1, response=b"a"), InferResult(call_id=1, response=b"b")])
+
+    assert (await outcome(twice, calls=1)).reason == "link.broken"
+
+
+async def test_an_answer_to_a_call_that_has_not_left_ends_the_link() -> None:
+    def guess(end: WorkerEnd, link: Link) -> None:
+        end.held.clear()
+        link.send(make_call())
+        link.take_unsent()
+        end.answer(2)
+
+    assert (await outcome(guess, calls=1)).reason == "link.broken"
+
+
+async def test_a_result_without_an_outcome_ends_the_link() -> None:
+    assert (await outcome(lambda end, _: end.say(results=[InferResult(call_id=1)]), calls=1)).reason == "link.broken"
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_changed_slots_end_the_link(slots: int) -> None:
+    assert (await outcome(lambda end, _: end.say(slots=slots), calls=2)).reason == "link.broken"
+
+
+async def test_a_first_frame_without_slots_or_with_too_many_ends_the_link() -> None:
+    assert (await outcome(lambda end, _: end.say(models_changed=True))).reason == "link.broken"
+    assert (await outcome(lambda end, _: end.hello(MAX_SLOTS + 1))).reason == "link.broken"
+
+
+async def test_a_frame_that_does_not_parse_ends_the_link() -> None:
+    assert (await outcome(lambda end, _: end.to_gateway.put_nowait(b"\xff"))).reason == "link.broken"
+
+
+@pytest.mark.parametrize("state", [("", "1"), ("Tiny", "1"), ("a..b", "1"), ("tiny", "0"), ("tiny", "x"), ("tiny", "")])
+async def test_a_model_that_is_none_ends_the_link(state: tuple[str, str]) -> None:
+    error = await outcome(lambda end, _: end.hello(1, model_state(*state)))
+    assert isinstance(error, InvalidRequest)
+
+
+async def test_the_end_of_the_stream_leaves_unanswered_calls_to_others() -> None:
+    kept: list[Link] = []
+
+    def leave(end: WorkerEnd, link: Link) -> None:
+        kept.append(link)
+        end.answer(2)
+        end.end()
+
+    error = await outcome(leave, calls=3)
+    assert (type(error), error.reason) == (Unavailable, "link.closed")
+    assert [call.call_id for call in kept[0].take_unanswered()] == [1, 3]
