@@ -1,0 +1,1 @@
+"""The Attester that infers: what runs inside the enclave, and nothing that need not."""

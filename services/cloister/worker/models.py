@@ -1,0 +1,123 @@
+"""Sealed models from the host's disk into OpenVINO, in memory all the way (attacks F06, F07, I06).
+
+The file is the host's: opened once, without following a link at its end, and only a regular file of exactly the length
+that the owner signed. What is opened from it is verified whole before any of it is looked at. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+import openvino as ov
+
+from cloister.errors import InvalidRequest, NotReady
+from cloister.seal.keys import Secret
+from cloister.seal.manifest import ModelManifest
+from cloister.seal.model_file import open_model
+from cloister.worker.engine import OpenVinoEngine
+from cloister.worker.scan import scan_ir, scan_onnx
+
+SEALED_NAME: Final = "model.sealed"
+MAX_TENSOR_BYTES: Final = 1 << 33
+
+
+def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, parallel: int) -> OpenVinoEngine:
+    """Open the sealed model that `manifest` names, and make it ready to evaluate. Blocks; run it off the loop.
+
+    Args:
+        folder: Holds `<name>/<version>/model.sealed`.
+        manifest: As its owner signed it.
+        key: The model key.
+        threads: For inference; 0 lets OpenVINO choose.
+        parallel: At most this many evaluations at a time.
+
+    Raises:
+        NotReady: The file is missing, or is not one that can hold this model.
+        SealBroken: It is not this model, or any byte of it changed.
+        InvalidRequest: It holds what the worker does not serve (`model.refused`).
+    """
+    path = folder / manifest.name / str(manifest.version) / SEALED_NAME
+    with _opened(path, manifest.size_bytes) as source:
+        opened = open_model(
+            source,
+            key,
+            name=manifest.name,
+            version=manifest.version,
+            digest=manifest.digest,
+            max_bytes=manifest.size_bytes,
+        )
+    model, weights_bytes = read(opened.files)
+    return OpenVinoEngine(model, threads=threads, parallel=parallel, weights_bytes=weights_bytes)
+
+
+def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
+    """The model in these files, and how many bytes of weights it has.
+
+    Args:
+        files: OpenVINO IR (one `.xml` and the `.bin` beside it) or one `.onnx`. Others may lie beside them.
+
+    Raises:
+        InvalidRequest: There is no model here, more than one, or one that is refused.
+    """
+    heads = [name for name in files if PurePosixPath(name).suffix in (".xml", ".onnx")]
+    if len(heads) != 1:
+        raise _refused("it holds not exactly one .xml or .onnx")
+    head = PurePosixPath(heads[0])
+    core = ov.Core()
+    core.set_property({"ENABLE_MMAP": "NO"})
+    if head.suffix == ".xml":
+        weights = files.get(str(head.with_suffix(".bin")), memoryview(b""))
+        model = _read_ir(core, bytes(files[heads[0]]), weights)
+        size_bytes = len(weights)
+    else:
+        scan_onnx(files[heads[0]])
+        model, size_bytes = _parsed(core, bytes(files[heads[0]]), b""), len(files[heads[0]])
+    _check_sizes(model)
+    return model, size_bytes
+
+
+def _read_ir(core: ov.Core, xml: bytes, weights: memoryview) -> ov.Model:
+    scan_ir(xml, len(weights))
+    # One copy: OpenVINO keeps constants where they lie, aligned, for as long as the model lives.
+    tensor = ov.Tensor(np.frombuffer(weights, np.uint8)) if weights else ov.Tensor(ov.Type.u8, [0])
+    return _parsed(core, xml.decode(), tensor)
+
+
+def _parsed(core: ov.Core, head: str | bytes, weights: ov.Tensor | bytes) -> ov.Model:
+    try:
+        return core.read_model(head, weights)
+    except (RuntimeError, TypeError, ValueError):
+        raise _refused("OpenVINO cannot read it") from None
+
+
+def _check_sizes(model: ov.Model) -> None:
+    """Refuse a tensor that no memory holds before anything is compiled for it."""
+    for node in model.get_ops():
+        for output in node.outputs():
+            shape, bits = output.get_partial_shape(), output.get_element_type().bitwidth
+            if shape.is_static and math.prod(shape.to_shape()) * bits // 8 > MAX_TENSOR_BYTES:
+                raise _refused("a tensor in it is too large")
+
+
+def _opened(path: Path, size_bytes: int) -> io.FileIO:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotReady(f"{SEALED_NAME} cannot be opened: {error.strerror}", reason="model.missing") from error
+    source = io.FileIO(descriptor, "rb", closefd=True)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
+        source.close()
+        raise NotReady(f"{SEALED_NAME} is not a regular file of the length that its owner signed", reason="model.other")
+    return source
+
+
+def _refused(why: str) -> InvalidRequest:
+    return InvalidRequest(f"the model is refused: {why}", reason="model.refused")

@@ -1,0 +1,169 @@
+"""The OpenVINO engine: the bits of OpenVINO in process, and nobody else's."""
+
+import asyncio
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from cloister.errors import InvalidRequest
+from cloister.oip.contract import TensorSpec
+from cloister.worker.engine import INLINE_S, OpenVinoEngine
+from fakes import networks
+
+
+def in_process(model, config, inputs):
+    compiled = ov.Core().compile_model(model, "CPU", config)
+    found = compiled.create_infer_request().infer(inputs)
+    return {port.get_any_name(): np.array(found[port]) for port in compiled.outputs}
+
+
+def rows(count, seed=1):
+    return {"x": np.random.default_rng(seed).standard_normal((count, networks.FEATURES)).astype(np.float32)}
+
+
+def images(count, seed=1):
+    return {"x": np.random.default_rng(seed).standard_normal((count, 32, 32, 32)).astype(np.float32)}
+
+
+def same(left, right):
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return OpenVinoEngine(networks.tiny())
+
+
+@pytest.fixture
+async def slow():
+    engine = OpenVinoEngine(networks.slow(), parallel=4)
+    yield engine
+    await engine.close()
+
+
+def test_contract(tiny):
+    assert tiny.contract.inputs == (TensorSpec("x", "FP32", (-1, 30)),)
+    assert tiny.contract.outputs == (TensorSpec("p", "FP32", (-1, 2)), TensorSpec("sum", "FP32", (-1,)))
+
+
+def test_a_tiny_model_runs_inline_and_a_big_input_of_it_does_not(tiny):
+    assert tiny.measured_s < INLINE_S
+    assert tiny.quick(30 * 4)
+    assert not tiny.quick(1 << 30)
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 3, 0])
+def test_inline_outputs_are_those_of_openvino(tiny, count):
+    inputs = rows(count)
+    expected = in_process(networks.tiny(), tiny.config, inputs)
+    found = tiny.infer_now(inputs, ("sum", "p"))
+    assert list(found) == ["sum", "p"]
+    assert all(same(found[name], expected[name]) for name in found)
+
+
+def test_nan_and_infinity_pass_through(tiny):
+    inputs = rows(3)
+    inputs["x"][0, 0], inputs["x"][1, 0], inputs["x"][2, 0] = np.nan, np.inf, -np.inf
+    expected = in_process(networks.tiny(), tiny.config, inputs)
+    found = tiny.infer_now(inputs, ("p", "sum"))
+    assert all(same(found[name], expected[name]) for name in found)
+    assert np.isnan(found["sum"][0])
+    assert np.isinf(found["sum"][1:]).all()
+
+
+def test_outputs_outlive_the_next_evaluation(tiny):
+    first = tiny.infer_now(rows(64, 1), ("p",))["p"]
+    kept = first.copy()
+    short = tiny.infer_now(rows(1, 2), ("p",))["p"]
+    assert same(first, kept)
+    assert short.shape == (1, 2)
+
+
+async def test_a_slow_model_uses_the_pool_and_gives_the_same_bits(slow):
+    assert not slow.quick(1)
+    expected = [in_process(networks.slow(), slow.config, images(1 + seed % 2, seed))["y"] for seed in range(6)]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(slow.infer(images(1 + seed % 2, seed), ("y",))) for seed in range(6)]
+    assert all(same(task.result()["y"], expected[seed]) for seed, task in enumerate(tasks))
+
+
+async def test_the_pool_serves_a_tiny_model_too(tiny):
+    found = await tiny.infer(rows(5), ("p",))
+    assert same(found["p"], tiny.infer_now(rows(5), ("p",))["p"])
+
+
+async def test_cancelled_callers_cost_no_infer_request_and_mix_nothing_up(slow):
+    expected = in_process(networks.slow(), slow.config, images(1, 9))["y"]
+    async with asyncio.TaskGroup() as group:
+        abandoned = [group.create_task(slow.infer(images(1, seed), ("y",))) for seed in range(8)]
+        await asyncio.sleep(0)
+        for task in abandoned:
+            task.cancel()
+        kept = [group.create_task(slow.infer(images(1, 9), ("y",))) for _ in range(8)]
+    assert all(task.cancelled() for task in abandoned)
+    assert all(same(task.result()["y"], expected) for task in kept)
+
+
+@pytest.fixture
+async def product():
+    engine = OpenVinoEngine(networks.product(), parallel=2)
+    yield engine
+    await engine.close()
+
+
+async def test_inputs_that_do_not_fit_together_fail_alone(product):
+    good = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 2), np.float32)}
+    bad = {"a": np.ones((2, 3), np.float32), "b": np.ones((2, 3), np.float32)}
+    with pytest.raises(InvalidRequest, match="cannot be evaluated"):
+        product.infer_now(bad, ("c",))
+    assert product.infer_now(good, ("c",))["c"].tolist() == [[3, 3], [3, 3]]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        refused = [group.create_task(_refused(product, bad)) for _ in range(5)]
+        served = [group.create_task(product.infer(good, ("c",))) for _ in range(5)]
+    assert all(task.result() == "inference.failed" for task in refused)
+    assert all(task.result()["c"].tolist() == [[3, 3], [3, 3]] for task in served)
+
+
+async def _refused(engine, inputs):
+    try:
+        await engine.infer(inputs, ("c",))
+    except InvalidRequest as error:
+        return error.reason
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "bool"])
+def test_every_element_type_goes_in_and_out(kind):
+    dtype = np.dtype(kind)
+    engine = OpenVinoEngine(networks.echo(dtype))
+    x = (
+        np.frombuffer(np.arange(6, dtype=np.uint8).tobytes() * dtype.itemsize, dtype).reshape(2, 3)
+        if kind != "bool"
+        else (np.array([[True, False, True], [False, False, True]]))
+    )
+    expected = in_process(networks.echo(dtype), engine.config, {"x": x})
+    assert same(engine.infer_now({"x": x}, ("y",))["y"], expected["y"])
+    assert engine.contract.outputs[0].datatype == engine.contract.inputs[0].datatype
+
+
+def test_bfloat16_travels_as_bits():
+    x = ov.opset13.parameter([-1], ov.Type.bf16, name="x")
+    x.output(0).set_names({"x"})
+    y = ov.opset13.concat([x], 0)
+    y.output(0).set_names({"y"})
+    engine = OpenVinoEngine(ov.Model([ov.opset13.result(y)], [x], "bits"))
+    bits = np.array([0x3F80, 0xC000, 0x0000, 0x7F80], np.uint16)
+    assert engine.contract.inputs[0].datatype == "BF16"
+    assert engine.infer_now({"x": bits}, ("y",))["y"].tolist() == bits.tolist()
+
+
+def test_an_element_type_without_a_word_in_the_protocol():
+    x = ov.opset13.parameter([-1], ov.Type.string, name="x")
+    with pytest.raises(InvalidRequest, match="'x'"):
+        OpenVinoEngine(ov.Model([ov.opset13.result(x)], [x], "text"))
+
+
+def test_big_weights_are_not_measured():
+    engine = OpenVinoEngine(networks.tiny(), weights_bytes=1 << 30)
+    assert engine.measured_s == float("inf")
+    assert not engine.quick(1)

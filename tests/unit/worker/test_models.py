@@ -1,0 +1,159 @@
+"""Sealed models from a host's disk: exactly the one that its owner signed, or none (attacks F06, F07, I06)."""
+
+import io
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from cloister.errors import InvalidRequest, NotReady, SealBroken
+from cloister.seal.keys import Secret
+from cloister.seal.manifest import ModelManifest
+from cloister.seal.model_file import seal_model
+from cloister.worker import models
+from fakes import networks
+
+KEY = Secret(bytes(range(32)))
+
+
+@pytest.fixture(scope="module")
+def tiny_files(tmp_path_factory):
+    return networks.ir(networks.tiny(), tmp_path_factory.mktemp("tiny"))
+
+
+class Disk:
+    """A models folder with one sealed model in it."""
+
+    def __init__(self, folder, files, name="tiny", version=3):
+        self.folder = folder
+        out = io.BytesIO()
+        sealed = seal_model(
+            {inner: io.BytesIO(content) for inner, content in files.items()}, out, KEY, name=name, version=version
+        )
+        self.raw = out.getvalue()
+        self.path = folder / name / str(version) / models.SEALED_NAME
+        self.path.parent.mkdir(parents=True)
+        self.path.write_bytes(self.raw)
+        self.manifest = ModelManifest(
+            name=name,
+            version=version,
+            digest=sealed.digest,
+            size_bytes=sealed.size_bytes,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+            files=sealed.header.files,
+        )
+
+    def load(self, **changes):
+        return models.load(self.folder, replace(self.manifest, **changes), KEY, threads=0, parallel=2)
+
+
+@pytest.fixture
+def disk(tmp_path, tiny_files):
+    return Disk(tmp_path, tiny_files)
+
+
+def test_what_was_sealed_is_what_is_evaluated(disk):
+    engine = disk.load()
+    x = np.ones((2, networks.FEATURES), np.float32)
+    compiled = ov.Core().compile_model(networks.tiny(), "CPU", engine.config)
+    assert np.array_equal(engine.infer_now({"x": x}, ("p",))["p"], compiled.create_infer_request().infer({"x": x})["p"])
+
+
+def test_nothing_is_written(disk, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    disk.load()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("at", [0, 20, 200, -1, -16, -17])
+def test_a_changed_byte(disk, at):
+    raw = bytearray(disk.raw)
+    raw[at] ^= 1
+    disk.path.write_bytes(raw)
+    with pytest.raises(SealBroken):
+        disk.load()
+
+
+@pytest.mark.parametrize("raw", [b"", b"short"])
+def test_another_length(disk, raw):
+    for content in (raw, disk.raw[:-1], disk.raw + b"\0"):
+        disk.path.write_bytes(content)
+        with pytest.raises(NotReady) as caught:
+            disk.load()
+        assert caught.value.reason == "model.other"
+
+
+def test_a_sparse_giant_is_not_read(disk):
+    os.truncate(disk.path, 1 << 40)
+    with pytest.raises(NotReady):
+        disk.load()
+
+
+def test_no_file(disk):
+    disk.path.unlink()
+    with pytest.raises(NotReady) as caught:
+        disk.load()
+    assert caught.value.reason == "model.missing"
+
+
+def test_a_link_is_not_followed(disk, tmp_path):
+    disk.path.rename(tmp_path / "elsewhere")
+    disk.path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotReady):
+        disk.load()
+
+
+def test_a_pipe_does_not_hang(disk):
+    disk.path.unlink()
+    os.mkfifo(disk.path)
+    with pytest.raises(NotReady):
+        disk.load()
+
+
+def test_another_model_or_version_under_the_same_key(tmp_path, tiny_files, disk):
+    other = Disk(tmp_path / "other", tiny_files, name="tiny", version=2)
+    disk.path.write_bytes(other.raw)
+    with pytest.raises(SealBroken):
+        disk.load(size_bytes=len(other.raw))
+
+
+def test_another_digest(disk):
+    with pytest.raises(SealBroken):
+        disk.load(digest=bytes(32))
+
+
+def refused(files):
+    with pytest.raises(InvalidRequest) as caught:
+        models.read({name: memoryview(content) for name, content in files.items()})
+    assert caught.value.reason == "model.refused"
+
+
+def test_onnx_from_memory():
+    model, _ = models.read({"model.onnx": memoryview(networks.onnx())})
+    assert [port.get_any_name() for port in model.inputs] == ["x"]
+
+
+def test_refused_models(tiny_files):
+    xml = bytes(tiny_files["model.xml"])
+    refused({})
+    refused({"readme.md": b"hello"})
+    refused({"a.xml": xml, "b.xml": xml})
+    refused({"a.onnx": networks.onnx(), "b.xml": xml})
+    refused({"a.onnx": networks.onnx(external=True)})
+    refused({"a.onnx": b"\x08\x01"})
+    refused({"model.xml": xml})
+    refused({"model.xml": b"<net version='11'><layers></layers></net>", "model.bin": b""})
+    refused({"model.xml": xml.replace(b"version=", b"<!DOCTYPE x> version=", 1), "model.bin": b""})
+
+
+def test_a_constant_that_broadcasts_beyond_memory(tmp_path):
+    ops = ov.opset13
+    huge = ops.broadcast(ops.constant(np.float32(1)), ops.constant(np.array([1 << 20, 1 << 20])))
+    x = ops.parameter([-1], np.float32, name="x")
+    model = ov.Model([ops.result(ops.add(x, ops.reduce_sum(huge, ops.constant([0, 1]), keep_dims=False)))], [x], "huge")
+    refused(networks.ir(model, tmp_path))
