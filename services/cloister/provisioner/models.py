@@ -7,6 +7,7 @@ which is rolled back when it raises. Blocking and thread safe: called off the ev
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloister.errors import AlreadyExists, NotFound, NotReady, Unavailable
+from cloister.provisioner.vault import RecordId
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -58,6 +60,10 @@ class StoredModel:
     signature: bytes
     wrapped_key: bytes = field(repr=False)
     root_key_id: str
+
+    def record_id(self) -> RecordId:
+        """What its wrapped key is bound to."""
+        return RecordId(self.name, self.version, hashlib.sha256(self.manifest).digest(), self.owner.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from cloister.api.v1 import provisioner_pb2
 from cloister.errors import InvalidRequest
+from cloister.seal.names import check_model
 
 MAX_POLICY_BYTES = 64 * 1024
 MIN_LEASE_S = 60
 MAX_LEASE_S = 86_400
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 # Revoked is not here: no policy can allow it.
 TCB_STATUSES = frozenset(
     {
@@ -68,13 +68,6 @@ class ReleasePolicy:
     digest: bytes
 
 
-def check_model_name(name: str) -> str:
-    """Return `name` if it is a model's; raises InvalidRequest."""
-    if not MODEL_NAME.fullmatch(name) or ".." in name:
-        raise InvalidRequest("a model name is 1 to 63 of a-z 0-9 . _ - and begins with a letter or digit")
-    return name
-
-
 def parse_policy(raw: bytes) -> ReleasePolicy:
     """Read the exact bytes that an owner signed.
 
@@ -89,10 +82,11 @@ def parse_policy(raw: bytes) -> ReleasePolicy:
         raise _invalid("the policy does not parse") from error
     if any(len(UnknownFieldSet(part)) for part in (message, *message.signers)):
         raise _invalid("the policy has a field that this version does not know")
+    check_model(message.model_name, 1)
     _check_numbers(message)
     _check_lists(message)
     return ReleasePolicy(
-        model_name=check_model_name(message.model_name),
+        model_name=message.model_name,
         version=message.version,
         mrenclave=frozenset(message.mrenclave),
         signers=tuple(SignerRule(rule.mrsigner, rule.isvprodid, rule.min_isvsvn) for rule in message.signers),

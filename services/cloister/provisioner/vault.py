@@ -8,9 +8,7 @@ an older state.
 
 from __future__ import annotations
 
-import os
 import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cloister.errors import NotReady, SealBroken
+from cloister.rpc.identity import read_private
 from cloister.seal.hpke import context
 from cloister.seal.keys import Secret, expand
 
@@ -61,7 +60,7 @@ class FileVault:
 
     def __init__(self, root: Secret) -> None:
         if len(root) != ROOT_KEY_BYTES:
-            raise NotReady(f"the root key is not {ROOT_KEY_BYTES} bytes", reason="root_key.unusable")
+            raise NotReady(f"it is not {ROOT_KEY_BYTES} bytes", reason="root_key.unusable")
         self._key_id = expand(root, b"cloister vault key id v1", 16).reveal().hex()
         self._aead = AESGCM(expand(root, b"cloister vault wrap v1").reveal())
 
@@ -70,9 +69,12 @@ class FileVault:
         """Read the root key.
 
         Raises:
-            NotReady: The file is not a regular one of 32 bytes that its owner alone, this process's user, can read.
+            NotReady: The file is not a regular one of 32 bytes that nobody but its owner can read.
         """
-        return cls(_read_root_key(path))
+        try:
+            return cls(Secret(read_private(path)))
+        except (NotReady, OSError) as error:
+            raise NotReady(f"the root key is not usable: {error}", reason="root_key.unusable") from error
 
     def key_id(self) -> str:
         """Name of the root key: derived from it, tells nothing about it."""
@@ -92,26 +94,3 @@ class FileVault:
             return Secret(self._aead.decrypt(wrapped[len(_FORMAT) : start], wrapped[start:], record.aad()))
         except InvalidTag:
             raise SealBroken from None
-
-
-def _read_root_key(path: Path) -> Secret:
-    try:
-        # NONBLOCK, so that a FIFO put in its place is refused below and not waited for.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise _unusable(path, f"cannot be opened: {error.strerror}") from error
-    try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise _unusable(path, "is not a regular file")
-        if facts.st_mode & 0o177 or facts.st_uid != os.geteuid():
-            raise _unusable(path, "must belong to the user of this process and have mode 0600")
-        if facts.st_size != ROOT_KEY_BYTES:
-            raise _unusable(path, f"is not {ROOT_KEY_BYTES} bytes")
-        return Secret(os.read(handle, ROOT_KEY_BYTES))
-    finally:
-        os.close(handle)
-
-
-def _unusable(path: Path, why: str) -> NotReady:
-    return NotReady(f"the root key {path} {why}", reason="root_key.unusable")

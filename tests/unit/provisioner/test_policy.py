@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloister.api.v1.provisioner_pb2 import SignerRule
 from cloister.errors import InvalidRequest
-from cloister.provisioner.policy import ReleasePolicy, check_model_name, parse_policy
+from cloister.provisioner.policy import ReleasePolicy, parse_policy
 from fakes.results import MODEL, MRENCLAVE, MRSIGNER, good_policy
 
 
@@ -80,16 +80,3 @@ def test_a_large_policy_is_not_parsed() -> None:
 def test_any_bytes_are_a_policy_or_refused(raw: bytes) -> None:
     with suppress(InvalidRequest):
         assert isinstance(parse_policy(raw), ReleasePolicy)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "Iris", "a/b", "../a", "a..b", "a\0", "ïris", "-a", ".a", "a" * 64, "a" * 4096, "a\n"]
-)
-def test_names_that_are_not_a_models(name: str) -> None:
-    with pytest.raises(InvalidRequest):
-        check_model_name(name)
-
-
-@pytest.mark.parametrize("name", ["a", "resnet-50", "bert.base_v2", "a" * 63])
-def test_names_that_are(name: str) -> None:
-    assert check_model_name(name) == name

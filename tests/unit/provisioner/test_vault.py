@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +71,11 @@ def test_another_root_key_has_another_name_and_opens_nothing(vault: FileVault) -
         other.unwrap(RECORD, vault.wrap(RECORD, KEY))
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o666, 0o700])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o666, 0o610])
 def test_a_root_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
-    with pytest.raises(NotReady, match="0600"):
+    with pytest.raises(NotReady, match="open to other users") as refused:
         FileVault.opened(root_file(tmp_path, mode=mode))
+    assert refused.value.reason == "root_key.unusable"
 
 
 @pytest.mark.parametrize("raw", [b"", b"r" * 31, b"r" * 33])
@@ -85,19 +85,17 @@ def test_a_root_key_of_another_length_is_refused(tmp_path: Path, raw: bytes) -> 
 
 
 def test_a_root_key_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotReady, match="cannot be opened"):
+    with pytest.raises(NotReady, match="cannot be read"):
         FileVault.opened(tmp_path / "root.key")
 
 
-def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
-    root_file(tmp_path)
-    (tmp_path / "link").symlink_to(tmp_path / "root.key")
-    with pytest.raises(NotReady, match="cannot be opened"):
-        FileVault.opened(tmp_path / "link")
+def test_a_link_to_somewhere_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "link").symlink_to(root_file(tmp_path))
+    with pytest.raises(NotReady, match="link"):
+        FileVault.opened(tmp_path / "state" / "link")
 
 
-def test_a_folder_and_a_fifo_are_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo", 0o600)
-    for path in (tmp_path, tmp_path / "fifo"):
-        with pytest.raises(NotReady, match="not a regular file"):
-            FileVault.opened(path)
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotReady):
+        FileVault.opened(tmp_path)

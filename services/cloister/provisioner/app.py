@@ -1,0 +1,121 @@
+"""The key provisioner, wired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
+from cloister.errors import NotReady
+from cloister.kit.audit import AuditLog
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.server import Server
+from cloister.provisioner.models import ModelStore
+from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.rates import Rates
+from cloister.provisioner.registry import Registry
+from cloister.provisioner.release import Releaser
+from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
+from cloister.provisioner.settings import Settings
+from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.vault import FileVault, Vault
+from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.rpc.identity import TlsIdentity
+
+NONCE_TTL_S = 60.0
+# A worker renews each of its models' leases; a platform holds several workers.
+WORKERS_PER_PLATFORM = 10
+MAX_MESSAGE_BYTES = 1 << 20
+
+
+def utc_now() -> datetime:
+    """The present, aware."""
+    return datetime.now(UTC)
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Run the key provisioner until told to stop, then drain."""
+    async with assembled(settings, lifecycle) as server:
+        await server.run()
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Server]:
+    """The provisioner's server with all behind it, bound and not yet answering.
+
+    Raises:
+        NotReady: A file is missing, or open to others; the message names it.
+    """
+    async with AsyncExitStack() as stack:
+        vault = FileVault.opened(settings.root_key)
+        keys = VerifierKeys(settings.verifier_keys)
+        identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        folder = private_folder(settings.state_dir)
+        store = stack.enter_context(ModelStore.opened(folder / "models.db"))
+        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        check_root_key(store, vault)
+        nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
+        releaser = Releaser(
+            cluster=settings.cluster,
+            verifier_id=settings.verifier_id,
+            verifier_keys=keys,
+            store=store,
+            vault=vault,
+            audit=audit,
+            nonces=nonces,
+            used=UsedResults(started_at=utc_now()),
+            per_instance=Rates(per_minute=settings.releases_per_minute, monotonic=time.monotonic),
+            per_platform=Rates(
+                per_minute=settings.releases_per_minute * WORKERS_PER_PLATFORM, monotonic=time.monotonic
+            ),
+            now=utc_now,
+        )
+        registry = Registry(store=store, vault=vault, audit=audit)
+        server = await stack.enter_async_context(
+            Server.mtls(
+                settings.listen,
+                identity,
+                lifecycle=lifecycle,
+                roles=ROLES,
+                grace_s=settings.grace_s,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
+        )
+        server.add(
+            add_ProvisionerServicer_to_server,
+            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
+        )
+        await server.health.set(SERVICE, True)
+        yield server
+
+
+def private_folder(folder: Path) -> Path:
+    """A folder that is this user's alone: made so, or found so.
+
+    Raises:
+        NotReady: It cannot be made, or others can look into it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode
+    except OSError as error:
+        raise NotReady(f"state_dir {folder} cannot be used: {error.strerror}", reason="state_dir.unusable") from error
+    if mode & 0o077:
+        raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
+    return folder
+
+
+def check_root_key(store: ModelStore, vault: Vault) -> None:
+    """Refuse to start with a root key that some record was not wrapped with.
+
+    Raises:
+        NotReady: With a sentence that says so.
+    """
+    if store.root_key_ids() - {vault.key_id()}:
+        raise NotReady(
+            "the root key is not the one that the stored model keys were wrapped with; put the right root_key back",
+            reason="root_key.other",
+        )

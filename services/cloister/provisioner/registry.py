@@ -1,0 +1,120 @@
+"""The owners' side: models and release policies in, and what is held, and who got what, out again.
+
+An owner is a SPIFFE id and an Ed25519 key, both fixed by the first registration of a name: neither a stolen TLS key nor
+a stolen signing key alone changes a model or its policy. Every change has its entry in the record, or does not happen.
+Blocking: called off the event loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.errors import InvalidRequest, NotFound
+from cloister.kit.audit import AuditLog
+from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
+from cloister.provisioner.policy import parse_policy
+from cloister.provisioner.vault import RecordId, Vault
+from cloister.seal.keys import KEY_BYTES, Secret
+from cloister.seal.manifest import ModelManifest, verify, verify_policy
+
+
+class Registry:
+    """Models and policies, as their owners see them."""
+
+    def __init__(self, *, store: ModelStore, vault: Vault, audit: AuditLog) -> None:
+        self._store = store
+        self._vault = vault
+        self._audit = audit
+
+    def register(self, owner: str, manifest: bytes, signature: bytes, public_key: bytes, key: Secret) -> int:
+        """Keep a model's signed manifest and its key; returns the sequence number of the entry.
+
+        Args:
+            owner: SPIFFE id of the caller.
+            manifest: Exact bytes, as signed.
+            signature: Over them, by the holder of `public_key`.
+            public_key: Ed25519, 32 bytes.
+            key: The model's, 32 bytes.
+
+        Raises:
+            SealBroken: The signature does not hold.
+            InvalidRequest: The manifest or the key is not one.
+            AlreadyExists: The name is another's, or the version not above all before it.
+        """
+        described = verify(manifest, signature, public_key)
+        if len(key) != KEY_BYTES:
+            raise InvalidRequest(f"a model key is {KEY_BYTES} bytes", reason="model_key.invalid")
+        record = RecordId(described.name, described.version, hashlib.sha256(manifest).digest(), public_key)
+        model = StoredModel(
+            name=described.name,
+            version=described.version,
+            owner=Owner(owner, public_key),
+            manifest=manifest,
+            signature=signature,
+            wrapped_key=self._vault.wrap(record, key),
+            root_key_id=self._vault.key_id(),
+        )
+        return self._store.register(model, record=lambda: self._record_model(model, described))
+
+    def set_policy(self, owner: str, policy: bytes, signature: bytes) -> int:
+        """Put a release policy in force; returns the sequence number of the entry.
+
+        Args:
+            owner: SPIFFE id of the caller.
+            policy: A serialised ReleasePolicy, exact bytes, as signed.
+            signature: Over them, by the key that the model's name belongs to.
+
+        Raises:
+            InvalidRequest: The policy is not well formed.
+            NotFound: The caller has no model of that name.
+            SealBroken: The signature is not by the owner's key.
+            AlreadyExists: The version is not above that of the policy in force.
+        """
+        read = parse_policy(policy)
+        known = self._store.owner(read.model_name)
+        if known is None or known.spiffe_id != owner:
+            raise NotFound("there is no such model of yours")
+        verify_policy(policy, signature, known.key)
+        return self._store.set_policy(
+            read.model_name,
+            StoredPolicy(read.version, policy, signature),
+            owner=known,
+            record=lambda: self._audit.append(
+                "policy.set",
+                model=read.model_name,
+                policy_version=read.version,
+                policy_digest=read.digest.hex(),
+                allow_simulated=read.allow_simulated,
+                owner=owner,
+            ),
+        )
+
+    def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
+        """All models, or this owner's; never a key."""
+        return self._store.listing(owner)
+
+    def audit(self, owner: str | None, *, model_name: str = "", after: int = 0) -> Iterator[AuditRecord]:
+        """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named."""
+        for entry in self._audit.records(after):
+            about = json.loads(entry.record).get("model")
+            if model_name and about != model_name:
+                continue
+            if owner is None or (isinstance(about, str) and self._owns(owner, about)):
+                yield entry
+
+    def _owns(self, owner: str, model_name: str) -> bool:
+        known = self._store.owner(model_name)
+        return known is not None and known.spiffe_id == owner
+
+    def _record_model(self, model: StoredModel, described: ModelManifest) -> int:
+        return self._audit.append(
+            "model.registered",
+            model=model.name,
+            version=model.version,
+            digest=described.digest.hex(),
+            owner=model.owner.spiffe_id,
+            owner_key=model.owner.key.hex(),
+        )

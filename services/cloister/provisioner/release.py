@@ -1,0 +1,247 @@
+"""The release of a model key: Attestation Result and proof of possession in, a grant sealed to the attested key out.
+
+Nothing is released on a TLS identity alone, or on a result alone: the result must be for the caller's own TLS key, and
+the caller must sign with the receipt key in it over a nonce of ours. No record, no release. A refusal is recorded with
+its reason; the worker hears one sentence, the same for a model that it may not have and one that does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from cloister import ear
+from cloister.ear import AttestationResult
+from cloister.errors import (
+    ChallengeExpired,
+    CloisterError,
+    EvidenceRejected,
+    InvalidRequest,
+    KeyRefused,
+    Overloaded,
+    SealBroken,
+)
+from cloister.kit.audit import AuditLog
+from cloister.kit.log import get_logger
+from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
+from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.policy import ReleasePolicy, parse_policy
+from cloister.provisioner.rates import Rates
+from cloister.provisioner.rules import AUDIENCE, decide
+from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.vault import Vault
+from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.rpc.identity import PeerIdentity
+from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
+from cloister.seal.keys import ModelKey
+from cloister.seal.manifest import ModelManifest, verify, verify_policy
+
+MAX_RESULT_LIFE = timedelta(minutes=5)
+REFUSED = "the request was refused"
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """What a worker asks for; `model_version` 0 stands for the newest."""
+
+    model_name: str
+    model_version: int
+    attestation_result: str = field(repr=False)
+    nonce: bytes = field(repr=False)
+    proof: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The sealed grant, and the manifest of the model that it is for."""
+
+    model: StoredModel
+    lease_id: str
+    sealed_grant: bytes = field(repr=False)
+
+
+class Releaser:
+    """Releases keys of one cluster's models to its workers.
+
+    Args:
+        verifier_id: SPIFFE id of the one verifier whose results are believed.
+        per_instance: How often one worker may ask.
+        per_platform: How often all workers on one platform may ask.
+        now: Aware UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        verifier_id: str,
+        verifier_keys: VerifierKeys,
+        store: ModelStore,
+        vault: Vault,
+        audit: AuditLog,
+        nonces: Nonces,
+        used: UsedResults,
+        per_instance: Rates,
+        per_platform: Rates,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._verifier_id = verifier_id
+        self._verifier_keys = verifier_keys
+        self._store = store
+        self._vault = vault
+        self._audit = audit
+        self._nonces = nonces
+        self._used = used
+        self._per_instance = per_instance
+        self._per_platform = per_platform
+        self._now = now
+
+    async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
+        """Release a key to `peer`, or refuse.
+
+        Raises:
+            ChallengeExpired: The nonce was used, is too old, or another's.
+            KeyRefused: Anything else that speaks against it; always the same words.
+            Overloaded: This worker or its platform asks too often.
+            Unavailable: Store, vault or record do not work; nothing was released.
+        """
+        try:
+            self._nonces.consume(request.nonce, peer=peer.spiffe_id, tls_spki_sha256=peer.spki_sha256)
+        except ChallengeExpired as expired:
+            await asyncio.to_thread(self._record_refusal, expired, request, peer, None)
+            raise
+        return await asyncio.to_thread(self._answer, request, peer)
+
+    def _answer(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
+        result: AttestationResult | None = None
+        try:
+            now = self._now()
+            result = self._checked(request, now)  # 1 the verifier said so, to us, lately
+            _same_party(result, peer)  # 2 of the key at the other end
+            _possesses(result, request)  # 3 which holds the receipt key too
+            self._per_instance.take(result.instance)  # 4 and does not ask too often
+            self._per_platform.take(result.ppid_sha256)
+            self._used.use(result, now=now)  # 5 a result serves once
+            return self._granted(request, result)  # 6 and the owner allows it
+        except Overloaded as refusal:
+            self._record_refusal(refusal, request, peer, result)
+            raise
+        except (EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
+            self._record_refusal(refusal, request, peer, result)
+            raise KeyRefused(REFUSED) from None
+
+    def _checked(self, request: ReleaseRequest, now: datetime) -> AttestationResult:
+        return ear.check(
+            request.attestation_result,
+            self._verifier_keys.current(),
+            issuer=self._verifier_id,
+            audience=AUDIENCE,
+            now=now,
+            max_life=MAX_RESULT_LIFE,
+        )
+
+    def _granted(self, request: ReleaseRequest, result: AttestationResult) -> Released:
+        found = self._store.find(request.model_name, request.model_version)
+        if found is None:
+            raise KeyRefused("there is no such model, or nobody may have it", reason="model.unknown")
+        model, stored_policy = found
+        described, policy = _as_signed(model, stored_policy)
+        decide(result, policy, model_version=model.version, cluster=self._cluster)
+        lease_id = secrets.token_hex(16)
+        grant = ModelGrant(
+            model_key=self._unwrapped(model),
+            model_name=described.name,
+            model_version=described.version,
+            model_digest=described.digest,
+            allow_plain=policy.allow_plain,
+            lease_expires_at=self._now() + timedelta(seconds=policy.lease_s),
+            policy_digest=policy.digest,
+        )
+        info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
+        sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
+        self._record_release(result, grant, lease_id)
+        return Released(model=model, lease_id=lease_id, sealed_grant=sealed)
+
+    def _unwrapped(self, model: StoredModel) -> ModelKey:
+        try:
+            return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
+        except SealBroken:
+            raise _altered(model.name) from None
+
+    def _record_release(self, result: AttestationResult, grant: ModelGrant, lease_id: str) -> None:
+        self._audit.append(
+            "key.released",
+            model=grant.model_name,
+            version=grant.model_version,
+            lease_id=lease_id,
+            lease_expires_at=grant.lease_expires_at.isoformat(),
+            policy_digest=grant.policy_digest.hex(),
+            **_facts(result),
+        )
+
+    def _record_refusal(
+        self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
+    ) -> None:
+        self._audit.append(
+            "key.refused",
+            reason=refusal.reason,
+            model=request.model_name,
+            version=request.model_version,
+            peer=peer.spiffe_id,
+            **(_facts(result) if result is not None else {}),
+        )
+
+
+def _same_party(result: AttestationResult, peer: PeerIdentity) -> None:
+    if result.spiffe_id != peer.spiffe_id or result.tls_spki_sha256 != peer.spki_sha256:
+        raise KeyRefused("the result is of another party than the caller", reason="peer.other")
+
+
+def _possesses(result: AttestationResult, request: ReleaseRequest) -> None:
+    message = proof_message(request.nonce, request.attestation_result, request.model_name, request.model_version)
+    try:
+        Ed25519PublicKey.from_public_bytes(result.receipt_key).verify(request.proof, message)
+    except (InvalidSignature, ValueError):
+        raise KeyRefused("the proof of possession does not hold", reason="proof.invalid") from None
+
+
+def _as_signed(model: StoredModel, policy: StoredPolicy) -> tuple[ModelManifest, ReleasePolicy]:
+    """Read what the owner signed, believing the signatures and not the store."""
+    try:
+        described = verify(model.manifest, model.signature, model.owner.key)
+        verify_policy(policy.policy, policy.signature, model.owner.key)
+        allowed = parse_policy(policy.policy)
+    except (SealBroken, InvalidRequest):
+        raise _altered(model.name) from None
+    if (described.name, described.version, allowed.model_name) != (model.name, model.version, model.name):
+        raise _altered(model.name)
+    return described, allowed
+
+
+def _altered(model_name: str) -> SealBroken:
+    _log.error("store.altered", model=model_name)
+    return SealBroken(reason="store.altered")
+
+
+def _facts(result: AttestationResult) -> dict[str, str | int | bool]:
+    return {
+        "instance": result.instance,
+        "ear_id": result.ear_id,
+        "mrenclave": result.mrenclave,
+        "mrsigner": result.mrsigner,
+        "isvprodid": result.isvprodid,
+        "isvsvn": result.isvsvn,
+        "tcb_status": result.tcb_status,
+        "ppid_sha256": result.ppid_sha256,
+        "anchor": result.anchor,
+        "simulated": result.simulated,
+    }

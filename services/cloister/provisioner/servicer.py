@@ -1,0 +1,127 @@
+"""The provisioner's calls: messages to values and back, nothing else. Who may call what is in `ROLES`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+import grpc.aio
+
+from cloister.api.v1 import provisioner_pb2 as pb
+from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer as Base
+from cloister.errors import InvalidRequest
+from cloister.kit.server import current_peer
+from cloister.provisioner.models import StoredModel, StoredPolicy
+from cloister.provisioner.nonces import NONCE_BYTES, Nonces
+from cloister.provisioner.registry import Registry
+from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.seal.keys import Secret
+from cloister.seal.names import check_model
+
+SERVICE: Final = "cloister.api.v1.Provisioner"
+ROLES: Final[Mapping[str, set[str]]] = {
+    f"/{SERVICE}/RegisterModel": {"owner"},
+    f"/{SERVICE}/SetReleasePolicy": {"owner"},
+    f"/{SERVICE}/ListModels": {"owner", "operator", "auditor"},
+    f"/{SERVICE}/ChallengeRelease": {"worker"},
+    f"/{SERVICE}/ReleaseKey": {"worker"},
+    f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+}
+_SIGNATURE_BYTES = 64
+_PAGE = 256
+
+_Context = grpc.aio.ServicerContext[object, object]
+
+
+class ProvisionerServicer(Base):
+    """Serves `cloister.api.v1.Provisioner`."""
+
+    def __init__(self, *, releaser: Releaser, registry: Registry, nonces: Nonces) -> None:
+        self._releaser = releaser
+        self._registry = registry
+        self._nonces = nonces
+
+    async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
+        """Keep a model's manifest and key."""
+        sequence = await asyncio.to_thread(
+            self._registry.register,
+            current_peer().spiffe_id,
+            request.manifest.manifest,
+            request.manifest.signature,
+            request.manifest.public_key,
+            Secret(request.model_key),
+        )
+        return pb.RegisterModelResponse(audit_sequence=sequence)
+
+    async def SetReleasePolicy(
+        self, request: pb.SetReleasePolicyRequest, context: _Context
+    ) -> pb.SetReleasePolicyResponse:
+        """Say who may have the key."""
+        sequence = await asyncio.to_thread(
+            self._registry.set_policy, current_peer().spiffe_id, request.policy, request.signature
+        )
+        return pb.SetReleasePolicyResponse(audit_sequence=sequence)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
+        """The caller's models, or all of them for who oversees the mesh."""
+        found = await asyncio.to_thread(self._registry.listing, _owner_or_all())
+        return pb.ListModelsResponse(models=[_summary(model, policy) for model, policy in found])
+
+    async def ChallengeRelease(
+        self, request: pb.ChallengeReleaseRequest, context: _Context
+    ) -> pb.ChallengeReleaseResponse:
+        """A nonce for one proof of possession."""
+        peer = current_peer()
+        nonce = self._nonces.issue(peer=peer.spiffe_id, tls_spki_sha256=peer.spki_sha256)
+        return pb.ChallengeReleaseResponse(nonce=nonce, expires_at_ms=int((time.time() + self._nonces.ttl_s) * 1000))
+
+    async def ReleaseKey(self, request: pb.ReleaseKeyRequest, context: _Context) -> pb.ReleaseKeyResponse:
+        """A key, sealed to the attested worker that asks for it."""
+        check_model(request.model_name, request.model_version or 1)
+        if len(request.nonce) != NONCE_BYTES or len(request.proof) != _SIGNATURE_BYTES:
+            raise InvalidRequest(f"nonce and proof are {NONCE_BYTES} and {_SIGNATURE_BYTES} bytes")
+        asked = ReleaseRequest(
+            model_name=request.model_name,
+            model_version=request.model_version,
+            attestation_result=request.attestation_result,
+            nonce=request.nonce,
+            proof=request.proof,
+        )
+        released = await self._releaser.release(asked, current_peer())
+        return pb.ReleaseKeyResponse(
+            manifest=_manifest(released.model), lease_id=released.lease_id, sealed_grant=released.sealed_grant
+        )
+
+    async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> AsyncIterator[AuditRecord]:
+        """The record: the caller's models, or all of it for an auditor."""
+        entries = self._registry.audit(_owner_or_all(), model_name=request.model_name, after=request.after_sequence)
+        while page := await asyncio.to_thread(_page, entries):
+            for entry in page:
+                yield entry
+
+
+def _owner_or_all() -> str | None:
+    peer = current_peer()
+    return peer.spiffe_id if peer.role == "owner" else None
+
+
+def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:
+    return list(islice(entries, _PAGE))
+
+
+def _manifest(model: StoredModel) -> pb.SignedManifest:
+    return pb.SignedManifest(manifest=model.manifest, signature=model.signature, public_key=model.owner.key)
+
+
+def _summary(model: StoredModel, policy: StoredPolicy | None) -> pb.ModelSummary:
+    return pb.ModelSummary(
+        name=model.name,
+        version=model.version,
+        owner=model.owner.spiffe_id,
+        manifest=_manifest(model),
+        policy=pb.ReleasePolicy.FromString(policy.policy) if policy is not None else None,
+    )

@@ -1,0 +1,48 @@
+"""Settings of the key provisioner: `cloister-provisioner --settings FILE`, then `CLOISTER_PROVISIONER_<FIELD>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloister.rpc.identity import TlsFiles
+from cloister.rpc.spiffe import SpiffeId, check_cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Provisioner settings.
+
+    Attributes:
+        cluster: Trust domain of the mesh.
+        listen: host:port.
+        state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
+        root_key: File of 32 random bytes, mode 0600, that model keys are wrapped under.
+        verifier_keys: JSON Web Key Set of the verifier; read again when it changes.
+        verifier_id: SPIFFE id of the verifier whose results are believed.
+        releases_per_minute: How often one worker may ask; a platform may ask ten times as often.
+        metrics_listen: host:port of the metrics page, or empty for none.
+    """
+
+    cluster: str
+    listen: str
+    tls: TlsFiles
+    state_dir: Path
+    root_key: Path
+    verifier_keys: Path
+    verifier_id: str
+    releases_per_minute: int = 120
+    metrics_listen: str = ""
+    log_json: bool = True
+    grace_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without opening anything; raises ValueError or InvalidRequest."""
+        check_cluster(self.cluster)
+        verifier = SpiffeId.parse(self.verifier_id)
+        if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
+            raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
+        if self.releases_per_minute < 1:
+            raise ValueError("releases_per_minute must be 1 or more")
+        if self.grace_s < 0:
+            raise ValueError("grace_s must not be negative")

@@ -1,0 +1,180 @@
+"""A provisioner's inside with one owner, one model and one worker, all of it good until a test breaks one thing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloister import ear
+from cloister.ear import SigningKey
+from cloister.kit.audit import AuditLog
+from cloister.provisioner.models import ModelStore
+from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.rates import Rates
+from cloister.provisioner.registry import Registry
+from cloister.provisioner.release import Released, Releaser, ReleaseRequest
+from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.vault import FileVault
+from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.rpc.identity import PeerIdentity
+from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
+from cloister.seal.hpke import X25519, KeyPair
+from cloister.seal.keys import Secret
+from cloister.seal.manifest import ModelManifest, Signed, sign, sign_policy
+from fakes.results import CLUSTER, INSTANCE, MODEL, NOW, VERIFIER, WORKER, Clock, good_policy, good_result
+
+OWNER = f"spiffe://{CLUSTER}/owner/alice"
+MODEL_KEY = Secret(b"the key of a model, thirty-two b")
+DIGEST = hashlib.sha256(b"the sealed model").digest()
+
+
+def signed_manifest(key: Ed25519PrivateKey, **changes: Any) -> Signed:
+    """A manifest of the model, signed."""
+    manifest = ModelManifest(
+        name=MODEL, version=2, digest=DIGEST, size_bytes=10, created_at=NOW, files=(("model.xml", 5),)
+    )
+    return sign(replace(manifest, **changes), key)
+
+
+@dataclass
+class WorkerKeys:
+    """The private keys of one start of a worker."""
+
+    receipt: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    hpke: KeyPair = field(default_factory=lambda: KeyPair.generate(X25519))
+    tls_spki_sha256: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+
+    def peer(self, **changes: Any) -> PeerIdentity:
+        """The worker as TLS sees it."""
+        peer = PeerIdentity(
+            spiffe_id=WORKER,
+            cluster=CLUSTER,
+            role="worker",
+            name=INSTANCE,
+            spki_sha256=self.tls_spki_sha256,
+            expires_at=0.0,
+        )
+        return replace(peer, **changes)
+
+
+@dataclass
+class ReleaseDesk:
+    """Everything a release needs, and the steps that a worker takes."""
+
+    folder: Path
+    store: ModelStore
+    audit: AuditLog
+    clock: Clock = field(default_factory=Clock)
+    now: datetime = NOW
+    worker: WorkerKeys = field(default_factory=WorkerKeys)
+    verifier: SigningKey = field(default_factory=SigningKey.generate)
+    owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+
+    def __post_init__(self) -> None:
+        self.keys_path = self.folder / "jwks.json"
+        self.publish_keys(self.verifier)
+        self.vault = FileVault(Secret(b"r" * 32))
+        self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
+        self.registry = Registry(store=self.store, vault=self.vault, audit=self.audit)
+        self.releaser = self.new_releaser()
+
+    def new_releaser(self, *, per_minute: int = 100_000, started_at: datetime = NOW, vault: Any = None) -> Releaser:
+        """A releaser over the same store, as after a restart."""
+        return Releaser(
+            cluster=CLUSTER,
+            verifier_id=VERIFIER,
+            verifier_keys=VerifierKeys(self.keys_path),
+            store=self.store,
+            vault=vault or self.vault,
+            audit=self.audit,
+            nonces=self.nonces,
+            used=UsedResults(started_at=started_at),
+            per_instance=Rates(per_minute=per_minute, monotonic=self.clock),
+            per_platform=Rates(per_minute=per_minute * 10, monotonic=self.clock),
+            now=lambda: self.now,
+        )
+
+    def publish_keys(self, *keys: SigningKey) -> None:
+        """Write the verifier's key set."""
+        staged = self.folder / "jwks.new"
+        staged.write_text(json.dumps({"keys": [key.jwk() for key in keys]}))
+        staged.rename(self.keys_path)
+
+    def register(self, **changes: Any) -> int:
+        """Register the model as its owner."""
+        return self.registry.register(OWNER, *signed_manifest(self.owner, **changes), MODEL_KEY)
+
+    def allow(self, **changes: Any) -> int:
+        """Set the policy as the owner."""
+        raw = good_policy(**changes).SerializeToString()
+        return self.registry.set_policy(OWNER, raw, sign_policy(raw, self.owner))
+
+    def token(self, *, key: SigningKey | None = None, **changes: Any) -> str:
+        """A fresh Attestation Result for the worker."""
+        fields: dict[str, Any] = {
+            "ear_id": secrets.token_hex(8),
+            "issued_at": self.now,
+            "expires_at": self.now + timedelta(minutes=5),
+            "tls_spki_sha256": self.worker.tls_spki_sha256,
+            "receipt_key": self.worker.receipt.public_key().public_bytes_raw(),
+            "hpke_suite": self.worker.hpke.suite,
+            "hpke_public": self.worker.hpke.public,
+        }
+        return ear.issue(good_result(**{**fields, **changes}), key or self.verifier)
+
+    def nonce(self) -> bytes:
+        """A nonce for the worker."""
+        return self.nonces.issue(peer=WORKER, tls_spki_sha256=self.worker.tls_spki_sha256)
+
+    def request(
+        self,
+        *,
+        token: str | None = None,
+        nonce: bytes | None = None,
+        model: str = MODEL,
+        version: int = 0,
+        signer: Ed25519PrivateKey | None = None,
+    ) -> ReleaseRequest:
+        """What a good worker sends."""
+        token = self.token() if token is None else token
+        nonce = self.nonce() if nonce is None else nonce
+        proof = (signer or self.worker.receipt).sign(proof_message(nonce, token, model, version))
+        return ReleaseRequest(
+            model_name=model, model_version=version, attestation_result=token, nonce=nonce, proof=proof
+        )
+
+    def opened(self, released: Released, ear_id: str, *, pair: KeyPair | None = None) -> ModelGrant:
+        """The grant, opened as the worker does."""
+        version = released.model.version
+        info = grant_info(CLUSTER, INSTANCE, DIGEST, version, released.lease_id, ear_id)
+        return open_grant(
+            released.sealed_grant,
+            pair or self.worker.hpke,
+            info,
+            model_name=MODEL,
+            model_version=version,
+            model_digest=DIGEST,
+        )
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All records, read."""
+        return [json.loads(entry.record) for entry in self.audit.records()]
+
+
+@contextmanager
+def release_desk(folder: Path) -> Iterator[ReleaseDesk]:
+    """A desk with the model registered and allowed."""
+    with ModelStore.opened(folder / "models.db") as store, AuditLog.opened(folder / "audit.db") as audit:
+        desk = ReleaseDesk(folder, store, audit)
+        desk.register()
+        desk.allow()
+        yield desk

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from cloister.errors import EvidenceRejected, Overloaded
+from cloister.provisioner.rates import Rates
+from cloister.provisioner.used_results import UsedResults
+from fakes.results import NOW, Clock, good_result
+
+
+def test_a_result_serves_once() -> None:
+    used = UsedResults(started_at=NOW)
+    used.use(good_result(), now=NOW)
+    with pytest.raises(EvidenceRejected) as again:
+        used.use(good_result(), now=NOW)
+    assert again.value.reason == "token.used"
+    used.use(good_result(ear_id="another"), now=NOW)
+
+
+def test_a_result_of_the_very_second_of_the_start_is_good() -> None:
+    UsedResults(started_at=NOW + timedelta(milliseconds=900)).use(good_result(), now=NOW)
+
+
+def test_an_earlier_one_is_not() -> None:
+    with pytest.raises(EvidenceRejected) as refused:
+        UsedResults(started_at=NOW + timedelta(seconds=1)).use(good_result(), now=NOW)
+    assert refused.value.reason == "token.before_start"
+
+
+def test_results_are_remembered_until_they_have_expired_and_no_longer() -> None:
+    used = UsedResults(started_at=NOW, capacity=2)
+    for number in range(2):
+        used.use(good_result(ear_id=str(number)), now=NOW)
+    with pytest.raises(Overloaded):
+        used.use(good_result(ear_id="2"), now=NOW + timedelta(minutes=5))
+    later = NOW + timedelta(minutes=6, seconds=1)
+    used.use(good_result(ear_id="2", issued_at=later, expires_at=later + timedelta(minutes=5)), now=later)
+
+
+def test_a_bucket_refills_steadily() -> None:
+    clock = Clock()
+    rates = Rates(per_minute=60, monotonic=clock)
+    for _ in range(60):
+        rates.take("a")
+    with pytest.raises(Overloaded) as refused:
+        rates.take("a")
+    assert refused.value.reason == "release.too_often"
+    rates.take("b")
+    clock.pass_s(1)
+    rates.take("a")
+    with pytest.raises(Overloaded):
+        rates.take("a")
+
+
+def test_buckets_are_bounded() -> None:
+    rates = Rates(per_minute=1, monotonic=Clock(), capacity=2)
+    for name in ("a", "b", "c"):
+        rates.take(name)
+    rates.take("a")
+    with pytest.raises(Overloaded):
+        rates.take("c")
