@@ -1,0 +1,176 @@
+"""The appraisal policy: which genuine platforms and which code are believed.
+
+A policy can only choose among what is sane: debug enclaves, enclaves that may ask for provisioning or launch keys,
+migratable TDs and revoked platforms are refused whatever it says, and a field left empty never means "anything". Trust
+vector values are those of AR4SI (draft-ietf-rats-ar4si, section 2.3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdFlags, TdReport
+from cloister.appraisal.endorsements import TcbStatus
+from cloister.appraisal.policy_file import read_policy
+from cloister.appraisal.reference import Kss, PlatformRule, ReferenceValue
+from cloister.appraisal.steps import Step, rejected
+from cloister.appraisal.verify import VerifiedQuote
+from cloister.errors import EvidenceRejected, InvalidRequest
+
+NO_CLAIM: Final = 0
+AFFIRMING: Final = 2
+APPROVED_AT_LOAD: Final = 3
+UNSAFE: Final = 32
+CONTRAINDICATED: Final = 96
+
+_REQUIRED_FLAGS: Final = EnclaveFlags.INIT | EnclaveFlags.MODE64BIT
+# x87 and SSE state must be there; AVX, AVX-512, PKRU and AMX state may be. Anything else is nothing Gramine asks for.
+_REQUIRED_XFRM: Final = 0x3
+_ALLOWED_XFRM: Final = 0x3 | 0x4 | 0xE0 | 0x200 | 0x60000
+# EXINFO: the enclave learns the address of its page faults. It tells the outside nothing.
+_ALLOWED_MISCSELECT: Final = 0x1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a policy concluded, as AR4SI trust vector values."""
+
+    hardware: int
+    executables: int
+    configuration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """An appraisal policy.
+
+    Attributes:
+        policy_id: Name, for people.
+        accepted_statuses: TCB statuses that are good enough; never `Revoked`.
+        accepted_advisories: Advisories that are lived with; any other one is refused, whatever the status.
+        minimum_evaluation: Least TCB evaluation data number of the collateral.
+        reference_values: Enclaves that are wanted; empty to make no claim about code.
+        allow_zero_padding: Whether zero bytes may follow the quote.
+    """
+
+    policy_id: str = "default"
+    accepted_statuses: frozenset[TcbStatus] = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED})
+    accepted_advisories: frozenset[str] = frozenset({"INTEL-SA-00334", "INTEL-SA-00615"})
+    minimum_evaluation: int = 0
+    reference_values: tuple[ReferenceValue, ...] = ()
+    platforms: PlatformRule = field(default_factory=PlatformRule)
+    allow_zero_padding: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.policy_id or not self.accepted_statuses or TcbStatus.REVOKED in self.accepted_statuses:
+            raise InvalidRequest(
+                "policy_id or accepted_statuses is empty, or Revoked is accepted", reason="policy.malformed"
+            )
+
+    @classmethod
+    def default(cls) -> Policy:
+        """Return the policy that holds where no other is given; it makes no claim about code."""
+        return cls()
+
+    @classmethod
+    def from_toml(cls, raw: bytes) -> Policy:
+        """Read a policy; what the file leaves out is as in the default policy (`policy_file.py` for its form).
+
+        Raises:
+            InvalidRequest: Reason `policy.malformed`; the message names the key.
+        """
+        return cls(**read_policy(raw))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over every field in one canonical form, so equal policies have equal digests."""
+        return hashlib.sha256(json.dumps(asdict(self), default=_canonical, sort_keys=True).encode()).digest()
+
+    def evaluate(self, verified: VerifiedQuote) -> Verdict:
+        """Decide whether a genuine quote is of a platform and of code that this policy wants.
+
+        Raises:
+            EvidenceRejected: Step 7.
+        """
+        report = verified.quote.body
+        if verified.quote.padding_bytes and not self.allow_zero_padding:
+            raise rejected(Step.POLICY, "quote.padded", "zero bytes follow the quote")
+        if isinstance(report, EnclaveReport):
+            _check_enclave(report)
+        else:
+            _check_td(report)
+        self._check_tcb(verified)
+        platform = verified.platform
+        self.platforms.check(platform.ppid, platform.platform_instance_id)
+        executables, configuration = self._check_code(report)
+        return Verdict(hardware=_hardware(verified), executables=executables, configuration=configuration)
+
+    def _check_tcb(self, verified: VerifiedQuote) -> None:
+        tcb = verified.tcb
+        if tcb.status not in self.accepted_statuses:
+            raise rejected(Step.POLICY, "tcb_status.refused", f"TCB status {tcb.status} is not accepted")
+        if unknown := set(tcb.advisory_ids) - self.accepted_advisories:
+            raise rejected(Step.POLICY, "advisory.refused", f"advisory {min(unknown)} is not accepted")
+        if verified.evaluation < self.minimum_evaluation:
+            raise rejected(Step.POLICY, "evaluation.outdated", "the collateral's evaluation number is too low")
+
+    def _check_code(self, report: EnclaveReport | TdReport) -> tuple[int, int]:
+        """Return the trust vector's `executables` and `configuration`."""
+        if isinstance(report, TdReport):
+            if self.reference_values:
+                raise rejected(Step.POLICY, "measurement.refused", "no reference value is about a trust domain")
+            return NO_CLAIM, NO_CLAIM
+        about = [value for value in self.reference_values if value.matches(report)]
+        if self.reference_values and not about:
+            raise rejected(Step.POLICY, "measurement.refused", "no reference value fits the enclave")
+        # Without a reference value nothing pins the KSS fields, so none may be in use.
+        matched = [value for value in about if value.kss.matches(report)]
+        if not matched and (about or not Kss().matches(report)):
+            raise rejected(Step.POLICY, "kss.unpinned", "the enclave's KSS fields are not those the policy pins")
+        if not matched:
+            return NO_CLAIM, NO_CLAIM
+        # Under Gramine the manifest is part of MRENCLAVE, and with it the whole configuration.
+        pinned = any(value.mrenclave is not None for value in matched)
+        return (AFFIRMING, AFFIRMING) if pinned else (APPROVED_AT_LOAD, NO_CLAIM)
+
+
+def _check_enclave(report: EnclaveReport) -> None:
+    if report.debug:
+        raise rejected(Step.POLICY, "enclave.debug", "a debug enclave keeps no secrets")
+    if report.flags & ~EnclaveFlags.KSS != _REQUIRED_FLAGS:
+        raise _attributes("the enclave's attributes are not those of an ordinary initialised enclave")
+    if report.xfrm & ~_ALLOWED_XFRM or report.xfrm & _REQUIRED_XFRM != _REQUIRED_XFRM:
+        raise _attributes("the enclave may use processor state that nobody here knows")
+    if report.miscselect & ~_ALLOWED_MISCSELECT:
+        raise _attributes("the enclave's MISCSELECT has unknown bits")
+
+
+def _check_td(report: TdReport) -> None:
+    if report.debug:
+        raise rejected(Step.POLICY, "enclave.debug", "a debug trust domain keeps no secrets")
+    if report.flags != TdFlags.SEPT_VE_DISABLE:
+        raise _attributes("the trust domain's attributes are not SEPT_VE_DISABLE alone")
+    if any(any(value) for value in report.service_td_hashes):
+        raise _attributes("a service trust domain has a say over this one")
+
+
+def _attributes(message: str) -> EvidenceRejected:
+    return rejected(Step.POLICY, "attributes.refused", message)
+
+
+def _hardware(verified: VerifiedQuote) -> int:
+    if verified.anchor.simulated:
+        return CONTRAINDICATED
+    genuine = verified.tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED)
+    return AFFIRMING if genuine else UNSAFE
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, frozenset):
+        return sorted(item.hex() if isinstance(item, bytes) else item for item in value)
+    raise TypeError(f"a policy holds no {type(value).__name__}")

@@ -1,0 +1,98 @@
+"""Reference values: the code and the platforms an appraisal policy wants (RFC 9334 section 8.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cloister.appraisal.body import EnclaveFlags, EnclaveReport
+from cloister.appraisal.steps import Step, rejected
+from cloister.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kss:
+    """The four key separation and sharing fields of an enclave; whoever launches it chooses CONFIGID and CONFIGSVN."""
+
+    config_id: bytes = bytes(64)
+    config_svn: int = 0
+    ext_prod_id: bytes = bytes(16)
+    family_id: bytes = bytes(16)
+
+    @property
+    def used(self) -> bool:
+        """Whether an enclave with these values uses KSS at all."""
+        return any(self.config_id) or self.config_svn > 0 or any(self.ext_prod_id) or any(self.family_id)
+
+    def matches(self, report: EnclaveReport) -> bool:
+        """Whether the report has exactly these values, and the KSS attribute when they are used."""
+        return self == Kss(
+            config_id=report.config_id,
+            config_svn=report.config_svn,
+            ext_prod_id=report.ext_prod_id,
+            family_id=report.family_id,
+        ) and self.used == bool(report.flags & EnclaveFlags.KSS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceValue:
+    """One enclave, or the enclaves of one signer, that a policy wants.
+
+    Either `mrenclave`, or all of `mrsigner`, `isvprodid` and `minimum_isvsvn`, or both. KSS fields are pinned by being
+    here: what is left out must be zero in the report.
+
+    Raises:
+        InvalidRequest: Incomplete, or all zero.
+    """
+
+    mrenclave: bytes | None = None
+    mrsigner: bytes | None = None
+    isvprodid: int | None = None
+    minimum_isvsvn: int | None = None
+    kss: Kss = field(default_factory=Kss)
+
+    def __post_init__(self) -> None:
+        signer = (self.mrsigner, self.isvprodid, self.minimum_isvsvn)
+        if None in signer and (self.mrenclave is None or signer != (None, None, None)):
+            raise InvalidRequest(
+                "reference_values needs mrenclave, or mrsigner with isvprodid and minimum_isvsvn, or both",
+                reason="policy.malformed",
+            )
+        if self.mrenclave == bytes(32) or self.mrsigner == bytes(32):
+            raise InvalidRequest("reference_values holds a measurement that is all zero", reason="policy.malformed")
+
+    def matches(self, report: EnclaveReport) -> bool:
+        """Whether this is about the report's enclave, KSS aside."""
+        return (
+            self.mrenclave in (None, report.mrenclave)
+            and self.mrsigner in (None, report.mrsigner)
+            and self.isvprodid in (None, report.isvprodid)
+            and (self.minimum_isvsvn is None or report.isvsvn >= self.minimum_isvsvn)
+        )
+
+
+class PlatformMode(StrEnum):
+    """Whether platforms must be on the allow-list. The deny-list holds either way."""
+
+    OFF = "off"
+    ENFORCE = "enforce"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformRule:
+    """Which platforms, by PPID or platform instance id (16 bytes each). Enforcing an empty list allows none."""
+
+    mode: PlatformMode = PlatformMode.OFF
+    allow: frozenset[bytes] = frozenset()
+    deny: frozenset[bytes] = frozenset()
+
+    def check(self, *ids: bytes | None) -> None:
+        """Check a platform by the ids it has.
+
+        Raises:
+            EvidenceRejected: Step 7, reason `platform.denied` or `platform.not_allowed`.
+        """
+        if not self.deny.isdisjoint(ids):
+            raise rejected(Step.POLICY, "platform.denied", "the platform is on the policy's deny-list")
+        if self.mode is PlatformMode.ENFORCE and self.allow.isdisjoint(ids):
+            raise rejected(Step.POLICY, "platform.not_allowed", "the platform is not on the policy's allow-list")
