@@ -27,15 +27,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import constant_time
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cloister.errors import InvalidRequest, SealBroken
-from cloister.seal import hpke
-from cloister.seal.keys import Secret, derive
+from cloister.seal.keys import Secret
 from cloister.seal.model_header import (
     FILE_ID_BYTES,
     PREFIX_BYTES,
@@ -45,28 +42,10 @@ from cloister.seal.model_header import (
     decode,
     header_length,
 )
+from cloister.seal.model_stream import ChunkStream, SeekableSource, Source, digest_begun, expect_end, fill, read
 
 DEFAULT_CHUNK_BYTES: Final = 1 << 20  # stays in a core's cache between reading, encrypting and writing
 MAX_MODEL_BYTES: Final = 64 << 30
-
-_DIGEST_LABEL: Final = b"cloister model digest v1"
-_PREFIX_BYTES: Final = 7
-
-
-class Source(Protocol):
-    """What a sealed model or a file for one is read from, such as a file opened in binary mode."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill the buffer, or less of it; 0 at the end."""
-        ...
-
-
-class SeekableSource(Source, Protocol):
-    """A source that can tell its length."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move, and return the new position."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +109,7 @@ def seal_model(
         files=tuple((inner, _size(source)) for inner, source in files.items()),
     )
     header.check()
-    stream = _Stream(header, key)
+    stream = ChunkStream(header, key)
     out.write(stream.preamble)
     plain = memoryview(bytearray(min(chunk_bytes, header.length_bytes)))
     sealed = memoryview(bytearray(len(plain) + TAG_BYTES))
@@ -162,9 +141,9 @@ def open_model(
     header = read_header(source)
     if (header.name, header.version) != (name, version) or header.length_bytes > max_bytes:
         raise SealBroken
-    stream = _Stream(header, key)
+    stream = ChunkStream(header, key)
     plain = _open_chunks(source, stream, header)
-    _expect_end(source)
+    expect_end(source)
     if not constant_time.bytes_eq(stream.digest(), digest):
         raise SealBroken
     return OpenModel(header=header, files=_cut(plain.toreadonly(), header))
@@ -177,8 +156,8 @@ def read_header(source: Source) -> Header:
         SealBroken: Not a sealed model.
     """
     try:
-        prefix = _read(source, PREFIX_BYTES)
-        return decode(prefix + _read(source, header_length(prefix)))
+        prefix = read(source, PREFIX_BYTES)
+        return decode(prefix + read(source, header_length(prefix)))
     except InvalidRequest:
         raise SealBroken from None
 
@@ -194,55 +173,21 @@ def digest_of(source: SeekableSource) -> bytes:
     if source.seek(0, 2) != header.sealed_bytes:
         raise SealBroken
     preamble = header.encode()
-    hashed = _digest_begun(hashlib.sha256(preamble).digest())
+    hashed = digest_begun(hashlib.sha256(preamble).digest())
     end = len(preamble)
     for index in range(header.chunks):
         end += _chunk_length(header, index) + TAG_BYTES
         source.seek(end - TAG_BYTES)
-        hashed.update(_read(source, TAG_BYTES))
+        hashed.update(read(source, TAG_BYTES))
     return hashed.digest()
 
 
-class _Stream:
-    """The chunks of one file, in order: one key, a nonce for each number, and the digest over the tags."""
-
-    def __init__(self, header: Header, key: Secret) -> None:
-        info = hpke.context("cloister model file v1", header.file_id, header.name, header.version)
-        derived = derive(key, salt=header.salt, info=info, length=32 + _PREFIX_BYTES).reveal()
-        self.preamble = header.encode()
-        self._aead = AESGCM(derived[:32])
-        self._prefix = derived[32:]
-        self._aad = hashlib.sha256(self.preamble).digest()
-        self._digest = _digest_begun(self._aad)
-        self._next = 0
-        self._chunks = header.chunks
-
-    def seal(self, plain: memoryview, sealed: memoryview) -> memoryview:
-        self._aead.encrypt_into(self._nonce(), plain, self._aad, sealed)
-        self._digest.update(sealed[-TAG_BYTES:])
-        return sealed
-
-    def open(self, sealed: memoryview, plain: memoryview) -> None:
-        try:
-            self._aead.decrypt_into(self._nonce(), sealed, self._aad, plain)
-        except InvalidTag:
-            raise SealBroken from None
-        self._digest.update(sealed[-TAG_BYTES:])
-
-    def digest(self) -> bytes:
-        return self._digest.digest()
-
-    def _nonce(self) -> bytes:
-        number, self._next = self._next, self._next + 1
-        return self._prefix + number.to_bytes(4, "big") + bytes([number == self._chunks - 1])
-
-
-def _open_chunks(source: Source, stream: _Stream, header: Header) -> memoryview:
+def _open_chunks(source: Source, stream: ChunkStream, header: Header) -> memoryview:
     """Decrypt all chunks into one buffer, made once the first has vouched for the header."""
     first = _chunk_length(header, 0)
     sealed = memoryview(bytearray(first + TAG_BYTES))
     head = memoryview(bytearray(first))
-    _fill(source, sealed)
+    fill(source, sealed)
     stream.open(sealed, head)
     if header.chunks == 1:
         return head
@@ -250,7 +195,7 @@ def _open_chunks(source: Source, stream: _Stream, header: Header) -> memoryview:
     plain[:first] = head
     for index in range(1, header.chunks):
         begin, length = index * header.chunk_bytes, _chunk_length(header, index)
-        _fill(source, sealed[: length + TAG_BYTES])
+        fill(source, sealed[: length + TAG_BYTES])
         stream.open(sealed[: length + TAG_BYTES], plain[begin : begin + length])
     return plain
 
@@ -262,12 +207,12 @@ def _chunks(files: Mapping[str, Path | SeekableSource], header: Header, buffer: 
         with _opened(source) as stream:
             while size:
                 taken = min(size, len(buffer) - filled)
-                _fill(stream, buffer[filled : filled + taken], InvalidRequest("a file became shorter while sealed"))
+                fill(stream, buffer[filled : filled + taken], InvalidRequest("a file became shorter while sealed"))
                 size, filled = size - taken, filled + taken
                 if filled == len(buffer):
                     yield filled
                     filled = 0
-            _expect_end(stream, InvalidRequest("a file became longer while it was sealed"))
+            expect_end(stream, InvalidRequest("a file became longer while it was sealed"))
     if filled:
         yield filled
 
@@ -293,26 +238,3 @@ def _cut(plain: memoryview, header: Header) -> dict[str, memoryview]:
         files[name] = plain[begin : begin + size]
         begin += size
     return files
-
-
-def _digest_begun(preamble_hash: bytes) -> hashlib._Hash:
-    return hashlib.sha256(_DIGEST_LABEL + preamble_hash)
-
-
-def _read(source: Source, length: int) -> bytes:
-    buffer = bytearray(length)
-    _fill(source, memoryview(buffer))
-    return bytes(buffer)
-
-
-def _fill(source: Source, view: memoryview, short: Exception | None = None) -> None:
-    while view:
-        got = source.readinto(view)
-        if not got:
-            raise short or SealBroken()
-        view = view[got:]
-
-
-def _expect_end(source: Source, longer: Exception | None = None) -> None:
-    if source.readinto(memoryview(bytearray(1))):
-        raise longer or SealBroken()

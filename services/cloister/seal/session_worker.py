@@ -1,0 +1,180 @@
+"""The worker's half of sealed sessions (see `session`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.protobuf.message import DecodeError
+
+from cloister.api.v1.seal_pb2 import OpenedResponse, Recipient, RequestHeader, SealedRequest, SealedResponse
+from cloister.errors import InvalidRequest, NotReady, SealBroken
+from cloister.seal import framing, hpke
+from cloister.seal import session_keys as keys
+from cloister.seal.keys import KEY_BYTES, Secret
+from cloister.seal.names import check_instance
+from cloister.seal.session_keys import (
+    MAX_LIFE_MS,
+    MAX_RECIPIENTS,
+    REQUEST_CIPHERTEXT,
+    RESPONSE_CIPHERTEXT,
+    VERSION,
+    milliseconds,
+)
+from cloister.seal.session_table import Session, SessionTable
+
+MAX_HEADER_BYTES: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedRequest:
+    """A request in clear, as the client sealed it.
+
+    Attributes:
+        request: Serialised ModelInferRequest.
+        request_id: 16 bytes, chosen by the client.
+        respond: Seals the one answer: an OpenedResponse to a serialised SealedResponse. Works once.
+    """
+
+    request: bytes = field(repr=False)
+    request_id: bytes
+    model_name: str
+    model_version: str
+    model_digest: bytes
+    not_after: datetime
+    respond: Callable[[OpenedResponse], bytes] = field(repr=False)
+
+
+class WorkerSessions:
+    """The worker's half: opens requests, each once.
+
+    Args:
+        pair: The attested HPKE key pair; made at start, and gone with the process.
+        cluster: Trust domain.
+        instance: Of this worker.
+        capacity: How many sessions to hold.
+    """
+
+    def __init__(self, pair: hpke.KeyPair, cluster: str, instance: str, capacity: int = 4096) -> None:
+        check_instance(instance)
+        self._pair = pair
+        self._cluster = cluster
+        self._instance = instance
+        self._table = SessionTable(capacity)
+
+    def open(self, sealed: bytes, *, now: datetime, digest_of: Callable[[str, str], bytes | None]) -> OpenedRequest:
+        """Open a serialised SealedRequest.
+
+        Args:
+            sealed: As it stood in the envelope.
+            now: Aware UTC.
+            digest_of: The digest of the model that is served under a name and version, if any.
+
+        Raises:
+            SealBroken: Altered, not for this worker, or opened before (then with the reason `request.replayed`).
+            NotReady: The session is not known and no opening came along (reason `session.unknown`), or this worker
+                serves another model than the client means (reason `model.changed`).
+            InvalidRequest: Past its deadline (reason `request.expired`), or valid for too long (`request.too_long`).
+            Overloaded: Too many sessions were opened lately.
+        """
+        fields, head, ciphertext = framing.split(sealed, REQUEST_CIPHERTEXT)
+        recipient, raw_header = self._parse(fields)
+        now_ms = milliseconds(now)
+        known = self._table.find(recipient.session_id)
+        session = known if known is not None else self._opened(recipient, now_ms)
+        both = self._unwrap(session, recipient, raw_header)
+        header = _read_header(raw_header)
+        session.check(recipient.sequence)
+        self._check_time(header.not_after_ms, now_ms)
+        if digest_of(header.model_name, header.model_version) != header.model_digest:
+            raise NotReady("this worker does not serve the model that the request is for", reason="model.changed")
+        try:
+            request = keys.request_cipher(both[:KEY_BYTES]).decrypt(keys.ZERO_NONCE, ciphertext, head)
+        except InvalidTag:
+            raise SealBroken from None
+        session.mark(recipient.sequence, header.not_after_ms)
+        if known is None:
+            self._table.add(recipient.session_id, session)
+        transcript = keys.transcript(raw_header, bytes(ciphertext[-keys.TAG_BYTES :]))
+        cipher = keys.response_cipher(both[KEY_BYTES:], self._instance, recipient.session_id)
+        return OpenedRequest(
+            request=request,
+            request_id=header.request_id,
+            model_name=header.model_name,
+            model_version=header.model_version,
+            model_digest=header.model_digest,
+            not_after=datetime.fromtimestamp(header.not_after_ms / 1000, UTC),
+            respond=_Answer(self._instance, cipher, transcript).seal,
+        )
+
+    def _parse(self, fields: bytes) -> tuple[Recipient, bytes]:
+        try:
+            message = SealedRequest.FromString(fields)
+        except DecodeError:
+            raise SealBroken from None
+        ours = [recipient for recipient in message.recipients if recipient.instance == self._instance]
+        if len(ours) != 1 or len(message.recipients) > MAX_RECIPIENTS or len(message.header) > MAX_HEADER_BYTES:
+            raise SealBroken
+        lengths = (len(ours[0].session_id), len(ours[0].wrapped_keys))
+        if lengths != (keys.SESSION_ID_BYTES, keys.WRAPPED_BYTES):
+            raise SealBroken
+        return ours[0], message.header
+
+    def _opened(self, recipient: Recipient, now_ms: int) -> Session:
+        """Open a session that is not held; it is held only once a request in it has opened."""
+        self._table.check_room(recipient.session_id, now_ms)
+        if not recipient.opening:
+            raise NotReady("this worker does not know the session; open another", reason="session.unknown")
+        info = keys.opening_info(self._cluster, self._instance, recipient.session_id)
+        secret = Secret(self._pair.open(recipient.opening, info))
+        if len(secret) != KEY_BYTES:
+            raise SealBroken
+        return Session(keys.wrapping_cipher(secret, recipient.session_id))
+
+    def _unwrap(self, session: Session, recipient: Recipient, raw_header: bytes) -> bytes:
+        aad = keys.wrapping_aad(raw_header, self._instance, recipient.session_id)
+        try:
+            return session.wrapping.decrypt(keys.wrapping_nonce(recipient.sequence), recipient.wrapped_keys, aad)
+        except InvalidTag:
+            raise SealBroken from None
+
+    def _check_time(self, not_after_ms: int, now_ms: int) -> None:
+        if not_after_ms <= max(now_ms, self._table.floor_ms):
+            raise InvalidRequest("the request is past its deadline", reason="request.expired")
+        if not_after_ms > now_ms + MAX_LIFE_MS:
+            raise InvalidRequest("the request is valid for longer than ten minutes", reason="request.too_long")
+
+
+class _Answer:
+    """Seals the one answer to a request."""
+
+    __slots__ = ("_cipher", "_instance", "_transcript")
+
+    def __init__(self, instance: str, cipher: AESGCM, transcript: bytes) -> None:
+        self._instance = instance
+        self._cipher: AESGCM | None = cipher
+        self._transcript = transcript
+
+    def seal(self, response: OpenedResponse) -> bytes:
+        cipher, self._cipher = self._cipher, None
+        if cipher is None:
+            raise RuntimeError("a request is answered once")
+        plaintext = response.SerializeToString()
+        fields = SealedResponse(instance=self._instance).SerializeToString()
+        head = framing.head(fields, RESPONSE_CIPHERTEXT, len(plaintext) + keys.TAG_BYTES)
+        return head + cipher.encrypt(keys.ZERO_NONCE, plaintext, self._transcript + head)
+
+
+def _read_header(raw: bytes) -> RequestHeader:
+    try:
+        header = RequestHeader.FromString(raw)
+    except DecodeError:
+        raise SealBroken from None
+    lengths = (len(header.request_id), len(header.model_digest))
+    if header.version != VERSION or lengths != (keys.REQUEST_ID_BYTES, keys.DIGEST_BYTES):
+        raise SealBroken
+    return header
