@@ -151,9 +151,9 @@ class Running:
 
 
 @asynccontextmanager
-async def echo_server(pki: MeshPki, **options: Any) -> AsyncIterator[Running]:
-    """Serve an `EchoServicer` as the verifier of the cluster, until the block ends."""
-    identity = pki.identity("verifier", "v1").held()
+async def echo_server(pki: MeshPki, *, identity: TlsIdentity | None = None, **options: Any) -> AsyncIterator[Running]:
+    """Serve an `EchoServicer` as the verifier of the cluster (unless told otherwise), until the block ends."""
+    identity = identity or pki.identity("verifier", "v1").held()
     servicer, calls = EchoServicer(), list[Call]()
     options = {"roles": ROLES, "grace_s": 1.0, "drain_pause_s": 0.0, "on_call": calls.append, **options}
     async with (

@@ -149,6 +149,11 @@ class _Line:
         self._under_way = 0
         self._retired = False
 
+    @property
+    def idle(self) -> bool:
+        """No call is under way."""
+        return self._under_way == 0
+
     def begin(self, call: Any) -> None:
         self._under_way += 1
         call.add_done_callback(self._ended)

@@ -55,6 +55,7 @@ class TlsIdentity:
         self._pems = _checked(_Pems(certificate, private_key, trust_roots))
         self._spiffe_id = _own_spiffe_id(certificate)
         self._generation = 1
+        self._change: asyncio.Event | None = None
 
     @classmethod
     def held(cls, certificate: bytes, private_key: bytes, trust_roots: bytes) -> TlsIdentity:
@@ -115,6 +116,12 @@ class TlsIdentity:
         """Roots in PEM."""
         return self._pems.trust_roots
 
+    async def changed(self, generation: int) -> None:
+        """Wait until there is a later generation than this."""
+        while self._generation <= generation:
+            self._change = self._change or asyncio.Event()
+            await self._change.wait()
+
     def replace(self, certificate: bytes, private_key: bytes) -> None:
         """Go on with another certificate and key; calls in flight are not disturbed.
 
@@ -153,6 +160,9 @@ class TlsIdentity:
             raise InvalidRequest("the new certificate names another identity")
         self._pems = pems
         self._generation += 1
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
 
 @dataclass(frozen=True, slots=True)
