@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dcap_qvl
 import pytest
@@ -19,10 +19,10 @@ from cloister_simulator.recipe import (
     ATTRIBUTE_MODE64BIT,
     INTEL_QE_VENDOR_ID,
     QE_ATTRIBUTES,
-    Window,
     attributes,
 )
 from fakes.sim import library_verdict, simulated_platform
+from fakes.sim_breaks import BREAKS
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, tzinfo=UTC)
 REPORT_DATA = bytes(range(64))
@@ -134,81 +134,17 @@ def test_keys_are_not_in_the_repr(sim: Platform) -> None:
     assert "Key" not in seen[0]
 
 
-def set_to(**changes: object) -> Callable[[Platform], None]:
-    """A break that sets fields of the recipe."""
-
-    def change(sim: Platform) -> None:
-        for name, value in changes.items():
-            setattr(sim, name, value)
-
-    return change
-
-
-PAST = Window(issued_at=NOW - timedelta(days=60), next_update=NOW - timedelta(seconds=1))
-FUTURE = Window(issued_at=NOW + timedelta(seconds=1), next_update=NOW + timedelta(days=60))
-LIBRARY_OBJECTS = {
-    "tcb revoked": (set_to(tcb_status="Revoked"), "Revoked"),
-    "tcb status unknown": (set_to(tcb_status="Fine"), "unknown variant"),
-    "no tcb level": (set_to(tcb_info_components=(255,) * 16), "No matching TCB level"),
-    "no tcb level by pcesvn": (set_to(tcb_info_pcesvn=14), "No matching TCB level"),
-    "15 components": (set_to(tcb_info_components=(0,) * 15), "component count"),
-    "other fmspc": (set_to(tcb_info_fmspc=bytes(6)), "[Ff]mspc|FMSPC"),
-    "tcb info of tdx": (set_to(tcb_info_id="TDX"), "non-SGX TCB info"),
-    "tcb info expired": (set_to(tcb_info_window=PAST), "TCBInfo expired"),
-    "tcb info from the future": (set_to(tcb_info_window=FUTURE), "in the future"),
-    "qe identity expired": (set_to(qe_identity_window=PAST), "expired"),
-    "pck crl expired": (set_to(pck_crl_window=PAST), "CrlExpired"),
-    "root crl expired": (set_to(root_crl_window=PAST), "CrlExpired"),
-    "pck crl forged": (set_to(pck_crl_signer="pck"), "InvalidCrlSignature"),
-    "root crl forged": (set_to(root_crl_signer="platform_ca"), "InvalidCrlSignature"),
-    "pck revoked": (set_to(revoked={"pck"}), "CertRevoked"),
-    "platform ca revoked": (set_to(revoked={"platform_ca"}), "CertRevoked"),
-    "tcb signer revoked": (set_to(revoked={"tcb_signing"}), "CertRevoked"),
-    "pck expired": (set_to(pck_not_after=NOW - timedelta(seconds=1)), "CertExpired"),
-    "platform ca expired": (set_to(platform_ca_not_after=NOW - timedelta(seconds=1)), "CertExpired"),
-    "tcb signer expired": (set_to(tcb_signing_not_after=NOW - timedelta(seconds=1)), "CertExpired"),
-    "platform ca is no ca": (set_to(platform_ca_is_ca=False), "EndEntityUsedAsCa"),
-    "qe revoked": (set_to(qe_isvsvn=1), "Revoked"),
-    "qe below all levels": (set_to(qe_isvsvn=0), "below minimum"),
-    "qe of another signer": (set_to(qe_mrsigner=bytes(32)), "QE MRSIGNER"),
-    "qe of another product": (set_to(qe_isvprodid=2), "QE ISVPRODID"),
-    "qe in debug mode": (set_to(qe_attributes=attributes(ATTRIBUTE_DEBUG)), "Debug|ATTRIBUTES"),
-    "qe without its key": (set_to(qe_attributes=attributes(ATTRIBUTE_INIT)), "(?i)attributes"),
-    "qe auth data empty": (set_to(qe_auth_data=b""), "auth data"),
-    "qe report signed by another": (set_to(qe_report_signer="tcb_signing"), "qe_report"),
-    "enclave in debug mode": (set_to(debug=True), "Debug mode"),
-    "header version": (set_to(quote_version=2), "(?i)version"),
-    "attestation key type": (set_to(attestation_key_type=3), "(?i)key type"),
-    "tee type": (set_to(tee_type=0x81), "TEE type"),
-    "qe vendor": (set_to(qe_vendor_id=bytes(16)), "vendor"),
-    "certification type": (set_to(certification_type=3), "(?i)cert"),
-}
-
-
-@pytest.mark.parametrize("name", LIBRARY_OBJECTS)
+@pytest.mark.parametrize("name", [name for name, broken in BREAKS.items() if broken.library is not None])
 def test_one_thing_broken_is_refused(sim: Platform, name: str) -> None:
-    break_it, message = LIBRARY_OBJECTS[name]
-    break_it(sim)
-    with pytest.raises(ValueError, match=message):
+    BREAKS[name].apply(sim, NOW)
+    with pytest.raises(ValueError, match=BREAKS[name].library):
         library_verdict(sim, now=NOW)
 
 
-LIBRARY_IS_LAX = {
-    "tcb info signed by the pck": set_to(tcb_info_signer="pck"),
-    "qe identity signed by the pck": set_to(qe_identity_signer="pck"),
-    "tcb signer of another role": set_to(tcb_signing_subject="Intel SGX Attestation Report Signing"),
-    "pck of another role": set_to(pck_subject="Intel SGX TCB Signing"),
-    "other pceid": set_to(tcb_info_pceid=b"\0\1"),
-    "tcb info version": set_to(tcb_info_version=9),
-    "tcb type": set_to(tcb_info_type=9),
-    "qe report data padding": set_to(qe_report_data_padding=b"\1" + bytes(31)),
-}
-
-
-@pytest.mark.parametrize("name", LIBRARY_IS_LAX)
+@pytest.mark.parametrize("name", [name for name, broken in BREAKS.items() if broken.library is None])
 def test_what_only_a_stricter_verifier_refuses_is_otherwise_whole(sim: Platform, name: str) -> None:
-    LIBRARY_IS_LAX[name](sim)
-    assert library_verdict(sim, now=NOW) == ("UpToDate", [])
+    BREAKS[name].apply(sim, NOW)
+    library_verdict(sim, now=NOW)
 
 
 def another_attestation_key(parts: QuoteParts) -> None:

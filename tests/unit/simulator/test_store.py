@@ -52,7 +52,7 @@ def test_a_key_that_others_can_read_is_refused(folder: Path) -> None:
 def test_collateral_is_issued_again_in_one_step(folder: Path) -> None:
     later = NOW + timedelta(days=40)
     platform = store.load(folder, later)
-    with pytest.raises(ValueError, match="(?i)expired"):
+    with pytest.raises(ValueError, match=r"(?i)expired"):
         library_verdict(platform, collateral=(folder / "collateral.json").read_bytes(), now=later)
     store.write_collateral(folder, platform)
     assert library_verdict(platform, collateral=(folder / "collateral.json").read_bytes(), now=later)[0] == "UpToDate"
