@@ -28,7 +28,9 @@ STREAM_S: Final = 86_400.0
 
 _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Named after a backoff, and really how long one attempt may take, TLS included. Much less than this, and a busy
+    # machine or a far peer never gets connected.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloister.errors import CloisterError, InvalidRequest, NotReady, Unauthenticated
 from cloister.rpc import certificates
-from cloister.rpc.certificates import ATTESTED_NAME
+from cloister.rpc.certificates import ATTESTED_NAME, ROOT_NAME
 from cloister.rpc.spiffe import WORKER, SpiffeId
 
 POLL_S: Final = 3.0
@@ -220,7 +220,9 @@ def _peer_of(pem: bytes) -> PeerIdentity:
         named = _named(certificate)
     except InvalidRequest as error:
         raise Unauthenticated("the client certificate names nobody of the mesh") from error
-    if (named.role == WORKER) != (_issuer_name(certificate) == ATTESTED_NAME):
+    # The name suffices: TLS has checked that an authority of this name signed, and neither the root nor the
+    # intermediate (path length 0) lets anybody else be called so. BoringSSL ignores a root's own path length.
+    if _issuer_name(certificate) != (ATTESTED_NAME if named.role == WORKER else ROOT_NAME):
         raise Unauthenticated("the client certificate comes from an authority that may not speak for its role")
     return PeerIdentity(
         spiffe_id=str(named),

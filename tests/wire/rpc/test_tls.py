@@ -101,12 +101,12 @@ def altered(
     return replace(good, certificate=certificates.certificate_pem(signed))
 
 
-def deep_chain(pki: MeshPki) -> Pems:
-    """A leaf under thirty intermediates, none of which the root allowed."""
-    signer, chain = pki.root, b""
-    for depth in range(30):
+def deep_chain(pki: MeshPki, above: certificates.Authority, depth: int) -> Pems:
+    """A leaf under so many further authorities, each of which says it may make more."""
+    signer, chain = above, b"" if above is pki.root else above.certificate_pem
+    for level in range(depth):
         key = certificates.new_key()
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"depth {depth}")])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"level {level}")])
         made = (
             x509.CertificateBuilder(signer.certificate.subject, name, key.public_key(), x509.random_serial_number())
             .not_valid_before(pki.now)
@@ -117,7 +117,8 @@ def deep_chain(pki: MeshPki) -> Pems:
         )
         signer = certificates.Authority(made, key)
         chain = certificates.certificate_pem(made) + chain
-    leaf = pki.identity("gateway", "g1", authority=signer)
+    role, own = ("gateway", "g1") if above is pki.root else ("worker", "a" * 32)
+    leaf = pki.identity(role, own, authority=signer)
     return replace(leaf, certificate=leaf.certificate.replace(signer.certificate_pem, b"") + chain)
 
 
@@ -136,7 +137,8 @@ REFUSED_BY_TLS: dict[str, Callable[[MeshPki], Pems]] = {
     "of another mesh with our name": lambda _: MeshPki().identity("gateway", "g1"),
     "signed by a key that is not the issuer's": lambda pki: altered(pki, signer=pki.attested),
     "for servers only": lambda pki: altered(pki, usage=(ExtendedKeyUsageOID.SERVER_AUTH,)),
-    "thirty deep": deep_chain,
+    "under a CA that the intermediate made": lambda pki: deep_chain(pki, pki.attested, 1),
+    "thirty deep": lambda pki: deep_chain(pki, pki.attested, 30),
     "a service's host name from the intermediate": lambda pki: pki.identity(
         "worker", "a" * 32, [f"verifier.{pki.cluster}"]
     ),
@@ -149,6 +151,7 @@ REFUSED_BY_US: dict[str, Callable[[MeshPki], Pems]] = {
     "another trust domain under our root": lambda pki: pki.identity("gateway", "g1", cluster="other.mesh.internal"),
     "a worker under the root": lambda pki: pki.identity("worker", "a" * 32, authority=pki.root),
     "a gateway under the intermediate": lambda pki: pki.identity("gateway", "g1", (), authority=pki.attested),
+    "an authority that is neither root nor intermediate": lambda pki: deep_chain(pki, pki.root, 2),
     "a certificate authority": lambda pki: altered(pki, ca=True),
     "two identities": lambda pki: altered(
         pki, uris=(f"spiffe://{pki.cluster}/gateway/g1", f"spiffe://{pki.cluster}/verifier/v1")
