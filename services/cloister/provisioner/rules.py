@@ -9,9 +9,10 @@ from cloister.provisioner.policy import ReleasePolicy
 AUDIENCE = "provisioner"
 ROLE = "worker"
 
-# AR4SI trust tiers: 2 to 31 affirming, 32 to 95 warning, 96 and above contraindicated.
-_AFFIRMING = 2
-_CONTRAINDICATED = 96
+# AR4SI trust tiers: 0 no claim, 2 to 31 affirming, 32 to 95 warning, 96 and above contraindicated; 1 and negative values
+# say that the Verifier could not tell.
+_VOUCHED = range(2, 96)
+_NO_CLAIM = 0
 
 
 def decide(result: AttestationResult, policy: ReleasePolicy, *, model_version: int, cluster: str) -> None:
@@ -52,9 +53,10 @@ def _genuine(result: AttestationResult, policy: ReleasePolicy) -> None:
     if result.simulated:
         if not policy.allow_simulated:
             raise _refused("the policy does not allow simulated hardware", "hardware.simulated")
-    elif not _AFFIRMING <= result.hardware < _CONTRAINDICATED:
+    elif result.hardware not in _VOUCHED:
         raise _refused("the verifier does not vouch for the hardware", "hardware.contraindicated")
-    if not all(_AFFIRMING <= tier < _CONTRAINDICATED for tier in (result.executables, result.configuration)):
+    # The policy names the code itself, so the Verifier may leave it open; it may not object.
+    if any(tier != _NO_CLAIM and tier not in _VOUCHED for tier in (result.executables, result.configuration)):
         raise _refused("the verifier does not vouch for code or configuration", "trustworthiness.contraindicated")
 
 

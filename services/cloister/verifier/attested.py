@@ -13,13 +13,14 @@ Called on the event loop only. Time is monotonic.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from cloister.errors import EvidenceRejected, Overloaded
+from cloister.errors import CloisterError, EvidenceRejected, Overloaded, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +75,31 @@ class Event:
 
 
 class _Watcher:
+    """What waits for one watcher, and why nothing more will come."""
+
     def __init__(self, limit: int) -> None:
-        self.queue: asyncio.Queue[Event] = asyncio.Queue(limit)
-        self.cut = False
+        self._limit = limit
+        self._waiting: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self.end: CloisterError | None = None
 
     def offer(self, event: Event) -> None:
-        try:
-            self.queue.put_nowait(event)
-        except asyncio.QueueFull:
-            self.cut = True
+        if len(self._waiting) >= self._limit:
+            self.stop(Overloaded("the watcher did not keep up; begin again", reason="watcher.cut"))
+        self._waiting.append(event)
+        self._wake.set()
+
+    def stop(self, end: CloisterError) -> None:
+        self.end = end
+        self._wake.set()
+
+    async def next(self) -> Event:
+        while self.end is None and not self._waiting:
+            self._wake.clear()
+            await self._wake.wait()
+        if self.end is not None:
+            raise self.end
+        return self._waiting.popleft()
 
 
 @dataclass(slots=True)
@@ -117,6 +134,7 @@ class AttestedWorkers:
         self._pins: dict[str, _Pin] = {}
         self._watchers: set[_Watcher] = set()
         self._changed = asyncio.Event()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._members)
@@ -200,7 +218,10 @@ class AttestedWorkers:
 
         Raises:
             Overloaded: There are too many watchers; while iterating: this one was too slow (`watcher.cut`).
+            Unavailable: This service is going; while iterating too.
         """
+        if self._closed:
+            raise _draining()
         if len(self._watchers) >= self._watcher_limit:
             raise Overloaded("too many are watching", reason="watchers.full")
         watcher = _Watcher(self._queue_limit)
@@ -211,16 +232,26 @@ class AttestedWorkers:
         finally:
             self._watchers.discard(watcher)
 
+    def close(self) -> None:
+        """Tell every watcher that this service is going: they begin again, elsewhere or later."""
+        self._closed = True
+        for watcher in self._watchers:
+            watcher.stop(_draining())
+        self._watchers.clear()
+
     def _publish(self, event: Event) -> None:
         for watcher in list(self._watchers):
             watcher.offer(event)
-            if watcher.cut:
+            if watcher.end is not None:
                 self._watchers.discard(watcher)
+
+
+def _draining() -> Unavailable:
+    return Unavailable("the verifier is draining", reason="peer.draining")
 
 
 async def _events(watcher: _Watcher, snapshot: list[Event]) -> AsyncIterator[Event]:
     for event in snapshot:
         yield event
-    while not watcher.cut:
-        yield await watcher.queue.get()
-    raise Overloaded("the watcher did not keep up; begin again", reason="watcher.cut")
+    while True:
+        yield await watcher.next()

@@ -54,8 +54,11 @@ class MeshCa:
             life: An hour at most.
 
         Raises:
-            InvalidRequest: The key is none we sign for, or the authority has expired.
+            InvalidRequest: The key is none we sign for.
+            NotReady: The authority has expired (`ca.expired`).
         """
+        if self.authority.certificate.not_valid_after_utc <= now:
+            raise NotReady("the authority for attested workers has expired", reason="ca.expired")
         leaf = issue(
             self.authority,
             load_spki(tls_spki),

@@ -29,9 +29,10 @@ def ask(result: dict[str, Any], policy: dict[str, Any], *, version: int = 2) -> 
         ({"mrenclave": OTHER, "isvsvn": 9}, {}),
         ({"tcb_status": "SWHardeningNeeded", "hardware": 32}, {}),
         ({"executables": 33}, {}),
+        ({"executables": 33, "configuration": 0}, {}),
         ({"simulated": True, "hardware": 96}, {"allow_simulated": True}),
     ],
-    ids=["all", "by measurement", "by signer", "newer", "warning", "no reference values", "simulated, allowed"],
+    ids=["all", "by measurement", "by signer", "newer", "warning", "unrecognised", "no claim", "simulated, allowed"],
 )
 def test_good_results_are_accepted(result: dict[str, Any], policy: dict[str, Any]) -> None:
     ask(result, policy)
@@ -55,7 +56,8 @@ _NO_SIGNER: dict[str, Any] = {"signers": []}
         ({"hardware": 0}, {}, "hardware.contraindicated"),
         ({"executables": 96}, {}, "trustworthiness.contraindicated"),
         ({"configuration": 96}, {}, "trustworthiness.contraindicated"),
-        ({"executables": 0}, {}, "trustworthiness.contraindicated"),
+        ({"executables": 1}, {}, "trustworthiness.contraindicated"),
+        ({"configuration": -1}, {}, "trustworthiness.contraindicated"),
         ({"tcb_status": "OutOfDate"}, {}, "tcb.not_allowed"),
         ({"tcb_status": "Revoked"}, {}, "tcb.not_allowed"),
         ({"tcb_status": "uptodate"}, {}, "tcb.not_allowed"),

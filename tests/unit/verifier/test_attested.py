@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cloister.errors import EvidenceRejected, Overloaded
+from cloister.errors import EvidenceRejected, Overloaded, Unavailable
 from cloister.verifier.attested import AttestedWorkers, Change, Event, Keys, Member
 from fakes.results import CLUSTER, INSTANCE, NOW, WORKER, Clock
 
@@ -148,3 +148,11 @@ def test_watchers_are_bounded(workers: AttestedWorkers) -> None:
         pass
     with workers.watching():
         pass
+
+
+async def test_watchers_are_told_when_the_service_goes(workers: AttestedWorkers) -> None:
+    with workers.watching() as events:
+        await next_event(events)
+        workers.close()
+        with pytest.raises(Unavailable):
+            await next_event(events)

@@ -1,0 +1,20 @@
+"""`cloister-verifier`: the verifier as a process."""
+
+from __future__ import annotations
+
+import sys
+
+from cloister.kit.lifecycle import require_tls13, run_service
+
+
+def main() -> int:
+    """Serve until told to stop; returns the exit code."""
+    require_tls13()
+    from cloister.verifier.app import serve
+    from cloister.verifier.settings import Settings
+
+    return run_service("verifier", serve, Settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The verifier, wired."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cloister.api.v1.verifier_pb2_grpc import add_VerifierServicer_to_server
+from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
+from cloister.appraisal.policy import Policy
+from cloister.ear import SigningKey
+from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.audit import AuditLog
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.log import get_logger
+from cloister.kit.server import Server
+from cloister.rpc.identity import TlsIdentity, read_private
+from cloister.verifier.appraiser import Appraiser
+from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.collateral import CollateralFile
+from cloister.verifier.mesh_ca import MeshCa
+from cloister.verifier.nonces import Nonces
+from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
+from cloister.verifier.settings import Settings
+
+SIMULATED_ANCHOR = "simulated"
+COLLATERAL_LOOK_S = 60.0
+MAX_MESSAGE_BYTES = 4 << 20
+
+_log = get_logger()
+
+
+def utc_now() -> datetime:
+    """The present, aware."""
+    return datetime.now(UTC)
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Run the verifier until told to stop, then drain."""
+    async with assembled(settings, lifecycle) as server:
+        await server.run()
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Server]:
+    """The verifier's server with all behind it, bound and not yet answering.
+
+    Raises:
+        NotReady: A file is missing, not what it should be, or open to others; the message names it.
+    """
+    async with AsyncExitStack() as stack:
+        anchor = trust_anchor(settings.anchor_root)
+        policy = appraisal_policy(settings.policy)
+        ca = MeshCa.opened(settings.ca_certificate, settings.ca_private_key, cluster=settings.cluster)
+        signing_key = _signing_key(settings.signing_key)
+        identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        folder = private_folder(settings.state_dir)
+        collateral = CollateralFile(settings.collateral, anchor, memory=folder / "collateral-seen.json")
+        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        nonces = Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)
+        attested = AttestedWorkers(monotonic=time.monotonic)
+        appraiser = Appraiser(
+            audience=str(identity.spiffe_id),
+            policy=policy,
+            anchor=anchor,
+            collateral=collateral,
+            ca=ca,
+            signing_key=signing_key,
+            nonces=nonces,
+            attested=attested,
+            audit=audit,
+            membership=timedelta(seconds=settings.membership_s),
+            now=utc_now,
+        )
+        lifecycle.spawn(attested.expiring(), "attested.expiring")
+        lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
+        lifecycle.spawn(_watching(collateral), "collateral.watching")
+        server = await stack.enter_async_context(
+            Server.mtls(
+                settings.listen,
+                identity,
+                lifecycle=lifecycle,
+                roles=ROLES,
+                grace_s=settings.grace_s,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
+        )
+        servicer = VerifierServicer(
+            appraiser=appraiser, nonces=nonces, attested=attested, audit=audit, signing_key=signing_key
+        )
+        server.add(add_VerifierServicer_to_server, servicer)
+        await server.health.set(SERVICE, True)
+        if anchor.simulated:
+            _log.warning("anchor.simulated", anchor=anchor.name, meaning="results say nothing about hardware")
+        yield server
+
+
+def trust_anchor(root: Path | None) -> TrustAnchor:
+    """Intel's SGX root, or the one in a file, which is simulated unless it is Intel's after all.
+
+    Raises:
+        NotReady: The file is not the root certificate of a trust anchor.
+    """
+    if root is None:
+        return INTEL_SGX
+    try:
+        root_der = root.read_bytes()
+        if root_der == INTEL_SGX.root_der:
+            return INTEL_SGX
+        return TrustAnchor(SIMULATED_ANCHOR, root_der)
+    except OSError as error:
+        raise NotReady(f"anchor_root {root} cannot be read: {error.strerror}", reason="anchor.refused") from error
+    except InvalidRequest as error:
+        raise NotReady(f"anchor_root {root}: {error}", reason="anchor.refused") from error
+
+
+def appraisal_policy(path: Path | None) -> Policy:
+    """The policy in a file, or the built-in default.
+
+    Raises:
+        NotReady: The file is not a policy; nothing stands in for it.
+    """
+    if path is None:
+        return Policy.default()
+    try:
+        return Policy.from_toml(path.read_bytes())
+    except OSError as error:
+        raise NotReady(f"policy {path} cannot be read: {error.strerror}", reason="policy.malformed") from error
+    except InvalidRequest as error:
+        raise NotReady(f"policy {path}: {error}", reason="policy.malformed") from error
+
+
+def private_folder(folder: Path) -> Path:
+    """A folder that is this user's alone: made so, or found so.
+
+    Raises:
+        NotReady: It cannot be made, or others can look into it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode
+    except OSError as error:
+        raise NotReady(f"state_dir {folder} cannot be used: {error.strerror}", reason="state_dir.unusable") from error
+    if mode & 0o077:
+        raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
+    return folder
+
+
+def _signing_key(path: Path) -> SigningKey:
+    try:
+        return SigningKey.from_pem(read_private(path))
+    except InvalidRequest as error:
+        raise NotReady(f"signing_key {path}: {error}", reason="signing_key.unusable") from error
+
+
+async def _closing(attested: AttestedWorkers, lifecycle: Lifecycle) -> None:
+    """End the watches when the service stops: they would hold the drain up to the end of its grace."""
+    await lifecycle.stopping.wait()
+    attested.close()
+
+
+async def _watching(collateral: CollateralFile) -> None:
+    while True:
+        await asyncio.to_thread(collateral.report, utc_now())
+        await asyncio.sleep(COLLATERAL_LOOK_S)

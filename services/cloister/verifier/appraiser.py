@@ -1,0 +1,223 @@
+"""An answered challenge: evidence in; Attestation Result, and for the mesh a certificate, out.
+
+The challenge is consumed first, whatever comes of it. A worker speaks for its own instance and keys only; whoever
+enrols joins the mesh and gets nothing else. Every appraisal is in the record, with all detail, before its answer
+leaves; a rejected caller hears one sentence. Appraisals compute and write to disk off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cloister import ear
+from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
+from cloister.appraisal.policy import Policy
+from cloister.ear import SigningKey
+from cloister.errors import ChallengeExpired, CloisterError, EvidenceRejected, InvalidRequest, Overloaded
+from cloister.kit.audit import AuditLog
+from cloister.rpc.certificates import load_spki
+from cloister.rpc.identity import PeerIdentity
+from cloister.rpc.spiffe import WORKER
+from cloister.verifier.attested import AttestedWorkers, Keys, Member
+from cloister.verifier.collateral import CollateralFile, Endorsements
+from cloister.verifier.mesh_ca import MeshCa
+from cloister.verifier.nonces import Challenge, Nonces, Purpose
+from cloister.verifier.results import attestation_result, claimed, facts
+
+REFUSED = "the request was refused"
+KEY_RELEASE_LIFE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a caller sends in answer to a challenge; `tls_spki` is the DER of the key that the claims carry."""
+
+    challenge_id: bytes = field(repr=False)
+    claims: bytes = field(repr=False)
+    quote: bytes = field(repr=False)
+    tls_spki: bytes
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """The answer to believed evidence; the chain (PEM, leaf first) is empty unless the purpose was MESH."""
+
+    attestation_result: str = field(repr=False)
+    certificate_chain: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Believed:
+    appraisal: Appraisal
+    endorsements: Endorsements
+
+    @property
+    def keys(self) -> Keys:
+        claims = self.appraisal.claims
+        return Keys(claims.tls_spki_sha256, claims.receipt_key, claims.hpke_suite, claims.hpke_public)
+
+
+class Appraiser:
+    """Appraises for one cluster.
+
+    Args:
+        audience: Our own SPIFFE id: what claims must be addressed to.
+        membership: How long a member of the mesh is believed, an hour at most.
+        now: Aware UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        audience: str,
+        policy: Policy,
+        anchor: TrustAnchor,
+        collateral: CollateralFile,
+        ca: MeshCa,
+        signing_key: SigningKey,
+        nonces: Nonces,
+        attested: AttestedWorkers,
+        audit: AuditLog,
+        membership: timedelta,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._audience = audience
+        self._policy = policy
+        self._anchor = anchor
+        self._collateral = collateral
+        self._ca = ca
+        self._signing_key = signing_key
+        self._nonces = nonces
+        self._attested = attested
+        self._audit = audit
+        self._membership = membership
+        self._now = now
+
+    async def appraise(self, submission: Submission, peer: PeerIdentity) -> Issued:
+        """Answer a challenge.
+
+        Raises:
+            ChallengeExpired: It was used, is too old, or another's.
+            EvidenceRejected: Anything else that speaks against it; always the same words.
+            Overloaded: Too many instances are attested.
+            Unavailable: The record cannot be written; nothing was issued.
+        """
+        spki_sha256 = hashlib.sha256(submission.tls_spki).digest()
+        purpose = None
+        try:
+            challenge = self._nonces.consume(submission.challenge_id, peer=peer.spiffe_id, tls_spki_sha256=spki_sha256)
+            purpose = challenge.purpose
+            believed = await asyncio.to_thread(self._judge, submission, challenge, peer)
+            instance = believed.appraisal.claims.instance
+            life = self._life(purpose)
+            self._attested.pin(instance, believed.keys, life_s=life.total_seconds())
+        except (EvidenceRejected, InvalidRequest, ChallengeExpired, Overloaded) as objection:
+            await asyncio.to_thread(self._record_rejection, objection, submission, purpose, peer)
+            if isinstance(objection, ChallengeExpired | Overloaded):
+                raise
+            raise EvidenceRejected(REFUSED) from None
+        issued = await asyncio.to_thread(self._issue, believed, submission, purpose, peer)
+        if purpose is Purpose.MESH:
+            self._attested.admit(self._member(believed, submission, issued), life_s=life.total_seconds())
+        return issued
+
+    def _judge(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:
+        now = self._now()
+        load_spki(submission.tls_spki)
+        _may_ask(challenge, peer)
+        endorsements = self._collateral.current(now)
+        appraisal = appraise(
+            Evidence(raw_quote=submission.quote, claims_bytes=submission.claims),
+            endorsements.verified,
+            self._policy,
+            self._anchor,
+            now,
+            expect=self._expected(challenge, peer),
+        )
+        claims = appraisal.claims
+        if claims.spiffe_id != f"spiffe://{self._ca.cluster}/{WORKER}/{claims.instance}":
+            raise EvidenceRejected("the claimed identity is not that of the instance", step=5, reason="identity.other")
+        return _Believed(appraisal, endorsements)
+
+    def _expected(self, challenge: Challenge, peer: PeerIdentity) -> Expected:
+        member = peer.role == WORKER
+        return Expected(
+            nonce=challenge.nonce,
+            audience=self._audience,
+            cluster=self._ca.cluster,
+            role=WORKER,
+            tls_spki_sha256=challenge.tls_spki_sha256,
+            instance=peer.name if member else None,
+            spiffe_id=peer.spiffe_id if member else None,
+        )
+
+    def _life(self, purpose: Purpose) -> timedelta:
+        return self._membership if purpose is Purpose.MESH else KEY_RELEASE_LIFE
+
+    def _issue(self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity) -> Issued:
+        result = attestation_result(
+            believed.appraisal, issuer=self._audience, purpose=purpose, life=self._life(purpose)
+        )
+        chain = b""
+        if purpose is Purpose.MESH:
+            chain = self._ca.certify(
+                submission.tls_spki,
+                result.instance,
+                now=result.issued_at,
+                life=result.expires_at - result.issued_at,
+            )
+        token = ear.issue(result, self._signing_key)
+        self._audit.append(
+            "evidence.accepted",
+            purpose=purpose.name.lower(),
+            peer=peer.spiffe_id,
+            ear_id=result.ear_id,
+            expires_at=result.expires_at.isoformat(),
+            **facts(result),
+        )
+        return Issued(attestation_result=token, certificate_chain=chain, expires_at=result.expires_at)
+
+    def _member(self, believed: _Believed, submission: Submission, issued: Issued) -> Member:
+        claims = believed.appraisal.claims
+        return Member(
+            instance=claims.instance,
+            spiffe_id=claims.spiffe_id,
+            server_name=self._ca.server_name(claims.instance),
+            endpoint=submission.endpoint,
+            keys=believed.keys,
+            claims=submission.claims,
+            quote=submission.quote,
+            collateral=believed.endorsements.raw,
+            attestation_result=issued.attestation_result,
+            expires_at=issued.expires_at,
+            simulated=believed.appraisal.simulated,
+        )
+
+    def _record_rejection(
+        self, objection: CloisterError, submission: Submission, purpose: Purpose | None, peer: PeerIdentity
+    ) -> None:
+        self._audit.append(
+            "evidence.rejected",
+            step=objection.step if isinstance(objection, EvidenceRejected) else 0,
+            reason=objection.reason,
+            purpose=purpose.name.lower() if purpose is not None else None,
+            peer=peer.spiffe_id,
+            anchor=self._anchor.name,
+            **claimed(submission.quote, submission.claims),
+        )
+
+
+def _may_ask(challenge: Challenge, peer: PeerIdentity) -> None:
+    """A member speaks for its own TLS key; who is none yet may join, and nothing else."""
+    if peer.role == WORKER:
+        if peer.spki_sha256 != challenge.tls_spki_sha256:
+            raise EvidenceRejected("a worker attests its own TLS key only", reason="peer.other_key")
+    elif challenge.purpose is not Purpose.MESH:
+        raise EvidenceRejected("who enrols may join the mesh and nothing else", reason="peer.not_member")

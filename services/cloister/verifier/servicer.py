@@ -1,0 +1,172 @@
+"""The verifier's calls: messages to values and back, nothing else. Who may call what is in `ROLES`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+import grpc.aio
+
+from cloister.api.v1 import verifier_pb2 as pb
+from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
+from cloister.api.v1.verifier_pb2_grpc import VerifierServicer as Base
+from cloister.ear import SigningKey
+from cloister.errors import InvalidRequest, NotAllowed, Unavailable
+from cloister.kit.audit import AuditLog
+from cloister.kit.log import get_logger
+from cloister.kit.server import ANY_ROLE, current_peer
+from cloister.rpc.spiffe import WORKER
+from cloister.verifier.appraiser import Appraiser, Submission
+from cloister.verifier.attested import AttestedWorkers, Change, Event, Member
+from cloister.verifier.nonces import Nonces, Purpose
+
+SERVICE: Final = "cloister.api.v1.Verifier"
+ROLES: Final[Mapping[str, frozenset[str]]] = {
+    f"/{SERVICE}/Challenge": frozenset({"enrol", WORKER}),
+    f"/{SERVICE}/Appraise": frozenset({"enrol", WORKER}),
+    f"/{SERVICE}/Leave": frozenset({WORKER}),
+    f"/{SERVICE}/WatchAttested": frozenset({"gateway", "operator"}),
+    f"/{SERVICE}/ListAppraisals": frozenset({"owner", "auditor", "operator"}),
+    f"/{SERVICE}/GetKeys": ANY_ROLE,
+}
+# How long a watcher may take to read one event before its stream is cut.
+WRITE_S: Final = 30.0
+
+_PURPOSES: Final[Mapping[int, Purpose]] = {
+    pb.PURPOSE_MESH: Purpose.MESH,
+    pb.PURPOSE_KEY_RELEASE: Purpose.KEY_RELEASE,
+}
+_KINDS: Final[Mapping[Change, pb.AttestedEvent.Kind]] = {
+    Change.JOINED: pb.AttestedEvent.KIND_JOINED,
+    Change.RENEWED: pb.AttestedEvent.KIND_RENEWED,
+    Change.GONE: pb.AttestedEvent.KIND_GONE,
+    Change.CURRENT: pb.AttestedEvent.KIND_CURRENT,
+}
+# A host name or address with a port: nothing that a dialler could take for another kind of address.
+_ENDPOINT: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
+_PAGE: Final = 256
+
+_Context = grpc.aio.ServicerContext[object, object]
+_log = get_logger()
+
+
+class VerifierServicer(Base):
+    """Serves `cloister.api.v1.Verifier`."""
+
+    def __init__(
+        self,
+        *,
+        appraiser: Appraiser,
+        nonces: Nonces,
+        attested: AttestedWorkers,
+        audit: AuditLog,
+        signing_key: SigningKey,
+    ) -> None:
+        self._appraiser = appraiser
+        self._nonces = nonces
+        self._attested = attested
+        self._audit = audit
+        self._jwks = json.dumps({"keys": [signing_key.jwk()]})
+
+    async def Challenge(self, request: pb.ChallengeRequest, context: _Context) -> pb.ChallengeResponse:
+        """A nonce for one piece of evidence."""
+        peer = current_peer()
+        purpose = _PURPOSES.get(request.purpose)
+        if purpose is None:
+            raise InvalidRequest("a challenge has a purpose", reason="challenge.invalid")
+        if purpose is not Purpose.MESH and peer.role != WORKER:
+            raise NotAllowed("who enrols may join the mesh and nothing else")
+        made = self._nonces.issue(purpose, peer=peer.spiffe_id, tls_spki_sha256=request.tls_spki_sha256)
+        return pb.ChallengeResponse(
+            challenge_id=made.challenge_id,
+            nonce=made.nonce,
+            expires_at_ms=int((time.time() + self._nonces.ttl_s) * 1000),
+        )
+
+    async def Appraise(self, request: pb.AppraiseRequest, context: _Context) -> pb.AppraiseResponse:
+        """An Attestation Result for evidence."""
+        submission = Submission(
+            challenge_id=request.challenge_id,
+            claims=request.evidence.claims,
+            quote=request.evidence.quote,
+            tls_spki=request.tls_spki,
+            endpoint=_endpoint(request.endpoint),
+        )
+        issued = await self._appraiser.appraise(submission, current_peer())
+        return pb.AppraiseResponse(
+            attestation_result=issued.attestation_result,
+            certificate_chain=issued.certificate_chain,
+            expires_at_ms=int(issued.expires_at.timestamp() * 1000),
+        )
+
+    async def Leave(self, request: pb.LeaveRequest, context: _Context) -> pb.LeaveResponse:
+        """The caller is going."""
+        instance = current_peer().name
+        if self._attested.leave(instance):
+            _log.info("worker.left", instance=instance)
+        return pb.LeaveResponse()
+
+    async def WatchAttested(  # type: ignore[override]  # the stub knows of generators; gRPC takes a writer too
+        self, request: pb.WatchAttestedRequest, context: _Context
+    ) -> None:
+        """Everyone attested, then what changes."""
+        with self._attested.watching() as events:
+            async for event in events:
+                try:
+                    async with asyncio.timeout(WRITE_S):
+                        await context.write(_event(event))
+                except TimeoutError:
+                    raise Unavailable("the watcher does not read; begin again", reason="watcher.cut") from None
+
+    async def ListAppraisals(self, request: pb.ListAppraisalsRequest, context: _Context) -> AsyncIterator[AuditRecord]:
+        """The record, oldest first."""
+        entries = self._audit.records(request.after_sequence)
+        while page := await asyncio.to_thread(_page, entries):
+            for entry in page:
+                yield entry
+
+    async def GetKeys(self, request: pb.GetKeysRequest, context: _Context) -> pb.GetKeysResponse:
+        """What results are signed with."""
+        return pb.GetKeysResponse(jwks=self._jwks)
+
+
+def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:
+    return list(islice(entries, _PAGE))
+
+
+def _endpoint(endpoint: str) -> str:
+    """Return a host:port, or nothing where the purpose needs none; raises InvalidRequest for anything else."""
+    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+        raise InvalidRequest("endpoint is host:port", reason="endpoint.invalid")
+    return endpoint
+
+
+def _event(event: Event) -> pb.AttestedEvent:
+    return pb.AttestedEvent(
+        kind=_KINDS[event.change],
+        worker=_worker(event.member) if event.member is not None else None,
+        reason=event.reason,
+    )
+
+
+def _worker(member: Member) -> pb.AttestedWorker:
+    return pb.AttestedWorker(
+        instance=member.instance,
+        spiffe_id=member.spiffe_id,
+        endpoint=member.endpoint,
+        tls_spki_sha256=member.keys.tls_spki_sha256,
+        server_name=member.server_name,
+        bundle=EvidenceBundle(
+            evidence=Evidence(claims=member.claims, quote=member.quote),
+            collateral=member.collateral,
+            attestation_result=member.attestation_result,
+        ),
+        expires_at_ms=int(member.expires_at.timestamp() * 1000),
+        simulated=member.simulated,
+    )
