@@ -105,7 +105,7 @@ def _write_authority(folder: Path, name: str, authority: certificates.Authority)
 
 
 def _write_verifier(mesh: Mesh, root: certificates.Authority, now: datetime) -> SigningKey:
-    """The verifier's folder: the CA for attested workers, the key that Attestation Results are signed with, settings."""
+    """The verifier's folder: a CA for attested workers, a key to sign Attestation Results with, settings."""
     folder = mesh.folder / "verifier"
     _write_authority(folder, "attested_ca", certificates.intermediate_ca(root, mesh.cluster, now=now))
     key = SigningKey.generate()

@@ -1,4 +1,4 @@
-"""Static identities: a TLS certificate under the mesh's root for each service and person, and a model owner's signing key."""
+"""Static identities: a TLS certificate under the mesh's root for each service and person; an owner's signing key."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def issue(
         usage, names = certificates.Usage.SERVICE, [server_name(cluster, role), *names]
     else:
         usage = certificates.Usage.CLIENT
-    pem = certificates.issue(
-        root, key.public_key(), identity, now=now, life=life, usage=usage, dns=names, ips=ips
-    )
+    pem = certificates.issue(root, key.public_key(), identity, now=now, life=life, usage=usage, dns=names, ips=ips)
     try:
         folder.mkdir(parents=True, mode=0o700)
     except FileExistsError as error:

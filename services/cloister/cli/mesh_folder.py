@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloister.cli.failures import ExitCode, Stop
-from cloister.rpc.identity import TlsFiles
 
 DEFAULT_FOLDER = Path(".cloister")
 ENVIRONMENT = "CLOISTER_MESH"
@@ -58,7 +57,9 @@ class Mesh:
                 ExitCode.USAGE,
             ) from error
         except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-            raise Stop(f"{folder / 'mesh.toml'} does not parse; compare it with one that 'cloister init' makes") from error
+            raise Stop(
+                f"{folder / 'mesh.toml'} does not parse; compare it with one that 'cloister init' makes"
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Write mesh.toml into `folder`."""
@@ -89,23 +90,6 @@ class Mesh:
     def settings(self, service: str) -> Path:
         """Settings file of one service."""
         return self.folder / service / "settings.toml"
-
-
-def tls_files(identity: Path) -> TlsFiles:
-    """The three TLS files in an identity's folder; raises Stop when it holds none."""
-    files = TlsFiles(
-        certificate=identity / "certificate.pem",
-        private_key=identity / "private_key.pem",
-        trust_roots=identity / "trust_roots.pem",
-    )
-    missing = [path.name for path in (files.certificate, files.private_key, files.trust_roots) if not path.is_file()]
-    if missing:
-        raise Stop(
-            f"{identity} holds no {' and no '.join(missing)}; name an identity with --identity, "
-            "or make one with 'cloister identity issue'",
-            ExitCode.USAGE,
-        )
-    return files
 
 
 def write_secret(path: Path, content: bytes) -> None:

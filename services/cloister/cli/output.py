@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
+_UNFOLDED = 10_000  # columns of a pipe: every row stays on its line
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -50,10 +51,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table that stays readable in a pipe: no box characters, nothing cut."""
     grid = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        grid.add_column(column, overflow="fold", no_wrap=not out.is_terminal)
+        grid.add_column(column, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_printable(str(cell))) for cell in row))
-    out.print(grid, soft_wrap=not out.is_terminal)
+    page = out if out.is_terminal else Console(file=out.file, width=_UNFOLDED, highlight=False)
+    page.print(grid)
 
 
 @contextmanager

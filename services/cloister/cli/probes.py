@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
-from cloister.cli.mesh_folder import Mesh, tls_files
-from cloister.client import is_serving, mesh_status
+from cloister.cli.mesh_folder import Mesh
+from cloister.client import is_serving, mesh_status, tls_files
 from cloister.errors import CloisterError
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity

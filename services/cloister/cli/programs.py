@@ -78,6 +78,7 @@ def _service(mesh: Mesh, name: str, address: str) -> Program:
 
 def _worker(mesh: Mesh, number: int, port: int, *, simulated: bool) -> Program:
     settings = ("--settings", str(mesh.settings("worker").absolute()))
+    command: Sequence[str]
     if simulated:
         platform = str((mesh.folder / "simulator").absolute())
         command = (executable(SIMULATOR), "worker", *settings, "--platform", platform)
@@ -85,6 +86,4 @@ def _worker(mesh: Mesh, number: int, port: int, *, simulated: bool) -> Program:
         command = (executable(WORKER), *settings)
     address = f"127.0.0.1:{port}"
     environment = {"CLOISTER_WORKER_LISTEN": address, "CLOISTER_WORKER_ENDPOINT": address}
-    return Program(
-        name=f"worker-{number}", service="worker", command=command, address=address, environment=environment
-    )
+    return Program(name=f"worker-{number}", service="worker", command=command, address=address, environment=environment)

@@ -30,8 +30,7 @@ def supervising(folder: Path) -> Iterator[Path]:
     run = folder / "run"
     run.mkdir(exist_ok=True)
     with (run / "lock").open("w") as lock:
-        # More than once: whoever asks whether the mesh is up holds the lock for a moment.
-        if not any(_try_lock(lock.fileno()) or time.sleep(_POLL_S) for _ in range(5)):
+        if not _lock(lock.fileno()):
             raise Stop(f"the mesh in {folder} is up already; stop it with 'cloister down {folder}'")
         state = run / "up.json"
         _end_orphans(state, folder)
@@ -51,8 +50,11 @@ def write_state(state: Path, content: Mapping[str, object]) -> None:
 
 def read_state(folder: Path) -> dict[str, Any] | None:
     """What the running supervisor wrote; None when none runs."""
-    if not is_up(folder):
-        return None
+    return peek_state(folder) if is_up(folder) else None
+
+
+def peek_state(folder: Path) -> dict[str, Any] | None:
+    """The same, without asking whether the supervisor still runs: for whoever has just started it."""
     return _read(folder / "run" / "up.json")
 
 
@@ -114,6 +116,15 @@ def _read(state: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock; more than once, since whoever asks whether the mesh is up holds it for a moment."""
+    for _ in range(5):
+        if _try_lock(descriptor):
+            return True
+        time.sleep(_POLL_S)
+    return False
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -75,7 +75,8 @@ def _text(service: str, values: Mapping[str, Value]) -> str:
         "private_key": f"{identity}/private_key.pem",
         "trust_roots": f"{identity}/trust_roots.pem",
     }
-    return f"# Settings of cloister-{service}; made by 'cloister init', yours to change.\n{_lines(values)}\n[tls]\n{_lines(tls)}"
+    head = f"# Settings of cloister-{service}; made by 'cloister init', yours to change."
+    return f"{head}\n{_lines(values)}\n[tls]\n{_lines(tls)}"
 
 
 def _lines(values: Mapping[str, Value]) -> str:

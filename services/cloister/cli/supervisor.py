@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,9 +73,9 @@ class Supervisor:
                 if keeper.program.service == "worker":
                     workers.append(keeper)
                 else:
-                    await self._until_ready(keeper, lambda k=keeper: probes.serving(k.program.service))
+                    await self._until_ready(keeper, partial(probes.serving, keeper.program.service))
         for keeper in workers:
-            await self._until_ready(keeper, lambda k=keeper: probes.linked(k.program.address))
+            await self._until_ready(keeper, partial(probes.linked, keeper.program.address))
 
     async def _drain(self) -> None:
         self._report("draining")
@@ -85,7 +86,7 @@ class Supervisor:
         began = time.monotonic()
         try:
             async with asyncio.timeout(START_S):
-                while not await is_ready():
+                while not await is_ready():  # noqa: ASYNC110  # of another process
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise Stop(

@@ -1,0 +1,42 @@
+"""The SDK: judge evidence, seal requests, ask, keep receipts; for model owners, seal, register and allow.
+
+`Client` for asyncio, `SyncClient` for everybody else, `OwnerClient` for model owners.
+"""
+
+from cloister.client.answer import Answer
+from cloister.client.bundle import TrustBundle, anchor_of
+from cloister.client.client import Client
+from cloister.client.health import is_serving
+from cloister.client.identity import tls_files
+from cloister.client.operator import AuditLine, appraisals, mesh_status, releases
+from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
+from cloister.client.receipts import VerifiedReceipt, load_receipt, save_receipt, verify_receipt
+from cloister.client.roster import Refused, Serving
+from cloister.client.sync import SyncClient
+from cloister.client.trust import VerifiedWorker, believe
+
+__all__ = [
+    "Answer",
+    "AuditLine",
+    "Client",
+    "OwnerClient",
+    "Refused",
+    "SealedFiles",
+    "Serving",
+    "SyncClient",
+    "TrustBundle",
+    "VerifiedReceipt",
+    "VerifiedWorker",
+    "anchor_of",
+    "appraisals",
+    "believe",
+    "is_serving",
+    "list_models",
+    "load_receipt",
+    "mesh_status",
+    "releases",
+    "save_receipt",
+    "seal_to",
+    "tls_files",
+    "verify_receipt",
+]

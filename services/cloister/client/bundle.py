@@ -138,7 +138,7 @@ def anchor_of(root_der: bytes | None) -> TrustAnchor:
     """The trust anchor with this root certificate: Intel's when none is given, a simulated one for any but Intel's."""
     if root_der is None or root_der == INTEL_SGX.root_der:
         return INTEL_SGX
-    return TrustAnchor(name="simulated", root_der=root_der, simulated=True)
+    return TrustAnchor("simulated", root_der)
 
 
 def _anchor(member: object) -> TrustAnchor:

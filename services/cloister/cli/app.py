@@ -1,0 +1,64 @@
+"""The `cloister` command: its parts put together, and the one place where errors become words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from cloister.cli import (
+    audit_commands,
+    evidence_commands,
+    identity_commands,
+    infer_command,
+    mesh_commands,
+    model_commands,
+    receipt_commands,
+)
+from cloister.cli.failures import EXIT_CODES, ExitCode, Stop, exit_code, sentence
+from cloister.cli.output import complain
+from cloister.errors import CloisterError
+
+app = typer.Typer(
+    name="cloister",
+    help=(
+        "Encrypted AI models, served inside Intel SGX enclaves to clients that verify them first.\n\n"
+        "Found a mesh with 'init', run it with 'up', seal and publish a model with 'model', ask it with 'infer'."
+    ),
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+mesh_commands.add_to(app)
+infer_command.add_to(app)
+app.add_typer(model_commands.app, name="model")
+app.add_typer(identity_commands.app, name="identity")
+app.add_typer(evidence_commands.app, name="evidence")
+app.add_typer(receipt_commands.app, name="receipt")
+app.add_typer(audit_commands.app, name="audit")
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose is one sentence, never a traceback."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its complaints come as our errors
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read us has enough; nothing more may be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.FAILED)
+    except (Stop, CloisterError, TimeoutError, OSError, ExceptionGroup) as error:
+        cause = _first(error)
+        if not isinstance(cause, (Stop, CloisterError, TimeoutError, OSError)):
+            raise
+        complain(sentence(cause))
+        sys.exit(exit_code(cause))
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error in a group, as tasks that ran side by side leave it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

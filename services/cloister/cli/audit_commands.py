@@ -1,0 +1,97 @@
+"""`cloister audit`: read the append-only records of verifier and provisioner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
+from cloister.cli.output import print_json, say, table
+from cloister.client import AuditLine, appraisals, releases, tls_files
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import server_name
+
+app = typer.Typer(help="The append-only records of what was decided, and why.", no_args_is_help=True)
+
+SHOWN_FIRST = ("sequence", "time", "event")
+
+
+class Record(StrEnum):
+    """Which record."""
+
+    RELEASES = "releases"
+    APPRAISALS = "appraisals"
+
+
+@app.callback()
+def audit() -> None:
+    """The append-only records of what was decided, and why."""
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "cloister audit list --model breast-cancer", "cloister audit list --record appraisals --last 5 --json"
+    ),
+)
+def list_(
+    record: Annotated[
+        Record, typer.Option(help="Of keys and policies (provisioner), or of evidence (verifier).")
+    ] = Record.RELEASES,
+    model: Annotated[str, typer.Option(help="Only what concerns this model.")] = "",
+    after: Annotated[int, typer.Option(min=0, help="Only lines after this number.")] = 0,
+    last: Annotated[int, typer.Option(min=0, help="Only so many of the newest lines; 0 for all.")] = 0,
+    mesh_folder: MeshFolder = FOLDER,
+    identity: IdentityFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what verifier or provisioner decided, oldest first: registrations, policies, releases, refusals and why.
+
+    Acts as the mesh folder's auditor; an owner (--identity) sees its own models. Each line's hash is checked.
+    """
+    mesh = Mesh.read(mesh_folder)
+    lines = asyncio.run(_lines(mesh, identity or mesh.identity("auditor"), record, model, after))
+    lines = lines[-last:] if last else lines
+    if as_json:
+        print_json([{**line.content, "leaf_hash": line.leaf_hash.hex()} for line in lines])
+    elif lines:
+        table(("line", "time", "event", "details"), [_row(line) for line in lines])
+    else:
+        say("nothing is recorded yet")
+
+
+async def _lines(mesh: Mesh, identity: Path, record: Record, model: str, after: int) -> list[AuditLine]:
+    if record is Record.APPRAISALS:
+        async with _peer(mesh, identity, "verifier", mesh.verifier) as verifier:
+            return [line async for line in appraisals(verifier, after)]
+    async with _peer(mesh, identity, "provisioner", mesh.provisioner) as provisioner:
+        return [line async for line in releases(provisioner, model, after)]
+
+
+@asynccontextmanager
+async def _peer(mesh: Mesh, identity: Path, role: str, address: str) -> AsyncIterator[Peer]:
+    async with (
+        TlsIdentity.watching(tls_files(identity)) as own,
+        Peer(address, own, server_name(mesh.cluster, role)) as peer,
+    ):
+        yield peer
+
+
+def _row(line: AuditLine) -> tuple[object, ...]:
+    content = line.content
+    details = "  ".join(f"{name}={_short(value)}" for name, value in content.items() if name not in SHOWN_FIRST)
+    return line.sequence, content.get("time", ""), content.get("event", ""), details
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    is_digest = len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return f"{text[:16]}..." if is_digest else text

@@ -1,0 +1,120 @@
+"""`cloister identity`: certificates for the services and people of a mesh."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloister.cli import identities
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.identities import Identity
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.options import FOLDER, AsJson, MeshFolder, examples
+from cloister.cli.output import facts, print_json, say, table
+from cloister.rpc.certificates import Authority
+
+app = typer.Typer(help="Certificates for the services and people of a mesh.", no_args_is_help=True)
+
+
+class Role(StrEnum):
+    """Who somebody is in the mesh, and so what they may call."""
+
+    CLIENT = "client"
+    OWNER = "owner"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    GATEWAY = "gateway"
+    VERIFIER = "verifier"
+    PROVISIONER = "provisioner"
+    ENROL = "enrol"
+
+
+@app.command(
+    epilog=examples(
+        "cloister identity issue client ward-7 --out ward-7-mesh",
+        "cloister identity issue gateway second --host gateway.example.org",
+    )
+)
+def issue(
+    role: Annotated[
+        Role, typer.Argument(metavar="ROLE", help="What it may do: client, owner, operator, auditor; or a service.")
+    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is: a-z 0-9 . _ -")],
+    mesh_folder: MeshFolder = FOLDER,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Make a mesh folder for somebody else: this identity, the addresses and the trust bundle."),
+    ] = None,
+    host: Annotated[list[str] | None, typer.Option(help="Further name or address of a service; repeat.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=825, help="How long the certificate is good for.")] = 365,
+) -> None:
+    """Issue an identity under the mesh's root CA, whose key must be in DIR/pki.
+
+    Workers are not among the roles: a worker earns its certificate by evidence, from the verifier.
+    """
+    mesh = Mesh.read(mesh_folder)
+    root = _root(mesh)
+    if out is not None:
+        if out.exists():
+            raise Stop(f"{out} exists already; name a new folder for --out")
+        out.mkdir(parents=True, mode=0o700)
+        mesh.write(out)
+        (out / "trust.json").write_bytes(mesh.trust.read_bytes())
+    folder = (Mesh.read(out) if out is not None else mesh).identity(role.value, name)
+    life = timedelta(days=days)
+    identities.issue(root, mesh.cluster, role.value, name, folder, now=datetime.now(UTC), life=life, hosts=host or ())
+    say(f"{identities.described(folder).spiffe_id} in {folder}")
+    if out is not None:
+        say(f"hand over {out} by a way you trust; it holds a private key. There: cloister infer ... --mesh {out.name}")
+
+
+@app.command("list", epilog=examples("cloister identity list --json"))
+def list_(mesh_folder: MeshFolder = FOLDER, as_json: AsJson = False) -> None:
+    """List the identities in a mesh folder, and until when they are good."""
+    found = list(identities.listed(Mesh.read(mesh_folder)))
+    if as_json:
+        print_json([_plain(each) for each in found])
+        return
+    now = datetime.now(UTC)
+    rows = [(each.spiffe_id, _until(each, now), "yes" if each.signs else "", each.folder) for each in found]
+    table(("identity", "good until", "signs models", "folder"), rows)
+
+
+@app.command(epilog=examples("cloister identity show .cloister/identities/owner/main"))
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of one identity.")], as_json: AsJson = False
+) -> None:
+    """Show one identity."""
+    found = identities.described(folder)
+    if as_json:
+        print_json(_plain(found))
+    else:
+        facts(_plain(found))
+
+
+def _root(mesh: Mesh) -> Authority:
+    pki = mesh.folder / "pki"
+    try:
+        return Authority.from_pem((pki / "root_ca.pem").read_bytes(), (pki / "root_ca.key").read_bytes())
+    except FileNotFoundError as error:
+        raise Stop(
+            f"{error.filename} is not here; only the holder of the root CA's key issues identities", ExitCode.USAGE
+        ) from error
+
+
+def _plain(identity: Identity) -> dict[str, object]:
+    return {
+        "spiffe_id": identity.spiffe_id,
+        "expires_at": identity.expires_at.isoformat(),
+        "signs_models": identity.signs,
+        "folder": str(identity.folder),
+    }
+
+
+def _until(identity: Identity, now: datetime) -> str:
+    day = identity.expires_at.date().isoformat()
+    return f"{day} (expired)" if identity.expires_at <= now else day

@@ -1,0 +1,123 @@
+"""`cloister infer`: ask a model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from cloister.cli.asking import connected, plain, read_inputs, shown
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, examples
+from cloister.cli.output import facts, out, print_json, say, warn
+from cloister.client import Answer, save_receipt
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the root."""
+    app.command(
+        epilog=examples(
+            "cloister infer breast-cancer --input record.json",
+            "cloister infer breast-cancer --input records.npz --receipt answer.receipt --json",
+        )
+    )(infer)
+
+
+def infer(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
+    *,
+    inputs: Annotated[Path, typer.Option("--input", help="Inputs: .json (lists by input name), .npz or .npy.")],
+    mesh_folder: MeshFolder = FOLDER,
+    identity: IdentityFolder = None,
+    trust: TrustFile = None,
+    version: Annotated[str, typer.Option(help="Version of the model. (default: the highest served)")] = "",
+    digest: Annotated[
+        str, typer.Option(help="Only the model of this digest may answer, 64 hex digits, from its owner.")
+    ] = "",
+    plain_request: Annotated[
+        bool, typer.Option("--plain", help="Do not seal: gateway and host can read it. Its owner must have allowed it.")
+    ] = False,
+    receipt: Annotated[Path | None, typer.Option(help="Keep the proof of the answer in this file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the outputs to this .npz file.")] = None,
+    timeout: Timeout = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Verify who serves a model, seal the inputs to them, and print the answer.
+
+    Evidence of every worker is appraised here, on this machine, before anything is sealed to it. Ends with 3 when none
+    is believed, or when the answer is not the one that a believed enclave gave to this request.
+    """
+    mesh = Mesh.read(mesh_folder)
+    if plain_request and receipt is not None:
+        raise Stop("a plain answer has no receipt; leave out --plain or --receipt", ExitCode.USAGE)
+    wanted = _digest(digest)
+
+    async def ask() -> Answer:
+        async with connected(mesh, identity, trust) as client:
+            arrays = read_inputs(inputs, await client.contract(model, version, timeout))
+            return await client.infer(
+                model, arrays, version=version, digest=wanted, sealed=not plain_request, timeout_s=timeout
+            )
+
+    answer = asyncio.run(ask())
+    if receipt is not None and answer.receipt is not None:
+        save_receipt(answer.receipt, receipt)
+    if output is not None:
+        with output.open("wb") as file:
+            np.savez(file, allow_pickle=False, **answer.outputs)
+    if as_json:
+        print_json(_plain(answer))
+    else:
+        _print(answer, receipt)
+
+
+def _print(answer: Answer, receipt: Path | None) -> None:
+    for name, array in answer.outputs.items():
+        say(f"{name} {list(array.shape)}", "bold")
+        out.print(shown(array), markup=False)
+    if answer.worker is None:
+        warn("plain request: gateway and host could read it, and nobody vouches for the answer")
+        return
+    result = answer.worker.result
+    facts(
+        {
+            "answered by": f"{answer.model_name}@{answer.model_version} in enclave {result.mrenclave[:16]}...",
+            "platform": f"{result.tcb_status}{', SIMULATED' if result.simulated else ''}, judged here",
+            "receipt": receipt or "not kept (--receipt FILE)",
+        }
+    )
+
+
+def _plain(answer: Answer) -> dict[str, Any]:
+    worker = answer.worker
+    return {
+        "model_name": answer.model_name,
+        "model_version": answer.model_version,
+        "outputs": plain(answer.outputs),
+        "sealed": worker is not None,
+        "worker": {
+            "instance": worker.instance,
+            "mrenclave": worker.result.mrenclave,
+            "tcb_status": worker.result.tcb_status,
+            "simulated": worker.simulated,
+            "model_digest": worker.model_digest.hex(),
+        }
+        if worker is not None
+        else None,
+    }
+
+
+def _digest(text: str) -> bytes | None:
+    if not text:
+        return None
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise typer.BadParameter("a digest is 64 hex digits")
+    return digest

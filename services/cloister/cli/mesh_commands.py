@@ -1,0 +1,262 @@
+"""`cloister init`, `up`, `down` and `status`: a whole mesh on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cloister.cli import founding, programs, running
+from cloister.cli.executables import SIMULATOR, executable
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples
+from cloister.cli.output import facts, print_json, say, table, warn
+from cloister.cli.probes import SERVICES, Probes
+from cloister.cli.supervisor import START_S, Supervisor
+
+SIMULATED = (
+    "Workers are simulated: no SGX, and evidence that is worth nothing against whoever owns this machine. "
+    "For development only."
+)
+DRAIN_S = 120.0
+
+Simulated = Annotated[
+    bool, typer.Option("--simulator", help="Simulated workers, for machines without SGX. They protect nothing.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the root."""
+    app.command(epilog=examples("cloister init .cloister --cluster demo.cloister.internal --simulator"))(init)
+    app.command(epilog=examples("cloister up .cloister --simulator", "cloister up .cloister --simulator --detach"))(up)
+    app.command(epilog=examples("cloister down .cloister"))(down)
+    app.command(epilog=examples("cloister status .cloister", "cloister status .cloister --json"))(status)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; must be empty or absent.")] = FOLDER,
+    *,
+    model: Annotated[
+        list[str], typer.Option(help="Model that the workers serve, NAME or NAME@VERSION; may be repeated.")
+    ],
+    cluster: Annotated[
+        str, typer.Option(help="Name of the mesh, like a DNS domain: the trust domain of all identities.")
+    ] = "demo.cloister.internal",
+    host: Annotated[
+        list[str] | None, typer.Option(help="Further name or address of the gateway, for clients elsewhere; repeat.")
+    ] = None,
+    simulator: Simulated = False,
+) -> None:
+    """Found a mesh: make its keys, identities, settings and trust bundle in one folder.
+
+    Makes the root CA, a CA for attested workers, identities for every service and for one owner, client, operator and
+    auditor, the provisioner's root key, and trust.json, which clients must get from you. A folder that is not empty is
+    left alone.
+    """
+    plan = founding.Plan(folder=folder, cluster=cluster, models=model, hosts=host or (), simulated=simulator)
+    mesh = founding.found(plan, datetime.now(UTC))
+    say(f"mesh {mesh.cluster} founded in {folder}", "bold")
+    facts(
+        {
+            "trust bundle": f"{mesh.trust}  (give it to clients; it holds no secret)",
+            "root CA key": f"{folder / 'pki' / 'root_ca.key'}  (only new identities need it: keep it offline)",
+            "identities": f"{folder / 'identities'}  (owner/main, client/main, operator/main, auditor/main, ...)",
+        },
+        indent="  ",
+    )
+    if simulator:
+        warn(SIMULATED)
+    else:
+        say(f"before 'up', put Intel's collateral for your platform at {folder / 'verifier' / 'collateral.json'}")
+    say(f"next: cloister up {folder}{' --simulator' if simulator else ''}")
+
+
+def up(
+    folder: MeshArgument = FOLDER,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many workers.")] = 2,
+    simulator: Simulated = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready; leave it running.")] = False,
+) -> None:
+    """Run a mesh on this machine: verifier, provisioner, workers and gateway, each a process of its own.
+
+    Keeps them running, each with its own log in DIR/logs; one that dies starts again. Ctrl-C (or 'cloister down')
+    drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
+    """
+    mesh = Mesh.read(folder)
+    plan = programs.stages(mesh, workers, simulated=simulator) if not running.is_up(folder) else []
+    if detach and plan:
+        _detached(mesh, workers, simulator=simulator)
+        return
+    with running.supervising(folder) as state:
+        (folder / "logs").mkdir(exist_ok=True)
+        if simulator:
+            warn(SIMULATED)
+            _renew_collateral(folder / "simulator")
+        supervisor = Supervisor(mesh, state, lambda line: say(f"  {line}"))
+        asyncio.run(supervisor.run(plan, lambda: _announce(mesh, attached=True)))
+
+
+def down(folder: MeshArgument = FOLDER) -> None:
+    """Stop the mesh that 'cloister up' runs for this folder, and wait until it has drained."""
+    Mesh.read(folder)
+    say("stopped" if running.take_down(folder, DRAIN_S) else "nothing was running")
+
+
+def status(folder: MeshArgument = FOLDER, as_json: AsJson = False) -> None:
+    """Show the health of each service, and the workers as the gateway sees them.
+
+    Ends with 4 when a service is not serving.
+    """
+    mesh = Mesh.read(folder)
+    found = asyncio.run(_status(mesh))
+    found["processes"] = (running.read_state(folder) or {}).get("programs", [])
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(mesh, found)
+    if not all(service["serving"] for service in found["services"]):
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+async def _status(mesh: Mesh) -> dict[str, Any]:
+    addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
+    async with Probes.opened(mesh) as probes:
+        async with asyncio.TaskGroup() as group:
+            health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
+        serving = {service: task.result() for service, task in health.items()}
+        gateway = await probes.status() if serving["gateway"] else None
+    workers = gateway.workers if gateway else ()
+    return {
+        "cluster": mesh.cluster,
+        "simulated": mesh.simulated,
+        "services": [
+            {"service": service, "address": addresses[service], "serving": serving[service]} for service in SERVICES
+        ],
+        "workers": [
+            {
+                "instance": worker.instance,
+                "endpoint": worker.endpoint,
+                "linked": worker.linked,
+                "draining": worker.draining,
+                "simulated": worker.simulated,
+                "slots": worker.slots,
+                "slots_used": worker.slots_used,
+                "models": list(worker.models),
+                "attested_until": _iso(worker.attested_until_ms),
+                "mrenclave": worker.mrenclave,
+                "tcb_status": worker.tcb_status,
+            }
+            for worker in workers
+        ],
+        "requests": {
+            "total": gateway.requests_total if gateway else None,
+            "failed": gateway.requests_failed_total if gateway else None,
+            "queued": gateway.queued if gateway else None,
+        },
+    }
+
+
+def _print_status(mesh: Mesh, found: dict[str, Any]) -> None:
+    say(f"mesh {mesh.cluster}", "bold")
+    processes = {process["name"]: process for process in found["processes"]}
+    rows = [
+        (each["service"], each["address"], "serving" if each["serving"] else "not serving", _process(processes, each))
+        for each in found["services"]
+    ]
+    table(("service", "address", "health", "process"), rows)
+    say("")
+    columns = ("worker", "endpoint", "state", "slots", "models", "attested until", "mrenclave", "tcb")
+    table(columns, [_worker_row(worker) for worker in found["workers"]])
+    requests = found["requests"]
+    if requests["total"] is not None:
+        say(f"\nrequests: {requests['total']}, of which failed {requests['failed']}; queued now {requests['queued']}")
+    if mesh.simulated:
+        warn(SIMULATED)
+
+
+def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
+    process = processes.get(service["service"])
+    if process is None:
+        return "not ours"
+    return f"pid {process['pid']}" if process["pid"] else "starts again"
+
+
+def _worker_row(worker: dict[str, Any]) -> tuple[object, ...]:
+    state = "draining" if worker["draining"] else "linked" if worker["linked"] else "no link"
+    return (
+        worker["instance"][:8],
+        worker["endpoint"],
+        f"{state}, simulated" if worker["simulated"] else state,
+        f"{worker['slots_used']}/{worker['slots']}",
+        " ".join(worker["models"]) or "none yet",
+        worker["attested_until"],
+        worker["mrenclave"][:16],
+        worker["tcb_status"],
+    )
+
+
+def _announce(mesh: Mesh, *, attached: bool) -> None:
+    option = "" if mesh.folder == FOLDER else f" --mesh {mesh.folder}"
+    say("the mesh is up", "bold green")
+    facts(
+        {
+            "gateway": f"{mesh.gateway}  (Open Inference Protocol v2, gRPC, mutual TLS)",
+            "verifier": mesh.verifier,
+            "provisioner": mesh.provisioner,
+            "trust bundle": mesh.trust,
+            "logs": mesh.folder / "logs",
+        },
+        indent="  ",
+    )
+    say("try:")
+    say(f"  cloister status {mesh.folder}")
+    say(f"  cloister model list{option}")
+    say(f"  cloister audit list{option}")
+    say("Ctrl-C drains and stops it" if attached else f"'cloister down {mesh.folder}' drains and stops it")
+
+
+def _detached(mesh: Mesh, workers: int, *, simulator: bool) -> None:
+    """Start this same command in a session of its own, and wait until it is ready or has failed."""
+    (mesh.folder / "logs").mkdir(exist_ok=True)
+    log = mesh.folder / "logs" / "up.log"
+    command = [sys.executable, "-m", "cloister.cli", "up", str(mesh.folder), "--workers", str(workers)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  # our own command
+            [*command, "--simulator"] if simulator else command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    until = time.monotonic() + START_S * (workers + len(SERVICES))
+    while not _is_ready(running.peek_state(mesh.folder), process.pid):
+        if process.poll() is not None or time.monotonic() > until:
+            said = log.read_text(errors="replace").strip().splitlines()
+            raise Stop(said[-1].removeprefix("error: ") if said else f"it ended at once; see {log}")
+        time.sleep(0.1)
+    if simulator:
+        warn(SIMULATED)
+    _announce(mesh, attached=False)
+
+
+def _is_ready(state: dict[str, Any] | None, pid: int) -> bool:
+    return state is not None and state["pid"] == pid and state["ready"] is True
+
+
+def _renew_collateral(platform: Path) -> None:
+    """A simulated platform's collateral ages as real collateral does; its own Intel issues it anew."""
+    command = [executable(SIMULATOR), "collateral", str(platform)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # fixed words
+    if done.returncode != 0:
+        raise Stop(f"the simulator could not issue collateral: {' '.join(done.stderr.split())[-300:]}")
+
+
+def _iso(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")

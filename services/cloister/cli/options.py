@@ -1,0 +1,36 @@
+"""Options that several commands share, so that they are called and explained the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloister.cli.mesh_folder import DEFAULT_FOLDER, ENVIRONMENT
+
+MeshFolder = Annotated[
+    Path,
+    typer.Option("--mesh", "-m", envvar=ENVIRONMENT, help="Mesh folder: addresses, trust bundle and identities."),
+]
+MeshArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", envvar=ENVIRONMENT, help="Mesh folder, as 'cloister init' makes it.")
+]
+IdentityFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity", "-i", help="Folder of the identity to act as; by default the mesh folder's own for this role."
+    ),
+]
+TrustFile = Annotated[
+    Path | None, typer.Option("--trust", help="Trust bundle to judge by; by default trust.json in the mesh folder.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait at most.")]
+
+FOLDER = DEFAULT_FOLDER
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: commands that work as they stand."""
+    return "\n\n".join(("Example:" if len(lines) == 1 else "Examples:", *lines))

@@ -1,0 +1,65 @@
+"""What `cloister model seal` leaves for `cloister model publish`: one folder for each sealed version of a model.
+
+model.sealed          the encrypted model; may go anywhere
+manifest.json         what it is, in clear: exact bytes, as signed
+manifest.signature    the owner's Ed25519 signature
+model.key             what opens it, mode 0600: stays with the owner, goes to the provisioner, nowhere else
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.mesh_folder import write_secret
+from cloister.client.owner import SealedFiles
+from cloister.rpc.identity import read_private
+from cloister.seal import manifest
+from cloister.seal.keys import KEY_BYTES, ModelKey, Secret
+from cloister.seal.manifest import ModelManifest, Signed
+from cloister.seal.model_file import digest_of
+
+SEALED = "model.sealed"
+
+
+def write(folder: Path, sealed: SealedFiles) -> None:
+    """Write what belongs beside a sealed model that already lies in `folder`."""
+    (folder / "manifest.json").write_bytes(sealed.signed.manifest)
+    (folder / "manifest.signature").write_bytes(sealed.signed.signature)
+    write_secret(folder / "model.key", sealed.key.reveal())
+
+
+def read(folder: Path, signer: Ed25519PrivateKey) -> tuple[Signed, ModelManifest, ModelKey]:
+    """Read it back, and check that it belongs together and to this owner.
+
+    Raises:
+        Stop: Something is missing, or the sealed file is not the one in the manifest.
+        SealBroken: The manifest is not signed by `signer`.
+    """
+    public = signer.public_key().public_bytes_raw()
+    try:
+        raw, signature = ((folder / f"manifest.{kind}").read_bytes() for kind in ("json", "signature"))
+        key = read_private(folder / "model.key")
+        with (folder / SEALED).open("rb") as file:
+            digest = digest_of(file)
+    except FileNotFoundError as error:
+        raise Stop(
+            f"{error.filename} is missing; name a folder that 'cloister model seal' made", ExitCode.USAGE
+        ) from error
+    found = manifest.verify(raw, signature, public)
+    if digest != found.digest or len(key) != KEY_BYTES:
+        raise Stop(f"{folder / SEALED} is not the model in the manifest beside it; seal the model again")
+    return Signed(raw, signature, public), found, ModelKey(Secret(key))
+
+
+def place(folder: Path, models: Path, found: ModelManifest) -> Path:
+    """Copy the sealed file to where workers look for it, in one step."""
+    target = models / found.name / str(found.version) / SEALED
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    shutil.copyfile(folder / SEALED, part)
+    part.replace(target)
+    return target

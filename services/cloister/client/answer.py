@@ -1,0 +1,28 @@
+"""What a client gets for a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cloister.api.v1.seal_pb2 import ReceiptBundle
+from cloister.client.trust import VerifiedWorker
+from cloister.oip.contents import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A model's answer.
+
+    Attributes:
+        outputs: Arrays by name, read-only.
+        model_name: Which model answered.
+        model_version: And which version of it.
+        worker: The enclave that answered a sealed request; None for a plain one, which nobody vouches for.
+        receipt: Proof of a sealed answer, already checked; keep it with `save_receipt`. None for a plain one.
+    """
+
+    outputs: dict[str, Array] = field(repr=False)
+    model_name: str
+    model_version: str
+    worker: VerifiedWorker | None = None
+    receipt: ReceiptBundle | None = field(default=None, repr=False)

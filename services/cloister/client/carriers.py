@@ -1,0 +1,133 @@
+"""The two ways an OIP request reaches the gateway: a call of its own, or one message on a stream.
+
+The stream's answers come in the order of its requests. An error is an item like any other, with the request's id, and
+class and reason in the parameters of its empty response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+from grpc.aio import EOF
+
+from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
+from cloister.api.v1.worker_pb2 import Failure
+from cloister.client.tasks import task_group
+from cloister.errors import CloisterError, InvalidRequest, Unavailable
+from cloister.rpc.channel import Peer
+from cloister.rpc.status import from_failure
+
+ERROR_PARAMETER: Final = "cloister-error"
+REASON_PARAMETER: Final = "cloister-reason"
+
+
+class Carrier(Protocol):
+    """Takes a request to the gateway and brings its answer."""
+
+    async def carry(self, request: ModelInferRequest, timeout_s: float) -> ModelInferResponse:
+        """Raises CloisterError or TimeoutError."""
+        ...
+
+
+class Unary:
+    """Each request is a call."""
+
+    def __init__(self, gateway: Peer) -> None:
+        self._stub = gateway.stub(GRPCInferenceServiceStub)
+
+    async def carry(self, request: ModelInferRequest, timeout_s: float) -> ModelInferResponse:
+        """See `Carrier`."""
+        answer: ModelInferResponse = await self._stub.ModelInfer(request, timeout=timeout_s)
+        return answer
+
+
+class Stream:
+    """All requests share one ModelStreamInfer; see `opened`."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._waiting: deque[asyncio.Future[ModelInferResponse]] = deque()
+        self._outgoing: asyncio.Queue[ModelInferRequest] = asyncio.Queue(maxsize=1)
+        self._ended: CloisterError | TimeoutError | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, gateway: Peer, timeout_s: float) -> AsyncIterator[Stream]:
+        """Open a stream that lives for at most `timeout_s`."""
+        stream = cls(gateway.stub(GRPCInferenceServiceStub).ModelStreamInfer(timeout=timeout_s))
+        async with task_group() as group:
+            reader = group.create_task(stream._read())
+            writer = group.create_task(stream._write())
+            try:
+                yield stream
+            finally:
+                # One task writes: a caller that is cancelled in the middle of a write would end the stream for all.
+                writer.cancel()
+                reader.cancel()
+                stream._call.cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it carries nothing any more."""
+        return self._ended is not None
+
+    async def carry(self, request: ModelInferRequest, timeout_s: float) -> ModelInferResponse:
+        """See `Carrier`."""
+        answer: asyncio.Future[ModelInferResponse] = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(timeout_s):
+            await self._outgoing.put(request)
+            # Nothing happens between the two, so futures wait in the order in which requests are written.
+            self._waiting.append(answer)
+            if self._ended is not None:
+                raise self._ended
+            return await answer
+
+    async def _write(self) -> None:
+        while True:
+            request = await self._outgoing.get()
+            if self._ended is None:
+                try:
+                    await self._call.write(request)
+                except (CloisterError, TimeoutError) as error:
+                    self._end(error)
+
+    async def _read(self) -> None:
+        try:
+            while (item := await self._call.read()) is not EOF:
+                self._deliver(item)
+            self._end(Unavailable("the gateway ended the stream", reason="stream.ended"))
+        except (CloisterError, TimeoutError) as error:
+            self._end(error)
+
+    def _deliver(self, item: ModelStreamInferResponse) -> None:
+        if not self._waiting:
+            raise InvalidRequest("the gateway answers what nobody asked", reason="stream.unexpected")
+        answer = self._waiting.popleft()
+        if answer.done():  # its caller has gone
+            return
+        if item.error_message:
+            answer.set_exception(_error_in(item))
+        else:
+            answer.set_result(item.infer_response)
+
+    def _end(self, error: CloisterError | TimeoutError) -> None:
+        self._ended = self._ended or error
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(self._ended)
+
+
+def _error_in(item: ModelStreamInferResponse) -> CloisterError | TimeoutError:
+    parameters = item.infer_response.parameters
+    failure = Failure(
+        error=parameters[ERROR_PARAMETER].string_param,
+        reason=parameters[REASON_PARAMETER].string_param,
+        message=item.error_message,
+    )
+    return from_failure(failure)

@@ -1,0 +1,145 @@
+"""One sealed request and its answer: to whom it is sealed, and what is checked before the answer is believed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
+from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle, SealedResponse
+from cloister.client.answer import Answer
+from cloister.client.trust import VerifiedWorker
+from cloister.errors import NotFound, SealBroken
+from cloister.oip.tensors import decode_response, parse_response
+from cloister.rpc.status import from_failure
+from cloister.seal import envelope, receipt
+from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey
+
+MAX_RECIPIENTS: Final = 4
+MAX_LIFE_S: Final = 590.0  # a worker refuses what is valid for more than ten minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer that is the one to our request, by the model we meant, from an enclave that we believe.
+
+    Attributes:
+        response: Serialised ModelInferResponse.
+        body: Of its receipt, which holds under the worker's attested key.
+    """
+
+    response: bytes
+    receipt: Receipt
+    body: ReceiptBody
+    worker: VerifiedWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A sealed request, and what is needed to believe its answer."""
+
+    envelope: ModelInferRequest
+    pending: PendingResponse
+    request: bytes
+    workers: Mapping[str, VerifiedWorker]
+    model_name: str
+    model_digest: bytes
+
+    def forget_sessions(self) -> None:
+        """A worker does not know its session any more: open new ones with all it was sealed to."""
+        for instance in self.workers:
+            self.pending.forget(instance)
+
+    def opened(self, response: ModelInferResponse) -> Opened:
+        """Open the answer, and check its receipt.
+
+        Raises:
+            SealBroken: It is not the answer of one of the workers to this request, or its receipt does not hold.
+            CloisterError: What the worker answered in place of outputs.
+        """
+        sealed = envelope.sealed_response(response)
+        answer = self.pending.open(sealed)
+        worker = self.workers[SealedResponse.FromString(sealed).instance]
+        if answer.WhichOneof("outcome") == "failure":
+            raise from_failure(answer.failure)
+        body = receipt.verify(answer.receipt, worker.result.receipt_key)
+        receipt.verify_content(body, request=self.request, response=answer.response)
+        stated = (body.request_id, body.instance, body.model_name, body.model_digest)
+        if stated != (self.pending.request_id, worker.instance, self.model_name, self.model_digest):
+            raise SealBroken
+        return Opened(answer.response, answer.receipt, body, worker)
+
+    def answer(self, opened: Opened, worker: VerifiedWorker) -> Answer:
+        """Make the answer; `worker` is the one that answered, with the Attestation Result its receipt names."""
+        response = parse_response(opened.response)
+        return Answer(
+            outputs=decode_response(response),
+            model_name=opened.body.model_name,
+            model_version=opened.body.model_version,
+            worker=worker,
+            receipt=ReceiptBundle(
+                receipt=opened.receipt,
+                request=self.request,
+                response=opened.response,
+                attestation_result=worker.token,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One version of a model, and the believed workers that serve it."""
+
+    model_name: str
+    model_version: str
+    model_digest: bytes
+    workers: Sequence[VerifiedWorker]
+
+
+def target(model_name: str, believed: Sequence[VerifiedWorker], digest: bytes | None) -> Target:
+    """Choose what to ask: the highest version that a believed worker serves, or the one with this digest.
+
+    Raises:
+        NotFound: Nobody serves a model of that digest.
+    """
+    served = {worker.model_digest: worker.model_version for worker in sorted(believed, key=_version)}
+    wanted = digest if digest is not None else list(served)[-1]
+    if wanted not in served:
+        raise NotFound(f"no worker serves '{model_name}' with the digest that was asked for", reason="model.unknown")
+    workers = [worker for worker in believed if worker.model_digest == wanted]
+    return Target(model_name, served[wanted], wanted, workers)
+
+
+def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: float) -> Sent:
+    """Seal a serialised ModelInferRequest to some of the workers that may answer it.
+
+    Args:
+        aim: Which model, and who serves it.
+        request: What only they may read.
+        sessions: Of this client.
+        timeout_s: How long anybody may still be interested.
+    """
+    count = min(len(aim.workers), MAX_RECIPIENTS)
+    chosen = random.sample(aim.workers, count)  # spreads load, hides nothing
+    sealed, pending = sessions.seal(
+        request,
+        model_name=aim.model_name,
+        model_version=aim.model_version,
+        model_digest=aim.model_digest,
+        not_after=datetime.now(UTC) + timedelta(seconds=min(timeout_s, MAX_LIFE_S)),
+        recipients=[
+            RecipientKey(worker.instance, worker.result.hpke_suite, worker.result.hpke_public) for worker in chosen
+        ],
+    )
+    workers = {worker.instance: worker for worker in chosen}
+    message = envelope.build_request(
+        sealed, model_name=aim.model_name, model_version=aim.model_version, instances=list(workers)
+    )
+    return Sent(message, pending, request, workers, aim.model_name, aim.model_digest)
+
+
+def _version(worker: VerifiedWorker) -> int:
+    return int(worker.model_version) if worker.model_version.isdecimal() else 0

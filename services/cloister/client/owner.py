@@ -1,0 +1,180 @@
+"""The model owner's side: seal a model, register it, say who may have its key, see what was done with it.
+
+Everything that matters is signed here with the owner's Ed25519 key; the provisioner cannot make up a model or a policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloister.api.v1.provisioner_pb2 import (
+    ListModelsRequest,
+    ListModelsResponse,
+    ModelSummary,
+    RegisterModelRequest,
+    ReleasePolicy,
+    SetReleasePolicyRequest,
+    SignedManifest,
+    SignerRule,
+)
+from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
+from cloister.client.operator import AuditLine, releases
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsFiles, TlsIdentity
+from cloister.rpc.spiffe import server_name
+from cloister.seal.keys import ModelKey, Secret
+from cloister.seal.manifest import ModelManifest, Signed, sign, sign_policy
+from cloister.seal.model_file import seal_model
+
+CALL_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFiles:
+    """What `seal_to` made: the sealed file, the key that opens it, and the manifest the owner signed."""
+
+    path: Path
+    manifest: ModelManifest
+    signed: Signed
+    key: ModelKey
+
+
+def seal_to(
+    path: Path,
+    files: Mapping[str, Path],
+    *,
+    name: str,
+    version: int,
+    signer: Ed25519PrivateKey,
+    now: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SealedFiles:
+    """Encrypt a model's files into one, under a fresh key, and sign its manifest.
+
+    Args:
+        path: The sealed file; must not exist.
+        files: What goes in, by its name inside: `model.xml` and `model.bin` for OpenVINO.
+        name: Of the model.
+        version: A positive number, higher than any before.
+        signer: The owner's key.
+        now: Aware UTC, for the manifest.
+        progress: Told how many bytes are sealed, and how many there are.
+
+    Raises:
+        InvalidRequest: A name is not one.
+        FileExistsError: `path` exists.
+    """
+    key = ModelKey(Secret.random())
+    with path.open("xb") as out:
+        try:
+            sealed = seal_model(files, out, key, name=name, version=version, progress=progress)
+        except BaseException:
+            path.unlink()  # half a model is no model
+            raise
+    manifest = ModelManifest(
+        name=name,
+        version=version,
+        digest=sealed.digest,
+        size_bytes=sealed.size_bytes,
+        created_at=(now or datetime.now(UTC)).replace(microsecond=0),
+        files=sealed.header.files,
+    )
+    return SealedFiles(path, manifest, sign(manifest, signer), key)
+
+
+class OwnerClient:
+    """A model owner's connection to the provisioner.
+
+    Args:
+        provisioner: Connected as this owner.
+        signer: The owner's key.
+    """
+
+    def __init__(self, provisioner: Peer, signer: Ed25519PrivateKey) -> None:
+        self._peer = provisioner
+        self._stub = provisioner.stub(ProvisionerStub)
+        self._signer = signer
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls, provisioner: str, *, cluster: str, tls: TlsFiles, signer: Ed25519PrivateKey
+    ) -> AsyncIterator[OwnerClient]:
+        """Connect to `provisioner` (host:port) with an owner's TLS identity and signing key."""
+        async with (
+            TlsIdentity.watching(tls) as identity,
+            Peer(provisioner, identity, server_name(cluster, "provisioner")) as peer,
+        ):
+            yield cls(peer, signer)
+
+    async def register(self, signed: Signed, key: ModelKey) -> int:
+        """Hand the provisioner a model's signed manifest and its key; returns the number of the line in the record."""
+        manifest = SignedManifest(manifest=signed.manifest, signature=signed.signature, public_key=signed.public_key)
+        request = RegisterModelRequest(manifest=manifest, model_key=key.reveal())
+        answer = await self._stub.RegisterModel(request, timeout=CALL_S)
+        return int(answer.audit_sequence)
+
+    async def allow(
+        self,
+        model: str,
+        *,
+        mrenclave: Sequence[str] = (),
+        signers: Sequence[SignerRule] = (),
+        tcb_statuses: Sequence[str] = ("UpToDate", "SWHardeningNeeded"),
+        simulated: bool = False,
+        plain: bool = False,
+        lease_s: int = 3600,
+        min_model_version: int = 1,
+    ) -> tuple[ReleasePolicy, int]:
+        """Replace the model's release policy; returns it and the number of the line in the record.
+
+        Args:
+            model: Name.
+            mrenclave: Measurements that may have the key.
+            signers: Signers whose enclaves may have it.
+            tcb_statuses: DCAP statuses a platform may be in.
+            simulated: Whether workers under a root that is not Intel's may have it.
+            plain: Whether workers may answer requests that are not sealed.
+            lease_s: Seconds until a worker must ask again.
+            min_model_version: Older versions are released to nobody.
+
+        Raises:
+            NotFound: No model of this owner has that name.
+            InvalidRequest: The policy allows nobody, or more than may be.
+        """
+        current = next((known.policy.version for known in await self.models() if known.name == model), 0)
+        policy = ReleasePolicy(
+            model_name=model,
+            version=current + 1,
+            mrenclave=mrenclave,
+            signers=signers,
+            tcb_statuses=tcb_statuses,
+            allow_simulated=simulated,
+            allow_plain=plain,
+            lease_s=lease_s,
+            min_model_version=min_model_version,
+        )
+        raw = policy.SerializeToString(deterministic=True)
+        request = SetReleasePolicyRequest(policy=raw, signature=sign_policy(raw, self._signer))
+        answer = await self._stub.SetReleasePolicy(request, timeout=CALL_S)
+        return policy, int(answer.audit_sequence)
+
+    async def models(self) -> Sequence[ModelSummary]:
+        """This owner's models, with the policies they are released by."""
+        return await list_models(self._peer)
+
+    def audit(self, model: str = "", after: int = 0) -> AsyncIterator[AuditLine]:
+        """What was done with this owner's models, oldest first."""
+        return releases(self._peer, model, after)
+
+
+async def list_models(provisioner: Peer) -> Sequence[ModelSummary]:
+    """Models that the caller may see. Roles: owner (its own), operator and auditor (all)."""
+    answer: ListModelsResponse = await provisioner.stub(ProvisionerStub).ListModels(ListModelsRequest(), timeout=CALL_S)
+    return list(answer.models)

@@ -1,0 +1,160 @@
+"""What this client believes of a worker: nobody's word, its own appraisal.
+
+The gateway hands over evidence, the collateral to judge it by, and the verifier's Attestation Result. Nothing is taken
+from the gateway but bytes. Pure but for the arguments: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from cloister import ear
+from cloister.api.v1.gateway_pb2 import ServingWorker
+from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
+from cloister.appraisal.collateral import Collateral
+from cloister.client.bundle import TrustBundle
+from cloister.ear import AttestationResult
+from cloister.errors import EvidenceRejected
+
+MESH_AUDIENCE: Final = "mesh"
+MESH_LIFE: Final = timedelta(hours=1)
+WORKER_ROLE: Final = "worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedWorker:
+    """A worker whose evidence this client has judged for itself.
+
+    Attributes:
+        instance: 32 hex digits, random for each start.
+        result: The verifier's Attestation Result, which agrees with our own appraisal.
+        appraisal: Ours.
+        token: The Attestation Result as it came, for receipts.
+        model_version: What it says it serves, as are `model_digest` and `allow_plain`; receipts prove the digest.
+    """
+
+    instance: str
+    result: AttestationResult
+    appraisal: Appraisal
+    token: str = field(repr=False)
+    model_version: str
+    model_digest: bytes
+    allow_plain: bool
+
+    @property
+    def simulated(self) -> bool:
+        """Whether its quote says nothing about hardware."""
+        return self.appraisal.simulated
+
+
+def believe(serving: ServingWorker, trust: TrustBundle, now: datetime) -> VerifiedWorker:
+    """Judge one worker that a gateway offers.
+
+    Args:
+        serving: What the gateway says, evidence included.
+        trust: Whom to believe.
+        now: Aware UTC.
+
+    Returns:
+        The worker, with the keys that requests may be sealed to.
+
+    Raises:
+        EvidenceRejected: It is not believed; `step` is that of our own appraisal where that objected.
+        InvalidRequest: Something does not even parse.
+    """
+    bundle = serving.bundle
+    result = ear.check(  # 1 the verifier we know vouches for it, to the mesh, now
+        bundle.attestation_result,
+        trust.keys(),
+        issuer=trust.verifier_id,
+        audience=MESH_AUDIENCE,
+        now=now,
+        max_life=MESH_LIFE,
+    )
+    check_believable(result, trust)  # 2 as a worker of this cluster, under our anchor, running code we pinned
+    appraisal = appraise(  # 3 its quote convinces our own two verifiers as well
+        Evidence(raw_quote=bundle.evidence.quote, claims_bytes=bundle.evidence.claims),
+        Collateral.parse(bundle.collateral),
+        trust.policy(),
+        trust.anchor,
+        now,
+        expect=_claimed(result),  # 4 for exactly the keys and the run in the Result
+    )
+    _same_findings(result, appraisal)  # 5 and with the same findings
+    if result.instance != serving.instance:
+        raise _rejected("the evidence is another worker's", "instance.other")
+    return VerifiedWorker(
+        instance=result.instance,
+        result=result,
+        appraisal=appraisal,
+        token=bundle.attestation_result,
+        model_version=serving.model_version,
+        model_digest=serving.model_digest,
+        allow_plain=serving.allow_plain,
+    )
+
+
+def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
+    """Hold an Attestation Result that was found genuine against what this client accepts.
+
+    Raises:
+        EvidenceRejected: Another cluster or role, a simulated anchor where ours is not (or the reverse), a debug
+            enclave, or a measurement that is not one of those pinned.
+    """
+    expected = f"spiffe://{trust.cluster}/{WORKER_ROLE}/{result.instance}"
+    if (result.cluster, result.role, result.spiffe_id) != (trust.cluster, WORKER_ROLE, expected):
+        raise _rejected("the Attestation Result is not of a worker of this mesh", "identity.other")
+    if result.simulated is not trust.anchor.simulated:
+        raise _rejected("its hardware is simulated, and the trust bundle accepts Intel's root only", "anchor.other")
+    if result.debug:
+        raise _rejected("the enclave is open to a debugger", "enclave.debug")
+    if trust.mrenclave is not None and result.mrenclave not in trust.mrenclave:
+        raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
+
+
+def _claimed(result: AttestationResult) -> Expected:
+    """What the quote's claims must say, word for word: the same as the Result, keys first."""
+    return Expected(
+        nonce=result.nonce,
+        audience=result.issuer,
+        cluster=result.cluster,
+        role=result.role,
+        spiffe_id=result.spiffe_id,
+        instance=result.instance,
+        tls_spki_sha256=result.tls_spki_sha256,
+        hpke_suite=result.hpke_suite,
+        hpke_public=result.hpke_public,
+        receipt_key=result.receipt_key,
+        config_digest=result.config_digest,
+    )
+
+
+def _same_findings(result: AttestationResult, appraisal: Appraisal) -> None:
+    ours = (
+        appraisal.mrenclave.hex(),
+        appraisal.mrsigner.hex(),
+        appraisal.isvprodid,
+        appraisal.isvsvn,
+        appraisal.tcb_status.value,
+        appraisal.advisory_ids,
+        appraisal.simulated,
+        appraisal.collateral_sha256,
+    )
+    theirs = (
+        result.mrenclave,
+        result.mrsigner,
+        result.isvprodid,
+        result.isvsvn,
+        result.tcb_status,
+        result.advisory_ids,
+        result.simulated,
+        result.collateral_sha256,
+    )
+    if ours != theirs:
+        raise _rejected("our own appraisal finds something else than the Attestation Result says", "findings.other")
+
+
+def _rejected(message: str, reason: str) -> EvidenceRejected:
+    return EvidenceRejected(message, reason=reason)
