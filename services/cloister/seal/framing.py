@@ -13,6 +13,8 @@ from cloister.errors import SealBroken
 
 _LENGTH_DELIMITED: Final = 2
 _MAX_VARINT_BYTES: Final = 5
+_MAX_FIELDS: Final = 32
+_MAX_HEAD_BYTES: Final = 64 << 10  # a header and sixteen recipients with openings take half of it
 
 
 def head(fields: bytes, ciphertext_field: int, ciphertext_length: int) -> bytes:
@@ -31,19 +33,17 @@ def split(raw: bytes, ciphertext_field: int) -> tuple[bytes, bytes, memoryview]:
         SealBroken: Not length-delimited fields in ascending order, of which the ciphertext is the last.
     """
     position, previous = 0, 1
-    while True:
+    for _ in range(_MAX_FIELDS):
         begin = position
         tag, position = _read_varint(raw, position)
         field, kind = tag >> 3, tag & 7
         length, position = _read_varint(raw, position)
-        if kind != _LENGTH_DELIMITED or not previous <= field <= ciphertext_field or length > len(raw) - position:
-            raise SealBroken
-        if field == ciphertext_field:
+        if kind != _LENGTH_DELIMITED or not previous <= field <= ciphertext_field or position > _MAX_HEAD_BYTES:
             break
+        if field == ciphertext_field and position + length == len(raw):
+            return raw[:begin], raw[:position], memoryview(raw)[position:]
         position, previous = position + length, field
-    if position + length != len(raw):
-        raise SealBroken
-    return raw[:begin], raw[:position], memoryview(raw)[position:]
+    raise SealBroken
 
 
 def _varint(value: int) -> bytes:

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloister.errors import InvalidRequest, SealBroken
+from cloister.seal import hpke
+from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message, seal_grant
+from cloister.seal.keys import ModelKey, Secret
+from fakes.sealed import flipped, unhurried
+
+_PAIR = hpke.KeyPair.generate(hpke.X25519)
+_GRANT = ModelGrant(
+    model_key=ModelKey(Secret(b"k" * 32)),
+    model_name="resnet",
+    model_version=3,
+    model_digest=b"d" * 32,
+    allow_plain=True,
+    lease_expires_at=datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC),
+    policy_digest=b"p" * 32,
+)
+_INFO = grant_info("demo.cloister.internal", "a" * 32, b"d" * 32, 3, "lease", "ear")
+
+
+def _seal(grant: ModelGrant = _GRANT) -> bytes:
+    return seal_grant(grant, suite=_PAIR.suite, public=_PAIR.public, info=_INFO)
+
+
+def _open(sealed: bytes, info: bytes = _INFO, *, name: str = "resnet", version: int = 3) -> ModelGrant:
+    return open_grant(sealed, _PAIR, info, model_name=name, model_version=version, model_digest=b"d" * 32)
+
+
+def test_a_grant_opens_as_it_was_sealed() -> None:
+    assert _open(_seal()) == _GRANT
+    assert "kkkk" not in repr(_GRANT)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        grant_info("other.cluster", "a" * 32, b"d" * 32, 3, "lease", "ear"),
+        grant_info("demo.cloister.internal", "b" * 32, b"d" * 32, 3, "lease", "ear"),
+        grant_info("demo.cloister.internal", "a" * 32, b"e" * 32, 3, "lease", "ear"),
+        grant_info("demo.cloister.internal", "a" * 32, b"d" * 32, 2, "lease", "ear"),
+        grant_info("demo.cloister.internal", "a" * 32, b"d" * 32, 3, "other lease", "ear"),
+        grant_info("demo.cloister.internal", "a" * 32, b"d" * 32, 3, "lease", "other ear"),
+    ],
+)
+def test_a_grant_for_another_release_does_not_open(info: bytes) -> None:
+    with pytest.raises(SealBroken):
+        _open(_seal(), info)
+
+
+def test_a_grant_for_another_model_does_not_open() -> None:
+    with pytest.raises(SealBroken):
+        _open(_seal(), name="bert")
+    with pytest.raises(SealBroken):
+        _open(_seal(), version=4)
+    with pytest.raises(SealBroken):
+        _open(_seal(replace(_GRANT, model_digest=b"e" * 32)))
+
+
+@unhurried
+@given(st.data())
+def test_no_changed_bit_opens(data: st.DataObject) -> None:
+    sealed = _seal()
+    bit = data.draw(st.integers(0, len(sealed) * 8 - 1))
+    for broken in (flipped(sealed, bit), sealed[: bit // 8], sealed + b"\x00"):
+        with pytest.raises(SealBroken):
+            _open(broken)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xff", b"\x0a\x03abc"])
+def test_what_opens_but_is_no_grant_is_refused(content: bytes) -> None:
+    with pytest.raises(SealBroken):
+        _open(hpke.seal(_PAIR.suite, _PAIR.public, content, _INFO))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model_key": ModelKey(Secret(b"short"))},
+        {"model_digest": b"short"},
+        {"policy_digest": b""},
+        {"model_name": "../up"},
+        {"model_version": 0},
+    ],
+)
+def test_a_malformed_grant_is_not_sealed(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest):
+        _seal(replace(_GRANT, **wrong))  # type: ignore[arg-type]  # one field at a time
+
+
+def test_a_proof_is_for_one_nonce_result_and_model() -> None:
+    messages = {
+        proof_message(b"n" * 32, "token", "resnet", 1),
+        proof_message(b"m" * 32, "token", "resnet", 1),
+        proof_message(b"n" * 32, "other", "resnet", 1),
+        proof_message(b"n" * 32, "token", "bert", 1),
+        proof_message(b"n" * 32, "token", "resnet", 0),
+    }
+    assert len(messages) == 5
