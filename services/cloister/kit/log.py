@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, Final, TextIO, cast
 
@@ -28,6 +28,9 @@ MAX_VALUE: Final = 1000
 _MAX_ITEMS: Final = 50
 _MAX_DEPTH: Final = 3
 _MAX_FRAMES: Final = 30
+_MAX_KEY: Final = 64
+_LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical"}
+_ENCODE: Final = json_format.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _LIBRARY_EVENT: Final = "library.logged"
 
 Event = MutableMapping[str, Any]
@@ -46,14 +49,9 @@ def configure(
         cache: Let loggers keep this configuration for good, which is a little faster.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
+    render = as_json if json else as_text
     structlog.configure(
-        processors=[
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.add_log_level,
-            _naming(service),
-            tame,
-            as_json if json else as_text,
-        ],
+        processors=[_line(service, render)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(stream or sys.stdout),
         cache_logger_on_first_use=cache,
@@ -68,14 +66,16 @@ def get_logger() -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, structlog.get_logger())
 
 
-def tame(_logger: object, _method: str, event: Event) -> Event:
+def tame(event: Event) -> Event:
     """Make every value one that fits a line: capped, without raw bytes, without contents in tracebacks."""
     exc_info = event.pop("exc_info", None)
-    tamed: Event = {str(key)[:64]: _tamed(value, 0) for key, value in event.items()}
+    tamed: Event = {}
+    for key, value in event.items():
+        short = type(value) is str and len(value) <= MAX_VALUE
+        tamed[key if len(key) <= _MAX_KEY else key[:_MAX_KEY]] = value if short else _tamed(value, 0)
     if exc_info:
-        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
-        if isinstance(exc_info, tuple):
-            error = exc_info[1]
+        error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+        error = error if isinstance(error, BaseException) else sys.exc_info()[1]
         if error is not None:
             tamed["trace"] = trace_of(error)
     return tamed
@@ -105,26 +105,29 @@ def describe(error: BaseException) -> str:
     return name
 
 
-def as_json(_logger: object, _method: str, event: Event) -> str:
+def as_json(event: Event) -> str:
     """One line of ASCII JSON."""
-    return json_format.dumps(event, separators=(",", ":"))
+    return _ENCODE(event)
 
 
-def as_text(_logger: object, _method: str, event: Event) -> str:
+def as_text(event: Event) -> str:
     """One line for a person: time, level, event, then the fields."""
     fields = dict(event)
-    head = [fields.pop(key, "") for key in ("time", "level", "event")]
+    time, level, name = (fields.pop(key, "") for key in ("time", "level", "event"))
     fields.pop("service", None)
-    shown = [f"{head[0]!s:.19} {head[1]:<7} {_plain(head[2])}"]
+    shown = [f"{time!s:.19} {level:<7} {_plain(name)}"]
     return "  ".join(shown + [f"{_plain(key)}={_plain(value)}" for key, value in fields.items()])
 
 
-def _naming(service: str) -> Callable[[object, str, Event], Event]:
-    def named(_logger: object, _method: str, event: Event) -> Event:
-        event["service"] = service
-        return event
+def _line(service: str, render: Callable[[Event], str]) -> Callable[[object, str, Event], str]:
+    """The one processor: fields in, line out. A chain of small ones would cost twice as much per line."""
 
-    return named
+    def line(_logger: object, method: str, event: Event) -> str:
+        level = _LEVELS.get(method, method)
+        time = datetime.now(UTC).isoformat(timespec="microseconds")
+        return render({"time": time, "level": level, "service": service, **tame(event)})
+
+    return line
 
 
 def _tamed(value: object, depth: int) -> Any:
