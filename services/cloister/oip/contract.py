@@ -48,16 +48,20 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelContract:
-    """All tensors of a model, in its own order."""
+    """All tensors of a model, in its own order.
+
+    Attributes:
+        output_datatypes: Datatype by output name.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    output_datatypes: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _inputs: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
-    _outputs: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_inputs", {spec.name: spec for spec in self.inputs})
-        object.__setattr__(self, "_outputs", frozenset(spec.name for spec in self.outputs))
+        object.__setattr__(self, "output_datatypes", {spec.name: spec.datatype for spec in self.outputs})
 
     def check(self, arrays: Mapping[str, Array]) -> None:
         """Hold named input arrays against the model; a uint16 array fits where it takes BF16.
@@ -86,7 +90,7 @@ class ModelContract:
         wanted: set[str] = set()
         for output in request.outputs:
             name = output.name
-            if name not in self._outputs:
+            if name not in self.output_datatypes:
                 raise InvalidRequest(f"the model has no output '{name[:64]}'")
             if name in wanted:
                 raise InvalidRequest(f"output '{name}' is asked for twice")

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import openvino as ov
 
-from cloister.errors import InvalidRequest
+from cloister.errors import InvalidRequest, NotReady
 from cloister.oip.contents import Array
 from cloister.oip.contract import ModelContract, TensorSpec
 from cloister.oip.datatypes import DATATYPES
@@ -80,7 +80,11 @@ class Engine(Protocol):
         """
 
     async def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Evaluate away from the event loop; otherwise as `infer_now`."""
+        """Evaluate away from the event loop; otherwise as `infer_now`.
+
+        Raises:
+            NotReady: The engine is being closed.
+        """
 
     async def close(self) -> None:
         """Wait for what is being evaluated; nothing may be asked afterwards."""
@@ -208,6 +212,7 @@ class _Pool:
 
     def __init__(self, slots: Sequence[_Slot]) -> None:
         self._size = len(slots)
+        self._closing = False
         self._idle: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
         self._running: dict[_Slot, tuple[asyncio.Future[dict[str, Array]], Sequence[str]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -216,6 +221,8 @@ class _Pool:
             self._idle.put_nowait(slot)
 
     async def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        if self._closing:
+            raise NotReady("the model is no longer served", reason="model.gone")
         slot = await self._idle.get()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[dict[str, Array]] = loop.create_future()
@@ -230,6 +237,7 @@ class _Pool:
         return await answer
 
     async def close(self) -> None:
+        self._closing = True
         for _ in range(self._size):
             await self._idle.get()
         if self._sweep is not None:
@@ -294,10 +302,7 @@ def _spec(port: ov.Output, side: str) -> TensorSpec:
 
 
 def _compiled(model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
-    try:
-        return ov.Core().compile_model(model, "CPU", dict(config))
-    except RuntimeError:
-        raise InvalidRequest("the model is refused: OpenVINO cannot compile it", reason="model.refused") from None
+    return ov.Core().compile_model(model, "CPU", dict(config))
 
 
 def _smallest_inputs(contract: ModelContract) -> dict[str, Array]:

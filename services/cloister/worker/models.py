@@ -54,7 +54,10 @@ def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, pa
             max_bytes=manifest.size_bytes,
         )
     model, weights_bytes = read(opened.files)
-    return OpenVinoEngine(model, threads=threads, parallel=parallel, weights_bytes=weights_bytes)
+    try:
+        return OpenVinoEngine(model, threads=threads, parallel=parallel, weights_bytes=weights_bytes)
+    except RuntimeError:
+        raise _refused("OpenVINO cannot compile it") from None
 
 
 def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:

@@ -1,0 +1,223 @@
+"""From the bytes of a request to the bytes of its answer: open, check, encode, receipt, seal. Nothing here waits.
+
+Walk 2 of the house, the worker's part. A request that says it is sealed is never answered in clear: what is wrong with
+its content is content, and goes back sealed. What fails before it is open goes back as an outer Failure, in the words
+of `seal`, which tell a gateway nothing. Answers that leave together share one signature (design section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloister.api.oip.inference_pb2 import ModelInferRequest
+from cloister.api.v1.seal_pb2 import OpenedResponse, Receipt, ReceiptBody
+from cloister.api.v1.worker_pb2 import InferResult
+from cloister.errors import InvalidRequest, NotAllowed
+from cloister.oip.contents import Array
+from cloister.oip.tensors import decode_request, encode_response, parse_request
+from cloister.rpc.status import failure_of
+from cloister.seal import envelope, receipt
+from cloister.seal.session import OpenedRequest, WorkerSessions
+from cloister.worker.clock import MeshClock
+from cloister.worker.served import ServedModel, ServedModels
+
+MAX_RESPONSE_BYTES: Final = 64 << 20
+
+
+@dataclass(slots=True)
+class Opened:
+    """A request whose model is here; its content has not been looked at.
+
+    Attributes:
+        model: Which answers.
+        oip_id: The envelope's id, in clear; comes back.
+        plain: The request itself, where it came in clear.
+        sealed: What was opened, where it came sealed.
+    """
+
+    model: ServedModel
+    oip_id: str
+    plain: ModelInferRequest | None = field(default=None, repr=False)
+    sealed: OpenedRequest | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Work:
+    """Tensors that fit the model.
+
+    Attributes:
+        oip_id: The request's own id; comes back.
+        outputs: Wanted, in this order.
+        size_bytes: Of all inputs.
+    """
+
+    oip_id: str
+    inputs: Mapping[str, Array] = field(repr=False)
+    outputs: Sequence[str]
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back for one call, not yet sealed: a response or an error.
+
+    Attributes:
+        call_id: On its link.
+        opened: The request; None where it never was open.
+        response: A serialised ModelInferResponse.
+    """
+
+    call_id: int
+    opened: Opened | None = field(default=None, repr=False)
+    response: bytes | None = field(default=None, repr=False)
+    error: BaseException | None = None
+
+    @property
+    def sealed(self) -> OpenedRequest | None:
+        """What the answer is sealed by; None where it goes back for the gateway to read.
+
+        An error goes sealed where it is about the content: one that says which request is invalid, and how.
+        """
+        if self.opened is None or (self.error is not None and not isinstance(self.error, InvalidRequest)):
+            return None
+        return self.opened.sealed
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much it adds to a frame."""
+        return len(self.response) if self.response is not None else 0
+
+
+class Answers:
+    """Opens requests and seals answers, for one worker.
+
+    Args:
+        served: The models.
+        sessions: Opens what is sealed.
+        clock: The verifier's time, for deadlines and receipts.
+        receipt_key: Signs receipts.
+        instance: Of this worker.
+        ear_id: The Attestation Result that is in force.
+    """
+
+    def __init__(
+        self,
+        served: ServedModels,
+        sessions: WorkerSessions,
+        clock: MeshClock,
+        receipt_key: Ed25519PrivateKey,
+        *,
+        instance: str,
+        ear_id: Callable[[], str],
+    ) -> None:
+        self._served = served
+        self._sessions = sessions
+        self._clock = clock
+        self._receipt_key = receipt_key
+        self._instance = instance
+        self._ear_id = ear_id
+
+    def open(self, raw: bytes) -> Opened:
+        """Open a serialised ModelInferRequest, sealed or in clear.
+
+        Raises:
+            CloisterError: It does not open, or the model is not here; may be told to the gateway.
+        """
+        request = parse_request(raw)
+        if envelope.is_sealed(request):
+            sealed = self._sessions.open(
+                envelope.sealed_request(request), now=self._clock.now(), digest_of=self._served.digest_of
+            )
+            return Opened(self._served.find(sealed.model_name, sealed.model_version), request.id, sealed=sealed)
+        model = self._served.find(request.model_name, request.model_version)
+        if not model.allow_plain:
+            raise NotAllowed("the owner of this model allows sealed requests only", reason="model.sealed_only")
+        return Opened(model, request.id, plain=request)
+
+    def finish(self, answers: Sequence[Answer]) -> list[InferResult]:
+        """Make the results of a frame: receipts under one signature, then the seals."""
+        now_ms, bodies = int(self._clock.now().timestamp() * 1000), []
+        for answer in answers:
+            if answer.sealed is not None and answer.opened is not None and answer.response is not None:
+                bodies.append(self._body(answer.opened.model, answer.sealed, answer.response, now_ms))
+        receipts = iter(receipt.issue(bodies, self._receipt_key) if bodies else ())
+        return [_result(answer, receipts) for answer in answers]
+
+    def _body(self, model: ServedModel, sealed: OpenedRequest, response: bytes, now_ms: int) -> ReceiptBody:
+        return ReceiptBody(
+            version=receipt.VERSION,
+            request_id=sealed.request_id,
+            request_sha256=receipt.content_hash(sealed.request_id, sealed.request),
+            response_sha256=receipt.content_hash(sealed.request_id, response),
+            model_name=model.name,
+            model_version=model.version,
+            model_digest=model.digest,
+            policy_digest=model.policy_digest,
+            ear_id=self._ear_id(),
+            instance=self._instance,
+            issued_at_ms=now_ms,
+        )
+
+
+def read(opened: Opened) -> Work:
+    """Read the tensors of an opened request, having held them against the model.
+
+    Raises:
+        InvalidRequest: They do not fit; this is about the content.
+    """
+    request = opened.plain
+    if opened.sealed is not None:
+        request = parse_request(opened.sealed.request)
+        named = (request.model_name, request.model_version)
+        if named != (opened.sealed.model_name, opened.sealed.model_version):
+            raise InvalidRequest("the request inside is for another model than it was sealed for")
+    if request is None:
+        raise ValueError("a request is sealed or in clear")
+    contract = opened.model.engine.contract
+    contract.check_request(request)
+    inputs = decode_request(request)
+    outputs = [output.name for output in request.outputs] or list(contract.output_datatypes)
+    return Work(request.id, inputs, outputs, sum(array.nbytes for array in inputs.values()))
+
+
+def respond(call_id: int, opened: Opened, work: Work, outputs: Mapping[str, Array]) -> Answer:
+    """The answer that holds these outputs.
+
+    Raises:
+        InvalidRequest: It would be larger than a message may be.
+    """
+    model = opened.model
+    response = encode_response(
+        model.name,
+        outputs,
+        version=model.version,
+        id=work.oip_id,
+        datatypes=model.engine.contract.output_datatypes,
+    )
+    serialised = response.SerializeToString()
+    if len(serialised) > MAX_RESPONSE_BYTES:
+        raise InvalidRequest("the answer would be larger than a message may be", reason="response.too_large")
+    return Answer(call_id, opened, serialised)
+
+
+def _result(answer: Answer, receipts: Iterator[Receipt]) -> InferResult:
+    sealed, opened = answer.sealed, answer.opened
+    if sealed is None or opened is None:
+        if answer.error is not None:
+            return InferResult(call_id=answer.call_id, failure=failure_of(answer.error))
+        return InferResult(call_id=answer.call_id, response=answer.response)
+    if answer.error is not None:
+        message = OpenedResponse(failure=failure_of(answer.error))
+    else:
+        message = OpenedResponse(response=answer.response, receipt=next(receipts))
+    carried = envelope.build_response(
+        sealed.respond(message),
+        model_name=opened.model.name,
+        model_version=opened.model.version,
+        request_id=opened.oip_id,
+    )
+    return InferResult(call_id=answer.call_id, response=carried.SerializeToString())

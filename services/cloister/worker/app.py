@@ -1,0 +1,94 @@
+"""The worker, wired: what `cloister-worker` runs with Gramine's quoter, and the simulator's program with its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from cloister.api.v1.worker_pb2_grpc import add_WorkerServicer_to_server
+from cloister.evidence.quoter import Quoter
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.server import Health, Server
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import server_name
+from cloister.seal.session import WorkerSessions
+from cloister.worker.answers import Answers
+from cloister.worker.attester import Attester
+from cloister.worker.clock import MeshClock
+from cloister.worker.keeper import Loader, ModelKeeper
+from cloister.worker.keys import WorkerKeys
+from cloister.worker.membership import Membership
+from cloister.worker.release import KeyRelease
+from cloister.worker.served import ServedModels
+from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
+from cloister.worker.settings import Settings
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> None:
+    """Attest, join the mesh, serve models until told to stop, then drain and leave.
+
+    Raises:
+        NotReady: This platform makes no quotes.
+        EvidenceRejected: The verifier does not believe this worker.
+    """
+    keys, clock = WorkerKeys.fresh(settings.hpke_suite), MeshClock()
+    served = ServedModels(clock.counter_s)
+    verifier_name = server_name(settings.cluster, "verifier")
+    provisioner_name = server_name(settings.cluster, "provisioner")
+    async with AsyncExitStack() as stack:
+        enrol = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        attester = Attester(
+            keys,
+            quoter,
+            cluster=settings.cluster,
+            audience=settings.audience,
+            config_digest=settings.digest(enrol.trust_roots),
+            endpoint=settings.endpoint or settings.listen,
+        )
+        async with Peer(settings.verifier, enrol, verifier_name) as asked:
+            member = await Membership.join(attester, clock, asked, enrol.trust_roots)
+        verifier = await stack.enter_async_context(Peer(settings.verifier, member.identity, verifier_name))
+        provisioner = await stack.enter_async_context(Peer(settings.provisioner, member.identity, provisioner_name))
+        server = await stack.enter_async_context(
+            Server.mtls(settings.listen, member.identity, lifecycle=lifecycle, roles=ROLES, grace_s=settings.grace_s)
+        )
+        answers = Answers(
+            served,
+            WorkerSessions(keys.hpke, settings.cluster, keys.instance),
+            clock,
+            keys.receipt,
+            instance=keys.instance,
+            ear_id=lambda: member.result.ear_id,
+        )
+        server.add(
+            add_WorkerServicer_to_server,
+            WorkerServicer(answers, served, slots=settings.slots, stopping=lifecycle.stopping),
+        )
+        lifecycle.spawn(member.renewing(verifier), "membership")
+        lifecycle.spawn(_report(server.health, served), "health")
+        releases = KeyRelease(attester, clock, verifier=verifier, provisioner=provisioner)
+        loader = Loader(settings.models_dir, settings.threads, settings.slots)
+        for wanted in settings.wanted:
+            keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)
+            lifecycle.spawn(keeper.keep(), f"model {wanted.name}")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_leave(member, verifier, lifecycle.stopping), name="leaving")
+            await server.run()
+
+
+async def _report(health: Health, served: ServedModels) -> None:
+    """Health is SERVING while at least one model is served."""
+    changed = asyncio.Event()
+    with served.watching(changed.set):
+        while True:
+            for name in ("", SERVICE):
+                await health.set(name, bool(len(served)))
+            await changed.wait()
+            changed.clear()
+
+
+async def _leave(member: Membership, verifier: Peer, stopping: asyncio.Event) -> None:
+    """Gateways send nothing new once they hear that we go, and let what is under way finish."""
+    await stopping.wait()
+    await member.leave(verifier)

@@ -1,0 +1,159 @@
+"""The worker's end of one link: frames of calls in, frames of results out (docs/decisions/0004-worker-link.md).
+
+Every call gets exactly one result, also one that was cancelled, because the gateway counts slots by them. One task
+reads and one writes; whatever has finished when the writer comes round leaves in one frame. What is quick is evaluated
+by the reader itself; the rest has a task for each call, which fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Final
+
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, WorkerFrame
+from cloister.errors import CloisterError, InvalidRequest, Overloaded
+from cloister.kit.log import get_logger
+from cloister.worker.answers import Answer, Answers, Opened, Work, read, respond
+from cloister.worker.served import ServedModels
+
+FRAME_BYTES: Final = 4 << 20
+"""Answers share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
+MAX_CALL_S: Final = 600.0
+
+_log = get_logger()
+
+
+class WorkerLink:
+    """One gateway's calls.
+
+    Args:
+        answers: Opens requests and seals answers.
+        served: What to announce.
+        slots: How many calls this gateway may have under way.
+    """
+
+    def __init__(self, answers: Answers, served: ServedModels, slots: int) -> None:
+        self._answers = answers
+        self._served = served
+        self._slots = slots
+        self._calls: dict[int, asyncio.Task[None] | None] = {}  # unanswered; with a task while that evaluates
+        self._finished: deque[Answer] = deque()
+        self._wakeup = asyncio.Event()
+        self._written = asyncio.Event()
+        self._models_changed = self._draining = self._ended = False  # what the gateway is to hear, and when to stop
+
+    def drain(self) -> None:
+        """Ask the gateway to send nothing new; it ends the link when everything is answered."""
+        self._draining = True
+        self._wakeup.set()
+
+    async def run(self, frames: AsyncIterable[GatewayFrame], write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
+        """Serve until the gateway ends its side and all its calls are answered.
+
+        Args:
+            frames: From the gateway.
+            write: Sends one frame; called by one task only, since a write that is cancelled ends the stream.
+
+        Raises:
+            InvalidRequest: The gateway broke the contract.
+        """
+        with self._served.watching(self._note_models):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write(write), name="link writes")
+                async with asyncio.TaskGroup() as calls:
+                    await self._read(frames, calls)
+                self._ended = True
+                self._wakeup.set()
+
+    async def _read(self, frames: AsyncIterable[GatewayFrame], group: asyncio.TaskGroup) -> None:
+        async for frame in frames:
+            for call_id in frame.cancelled:
+                self._cancel(call_id)
+            for call in frame.calls:
+                self._begin(call, group)
+            while len(self._finished) > 2 * self._slots:  # it sends far more than it was granted, and reads nothing
+                self._written.clear()
+                await self._written.wait()
+
+    def _begin(self, call: InferCall, group: asyncio.TaskGroup) -> None:
+        call_id = call.call_id
+        if call_id in self._calls:
+            raise InvalidRequest("a gateway uses a call id twice", reason="link.broken")
+        if len(self._calls) >= self._slots:
+            self._settle(
+                Answer(call_id, error=Overloaded("the gateway has no slot for this call", reason="slots.full"))
+            )
+            return
+        self._calls[call_id] = None
+        opened: Opened | None = None
+        try:
+            opened = self._answers.open(call.request)
+            work = read(opened)
+            engine = opened.model.engine
+            if engine.quick(work.size_bytes):
+                self._settle(respond(call_id, opened, work, engine.infer_now(work.inputs, work.outputs)))
+                return
+        except Exception as error:  # one call fails, not the link
+            self._settle(_failed(call_id, opened, error))
+            return
+        timeout_s = min(call.timeout_ms / 1000, MAX_CALL_S)
+        self._calls[call_id] = group.create_task(self._evaluate(call_id, opened, work, timeout_s))
+
+    async def _evaluate(self, call_id: int, opened: Opened, work: Work, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                outputs = await opened.model.engine.infer(work.inputs, work.outputs)
+            answer = respond(call_id, opened, work, outputs)
+        except Exception as error:  # one call fails, not the link
+            answer = _failed(call_id, opened, error)
+        self._calls[call_id] = None
+        self._settle(answer)
+
+    def _cancel(self, call_id: int) -> None:
+        task = self._calls.get(call_id)
+        if task is not None:
+            task.cancel()
+            self._calls[call_id] = None
+            self._settle(Answer(call_id, error=asyncio.CancelledError()))
+
+    def _settle(self, answer: Answer) -> None:
+        self._finished.append(answer)
+        self._wakeup.set()
+
+    def _note_models(self) -> None:
+        self._models_changed = True
+        self._wakeup.set()
+
+    async def _write(self, write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
+        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots))
+        while not self._ended or self._finished:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            while self._finished or self._models_changed or self._draining:
+                await write(self._next_frame())
+                self._written.set()
+
+    def _next_frame(self) -> WorkerFrame:
+        batch: list[Answer] = []
+        size = 0
+        while self._finished and (not batch or size + self._finished[0].size_bytes <= FRAME_BYTES):
+            answer = self._finished.popleft()
+            self._calls.pop(answer.call_id, None)
+            batch.append(answer)
+            size += answer.size_bytes
+        frame = WorkerFrame(results=self._answers.finish(batch) if batch else ())
+        if self._models_changed:
+            frame.models_changed = True
+            frame.models.extend(self._served.states())
+        if self._draining:
+            frame.draining = True
+        self._models_changed = self._draining = False
+        return frame
+
+
+def _failed(call_id: int, opened: Opened | None, error: Exception) -> Answer:
+    if not isinstance(error, CloisterError | TimeoutError):
+        _log.error("call.broken", call=call_id, exc_info=error)
+    return Answer(call_id, opened, error=error)

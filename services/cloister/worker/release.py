@@ -1,0 +1,104 @@
+"""A model key from the provisioner: fresh evidence, proof of possession, grant (design section 4).
+
+The grant opens with the attested key only, and only for the cluster, instance, model, version, lease and Attestation
+Result that it was sealed for. The owner's signature over the manifest is checked against the key that came with it: it
+holds manifest and model together; that this owner may publish under this name is the provisioner's to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cloister.api.v1.provisioner_pb2 import ChallengeReleaseRequest, ReleaseKeyRequest, ReleaseKeyResponse
+from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
+from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE
+from cloister.errors import SealBroken
+from cloister.rpc.channel import Peer
+from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
+from cloister.seal.manifest import ModelManifest, verify
+from cloister.worker.attester import Attester, OwnResult
+from cloister.worker.clock import MeshClock
+from cloister.worker.settings import WantedModel
+
+CALL_S: Final = 30.0
+LEASE_MARGIN_S: Final = 2.0
+"""A lease ends this much early here: our clock may be that far behind the verifier's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A key and what it opens.
+
+    Attributes:
+        ends_at_s: When the lease ends, on the worker's counter.
+        life_s: How long it was when it was granted.
+    """
+
+    grant: ModelGrant
+    manifest: ModelManifest
+    ends_at_s: float
+    life_s: float
+
+
+class KeyRelease:
+    """Asks for model keys.
+
+    Args:
+        attester: Speaks for this enclave.
+        clock: Tells how long a lease lasts.
+        verifier: Called with the worker's own identity, as is `provisioner`.
+        provisioner: Holds the keys.
+    """
+
+    def __init__(self, attester: Attester, clock: MeshClock, *, verifier: Peer, provisioner: Peer) -> None:
+        self._attester = attester
+        self._clock = clock
+        self._verifier = verifier
+        self._provisioner = provisioner
+
+    async def release(self, wanted: WantedModel) -> Release:
+        """Get the key of a model, or the same key for longer.
+
+        Raises:
+            KeyRefused: We may not have it.
+            EvidenceRejected: We are not believed.
+            SealBroken: The answer is not what the provisioner sealed for us.
+            CloisterError: Somebody could not be asked.
+        """
+        result = await self._attester.appraised(self._verifier, PURPOSE_KEY_RELEASE)
+        self._clock.hear(result.issued_at)
+        # The generated stub is typed for the synchronous API; called on an aio channel it returns awaitables.
+        stub: Any = self._provisioner.stub(ProvisionerStub)
+        challenge = await stub.ChallengeRelease(ChallengeReleaseRequest(), timeout=CALL_S)
+        message = proof_message(challenge.nonce, result.token, wanted.name, wanted.version)
+        answer = await stub.ReleaseKey(
+            ReleaseKeyRequest(
+                model_name=wanted.name,
+                model_version=wanted.version,
+                attestation_result=result.token,
+                nonce=challenge.nonce,
+                proof=self._attester.keys.receipt.sign(message),
+            ),
+            timeout=CALL_S,
+        )
+        return self._opened(answer, wanted, result)
+
+    def _opened(self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult) -> Release:
+        signed, keys = answer.manifest, self._attester.keys
+        manifest = verify(signed.manifest, signed.signature, signed.public_key)
+        if manifest.name != wanted.name or wanted.version not in (0, manifest.version):
+            raise SealBroken
+        info = grant_info(
+            self._attester.cluster, keys.instance, manifest.digest, manifest.version, answer.lease_id, result.ear_id
+        )
+        grant = open_grant(
+            answer.sealed_grant,
+            keys.hpke,
+            info,
+            model_name=manifest.name,
+            model_version=manifest.version,
+            model_digest=manifest.digest,
+        )
+        life_s = self._clock.lasts_s(grant.lease_expires_at) - LEASE_MARGIN_S
+        return Release(grant, manifest, self._clock.counter_s() + life_s, life_s)

@@ -1,0 +1,113 @@
+"""What this worker serves now, and who wants to know when that changes. Called on the event loop only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from cloister.api.v1.worker_pb2 import ModelState
+from cloister.errors import NotFound
+from cloister.worker.engine import Engine
+
+PLATFORM: Final = "openvino"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """A model whose key we hold a lease for.
+
+    Attributes:
+        version: As on the wire, a decimal string.
+        allow_plain: Whether requests that are not sealed are answered.
+        policy_digest: SHA-256 of the release policy that the owner signed; receipts name it.
+        ends_at_s: When the lease ends, on the worker's counter.
+    """
+
+    name: str
+    version: str
+    digest: bytes
+    policy_digest: bytes
+    allow_plain: bool
+    ends_at_s: float
+    engine: Engine
+
+    @property
+    def state(self) -> ModelState:
+        """As told to gateways."""
+        metadata = self.engine.contract.metadata(self.name, self.version, PLATFORM)
+        return ModelState(
+            name=self.name,
+            version=self.version,
+            digest=self.digest,
+            allow_plain=self.allow_plain,
+            metadata=metadata.SerializeToString(),
+        )
+
+
+class ServedModels:
+    """Models by name and version.
+
+    Args:
+        counter_s: The worker's counter. A lease that has ended ends here too, whatever became of its timer.
+    """
+
+    def __init__(self, counter_s: Callable[[], float]) -> None:
+        self._counter_s = counter_s
+        self._models: dict[tuple[str, str], ServedModel] = {}
+        self._watchers: list[Callable[[], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def put(self, model: ServedModel) -> None:
+        """Serve a model, in place of the one of this name and version if there is one."""
+        before = self._models.get((model.name, model.version))
+        self._models[model.name, model.version] = model
+        if before is None or before.state != model.state:
+            self._changed()
+
+    def drop(self, model: ServedModel) -> None:
+        """Serve a model no longer."""
+        if self._models.pop((model.name, model.version), None) is not None:
+            self._changed()
+
+    def find(self, name: str, version: str) -> ServedModel:
+        """The model of this name and version; an empty version is the highest.
+
+        Raises:
+            NotFound: None such is served.
+        """
+        model = self._find(name, version)
+        if model is None:
+            raise NotFound("no such model")
+        return model
+
+    def digest_of(self, name: str, version: str) -> bytes | None:
+        """The digest of the model that `find` finds, if any."""
+        model = self._find(name, version)
+        return model.digest if model is not None else None
+
+    def states(self) -> list[ModelState]:
+        """All, as told to gateways."""
+        return [model.state for _, model in sorted(self._models.items())]
+
+    @contextmanager
+    def watching(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Have `changed` called whenever something else is served than before."""
+        self._watchers.append(changed)
+        try:
+            yield
+        finally:
+            self._watchers.remove(changed)
+
+    def _find(self, name: str, version: str) -> ServedModel | None:
+        if not version:
+            version = max((known for owner, known in self._models if owner == name), key=int, default="")
+        model = self._models.get((name, version))
+        return model if model is not None and model.ends_at_s > self._counter_s() else None
+
+    def _changed(self) -> None:
+        for watcher in self._watchers:
+            watcher()

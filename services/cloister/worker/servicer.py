@@ -1,0 +1,52 @@
+"""The worker's one call. Who may make it is in `ROLES`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from cloister.api.v1.worker_pb2 import GatewayFrame
+from cloister.api.v1.worker_pb2_grpc import WorkerServicer as Base
+from cloister.kit.server import current_peer
+from cloister.worker.answers import Answers
+from cloister.worker.link import WorkerLink
+from cloister.worker.served import ServedModels
+
+SERVICE: Final = "cloister.api.v1.Worker"
+ROLES: Final[Mapping[str, set[str]]] = {f"/{SERVICE}/Link": {"gateway"}}
+
+
+class WorkerServicer(Base):
+    """Serves `cloister.api.v1.Worker`.
+
+    Args:
+        answers: Opens requests and seals answers.
+        served: What to announce.
+        slots: Calls under way at once, for each link.
+        stopping: Links drain once it is set.
+    """
+
+    def __init__(self, answers: Answers, served: ServedModels, *, slots: int, stopping: asyncio.Event) -> None:
+        self._answers = answers
+        self._served = served
+        self._slots = slots
+        self._stopping = stopping
+
+    # The generated base promises an iterator of frames; writing them is the other form that gRPC serves.
+    async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:  # type: ignore[override]
+        """One gateway's calls, until it ends the stream."""
+        link = WorkerLink(self._answers, self._served, self._slots)
+        async with asyncio.TaskGroup() as group:
+            draining = group.create_task(self._drain(link, current_peer().expires_at))
+            await link.run(request_iterator, context.write)
+            draining.cancel()
+
+    async def _drain(self, link: WorkerLink, expires_at: float) -> None:
+        """Drain when the worker stops, or when the certificate ends that the stream was opened with."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, expires_at - time.time())):
+                await self._stopping.wait()
+        link.drain()

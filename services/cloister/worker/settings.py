@@ -1,0 +1,121 @@
+"""Settings of the worker. The file is measured; the host may choose only the fields marked `host_chosen`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from cloister.errors import InvalidRequest
+from cloister.kit.config import host_chosen
+from cloister.rpc.identity import TlsFiles
+from cloister.rpc.spiffe import SpiffeId, check_cluster
+from cloister.seal.hpke import SUITES, XWING
+from cloister.seal.names import check_model
+
+MAX_SLOTS = 4096
+
+
+class WantedModel(NamedTuple):
+    """A model to serve; version 0 is the newest that may be released."""
+
+    name: str
+    version: int
+
+    @classmethod
+    def parse(cls, text: str) -> WantedModel:
+        """Read `name` or `name@version`; raises InvalidRequest."""
+        name, at, version = text.partition("@")
+        if at and not (version.isascii() and version.isdigit() and not version.startswith("0")):
+            raise InvalidRequest(f"models: '{text[:80]}' is neither name nor name@version")
+        wanted = cls(name, int(version[:20]) if at else 0)
+        check_model(wanted.name, wanted.version or 1)
+        return wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Worker settings.
+
+    Attributes:
+        cluster: Trust domain of the mesh.
+        verifier: host:port, as is `provisioner`.
+        verifier_id: SPIFFE id of the verifier that evidence is made for; empty for `spiffe://<cluster>/verifier/main`.
+        models: What to serve, each `name` or `name@version`.
+        models_dir: Holds `<name>/<version>/model.sealed`.
+        tls: The enrol identity, good for asking to be appraised and for nothing else.
+        listen: host:port.
+        endpoint: host:port that gateways dial; empty for `listen`.
+        hpke_suite: What requests and keys are sealed by: `xwing` or `x25519`.
+        threads: For inference; 0 lets OpenVINO choose.
+        slots: Calls under way at once, for each gateway.
+    """
+
+    cluster: str
+    verifier: str
+    provisioner: str
+    models: tuple[str, ...]
+    models_dir: Path
+    tls: TlsFiles
+    verifier_id: str = ""
+    listen: str = host_chosen("0.0.0.0:8443")
+    endpoint: str = host_chosen("")
+    hpke_suite: str = XWING
+    threads: int = 0
+    slots: int = 16
+    log_json: bool = True
+    grace_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without opening anything; raises ValueError or InvalidRequest."""
+        check_cluster(self.cluster)
+        verifier = SpiffeId.parse(self.audience)
+        if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
+            raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
+        _check_wanted(self.wanted)
+        if self.hpke_suite not in SUITES:
+            raise ValueError(f"hpke_suite must be one of {', '.join(sorted(SUITES))}")
+        if self.threads < 0 or not 1 <= self.slots <= MAX_SLOTS:
+            raise ValueError(f"threads must not be negative, slots must be 1 to {MAX_SLOTS}")
+        if self.grace_s < 0:
+            raise ValueError("grace_s must not be negative")
+
+    @property
+    def audience(self) -> str:
+        """SPIFFE id of the verifier."""
+        return self.verifier_id or f"spiffe://{self.cluster}/verifier/main"
+
+    @property
+    def wanted(self) -> tuple[WantedModel, ...]:
+        """The models to serve."""
+        return tuple(WantedModel.parse(text) for text in self.models)
+
+    def digest(self, trust_roots: bytes) -> bytes:
+        """SHA-256 of the configuration that evidence speaks for: all but what the host may choose.
+
+        Args:
+            trust_roots: PEM of the roots that peers must chain to. The paths of files say nothing and are left out.
+        """
+        said = {
+            "cluster": self.cluster,
+            "verifier": self.verifier,
+            "provisioner": self.provisioner,
+            "verifier_id": self.audience,
+            "models": self.models,
+            "hpke_suite": self.hpke_suite,
+            "threads": self.threads,
+            "slots": self.slots,
+            "trust_roots": hashlib.sha256(trust_roots).hexdigest(),
+        }
+        return hashlib.sha256(json.dumps(said, separators=(",", ":"), sort_keys=True).encode()).digest()
+
+
+def _check_wanted(wanted: tuple[WantedModel, ...]) -> None:
+    if not wanted:
+        raise ValueError("models is empty")
+    newest = {model.name for model in wanted if model.version == 0}
+    for model in wanted:
+        if wanted.count(model) > 1 or (model.version and model.name in newest):
+            raise ValueError(f"models: {model.name} is wanted twice")
