@@ -9,8 +9,8 @@ from cloister.provisioner.policy import ReleasePolicy
 AUDIENCE = "provisioner"
 ROLE = "worker"
 
-# AR4SI trust tiers: 0 no claim, 2 to 31 affirming, 32 to 95 warning, 96 and above contraindicated; 1 and negative values
-# say that the Verifier could not tell.
+# AR4SI trust tiers: 0 no claim, 2 to 31 affirming, 32 to 95 warning, 96 and above contraindicated. 1 and negative
+# values say that the Verifier could not tell.
 _VOUCHED = range(2, 96)
 _NO_CLAIM = 0
 

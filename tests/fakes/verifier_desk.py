@@ -1,0 +1,170 @@
+"""A verifier's inside over a simulated platform, and what a worker does with it: good until a test breaks one thing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.policy import Policy
+from cloister.ear import AttestationResult, KeySet, SigningKey, check
+from cloister.kit.audit import AuditLog
+from cloister.rpc.certificates import new_key, spki
+from cloister.rpc.identity import PeerIdentity
+from cloister.verifier.appraiser import Appraiser, Issued, Submission
+from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.collateral import CollateralFile
+from cloister.verifier.mesh_ca import MeshCa
+from cloister.verifier.nonces import Challenge, Nonces, Purpose
+from cloister_simulator.platform import Platform
+from fakes.pki import MeshPki
+from fakes.results import Clock
+from fakes.sim import CLUSTER, VERIFIER, SampleEvidence, good_evidence, simulated_platform
+
+ENROL = f"spiffe://{CLUSTER}/enrol/main"
+ENDPOINT = "127.0.0.1:9443"
+
+
+def enrol_peer() -> PeerIdentity:
+    """Who has no identity of its own yet."""
+    return PeerIdentity(ENROL, CLUSTER, "enrol", "main", hashlib.sha256(b"enrol").digest(), 0.0)
+
+
+def worker_peer(evidence: SampleEvidence) -> PeerIdentity:
+    """A worker with the certificate that it got for this evidence."""
+    claims = evidence.claims
+    return PeerIdentity(claims.spiffe_id, CLUSTER, "worker", claims.instance, claims.tls_spki_sha256, 0.0)
+
+
+def submission(challenge: Challenge, evidence: SampleEvidence, **changes: Any) -> Submission:
+    """What a worker sends."""
+    sent = Submission(
+        challenge_id=challenge.challenge_id,
+        claims=evidence.claims_bytes,
+        quote=evidence.quote,
+        tls_spki=spki(evidence.tls_key.public_key()),
+        endpoint=ENDPOINT,
+    )
+    return replace(sent, **changes)
+
+
+def reissued(evidence: SampleEvidence, nonce: bytes, platform: Platform, **claims: Any) -> SampleEvidence:
+    """The same start of a worker, quoted for another challenge."""
+    return good_evidence(
+        platform=platform,
+        nonce=nonce,
+        instance=evidence.claims.instance,
+        tls_key=evidence.tls_key,
+        hpke_suite=evidence.claims.hpke_suite,
+        **{"hpke_public": evidence.claims.hpke_public, "receipt_key": evidence.claims.receipt_key, **claims},
+    )
+
+
+@dataclass
+class VerifierDesk:
+    """Everything an appraisal needs."""
+
+    folder: Path
+    audit: AuditLog
+    pki: MeshPki
+    policy: Policy = field(default_factory=Policy.default)
+    platform: Platform = field(default_factory=simulated_platform)
+    signing_key: SigningKey = field(default_factory=SigningKey.generate)
+    clock: Clock = field(default_factory=Clock)
+    ahead: timedelta = timedelta()
+    membership: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        self.collateral_path = self.folder / "collateral.json"
+        self.memory_path = self.folder / "seen.json"
+        self.publish(self.platform)
+        self.attested = AttestedWorkers(monotonic=self.clock)
+        self.anchor = TrustAnchor("simulated", self.platform.root_der())
+        self.restart()
+
+    def now(self) -> datetime:
+        """The verifier's clock."""
+        return datetime.now(UTC) + self.ahead
+
+    def publish(self, platform: Platform) -> None:
+        """Put this platform's collateral where the verifier reads it."""
+        staged = self.folder / "collateral.new"
+        staged.write_bytes(platform.collateral())
+        staged.rename(self.collateral_path)
+
+    def restart(self) -> None:
+        """All that lives in memory is new."""
+        self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
+        self.collateral = CollateralFile(self.collateral_path, self.anchor, memory=self.memory_path)
+        self.appraiser = Appraiser(
+            audience=VERIFIER,
+            policy=self.policy,
+            anchor=self.anchor,
+            collateral=self.collateral,
+            ca=MeshCa(self.pki.attested, CLUSTER),
+            signing_key=self.signing_key,
+            nonces=self.nonces,
+            attested=self.attested,
+            audit=self.audit,
+            membership=self.membership,
+            now=self.now,
+        )
+
+    def challenge(
+        self, key: ec.EllipticCurvePrivateKey, peer: PeerIdentity, purpose: Purpose = Purpose.MESH
+    ) -> Challenge:
+        """A challenge for this TLS key."""
+        key_hash = hashlib.sha256(spki(key.public_key())).digest()
+        return self.nonces.issue(purpose, peer=peer.spiffe_id, tls_spki_sha256=key_hash)
+
+    def evidence(self, **changes: Any) -> tuple[Challenge, SampleEvidence]:
+        """A challenge for a starting worker, and its good answer."""
+        key = changes.pop("tls_key", None) or new_key()
+        challenge = self.challenge(key, enrol_peer())
+        answer: dict[str, Any] = {"platform": self.platform, "nonce": challenge.nonce, "tls_key": key, **changes}
+        return challenge, good_evidence(**answer)
+
+    async def join(self, **changes: Any) -> tuple[SampleEvidence, Issued]:
+        """A worker starts."""
+        challenge, evidence = self.evidence(**changes)
+        return evidence, await self.appraiser.appraise(submission(challenge, evidence), enrol_peer())
+
+    async def again(
+        self, evidence: SampleEvidence, purpose: Purpose, peer: PeerIdentity | None = None, **claims: Any
+    ) -> Issued:
+        """The same worker attests once more, as a member of the mesh."""
+        peer = peer or worker_peer(evidence)
+        challenge = self.challenge(evidence.tls_key, peer, purpose)
+        answer = reissued(evidence, challenge.nonce, self.platform, **claims)
+        return await self.appraiser.appraise(submission(challenge, answer), peer)
+
+    def read(self, issued: Issued, audience: str) -> AttestationResult:
+        """What the relying party reads."""
+        keys = KeySet.from_jwks(json.dumps({"keys": [self.signing_key.jwk()]}))
+        return check(
+            issued.attestation_result,
+            keys,
+            issuer=VERIFIER,
+            audience=audience,
+            now=self.now(),
+            max_life=timedelta(hours=1) if audience == "mesh" else timedelta(minutes=5),
+        )
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All records, read."""
+        return [json.loads(entry.record) for entry in self.audit.records()]
+
+
+@contextmanager
+def verifier_desk(folder: Path, **changes: Any) -> Iterator[VerifierDesk]:
+    """A desk whose record is open."""
+    with AuditLog.opened(folder / "audit.db") as audit:
+        yield VerifierDesk(folder, audit, MeshPki(CLUSTER), **changes)
