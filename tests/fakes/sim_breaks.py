@@ -1,7 +1,7 @@
 """Every way to break a simulated platform by one field, and who must object.
 
 `library` is what dcap-qvl says, or None where it accepts; `step` and `reason` are what our own appraisal says under its
-default policy, with step 0 where the collateral does not even parse. One table, so that no break is seen by only one of the two by accident.
+default policy, with step 0 where the collateral does not even parse. One table, so that both look at every break.
 """
 
 from __future__ import annotations

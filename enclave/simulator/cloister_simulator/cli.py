@@ -14,6 +14,7 @@ import typer
 from cloister.errors import CloisterError
 from cloister_simulator import store
 from cloister_simulator.measurement import worker_measurement
+from cloister_simulator.worker import claimed_measurement, run_worker
 
 NOTICE = "This is simulated: no SGX is involved, and its evidence is worth nothing against the owner of this machine."
 
@@ -83,6 +84,18 @@ def measure(
         return
     for name, value in values.items():
         typer.echo(f"{name.upper():10}  {'yes' if value is True else value}")
+
+
+@app.command()
+def worker(
+    settings: Annotated[Path, typer.Option(metavar="FILE", help="Settings of the worker.", dir_okay=False)],
+    platform: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the simulated platform.", file_okay=False)],
+    debug_enclave: Annotated[bool, typer.Option("--debug-enclave", help="Claim to be a debug enclave.")] = False,
+    mrenclave: Annotated[str | None, typer.Option(metavar="HEX", help="Claim to be another enclave.")] = None,
+) -> None:
+    """Run a worker whose evidence this platform makes; it listens and stops as cloister-worker does."""
+    measurement = claimed_measurement(mrenclave=mrenclave, debug=debug_enclave)
+    raise typer.Exit(run_worker(settings, store.load(platform, datetime.now(UTC)), measurement))
 
 
 def main() -> None:

@@ -1,0 +1,65 @@
+"""The worker with a simulated quoter in the place of Gramine's: otherwise the process that `cloister-worker` is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloister.errors import InvalidRequest
+from cloister.kit.lifecycle import Lifecycle, require_tls13, run_service
+from cloister.kit.log import get_logger
+from cloister_simulator.measurement import Measurement, worker_measurement
+from cloister_simulator.platform import Platform
+from cloister_simulator.quoter import SimulatedQuoter
+from cloister_simulator.recipe import ATTRIBUTE_DEBUG, ATTRIBUTE_INIT, ATTRIBUTE_MODE64BIT, attributes
+
+if TYPE_CHECKING:
+    from cloister.worker.settings import Settings
+
+_MRENCLAVE_BYTES = 32
+_log = get_logger()
+
+
+def claimed_measurement(*, mrenclave: str | None, debug: bool) -> Measurement:
+    """What the worker is to report of itself: the truth, unless a test of what must be refused wants otherwise.
+
+    Args:
+        mrenclave: 64 hex digits to claim in place of the measured MRENCLAVE.
+        debug: Claim to be a debug enclave.
+
+    Raises:
+        InvalidRequest: `mrenclave` is not 64 hex digits.
+        NotReady: The worker is not installed whole.
+    """
+    measurement = worker_measurement()
+    if mrenclave is not None:
+        measurement = replace(measurement, mrenclave=_digest(mrenclave))
+    if debug:
+        flags = ATTRIBUTE_INIT | ATTRIBUTE_MODE64BIT | ATTRIBUTE_DEBUG
+        measurement = replace(measurement, attributes=attributes(flags))
+    return measurement
+
+
+def run_worker(settings_file: Path, platform: Platform, measurement: Measurement) -> int:
+    """Serve until told to stop; returns the exit code."""
+    require_tls13()
+    # Imported only now: they bring gRPC along, which reads the TLS environment when it is loaded.
+    from cloister.worker.app import serve
+    from cloister.worker.settings import Settings
+
+    async def simulated(settings: Settings, lifecycle: Lifecycle) -> None:
+        _log.warning("worker.simulated", mrenclave=measurement.mrenclave.hex(), mrsigner=measurement.mrsigner.hex())
+        await serve(settings, lifecycle, quoter=SimulatedQuoter(platform, measurement))
+
+    return run_service("worker", simulated, Settings, argv=["--settings", str(settings_file)], in_enclave=True)
+
+
+def _digest(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError as error:
+        raise InvalidRequest("MRENCLAVE must be 64 hex digits") from error
+    if len(digest) != _MRENCLAVE_BYTES:
+        raise InvalidRequest("MRENCLAVE must be 64 hex digits")
+    return digest
