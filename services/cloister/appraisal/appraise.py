@@ -1,7 +1,7 @@
 """The appraisal: evidence, collateral, policy, anchor and time in; what to believe out (RFC 9334 section 8).
 
-The order is that of `steps.Step`; each check raises `EvidenceRejected` with its number and a stable reason. Nothing here
-blocks on anything outside, but an appraisal computes for a millisecond or two: call it off an event loop.
+Each check raises `EvidenceRejected` with its number in `steps.Step` and a stable reason. Nothing here waits for anyone
+outside, but an appraisal computes for a millisecond or two: call it off an event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.body import EnclaveReport, Tee
 from cloister.appraisal.collateral import Collateral, VerifiedCollateral
 from cloister.appraisal.endorsements import TcbStatus
-from cloister.appraisal.policy import AFFIRMING, Policy, Verdict
+from cloister.appraisal.policy import AFFIRMING, NO_CLAIM, Policy, Verdict
 from cloister.appraisal.quote import Quote
 from cloister.appraisal.steps import Step, rejected
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
@@ -149,6 +149,8 @@ def _appraisal(
     verified: VerifiedQuote, claims: Claims, verdict: Verdict, policy: Policy, expect: Expected, now: datetime
 ) -> Appraisal:
     report, platform = verified.quote.body, verified.platform
+    # A digest the enclave claims is worth what the enclave is.
+    configured = expect.config_digest is not None and verdict.executables != NO_CLAIM
     enclave = report if isinstance(report, EnclaveReport) else None
     return Appraisal(
         claims=claims,
@@ -172,7 +174,7 @@ def _appraisal(
         simulated=verified.anchor.simulated,
         hardware=verdict.hardware,
         executables=verdict.executables,
-        configuration=verdict.configuration if expect.config_digest is None else AFFIRMING,
+        configuration=AFFIRMING if configured else verdict.configuration,
         policy_id=policy.policy_id,
         policy_digest=policy.digest,
         appraised_at=now,

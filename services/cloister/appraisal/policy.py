@@ -26,7 +26,9 @@ APPROVED_AT_LOAD: Final = 3
 UNSAFE: Final = 32
 CONTRAINDICATED: Final = 96
 
-_REQUIRED_FLAGS: Final = EnclaveFlags.INIT | EnclaveFlags.MODE64BIT
+# Whole values, not masks: whatever a bit means that has no name here, it is not wanted. KSS is judged with its fields.
+_ORDINARY: Final = int(EnclaveFlags.INIT | EnclaveFlags.MODE64BIT)
+_ALLOWED_FLAGS: Final = (_ORDINARY, _ORDINARY | int(EnclaveFlags.KSS))
 # x87 and SSE state must be there; AVX, AVX-512, PKRU and AMX state may be. Anything else is nothing Gramine asks for.
 _REQUIRED_XFRM: Final = 0x3
 _ALLOWED_XFRM: Final = 0x3 | 0x4 | 0xE0 | 0x200 | 0x60000
@@ -140,7 +142,7 @@ class Policy:
 def _check_enclave(report: EnclaveReport) -> None:
     if report.debug:
         raise rejected(Step.POLICY, "enclave.debug", "a debug enclave keeps no secrets")
-    if report.flags & ~EnclaveFlags.KSS != _REQUIRED_FLAGS:
+    if report.flags not in _ALLOWED_FLAGS:
         raise _attributes("the enclave's attributes are not those of an ordinary initialised enclave")
     if report.xfrm & ~_ALLOWED_XFRM or report.xfrm & _REQUIRED_XFRM != _REQUIRED_XFRM:
         raise _attributes("the enclave may use processor state that nobody here knows")

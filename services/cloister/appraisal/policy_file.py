@@ -169,7 +169,7 @@ def _reference_value(row: _Table) -> ReferenceValue:
 
 def _platforms(table: _Table) -> PlatformRule:
     mode = table.take("mode")
-    if mode not in (PlatformMode.OFF, PlatformMode.ENFORCE):
+    if not isinstance(mode, str) or mode not in list(PlatformMode):
         raise _wrong("platforms.mode", "off or enforce")
     if "allow" in table and mode != PlatformMode.ENFORCE:
         raise _wrong("platforms.allow", "of any effect unless platforms.mode is enforce")
