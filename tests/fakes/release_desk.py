@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister import ear
 from cloister.ear import SigningKey
 from cloister.kit.audit import AuditLog
+from cloister.kit.metrics import Metrics
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
@@ -74,6 +75,7 @@ class ReleaseDesk:
     store: ModelStore
     audit: AuditLog
     clock: Clock = field(default_factory=Clock)
+    metrics: Metrics = field(default_factory=Metrics)
     now: datetime = NOW
     worker: WorkerKeys = field(default_factory=WorkerKeys)
     verifier: SigningKey = field(default_factory=SigningKey.generate)
@@ -96,6 +98,7 @@ class ReleaseDesk:
             store=self.store,
             vault=vault or self.vault,
             audit=self.audit,
+            metrics=self.metrics,
             nonces=self.nonces,
             used=UsedResults(started_at=started_at),
             per_instance=Rates(per_minute=per_minute, monotonic=self.clock),

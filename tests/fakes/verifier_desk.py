@@ -17,6 +17,7 @@ from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.policy import Policy
 from cloister.ear import AttestationResult, KeySet, SigningKey, check
 from cloister.kit.audit import AuditLog
+from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import new_key, spki
 from cloister.rpc.identity import PeerIdentity
 from cloister.verifier.appraiser import Appraiser, Issued, Submission
@@ -79,6 +80,7 @@ class VerifierDesk:
     platform: Platform = field(default_factory=simulated_platform)
     signing_key: SigningKey = field(default_factory=SigningKey.generate)
     clock: Clock = field(default_factory=Clock)
+    metrics: Metrics = field(default_factory=Metrics)
     ahead: timedelta = timedelta()
     membership: timedelta = timedelta(hours=1)
 
@@ -114,6 +116,7 @@ class VerifierDesk:
             nonces=self.nonces,
             attested=self.attested,
             audit=self.audit,
+            metrics=self.metrics,
             membership=self.membership,
             now=self.now,
         )

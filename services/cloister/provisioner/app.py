@@ -11,7 +11,9 @@ from pathlib import Path
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
 from cloister.errors import NotReady
 from cloister.kit.audit import AuditLog
+from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
@@ -57,6 +59,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         store = stack.enter_context(ModelStore.opened(folder / "models.db"))
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         check_root_key(store, vault)
+        metrics = Metrics()
+        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
             cluster=settings.cluster,
@@ -65,6 +69,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=store,
             vault=vault,
             audit=audit,
+            metrics=metrics,
             nonces=nonces,
             used=UsedResults(started_at=utc_now()),
             per_instance=Rates(per_minute=settings.releases_per_minute, monotonic=time.monotonic),
@@ -82,6 +87,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 roles=ROLES,
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
+                on_call=metrics.call_answered,
             )
         )
         server.add(

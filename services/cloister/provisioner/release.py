@@ -29,6 +29,7 @@ from cloister.errors import (
 )
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
+from cloister.kit.metrics import Metrics
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.policy import ReleasePolicy, parse_policy
@@ -87,6 +88,7 @@ class Releaser:
         store: ModelStore,
         vault: Vault,
         audit: AuditLog,
+        metrics: Metrics,
         nonces: Nonces,
         used: UsedResults,
         per_instance: Rates,
@@ -99,6 +101,7 @@ class Releaser:
         self._store = store
         self._vault = vault
         self._audit = audit
+        self._metrics = metrics
         self._nonces = nonces
         self._used = used
         self._per_instance = per_instance
@@ -187,10 +190,12 @@ class Releaser:
             policy_digest=grant.policy_digest.hex(),
             **_facts(result),
         )
+        self._metrics.key_asked(released=True)
 
     def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
+        self._metrics.key_asked(released=False, reason=refusal.reason)
         self._audit.append(
             "key.refused",
             reason=refusal.reason,

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cloister.api.v1.verifier_pb2_grpc import add_VerifierServicer_to_server
@@ -15,8 +16,10 @@ from cloister.appraisal.policy import Policy
 from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest, NotReady
 from cloister.kit.audit import AuditLog
+from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
+from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
 from cloister.rpc.identity import TlsIdentity, read_private
 from cloister.verifier.appraiser import Appraiser
@@ -63,6 +66,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         nonces = Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)
         attested = AttestedWorkers(monotonic=time.monotonic)
+        metrics = _metrics(attested)
+        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         appraiser = Appraiser(
             audience=str(identity.spiffe_id),
             policy=policy,
@@ -73,6 +78,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             nonces=nonces,
             attested=attested,
             audit=audit,
+            metrics=metrics,
             membership=timedelta(seconds=settings.membership_s),
             now=utc_now,
         )
@@ -87,6 +93,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 roles=ROLES,
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
+                on_call=metrics.call_answered,
             )
         )
         servicer = VerifierServicer(
@@ -155,6 +162,14 @@ def _signing_key(path: Path) -> SigningKey:
         return SigningKey.from_pem(read_private(path))
     except InvalidRequest as error:
         raise NotReady(f"signing_key {path}: {error}", reason="signing_key.unusable") from error
+
+
+def _metrics(attested: AttestedWorkers) -> Metrics:
+    metrics = Metrics()
+    for simulated in (False, True):
+        gauge = metrics.workers.labels(str(simulated).lower())
+        gauge.set_function(partial(attested.count, simulated=simulated))
+    return metrics
 
 
 async def _closing(attested: AttestedWorkers, lifecycle: Lifecycle) -> None:

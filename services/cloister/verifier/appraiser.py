@@ -18,8 +18,10 @@ from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
 from cloister.appraisal.policy import Policy
 from cloister.ear import SigningKey
-from cloister.errors import ChallengeExpired, CloisterError, EvidenceRejected, InvalidRequest, Overloaded
+from cloister.errors import ChallengeExpired, CloisterError, EvidenceRejected, InvalidRequest, NotReady, Overloaded
 from cloister.kit.audit import AuditLog
+from cloister.kit.log import get_logger
+from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import load_spki
 from cloister.rpc.identity import PeerIdentity
 from cloister.rpc.spiffe import WORKER
@@ -30,7 +32,10 @@ from cloister.verifier.nonces import Challenge, Nonces, Purpose
 from cloister.verifier.results import attestation_result, claimed, facts
 
 REFUSED = "the request was refused"
+DISAGREEMENT = "verifiers.disagree"
 KEY_RELEASE_LIFE = timedelta(minutes=5)
+
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ class Appraiser:
         nonces: Nonces,
         attested: AttestedWorkers,
         audit: AuditLog,
+        metrics: Metrics,
         membership: timedelta,
         now: Callable[[], datetime],
     ) -> None:
@@ -97,6 +103,7 @@ class Appraiser:
         self._nonces = nonces
         self._attested = attested
         self._audit = audit
+        self._metrics = metrics
         self._membership = membership
         self._now = now
 
@@ -106,6 +113,7 @@ class Appraiser:
         Raises:
             ChallengeExpired: It was used, is too old, or another's.
             EvidenceRejected: Anything else that speaks against it; always the same words.
+            NotReady: There is no collateral to appraise with; the caller is not at fault.
             Overloaded: Too many instances are attested.
             Unavailable: The record cannot be written; nothing was issued.
         """
@@ -118,9 +126,9 @@ class Appraiser:
             instance = believed.appraisal.claims.instance
             life = self._life(purpose)
             self._attested.pin(instance, believed.keys, life_s=life.total_seconds())
-        except (EvidenceRejected, InvalidRequest, ChallengeExpired, Overloaded) as objection:
+        except (EvidenceRejected, InvalidRequest, ChallengeExpired, NotReady, Overloaded) as objection:
             await asyncio.to_thread(self._record_rejection, objection, submission, purpose, peer)
-            if isinstance(objection, ChallengeExpired | Overloaded):
+            if isinstance(objection, ChallengeExpired | NotReady | Overloaded):
                 raise
             raise EvidenceRejected(REFUSED) from None
         issued = await asyncio.to_thread(self._issue, believed, submission, purpose, peer)
@@ -182,6 +190,7 @@ class Appraiser:
             expires_at=result.expires_at.isoformat(),
             **facts(result),
         )
+        self._metrics.evidence_appraised(accepted=True)
         return Issued(attestation_result=token, certificate_chain=chain, expires_at=result.expires_at)
 
     def _member(self, believed: _Believed, submission: Submission, issued: Issued) -> Member:
@@ -203,6 +212,10 @@ class Appraiser:
     def _record_rejection(
         self, objection: CloisterError, submission: Submission, purpose: Purpose | None, peer: PeerIdentity
     ) -> None:
+        self._metrics.evidence_appraised(accepted=False, reason=objection.reason)
+        if objection.reason == DISAGREEMENT:
+            self._metrics.verifiers_disagreed()
+            _log.error("verifiers.disagreed", peer=peer.spiffe_id)
         self._audit.append(
             "evidence.rejected",
             step=objection.step if isinstance(objection, EvidenceRejected) else 0,

@@ -139,6 +139,10 @@ class AttestedWorkers:
     def __len__(self) -> int:
         return len(self._members)
 
+    def count(self, *, simulated: bool) -> int:
+        """How many members there are under a simulated anchor, or under Intel's; for any thread."""
+        return sum(member.simulated == simulated for member, _ in list(self._members.values()))
+
     def get(self, instance: str) -> Member | None:
         """The member with this instance name, if it is attested now."""
         held = self._members.get(instance)

@@ -2,8 +2,8 @@
 
 New content counts only if it parses, leads back to the trust anchor, and no part of it is older than what was in force
 before: evaluation numbers, issue dates, and the dates of revocation lists, which are remembered on disk past a restart.
-Otherwise the collateral in force stays, and the log says why. When that has expired, every new appraisal is refused.
-Blocking and thread safe.
+Otherwise the collateral in force stays, and the log says why. When that has expired, no evidence is appraised: the
+fault is ours, so members hear that we are not ready and stay until their results end. Blocking and thread safe.
 """
 
 from __future__ import annotations
@@ -66,21 +66,24 @@ class CollateralFile:
         """The collateral in force at `now`.
 
         Raises:
-            EvidenceRejected: Step 2; it has expired, or never led back to the anchor, or is older than what was seen.
+            NotReady: It has expired, or never led back to the anchor, or is older than what was seen.
             Unavailable: What was seen cannot be remembered.
         """
         with self._lock:
             self._reload(now)
-            if self._held is None:
-                self._held = self._adopted(self._parsed, self._raw, now)
-            self._held.verified.verified(self._anchor, now)
+            try:
+                if self._held is None:
+                    self._held = self._adopted(self._parsed, self._raw, now)
+                self._held.verified.verified(self._anchor, now)
+            except EvidenceRejected as error:
+                raise NotReady("the verifier has no collateral to appraise with", reason=error.reason) from error
             return self._held
 
     def report(self, now: datetime) -> datetime | None:
         """Say in the log when the collateral cannot be used, or soon cannot; returns when it ends, if it is usable."""
         try:
             until = self.current(now).verified.valid_until
-        except EvidenceRejected as error:
+        except NotReady as error:
             _log.error("collateral.unusable", reason=error.reason, consequence="every new appraisal is refused")
             return None
         if until - now < WARN_BEFORE:

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import ReferenceValue
-from cloister.errors import ChallengeExpired, EvidenceRejected, Unavailable
+from cloister.errors import ChallengeExpired, EvidenceRejected, NotReady, Unavailable
 from cloister.rpc.certificates import new_key, spki, spki_sha256
 from cloister.rpc.identity import PeerIdentity
 from cloister.verifier.appraiser import REFUSED, Submission
@@ -328,7 +328,9 @@ async def test_expired_collateral_stops_new_attestations(desk: VerifierDesk) -> 
     evidence, _ = await desk.join()
     desk.ahead = timedelta(days=31)
     challenge, late = desk.evidence()
-    assert await rejected(desk, submission(challenge, late)) == (2, "collateral.expired")
+    with pytest.raises(NotReady) as refused:
+        await desk.appraiser.appraise(submission(challenge, late), enrol_peer())
+    assert refused.value.reason == desk.entries()[-1]["reason"] == "collateral.expired"
     assert desk.attested.get(evidence.claims.instance) is not None
 
 
@@ -354,3 +356,25 @@ def test_what_is_sent_and_issued_hides_in_repr(desk: VerifierDesk) -> None:
     challenge, evidence = desk.evidence()
     sent = submission(challenge, evidence, tls_spki=spki(new_key().public_key()))
     assert "quote" not in repr(sent)
+
+
+async def test_a_disagreement_of_the_two_verifiers_is_an_alarm(
+    desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disagree(*_: object) -> None:
+        raise EvidenceRejected("they differ", step=8, reason="verifiers.disagree")
+
+    monkeypatch.setattr("cloister.appraisal.second.confirm", disagree)
+    challenge, evidence = desk.evidence()
+    assert await rejected(desk, submission(challenge, evidence)) == (8, "verifiers.disagree")
+    assert desk.metrics.registry.get_sample_value("cloister_verifier_disagreements_total") == 1
+
+
+async def test_outcomes_are_counted(desk: VerifierDesk) -> None:
+    await desk.join()
+    challenge, evidence = desk.evidence()
+    await rejected(desk, submission(challenge, evidence, quote=b""))
+    counted = desk.metrics.registry.get_sample_value
+    labels = {"outcome": "rejected", "reason": "quote.malformed"}
+    assert counted("cloister_appraisals_total", {"outcome": "accepted", "reason": ""}) == 1
+    assert counted("cloister_appraisals_total", labels) == 1
