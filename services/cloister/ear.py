@@ -28,7 +28,7 @@ from cloister.errors import EvidenceRejected, InvalidRequest
 PROFILE: Final = "tag:github.com,2023:veraison/ear"
 TOKEN_TYPE: Final = "ear+jwt"  # noqa: S105  # a media type
 MAX_TOKEN_BYTES: Final = 16 * 1024
-MAX_TEXT: Final = 2048
+_MAX_TEXT: Final = 2048
 LEEWAY: Final = timedelta(seconds=30)
 SIMULATED_HARDWARE: Final = 96  # AR4SI: contraindicated
 
@@ -337,7 +337,8 @@ def _result(payload: object) -> AttestationResult:
     vector = _object(submodule["ear.trustworthiness-vector"], {"hardware", "executables", "configuration"})
     jwk = _object(_object(claims["cnf"], {"jwk"})["jwk"], {"kty", "crv", "x"})
     verifier = _object(claims["ear.verifier-id"], {"developer", "build"})
-    _text(verifier["developer"]), _text(verifier["build"])
+    for name in verifier.values():
+        _text(name)
     if claims["eat_profile"] != PROFILE or (jwk["kty"], jwk["crv"]) != ("OKP", "Ed25519"):
         raise ValueError("another profile, or another kind of receipt key")
     result = AttestationResult(
@@ -419,7 +420,7 @@ def _array(value: object) -> list[object]:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
         raise ValueError("not a text")
     return value
 
