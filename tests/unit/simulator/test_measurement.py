@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import grimp
 import pytest
 
 import cloister
@@ -37,6 +38,13 @@ def test_the_installed_worker_is_measured_where_it_is_installed() -> None:
         pytest.fail(str(missing))
     assert worker_measurement() == expected
     assert len(expected.mrenclave) == len(expected.mrsigner) == 32
+
+
+def test_everything_the_worker_reaches_is_measured() -> None:
+    graph = grimp.build_graph("cloister", cache_dir=None)
+    reached = graph.find_upstream_modules("cloister.worker", as_package=True)
+    rooms = {module.split(".")[1] for module in reached if module != "cloister"}
+    assert rooms <= {name.removesuffix(".py") for name in MEASURED}
 
 
 def test_the_signer_does_not_depend_on_the_code(package: Path) -> None:
