@@ -40,12 +40,12 @@ class Fleet:
 
     Attributes:
         dispatcher: Takes calls.
-        current: The verifier has told everyone who is attested, at least once.
+        current: Set once the verifier has told everyone who is attested.
     """
 
     def __init__(self, cluster: str, connect: Connect, *, queue_limit: int, wall_ms: Callable[[], int]) -> None:
         self.dispatcher = Dispatcher(queue_limit, self.missing)
-        self.current = False
+        self.current = asyncio.Event()
         self._cluster = cluster
         self._connect = connect
         self._wall_ms = wall_ms
@@ -75,7 +75,7 @@ class Fleet:
         models = [member.models.get(route.model_name) for member in self._members.values()]
         if any(versions and (not route.model_version or route.model_version in versions) for versions in models):
             return Unavailable(NO_WORKER, reason="workers.gone" if route.workers else None)
-        if not self.current or not all(member.settled for member in self._members.values()):
+        if not self.current.is_set() or not all(member.settled for member in self._members.values()):
             return Unavailable("this gateway does not know all workers yet", reason="fleet.unsettled")
         return NotFound(NO_SUCH_MODEL)
 
@@ -121,7 +121,7 @@ class Fleet:
                 elif event.kind == AttestedEvent.KIND_CURRENT:
                     for instance in self._members.keys() - listed:  # they went while nobody told us
                         self._remove(instance, "unlisted")
-                    self.current = True
+                    self.current.set()
         finally:
             events.cancel()
         raise Unavailable("the verifier ended its events")

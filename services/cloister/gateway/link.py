@@ -28,6 +28,8 @@ FRAME_BYTES = 4 << 20
 """A frame takes no further call beyond this size, so that a batch of large requests stays under the message limit."""
 EXPIRY_STEP_S = 0.1
 FIRST_FRAME_S = 10.0
+GATHER_S = 0.001
+"""When calls come faster than one in this time, a frame waits so long for company: it costs as much as several calls."""
 OVERDUE_S = 60.0
 """A result this long after its call's deadline means that the worker hangs; its link is given up."""
 NO_SUCH_MODEL = "no such model"
@@ -75,6 +77,7 @@ class Link:
         self._cancelled: list[int] = []
         self._last_id = self._last_sent = 0
         self._wakeup = asyncio.Event()
+        self._brisk = False
         self._born_s = asyncio.get_running_loop().time()
 
     @property
@@ -167,16 +170,22 @@ class Link:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            before = self._last_id
             await asyncio.sleep(EXPIRY_STEP_S)
+            self._brisk = self._last_id - before >= EXPIRY_STEP_S / GATHER_S
             self.expire(loop.time())
 
     async def _write(self, stream: FrameStream) -> None:
         """Write one frame with all that is ready, and again; return when draining is done."""
         while not self.draining or self._calls:
             await self._wakeup.wait()
+            if self._brisk and len(self._calls) > 1:  # a lone call never waits
+                await asyncio.sleep(GATHER_S)
             self._wakeup.clear()
-            while self._outbox or self._cancelled:
+            if self._outbox or self._cancelled:
                 await stream.write(self._next_frame())
+            if self._outbox:
+                self._wakeup.set()
 
     def _next_frame(self) -> bytes:
         now_s, size = asyncio.get_running_loop().time(), 0

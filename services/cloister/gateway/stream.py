@@ -8,13 +8,14 @@ so HTTP/2 flow control holds the client back; a client that does not read its an
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import Any, Protocol
 
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
-from cloister.errors import CloisterError, Unavailable
+from cloister.errors import CloisterError, Unauthenticated, Unavailable
 from cloister.gateway.admission import Admission
 from cloister.gateway.call import Call
 from cloister.gateway.wire import request_id, stream_answer
@@ -43,45 +44,59 @@ class AnswerStream:
         stream: The client's call.
         admission: Takes each request.
         tenant: SPIFFE id of the client.
-        deadline_s: End of the whole stream, on the event loop's clock.
         timeout_s: The most that one request may take.
     """
 
-    def __init__(
-        self, stream: ItemStream, admission: Admission, tenant: str, deadline_s: float, timeout_s: float
-    ) -> None:
+    def __init__(self, stream: ItemStream, admission: Admission, tenant: str, timeout_s: float) -> None:
         self._stream = stream
         self._admission = admission
         self._tenant = tenant
-        self._deadline_s = deadline_s
         self._timeout_s = timeout_s
         self._items: deque[Call | bytes] = deque()
-        self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
-        self._writing_since_s: float | None = None
+        self._ended = False
         self._loop = asyncio.get_running_loop()
+        self._ends_at_s = math.inf
+        self._writing_since_s = math.inf
 
-    async def run(self) -> None:
+    async def run(self, stopping: asyncio.Event, *, ends_in_s: float) -> None:
         """Serve until the client has closed its half and has every answer.
 
+        Args:
+            stopping: Read no further request once this is set.
+            ends_in_s: What is left of the stream's own deadline, or of the client's certificate.
+
         Raises:
-            Unavailable: The client does not read.
+            ExceptionGroup: Of `Unavailable`: the client does not read; of `Unauthenticated`: its certificate has ended.
+            Unavailable: We are going.
         """
+        self._ends_at_s = self._loop.time() + ends_in_s
         try:
             async with asyncio.TaskGroup() as group:
                 guard = group.create_task(self._guard())
-                writer = group.create_task(self._write())
-                await self._read()
-                await writer
+                reader = group.create_task(self._read())
+                leaver = group.create_task(self._leave(stopping, reader))
+                await self._write()
                 guard.cancel()
+                leaver.cancel()
         finally:
             for item in self._items:
                 if isinstance(item, Call):
                     self._admission.end(item)
+        if stopping.is_set():
+            raise Unavailable("this gateway is going; open the stream at another one", reason="peer.draining")
+
+    async def _leave(self, stopping: asyncio.Event, reader: asyncio.Task[None]) -> None:
+        await stopping.wait()
+        reader.cancel()
+        self._ended = True
+        self._changed.set()
 
     async def _read(self) -> None:
         while (request := await self._stream.read()) is not EOF:
+            if self._loop.time() >= self._ends_at_s:
+                raise Unauthenticated("the client certificate has expired", reason="identity.expired")
             self._items.append(self._begin(request))
             self._changed.set()
             while len(self._items) >= WINDOW:
@@ -91,7 +106,7 @@ class AnswerStream:
         self._changed.set()
 
     def _begin(self, request: bytes) -> Call | bytes:
-        timeout_s = min(self._timeout_s, self._deadline_s - self._loop.time())
+        timeout_s = min(self._timeout_s, self._ends_at_s - self._loop.time())
         try:
             return self._admission.begin(request, self._tenant, timeout_s)
         except CloisterError as error:
@@ -109,7 +124,7 @@ class AnswerStream:
             self._room.set()
             self._writing_since_s = self._loop.time()
             await self._stream.write(message)
-            self._writing_since_s = None
+            self._writing_since_s = math.inf
 
     async def _message(self, item: Call | bytes) -> bytes:
         if isinstance(item, bytes):
@@ -127,8 +142,7 @@ class AnswerStream:
         """Cut off a client that does not read; looking now and then costs less than a timer for each answer."""
         while True:
             await asyncio.sleep(WRITE_S / 4)
-            since_s = self._writing_since_s
-            if since_s is not None and self._loop.time() - since_s > WRITE_S:
+            if self._loop.time() - self._writing_since_s > WRITE_S:
                 raise Unavailable("the client does not read its answers", reason="client.stalled")
 
 

@@ -1,0 +1,71 @@
+"""The gateway, wired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
+from cloister.gateway.admission import Admission
+from cloister.gateway.fleet import Fleet
+from cloister.gateway.servicer import GATEWAY, INFERENCE, ROLES, GatewayServicer, InferenceServicer
+from cloister.gateway.settings import Settings
+from cloister.gateway.tenants import Tenants
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.server import Health, Server
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import server_name
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Run the gateway until told to stop, then drain."""
+    async with opened(settings, lifecycle) as server:
+        await server.run()
+
+
+@asynccontextmanager
+async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Server]:
+    """A gateway that is bound and follows the verifier; it answers when the server runs."""
+    async with AsyncExitStack() as stack:
+        identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        verifier_name = server_name(settings.cluster, "verifier")
+        verifier = await stack.enter_async_context(Peer(settings.verifier, identity, verifier_name))
+
+        def connect(endpoint: str, name: str) -> Peer:
+            return Peer(endpoint, identity, name, max_message_bytes=settings.max_message_bytes)
+
+        fleet = Fleet(settings.cluster, connect, queue_limit=settings.queue_limit, wall_ms=wall_ms)
+        admission = Admission(fleet.dispatcher, Tenants(settings.tenant_limit, settings.memory_bytes))
+        server = await stack.enter_async_context(
+            Server.mtls(
+                settings.listen,
+                identity,
+                lifecycle=lifecycle,
+                roles=ROLES,
+                max_message_bytes=settings.max_message_bytes,
+                max_concurrent=settings.max_concurrent,
+                grace_s=settings.grace_s,
+                max_call_s=settings.max_call_s,
+            )
+        )
+        inference = InferenceServicer(fleet, admission, max_call_s=settings.max_call_s, stopping=lifecycle.stopping)
+        server.add_generic(inference.handler())
+        server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission))
+        await server.health.set("", False)
+        stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
+        lifecycle.spawn(_announce(fleet, server.health), "health")
+        yield server
+
+
+async def _announce(fleet: Fleet, health: Health) -> None:
+    """Say that we serve, once the fleet is known: before, every answer would be that nobody can be reached."""
+    await fleet.current.wait()
+    for service in ("", INFERENCE, GATEWAY):
+        await health.set(service, True)

@@ -1,0 +1,168 @@
+"""Protobuf to values and back, for the Open Inference Protocol and the gateway's own calls.
+
+`ModelInfer` and `ModelStreamInfer` have no serializers: their messages stay the bytes that came. Everything a client is
+told of a worker is what the verifier or the worker said; it judges for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any, Final
+
+import grpc
+
+from cloister import __version__
+from cloister.api.oip import inference_pb2 as oip
+from cloister.api.v1 import gateway_pb2
+from cloister.api.v1.gateway_pb2_grpc import GatewayServicer as GatewayBase
+from cloister.gateway.admission import Admission
+from cloister.gateway.catalogue import merged_metadata
+from cloister.gateway.fleet import Fleet
+from cloister.gateway.member import Member
+from cloister.gateway.results import displayed
+from cloister.gateway.stream import AnswerStream
+from cloister.gateway.wire import Route
+from cloister.kit.server import current_peer
+
+INFERENCE: Final = "inference.GRPCInferenceService"
+GATEWAY: Final = "cloister.api.v1.Gateway"
+_CLIENTS: Final = frozenset({"client", "owner", "operator"})
+ROLES: Final = {
+    INFERENCE: _CLIENTS,
+    f"/{GATEWAY}/ListWorkers": _CLIENTS,
+    f"/{GATEWAY}/GetStatus": frozenset({"operator"}),
+}
+MAX_LISTED: Final = 64
+"""Workers that one answer lists: as many as one request can be sealed to."""
+
+
+class InferenceServicer:
+    """The Open Inference Protocol."""
+
+    def __init__(self, fleet: Fleet, admission: Admission, *, max_call_s: float, stopping: asyncio.Event) -> None:
+        self._fleet = fleet
+        self._admission = admission
+        self._max_call_s = max_call_s
+        self._stopping = stopping
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a server is given to serve all of it."""
+        methods = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self.model_infer),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self.model_stream_infer),
+            "ServerLive": _answering(self.server_live, oip.ServerLiveRequest),
+            "ServerReady": _answering(self.server_ready, oip.ServerReadyRequest),
+            "ServerMetadata": _answering(self.server_metadata, oip.ServerMetadataRequest),
+            "ModelReady": _answering(self.model_ready, oip.ModelReadyRequest),
+            "ModelMetadata": _answering(self.model_metadata, oip.ModelMetadataRequest),
+        }
+        return grpc.method_handlers_generic_handler(INFERENCE, methods)
+
+    async def model_infer(self, request: bytes, context: Any) -> bytes:
+        """One request, one answer."""
+        remaining_s = context.time_remaining()
+        timeout_s = self._max_call_s if remaining_s is None else min(remaining_s, self._max_call_s)
+        call = self._admission.begin(request, current_peer().spiffe_id, timeout_s)
+        try:
+            return await call.answer
+        finally:
+            self._admission.end(call)
+
+    async def model_stream_infer(self, _requests: Any, context: Any) -> None:
+        """Many requests, their answers in the same order."""
+        peer = current_peer()
+        stream = AnswerStream(context, self._admission, peer.spiffe_id, self._max_call_s)
+        remaining_s = context.time_remaining()
+        # TLS looked at the certificate's dates when the connection began; a stream may outlive them.
+        certified_s = peer.expires_at - time.time()
+        await stream.run(
+            self._stopping, ends_in_s=certified_s if remaining_s is None else min(remaining_s, certified_s)
+        )
+
+    async def server_live(self, _request: oip.ServerLiveRequest, _context: Any) -> bytes:
+        """Whoever answers is alive."""
+        return oip.ServerLiveResponse(live=True).SerializeToString()
+
+    async def server_ready(self, _request: oip.ServerReadyRequest, _context: Any) -> bytes:
+        """Ready when the fleet is known and somebody in it takes calls."""
+        ready = self._fleet.current.is_set() and any(member.takes_calls for member in self._fleet.members)
+        return oip.ServerReadyResponse(ready=ready).SerializeToString()
+
+    async def server_metadata(self, _request: oip.ServerMetadataRequest, _context: Any) -> bytes:
+        """Name and version of this program, and what it does beyond the protocol."""
+        extensions = ("model_stream_infer", "cloister_seal")
+        answer = oip.ServerMetadataResponse(name="cloister", version=__version__, extensions=extensions)
+        return answer.SerializeToString()
+
+    async def model_ready(self, request: oip.ModelReadyRequest, _context: Any) -> bytes:
+        """Whether some worker takes calls for it."""
+        ready = any(self._fleet.serving(request.name, request.version))
+        return oip.ModelReadyResponse(ready=ready).SerializeToString()
+
+    async def model_metadata(self, request: oip.ModelMetadataRequest, _context: Any) -> bytes:
+        """What workers report, with the versions of all of them."""
+        metadata = merged_metadata(self._fleet.states(request.name), request.version)
+        if not metadata:
+            raise self._fleet.missing(Route(request.name, request.version, "", None))
+        return metadata
+
+
+class GatewayServicer(GatewayBase):
+    """The gateway's own calls."""
+
+    def __init__(self, fleet: Fleet, admission: Admission) -> None:
+        self._fleet = fleet
+        self._admission = admission
+
+    async def ListWorkers(
+        self, request: gateway_pb2.ListWorkersRequest, context: Any
+    ) -> gateway_pb2.ListWorkersResponse:
+        """Who serves a model, with the evidence to judge them by."""
+        serving = list(self._fleet.serving(request.model_name, request.model_version))
+        if not serving:
+            raise self._fleet.missing(Route(request.model_name, request.model_version, "", None))
+        if len(serving) > MAX_LISTED:
+            serving = random.sample(serving, MAX_LISTED)
+        response = gateway_pb2.ListWorkersResponse()
+        for member, state in serving:
+            response.workers.add(
+                instance=member.worker.instance,
+                bundle=member.worker.bundle,
+                model_version=state.version,
+                model_digest=state.digest,
+                allow_plain=state.allow_plain,
+            )
+        return response
+
+    async def GetStatus(self, request: gateway_pb2.GetStatusRequest, context: Any) -> gateway_pb2.GetStatusResponse:
+        """The mesh as this gateway sees it."""
+        return gateway_pb2.GetStatusResponse(
+            workers=[_status(member) for member in self._fleet.members],
+            requests_total=self._admission.requests,
+            requests_failed_total=self._admission.failures,
+            queued=self._fleet.dispatcher.queued,
+        )
+
+
+def _status(member: Member) -> gateway_pb2.WorkerStatus:
+    worker, link = member.worker, member.link
+    mrenclave, tcb_status = displayed(worker.bundle.attestation_result)
+    return gateway_pb2.WorkerStatus(
+        instance=worker.instance,
+        endpoint=worker.endpoint,
+        linked=link is not None and link.slots > 0,
+        draining=link is not None and link.draining,
+        simulated=worker.simulated,
+        slots=link.slots if link is not None else 0,
+        slots_used=link.used if link is not None else 0,
+        models=sorted(f"{name}@{version}" for name, versions in member.models.items() for version in versions),
+        attested_until_ms=worker.expires_at_ms,
+        mrenclave=mrenclave,
+        tcb_status=tcb_status,
+    )
+
+
+def _answering(behaviour: Any, request_class: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(behaviour, request_deserializer=request_class.FromString)

@@ -1,0 +1,54 @@
+"""Settings of the gateway: `cloister-gateway --settings FILE`, then `CLOISTER_GATEWAY_<FIELD>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloister.rpc.channel import MAX_MESSAGE_BYTES
+from cloister.rpc.identity import TlsFiles
+from cloister.rpc.spiffe import check_cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Gateway settings.
+
+    Attributes:
+        cluster: Trust domain of the mesh.
+        name: Which gateway this is, in logs.
+        listen: host:port that clients reach.
+        verifier: host:port of the verifier, who tells which workers are attested.
+        queue_limit: Most calls that wait for one model.
+        tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
+        memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
+        max_message_bytes: Largest message, from clients and over links.
+        max_concurrent: Most calls and streams of clients at once.
+        max_call_s: Longest that a request may take, whatever deadline its client sets.
+        metrics_listen: host:port of the metrics page, or empty for none.
+    """
+
+    cluster: str
+    listen: str
+    verifier: str
+    tls: TlsFiles
+    name: str = "gateway"
+    queue_limit: int = 256
+    tenant_limit: int = 128
+    memory_bytes: int = 1 << 30
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    max_concurrent: int = 1024
+    max_call_s: float = 300.0
+    metrics_listen: str = ""
+    log_json: bool = True
+    grace_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without opening anything; raises ValueError or InvalidRequest."""
+        check_cluster(self.cluster)
+        for field in ("queue_limit", "tenant_limit", "memory_bytes", "max_message_bytes", "max_concurrent"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be 1 or more")
+        if self.max_call_s <= 0:
+            raise ValueError("max_call_s must be above zero")
+        if self.grace_s < 0:
+            raise ValueError("grace_s must not be negative")

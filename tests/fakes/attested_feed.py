@@ -1,0 +1,69 @@
+"""The verifier as a gateway sees it: who is attested, and what changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio
+
+from cloister.api.v1.verifier_pb2 import AttestedEvent, AttestedWorker, WatchAttestedRequest
+from cloister.api.v1.verifier_pb2_grpc import VerifierServicer, add_VerifierServicer_to_server
+from fakes.pki import MeshPki
+
+
+class AttestedFeed(VerifierServicer):
+    """Serves WatchAttested: a snapshot for each watcher, then the changes that a test makes."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, AttestedWorker] = {}
+        self.port = 0
+        self._watchers: dict[asyncio.Queue[AttestedEvent], Any] = {}
+
+    @asynccontextmanager
+    async def serving(self, pki: MeshPki) -> AsyncIterator[AttestedFeed]:
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        add_VerifierServicer_to_server(self, server)
+        credentials = pki.identity("verifier", "verifier").held().server_credentials()
+        self.port = server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+        await server.start()
+        try:
+            yield self
+        finally:
+            await server.stop(None)
+
+    def join(self, *workers: AttestedWorker) -> None:
+        """Say that these are attested; of one that was, that it has renewed."""
+        for worker in workers:
+            known = worker.instance in self.workers
+            self.workers[worker.instance] = worker
+            kind = AttestedEvent.KIND_RENEWED if known else AttestedEvent.KIND_JOINED
+            self._tell(AttestedEvent(kind=kind, worker=worker))
+
+    def go(self, instance: str, reason: str = "left") -> None:
+        """Say that a worker is gone."""
+        worker = self.workers.pop(instance)
+        self._tell(AttestedEvent(kind=AttestedEvent.KIND_GONE, worker=worker, reason=reason))
+
+    def cut(self) -> None:
+        """End all watches; they may come again."""
+        for context in list(self._watchers.values()):
+            context.cancel()
+
+    async def WatchAttested(self, request: WatchAttestedRequest, context: Any) -> None:
+        events: asyncio.Queue[AttestedEvent] = asyncio.Queue()
+        for worker in self.workers.values():
+            events.put_nowait(AttestedEvent(kind=AttestedEvent.KIND_JOINED, worker=worker))
+        events.put_nowait(AttestedEvent(kind=AttestedEvent.KIND_CURRENT))
+        self._watchers[events] = context
+        try:
+            while True:
+                await context.write(await events.get())
+        finally:
+            del self._watchers[events]
+
+    def _tell(self, event: AttestedEvent) -> None:
+        for events in self._watchers:
+            events.put_nowait(event)

@@ -1,0 +1,183 @@
+"""A worker that speaks Link and infers nothing: it answers each request with its own tensors.
+
+It behaves: it grants its slots, answers every call once (a cancelled one too, for only then is its slot free), batches
+what is ready into one frame, and drains when told. Switches make it slow, silent, dead or a cheat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc.aio
+
+from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
+from cloister.api.v1.verifier_pb2 import AttestedWorker
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, ModelState, WorkerFrame
+from cloister.api.v1.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
+from cloister.rpc.channel import MAX_MESSAGE_BYTES
+from cloister.rpc.identity import spki_sha256
+from cloister.rpc.spiffe import server_name
+from fakes.gateway_parts import model_state
+from fakes.pki import MeshPki
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+)
+
+
+class FakeWorker(WorkerServicer):
+    """One worker.
+
+    Attributes:
+        slow_s: Pause before each answer.
+        open_gate: While cleared, calls are taken and not answered.
+        tamper: What it does wrong with the next answer: unknown, twice, slots, empty, garbage.
+        seen: Every call that it was ever given.
+        cancelled: Ids of calls that it was told nobody waits for.
+        most_under_way: The most calls that it ever had at once.
+    """
+
+    def __init__(self, instance: str, slots: int = 4, models: Iterable[ModelState] = ()) -> None:
+        self.instance = instance
+        self.slots = slots
+        self.models = list(models) or [model_state()]
+        self.slow_s = 0.0
+        self.open_gate = asyncio.Event()
+        self.open_gate.set()
+        self.tamper = ""
+        self.seen: list[InferCall] = []
+        self.taken = asyncio.Condition()
+        self.cancelled: list[int] = []
+        self.under_way = self.most_under_way = self.frames = 0
+        self.port = 0
+        self._draining = False
+        self._links: dict[asyncio.Queue[WorkerFrame], Any] = {}
+        self._server: grpc.aio.Server | None = None
+
+    @asynccontextmanager
+    async def serving(self, pki: MeshPki) -> AsyncIterator[FakeWorker]:
+        """On a free port, with a certificate as the verifier gives one."""
+        self._pki = pki
+        self._pems = pki.identity("worker", self.instance)
+        await self.revive()
+        try:
+            yield self
+        finally:
+            await self.die()
+
+    async def revive(self) -> None:
+        """Listen, after `die` on the same port again."""
+        server = self._server = grpc.aio.server(options=_OPTIONS)
+        add_WorkerServicer_to_server(self, server)
+        address = f"127.0.0.1:{self.port}"
+        self.port = server.add_secure_port(address, self._pems.held().server_credentials())
+        await server.start()
+
+    async def die(self) -> None:
+        """Be gone at once, with whatever was under way."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    async def cut(self) -> None:
+        """End the links that there are, without answering what is under way; new ones are welcome."""
+        for context in list(self._links.values()):
+            context.cancel()
+
+    def drain(self) -> None:
+        """Say that nothing new is wanted, and end each link when it is empty."""
+        self._draining = True
+        for outbox in self._links:
+            outbox.put_nowait(WorkerFrame(draining=True))
+
+    def serve_models(self, *models: ModelState) -> None:
+        """Tell all links that this is what is served now."""
+        self.models = list(models)
+        for outbox in self._links:
+            outbox.put_nowait(WorkerFrame(models_changed=True, models=self.models))
+
+    async def given(self, count: int) -> None:
+        """Wait until so many calls have come in all."""
+        async with self.taken:
+            await self.taken.wait_for(lambda: len(self.seen) >= count)
+
+    def attested(self, *, expires_at_ms: int = 1 << 45) -> AttestedWorker:
+        """What the verifier would tell of it."""
+        worker = AttestedWorker(
+            instance=self.instance,
+            spiffe_id=f"spiffe://{self._pki.cluster}/worker/{self.instance}",
+            endpoint=f"127.0.0.1:{self.port}",
+            tls_spki_sha256=spki_sha256(self._pems.certificate),
+            server_name=server_name(self._pki.cluster, "worker", self.instance),
+            expires_at_ms=expires_at_ms,
+        )
+        worker.bundle.evidence.claims = b"claims of " + self.instance.encode()
+        worker.bundle.attestation_result = "not.a.token"
+        return worker
+
+    async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:
+        outbox: asyncio.Queue[WorkerFrame] = asyncio.Queue()
+        self._links[outbox] = context
+        outbox.put_nowait(
+            WorkerFrame(models=self.models, models_changed=True, slots=self.slots, draining=self._draining)
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write(outbox, context))
+                async for frame in request_iterator:
+                    await self._take(frame, outbox, group)
+                writer.cancel()
+        except* (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
+            pass
+        finally:
+            del self._links[outbox]
+
+    async def _take(self, frame: GatewayFrame, outbox: asyncio.Queue[WorkerFrame], group: asyncio.TaskGroup) -> None:
+        self.frames += 1
+        self.cancelled += frame.cancelled
+        self.under_way += len(frame.calls)
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        async with self.taken:
+            self.seen += frame.calls
+            self.taken.notify_all()
+        if self.slow_s or self.tamper or not self.open_gate.is_set():
+            for call in frame.calls:
+                group.create_task(self._answer(call, outbox))
+        elif frame.calls:
+            self.under_way -= len(frame.calls)
+            outbox.put_nowait(WorkerFrame(results=[echoed(call, self.instance) for call in frame.calls]))
+
+    async def _answer(self, call: InferCall, outbox: asyncio.Queue[WorkerFrame]) -> None:
+        await self.open_gate.wait()
+        await asyncio.sleep(self.slow_s)
+        self.under_way -= 1
+        result = echoed(call, self.instance)
+        wrong = {
+            "unknown": WorkerFrame(results=[InferResult(call_id=call.call_id + 1000, response=b"")]),
+            "twice": WorkerFrame(results=[result, result]),
+            "slots": WorkerFrame(slots=self.slots + 1),
+            "empty": WorkerFrame(results=[InferResult(call_id=call.call_id)]),
+        }
+        outbox.put_nowait(wrong.get(self.tamper, WorkerFrame(results=[result])))
+
+    async def _write(self, outbox: asyncio.Queue[WorkerFrame], context: Any) -> None:
+        while True:
+            frame = await outbox.get()
+            with suppress(asyncio.QueueEmpty):
+                while frame.results and not frame.slots:
+                    frame.MergeFrom(outbox.get_nowait())
+            await context.write(frame)
+
+
+def echoed(call: InferCall, instance: str) -> InferResult:
+    """The request's own tensors as its answer; `instance` tells who gave it."""
+    request = ModelInferRequest.FromString(call.request)
+    response = ModelInferResponse(model_name=request.model_name, model_version=request.model_version, id=request.id)
+    response.parameters["instance"].string_param = instance
+    response.raw_output_contents.extend(request.raw_input_contents)
+    return InferResult(call_id=call.call_id, response=response.SerializeToString())
