@@ -1,0 +1,166 @@
+"""A whole mesh for tests: founded by `cloister init`, run by `cloister up`, each service a real process.
+
+Its model takes `x` [n, 8] and answers `y` [n, 4]: a small network with fixed weights, quick to make and to load, whose
+answers no rounding hides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13 as ops
+
+BIN = Path(sys.executable).parent
+CLUSTER = "test.cloister.internal"
+MODEL = "probe"
+CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def probe(seed: int = 3) -> ov.Model:
+    """`y` = tanh(`x` · w + b) · v, with weights drawn once from `seed`."""
+    draw = np.random.default_rng(seed)
+    x = ops.parameter([-1, 8], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    w, b, v = (draw.standard_normal(shape).astype(np.float32) for shape in ((8, 16), (1, 16), (16, 4)))
+    hidden = ops.tanh(ops.add(ops.matmul(x, ops.constant(w), False, False), ops.constant(b)))
+    y = ops.matmul(hidden, ops.constant(v), False, False)
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x], "probe")
+
+
+def inputs(seed: int, rows: int = 1) -> NDArray[np.float32]:
+    """Rows of `x`, different for each seed."""
+    return np.random.default_rng(seed).standard_normal((rows, 8)).astype(np.float32)
+
+
+class RunningMesh:
+    """One mesh folder and the supervisor that runs it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.owner_files = folder.parent / f"{folder.name}-owner"
+
+    def cli(self, *args: str | Path, code: int = 0, text: str | None = None) -> str:
+        """Run `cloister` on this mesh as a person would; returns what it printed, stderr included."""
+        environment = {**os.environ, "CLOISTER_MESH": str(self.folder), "NO_COLOR": "1", "COLUMNS": "200"}
+        done = subprocess.run(
+            [BIN / "cloister", *args], capture_output=True, text=True, env=environment, timeout=120, input=text
+        )
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"cloister {' '.join(map(str, args))} ended with {done.returncode}:\n{said}"
+        return said
+
+    def json(self, *args: str | Path, code: int = 0) -> Any:
+        """The same with --json, parsed."""
+        return json.loads(self.cli(*args, "--json", code=code))
+
+    def found(self) -> None:
+        """`cloister init`, with this model."""
+        self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--simulator")
+
+    @contextmanager
+    def up(self, workers: int = 2) -> Iterator[None]:
+        """Started, and drained at the end."""
+        self.cli("up", self.folder, "--simulator", "--workers", str(workers), "--detach")
+        try:
+            yield
+        finally:
+            self.cli("down", self.folder)
+
+    def seal(self, model: ov.Model, version: int = 1) -> Path:
+        """`cloister model seal`; returns the folder it made."""
+        source = self.owner_files / f"source-{version}"
+        source.mkdir(parents=True, exist_ok=True)
+        ov.save_model(model, source / "model.xml", compress_to_fp16=False)
+        sealed = self.owner_files / f"sealed-{version}"
+        files = (source / "model.xml", source / "model.bin")
+        self.cli("model", "seal", *files, "--name", MODEL, "--version", str(version), "--out", sealed)
+        return sealed
+
+    @cached_property
+    def mrenclave(self) -> str:
+        """What a simulated worker measures as."""
+        done = subprocess.run([BIN / "cloister-simulator", "measure", "--json"], capture_output=True, check=True)
+        return str(json.loads(done.stdout)["mrenclave"])
+
+    def allow(self, *options: str) -> None:
+        """`cloister model allow` for the true measurement."""
+        self.cli("model", "allow", MODEL, "--mrenclave", self.mrenclave, *options)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the supervisor says it runs."""
+        state: dict[str, Any] = json.loads((self.folder / "run" / "up.json").read_text())
+        return state
+
+    def program(self, name: str) -> dict[str, Any]:
+        """One program of the state."""
+        return next(program for program in self.state["programs"] if program["name"] == name)
+
+    @property
+    def gateway(self) -> str:
+        """Its address."""
+        return str(self.program("gateway")["address"])
+
+    @property
+    def trust(self) -> Path:
+        """The trust bundle."""
+        return self.folder / "trust.json"
+
+    def identity(self, role: str) -> Path:
+        """The folder of one identity."""
+        return self.folder / "identities" / role / "main"
+
+    def log(self, name: str) -> str:
+        """All that a program has printed."""
+        return (self.folder / "logs" / f"{name}.log").read_text()
+
+    def kill(self, name: str) -> int:
+        """SIGKILL one program; returns the process id it had."""
+        pid = int(self.program(name)["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def serving(self) -> list[dict[str, Any]]:
+        """The workers that the gateway has a link with and that serve a model."""
+        status = self.json("status", self.folder, code=0)
+        return [worker for worker in status["workers"] if worker["linked"] and worker["models"]]
+
+    def until_serving(self, workers: int) -> None:
+        """Wait until so many workers serve."""
+        until(lambda: len(self.serving()) == workers, f"{workers} workers serving")
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Both records, as the owner reads them."""
+        lines: list[dict[str, Any]] = self.json("audit", "list")
+        return lines
+
+
+def until(reached: Callable[[], bool], what: str, within_s: float = 45.0) -> None:
+    """Wait for something another process does."""
+    deadline = time.monotonic() + within_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+async def soon(reached: Callable[[], bool], what: str, within_s: float = 45.0) -> None:
+    """The same, without stopping the event loop."""
+    async with asyncio.timeout(within_s):
+        while not reached():
+            await asyncio.sleep(0.05)
+    assert reached(), what

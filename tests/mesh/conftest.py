@@ -1,0 +1,36 @@
+"""One mesh for all tests of this folder that leave it as they found it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import openvino as ov
+import pytest
+from fakes.running_mesh import CONFIG, MODEL, RunningMesh, probe
+from numpy.typing import NDArray
+
+
+@pytest.fixture(scope="session")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    """Two simulated workers that serve `probe`, to sealed requests and to plain ones."""
+    running = RunningMesh(tmp_path_factory.mktemp("mesh") / "mesh")
+    running.found()
+    sealed = running.seal(probe())
+    with running.up(workers=2):
+        running.cli("model", "publish", sealed)
+        running.allow("--allow-simulated", "--allow-plain")
+        running.until_serving(2)
+        assert MODEL in running.serving()[0]["models"][0]
+        yield running
+
+
+@pytest.fixture(scope="session")
+def truth() -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What OpenVINO answers in this process."""
+    compiled = ov.Core().compile_model(probe(), "CPU", CONFIG)
+
+    def answer(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.array(compiled(x)[0])
+
+    return answer

@@ -1,0 +1,79 @@
+"""Right answers, by every way in, bit for bit those of OpenVINO in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.running_mesh import MODEL, RunningMesh, inputs
+from numpy.typing import NDArray
+
+from cloister import Client, SyncClient
+from cloister.errors import InvalidRequest, NotFound
+
+Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+async def test_sealed_and_plain_answers_are_those_of_openvino(mesh: RunningMesh, truth: Truth) -> None:
+    async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+        for seed in range(20):
+            x = inputs(seed, rows=1 + seed % 5)
+            sealed = await client.infer(MODEL, {"x": x})
+            plain = await client.infer(MODEL, {"x": x}, sealed=False)
+            assert sealed.outputs["y"].tobytes() == truth(x).tobytes()
+            assert plain.outputs["y"].tobytes() == truth(x).tobytes()
+            assert sealed.receipt is not None
+            assert plain.receipt is None
+
+
+async def test_many_over_one_stream_keep_their_order_and_use_both_workers(mesh: RunningMesh, truth: Truth) -> None:
+    asked = [inputs(seed, rows=1 + seed % 7) for seed in range(300)]
+    async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+        answers = await client.infer_many(MODEL, ({"x": x} for x in asked), concurrency=32)
+    assert [a.outputs["y"].tobytes() for a in answers] == [truth(x).tobytes() for x in asked]
+    assert len({a.worker.instance for a in answers if a.worker}) == 2
+
+
+def test_the_plain_python_face(mesh: RunningMesh, truth: Truth) -> None:
+    with SyncClient(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+        x = inputs(1)
+        assert client.infer(MODEL, {"x": x}).outputs["y"].tobytes() == truth(x).tobytes()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_what_does_not_fit_the_model_is_refused_by_name(mesh: RunningMesh, sealed: bool) -> None:
+    async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+        with pytest.raises(InvalidRequest, match="x"):
+            await client.infer(MODEL, {"x": np.zeros((1, 9), np.float32)}, sealed=sealed)
+        with pytest.raises(InvalidRequest, match="x"):
+            await client.infer(MODEL, {"x": np.zeros((1, 8), np.float64)}, sealed=sealed)
+        with pytest.raises(InvalidRequest, match="wrong"):
+            await client.infer(MODEL, {"wrong": np.zeros((1, 8), np.float32)}, sealed=sealed)
+        with pytest.raises(NotFound):
+            await client.infer("no-such-model", {"x": np.zeros((1, 8), np.float32)}, sealed=sealed)
+
+
+def test_the_command_line_answers_and_proves_it(mesh: RunningMesh, truth: Truth, tmp_path: Path) -> None:
+    x = inputs(5, rows=2)
+    np.savez(tmp_path / "x.npz", x=x)
+    receipt = tmp_path / "answer.receipt"
+    mesh.cli("infer", MODEL, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz", "--receipt", receipt)
+    assert np.load(tmp_path / "y.npz")["y"].tobytes() == truth(x).tobytes()
+    mesh.cli("receipt", "verify", receipt)
+
+    content = bytearray(receipt.read_bytes())
+    content[len(content) // 2] ^= 1
+    receipt.write_bytes(content)
+    mesh.cli("receipt", "verify", receipt, code=3)
+
+
+def test_people_can_read_the_mesh(mesh: RunningMesh) -> None:
+    assert "simulated" in mesh.cli("status", mesh.folder).lower()
+    assert mesh.mrenclave in json.dumps(mesh.json("evidence", "show", MODEL))
+    listed = mesh.json("model", "list")
+    assert MODEL in json.dumps(listed)
+    released = [line for line in mesh.audit() if line["event"] == "key.released"]
+    assert {line["instance"] for line in released} >= {worker["instance"] for worker in mesh.serving()}

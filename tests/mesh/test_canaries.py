@@ -1,0 +1,91 @@
+"""Planted words: what the mesh is given in confidence stands in no log, no file, no argument and no error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+from fakes.running_mesh import MODEL, RunningMesh
+from openvino import opset13 as ops
+
+from cloister import Client
+from cloister.errors import CloisterError
+
+IN_REQUEST = b"CANARY-REQUEST-TENSOR-32-BYTES!!"
+IN_MODEL = b"CANARY-MODEL-WEIGHTS-32-BYTES!!!"
+IN_CLIENT_NAME = "canary-tensor-name"
+
+
+def planted() -> ov.Model:
+    """Adds the planted weights to `x`, so that its answer to zeros is the planted word itself."""
+    x = ops.parameter([-1, 8], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    y = ops.add(x, ops.constant(np.frombuffer(IN_MODEL, np.float32).reshape(1, 8)))
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x], "canary")
+
+
+@pytest.fixture(scope="module")
+def planted_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    running = RunningMesh(tmp_path_factory.mktemp("canary") / "mesh")
+    running.found()
+    sealed = running.seal(planted())
+    with running.up(workers=1):
+        running.cli("model", "publish", sealed)
+        running.allow("--allow-simulated")
+        running.until_serving(1)
+        yield running
+
+
+def model_key(mesh: RunningMesh) -> bytes:
+    """The key as `cloister model seal` left it with the owner."""
+    keys = [path for path in (mesh.owner_files / "sealed-1").iterdir() if path.suffix == ".key"]
+    assert len(keys) == 1
+    assert keys[0].stat().st_mode & 0o077 == 0
+    return keys[0].read_bytes()
+
+
+def command_lines(mesh: RunningMesh) -> bytes:
+    said = b""
+    for program in mesh.state["programs"]:
+        process = Path("/proc") / str(program["pid"])
+        said += (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    return said
+
+
+async def test_no_secret_is_left_anywhere(planted_mesh: RunningMesh) -> None:
+    mesh = planted_mesh
+    errors = []
+    async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+        x = np.frombuffer(IN_REQUEST, np.float32).reshape(1, 8)
+        answer = await client.infer(MODEL, {"x": x})
+        assert answer.outputs["y"].shape == (1, 8)
+        zeros = await client.infer(MODEL, {"x": np.zeros((1, 8), np.float32)})
+        assert zeros.outputs["y"].tobytes() == IN_MODEL
+        wide = np.concatenate([x, x], axis=1)
+        for wrong in ({"x": wide}, {IN_CLIENT_NAME: x}, {"x": x.astype(np.float64)}):
+            with pytest.raises(CloisterError) as raised:
+                await client.infer(MODEL, wrong)
+            errors.append(str(raised.value))
+        with pytest.raises(CloisterError):  # the owner has not allowed plain requests
+            await client.infer(MODEL, {"x": x}, sealed=False)
+
+    key = model_key(mesh)
+    secrets = [IN_REQUEST, IN_MODEL, key, key.hex().encode(), IN_CLIENT_NAME.encode()]
+    places = {str(path): path.read_bytes() for path in mesh.folder.rglob("*") if path.is_file()}
+    places |= {"command lines and environments": command_lines(mesh)}
+    places |= {f"error {number}": text.encode() for number, text in enumerate(errors)}
+    found = {(where, secret[:12]) for where, content in places.items() for secret in secrets if secret in content}
+    # The one who made the mistake may read its own tensor's name; nobody else may.
+    assert not {(where, word) for where, word in found if not where.startswith("error ")}
+    assert not [error for error in errors if "CANARY-" in error]
+    assert len(places) > 20
+
+
+def test_private_files_are_private(planted_mesh: RunningMesh) -> None:
+    for path in planted_mesh.folder.rglob("*"):
+        if path.is_file() and (path.suffix == ".key" or "private" in path.name or path.suffix in {".sqlite", ".db"}):
+            assert path.stat().st_mode & 0o077 == 0, path
