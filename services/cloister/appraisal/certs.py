@@ -30,9 +30,11 @@ _PEM_BLOCK: Final = re.compile(
     rb"\s*-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]{1,8192})-----END CERTIFICATE-----"
 )
 _PEM_END: Final = re.compile(rb"\s*\x00?")
+# What the library merely warns of, it will refuse one day; where warnings are errors, we refuse it now.
 _MALFORMED: Final = (
     ValueError,
     TypeError,
+    UserWarning,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
@@ -121,6 +123,8 @@ def _read(der: bytes, parsed: x509.Certificate, key: object, extensions: x509.Ex
         raise rejected(Step.CHAIN, "certificate.algorithm_refused", "a certificate's key is not on P-256")
     if parsed.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise rejected(Step.CHAIN, "certificate.algorithm_refused", "a certificate is not signed by ECDSA with SHA-256")
+    if parsed.serial_number <= 0:
+        raise rejected(Step.CHAIN, "certificate.malformed", "a certificate's serial number is not positive")
     found = {extension.oid: extension.value for extension in extensions}
     constraints, usage = found.get(ExtensionOID.BASIC_CONSTRAINTS), found.get(ExtensionOID.KEY_USAGE)
     sgx = found.get(SGX_EXTENSION)

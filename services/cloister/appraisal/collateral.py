@@ -21,7 +21,7 @@ from cloister.appraisal.endorsements import MAX_DOCUMENT_BYTES, QeIdentity, TcbI
 from cloister.appraisal.steps import Step, rejected
 from cloister.appraisal.strict_json import Record
 
-MAX_COLLATERAL_BYTES: Final = 1024 * 1024
+MAX_COLLATERAL_BYTES: Final = 256 * 1024
 
 _MEMBERS: Final = (
     "pck_crl_issuer_chain",
@@ -36,7 +36,7 @@ _MEMBERS: Final = (
     "pck_certificate_chain",
 )
 _MAX_CHAIN_CHARACTERS: Final = 16 * 1024
-_MAX_CRL_BYTES: Final = 256 * 1024
+_MAX_CRL_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Collateral:
         """Read collateral.
 
         Args:
-            raw: UTF-8 JSON, at most 1 MiB.
+            raw: UTF-8 JSON, at most 256 KiB; what Intel publishes takes about 50.
 
         Raises:
             InvalidRequest: Reason `collateral.malformed` or `collateral.unsupported`; the message names the member.

@@ -18,7 +18,14 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from cloister.appraisal.certs import Certificate
 from cloister.appraisal.steps import Step, rejected
 
-_MALFORMED: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UserWarning,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

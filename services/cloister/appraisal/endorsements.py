@@ -18,7 +18,7 @@ from cloister.appraisal.strict_json import Record
 from cloister.errors import InvalidRequest
 
 COMPONENTS: Final = 16
-MAX_DOCUMENT_BYTES: Final = 256 * 1024
+MAX_DOCUMENT_BYTES: Final = 128 * 1024
 ADVISORY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 _MAX_LEVELS: Final = 256

@@ -14,8 +14,10 @@ from typing import Final, NoReturn
 from cloister.errors import InvalidRequest
 
 MAX_DEPTH: Final = 16
+MAX_CONTAINERS: Final = 10_000
 
-_STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
+# A string that never ends is taken to the end in one go, so that looking for structure stays linear.
+_STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # can be escaped in JSON, cannot be encoded
 _MOMENT: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 
@@ -122,7 +124,7 @@ def parse(raw: str | bytes, *, path: str, max_bytes: int) -> Record:
         raise InvalidRequest(f"{path} is longer than {max_bytes} bytes", reason="collateral.malformed")
     try:
         text = raw if isinstance(raw, str) else raw.decode("utf-8")
-        _check_depth(text)
+        _check_structure(text)
         value = json.loads(
             text, object_pairs_hook=_distinct, parse_float=_refuse, parse_constant=_refuse, parse_int=_integer
         )
@@ -133,13 +135,14 @@ def parse(raw: str | bytes, *, path: str, max_bytes: int) -> Record:
     return Record(value, path)
 
 
-def _check_depth(text: str) -> None:
-    depth = 0
+def _check_structure(text: str) -> None:
+    depth = containers = 0
     for token in _STRUCTURE.finditer(text):
         if token[1]:
             depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError("nested too deeply")
+            containers += 1
+            if depth > MAX_DEPTH or containers > MAX_CONTAINERS:
+                raise ValueError("nested too deeply, or too much of it")
         elif token[2]:
             depth -= 1
 

@@ -176,8 +176,16 @@ def test_size_and_depth_are_capped() -> None:
     deep = b'{"a":' * (strict_json.MAX_DEPTH + 1) + b"1" + b"}" * (strict_json.MAX_DEPTH + 1)
     with pytest.raises(InvalidRequest):
         strict_json.parse(deep, path="x", max_bytes=10_000)
+    wide = b'{"a":[' + b"{}," * strict_json.MAX_CONTAINERS + b"{}]}"
+    with pytest.raises(InvalidRequest):
+        strict_json.parse(wide, path="x", max_bytes=100_000)
     brackets_in_text = b'{"a":"' + b"[" * 100 + b'\\""}'
     assert strict_json.parse(brackets_in_text, path="x", max_bytes=10_000).has("a")
+
+
+def test_a_string_that_never_ends_is_looked_through_once() -> None:
+    with pytest.raises(InvalidRequest):
+        strict_json.parse(b'{"' + b'\\"' * 100_000, path="x", max_bytes=MAX_COLLATERAL_BYTES)
 
 
 @given(
