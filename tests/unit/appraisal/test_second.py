@@ -15,7 +15,9 @@ from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
 from cloister.errors import EvidenceRejected
 from cloister_simulator.platform import Platform
+from cloister_simulator.recipe import Window
 from fakes import corpus
+from fakes.sim import library_verdict
 
 Verify = Callable[[], VerifiedQuote]
 
@@ -55,6 +57,38 @@ def test_a_component_below_what_it_says_it_is(sim: Platform, verify: Verify, now
     """It measures a platform by CPUSVN, we by the components that CPUSVN stands for; they have to agree."""
     sim.cpusvn = bytes(16)
     disagrees(verify(), now)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "step"),
+    [
+        ("tcb_info_signer", "pck", 2),
+        ("qe_identity_signer", "pck", 2),
+        ("tcb_signing_subject", "Some Other Signer", 2),
+        ("platform_ca_subject", "Some Other CA", 2),
+        ("pck_subject", "Some Other Leaf", 2),
+        ("pck_signer", "root", 2),
+        ("tcb_info_pceid", b"\x01\x00", 2),
+        ("qe_report_data_padding", b"\x01" * 32, 3),
+    ],
+)
+def test_why_it_is_not_the_only_verifier(
+    sim: Platform, verify: Verify, now: datetime, name: str, value: object, step: int
+) -> None:
+    """What the pinned version accepts and we refuse (docs/decisions/0002-two-verifiers.md)."""
+    setattr(sim, name, value)
+    assert library_verdict(sim, now=now) == ("UpToDate", [])
+    with pytest.raises(EvidenceRejected) as refused:
+        verify()
+    assert refused.value.step == step
+
+
+@pytest.mark.parametrize("part", ["root_crl_window", "pck_crl_window"])
+def test_it_accepts_revocation_lists_from_the_future(sim: Platform, verify: Verify, now: datetime, part: str) -> None:
+    setattr(sim, part, Window(issued_at=now + timedelta(days=1), next_update=now + timedelta(days=30)))
+    assert library_verdict(sim, now=now) == ("UpToDate", [])
+    with pytest.raises(EvidenceRejected, match="not current"):
+        verify()
 
 
 @pytest.mark.skipif(not corpus.present(), reason=corpus.ABSENT)
