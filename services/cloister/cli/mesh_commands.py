@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -217,9 +218,15 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
     )
     say("try:")
     say(f"  cloister status {mesh.folder}")
-    say(f"  cloister model list{option}")
+    say(f"  cloister evidence show {_first_model(mesh)}{option}")
     say(f"  cloister audit list{option}")
     say("Ctrl-C drains and stops it" if attached else f"'cloister down {mesh.folder}' drains and stops it")
+
+
+def _first_model(mesh: Mesh) -> str:
+    """A model that the workers are to serve, for an example that works."""
+    wanted = tomllib.loads(mesh.settings("worker").read_text()).get("models", ["MODEL"])
+    return str(wanted[0]).partition("@")[0]
 
 
 def _detached(mesh: Mesh, workers: int, *, simulator: bool) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from contextlib import ExitStack
 
 FIRST = 8440
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on now: the first ones from 8440 that are free."""
+def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
+    """`count` different ports that nobody listens on now, the first ones from 8440; none of `besides`."""
     with ExitStack() as held:
         ports: list[int] = []
         for port in range(FIRST, FIRST + 200):
-            if len(ports) < count and (taken := _hold(port)) is not None:
+            if len(ports) < count and port not in besides and (taken := _hold(port)) is not None:
                 held.enter_context(taken)
                 ports.append(port)
         while len(ports) < count:
@@ -25,10 +26,15 @@ def free_ports(count: int) -> list[int]:
 
 def is_free(address: str) -> bool:
     """Whether nobody listens on `address`, host:port."""
-    taken = _hold(int(address.rpartition(":")[2]))
+    taken = _hold(port_of(address))
     if taken is not None:
         taken.close()
     return taken is not None
+
+
+def port_of(address: str) -> int:
+    """The port in `address`, host:port."""
+    return int(address.rpartition(":")[2])
 
 
 def _hold(port: int) -> socket.socket | None:

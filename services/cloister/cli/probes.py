@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Final
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
 from cloister.cli.mesh_folder import Mesh
+from cloister.cli.programs import Program
 from cloister.client import is_serving, mesh_status, tls_files
 from cloister.errors import CloisterError
 from cloister.rpc.channel import Peer
@@ -46,6 +48,12 @@ class Probes:
         """The gateway's status; raises what the call raised."""
         return await mesh_status(self.peers["gateway"], CALL_S)
 
+    async def ready(self, program: Program) -> bool:
+        """Whether a program does what it is there for."""
+        if not await _listens(program.address):  # gRPC would wait ever longer between its attempts
+            return False
+        return await (self.linked(program.address) if program.service == "worker" else self.serving(program.service))
+
     async def linked(self, address: str) -> bool:
         """Whether the worker at `address` is attested and has a link with the gateway."""
         try:
@@ -53,3 +61,13 @@ class Probes:
         except (CloisterError, TimeoutError):
             return False
         return any(worker.linked and worker.endpoint == address for worker in workers)
+
+
+async def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cloister.cli.executables import SIMULATOR, WORKER, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.ports import free_ports, is_free
+from cloister.cli.ports import free_ports, is_free, port_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,10 @@ def stages(mesh: Mesh, workers: int, *, simulated: bool) -> list[list[Program]]:
         Stop: The mesh is simulated and that was not asked for (or the reverse), a program is missing, a port is taken.
     """
     _agreed(mesh, simulated)
-    alone = {name: [_service(mesh, name, address)] for name, address in _addresses(mesh).items()}
-    ports = free_ports(workers)
+    gateway, verifier, provisioner = (_service(mesh, name, address) for name, address in _addresses(mesh).items())
+    ports = free_ports(workers, besides=[port_of(address) for address in _addresses(mesh).values()])
     workforce = [_worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports, start=1)]
-    return [alone["verifier"], alone["provisioner"], [*workforce], alone["gateway"]]
+    return [[verifier, provisioner], [*workforce, gateway]]
 
 
 def _agreed(mesh: Mesh, simulated: bool) -> None:
@@ -63,7 +63,7 @@ def _agreed(mesh: Mesh, simulated: bool) -> None:
 
 
 def _addresses(mesh: Mesh) -> dict[str, str]:
-    return {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
+    return {"gateway": mesh.gateway, "verifier": mesh.verifier, "provisioner": mesh.provisioner}
 
 
 def _service(mesh: Mesh, name: str, address: str) -> Program:

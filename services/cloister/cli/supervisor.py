@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,30 +62,25 @@ class Supervisor:
         self._report("stopped")
 
     async def _start(self, stages: Sequence[Sequence[Program]], probes: Probes, group: asyncio.TaskGroup) -> None:
-        # Workers are ready when the gateway has a link with them, so each stage only waits for its services.
-        workers: list[Keeper] = []
         for stage in stages:
             keepers = [Keeper(program, self._log(program), self._report) for program in stage]
+            self._keepers += keepers
             for keeper in keepers:
-                self._keepers.append(keeper)
                 group.create_task(keeper.run(self._write_state))
-                if keeper.program.service == "worker":
-                    workers.append(keeper)
-                else:
-                    await self._until_ready(keeper, partial(probes.serving, keeper.program.service))
-        for keeper in workers:
-            await self._until_ready(keeper, partial(probes.linked, keeper.program.address))
+            # Services first: whether a worker is ready, the gateway must tell.
+            for keeper in sorted(keepers, key=lambda keeper: keeper.program.service == "worker"):
+                await self._until_ready(keeper, probes)
 
     async def _drain(self) -> None:
         self._report("draining")
         for keeper in reversed(self._keepers):
             await keeper.stop()
 
-    async def _until_ready(self, keeper: Keeper, is_ready: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    async def _until_ready(self, keeper: Keeper, probes: Probes) -> None:
         began = time.monotonic()
         try:
             async with asyncio.timeout(START_S):
-                while not await is_ready():  # noqa: ASYNC110  # of another process
+                while not await probes.ready(keeper.program):  # noqa: ASYNC110  # of another process
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise Stop(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.seal_pb2 import ReceiptBundle
 from cloister.client.trust import VerifiedWorker
 from cloister.oip.contents import Array
@@ -18,11 +19,13 @@ class Answer:
         model_name: Which model answered.
         model_version: And which version of it.
         worker: The enclave that answered a sealed request; None for a plain one, which nobody vouches for.
+        envelope: All that gateway and network saw of the request.
         receipt: Proof of a sealed answer, already checked; keep it with `save_receipt`. None for a plain one.
     """
 
     outputs: dict[str, Array] = field(repr=False)
     model_name: str
     model_version: str
+    envelope: ModelInferRequest = field(repr=False)
     worker: VerifiedWorker | None = None
     receipt: ReceiptBundle | None = field(default=None, repr=False)

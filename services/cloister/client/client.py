@@ -247,9 +247,13 @@ class Client:
     async def _ask_plain(self, question: Question, left_s: float) -> Answer:
         if question.digest is not None:
             raise InvalidRequest("nobody proves the digest of the model that answers a plain request; ask sealed")
-        response = await self._carry(question.request(question.version), left_s)
+        request = question.request(question.version)
+        response = await self._carry(request, left_s)
         return Answer(
-            outputs=decode_response(response), model_name=response.model_name, model_version=response.model_version
+            outputs=decode_response(response),
+            model_name=response.model_name,
+            model_version=response.model_version,
+            envelope=request,
         )
 
     async def _carry(self, request: ModelInferRequest, left_s: float) -> ModelInferResponse:

@@ -79,6 +79,7 @@ class Sent:
             outputs=decode_response(response),
             model_name=opened.body.model_name,
             model_version=opened.body.model_version,
+            envelope=self.envelope,
             worker=worker,
             receipt=ReceiptBundle(
                 receipt=opened.receipt,
