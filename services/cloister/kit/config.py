@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import cattrs
-
 from cloister.errors import CloisterError, InvalidRequest
+from cloister.kit import values
 
 REASON: Final = "settings.invalid"
 _MAX_FILE_BYTES: Final = 1 << 20
@@ -61,18 +60,28 @@ def load(
         InvalidRequest: With reason `settings.invalid`; one line that names the key and where it stands.
     """
     fields = dict(_leaves(settings_class, ()))
-    values = _read(file) if file is not None else {}
+    written = _read(file) if file is not None else {}
     source = str(file) if file is not None else "settings"
-    _check_keys(values, settings_class, (), source)
+    _check_keys(written, settings_class, (), source)
     folder = file.parent if file is not None else Path()
-    flat = {path: _resolved(value, fields[path], folder) for path, value in _flatten(values, fields)}
+    flat = {path: _resolved(value, fields[path], folder) for path, value in _flatten(written, fields)}
     origin = dict.fromkeys(flat, source)
     for path, variable, text in _from_environment(fields, environ, prefix, in_enclave=in_enclave):
-        flat[path] = _parsed(text, fields[path], variable)
+        with _blaming(variable):
+            flat[path] = values.from_text(text, fields[path].kind)
         origin[path] = variable
     for path, value in flat.items():
-        flat[path] = _typed(value, fields[path], path, origin[path])
+        with _blaming(f"{origin[path]}: {'.'.join(path)}"):
+            flat[path] = values.structured(value, fields[path].kind)
     return _build(settings_class, flat, (), source)
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise settings_error(what, str(error)) from error
 
 
 _Path = tuple[str, ...]
@@ -80,22 +89,21 @@ _Path = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Leaf:
-    """One setting: its type without None, whether None is allowed, whether the host may choose it."""
+    """One setting: its type without None, and whether the host may choose it."""
 
     kind: Any
-    optional: bool
     host_chosen: bool
 
 
-def _leaves(settings_class: type, at: _Path) -> typing.Iterator[tuple[_Path, _Leaf]]:
+def _leaves(settings_class: type, at: _Path) -> Iterator[tuple[_Path, _Leaf]]:
     hints = typing.get_type_hints(settings_class)
     for field in dataclasses.fields(settings_class):
-        kind, optional = _without_none(hints[field.name])
+        kind, _ = _without_none(hints[field.name])
         path = (*at, field.name)
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             yield from _leaves(kind, path)
         else:
-            yield path, _Leaf(kind, optional, bool(field.metadata.get(_HOST_CHOSEN)))
+            yield path, _Leaf(kind, bool(field.metadata.get(_HOST_CHOSEN)))
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
@@ -124,22 +132,22 @@ def _read(file: Path) -> dict[str, Any]:
         raise settings_error(str(file), "nested too deeply") from error
 
 
-def _check_keys(values: Mapping[str, Any], settings_class: type, at: _Path, source: str) -> None:
+def _check_keys(table: Mapping[str, Any], settings_class: type, at: _Path, source: str) -> None:
     hints = typing.get_type_hints(settings_class)
     known = [field.name for field in dataclasses.fields(settings_class)]
-    for key, value in values.items():
+    for key, value in table.items():
         path = ".".join((*at, key))
         if key not in known:
             raise settings_error(source, f"unknown key {_shown(path)}{_near(key, known)}")
         kind, _ = _without_none(hints[key])
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             if not isinstance(value, dict):
-                raise settings_error(source, f"{path} must be a table, and is {_named(value)}")
+                raise settings_error(source, f"{path} must be a table, and is {values.named(value)}")
             _check_keys(value, kind, (*at, key), source)
 
 
-def _flatten(values: Mapping[str, Any], fields: Mapping[_Path, _Leaf], at: _Path = ()) -> typing.Iterator[Any]:
-    for key, value in values.items():
+def _flatten(table: Mapping[str, Any], fields: Mapping[_Path, _Leaf], at: _Path = ()) -> Iterator[Any]:
+    for key, value in table.items():
         path = (*at, key)
         if path in fields:
             yield path, value
@@ -149,7 +157,7 @@ def _flatten(values: Mapping[str, Any], fields: Mapping[_Path, _Leaf], at: _Path
 
 def _from_environment(
     fields: Mapping[_Path, _Leaf], environ: Mapping[str, str], prefix: str, *, in_enclave: bool
-) -> typing.Iterator[tuple[_Path, str, str]]:
+) -> Iterator[tuple[_Path, str, str]]:
     variables = {prefix + "_".join(path).upper(): path for path in fields}
     for variable in sorted(environ):
         if not variable.startswith(prefix):
@@ -162,32 +170,8 @@ def _from_environment(
         yield path, variable, environ[variable]
 
 
-def _parsed(text: str, leaf: _Leaf, variable: str) -> Any:
-    """A variable's text as TOML would have given it."""
-    try:
-        if leaf.kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if leaf.kind is int:
-            return int(text)
-        if leaf.kind is float:
-            return float(text)
-    except (ValueError, KeyError) as error:
-        raise settings_error(variable, f"must be {_wanted(leaf.kind)}") from error
-    if _is_tuple(leaf.kind):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return text
-
-
 def _resolved(value: Any, leaf: _Leaf, folder: Path) -> Any:
     return str(folder / value) if leaf.kind is Path and isinstance(value, str) and value else value
-
-
-def _typed(value: Any, leaf: _Leaf, path: _Path, source: str) -> Any:
-    key = ".".join(path)
-    try:
-        return _converter().structure(value, leaf.kind)
-    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise settings_error(source, f"{key} must be {_wanted(leaf.kind)}, and is {_named(value)}") from error
 
 
 def _build(settings_class: type[S], flat: Mapping[_Path, Any], at: _Path, source: str) -> S:
@@ -212,64 +196,6 @@ def _build(settings_class: type[S], flat: Mapping[_Path, Any], at: _Path, source
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-
-
-def _converter() -> cattrs.Converter:
-    """A converter that coerces nothing: what TOML wrote as a string is a string."""
-    converter = cattrs.Converter(detailed_validation=False)
-    converter.register_structure_hook(bool, lambda value, _: _exactly(value, bool))
-    converter.register_structure_hook(int, lambda value, _: _exactly(value, int))
-    converter.register_structure_hook(str, lambda value, _: _exactly(value, str))
-    converter.register_structure_hook(float, lambda value, _: _number(value))
-    converter.register_structure_hook(Path, lambda value, _: _path(value))
-    converter.register_structure_hook_func(
-        _is_tuple,
-        lambda value, _: tuple(_exactly(part, str) for part in _exactly(value, list)),
-    )
-    return converter
-
-
-def _is_tuple(kind: object) -> bool:
-    return typing.get_origin(kind) is tuple
-
-
-def _exactly(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise TypeError(kind.__name__)
-    return value
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise TypeError("float")
-    return float(value)
-
-
-def _path(value: Any) -> Path:
-    if not _exactly(value, str) or "\0" in value:
-        raise ValueError("path")
-    return Path(value)
-
-
-def _wanted(kind: Any) -> str:
-    if _is_tuple(kind):
-        return "a list of strings"
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}
-    return words.get(kind, getattr(kind, "__name__", "something else"))
-
-
-def _named(value: Any) -> str:
-    words = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "a string",
-        list: "a list",
-        dict: "a table",
-    }
-    if value == "":
-        return "empty"
-    return words.get(type(value), "a date or time")
 
 
 def _near(key: str, known: typing.Iterable[str]) -> str:

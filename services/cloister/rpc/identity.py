@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
-import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,13 +20,15 @@ import grpc
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cloister.errors import CloisterError, InvalidRequest, NotReady, Unauthenticated
+from cloister.errors import CloisterError, InvalidRequest, Unauthenticated
 from cloister.rpc import certificates
 from cloister.rpc.certificates import ATTESTED_NAME, ROOT_NAME
+from cloister.rpc.files import read_private, read_public
 from cloister.rpc.spiffe import WORKER, SpiffeId
 
+__all__ = ["PeerIdentity", "TlsFiles", "TlsIdentity", "peer_identity", "read_private", "spki_sha256"]
+
 POLL_S: Final = 3.0
-_MAX_FILE_BYTES: Final = 1 << 20
 _log = logging.getLogger("cloister.rpc.identity")
 
 
@@ -85,7 +85,7 @@ class TlsIdentity:
         def look() -> None:
             nonlocal timer
             try:
-                identity._adopt(_read(files))
+                identity.look(files)
             except (CloisterError, OSError) as error:
                 _log.warning("identity kept: the files on disk are not usable: %s", error)
             timer = loop.call_later(poll_s, look)
@@ -115,6 +115,10 @@ class TlsIdentity:
     def trust_roots(self) -> bytes:
         """Roots in PEM."""
         return self._pems.trust_roots
+
+    def look(self, files: TlsFiles) -> None:
+        """Read the files again now; raises as `watching` does, and then keeps what it has."""
+        self._adopt(_read(files))
 
     async def changed(self, generation: int) -> None:
         """Wait until there is a later generation than this."""
@@ -273,45 +277,7 @@ def _configuration(pems: _Pems) -> grpc.ServerCertificateConfiguration:
 
 def _read(files: TlsFiles) -> _Pems:
     return _Pems(
-        certificate=_read_file(files.certificate),
+        certificate=read_public(files.certificate),
         private_key=read_private(files.private_key),
-        trust_roots=_read_file(files.trust_roots),
+        trust_roots=read_public(files.trust_roots),
     )
-
-
-def read_private(path: Path) -> bytes:
-    """The content of a file that only we may read.
-
-    Raises:
-        NotReady: It is missing, belongs to somebody else, is open to group or others, or leads out of its folder.
-    """
-    target = path.resolve()
-    if path.is_symlink() and not target.is_relative_to(path.parent.resolve()):
-        raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
-    try:
-        descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise NotReady(f"{path} is open to other users; allow its owner only: chmod 600", reason="file.exposed")
-        if status.st_uid not in (os.geteuid(), 0):
-            raise NotReady(f"{path} belongs to another user", reason="file.exposed")
-        return _capped(file.read(_MAX_FILE_BYTES + 1), path)
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return _capped(file.read(_MAX_FILE_BYTES + 1), path)
-    except OSError as error:
-        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
-
-
-def _capped(content: bytes, path: Path) -> bytes:
-    if len(content) > _MAX_FILE_BYTES:
-        raise NotReady(f"{path} is far too large for what it should hold", reason="file.unreadable")
-    return content

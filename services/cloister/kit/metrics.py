@@ -1,0 +1,79 @@
+"""Every metric of the services outside the enclave, named once, with units and small fixed label sets.
+
+The worker does not import this: it reports plain numbers to the gateway over its link. Label values that a peer can
+choose are counted up to a limit, after which they are `other`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from cloister.kit.calls import Call
+
+_OTHER: Final = "other"
+_MAX_VALUES: Final = 100
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of its own.
+
+    Attributes:
+        registry: What the exporter shows.
+        queued: Gateway: requests that wait for a slot.
+        workers: Gateway and verifier: attested workers, by whether their anchor is simulated.
+        slots: Gateway: slots that workers have granted.
+        slots_used: Gateway: slots with a call under way.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter("cloister_calls_total", "Calls answered.", ("method", "code"), registry=self.registry)
+        self._seconds = Histogram(
+            "cloister_call_seconds", "Time to answer a call.", ("method",), buckets=_SECONDS, registry=self.registry
+        )
+        self._appraisals = Counter(
+            "cloister_appraisals_total", "Evidence appraised.", ("outcome", "reason"), registry=self.registry
+        )
+        self._disagreements = Counter(
+            "cloister_verifier_disagreements_total",
+            "Quotes on which the two verifiers disagreed; each one is an alarm.",
+            registry=self.registry,
+        )
+        self._keys = Counter(
+            "cloister_keys_total", "Model keys asked for.", ("outcome", "reason"), registry=self.registry
+        )
+        self.workers = Gauge("cloister_workers", "Workers attested now.", ("simulated",), registry=self.registry)
+        self.queued = Gauge("cloister_queued", "Requests that wait for a slot.", registry=self.registry)
+        self.slots = Gauge("cloister_slots", "Slots granted by workers.", registry=self.registry)
+        self.slots_used = Gauge("cloister_slots_used", "Slots with a call under way.", registry=self.registry)
+        self._known: dict[str, set[str]] = {}
+
+    def call_answered(self, call: Call) -> None:
+        """For `Server.mtls(on_call=...)`."""
+        method = self._limited("method", call.method)
+        self._calls.labels(method, call.code).inc()
+        self._seconds.labels(method).observe(call.seconds)
+
+    def evidence_appraised(self, *, accepted: bool, reason: str = "") -> None:
+        """One appraisal, believed or not."""
+        self._appraisals.labels("accepted" if accepted else "rejected", self._limited("appraisal", reason)).inc()
+
+    def verifiers_disagreed(self) -> None:
+        """Our verifier and the library came to different ends about the same bytes."""
+        self._disagreements.inc()
+
+    def key_asked(self, *, released: bool, reason: str = "") -> None:
+        """One key released or refused."""
+        self._keys.labels("released" if released else "refused", self._limited("key", reason)).inc()
+
+    def _limited(self, label: str, value: str) -> str:
+        known = self._known.setdefault(label, set())
+        if value in known:
+            return value
+        if len(known) >= _MAX_VALUES:
+            return _OTHER
+        known.add(value)
+        return value

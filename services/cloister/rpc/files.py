@@ -1,0 +1,60 @@
+"""Reading small files that matter: keys that nobody else may read, and certificates.
+
+A key that lies open is refused, not warned about. Links are followed inside the key's own folder only, which is how
+Kubernetes mounts secrets.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cloister.errors import NotReady
+
+_MAX_FILE_BYTES: Final = 1 << 20
+
+
+def read_private(path: Path) -> bytes:
+    """The content of a file that only we may read.
+
+    Raises:
+        NotReady: It is missing, belongs to somebody else, is open to group or others, or leads out of its folder.
+    """
+    target = path.resolve()
+    if path.is_symlink() and not target.is_relative_to(path.parent.resolve()):
+        raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
+    try:
+        file = open(target, "rb", opener=_opened)
+    except OSError as error:
+        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+    with file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise NotReady(f"{path} is open to other users; allow its owner only: chmod 600", reason="file.exposed")
+        if status.st_uid not in (os.geteuid(), 0):
+            raise NotReady(f"{path} belongs to another user", reason="file.exposed")
+        return _capped(file.read(_MAX_FILE_BYTES + 1), path)
+
+
+def read_public(path: Path) -> bytes:
+    """The content of a file that is no secret; raises NotReady when it cannot be read or is far too large."""
+    try:
+        with path.open("rb") as file:
+            return _capped(file.read(_MAX_FILE_BYTES + 1), path)
+    except OSError as error:
+        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+
+
+def _capped(content: bytes, path: Path) -> bytes:
+    if len(content) > _MAX_FILE_BYTES:
+        raise NotReady(f"{path} is far too large for what it should hold", reason="file.unreadable")
+    return content
+
+
+def _opened(path: str, flags: int) -> int:
+    # What was looked at is what is opened: no link in its place, and no waiting for somebody to write into a pipe.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
