@@ -1,0 +1,107 @@
+"""The inside of a worker that has attested and holds one model, and a client that believes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from cloister.api.oip.inference_pb2 import ModelInferResponse
+from cloister.api.v1.seal_pb2 import OpenedResponse
+from cloister.oip.tensors import encode_request
+from cloister.seal import envelope
+from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey, WorkerSessions
+from cloister.worker.answers import Answers
+from cloister.worker.clock import MeshClock
+from cloister.worker.keys import WorkerKeys
+from cloister.worker.served import ServedModel, ServedModels
+from fakes.engines import FakeEngine
+from fakes.results import Clock
+
+CLUSTER = "demo.cloister.internal"
+MODEL = "iris"
+DIGEST = bytes(range(32))
+POLICY = bytes(range(32, 64))
+EAR_ID = "ear-1"
+
+
+@dataclass
+class Inside:
+    """What answers requests in a worker, on a clock that a test moves."""
+
+    keys: WorkerKeys = field(default_factory=lambda: WorkerKeys.fresh("x25519"))
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    allow_plain: bool = True
+
+    def __post_init__(self) -> None:
+        self.counter = Clock()
+        self.clock = MeshClock(self.counter)
+        self.clock.hear(datetime.now(UTC))
+        self.served = ServedModels(self.counter)
+        self.model = ServedModel(
+            name=MODEL,
+            version="2",
+            digest=DIGEST,
+            policy_digest=POLICY,
+            allow_plain=self.allow_plain,
+            ends_at_s=self.counter() + 3600,
+            engine=self.engine,
+        )
+        self.served.put(self.model)
+        self.answers = Answers(
+            self.served,
+            WorkerSessions(self.keys.hpke, CLUSTER, self.keys.instance),
+            self.clock,
+            self.keys.receipt,
+            instance=self.keys.instance,
+            ear_id=lambda: EAR_ID,
+        )
+
+    def also_serve(self, **changes) -> ServedModel:
+        model = replace(self.model, **changes)
+        self.served.put(model)
+        return model
+
+
+@dataclass
+class Client:
+    """Seals to one worker, and opens what it answers."""
+
+    inside: Inside
+
+    def __post_init__(self) -> None:
+        keys = self.inside.keys
+        self.sessions = ClientSessions(CLUSTER)
+        self.recipient = RecipientKey(keys.instance, keys.hpke.suite, keys.hpke.public)
+
+    def seal(
+        self, request=None, *, digest: bytes = DIGEST, version: str = "", life_s: float = 30, model: str = MODEL
+    ) -> tuple[bytes, PendingResponse]:
+        """A serialised envelope, and what opens the answer."""
+        raw = (request if request is not None else tensors()).SerializeToString()
+        sealed, pending = self.sessions.seal(
+            raw,
+            model_name=model,
+            model_version=version,
+            model_digest=digest,
+            not_after=self.inside.clock.now() + timedelta(seconds=life_s),
+            recipients=[self.recipient],
+        )
+        carried = envelope.build_request(
+            sealed, model_name=model, model_version=version, instances=[self.recipient.instance], request_id="outer"
+        )
+        return carried.SerializeToString(), pending
+
+
+def tensors(
+    value: float = 1.0, *, rows: int = 1, outputs=(), identifier: str = "inner", model: str = MODEL, version=""
+):
+    """A request in clear."""
+    x = np.full((rows, 3), value, np.float32)
+    return encode_request(model, {"x": x}, outputs=outputs, id=identifier, version=version)
+
+
+def opened(pending: PendingResponse, response: bytes) -> OpenedResponse:
+    """Open the serialised answer to a sealed request."""
+    return pending.open(envelope.sealed_response(ModelInferResponse.FromString(response)))

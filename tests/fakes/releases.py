@@ -1,0 +1,65 @@
+"""Key releases for a keeper: given, refused or failing, as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cloister.seal.grant import ModelGrant
+from cloister.seal.keys import ModelKey, Secret
+from cloister.seal.manifest import ModelManifest
+from cloister.worker.release import Release
+from cloister.worker.settings import WantedModel
+
+
+@dataclass
+class FakeReleases:
+    """Releases the key of one model.
+
+    Attributes:
+        counter_s: The worker's counter.
+        version: Which version is the newest.
+        lease_s: Life of each lease.
+        error: Raised instead.
+        asked: How often somebody asked; `came` is notified each time.
+    """
+
+    counter_s: Callable[[], float]
+    version: int = 2
+    lease_s: float = 3600.0
+    allow_plain: bool = False
+    error: Exception | None = None
+    asked: int = 0
+    came: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def release(self, wanted: WantedModel) -> Release:
+        async with self.came:
+            self.asked += 1
+            self.came.notify_all()
+        if self.error is not None:
+            raise self.error
+        digest = bytes([self.version]) * 32
+        grant = ModelGrant(
+            model_key=ModelKey(Secret.random()),
+            model_name=wanted.name,
+            model_version=self.version,
+            model_digest=digest,
+            allow_plain=self.allow_plain,
+            lease_expires_at=datetime.now(UTC),
+            policy_digest=bytes(32),
+        )
+        manifest = ModelManifest(
+            name=wanted.name,
+            version=self.version,
+            digest=digest,
+            size_bytes=1,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+            files=(("model.xml", 1),),
+        )
+        return Release(grant, manifest, self.counter_s() + self.lease_s, self.lease_s)
+
+    async def until_asked(self, times: int) -> None:
+        async with asyncio.timeout(10), self.came:
+            await self.came.wait_for(lambda: self.asked >= times)

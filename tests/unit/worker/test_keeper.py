@@ -1,0 +1,199 @@
+"""A wanted model: served while its lease goes, gone at once when it does not (attacks F13)."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cloister.errors import EvidenceRejected, KeyRefused, NotFound, NotReady, SealBroken, Unavailable
+from cloister.worker.backoff import Backoff, renewal_s
+from cloister.worker.keeper import ModelKeeper
+from cloister.worker.served import ServedModels
+from cloister.worker.settings import WantedModel
+from fakes.engines import FakeEngine
+from fakes.releases import FakeReleases
+
+
+class Desk:
+    """A keeper with all that it needs; real time, short leases."""
+
+    def __init__(self):
+        self.served = ServedModels(time.monotonic)
+        self.releases = FakeReleases(time.monotonic)
+        self.engines = []
+        self.load_error = None
+        self.changed = asyncio.Condition()
+        self.keeper = ModelKeeper(
+            WantedModel("iris", 0),
+            releases=self.releases,
+            load=self.load,
+            served=self.served,
+            counter_s=time.monotonic,
+            backoff=Backoff(0.001, 0.002),
+        )
+
+    async def load(self, release):
+        if self.load_error is not None:
+            raise self.load_error
+        self.engines.append(FakeEngine())
+        return self.engines[-1]
+
+    @asynccontextmanager
+    async def keeping(self):
+        changed = asyncio.Event()
+        self.changes = changed
+        with self.served.watching(changed.set):
+            async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+                task = group.create_task(self.keeper.keep())
+                yield self
+                task.cancel()
+
+    async def until(self, done):
+        async with asyncio.timeout(10):
+            while not done():
+                await self.changes.wait()
+                self.changes.clear()
+
+
+@pytest.fixture
+async def desk():
+    return Desk()
+
+
+async def test_a_model_that_may_be_served_is(desk, logged):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        model = desk.served.find("iris", "")
+        assert (model.version, model.allow_plain) == ("2", False)
+    assert len(desk.served) == 0
+    assert desk.engines[0].closed
+    assert "model.served" in logged.getvalue()
+
+
+async def test_a_refusal_is_tried_again_and_says_no_more_than_that(desk, logged):
+    desk.releases.error = KeyRefused("the measurement is not in the policy", reason="policy.mrenclave")
+    async with desk.keeping():
+        await desk.releases.until_asked(3)
+        assert len(desk.served) == 0
+        desk.releases.error = None
+        await desk.until(lambda: len(desk.served) == 1)
+    lines = [line for line in logged.getvalue().splitlines() if "key.refused" in line]
+    assert len(lines) >= 3
+    assert not any("measurement" in line or "policy" in line for line in lines)
+
+
+@pytest.mark.parametrize("error", [KeyRefused("no"), EvidenceRejected("no")])
+async def test_a_refused_renewal_drops_the_model_at_once(desk, error):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        model = desk.served.find("iris", "2")
+        desk.releases.error = error
+        await desk.until(lambda: len(desk.served) == 0)
+        assert time.monotonic() < model.ends_at_s
+        assert model.engine.closed
+
+
+async def test_a_lease_that_cannot_be_renewed_ends(desk, logged):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        model = desk.served.find("iris", "2")
+        desk.releases.error = Unavailable("the provisioner is down")
+        await desk.until(lambda: len(desk.served) == 0)
+        assert time.monotonic() >= model.ends_at_s
+        assert model.engine.closed
+        assert "lease.ended" in logged.getvalue()
+        desk.releases.error = None
+        await desk.until(lambda: len(desk.served) == 1)
+        assert len(desk.engines) == 2
+
+
+async def test_a_hanging_provisioner_does_not_lengthen_a_lease(desk):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+
+        async def hang(wanted):
+            await asyncio.Event().wait()
+
+        desk.releases.release = hang
+        await desk.until(lambda: len(desk.served) == 0)
+
+
+async def test_a_renewed_lease_keeps_the_engine(desk):
+    desk.releases.lease_s = 0.1
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        first = desk.served.find("iris", "2")
+        await desk.releases.until_asked(4)
+        assert len(desk.engines) == 1
+        assert not first.engine.closed
+        assert desk.served.find("iris", "2").ends_at_s > first.ends_at_s
+
+
+async def test_new_terms_take_effect_with_the_renewal(desk):
+    desk.releases.lease_s = 0.1
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.releases.allow_plain = True
+        await desk.until(lambda: desk.served.find("iris", "2").allow_plain)
+
+
+async def test_a_newer_version_takes_the_place_of_the_old(desk, logged):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "")
+        desk.releases.version = 3
+        await desk.until(lambda: desk.served.digest_of("iris", "3") is not None and len(desk.served) == 1)
+        await desk.releases.until_asked(3)
+        assert old.engine.closed
+        assert not desk.engines[1].closed
+        with pytest.raises(NotFound):
+            desk.served.find("iris", "2")
+    assert desk.engines[1].closed
+    assert "model.replaced" in logged.getvalue()
+
+
+async def test_a_newer_version_that_does_not_load_leaves_nothing_behind(desk):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.releases.version, desk.load_error = 3, SealBroken()
+        await desk.until(lambda: len(desk.served) == 0)
+        assert desk.engines[0].closed
+        desk.load_error = None
+        await desk.until(lambda: len(desk.served) == 1)
+
+
+async def test_a_file_that_is_not_there_yet(desk, logged):
+    desk.load_error = NotReady("model.sealed cannot be opened", reason="model.missing")
+    async with desk.keeping():
+        await desk.releases.until_asked(2)
+        assert len(desk.served) == 0
+        desk.load_error = None
+        await desk.until(lambda: len(desk.served) == 1)
+    assert "model.not_served" in logged.getvalue()
+
+
+async def test_a_lease_shorter_than_loading_never_serves(desk):
+    desk.releases.lease_s = -1
+    async with desk.keeping():
+        await desk.releases.until_asked(3)
+        assert len(desk.served) == 0
+    assert all(engine.closed for engine in desk.engines)
+
+
+async def test_a_bug_ends_the_keeper(desk):
+    desk.load_error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(10):
+            await desk.keeper.keep()
+
+
+def test_renewals_come_before_two_thirds_and_spread():
+    times = {renewal_s(300) for _ in range(50)}
+    assert len(times) > 40
+    assert all(180 <= each <= 200 for each in times)

@@ -1,0 +1,228 @@
+"""The worker's end of a link: one result for each call, whatever happens to it."""
+
+import asyncio
+
+import pytest
+
+from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResponse
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
+from cloister.errors import InvalidRequest
+from cloister.oip.tensors import decode_response
+from cloister.worker.link import WorkerLink
+from fakes.attested_worker import Client, Inside, opened, tensors
+from fakes.engines import FakeEngine
+from fakes.gateway_end import GatewayEnd, linked
+
+
+def plain(value=1.0):
+    return tensors(value).SerializeToString()
+
+
+def total(result):
+    return decode_response(ModelInferResponse.FromString(result.response))["sum"].tolist()
+
+
+@pytest.fixture
+def slow():
+    return Inside(engine=FakeEngine(inline=False))
+
+
+async def test_the_first_frame_says_what_is_served():
+    inside = Inside()
+    async with linked(inside, slots=9) as (gateway, _):
+        first = gateway.frames[0]
+        assert (first.slots, first.models_changed) == (9, True)
+        (state,) = first.models
+        assert (state.name, state.version, state.digest, state.allow_plain) == ("iris", "2", inside.model.digest, True)
+        metadata = ModelMetadataResponse.FromString(state.metadata)
+        assert [(tensor.name, tensor.datatype) for tensor in metadata.inputs] == [("x", "FP32")]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_calls_of_a_frame_each_get_their_own_answer(inline):
+    async with linked(Inside(engine=FakeEngine(inline=inline))) as (gateway, _):
+        ids = gateway.send(*(plain(value) for value in range(4)))
+        results = await gateway.answered(*ids)
+        assert [total(results[call_id]) for call_id in ids] == [[0], [3], [6], [9]]
+
+
+async def test_quick_calls_of_a_frame_leave_in_one_frame():
+    inside = Inside()
+    client = Client(inside)
+    async with linked(inside) as (gateway, _):
+        sealed = [client.seal(tensors(float(value))) for value in range(4)]
+        ids = gateway.send(*(raw for raw, _ in sealed))
+        results = await gateway.answered(*ids)
+        assert [len(frame.results) for frame in gateway.frames] == [0, 4]
+        messages = [
+            opened(pending, results[call_id].response) for call_id, (_, pending) in zip(ids, sealed, strict=True)
+        ]
+        assert len({message.receipt.signature for message in messages}) == 1
+
+
+async def test_what_finishes_while_a_frame_is_written_leaves_in_the_next(slow):
+    async with linked(slow, slots=8) as (gateway, _):
+        slow.engine.gate.clear()
+        ids = gateway.send(*(plain(value) for value in range(8)))
+        await slow.engine.entered.wait()
+        gateway.held.clear()
+        slow.engine.gate.set()
+        await asyncio.sleep(0)
+        gateway.held.set()
+        await gateway.answered(*ids)
+        assert sum(len(frame.results) for frame in gateway.frames) == 8
+        assert len(gateway.frames) < 8
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_a_failing_call_fails_alone(inline):
+    async with linked(Inside(engine=FakeEngine(inline=inline))) as (gateway, _):
+        ids = gateway.send(plain(1), plain(13), b"\xff", plain(2))
+        results = await gateway.answered(*ids)
+        assert [results[call_id].WhichOneof("outcome") for call_id in ids] == [
+            "response",
+            "failure",
+            "failure",
+            "response",
+        ]
+        assert results[ids[1]].failure.reason == "inference.failed"
+        assert (total(results[ids[0]]), total(results[ids[3]])) == ([3], [6])
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_a_bug_in_one_call_is_internal_and_keeps_the_link(inline, logged):
+    inside = Inside(engine=FakeEngine(inline=inline))
+    async with linked(inside) as (gateway, _):
+        inside.engine.broken = RuntimeError("contents of a request")
+        (bad,) = gateway.send(plain())
+        failure = (await gateway.answered(bad))[bad].failure
+        assert failure.error == "InternalError"
+        assert "contents" not in failure.message + logged.getvalue()
+        assert "call.broken" in logged.getvalue()
+        inside.engine.broken = None
+        (good,) = gateway.send(plain())
+        assert total((await gateway.answered(good))[good]) == [3]
+
+
+async def test_a_call_without_a_slot_is_overloaded_and_the_rest_go_on(slow):
+    async with linked(slow, slots=2) as (gateway, _):
+        slow.engine.gate.clear()
+        ids = gateway.send(*(plain(value) for value in range(4)))
+        results = await gateway.answered(*ids[2:])
+        assert [results[call_id].failure.error for call_id in ids[2:]] == ["Overloaded", "Overloaded"]
+        slow.engine.gate.set()
+        results = await gateway.answered(*ids)
+        assert [total(results[call_id]) for call_id in ids[:2]] == [[0], [3]]
+        (again,) = gateway.send(plain(5))
+        assert total((await gateway.answered(again))[again]) == [15]
+
+
+async def test_a_cancelled_call_has_a_result_too_and_frees_its_slot(slow):
+    async with linked(slow, slots=1) as (gateway, _):
+        slow.engine.gate.clear()
+        (abandoned,) = gateway.send(plain())
+        await slow.engine.entered.wait()
+        gateway.send(cancelled=(abandoned, 12345))
+        failure = (await gateway.answered(abandoned))[abandoned].failure
+        assert failure.reason == "call.cancelled"
+        slow.engine.gate.set()
+        (good,) = gateway.send(plain(4))
+        assert total((await gateway.answered(good))[good]) == [12]
+
+
+async def test_a_cancellation_that_comes_too_late_changes_nothing():
+    async with linked(Inside()) as (gateway, _):
+        (call_id,) = gateway.send(plain())
+        await gateway.answered(call_id)
+        gateway.send(cancelled=(call_id,))
+        (good,) = gateway.send(plain())
+        await gateway.answered(good)
+
+
+async def test_a_call_past_its_deadline(slow):
+    async with linked(slow) as (gateway, _):
+        slow.engine.gate.clear()
+        (late,) = gateway.send(plain(), timeout_ms=1)
+        assert (await gateway.answered(late))[late].failure.error == "TimeoutError"
+
+
+async def test_models_that_come_and_go_are_announced():
+    inside = Inside()
+    async with linked(inside) as (gateway, _):
+        newer = inside.also_serve(version="3")
+        await gateway.until(lambda: len(gateway.frames) == 2)
+        assert [state.version for state in gateway.frames[1].models] == ["2", "3"]
+        inside.also_serve(version="3", ends_at_s=newer.ends_at_s + 1)  # a renewed lease is no news
+        inside.served.drop(newer)
+        inside.served.drop(inside.model)
+        await gateway.until(lambda: len(gateway.frames) == 3)
+        assert gateway.frames[2].models_changed
+        assert not gateway.frames[2].models
+
+
+async def test_draining_is_said_once_and_what_is_under_way_finishes(slow):
+    async with linked(slow) as (gateway, link):
+        slow.engine.gate.clear()
+        ids = gateway.send(plain(1), plain(2))
+        await slow.engine.entered.wait()
+        link.drain()
+        await gateway.until(lambda: gateway.frames[-1].draining)
+        slow.engine.gate.set()
+        results = await gateway.answered(*ids)
+        assert [total(results[call_id]) for call_id in ids] == [[3], [6]]
+        assert sum(frame.draining for frame in gateway.frames) == 1
+
+
+async def test_large_answers_do_not_share_a_frame(monkeypatch):
+    monkeypatch.setattr("cloister.worker.link.FRAME_BYTES", 100)
+    async with linked(Inside()) as (gateway, _):
+        ids = gateway.send(*(plain(value) for value in range(3)))
+        results = await gateway.answered(*ids)
+        assert [len(frame.results) for frame in gateway.frames[1:]] == [1, 1, 1]
+        assert [total(results[call_id]) for call_id in ids] == [[0], [3], [6]]
+
+
+async def test_a_call_id_used_twice_ends_the_link(slow):
+    gateway = GatewayEnd()
+    link = WorkerLink(slow.answers, slow.served, 4)
+    slow.engine.gate.clear()
+    call = InferCall(call_id=1, request=plain(), timeout_ms=1000)
+    gateway.send_frame(GatewayFrame(calls=[call, call]))
+    with pytest.RaisesGroup(pytest.RaisesGroup(pytest.RaisesExc(InvalidRequest, match="twice"))):
+        await link.run(gateway.sent(), gateway.write)
+
+
+async def test_a_gateway_that_floods_and_reads_nothing_is_held_back():
+    inside = Inside()
+    async with linked(inside, slots=2) as (gateway, link):
+        gateway.held.clear()
+        for _ in range(200):
+            gateway.send(plain())
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(link._finished) <= 6
+        gateway.held.set()
+        await gateway.answered(*range(1, 201))
+
+
+async def test_the_end_of_the_stream_waits_for_what_is_under_way(slow):
+    async with linked(slow) as (gateway, _):
+        slow.engine.gate.clear()
+        (call_id,) = gateway.send(plain())
+        await slow.engine.entered.wait()
+        gateway.end()
+        await asyncio.sleep(0)
+        slow.engine.gate.set()
+        assert total((await gateway.answered(call_id))[call_id]) == [3]
+
+
+async def test_a_lost_stream_cancels_what_is_under_way(slow):
+    gateway = GatewayEnd()
+    link = WorkerLink(slow.answers, slow.served, 4)
+    slow.engine.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(link.run(gateway.sent(), gateway.write))
+        gateway.send(plain())
+        await slow.engine.entered.wait()
+        running.cancel()
+    assert running.cancelled()

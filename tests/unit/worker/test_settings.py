@@ -1,0 +1,108 @@
+"""The worker's settings, and the digest that evidence carries."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cloister.errors import InvalidRequest
+from cloister.kit.config import load
+from cloister.rpc.identity import TlsFiles
+from cloister.worker.settings import Settings, WantedModel
+
+TOML = """
+cluster = "demo.cloister.internal"
+verifier = "127.0.0.1:1"
+provisioner = "127.0.0.1:2"
+models = ["iris", "wine@3", "wine@4"]
+models_dir = "models"
+[tls]
+certificate = "c.pem"
+private_key = "k.pem"
+trust_roots = "r.pem"
+"""
+
+
+def settings(**changes):
+    tls = TlsFiles(certificate=Path("c"), private_key=Path("k"), trust_roots=Path("r"))
+    fields = {
+        "cluster": "demo.cloister.internal",
+        "verifier": "127.0.0.1:1",
+        "provisioner": "127.0.0.1:2",
+        "models": ("iris",),
+        "models_dir": Path("models"),
+        "tls": tls,
+    }
+    return Settings(**(fields | changes))
+
+
+def loaded(tmp_path, text=TOML, environ=None, *, in_enclave=True):
+    file = tmp_path / "worker.toml"
+    file.write_text(text)
+    return load(Settings, file, environ or {}, prefix="CLOISTER_WORKER_", in_enclave=in_enclave)
+
+
+def test_from_a_file(tmp_path):
+    found = loaded(tmp_path, environ={"CLOISTER_WORKER_LISTEN": "127.0.0.1:9"})
+    assert found.wanted == (WantedModel("iris", 0), WantedModel("wine", 3), WantedModel("wine", 4))
+    assert found.models_dir == tmp_path / "models"
+    assert found.listen == "127.0.0.1:9"
+    assert found.audience == "spiffe://demo.cloister.internal/verifier/main"
+
+
+def test_unknown_variables_are_refused(tmp_path):
+    with pytest.raises(InvalidRequest, match="CLOISTER_WORKER_LISTNE"):
+        loaded(tmp_path, environ={"CLOISTER_WORKER_LISTNE": "x"})
+
+
+def test_the_host_chooses_only_what_is_marked(tmp_path):
+    with pytest.raises(InvalidRequest, match="from outside the enclave"):
+        loaded(tmp_path, environ={"CLOISTER_WORKER_PROVISIONER": "evil:1"})
+    found = loaded(tmp_path, environ={"CLOISTER_WORKER_ENDPOINT": "host:1"})
+    assert found.endpoint == "host:1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": ()}, "models is empty"),
+        ({"models": ("../x",)}, "model name"),
+        ({"models": ("Iris",)}, "model name"),
+        ({"models": ("iris@",)}, "iris@"),
+        ({"models": ("iris@0",)}, "iris@0"),
+        ({"models": ("iris@x",)}, "iris@x"),
+        ({"models": ("iris@" + "9" * 30,)}, "version"),
+        ({"models": ("iris", "iris")}, "twice"),
+        ({"models": ("iris", "iris@2")}, "twice"),
+        ({"models": ("iris@2", "iris@2")}, "twice"),
+        ({"hpke_suite": "rot13"}, "hpke_suite"),
+        ({"slots": 0}, "slots"),
+        ({"slots": 5000}, "slots"),
+        ({"threads": -1}, "threads"),
+        ({"grace_s": -1.0}, "grace_s"),
+        ({"verifier_id": "spiffe://other.cloister.internal/verifier/main"}, "verifier_id"),
+        ({"verifier_id": "spiffe://demo.cloister.internal/gateway/main"}, "verifier_id"),
+    ],
+)
+def test_settings_that_make_no_sense(changes, said):
+    with pytest.raises((ValueError, InvalidRequest), match=said):
+        settings(**changes)
+
+
+def test_the_digest_covers_what_matters_and_not_what_the_host_chooses():
+    base = settings()
+    same = (
+        replace(base, listen="0.0.0.0:1"),
+        replace(base, endpoint="x:1"),
+        replace(base, models_dir=Path("/elsewhere")),
+    )
+    assert {each.digest(b"roots") for each in (base, *same)} == {base.digest(b"roots")}
+    other = (
+        replace(base, models=("wine",)),
+        replace(base, provisioner="evil:1"),
+        replace(base, verifier="evil:1"),
+        replace(base, hpke_suite="x25519"),
+        replace(base, verifier_id="spiffe://demo.cloister.internal/verifier/two"),
+    )
+    digests = {each.digest(b"roots") for each in (base, *other)} | {base.digest(b"other roots")}
+    assert len(digests) == 7
