@@ -60,6 +60,7 @@ class WorkerEnd:
         self.to_gateway: asyncio.Queue[Any] = asyncio.Queue()
         self.to_worker: asyncio.Queue[bytes] = asyncio.Queue()
         self._idle = asyncio.Event()
+        self.closed = False
         self.held = asyncio.Event()
         self.held.set()
 
@@ -74,6 +75,10 @@ class WorkerEnd:
     async def write(self, frame: bytes) -> None:
         await self.held.wait()
         self.to_worker.put_nowait(frame)
+
+    async def done_writing(self) -> None:
+        self.closed = True
+        self.end()
 
     def say(self, **fields: Any) -> None:
         """Send a WorkerFrame."""

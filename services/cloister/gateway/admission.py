@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 
 from cloister.errors import CloisterError
 from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.wire import read_route
+
+Observe = Callable[[str, str, float], None]
+"""Told of each request that ended: its outcome, its model (empty when no worker took it), its seconds."""
 
 
 class Admission:
@@ -19,11 +24,12 @@ class Admission:
         failures: How many of them got an error, or lost their client.
     """
 
-    def __init__(self, dispatcher: Dispatcher, tenants: Tenants) -> None:
+    def __init__(self, dispatcher: Dispatcher, tenants: Tenants, observe: Observe) -> None:
         self.requests = 0
         self.failures = 0
         self._dispatcher = dispatcher
         self._tenants = tenants
+        self._observe = observe
 
     def begin(self, request: bytes, tenant: str, timeout_s: float) -> Call:
         """Let a request in and send it on its way; `end` must follow.
@@ -42,8 +48,9 @@ class Admission:
         try:
             call = Call(request, read_route(request), tenant, asyncio.get_running_loop().time() + timeout_s)
             self._tenants.enter(tenant, len(request))
-        except CloisterError:
+        except CloisterError as error:
             self.failures += 1
+            self._observe(type(error).__name__, "", 0.0)
             raise
         try:
             self._dispatcher.submit(call)
@@ -58,8 +65,11 @@ class Admission:
         self._tenants.leave(call.tenant, len(call.request))
         if not call.answer.done():
             call.answer.cancel()
+        outcome = "answered"
         if call.answer.cancelled():
             self._dispatcher.withdraw(call)
-            self.failures += 1
-        elif call.answer.exception() is not None:
-            self.failures += 1
+            outcome = "cancelled"
+        elif (error := call.answer.exception()) is not None:
+            outcome = type(error).__name__
+        self.failures += outcome != "answered"
+        self._observe(outcome, call.route.model_name if call.sent else "", time.perf_counter() - call.began_s)

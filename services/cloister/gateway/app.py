@@ -9,10 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
 from cloister.gateway.admission import Admission
 from cloister.gateway.fleet import Fleet
+from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.servicer import GATEWAY, INFERENCE, ROLES, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
+from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.metrics import Metrics
 from cloister.kit.server import Health, Server
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
@@ -42,7 +45,11 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
             return Peer(endpoint, identity, name, max_message_bytes=settings.max_message_bytes)
 
         fleet = Fleet(settings.cluster, connect, queue_limit=settings.queue_limit, wall_ms=wall_ms)
-        admission = Admission(fleet.dispatcher, Tenants(settings.tenant_limit, settings.memory_bytes))
+        metrics = Metrics()
+        watch_fleet(metrics, fleet)
+        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
+        tenants = Tenants(settings.tenant_limit, settings.memory_bytes)
+        admission = Admission(fleet.dispatcher, tenants, RequestMetrics(metrics).request_ended)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -53,6 +60,7 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
                 max_concurrent=settings.max_concurrent,
                 grace_s=settings.grace_s,
                 max_call_s=settings.max_call_s,
+                on_call=metrics.call_answered,
             )
         )
         inference = InferenceServicer(fleet, admission, max_call_s=settings.max_call_s, stopping=lifecycle.stopping)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from cloister.gateway.wire import Route
 
@@ -19,9 +20,22 @@ class Call:
         instance: The worker that has it now; empty while it waits.
         call_id: Its number on that worker's link.
         tried: Workers whose link died under it; each is tried once.
+        sent: Some worker was given it.
+        began_s: When it came, on the clock of `time.perf_counter`.
     """
 
-    __slots__ = ("answer", "call_id", "deadline_s", "instance", "request", "route", "tenant", "tried")
+    __slots__ = (
+        "answer",
+        "began_s",
+        "call_id",
+        "deadline_s",
+        "instance",
+        "request",
+        "route",
+        "sent",
+        "tenant",
+        "tried",
+    )
 
     def __init__(self, request: bytes, route: Route, tenant: str, deadline_s: float) -> None:
         self.request = request
@@ -32,6 +46,8 @@ class Call:
         self.instance = ""
         self.call_id = 0
         self.tried: tuple[str, ...] = ()
+        self.sent = False
+        self.began_s = time.perf_counter()
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless there is an answer already."""

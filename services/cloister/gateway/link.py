@@ -29,7 +29,9 @@ FRAME_BYTES = 4 << 20
 EXPIRY_STEP_S = 0.1
 FIRST_FRAME_S = 10.0
 GATHER_S = 0.001
-"""When calls come faster than one in this time, a frame waits so long for company: it costs as much as several calls."""
+"""When calls come faster than one in this time, a frame waits so long for company: it costs what several calls do."""
+GOODBYE_S = 2.0
+"""How long a drained worker may take to close its half."""
 OVERDUE_S = 60.0
 """A result this long after its call's deadline means that the worker hangs; its link is given up."""
 NO_SUCH_MODEL = "no such model"
@@ -44,6 +46,9 @@ class FrameStream(Protocol):
 
     async def write(self, frame: bytes) -> None:
         """Send one frame."""
+
+    async def done_writing(self) -> None:
+        """Close our half."""
 
 
 class LinkOwner(Protocol):
@@ -93,7 +98,7 @@ class Link:
     def send(self, call: Call) -> None:
         """Take a slot for a call; it leaves with the next frame. Only while `free` is above zero."""
         self._last_id += 1
-        call.instance, call.call_id = self.instance, self._last_id
+        call.instance, call.call_id, call.sent = self.instance, self._last_id, True
         self._calls[self._last_id] = call
         self._outbox.append(call)
         self._wakeup.set()
@@ -153,10 +158,13 @@ class Link:
             ExceptionGroup: Of `CloisterError`: the stream broke, or the worker broke the contract.
         """
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(self._read(stream)), group.create_task(self._watch())]
+            reader = group.create_task(self._read(stream))
+            watcher = group.create_task(self._watch())
             await self._write(stream)
-            for task in others:
-                task.cancel()
+            await stream.done_writing()
+            watcher.cancel()
+            await asyncio.wait([reader], timeout=GOODBYE_S)
+            reader.cancel()
 
     async def _read(self, stream: FrameStream) -> None:
         while (raw := await stream.read()) is not EOF:
@@ -165,7 +173,8 @@ class Link:
             except DecodeError:
                 raise _broken("a worker's frame does not parse") from None
             self._receive(frame)
-        raise Unavailable("the worker closed the link", reason="link.closed")
+        if not self.draining or self._calls:
+            raise Unavailable("the worker closed the link", reason="link.closed")
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,92 @@
+"""A call's way in and out, and what is counted of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cloister.errors import InvalidRequest, NotFound, Overloaded
+from cloister.gateway.admission import Admission
+from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.link import Link
+from cloister.gateway.tenants import Tenants
+from fakes.gateway_parts import TENANT, A, WorkerEnd, infer_request, unknown
+
+
+class Desk:
+    """An admission with one worker of one slot behind it, which never answers by itself."""
+
+    def __init__(self, *, tenant_limit: int = 2, queue_limit: int = 8) -> None:
+        self.dispatcher = Dispatcher(queue_limit, unknown)
+        self.tenants = Tenants(tenant_limit, 1 << 20)
+        self.seen: list[tuple[str, str]] = []
+        self.admission = Admission(self.dispatcher, self.tenants, lambda *seen: self.seen.append(seen[:2]))
+        self.worker = WorkerEnd()
+        self.link = Link(A, self.dispatcher)
+        self.dispatcher.attach(self.link)
+
+    async def __aenter__(self) -> Desk:
+        self._group = await asyncio.TaskGroup().__aenter__()
+        self._task = self._group.create_task(self.link.run(self.worker))
+        self.worker.hello(1)
+        await self.worker.heard()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await self._group.__aexit__(None, None, None)
+
+
+async def test_an_answered_call() -> None:
+    async with Desk() as desk:
+        call = desk.admission.begin(infer_request(), TENANT, 10)
+        assert desk.tenants.under_way(TENANT) == 1
+        await desk.worker.frame()
+        desk.worker.answer(1)
+        await call.answer
+        desk.admission.end(call)
+        assert desk.tenants.under_way(TENANT) == 0
+        assert desk.seen == [("answered", "tiny")]
+        assert (desk.admission.requests, desk.admission.failures) == (1, 0)
+
+
+async def test_a_call_that_nobody_waits_for_gives_everything_back() -> None:
+    async with Desk() as desk:
+        sent, waiting = (desk.admission.begin(infer_request(), TENANT, 10) for _ in range(2))
+        await desk.worker.frame()
+        desk.admission.end(waiting)
+        desk.admission.end(sent)
+        assert list((await desk.worker.frame()).cancelled) == [1]
+        assert (desk.dispatcher.queued, desk.tenants.under_way(TENANT)) == (0, 0)
+        assert desk.seen == [("cancelled", ""), ("cancelled", "tiny")]
+        assert (desk.admission.requests, desk.admission.failures) == (2, 2)
+
+
+async def test_a_call_past_its_deadline_is_a_failure() -> None:
+    async with Desk() as desk:
+        call = desk.admission.begin(infer_request(), TENANT, 10)
+        desk.link.expire(call.deadline_s)
+        with pytest.raises(TimeoutError):
+            await call.answer
+        desk.admission.end(call)
+        assert desk.seen == [("TimeoutError", "tiny")]
+
+
+async def test_what_is_refused_holds_nothing() -> None:
+    async with Desk(tenant_limit=1, queue_limit=1) as desk:
+        for request, kind in ((b"\xff", InvalidRequest), (infer_request("none"), NotFound)):
+            with pytest.raises(kind):
+                desk.admission.begin(request, TENANT, 10)
+            assert desk.tenants.under_way(TENANT) == 0
+        desk.admission.begin(infer_request(), TENANT, 10)
+        with pytest.raises(Overloaded) as caught:
+            desk.admission.begin(infer_request(), TENANT, 10)
+        assert caught.value.reason == "tenant.busy"
+        desk.admission.begin(infer_request(), "another", 10)
+        with pytest.raises(Overloaded) as caught:
+            desk.admission.begin(infer_request(), "a third", 10)
+        assert caught.value.reason == "queue.full"
+        assert desk.tenants.under_way("a third") == 0
+        assert desk.seen == [("InvalidRequest", ""), ("NotFound", ""), ("Overloaded", ""), ("Overloaded", "")]
+        assert (desk.admission.requests, desk.admission.failures) == (6, 4)

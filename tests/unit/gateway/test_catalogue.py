@@ -1,0 +1,59 @@
+"""What workers say they serve."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloister.api.oip.inference_pb2 import ModelMetadataResponse
+from cloister.api.v1.worker_pb2 import ModelState
+from cloister.errors import InvalidRequest
+from cloister.gateway.catalogue import MAX_METADATA_BYTES, MAX_MODELS, default_version, merged_metadata, read_models
+from fakes.gateway_parts import model_state
+
+
+def test_models_by_name_and_version() -> None:
+    models = read_models([model_state("a", "1"), model_state("a", "12"), model_state("b", "3")])
+    assert {name: sorted(versions) for name, versions in models.items()} == {"a": ["1", "12"], "b": ["3"]}
+
+
+@pytest.mark.parametrize("name", ["", "-a", "A", "a b", "a..b", "é", "a" * 64, "a\n"])
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_models([model_state(name)])
+
+
+@pytest.mark.parametrize("version", ["", "0", "-1", "01", "1.0", "1" * 11, "１"])
+def test_versions_that_are_none(version: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_models([model_state("a", version)])
+
+
+def test_a_list_that_repeats_itself_or_is_too_large() -> None:
+    with pytest.raises(InvalidRequest):
+        read_models([model_state("a", "1"), model_state("a", "1")])
+    read_models(ModelState(name=f"m{number}", version="1") for number in range(MAX_MODELS))
+    with pytest.raises(InvalidRequest):
+        read_models(ModelState(name=f"m{number}", version="1") for number in range(MAX_MODELS + 1))
+    with pytest.raises(InvalidRequest):
+        read_models([ModelState(name="a", version="1", metadata=bytes(MAX_METADATA_BYTES + 1))])
+
+
+def test_the_highest_version_is_the_default() -> None:
+    assert default_version(["9", "10", "2"]) == "10"
+    assert default_version([]) == ""
+
+
+def test_metadata_of_several_workers_tells_all_versions() -> None:
+    states = [model_state(version="2"), model_state(version="10"), model_state(version="2")]
+    merged = ModelMetadataResponse.FromString(merged_metadata(states, ""))
+    assert (merged.name, merged.platform, list(merged.versions)) == ("tiny", "openvino", ["2", "10"])
+    assert [tensor.name for tensor in merged.inputs] == ["x"]
+    assert merged_metadata(states, "2")
+    assert merged_metadata(states, "3") == b""
+    assert merged_metadata([], "") == b""
+
+
+def test_metadata_that_does_not_parse_leaves_name_and_versions() -> None:
+    state = ModelState(name="tiny", version="1", metadata=b"\xff")
+    merged = ModelMetadataResponse.FromString(merged_metadata([state], ""))
+    assert (merged.name, list(merged.versions), list(merged.inputs)) == ("tiny", ["1"], [])

@@ -1,0 +1,50 @@
+"""Settings that make no sense do not load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloister.errors import InvalidRequest
+from cloister.gateway.settings import Settings
+from cloister.kit.config import load
+
+TEXT = """
+cluster = "demo.cloister.internal"
+listen = "127.0.0.1:0"
+verifier = "127.0.0.1:1"
+[tls]
+certificate = "c.pem"
+private_key = "k.pem"
+trust_roots = "r.pem"
+"""
+
+
+def settings(tmp_path: Path, **environ: str) -> Settings:
+    file = tmp_path / "gateway.toml"
+    file.write_text(TEXT)
+    prefix = "CLOISTER_GATEWAY_"
+    return load(Settings, file, {prefix + key: value for key, value in environ.items()}, prefix=prefix)
+
+
+def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
+    defaults = settings(tmp_path)
+    assert defaults.tenant_limit < defaults.queue_limit
+    assert defaults.tls.certificate == tmp_path / "c.pem"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("QUEUE_LIMIT", "0"),
+        ("TENANT_LIMIT", "-1"),
+        ("MEMORY_BYTES", "0"),
+        ("MAX_CALL_S", "0"),
+        ("GRACE_S", "-1"),
+        ("CLUSTER", "Not A Name"),
+    ],
+)
+def test_values_without_sense(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(InvalidRequest):
+        settings(tmp_path, **{key: value})
