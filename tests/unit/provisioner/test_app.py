@@ -1,0 +1,111 @@
+"""What the provisioner refuses to start with; nothing here gets as far as a socket."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cloister.ear import SigningKey
+from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.config import load
+from cloister.kit.lifecycle import Lifecycle
+from cloister.provisioner.app import assembled, private_folder
+from cloister.provisioner.settings import Settings
+from fakes.pki import MeshPki
+from fakes.running_services import private_file, provisioner_settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return provisioner_settings(tmp_path, MeshPki(), SigningKey.generate())
+
+
+async def why_not(settings: Settings) -> str:
+    with pytest.raises(NotReady) as refused:
+        async with Lifecycle.running() as lifecycle, assembled(settings, lifecycle):
+            pass
+    return str(refused.value)
+
+
+async def test_a_root_key_that_others_can_read(settings: Settings) -> None:
+    settings.root_key.chmod(0o640)
+    assert await why_not(settings) == (
+        f"the root key is not usable: {settings.root_key} is open to other users; allow its owner only: chmod 600"
+    )
+
+
+async def test_a_root_key_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    assert "cannot be read" in await why_not(replace(settings, root_key=tmp_path / "missing"))
+
+
+async def test_a_root_key_of_another_length(settings: Settings) -> None:
+    private_file(settings.root_key, b"short")
+    assert "not 32 bytes" in await why_not(settings)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"keys": []}', "[1]"])
+async def test_a_key_set_that_is_none(settings: Settings, text: str) -> None:
+    settings.verifier_keys.write_text(text)
+    assert "verifier_keys" in await why_not(settings)
+
+
+async def test_a_state_folder_that_others_can_read(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o750)
+    assert "chmod 700" in await why_not(settings)
+
+
+async def test_a_store_that_others_can_read(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    (settings.state_dir / "models.db").touch(mode=0o644)
+    (settings.state_dir / "models.db").chmod(0o644)
+    assert "0600" in await why_not(settings)
+
+
+def test_the_state_folder_is_made_private(tmp_path: Path) -> None:
+    assert private_folder(tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+_TOML = """
+cluster = "demo.cloister.internal"
+listen = "127.0.0.1:0"
+state_dir = "state"
+root_key = "root.key"
+verifier_keys = "jwks.json"
+verifier_id = "{verifier}"
+{extra}
+[tls]
+certificate = "c.pem"
+private_key = "k.pem"
+trust_roots = "r.pem"
+"""
+_VERIFIER = "spiffe://demo.cloister.internal/verifier/main"
+
+
+def loaded(folder: Path, *, verifier: str = _VERIFIER, extra: str = "") -> Settings:
+    (folder / "settings.toml").write_text(_TOML.format(verifier=verifier, extra=extra))
+    return load(Settings, folder / "settings.toml", {}, prefix="CLOISTER_PROVISIONER_")
+
+
+def test_settings_load(tmp_path: Path) -> None:
+    assert loaded(tmp_path).root_key == tmp_path / "root.key"
+
+
+@pytest.mark.parametrize(
+    "verifier",
+    [
+        "verifier",
+        "spiffe://other.cloister.internal/verifier/main",
+        "spiffe://demo.cloister.internal/gateway/main",
+    ],
+)
+def test_the_verifier_is_one_of_this_cluster(tmp_path: Path, verifier: str) -> None:
+    with pytest.raises(InvalidRequest):
+        loaded(tmp_path, verifier=verifier)
+
+
+@pytest.mark.parametrize("extra", ["releases_per_minute = 0", "grace_s = -1", 'root_key_value = "secret"'])
+def test_settings_that_cannot_be_meant(tmp_path: Path, extra: str) -> None:
+    with pytest.raises(InvalidRequest, match=extra.split()[0]):
+        loaded(tmp_path, extra=extra)

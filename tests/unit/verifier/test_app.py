@@ -1,0 +1,156 @@
+"""What the verifier refuses to start with; nothing here gets as far as a socket."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloister.appraisal.anchors import INTEL_SGX
+from cloister.appraisal.policy import Policy
+from cloister.ear import SigningKey
+from cloister.errors import CloisterError, InvalidRequest, NotReady
+from cloister.kit.config import load
+from cloister.kit.lifecycle import Lifecycle
+from cloister.rpc.certificates import key_pem, new_key
+from cloister.verifier.app import appraisal_policy, assembled, private_folder, trust_anchor
+from cloister.verifier.settings import Settings
+from fakes.pki import CLUSTER, MeshPki
+from fakes.running_services import private_file, verifier_settings
+from fakes.sim import simulated_platform
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return verifier_settings(tmp_path, MeshPki(), simulated_platform(), SigningKey.generate())
+
+
+async def why_not(settings: Settings) -> str:
+    with pytest.raises(NotReady) as refused:
+        async with Lifecycle.running() as lifecycle, assembled(settings, lifecycle):
+            pass
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["ca_private_key", "signing_key"])
+async def test_a_key_that_others_can_read(settings: Settings, name: str) -> None:
+    path = getattr(settings, name)
+    path.chmod(0o644)
+    assert await why_not(settings) == f"{path} is open to other users; allow its owner only: chmod 600"
+
+
+async def test_a_key_of_another_authority(settings: Settings) -> None:
+    private_file(settings.ca_private_key, key_pem(new_key()))
+    assert "not the one of the CA certificate" in await why_not(settings)
+
+
+async def test_a_signing_key_that_is_none(settings: Settings) -> None:
+    private_file(settings.signing_key, b"not a key")
+    assert "signing_key" in await why_not(settings)
+
+
+async def test_a_state_folder_that_others_can_read(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o755)
+    assert "chmod 700" in await why_not(settings)
+
+
+@pytest.mark.parametrize("name", ["collateral", "anchor_root", "policy", "ca_certificate"])
+async def test_a_file_that_is_not_there(settings: Settings, tmp_path: Path, name: str) -> None:
+    said = await why_not(replace(settings, **{name: tmp_path / "missing"}))
+    assert "missing" in said
+
+
+@pytest.mark.parametrize("text", ["", "accepted_statuses = []", 'policy_id = "x"\nanything = true'])
+async def test_a_policy_that_is_none(settings: Settings, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    assert "policy" in await why_not(replace(settings, policy=path))
+
+
+def test_the_state_folder_is_made_private(tmp_path: Path) -> None:
+    made = private_folder(tmp_path / "a" / "state")
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert private_folder(made) == made
+
+
+def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(NotReady, match="cannot be used"):
+        private_folder(tmp_path / "state")
+
+
+def test_the_anchor_is_intels_unless_a_file_says_otherwise(tmp_path: Path) -> None:
+    assert trust_anchor(None) is INTEL_SGX
+    (tmp_path / "intel.der").write_bytes(INTEL_SGX.root_der)
+    assert not trust_anchor(tmp_path / "intel.der").simulated
+    (tmp_path / "own.der").write_bytes(simulated_platform().root_der())
+    assert trust_anchor(tmp_path / "own.der").simulated
+
+
+def test_an_anchor_that_is_no_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "root.der").write_bytes(b"junk")
+    with pytest.raises(NotReady, match="anchor_root"):
+        trust_anchor(tmp_path / "root.der")
+
+
+def test_the_policy_is_the_built_in_one_unless_a_file_says_otherwise(tmp_path: Path) -> None:
+    assert appraisal_policy(None) == Policy.default()
+    path = tmp_path / "policy.toml"
+    path.write_text('policy_id = "ours"\naccepted_statuses = ["UpToDate"]\n')
+    assert appraisal_policy(path).policy_id == "ours"
+
+
+_TOML = """
+cluster = "demo.cloister.internal"
+listen = "127.0.0.1:0"
+ca_certificate = "ca.pem"
+ca_private_key = "ca.key"
+signing_key = "ear.key"
+collateral = "collateral.json"
+state_dir = "state"
+{extra}
+[tls]
+certificate = "c.pem"
+private_key = "k.pem"
+trust_roots = "r.pem"
+"""
+
+
+def loaded(folder: Path, extra: str = "", environ: dict[str, str] | None = None) -> Settings:
+    (folder / "settings.toml").write_text(_TOML.format(extra=extra))
+    return load(Settings, folder / "settings.toml", environ or {}, prefix="CLOISTER_VERIFIER_")
+
+
+def test_settings_have_safe_defaults(tmp_path: Path) -> None:
+    settings = loaded(tmp_path)
+    assert (settings.policy, settings.anchor_root) == (None, None)
+    assert (settings.challenge_ttl_s, settings.membership_s) == (60.0, 3600.0)
+    assert settings.collateral == tmp_path / "collateral.json"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["membership_s = 3601", "challenge_ttl_s = 61", "challenge_ttl_s = 0", "grace_s = -1", "simulated = true"],
+)
+def test_settings_that_cannot_be_meant(tmp_path: Path, extra: str) -> None:
+    with pytest.raises(InvalidRequest, match=extra.split()[0]):
+        loaded(tmp_path, extra)
+
+
+def test_the_cluster_is_a_cluster(tmp_path: Path) -> None:
+    with pytest.raises(CloisterError):
+        loaded(tmp_path, environ={"CLOISTER_VERIFIER_CLUSTER": "Not A Cluster"})
+    assert loaded(tmp_path).cluster == CLUSTER
+
+
+def test_a_simulated_anchor_cannot_be_hidden_by_its_name() -> None:
+    with pytest.raises(InvalidRequest):
+        _named_intel(simulated_platform().root_der())
+
+
+def _named_intel(root_der: bytes) -> Any:
+    from cloister.appraisal.anchors import INTEL_SGX_NAME, TrustAnchor
+
+    return TrustAnchor(INTEL_SGX_NAME, root_der)
