@@ -128,6 +128,26 @@ def handlers(servicer: EchoServicer) -> grpc.GenericRpcHandler:
     )
 
 
+class Calls(list[Call]):
+    """Calls that the server has ended. It notes them after it has answered, so tests wait for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = asyncio.Event()
+
+    def note(self, call: Call) -> None:
+        self.append(call)
+        self._more.set()
+
+    async def ended(self, number: int) -> Call:
+        """The call of this number, the first being 1."""
+        async with asyncio.timeout(5):
+            while len(self) < number:
+                self._more.clear()
+                await self._more.wait()
+        return self[number - 1]
+
+
 @dataclass
 class Running:
     """A served echo, and everything a test may want of it."""
@@ -137,7 +157,7 @@ class Running:
     identity: TlsIdentity
     lifecycle: Lifecycle
     pki: MeshPki
-    calls: list[Call]
+    calls: Calls
 
     @property
     def address(self) -> str:
@@ -154,8 +174,8 @@ class Running:
 async def echo_server(pki: MeshPki, *, identity: TlsIdentity | None = None, **options: Any) -> AsyncIterator[Running]:
     """Serve an `EchoServicer` as the verifier of the cluster (unless told otherwise), until the block ends."""
     identity = identity or pki.identity("verifier", "v1").held()
-    servicer, calls = EchoServicer(), list[Call]()
-    options = {"roles": ROLES, "grace_s": 1.0, "drain_pause_s": 0.0, "on_call": calls.append, **options}
+    servicer, calls = EchoServicer(), Calls()
+    options = {"roles": ROLES, "grace_s": 1.0, "drain_pause_s": 0.0, "on_call": calls.note, **options}
     async with (
         Lifecycle.running() as lifecycle,
         Server.mtls("127.0.0.1:0", identity, lifecycle=lifecycle, **options) as server,

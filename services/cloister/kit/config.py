@@ -67,7 +67,7 @@ def load(
     flat = {path: _resolved(value, fields[path], folder) for path, value in _flatten(written, fields)}
     origin = dict.fromkeys(flat, source)
     for path, variable, text in _from_environment(fields, environ, prefix, in_enclave=in_enclave):
-        with _blaming(variable):
+        with _blaming(f"{variable}:"):
             flat[path] = values.from_text(text, fields[path].kind)
         origin[path] = variable
     for path, value in flat.items():
@@ -81,7 +81,7 @@ def _blaming(what: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise settings_error(what, str(error)) from error
+        raise InvalidRequest(f"{what} {error}", reason=REASON) from error
 
 
 _Path = tuple[str, ...]

@@ -146,7 +146,7 @@ def run_service(
         )
     except InvalidRequest as error:
         return _refused(name, error)
-    log.configure(name, json=loaded.log_json, cache=True)
+    log.configure(name, json=loaded.log_json)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(wanted=uvloop)) as runner:
             runner.run(_live(name, serve, loaded))

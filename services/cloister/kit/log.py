@@ -36,9 +36,7 @@ _LIBRARY_EVENT: Final = "library.logged"
 Event = MutableMapping[str, Any]
 
 
-def configure(
-    service: str, *, json: bool = True, level: str = "info", stream: TextIO | None = None, cache: bool = False
-) -> None:
+def configure(service: str, *, json: bool = True, level: str = "info", stream: TextIO | None = None) -> None:
     """Set logging up for this process; called once, where the process begins.
 
     Args:
@@ -46,7 +44,6 @@ def configure(
         json: JSON lines, or lines for a person.
         level: debug, info, warning or error.
         stream: Where to; stdout by default.
-        cache: Let loggers keep this configuration for good, which is a little faster.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     render = as_json if json else as_text
@@ -54,7 +51,7 @@ def configure(
         processors=[_line(service, render)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(stream or sys.stdout),
-        cache_logger_on_first_use=cache,
+        cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers[:] = [_FromLibraries()]

@@ -26,18 +26,17 @@ def read_private(path: Path) -> bytes:
     if path.is_symlink() and not target.is_relative_to(path.parent.resolve()):
         raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
     try:
-        file = open(target, "rb", opener=_opened)
+        with open(target, "rb", opener=_opened) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
+            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise NotReady(f"{path} is open to other users; chmod 600 makes it yours", reason="file.exposed")
+            if status.st_uid not in (os.geteuid(), 0):
+                raise NotReady(f"{path} belongs to another user", reason="file.exposed")
+            return _capped(file.read(_MAX_FILE_BYTES + 1), path)
     except OSError as error:
         raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
-    with file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise NotReady(f"{path} is open to other users; allow its owner only: chmod 600", reason="file.exposed")
-        if status.st_uid not in (os.geteuid(), 0):
-            raise NotReady(f"{path} belongs to another user", reason="file.exposed")
-        return _capped(file.read(_MAX_FILE_BYTES + 1), path)
 
 
 def read_public(path: Path) -> bytes:

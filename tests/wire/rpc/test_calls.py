@@ -106,8 +106,9 @@ async def test_an_unknown_error_says_only_where_to_look(echo: Running, fault: st
     async with echo.peer() as peer:
         with pytest.raises(errors.InternalError) as caught:
             await peer.stub(EchoStub).Fail(text(fault), timeout=5)
-    assert str(caught.value) == f"internal error; request {echo.calls[-1].request_id}"
-    assert echo.calls[-1].code == "INTERNAL"
+    call = await echo.calls.ended(1)
+    assert str(caught.value) == f"internal error; request {call.request_id}"
+    assert call.code == "INTERNAL"
 
 
 async def test_a_timeout_in_a_handler_is_a_timeout(echo: Running) -> None:
@@ -120,7 +121,7 @@ async def test_an_abort_of_the_handlers_own_passes(echo: Running) -> None:
     async with echo.peer() as peer:
         with pytest.raises(errors.InternalError, match="gone"):
             await peer.stub(EchoStub).Fail(text("Abort:gone"), timeout=5)
-    assert echo.calls[-1].code == "DATA_LOSS"
+    assert (await echo.calls.ended(1)).code == "DATA_LOSS"
 
 
 async def test_a_stream_ends_with_the_error_of_its_handler(echo: Running) -> None:
@@ -148,7 +149,8 @@ async def test_a_role_that_is_not_listed_is_refused_and_the_handler_not_reached(
         with pytest.raises(errors.NotAllowed):
             await peer.stub(EchoStub).Echo(text("x"), timeout=5)
     assert echo.servicer.calls == 0
-    assert (echo.calls[-1].code, echo.calls[-1].reason) == ("PERMISSION_DENIED", "role.not_allowed")
+    call = await echo.calls.ended(1)
+    assert (call.code, call.reason) == ("PERMISSION_DENIED", "role.not_allowed")
 
 
 async def test_an_unknown_method_is_refused(echo: Running) -> None:

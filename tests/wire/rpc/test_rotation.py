@@ -46,6 +46,7 @@ async def test_a_loop_of_calls_does_not_notice_either_side_rotating(echo: Runnin
                 await stub.Echo(StringValue(), timeout=10)
             done.set()
     assert sum(task.result() for task in loops) > 0
+    await echo.calls.ended(echo.servicer.calls)
     assert all(call.code == "OK" for call in echo.calls)
     assert seen == {call.peer.spki_sha256 for call in echo.calls if call.peer} & seen
 

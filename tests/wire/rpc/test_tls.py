@@ -188,7 +188,7 @@ async def test_no_call_of_it_is_answered(echo: Running, pki: MeshPki, wrong: str
     async with echo.peer(Presenting(REFUSED_BY_US[wrong](pki), pki.roots_pem)) as peer:
         with pytest.raises(errors.Unauthenticated):
             await peer.stub(EchoStub).Who(StringValue(), timeout=5)
-    assert echo.calls[-1].code == "UNAUTHENTICATED"
+    assert (await echo.calls.ended(1)).code == "UNAUTHENTICATED"
 
 
 async def test_a_certificate_that_expires_on_an_open_connection_ends_its_calls(echo: Running, pki: MeshPki) -> None:

@@ -1,0 +1,130 @@
+"""One task group per service: what ends it, and with which exit code. Whole processes are in tests/wire/rpc."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import structlog
+
+from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.config import settings_error
+from cloister.kit.lifecycle import BAD_SETTINGS, CLEAN, FAILED, Lifecycle, run_service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    mode: str = "clean"
+    log_json: bool = True
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def failing(error: Exception) -> None:
+    await asyncio.sleep(0)
+    raise error
+
+
+async def test_tasks_end_with_the_block() -> None:
+    async with Lifecycle.running() as lifecycle:
+        task = lifecycle.spawn(forever(), "forever")
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert lifecycle.stopping.is_set()
+
+
+async def test_a_task_that_fails_ends_the_block_with_its_error() -> None:
+    async def service() -> None:
+        async with Lifecycle.running() as lifecycle:
+            lifecycle.spawn(failing(NotReady("gone")), "failing")
+            await forever()
+
+    with pytest.raises(NotReady, match="gone"):
+        await service()
+
+
+async def test_the_blocks_own_error_leaves_it_as_it_is() -> None:
+    async def service() -> None:
+        async with Lifecycle.running() as lifecycle:
+            lifecycle.spawn(forever(), "forever")
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await service()
+
+
+async def test_cancellation_passes_through() -> None:
+    async def service() -> None:
+        async with Lifecycle.running() as lifecycle:
+            lifecycle.spawn(forever(), "forever")
+            started.set()
+            await forever()
+
+    started = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(service())
+        await started.wait()
+        task.cancel()
+    assert task.cancelled()
+
+
+async def test_a_signal_asks_to_stop() -> None:
+    async with Lifecycle.running(signals=(signal.SIGUSR1,)) as lifecycle:
+        signal.raise_signal(signal.SIGUSR1)
+        async with asyncio.timeout(5):
+            await lifecycle.stopping.wait()
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+    if settings.mode == "fail":
+        lifecycle.spawn(failing(ValueError("s3cret")), "failing")
+        await forever()
+    if settings.mode == "bad":
+        raise settings_error("mode", "no such\nmode")
+    if settings.mode == "invalid":
+        raise InvalidRequest("a file does not parse")
+    signal.raise_signal(signal.SIGTERM)
+    await lifecycle.stopping.wait()
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"),
+    [("clean", CLEAN), ("fail", FAILED), ("bad", BAD_SETTINGS), ("invalid", FAILED)],
+)
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_exit_codes(mode: str, code: int, uvloop: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"CLOISTER_GATEWAY_MODE": mode}
+    assert run_service("gateway", serve, Settings, argv=[], environ=environ, uvloop=uvloop) == code
+    out, err = capsys.readouterr()
+    assert "s3cret" not in out + err
+    assert out.count("service.failed") == (1 if code == FAILED else 0)
+    assert err == ("cloister-gateway: mode: no such mode\n" if code == BAD_SETTINGS else "")
+
+
+def test_a_settings_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "x.toml")
+    assert run_service("gateway", serve, Settings, argv=["--settings", missing], environ={}) == BAD_SETTINGS
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_an_enclave_takes_nothing_else_from_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"CLOISTER_WORKER_MODE": "clean"}
+    assert run_service("worker", serve, Settings, argv=[], environ=environ, in_enclave=True) == BAD_SETTINGS
+    assert "CLOISTER_WORKER_MODE" in capsys.readouterr().err
