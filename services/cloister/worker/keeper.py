@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from cloister.errors import CloisterError, EvidenceRejected, KeyRefused, Unavailable
 from cloister.kit.log import get_logger
+from cloister.rpc.status import reason_of
 from cloister.worker import models
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.engine import Engine
@@ -134,7 +135,7 @@ class ModelKeeper:
                 self._log_failure(error)
                 return None
             except (CloisterError, TimeoutError) as error:
-                _log.warning("lease.not_renewed", model=model.name, error=error)
+                _log.warning("lease.not_renewed", model=model.name, reason=reason_of(error), error=error)
                 await self._backoff.pause(max(0.0, model.ends_at_s - self._counter_s()))
             else:
                 self._backoff.reset()
@@ -158,7 +159,7 @@ class ModelKeeper:
         if isinstance(error, KeyRefused | EvidenceRejected):
             _log.warning("key.refused", model=self._wanted.name)
         else:
-            _log.warning("model.not_served", model=self._wanted.name, error=error)
+            _log.warning("model.not_served", model=self._wanted.name, reason=reason_of(error), error=error)
 
 
 def _served_model(release: Release, engine: Engine) -> ServedModel:

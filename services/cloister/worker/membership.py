@@ -17,6 +17,7 @@ from cloister.kit.log import get_logger
 from cloister.rpc.certificates import key_pem
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.status import reason_of
 from cloister.worker.attester import Attester, OwnResult
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.clock import MeshClock
@@ -66,7 +67,7 @@ class Membership:
             except (CloisterError, TimeoutError) as error:
                 if not _passes(error) or clock.counter_s() >= until_s:
                     raise
-                _log.warning("verifier.waited_for", error=error)
+                _log.warning("verifier.waited_for", reason=reason_of(error), error=error)
             await backoff.pause()
         clock.hear(result.issued_at)
         identity = TlsIdentity.held(result.certificate, key_pem(attester.keys.tls), trust_roots)
@@ -106,7 +107,7 @@ class Membership:
         except EvidenceRejected:
             raise
         except (CloisterError, TimeoutError) as error:
-            _log.warning("membership.not_renewed", error=error)
+            _log.warning("membership.not_renewed", reason=reason_of(error), error=error)
             return False
         self.identity.replace(result.certificate, key_pem(self._attester.keys.tls))
         self._clock.hear(result.issued_at)

@@ -1,0 +1,336 @@
+"""A whole worker over real mutual TLS: from its first challenge to its last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import openvino as ov
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cloister.api.oip.inference_pb2 import ModelInferResponse
+from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
+from cloister.api.v1.worker_pb2_grpc import WorkerStub
+from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotAllowed, NotReady, Unavailable
+from cloister.oip.tensors import decode_response, encode_request
+from cloister.seal import envelope, receipt
+from cloister.seal.session import ClientSessions, RecipientKey
+from fakes import networks
+
+ROWS = np.random.default_rng(3).standard_normal((5, networks.FEATURES)).astype(np.float32)
+
+
+def expected():
+    config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False}
+    return ov.Core().compile_model(networks.tiny(), "CPU", config).create_infer_request().infer({"x": ROWS})["p"]
+
+
+class Gateway:
+    """A gateway's stream."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.frames = []
+        self.results = {}
+
+    async def until(self, done):
+        async with asyncio.timeout(15):
+            while not done(self):
+                frame = await self.stream.read()
+                assert hasattr(frame, "results"), "the link ended"
+                self.frames.append(frame)
+                self.results |= {result.call_id: result for result in frame.results}
+        return self
+
+    @property
+    def models(self):
+        announced = [frame.models for frame in self.frames if frame.models_changed]
+        return {(state.name, state.version): state for state in announced[-1]} if announced else {}
+
+    async def infer(self, *requests, first_id=1):
+        calls = [InferCall(call_id=first_id + at, request=raw, timeout_ms=10_000) for at, raw in enumerate(requests)]
+        await self.stream.write(GatewayFrame(calls=calls))
+        ids = [call.call_id for call in calls]
+        await self.until(lambda gateway: gateway.results.keys() >= set(ids))
+        return [self.results[call_id] for call_id in ids]
+
+
+@asynccontextmanager
+async def linked(worker, role="gateway"):
+    async with worker.peer(role) as peer:
+        await peer.ready(10)
+        stream = peer.stub(WorkerStub).Link(timeout=60)
+        yield Gateway(stream)
+        stream.cancel()
+
+
+@asynccontextmanager
+async def serving(mesh, **changes):
+    async with mesh.worker(mesh.settings(**changes)) as worker, linked(worker) as gateway:
+        await gateway.until(lambda gateway: gateway.models)
+        yield worker, gateway
+
+
+async def test_a_worker_attests_gets_the_key_and_answers(mesh):
+    async with serving(mesh) as (worker, gateway):
+        state = gateway.models["tiny", "3"]
+        assert state.digest == mesh.provisioner.models["tiny"][0].manifest.digest
+        assert gateway.frames[0].slots == 8
+        (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}, outputs=("p",)).SerializeToString())
+        found = ModelInferResponse.FromString(result.response)
+        assert decode_response(found)["p"].tobytes() == expected().tobytes()
+        assert mesh.verifier.appraised == [("enrol", PURPOSE_MESH), ("worker", PURPOSE_KEY_RELEASE)]
+        first, second = mesh.verifier.claims
+        assert replace(first, nonce=second.nonce) == second
+        assert first.config_digest == worker.settings.digest(mesh.pki.roots_pem)
+    assert mesh.verifier.left == [worker.instance]
+
+
+@pytest.mark.parametrize("suite", ["x25519", "xwing"])
+async def test_a_sealed_request_and_its_receipt(mesh, suite):
+    async with serving(mesh, hpke_suite=suite) as (_, gateway):
+        claims, model = mesh.verifier.claims[0], mesh.provisioner.models["tiny"][0].manifest
+        sessions = ClientSessions(mesh.pki.cluster)
+        request = encode_request("tiny", {"x": ROWS}, outputs=("p",)).SerializeToString()
+        sealed, pending = sessions.seal(
+            request,
+            model_name="tiny",
+            model_version="",
+            model_digest=model.digest,
+            not_after=datetime.now(UTC) + timedelta(seconds=30),
+            recipients=[RecipientKey(claims.instance, claims.hpke_suite, claims.hpke_public)],
+        )
+        carried = envelope.build_request(sealed, model_name="tiny", instances=[claims.instance])
+        (result,) = await gateway.infer(carried.SerializeToString())
+        opened = pending.open(envelope.sealed_response(ModelInferResponse.FromString(result.response)))
+        found = decode_response(ModelInferResponse.FromString(opened.response))
+        assert found["p"].tobytes() == expected().tobytes()
+        body = receipt.verify(opened.receipt, claims.receipt_key)
+        receipt.verify_content(body, request=request, response=opened.response)
+        assert (body.model_digest, body.policy_digest) == (model.digest, mesh.provisioner.policy_digest)
+        assert mesh.verifier.results[body.ear_id].audience == "mesh"
+
+
+async def test_two_starts_have_nothing_in_common(mesh):
+    for _ in range(2):
+        async with serving(mesh):
+            pass
+    one, two = mesh.verifier.claims[0], mesh.verifier.claims[-1]
+    assert one.instance != two.instance
+    assert one.tls_spki_sha256 != two.tls_spki_sha256
+    assert one.hpke_public != two.hpke_public
+    assert one.receipt_key != two.receipt_key
+
+
+@pytest.mark.parametrize("role", ["client", "worker", "operator", "owner", "enrol", "provisioner"])
+async def test_only_gateways_may_link(mesh, role):
+    async with mesh.worker() as worker, linked(worker, role) as other:
+        with pytest.raises(NotAllowed):
+            await other.stream.read()
+
+
+async def test_a_worker_is_dialled_by_its_instance(mesh):
+    async with serving(mesh) as (worker, _), worker.peer(instance="0" * 32) as peer:
+        with pytest.raises(Unavailable):
+            await peer.stub(WorkerStub).Link(timeout=2).read()
+
+
+async def test_who_is_not_believed_does_not_start(mesh):
+    mesh.verifier.refuse = {PURPOSE_MESH}
+    with pytest.raises(EvidenceRejected):
+        async with mesh.worker():
+            pass
+    assert mesh.verifier.count(PURPOSE_MESH) == 1
+
+
+async def test_without_a_quote_there_is_no_worker(mesh):
+    async def no_quote(report_data):
+        raise NotReady("this process is not inside an SGX enclave: Gramine's attestation files are absent")
+
+    mesh.quoter.quote = no_quote
+    with pytest.raises(NotReady, match="enclave"):
+        async with asyncio.timeout(10), mesh.worker():
+            pass
+    assert not mesh.verifier.appraised
+
+
+async def health_of(worker, service=""):
+    async with worker.peer() as peer:
+        stub = peer.stub(health_pb2_grpc.HealthStub)
+        return (await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status
+
+
+async def test_a_refused_key_is_asked_for_again(mesh, monkeypatch, logged):
+    monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
+    mesh.provisioner.error = KeyRefused("the request was refused")
+    async with mesh.worker() as worker, linked(worker) as gateway:
+        await gateway.until(lambda gateway: gateway.frames)
+        assert not gateway.models
+        await mesh.provisioner.until_asked(3)
+        assert await health_of(worker) == health_pb2.HealthCheckResponse.NOT_SERVING
+        mesh.provisioner.error = None
+        await gateway.until(lambda gateway: gateway.models)
+        assert await health_of(worker) == health_pb2.HealthCheckResponse.SERVING
+    said = [line for line in logged.getvalue().splitlines() if "key.refused" in line]
+    assert said
+    assert all('"model":"tiny"' in line.replace(" ", "") for line in said)
+
+
+def flip_grant(answer):
+    answer.sealed_grant = answer.sealed_grant[:-1] + bytes([answer.sealed_grant[-1] ^ 1])
+
+
+def swap_lease(answer):
+    answer.lease_id = "0" * 16
+
+
+def flip_signature(answer):
+    answer.manifest.signature = bytes(64)
+
+
+@pytest.mark.parametrize("tamper", [flip_grant, swap_lease, flip_signature])
+async def test_a_grant_that_is_not_for_us_opens_nothing(mesh, monkeypatch, logged, tamper):
+    monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
+    mesh.provisioner.tamper = tamper
+    async with mesh.worker() as worker, linked(worker) as gateway:
+        await mesh.provisioner.until_asked(2)
+        await gateway.until(lambda gateway: gateway.frames)
+        assert not gateway.models
+    assert "seal.broken" in logged.getvalue()
+
+
+async def test_an_older_version_is_not_taken_for_the_wanted_one(mesh, monkeypatch, tiny_files):
+    monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
+    older = mesh.provisioner.publish(mesh.folder / "models", "tiny", 2, tiny_files)
+    mesh.provisioner.models["tiny"][0] = older  # asked for 3, the provisioner finds 2
+
+    def as_three(answer):
+        assert answer.manifest.manifest == older.signed.manifest
+
+    mesh.provisioner.tamper = as_three
+    async with mesh.worker(mesh.settings(models=("tiny@3",))) as worker, linked(worker) as gateway:
+        await mesh.provisioner.until_asked(2)
+        await gateway.until(lambda gateway: gateway.frames)
+        assert not gateway.models
+
+
+async def test_a_changed_model_file_never_serves(mesh, monkeypatch):
+    monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
+    path = mesh.folder / "models" / "tiny" / "3" / "model.sealed"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    async with mesh.worker() as worker, linked(worker) as gateway:
+        await mesh.provisioner.until_asked(2)
+        await gateway.until(lambda gateway: gateway.frames)
+        assert not gateway.models
+        path.write_bytes(good)
+        await gateway.until(lambda gateway: gateway.models)
+
+
+async def test_a_refused_renewal_takes_the_model_away(mesh):
+    mesh.provisioner.lease_s = 6.0
+    async with serving(mesh) as (worker, gateway):
+        mesh.provisioner.error = KeyRefused("the request was refused")
+        await gateway.until(lambda gateway: not gateway.models)
+        (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}).SerializeToString())
+        assert result.failure.error == "NotFound"
+        assert await health_of(worker) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_membership_is_renewed_without_dropping_the_link(mesh):
+    mesh.verifier.membership_s = 4.0
+    async with serving(mesh) as (worker, gateway):
+        before = await served_certificate(worker)
+        await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 2)
+        assert [role for role, purpose in mesh.verifier.appraised if purpose == PURPOSE_MESH] == ["enrol", "worker"]
+        (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}).SerializeToString())
+        assert result.WhichOneof("outcome") == "response"
+        await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 3)  # the second is in use by now
+        assert await served_certificate(worker) != before
+
+
+async def run_refusing(mesh, error):
+    """Run a worker whose membership is not renewed, until it ends."""
+    async with serving(mesh):
+        mesh.verifier.error, mesh.verifier.refuse = error, {PURPOSE_MESH}
+        async with asyncio.timeout(15):
+            await asyncio.Event().wait()
+
+
+async def test_who_is_no_longer_believed_ends(mesh):
+    mesh.verifier.membership_s = 3.0
+    with pytest.raises(EvidenceRejected):
+        await run_refusing(mesh, EvidenceRejected("the request was refused"))
+
+
+async def test_a_membership_that_cannot_be_renewed_ends_the_worker(mesh):
+    mesh.verifier.membership_s = 3.0
+    with pytest.raises(NotReady, match="membership"):
+        await run_refusing(mesh, Unavailable("the disk is full"))
+
+
+async def test_a_verifier_that_comes_late_is_waited_for(mesh):
+    mesh.verifier.error = Unavailable("starting")
+    mesh.verifier.refuse = {PURPOSE_MESH}
+
+    async def recover():
+        await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 2)
+        mesh.verifier.refuse = set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(recover())
+        async with serving(mesh):
+            pass
+
+
+async def test_draining_finishes_what_is_under_way(mesh):
+    async with serving(mesh) as (worker, gateway):
+        worker.lifecycle.stop()
+        await gateway.until(lambda gateway: gateway.frames[-1].draining)
+        (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}).SerializeToString())
+        assert result.WhichOneof("outcome") == "response"
+        await mesh.verifier.until(lambda: mesh.verifier.left)
+        await gateway.stream.done_writing()
+        async with asyncio.timeout(10):
+            await worker.task
+
+
+async def test_several_gateways_have_slots_of_their_own(mesh):
+    async with serving(mesh) as (worker, first), linked(worker) as second:
+        await second.until(lambda gateway: gateway.models)
+        request = encode_request("tiny", {"x": ROWS}).SerializeToString()
+        for gateway in (first, second):
+            results = await gateway.infer(*[request] * 8)
+            assert all(result.WhichOneof("outcome") == "response" for result in results)
+
+
+async def test_a_link_that_breaks_the_contract_ends_alone(mesh):
+    async with serving(mesh) as (worker, good), linked(worker) as bad:
+        await bad.until(lambda gateway: gateway.models)
+        request = encode_request("tiny", {"x": ROWS}).SerializeToString()
+        await bad.stream.write(GatewayFrame(calls=[InferCall(call_id=1, request=request, timeout_ms=1000)] * 2))
+        with pytest.raises(InvalidRequest, match="twice"):
+            await bad.until(lambda gateway: False)
+        (result,) = await good.infer(request)
+        assert result.WhichOneof("outcome") == "response"
+
+
+async def served_certificate(worker) -> bytes:
+    """The leaf that a new connection is shown."""
+    files = worker.mesh.pki.identity("gateway", "probe").write(worker.mesh.folder / "probe")
+    context = ssl.create_default_context(cafile=str(files.trust_roots))
+    context.check_hostname = False
+    context.load_cert_chain(files.certificate, files.private_key)
+    context.set_alpn_protocols(["h2"])
+    host, _, port = worker.settings.listen.partition(":")
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    try:
+        return writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.transport.abort()  # gRPC goes on talking after an orderly goodbye
