@@ -1,0 +1,220 @@
+"""A gateway and workers in one process, without a wire: what a client talks to, and ways to spoil it.
+
+Evidence is real (the simulator's), Attestation Results are signed, requests are opened and answers sealed by the true
+halves of `seal`. The model doubles its input.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fakes.pki import MeshPki
+from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
+
+from cloister import ear
+from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
+from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
+from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse, ServingWorker
+from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
+from cloister.appraisal.collateral import Collateral
+from cloister.appraisal.policy import Policy
+from cloister.client import TrustBundle, anchor_of
+from cloister.ear import AttestationResult, SigningKey
+from cloister.errors import CloisterError
+from cloister.oip.tensors import decode_request, encode_response, parse_request
+from cloister.rpc.status import failure_of
+from cloister.seal import envelope, receipt
+from cloister.seal.session import WorkerSessions
+
+VERIFIER = f"spiffe://{CLUSTER}/verifier/main"
+MODEL = "double"
+DIGEST = bytes(range(32))
+ROOTS = MeshPki(CLUSTER).roots_pem.decode()
+
+
+@dataclass
+class FakeVerifier:
+    """Signs Attestation Results for evidence that it appraises as the real one does."""
+
+    key: SigningKey = field(default_factory=SigningKey.generate)
+
+    def trust(self, **changes: Any) -> TrustBundle:
+        """The bundle of a client that believes this verifier and the simulator's root."""
+        bundle = TrustBundle(
+            cluster=CLUSTER,
+            root_ca_pem=ROOTS,
+            verifier_id=VERIFIER,
+            verifier_jwks=json.dumps({"keys": [self.key.jwk()]}),
+            thumbprints=frozenset({self.key.kid}),
+            anchor=anchor_of(simulated_platform().root_der()),
+        )
+        return replace(bundle, **changes)
+
+    def token(self, result: AttestationResult) -> str:
+        """`result`, signed."""
+        return ear.issue(result, self.key)
+
+
+@dataclass
+class FakeWorker:
+    """One worker: its evidence, its sessions, its receipts.
+
+    Attributes:
+        evidence_changes: Go to `fakes.sim.good_evidence`.
+        spoil: Changes the Attestation Result before it is signed.
+        error: Answered in place of outputs, inside the seal.
+        refuse: Raised in place of any answer, as an outer failure; used up by one request.
+        seen: Requests it has opened.
+    """
+
+    verifier: FakeVerifier
+    version: str = "1"
+    digest: bytes = DIGEST
+    evidence_changes: dict[str, Any] = field(default_factory=dict)
+    spoil: Callable[[AttestationResult], AttestationResult] = lambda result: result
+    error: CloisterError | None = None
+    refuse: CloisterError | None = None
+    seen: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.evidence = good_evidence(audience=VERIFIER, **{"hpke_suite": "x25519", **self.evidence_changes})
+        self.instance = self.evidence.claims.instance
+        self.renew()
+        self.forget_sessions()
+
+    def renew(self) -> None:
+        """A fresh Attestation Result for the same keys."""
+        self.result = self.spoil(self._result())
+        self.token = self.verifier.token(self.result)
+
+    def forget_sessions(self) -> None:
+        """As if every session had been evicted."""
+        self.sessions = WorkerSessions(self.evidence.hpke, CLUSTER, self.instance)
+
+    def serving(self) -> ServingWorker:
+        """As the gateway lists it."""
+        sample = self.evidence
+        bundle = EvidenceBundle(
+            evidence=Evidence(claims=sample.claims_bytes, quote=sample.quote),
+            collateral=sample.collateral,
+            attestation_result=self.token,
+        )
+        return ServingWorker(
+            instance=self.instance, bundle=bundle, model_version=self.version, model_digest=self.digest
+        )
+
+    def answer(self, request: ModelInferRequest) -> ModelInferResponse:
+        """Open, double, receipt, seal."""
+        if self.refuse is not None:
+            refusal, self.refuse = self.refuse, None
+            raise refusal
+        opened = self.sessions.open(
+            envelope.sealed_request(request), now=datetime.now(UTC), digest_of=lambda _name, _version: self.digest
+        )
+        self.seen.append(opened.request)
+        if self.error is not None:
+            message = OpenedResponse(failure=failure_of(self.error))
+        else:
+            message = self._doubled(opened.request, opened.request_id)
+        return envelope.build_response(
+            opened.respond(message), model_name=MODEL, model_version=self.version, request_id=request.id
+        )
+
+    def _doubled(self, request: bytes, request_id: bytes) -> OpenedResponse:
+        inputs = decode_request(parse_request(request))
+        outputs = {"y": inputs["x"] * 2}
+        response = encode_response(MODEL, outputs, version=self.version).SerializeToString()
+        body = ReceiptBody(
+            version=receipt.VERSION,
+            request_id=request_id,
+            request_sha256=receipt.content_hash(request_id, request),
+            response_sha256=receipt.content_hash(request_id, response),
+            model_name=MODEL,
+            model_version=self.version,
+            model_digest=self.digest,
+            policy_digest=bytes(32),
+            ear_id=self.result.ear_id,
+            instance=self.instance,
+            issued_at_ms=int(datetime.now(UTC).timestamp() * 1000),
+        )
+        (proof,) = receipt.issue([body], self.evidence.receipt_key)
+        return OpenedResponse(response=response, receipt=proof)
+
+    def _result(self) -> AttestationResult:
+        now = datetime.now(UTC).replace(microsecond=0)
+        sample, claims = self.evidence, self.evidence.claims
+        return AttestationResult(
+            issuer=VERIFIER,
+            audience="mesh",
+            ear_id=secrets.token_hex(16),
+            issued_at=now,
+            expires_at=now + timedelta(minutes=30),
+            nonce=claims.nonce,
+            role=claims.role,
+            spiffe_id=claims.spiffe_id,
+            cluster=claims.cluster,
+            instance=claims.instance,
+            tls_spki_sha256=claims.tls_spki_sha256,
+            receipt_key=claims.receipt_key,
+            hpke_suite=claims.hpke_suite,
+            hpke_public=claims.hpke_public,
+            mrenclave=ENCLAVE.mrenclave.hex(),
+            mrsigner=ENCLAVE.mrsigner.hex(),
+            isvprodid=ENCLAVE.isvprodid,
+            isvsvn=ENCLAVE.isvsvn,
+            debug=False,
+            tcb_status=sample.platform.tcb_status,
+            advisory_ids=tuple(sample.platform.advisory_ids),
+            tcb_evaluation=0,
+            ppid_sha256="c3" * 32,
+            collateral_sha256=Collateral.parse(sample.collateral).sha256,
+            config_digest=claims.config_digest,
+            anchor="simulated",
+            simulated=True,
+            hardware=96,
+            executables=33,
+            configuration=0,
+            policy_id="default",
+            policy_digest=Policy.default().digest,
+        )
+
+
+class FakeGateway:
+    """What a client's `Peer` is to it: hands out stubs, and carries requests to the first worker that may have them.
+
+    Attributes:
+        tamper: Changes an answer on its way back.
+        lists: How often workers were asked for.
+        carried: Envelopes that came by.
+    """
+
+    def __init__(self, *workers: FakeWorker) -> None:
+        self.workers = list(workers)
+        self.tamper: Callable[[ModelInferResponse], ModelInferResponse] = lambda response: response
+        self.lists = 0
+        self.carried: list[ModelInferRequest] = []
+
+    def stub(self, _stub_class: object) -> Any:
+        """Both of the gateway's services."""
+        return self
+
+    async def ListWorkers(self, request: ListWorkersRequest, timeout: float) -> ListWorkersResponse:  # noqa: N802, ASYNC109
+        assert timeout > 0
+        assert request.model_name == MODEL
+        self.lists += 1
+        return ListWorkersResponse(workers=[worker.serving() for worker in self.workers])
+
+    async def ModelInfer(self, request: ModelInferRequest, timeout: float) -> ModelInferResponse:  # noqa: N802, ASYNC109
+        assert timeout > 0
+        self.carried.append(request)
+        if not envelope.is_sealed(request):
+            doubled = decode_request(request)["x"] * 2
+            return encode_response(request.model_name, {"y": doubled}, version="1")
+        wanted = request.parameters[envelope.WORKERS_PARAMETER].string_param.split(",")
+        worker = next(worker for worker in self.workers if worker.instance in wanted)
+        return self.tamper(worker.answer(request))

@@ -1,0 +1,101 @@
+"""The trust bundle: what it says survives its file, and nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloister.appraisal.anchors import INTEL_SGX
+from cloister.client import TrustBundle, anchor_of
+from cloister.ear import SigningKey
+from cloister.errors import CloisterError, InvalidRequest, NotFound
+from fakes.serving import FakeVerifier
+from fakes.sim import simulated_platform
+
+
+def written(**changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(FakeVerifier().trust(**changes).to_json())
+    return found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"mrenclave": frozenset({"ab" * 32})}, {"policy_toml": 'policy_id = "mine"\n'}, {"anchor": INTEL_SGX}],
+)
+def test_a_bundle_survives_its_file(changes: dict[str, Any], tmp_path: Path) -> None:
+    bundle = FakeVerifier().trust(**changes)
+    path = tmp_path / "trust.json"
+    path.write_bytes(bundle.to_json())
+    found = TrustBundle.read(path)
+    assert found.to_json() == bundle.to_json()
+    assert (found.anchor.root_der, found.mrenclave) == (bundle.anchor.root_der, bundle.mrenclave)
+    assert found.keys().thumbprints == bundle.thumbprints
+
+
+def test_only_intels_root_is_not_simulated() -> None:
+    assert anchor_of(None) is INTEL_SGX
+    assert anchor_of(INTEL_SGX.root_der) is INTEL_SGX
+    assert anchor_of(simulated_platform().root_der()).simulated
+
+
+def test_a_simulated_anchor_cannot_call_itself_genuine() -> None:
+    content = written()
+    content["anchor"]["simulated"] = False
+    with pytest.raises(InvalidRequest, match="only Intel's root"):
+        TrustBundle.from_json(json.dumps(content).encode())
+
+
+def test_keys_that_are_not_pinned_do_not_count() -> None:
+    content = written()
+    content["verifier"]["jwks"]["keys"].append(SigningKey.generate().jwk())
+    found = TrustBundle.from_json(json.dumps(content).encode())
+    assert found.keys().thumbprints == frozenset(content["verifier"]["thumbprints"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", "cloister trust bundle v2"),
+        ("cluster", "other.example"),
+        ("root_ca_pem", "no certificate"),
+        ("mrenclave", []),
+        ("mrenclave", ["AB" * 32]),
+        ("mrenclave", "ab" * 32),
+        ("policy", "accepted_statuses = []"),
+        ("anchor", {"name": "x", "simulated": True, "root_der": "AAAA"}),
+        ("anchor", {"name": "x", "simulated": True, "root_der": "not base64"}),
+        ("verifier", {"id": "spiffe://demo.cloister.internal/gateway/main", "jwks": {"keys": []}, "thumbprints": []}),
+        ("any", "thing"),
+    ],
+)
+def test_what_is_not_a_bundle_is_refused(name: str, value: object) -> None:
+    with pytest.raises(InvalidRequest):
+        TrustBundle.from_json(json.dumps(written() | {name: value}).encode())
+
+
+@pytest.mark.parametrize("name", ["format", "cluster", "root_ca_pem", "verifier", "anchor"])
+def test_a_member_that_is_missing_is_named(name: str) -> None:
+    content = written()
+    del content[name]
+    with pytest.raises(InvalidRequest, match=name):
+        TrustBundle.from_json(json.dumps(content).encode())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=200) | st.recursive(st.none() | st.text(), st.lists).map(lambda x: json.dumps(x).encode()))
+def test_any_bytes_give_a_bundle_or_an_invalid_request(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        TrustBundle.from_json(raw)
+
+
+def test_a_file_that_is_not_there_or_far_too_long(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        TrustBundle.read(tmp_path / "trust.json")
+    (tmp_path / "long.json").write_bytes(b" " * 300_000)
+    with pytest.raises(CloisterError, match="too long"):
+        TrustBundle.read(tmp_path / "long.json")

@@ -1,0 +1,140 @@
+"""One stream for many requests: order, errors as items, and an end that nobody waits through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from grpc.aio import EOF
+
+from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, Stream
+from cloister.errors import CloisterError, InvalidRequest, Overloaded, Unavailable
+
+
+class FakeCall:
+    """A bidirectional call whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.written: asyncio.Queue[ModelInferRequest] = asyncio.Queue()
+        self.to_read: asyncio.Queue[Any] = asyncio.Queue()
+        self.write_error: CloisterError | None = None
+        self.cancelled = False
+
+    async def write(self, message: ModelInferRequest) -> None:
+        if self.write_error is not None:
+            raise self.write_error
+        await self.written.put(message)
+
+    async def read(self) -> Any:
+        item = await self.to_read.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def answer(self, text: str) -> None:
+        self.to_read.put_nowait(ModelStreamInferResponse(infer_response=ModelInferResponse(id=text)))
+
+
+class FakePeer:
+    def __init__(self, call: FakeCall) -> None:
+        self.call = call
+
+    def stub(self, _: object) -> Any:
+        return self
+
+    def ModelStreamInfer(self, timeout: float) -> FakeCall:
+        assert timeout > 0
+        return self.call
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[Stream, FakeCall]]:
+    call = FakeCall()
+    async with Stream.opened(cast(Any, FakePeer(call)), 60.0) as stream:
+        yield stream, call
+    assert call.cancelled
+
+
+def request(name: str) -> ModelInferRequest:
+    return ModelInferRequest(model_name=name)
+
+
+async def test_answers_go_to_their_requests_in_order() -> None:
+    async with opened() as (stream, call), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stream.carry(request(name), 5.0)) for name in "abc"]
+        asked = [(await call.written.get()).model_name for _ in tasks]
+        for name in asked:
+            call.answer(f"answer to {name}")
+        assert [(await task).id for task in tasks] == ["answer to a", "answer to b", "answer to c"]
+
+
+async def test_an_error_is_an_item_and_the_stream_goes_on() -> None:
+    async with opened() as (stream, call):
+        item = ModelStreamInferResponse(error_message="too many")
+        item.infer_response.parameters[ERROR_PARAMETER].string_param = "Overloaded"
+        item.infer_response.parameters[REASON_PARAMETER].string_param = "queue.full"
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(raises(stream.carry(request("a"), 5.0), Overloaded))
+            second = group.create_task(stream.carry(request("b"), 5.0))
+            for _ in range(2):
+                await call.written.get()
+            call.to_read.put_nowait(item)
+            call.answer("fine")
+        assert first.result().reason == "queue.full"
+        assert second.result().id == "fine"
+        assert not stream.ended
+
+
+async def raises(work: Any, kind: type[CloisterError]) -> CloisterError:
+    with pytest.raises(kind) as caught:
+        await work
+    return caught.value
+
+
+@pytest.mark.parametrize("end", [EOF, Unavailable("the gateway drains")])
+async def test_the_end_of_the_stream_ends_what_waits_and_what_comes(end: Any) -> None:
+    async with opened() as (stream, call):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(raises(stream.carry(request("a"), 5.0), Unavailable))
+            await call.written.get()
+            call.to_read.put_nowait(end)
+        assert stream.ended
+        await raises(stream.carry(request("b"), 5.0), Unavailable)
+
+
+async def test_a_write_that_fails_ends_the_stream() -> None:
+    async with opened() as (stream, call):
+        call.write_error = Unavailable("connection lost")
+        await raises(stream.carry(request("a"), 5.0), Unavailable)
+        assert stream.ended
+
+
+async def test_a_caller_that_gives_up_leaves_the_others_in_order() -> None:
+    async with opened() as (stream, call):
+        with pytest.raises(TimeoutError):
+            await stream.carry(request("a"), 0.01)
+        async with asyncio.TaskGroup() as group:
+            second = group.create_task(stream.carry(request("b"), 5.0))
+            for _ in range(2):
+                await call.written.get()
+            call.answer("late answer to a")
+            call.answer("answer to b")
+        assert second.result().id == "answer to b"
+
+
+async def test_an_answer_to_nobody_ends_the_stream() -> None:
+    async with opened() as (stream, call):
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(stream.carry(request("a"), 5.0))
+            await call.written.get()
+            call.answer("answer to a")
+            call.answer("unasked")
+        assert first.result().id == "answer to a"
+        await raises(stream.carry(request("b"), 5.0), InvalidRequest)

@@ -1,0 +1,164 @@
+"""Every reason there is not to believe a worker, one at a time; the valid one first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cloister.api.v1.gateway_pb2 import ServingWorker
+from cloister.appraisal.anchors import INTEL_SGX
+from cloister.client import believe
+from cloister.ear import AttestationResult
+from cloister.errors import CloisterError, EvidenceRejected
+from fakes.serving import FakeVerifier, FakeWorker
+from fakes.sim import CLUSTER, ENCLAVE, simulated_platform
+
+
+@pytest.fixture
+def verifier() -> FakeVerifier:
+    return FakeVerifier()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_good_worker_is_believed_with_its_keys(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier)
+    found = believe(worker.serving(), verifier.trust(), now())
+    assert found.instance == worker.instance
+    assert found.result.hpke_public == worker.evidence.hpke.public
+    assert found.result.receipt_key == worker.evidence.claims.receipt_key
+    assert (found.model_version, found.model_digest) == (worker.version, worker.digest)
+    assert found.simulated
+    assert worker.token not in repr(found)
+
+
+def test_measurements_that_are_pinned_must_match(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier)
+    pinned = verifier.trust(mrenclave=frozenset({ENCLAVE.mrenclave.hex()}))
+    assert believe(worker.serving(), pinned, now()).instance == worker.instance
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(mrenclave=frozenset({"ab" * 32})), now())
+    assert refused.value.reason == "measurement.unknown"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"audience": "provisioner"}, "token.audience"),
+        ({"issuer": f"spiffe://{CLUSTER}/verifier/other"}, "token.issuer"),
+        ({"cluster": "other.example", "spiffe_id": "spiffe://other.example/worker/x"}, "identity.other"),
+        ({"role": "gateway", "spiffe_id": f"spiffe://{CLUSTER}/gateway/x"}, "identity.other"),
+        ({"spiffe_id": f"spiffe://{CLUSTER}/worker/{'0' * 32}"}, "identity.other"),
+        ({"simulated": False, "hardware": 2}, "anchor.other"),
+        ({"debug": True}, "enclave.debug"),
+        ({"hpke_public": bytes(32)}, "claims.hpke_public_mismatched"),
+        ({"receipt_key": bytes(32)}, "claims.receipt_key_mismatched"),
+        ({"tls_spki_sha256": bytes(32)}, "claims.tls_spki_sha256_mismatched"),
+        ({"nonce": bytes(32)}, "claims.nonce_mismatched"),
+        ({"config_digest": bytes([1] * 32)}, "claims.config_digest_mismatched"),
+        ({"mrenclave": "ab" * 32}, "findings.other"),
+        ({"mrsigner": "ab" * 32}, "findings.other"),
+        ({"isvsvn": 99}, "findings.other"),
+        ({"tcb_status": "OutOfDate"}, "findings.other"),
+        ({"advisory_ids": ("INTEL-SA-00001",)}, "findings.other"),
+        ({"collateral_sha256": bytes(32)}, "findings.other"),
+    ],
+)
+def test_a_result_that_says_something_else_is_refused(
+    verifier: FakeVerifier, change: dict[str, Any], reason: str
+) -> None:
+    def spoil(result: AttestationResult) -> AttestationResult:
+        return replace(result, **change)
+
+    worker = FakeWorker(verifier, spoil=spoil)
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(), now())
+    assert refused.value.reason == reason
+
+
+def test_a_result_of_another_verifier_key_is_refused(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(FakeVerifier())
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(), now())
+    assert refused.value.reason == "token.key_unknown"
+
+
+def test_a_result_is_believed_only_while_it_lasts(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier)
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(), now() + timedelta(hours=2))
+    assert refused.value.reason == "token.expired"
+
+
+def test_simulated_evidence_is_nothing_to_a_client_that_trusts_intel(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier)
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(anchor=INTEL_SGX), now())
+    assert refused.value.reason == "anchor.other"
+
+
+def test_a_verifier_that_calls_simulated_evidence_genuine_is_found_out(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier, spoil=lambda result: replace(result, simulated=False, hardware=2))
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(anchor=INTEL_SGX), now())
+    assert refused.value.step > 0  # our own appraisal objects: the quote does not lead to Intel's root
+
+
+def test_a_quote_that_our_own_policy_refuses_is_refused_whatever_the_verifier_says(verifier: FakeVerifier) -> None:
+    platform = simulated_platform()
+    platform.tcb_status = "OutOfDate"
+    worker = FakeWorker(verifier, evidence_changes={"platform": platform})
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), verifier.trust(), now())
+    assert refused.value.reason == "tcb_status.refused"
+
+
+def swapped_evidence(mine: ServingWorker, other: ServingWorker) -> None:
+    mine.bundle.evidence.CopyFrom(other.bundle.evidence)
+
+
+def swapped_claims(mine: ServingWorker, other: ServingWorker) -> None:
+    mine.bundle.evidence.claims = other.bundle.evidence.claims
+
+
+def swapped_quote(mine: ServingWorker, other: ServingWorker) -> None:
+    mine.bundle.evidence.quote = other.bundle.evidence.quote
+
+
+def swapped_result(mine: ServingWorker, other: ServingWorker) -> None:
+    mine.bundle.attestation_result = other.bundle.attestation_result
+
+
+def swapped_name(mine: ServingWorker, other: ServingWorker) -> None:
+    mine.instance = other.instance
+
+
+@pytest.mark.parametrize("swap", [swapped_evidence, swapped_claims, swapped_quote, swapped_result, swapped_name])
+def test_parts_of_another_worker_that_is_good_itself_do_not_fit(
+    verifier: FakeVerifier, swap: Callable[[ServingWorker, ServingWorker], None]
+) -> None:
+    mine, other = FakeWorker(verifier).serving(), FakeWorker(verifier).serving()
+    swap(mine, other)
+    with pytest.raises(EvidenceRejected):
+        believe(mine, verifier.trust(), now())
+
+
+@pytest.mark.parametrize("field", ["claims", "quote", "collateral", "attestation_result"])
+def test_what_is_missing_or_rubbish_is_refused(verifier: FakeVerifier, field: str) -> None:
+    for rubbish in (b"", b"rubbish"):
+        offer = FakeWorker(verifier).serving()
+        match field:
+            case "claims" | "quote":
+                setattr(offer.bundle.evidence, field, rubbish)
+            case "collateral":
+                offer.bundle.collateral = rubbish
+            case _:
+                offer.bundle.attestation_result = rubbish.decode()
+        with pytest.raises(CloisterError):
+            believe(offer, verifier.trust(), now())
