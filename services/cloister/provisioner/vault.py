@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cloister.errors import NotReady, SealBroken
-from cloister.rpc.identity import read_private
+from cloister.rpc.files import read_private
 from cloister.seal.hpke import context
 from cloister.seal.keys import Secret, expand
 
@@ -73,7 +73,7 @@ class FileVault:
         """
         try:
             return cls(Secret(read_private(path)))
-        except (NotReady, OSError) as error:
+        except NotReady as error:
             raise NotReady(f"the root key is not usable: {error}", reason="root_key.unusable") from error
 
     def key_id(self) -> str:

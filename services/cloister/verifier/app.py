@@ -21,7 +21,8 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.rpc.identity import TlsIdentity, read_private
+from cloister.rpc.files import read_private
+from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral import CollateralFile

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cloister.errors import InvalidRequest, NotReady
 from cloister.rpc.certificates import Authority, Usage, issue, load_spki
-from cloister.rpc.identity import read_private
+from cloister.rpc.files import read_private
 from cloister.rpc.spiffe import WORKER, server_name, spiffe_id
 
 MAX_LIFE = timedelta(hours=1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cloister.appraisal.anchors import INTEL_SGX
+from cloister.appraisal.anchors import INTEL_SGX, INTEL_SGX_NAME, TrustAnchor
 from cloister.appraisal.policy import Policy
 from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotReady
@@ -38,7 +37,7 @@ async def why_not(settings: Settings) -> str:
 async def test_a_key_that_others_can_read(settings: Settings, name: str) -> None:
     path = getattr(settings, name)
     path.chmod(0o644)
-    assert await why_not(settings) == f"{path} is open to other users; allow its owner only: chmod 600"
+    assert f"{path} is open to other users" in await why_not(settings)
 
 
 async def test_a_key_of_another_authority(settings: Settings) -> None:
@@ -147,10 +146,4 @@ def test_the_cluster_is_a_cluster(tmp_path: Path) -> None:
 
 def test_a_simulated_anchor_cannot_be_hidden_by_its_name() -> None:
     with pytest.raises(InvalidRequest):
-        _named_intel(simulated_platform().root_der())
-
-
-def _named_intel(root_der: bytes) -> Any:
-    from cloister.appraisal.anchors import INTEL_SGX_NAME, TrustAnchor
-
-    return TrustAnchor(INTEL_SGX_NAME, root_der)
+        TrustAnchor(INTEL_SGX_NAME, simulated_platform().root_der())
