@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from cloister.api.v1.verifier_pb2 import AttestedEvent, AttestedWorker, WatchAttestedRequest
@@ -20,7 +21,7 @@ class AttestedFeed(VerifierServicer):
     def __init__(self) -> None:
         self.workers: dict[str, AttestedWorker] = {}
         self.port = 0
-        self._watchers: dict[asyncio.Queue[AttestedEvent], Any] = {}
+        self._watchers: set[asyncio.Queue[AttestedEvent | None]] = set()
 
     @asynccontextmanager
     async def serving(self, pki: MeshPki) -> AsyncIterator[AttestedFeed]:
@@ -49,20 +50,21 @@ class AttestedFeed(VerifierServicer):
 
     def cut(self) -> None:
         """End all watches; they may come again."""
-        for context in list(self._watchers.values()):
-            context.cancel()
+        for events in self._watchers:
+            events.put_nowait(None)
 
     async def WatchAttested(self, request: WatchAttestedRequest, context: Any) -> None:
-        events: asyncio.Queue[AttestedEvent] = asyncio.Queue()
+        events: asyncio.Queue[AttestedEvent | None] = asyncio.Queue()
         for worker in self.workers.values():
             events.put_nowait(AttestedEvent(kind=AttestedEvent.KIND_JOINED, worker=worker))
         events.put_nowait(AttestedEvent(kind=AttestedEvent.KIND_CURRENT))
-        self._watchers[events] = context
+        self._watchers.add(events)
         try:
-            while True:
-                await context.write(await events.get())
+            while (event := await events.get()) is not None:
+                await context.write(event)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
         finally:
-            del self._watchers[events]
+            self._watchers.discard(events)
 
     def _tell(self, event: AttestedEvent) -> None:
         for events in self._watchers:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
@@ -28,6 +29,10 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
+
+
+Outbox = asyncio.Queue[WorkerFrame | None]
+"""What a link's writer sends; None cuts the link."""
 
 
 class FakeWorker(WorkerServicer):
@@ -56,7 +61,7 @@ class FakeWorker(WorkerServicer):
         self.under_way = self.most_under_way = self.frames = 0
         self.port = 0
         self._draining = False
-        self._links: dict[asyncio.Queue[WorkerFrame], Any] = {}
+        self._links: set[Outbox] = set()
         self._server: grpc.aio.Server | None = None
 
     @asynccontextmanager
@@ -84,10 +89,10 @@ class FakeWorker(WorkerServicer):
         if server is not None:
             await server.stop(None)
 
-    async def cut(self) -> None:
+    def cut(self) -> None:
         """End the links that there are, without answering what is under way; new ones are welcome."""
-        for context in list(self._links.values()):
-            context.cancel()
+        for outbox in self._links:
+            outbox.put_nowait(None)
 
     def drain(self) -> None:
         """Say that nothing new is wanted, and end each link when it is empty."""
@@ -121,8 +126,8 @@ class FakeWorker(WorkerServicer):
         return worker
 
     async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:
-        outbox: asyncio.Queue[WorkerFrame] = asyncio.Queue()
-        self._links[outbox] = context
+        outbox: Outbox = asyncio.Queue()
+        self._links.add(outbox)
         outbox.put_nowait(
             WorkerFrame(models=self.models, models_changed=True, slots=self.slots, draining=self._draining)
         )
@@ -132,12 +137,12 @@ class FakeWorker(WorkerServicer):
                 async for frame in request_iterator:
                     await self._take(frame, outbox, group)
                 writer.cancel()
-        except* (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
-            pass
+        except* grpc.aio.AbortError:
+            pass  # it was cut
         finally:
-            del self._links[outbox]
+            self._links.discard(outbox)
 
-    async def _take(self, frame: GatewayFrame, outbox: asyncio.Queue[WorkerFrame], group: asyncio.TaskGroup) -> None:
+    async def _take(self, frame: GatewayFrame, outbox: Outbox, group: asyncio.TaskGroup) -> None:
         self.frames += 1
         self.cancelled += frame.cancelled
         self.under_way += len(frame.calls)
@@ -152,7 +157,7 @@ class FakeWorker(WorkerServicer):
             self.under_way -= len(frame.calls)
             outbox.put_nowait(WorkerFrame(results=[echoed(call, self.instance) for call in frame.calls]))
 
-    async def _answer(self, call: InferCall, outbox: asyncio.Queue[WorkerFrame]) -> None:
+    async def _answer(self, call: InferCall, outbox: Outbox) -> None:
         await self.open_gate.wait()
         await asyncio.sleep(self.slow_s)
         self.under_way -= 1
@@ -165,12 +170,11 @@ class FakeWorker(WorkerServicer):
         }
         outbox.put_nowait(wrong.get(self.tamper, WorkerFrame(results=[result])))
 
-    async def _write(self, outbox: asyncio.Queue[WorkerFrame], context: Any) -> None:
+    async def _write(self, outbox: Outbox, context: Any) -> None:
         while True:
             frame = await outbox.get()
-            with suppress(asyncio.QueueEmpty):
-                while frame.results and not frame.slots:
-                    frame.MergeFrom(outbox.get_nowait())
+            if frame is None:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
             await context.write(frame)
 
 

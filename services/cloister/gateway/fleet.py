@@ -19,7 +19,7 @@ from cloister.errors import CloisterError, NotFound, Unavailable
 from cloister.gateway.catalogue import default_version
 from cloister.gateway.dispatch import NO_WORKER, Dispatcher
 from cloister.gateway.link import NO_SUCH_MODEL
-from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered
+from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
 from cloister.gateway.wire import Route
 from cloister.kit.log import get_logger
 from cloister.rpc.channel import STREAM_S, Peer
@@ -91,6 +91,7 @@ class Fleet:
                     await self._watch(verifier, group)
                 except (CloisterError, TimeoutError) as error:
                     _log.warning("verifier.lost", error=error)
+                still_wanted()
                 steady = asyncio.get_running_loop().time() - began_s >= STEADY_S
                 pause_s = FIRST_PAUSE_S if steady else min(pause_s * 2, LAST_PAUSE_S)
                 await asyncio.sleep(jittered(pause_s))

@@ -77,6 +77,7 @@ class Member:
                 await self._link_once(connect, dispatcher)
             except* (CloisterError, TimeoutError) as group:
                 _log.warning("link.lost", instance=self.worker.instance, error=group.exceptions[0])
+            still_wanted()
             if self.leaving:
                 return
             pause_s = FIRST_PAUSE_S if clock() - began_s >= STEADY_S else min(pause_s * 2, LAST_PAUSE_S)
@@ -94,6 +95,13 @@ class Member:
                 stream.cancel()
                 self._last_models, self.link, self.reached = self.models, None, True
                 dispatcher.detach(link)
+
+
+def still_wanted() -> None:
+    """Go on being cancelled: a TaskGroup of Python 3.11 whose task fails just then raises that error in its place."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def jittered(pause_s: float) -> float:

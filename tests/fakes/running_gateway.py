@@ -1,0 +1,125 @@
+"""A real gateway in this process, with a fake verifier and fake workers around it, all over mutual TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelStreamInferResponse
+from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
+from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
+from cloister.api.v1.gateway_pb2_grpc import GatewayStub
+from cloister.gateway.app import opened
+from cloister.gateway.settings import Settings
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.server import Server
+from cloister.rpc.channel import Peer
+from cloister.rpc.spiffe import server_name
+from fakes.attested_feed import AttestedFeed
+from fakes.gateway_parts import infer_request
+from fakes.pki import MeshPki
+from fakes.worker_link import FakeWorker
+
+_INFERENCE = "/inference.GRPCInferenceService"
+
+
+class RawStub:
+    """The inference calls with bytes on both sides, for requests that no library would write."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.infer: Any = channel.unary_unary(f"{_INFERENCE}/ModelInfer")
+        self.stream: Any = channel.stream_stream(f"{_INFERENCE}/ModelStreamInfer")
+
+
+class Rig:
+    """A gateway and everything around it.
+
+    Attributes:
+        feed: The verifier's word on who is attested.
+        server: The gateway's.
+    """
+
+    def __init__(self, stack: AsyncExitStack, pki: MeshPki, feed: AttestedFeed, lifecycle: Lifecycle) -> None:
+        self.pki = pki
+        self.feed = feed
+        self.lifecycle = lifecycle
+        self.server: Server
+        self._stack = stack
+
+    async def worker(self, instance: str, slots: int = 4, **options: Any) -> FakeWorker:
+        """Another worker, attested and linked."""
+        worker = await self._stack.enter_async_context(FakeWorker(instance, slots, **options).serving(self.pki))
+        self.feed.join(worker.attested())
+        await self.until_linked(instance)
+        return worker
+
+    async def peer(self, role: str = "client", name: str = "ann") -> Peer:
+        """A handle on the gateway, as somebody."""
+        pems = self.pki.identity(role, name)
+        address = f"127.0.0.1:{self.server.port}"
+        return await self._stack.enter_async_context(
+            Peer(address, pems.held(), server_name(self.pki.cluster, "gateway"))
+        )
+
+    async def raw(self, name: str = "ann") -> RawStub:
+        return (await self.peer(name=name)).stub(RawStub)
+
+    async def oip(self, role: str = "client", name: str = "ann") -> GRPCInferenceServiceStub:
+        return (await self.peer(role, name)).stub(GRPCInferenceServiceStub)
+
+    async def status(self) -> GetStatusResponse:
+        if not hasattr(self, "_operator"):
+            self._operator = (await self.peer("operator", "olga")).stub(GatewayStub)
+        answer: GetStatusResponse = await self._operator.GetStatus(GetStatusRequest(), timeout=5)
+        return answer
+
+    async def until(self, condition: Any) -> GetStatusResponse:
+        """Ask for the gateway's status until it is as wanted; there is no event to wait for across a wire."""
+        async with asyncio.timeout(10):
+            while not condition(status := await self.status()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return status
+
+    async def until_linked(self, *instances: str) -> None:
+        wanted = set(instances)
+        await self.until(lambda status: wanted <= {worker.instance for worker in status.workers if worker.linked})
+
+
+@asynccontextmanager
+async def running_gateway(folder: Path, pki: MeshPki, **options: Any) -> AsyncIterator[Rig]:
+    async with AsyncExitStack() as stack:
+        feed = await stack.enter_async_context(AttestedFeed().serving(pki))
+        lifecycle = await stack.enter_async_context(Lifecycle.running())
+        rig = Rig(stack, pki, feed, lifecycle)
+        settings = Settings(
+            cluster=pki.cluster,
+            listen="127.0.0.1:0",
+            verifier=f"127.0.0.1:{feed.port}",
+            tls=pki.identity("gateway", "main", ips=("127.0.0.1",)).write(folder / "tls"),
+            **{"grace_s": 5.0, **options},
+        )
+        rig.server = await stack.enter_async_context(opened(settings, lifecycle))
+        lifecycle.spawn(rig.server.run(), "server")
+        await rig.server.start()
+        yield rig
+
+
+def who(answer: bytes | ModelInferResponse) -> str:
+    """The worker that gave an answer."""
+    response = ModelInferResponse.FromString(answer) if isinstance(answer, bytes) else answer
+    return response.parameters["instance"].string_param
+
+
+async def ask(stub: RawStub, request: bytes | None = None, timeout_s: float = 10, **fields: Any) -> ModelInferResponse:
+    answer = await stub.infer(request if request is not None else infer_request(**fields), timeout=timeout_s)
+    return ModelInferResponse.FromString(answer)
+
+
+async def next_item(call: Any) -> ModelStreamInferResponse:
+    async with asyncio.timeout(10):
+        return ModelStreamInferResponse.FromString(await call.read())
