@@ -13,9 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fakes.pki import MeshPki
-from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
-
 from cloister import ear
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
@@ -30,6 +27,8 @@ from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
 from cloister.seal import envelope, receipt
 from cloister.seal.session import WorkerSessions
+from fakes.pki import MeshPki
+from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
 
 VERIFIER = f"spiffe://{CLUSTER}/verifier/main"
 MODEL = "double"
@@ -203,13 +202,13 @@ class FakeGateway:
         """Both of the gateway's services."""
         return self
 
-    async def ListWorkers(self, request: ListWorkersRequest, timeout: float) -> ListWorkersResponse:  # noqa: N802, ASYNC109
+    async def ListWorkers(self, request: ListWorkersRequest, timeout: float) -> ListWorkersResponse:  # noqa: ASYNC109
         assert timeout > 0
         assert request.model_name == MODEL
         self.lists += 1
         return ListWorkersResponse(workers=[worker.serving() for worker in self.workers])
 
-    async def ModelInfer(self, request: ModelInferRequest, timeout: float) -> ModelInferResponse:  # noqa: N802, ASYNC109
+    async def ModelInfer(self, request: ModelInferRequest, timeout: float) -> ModelInferResponse:  # noqa: ASYNC109
         assert timeout > 0
         self.carried.append(request)
         if not envelope.is_sealed(request):

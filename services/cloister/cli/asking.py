@@ -68,12 +68,16 @@ def shown(array: Array) -> str:
 
 def _from_json(content: Any, contract: ModelContract) -> dict[str, Array]:
     datatypes = {spec.name: spec.datatype for spec in contract.inputs}
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
     tensors = content.get("inputs", content)
-    if isinstance(tensors, list):
+    if isinstance(tensors, list) and all(isinstance(tensor, dict) for tensor in tensors):
         return {
             tensor["name"]: _array(tensor["data"], tensor["name"], tensor["datatype"]).reshape(tensor["shape"])
             for tensor in tensors
         }
+    if not isinstance(tensors, dict):
+        tensors = content  # a model may have an input of that name
     unknown = sorted(tensors.keys() - datatypes.keys())
     if unknown:
         raise ValueError(f"the model has no input '{unknown[0]}'; it has {', '.join(sorted(datatypes))}")

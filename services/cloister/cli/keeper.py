@@ -110,6 +110,7 @@ class Keeper:
         finally:
             if process.returncode is None:  # we were cancelled
                 process.kill()
+                await process.wait()
             self._process = None
             changed()
 

@@ -33,19 +33,16 @@ async def test_a_receipt_survives_its_file(kept: ReceiptBundle, tmp_path: Path) 
     np.testing.assert_array_equal(found.outputs["y"], np.full((1, 2), 2.0, np.float32))
 
 
-async def test_no_changed_byte_goes_unnoticed(kept: ReceiptBundle) -> None:
+async def test_no_changed_byte_goes_unnoticed(kept: ReceiptBundle, tmp_path: Path) -> None:
+    path = tmp_path / "changed.receipt"
     raw = kept.SerializeToString(deterministic=True)
     trust = VERIFIER.trust()
     for position in range(0, len(raw), 7):
         changed = bytearray(raw)
         changed[position] ^= 1
+        path.write_bytes(changed)
         with pytest.raises(CloisterError):
-            try:
-                verify_receipt(ReceiptBundle.FromString(bytes(changed)), trust)
-            except Exception as error:
-                if type(error).__name__ == "DecodeError":  # what load_receipt makes an InvalidRequest of
-                    raise InvalidRequest("does not parse") from error
-                raise
+            verify_receipt(load_receipt(path), trust)
 
 
 async def test_parts_of_two_receipts_do_not_fit(kept: ReceiptBundle) -> None:

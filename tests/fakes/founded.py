@@ -1,0 +1,21 @@
+"""A mesh folder as `cloister init` makes it, without a port being looked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cloister.cli import founding
+from cloister.cli.founding import Plan
+from cloister.cli.mesh_folder import Mesh
+
+CLUSTER = "demo.cloister.internal"
+
+
+def found(folder: Path, monkeypatch: pytest.MonkeyPatch, *, cluster: str = CLUSTER, simulated: bool = False) -> Mesh:
+    """Found a mesh in `folder`; for SGX unless `simulated`."""
+    monkeypatch.setattr(founding, "free_ports", lambda count: list(range(18440, 18440 + count)))
+    plan = Plan(folder=folder, cluster=cluster, models=["iris"], hosts=["gateway.example"], simulated=simulated)
+    return founding.found(plan, datetime.now(UTC))

@@ -1,0 +1,167 @@
+"""The commands as a person and a script call them: words, JSON, exit codes, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from cloister.cli.mesh_folder import Mesh
+from cloister.client import Client, TrustBundle, save_receipt
+from fakes.founded import CLUSTER
+from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
+
+Run = Callable[..., tuple[int, str, str]]
+COMMANDS = [
+    ("init",),
+    ("up",),
+    ("down",),
+    ("status",),
+    ("infer",),
+    ("model", "seal"),
+    ("model", "publish"),
+    ("model", "allow"),
+    ("model", "list"),
+    ("identity", "issue"),
+    ("identity", "list"),
+    ("identity", "show"),
+    ("evidence", "show"),
+    ("receipt", "verify"),
+    ("audit", "list"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(run: Run, words: tuple[str, ...]) -> None:
+    code, out, _ = run(*words, "--help")
+    assert code == 0
+    assert re.search(r"Examples?:", out)
+    assert f"cloister {' '.join(words)}" in " ".join(out.split())
+
+
+def test_the_root_documents_exit_codes(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "3 not believed or refused" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("status", "/no/such/mesh"), 2, "no mesh folder"),
+        (("infer", "iris", "--input", "x.json", "--mesh", "/no/such/mesh"), 2, "no mesh folder"),
+        (("receipt", "verify", "/no/such/receipt"), 2, "no mesh folder"),
+        (("model", "publish", "/no/such/folder", "--mesh", "/no/such/mesh"), 2, "no mesh folder"),
+        (("identity", "show", "/no/such/identity"), 2, "certificate.pem"),
+        (("init", "x"), 2, "--model"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended, out, err = run(*words)
+    assert ended == code
+    assert says in err
+    assert "Traceback" not in out + err
+
+
+def test_a_mesh_that_is_down_is_shown_as_such(run: Run, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("cloister.cli.probes.Probes.serving", nobody)
+    code, out, _ = run("status", mesh.folder, "--json")
+    found = json.loads(out)
+    assert code == 4
+    assert [service["serving"] for service in found["services"]] == [False, False, False]
+    assert found["cluster"] == CLUSTER
+
+
+def test_identities_are_issued_listed_and_shown(run: Run, mesh: Mesh, tmp_path: Path) -> None:
+    theirs = tmp_path / "ward-7"
+    code, out, _ = run("identity", "issue", "client", "ward-7", "--mesh", mesh.folder, "--out", theirs)
+    assert code == 0
+    assert f"spiffe://{CLUSTER}/client/ward-7" in out
+    other = Mesh.read(theirs)
+    assert (other.gateway, other.cluster) == (mesh.gateway, mesh.cluster)
+    assert TrustBundle.read(other.trust).to_json() == TrustBundle.read(mesh.trust).to_json()
+    assert not (theirs / "pki").exists()
+    code, out, _ = run("identity", "list", "--mesh", theirs, "--json")
+    (listed,) = json.loads(out)
+    code, out, _ = run("identity", "show", listed["folder"], "--json")
+    assert json.loads(out) == listed
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("client", "main"), "exists already"),
+        (("client", "No-Such"), "a-z"),
+        (("worker", "me"), "worker"),
+    ],
+)
+def test_identities_that_cannot_be(run: Run, mesh: Mesh, words: tuple[str, ...], says: str) -> None:
+    code, _, err = run("identity", "issue", *words, "--mesh", mesh.folder)
+    assert code in (1, 2)
+    assert says in err
+
+
+def test_only_the_holder_of_the_root_key_issues(run: Run, mesh: Mesh, tmp_path: Path) -> None:
+    run("identity", "issue", "client", "other", "--mesh", mesh.folder, "--out", tmp_path / "theirs")
+    code, _, err = run("identity", "issue", "owner", "me", "--mesh", tmp_path / "theirs")
+    assert code == 2
+    assert "root CA" in err
+
+
+def test_allowing_nobody_is_not_allowing_everybody(run: Run, mesh: Mesh) -> None:
+    code, _, err = run("model", "allow", "iris", "--mesh", mesh.folder)
+    assert code == 2
+    assert "nothing means 'anybody'" in " ".join(err.replace("│", "").split())
+
+
+@pytest.mark.parametrize(
+    "option", [("--mrenclave", "ab"), ("--mrenclave", "AB" * 32), ("--signer", "ab" * 32), ("--signer", "x:1:1")]
+)
+def test_measurements_are_read_strictly(run: Run, mesh: Mesh, option: tuple[str, str]) -> None:
+    assert run("model", "allow", "iris", *option, "--mesh", mesh.folder)[0] == 2
+
+
+async def kept_receipt(verifier: FakeVerifier, folder: Path) -> tuple[Path, Path]:
+    """A receipt and the trust bundle it holds under."""
+    client = Client(cast(Any, FakeGateway(FakeWorker(verifier))), verifier.trust())
+    answer = await client.infer(MODEL, {"x": np.ones((1, 2), np.float32)})
+    assert answer.receipt is not None
+    save_receipt(answer.receipt, folder / "answer.receipt")
+    (folder / "trust.json").write_bytes(verifier.trust().to_json())
+    return folder / "answer.receipt", folder / "trust.json"
+
+
+async def test_a_receipt_is_verified_offline(run: Run, tmp_path: Path) -> None:
+    receipt, trust = await kept_receipt(FakeVerifier(), tmp_path)
+    code, out, err = run("receipt", "verify", receipt, "--trust", trust)
+    assert code == 0
+    assert "the receipt holds" in out
+    assert "simulated" in err
+    code, out, _ = run("receipt", "verify", receipt, "--trust", trust, "--json")
+    found = json.loads(out)
+    assert found["holds"]
+    assert found["outputs"] == [{"name": "y", "shape": [1, 2], "data": [2.0, 2.0]}]
+
+
+async def test_a_receipt_that_does_not_hold_ends_with_3(run: Run, tmp_path: Path) -> None:
+    receipt, trust = await kept_receipt(FakeVerifier(), tmp_path)
+    content = bytearray(receipt.read_bytes())
+    content[len(content) // 2] ^= 1
+    receipt.write_bytes(content)
+    code, out, err = run("receipt", "verify", receipt, "--trust", trust)
+    assert code == 3
+    assert out == ""
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1

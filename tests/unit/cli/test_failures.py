@@ -1,0 +1,44 @@
+"""Exit codes and sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloister import errors
+from cloister.cli.failures import ExitCode, Stop, exit_code, sentence
+from cloister.cli.output import _printable
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Stop("no such folder"), ExitCode.FAILED),
+        (Stop("wrong option", ExitCode.USAGE), ExitCode.USAGE),
+        (errors.EvidenceRejected("not believed"), ExitCode.REFUSED),
+        (errors.KeyRefused("not entitled"), ExitCode.REFUSED),
+        (errors.SealBroken(), ExitCode.REFUSED),
+        (errors.NotAllowed("not your role"), ExitCode.REFUSED),
+        (errors.Unauthenticated("who"), ExitCode.REFUSED),
+        (errors.Unavailable("down"), ExitCode.UNAVAILABLE),
+        (errors.Overloaded("full"), ExitCode.UNAVAILABLE),
+        (TimeoutError(), ExitCode.UNAVAILABLE),
+        (errors.NotFound("no model"), ExitCode.FAILED),
+        (errors.InvalidRequest("no tensor"), ExitCode.FAILED),
+        (FileNotFoundError("x"), ExitCode.FAILED),
+    ],
+)
+def test_each_error_has_its_exit_code_and_one_line(error: BaseException, code: ExitCode) -> None:
+    assert exit_code(error) is code
+    said = sentence(error)
+    assert said
+    assert "\n" not in said
+
+
+def test_a_sentence_says_what_was_wrong_its_reason_and_what_to_do() -> None:
+    said = sentence(errors.Unavailable("no connection\nto the gateway", reason="peer.unavailable"))
+    assert said.startswith("no connection to the gateway (peer.unavailable); ")
+    assert "cloister status" in said
+
+
+def test_what_came_over_the_wire_cannot_move_the_cursor() -> None:
+    assert _printable("a\x1b[2Jb\x07\nc") == "a\\x1b[2Jb\\x07\nc"

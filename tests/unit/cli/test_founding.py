@@ -1,0 +1,117 @@
+"""`cloister init`: all of a mesh or nothing, keys for their owner's eyes only, settings that every service accepts."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.x509 import DNSName, SubjectAlternativeName
+
+from cloister.cli import founding
+from cloister.cli.failures import Stop
+from cloister.cli.mesh_folder import Mesh
+from cloister.client import TrustBundle, tls_files
+from cloister.errors import InvalidRequest
+from cloister.gateway.settings import Settings as GatewaySettings
+from cloister.kit.config import load
+from cloister.provisioner.settings import Settings as ProvisionerSettings
+from cloister.rpc.certificates import Authority, load_certificate
+from cloister.rpc.identity import TlsIdentity
+from cloister.verifier.settings import Settings as VerifierSettings
+from cloister.worker.settings import Settings as WorkerSettings
+from fakes.founded import CLUSTER, found
+
+SERVICES = {
+    "verifier": VerifierSettings,
+    "provisioner": ProvisionerSettings,
+    "gateway": GatewaySettings,
+    "worker": WorkerSettings,
+}
+
+
+def paths_in(settings: Any) -> list[Path]:
+    values = [getattr(settings, name) for name in settings.__dataclass_fields__]
+    files = [value for value in values if isinstance(value, Path)]
+    return [*files, settings.tls.certificate, settings.tls.private_key, settings.tls.trust_roots]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_accepts_its_settings_and_finds_its_files(mesh: Mesh, service: str) -> None:
+    settings = load(SERVICES[service], mesh.settings(service), {}, prefix="CLOISTER_")
+    later = {"state", "collateral.json"}  # made by the service; brought by the operator
+    missing = [path for path in paths_in(settings) if not path.exists() and path.name not in later]
+    assert missing == []
+
+
+def test_private_files_are_private_and_the_rest_holds_no_private_key(mesh: Mesh) -> None:
+    for path in (path for path in mesh.folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        secret = b"PRIVATE KEY" in content or path.name == "root.key"
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or not secret, path
+
+
+@pytest.mark.parametrize("role", founding.FOUNDED_ROLES)
+def test_every_identity_is_whole(mesh: Mesh, role: str) -> None:
+    files = tls_files(mesh.identity(role))
+    identity = TlsIdentity.held(
+        files.certificate.read_bytes(), files.private_key.read_bytes(), files.trust_roots.read_bytes()
+    )
+    assert str(identity.spiffe_id) == f"spiffe://{CLUSTER}/{role}/main"
+    assert (mesh.identity(role) / "signing_key.pem").exists() == (role == "owner")
+
+
+def test_the_gateway_answers_to_the_names_it_was_given(mesh: Mesh) -> None:
+    certificate = load_certificate(tls_files(mesh.identity("gateway")).certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
+    assert names == [f"gateway.{CLUSTER}", "localhost", "gateway.example"]
+
+
+def test_the_trust_bundle_pins_the_verifier_that_was_founded(mesh: Mesh) -> None:
+    bundle = TrustBundle.read(mesh.trust)
+    assert bundle.cluster == CLUSTER
+    assert bundle.verifier_id == f"spiffe://{CLUSTER}/verifier/main"
+    assert not bundle.anchor.simulated
+    root = Authority.from_pem(
+        (mesh.folder / "pki" / "root_ca.pem").read_bytes(), (mesh.folder / "pki" / "root_ca.key").read_bytes()
+    )
+    assert bundle.root_ca_pem.encode() == root.certificate_pem
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(Stop, match="not empty"):
+        found(tmp_path, monkeypatch)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mesh").mkdir()
+    assert found(tmp_path / "mesh", monkeypatch).trust.is_file()
+
+
+def test_what_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise Stop("the disk is full")
+
+    monkeypatch.setattr(founding, "_write_services", broken)
+    with pytest.raises(Stop, match="disk"):
+        found(tmp_path / "mesh", monkeypatch)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cluster", ["", "single", "Upper.example", "a b.example"])
+def test_a_cluster_is_named_like_a_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str) -> None:
+    with pytest.raises(InvalidRequest, match="cluster"):
+        found(tmp_path / "mesh", monkeypatch, cluster=cluster)
+
+
+def test_without_the_simulator_there_is_no_simulated_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise Stop(f"there is no program '{name}' here")
+
+    monkeypatch.setattr(founding, "executable", missing)
+    with pytest.raises(Stop, match="cloister-simulator"):
+        found(tmp_path / "mesh", monkeypatch, simulated=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,103 @@
+"""Programs kept running: started again when they die, asked to end, ended when they do not listen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from cloister.cli import keeper as module
+from cloister.cli.failures import Stop
+from cloister.cli.keeper import Keeper
+from cloister.cli.programs import Program
+
+
+class Watched:
+    """A keeper of a shell script, and what it reported."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.said: list[str] = []
+        self.changes = asyncio.Event()
+        program = Program(
+            name="sample",
+            service="gateway",
+            command=("/bin/sh", "-c", script),
+            address="127.0.0.1:1",
+            environment={"GREETING": "hello"},
+        )
+        self.keeper = Keeper(program, folder / "sample.log", self.said.append)
+
+    async def until_log(self, text: str) -> None:
+        async with asyncio.timeout(10):
+            while not (self.keeper.log.exists() and text in self.keeper.log.read_text()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
+
+
+async def test_it_runs_with_its_environment_and_ends_when_asked(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, 'trap "echo bye; exit 0" TERM; echo $GREETING; while :; do sleep 0.01; done')
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watched.keeper.run(watched.changes.set))
+        await watched.until_log("hello")
+        assert watched.keeper.pid is not None
+        await watched.keeper.stop()
+    assert watched.keeper.last_words() == "bye"
+    assert (watched.keeper.pid, watched.keeper.restarts, watched.said) == (None, 0, [])
+
+
+async def test_what_dies_starts_again(tmp_path: Path) -> None:
+    script = f"if [ -e {tmp_path}/died ]; then echo again; sleep 60; fi; touch {tmp_path}/died; kill -KILL $$"
+    watched = Watched(tmp_path, script)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watched.keeper.run(watched.changes.set))
+        await watched.until_log("again")
+        await watched.keeper.stop()
+    assert watched.keeper.restarts == 1
+    assert "SIGKILL" in watched.said[0]
+
+
+async def test_wrong_settings_are_not_tried_again(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "echo 'listen: missing'; exit 2")
+    with pytest.raises(Stop, match="listen: missing"):
+        await watched.keeper.run(watched.changes.set)
+
+
+async def test_what_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAIN_S", 0.05)
+    watched = Watched(tmp_path, 'trap "" TERM; echo deaf; while :; do sleep 0.01; done')
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watched.keeper.run(watched.changes.set))
+        await watched.until_log("deaf")
+        await watched.keeper.stop()
+    assert "was killed" in watched.said[0]
+
+
+async def test_a_program_that_is_stopped_before_it_starts_again_stays_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 30.0)
+    watched = Watched(tmp_path, "echo done; exit 1")
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watched.keeper.run(watched.changes.set))
+        await watched.until_log("done")
+        await watched.keeper.stop()
+    assert task.done()
+
+
+async def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "echo here; exec sleep 60")
+    task = asyncio.ensure_future(watched.keeper.run(watched.changes.set))
+    await watched.until_log("here")
+    pid = watched.keeper.pid
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

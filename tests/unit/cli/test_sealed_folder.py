@@ -1,0 +1,75 @@
+"""What `model seal` leaves, and what `model publish` accepts of it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloister.cli import identities, sealed_folder
+from cloister.cli.failures import Stop
+from cloister.cli.mesh_folder import Mesh
+from cloister.errors import CloisterError
+
+Run = Callable[..., tuple[int, str, str]]
+CONTENT = b"<net name='canary'/>"
+
+
+@pytest.fixture
+def sealed(run: Run, mesh: Mesh, tmp_path: Path) -> Path:
+    (tmp_path / "model.xml").write_bytes(CONTENT)
+    folder = tmp_path / "sealed"
+    options = ("--name", "iris", "--version", "2", "--out", folder, "--mesh", mesh.folder)
+    code, out, _ = run("model", "seal", tmp_path / "model.xml", *options)
+    assert code == 0
+    assert "iris@2" in out
+    return folder
+
+
+def read(mesh: Mesh, folder: Path) -> object:
+    return sealed_folder.read(folder, identities.signing_key(mesh.identity("owner")))
+
+
+def test_it_holds_nothing_in_clear_and_the_key_is_private(sealed: Path) -> None:
+    for path in sealed.iterdir():
+        assert CONTENT not in path.read_bytes()
+    assert stat.S_IMODE((sealed / "model.key").stat().st_mode) == 0o600
+    assert (sealed / "model.key").read_bytes() not in (sealed / "model.sealed").read_bytes()
+
+
+def test_it_is_read_back_and_placed_where_workers_look(mesh: Mesh, sealed: Path, tmp_path: Path) -> None:
+    signer = identities.signing_key(mesh.identity("owner"))
+    _, manifest, key = sealed_folder.read(sealed, signer)
+    assert (manifest.name, manifest.version) == ("iris", 2)
+    assert key.reveal() == (sealed / "model.key").read_bytes()
+    placed = sealed_folder.place(sealed, tmp_path / "models", manifest)
+    assert placed == tmp_path / "models" / "iris" / "2" / "model.sealed"
+    assert placed.read_bytes() == (sealed / "model.sealed").read_bytes()
+
+
+def test_a_folder_that_exists_is_not_written_to(run: Run, mesh: Mesh, sealed: Path, tmp_path: Path) -> None:
+    before = (sealed / "model.sealed").read_bytes()
+    options = ("--name", "iris", "--out", sealed, "--mesh", mesh.folder)
+    code, _, err = run("model", "seal", tmp_path / "model.xml", *options)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert (sealed / "model.sealed").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["model.sealed", "manifest.json", "manifest.signature", "model.key"])
+def test_what_is_missing_or_changed_is_not_published(mesh: Mesh, sealed: Path, name: str) -> None:
+    content = (sealed / name).read_bytes()
+    (sealed / name).write_bytes(bytes([content[0] ^ 1]) + content[1:] if name != "model.key" else content[:-1])
+    with pytest.raises((Stop, CloisterError)):
+        read(mesh, sealed)
+    (sealed / name).unlink()
+    with pytest.raises((Stop, CloisterError)):
+        read(mesh, sealed)
+
+
+def test_a_key_that_others_can_read_is_refused(mesh: Mesh, sealed: Path) -> None:
+    (sealed / "model.key").chmod(0o644)
+    with pytest.raises(CloisterError, match="chmod 600"):
+        read(mesh, sealed)

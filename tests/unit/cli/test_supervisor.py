@@ -1,0 +1,143 @@
+"""Order: started stage by stage, drained in reverse, all stopped when one cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloister.cli import keeper, programs, supervisor
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.programs import Program
+from cloister.cli.supervisor import Supervisor
+
+
+class FakeProbes:
+    """A program is ready once its script has said so in a file named after it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def ready(self, program: Program) -> bool:
+        return (self.folder / program.name).exists()
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mesh:
+    @asynccontextmanager
+    async def opened(_: Mesh) -> AsyncIterator[FakeProbes]:
+        yield FakeProbes(tmp_path)
+
+    monkeypatch.setattr(supervisor.Probes, "opened", opened)
+    monkeypatch.setattr(supervisor, "_POLL_S", 0.01)
+    monkeypatch.setattr(keeper, "FIRST_PAUSE_S", 0.01)
+    (tmp_path / "logs").mkdir()
+    address = "127.0.0.1:1"
+    return Mesh(
+        folder=tmp_path, cluster="a.example", simulated=False, gateway=address, verifier=address, provisioner=address
+    )
+
+
+def script(mesh: Mesh, name: str, service: str, body: str = "") -> Program:
+    lines = (
+        f'trap "echo {name} >> {mesh.folder}/ended; exit 0" TERM',
+        f"echo {name} >> {mesh.folder}/began",
+        body or f"touch {mesh.folder}/{name}",
+        "while :; do sleep 0.01; done",
+    )
+    return Program(name=name, service=service, command=("/bin/sh", "-c", "\n".join(lines)), address=mesh.gateway)
+
+
+def order(mesh: Mesh, what: str) -> list[str]:
+    return (mesh.folder / what).read_text().split()
+
+
+async def test_stages_start_in_order_and_drain_in_reverse(small: Mesh) -> None:
+    said: list[str] = []
+    seen: list[Any] = []
+    state = small.folder / "up.json"
+
+    def ready() -> None:
+        seen.append(json.loads(state.read_text()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stages = [
+        [script(small, "verifier", "verifier")],
+        [script(small, "worker-1", "worker"), script(small, "gateway", "gateway")],
+    ]
+    await Supervisor(small, state, said.append).run(stages, ready)
+    assert order(small, "began")[0] == "verifier"
+    assert order(small, "ended") == ["gateway", "worker-1", "verifier"]
+    assert seen[0]["ready"] is True
+    assert [program["name"] for program in seen[0]["programs"]] == ["verifier", "worker-1", "gateway"]
+    assert all(isinstance(program["pid"], int) for program in seen[0]["programs"])
+    assert said[-2:] == ["draining", "stopped"]
+
+
+async def test_a_signal_while_starting_stops_what_was_started(small: Mesh) -> None:
+    stages = [
+        [script(small, "verifier", "verifier")],
+        [script(small, "gateway", "gateway", f"kill -TERM {os.getpid()}")],  # never ready
+    ]
+    announced: list[None] = []
+    await Supervisor(small, small.folder / "up.json", lambda _: None).run(stages, lambda: announced.append(None))
+    assert announced == []
+    assert set(order(small, "ended")) >= {"verifier"}
+
+
+async def test_a_program_that_is_never_ready_stops_all(small: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "START_S", 0.3)
+    stages = [
+        [script(small, "verifier", "verifier")],
+        [script(small, "gateway", "gateway", "echo cannot listen")],
+    ]
+    with pytest.raises(Stop, match="cannot listen") as stopped:
+        await Supervisor(small, small.folder / "up.json", lambda _: None).run(stages, lambda: None)
+    assert stopped.value.code is ExitCode.UNAVAILABLE
+    assert order(small, "ended") == ["gateway", "verifier"]
+
+
+async def test_a_program_that_refuses_its_settings_stops_all(small: Mesh) -> None:
+    stages = [[script(small, "verifier", "verifier", "echo 'listen: missing'; exit 2")]]
+    async with asyncio.timeout(10):
+        with pytest.raises(Stop, match="listen: missing"):
+            await Supervisor(small, small.folder / "up.json", lambda _: None).run(stages, lambda: None)
+
+
+def planned(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, *, simulated: bool, free: bool = True) -> Any:
+    monkeypatch.setattr(programs, "is_free", lambda _: free)
+    monkeypatch.setattr(programs, "free_ports", lambda count, besides: list(range(9000, 9000 + count)))
+    monkeypatch.setattr(programs, "executable", lambda name: f"/bin/{name}")
+    return programs.stages(mesh, 2, simulated=simulated)
+
+
+def test_the_programs_of_a_mesh(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = planned(mesh, monkeypatch, simulated=False)
+    assert [program.name for program in first] == ["verifier", "provisioner"]
+    assert [program.name for program in second] == ["worker-1", "worker-2", "gateway"]
+    assert {program.command[0] for program in second} == {"/bin/cloister-worker", "/bin/cloister-gateway"}
+    assert second[1].environment["CLOISTER_WORKER_LISTEN"] == second[1].address == "127.0.0.1:9001"
+
+
+def test_simulated_workers_only_where_both_sides_say_so(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stop, match="founded for SGX"):
+        planned(mesh, monkeypatch, simulated=True)
+    fields = {name: getattr(mesh, name) for name in Mesh.__dataclass_fields__}
+    pretended = Mesh(**{**fields, "simulated": True})
+    with pytest.raises(Stop, match="--simulator"):
+        planned(pretended, monkeypatch, simulated=False)
+    workers = planned(pretended, monkeypatch, simulated=True)[1][:2]
+    assert {program.command[:2] for program in workers} == {("/bin/cloister-simulator", "worker")}
+
+
+def test_a_port_that_is_taken_is_named(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stop, match=mesh.gateway):
+        planned(mesh, monkeypatch, simulated=False, free=False)
