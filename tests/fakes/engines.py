@@ -32,9 +32,10 @@ class FakeEngine:
         self.entered = asyncio.Event()
         self.broken: Exception | None = None
         self.closed = False
+        self.failed = asyncio.Event()
 
-    def quick(self, size_bytes: int) -> bool:
-        return self.inline
+    def quick(self, inputs) -> bool:
+        return self.inline and not self.failed.is_set()
 
     def infer_now(self, inputs, outputs):
         if self.broken is not None:
@@ -46,7 +47,7 @@ class FakeEngine:
         return {name: found[name] for name in outputs}
 
     async def infer(self, inputs, outputs):
-        if self.closed:
+        if self.closed or self.failed.is_set():
             raise NotReady("the model is no longer served", reason="model.gone")
         self.entered.set()
         await self.gate.wait()

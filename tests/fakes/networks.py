@@ -50,6 +50,17 @@ def product() -> ov.Model:
     return ov.Model([ops.result(c)], [a, b], "product")
 
 
+def picker() -> ov.Model:
+    """`x` [4] and `at` [1] in, `y` [4] out: x with a 9 put at `at`. An index beyond x cannot be evaluated."""
+    x = ops.parameter([4], np.float32, name="x")
+    at = ops.parameter([1], np.int64, name="at")
+    x.output(0).set_names({"x"})
+    at.output(0).set_names({"at"})
+    y = ops.scatter_update(x, at, ops.constant(np.array([9], np.float32)), ops.constant(0))
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x, at], "picker")
+
+
 def echo(dtype: np.dtype, shape: tuple[int, ...] = (-1, 3)) -> ov.Model:
     """`x` in, the same `y` out."""
     x = ops.parameter(list(shape), dtype, name="x")

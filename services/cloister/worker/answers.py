@@ -52,13 +52,11 @@ class Work:
     Attributes:
         oip_id: The request's own id; comes back.
         outputs: Wanted, in this order.
-        size_bytes: Of all inputs.
     """
 
     oip_id: str
     inputs: Mapping[str, Array] = field(repr=False)
     outputs: Sequence[str]
-    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -181,7 +179,7 @@ def read(opened: Opened) -> Work:
     contract.check_request(request)
     inputs = decode_request(request)
     outputs = [output.name for output in request.outputs] or list(contract.output_datatypes)
-    return Work(request.id, inputs, outputs, sum(array.nbytes for array in inputs.values()))
+    return Work(request.id, inputs, outputs)
 
 
 def respond(call_id: int, opened: Opened, work: Work, outputs: Mapping[str, Array]) -> Answer:

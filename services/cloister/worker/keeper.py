@@ -112,7 +112,10 @@ class ModelKeeper:
         """Renew the lease for as long as it goes; when this returns, the model is gone."""
         try:
             while True:
-                await asyncio.sleep(max(0.0, min(renewal_s(life_s), model.ends_at_s - self._counter_s())))
+                wait_s = max(0.0, min(renewal_s(life_s), model.ends_at_s - self._counter_s()))
+                if await _fails_within(model.engine, wait_s):
+                    _log.error("engine.failed", model=model.name, version=model.version)
+                    break
                 release = await self._renewal(model)
                 if release is None:
                     return
@@ -124,6 +127,7 @@ class ModelKeeper:
         finally:
             self._served.drop(model)
             await model.engine.close()
+        await self._backoff.pause()  # whoever can make it fail shall not keep us loading
 
     async def _renewal(self, model: ServedModel) -> Release | None:
         """The key for longer, or None when the model must go."""
@@ -160,6 +164,15 @@ class ModelKeeper:
             _log.warning("key.refused", model=self._wanted.name)
         else:
             _log.warning("model.not_served", model=self._wanted.name, reason=reason_of(error), error=error)
+
+
+async def _fails_within(engine: Engine, wait_s: float) -> bool:
+    try:
+        async with asyncio.timeout(wait_s):
+            await engine.failed.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _served_model(release: Release, engine: Engine) -> ServedModel:

@@ -7,7 +7,6 @@ that the owner signed. What is opened from it is verified whole before any of it
 from __future__ import annotations
 
 import io
-import math
 import os
 import stat
 from collections.abc import Mapping
@@ -23,9 +22,9 @@ from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.scan import scan_ir, scan_onnx
+from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
 
 SEALED_NAME: Final = "model.sealed"
-MAX_TENSOR_BYTES: Final = 1 << 33
 
 
 def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, parallel: int) -> OpenVinoEngine:
@@ -82,7 +81,10 @@ def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
     else:
         scan_onnx(files[heads[0]])
         model, size_bytes = _parsed(core, bytes(files[heads[0]]), b""), len(files[heads[0]])
-    _check_sizes(model)
+    if list(model.get_variables()):
+        raise _refused("it keeps state from one request to the next")
+    if largest_bytes(model) > MAX_TENSOR_BYTES:
+        raise _refused("a tensor in it is too large")
     return model, size_bytes
 
 
@@ -98,15 +100,6 @@ def _parsed(core: ov.Core, head: str | bytes, weights: ov.Tensor | bytes) -> ov.
         return core.read_model(head, weights)
     except (RuntimeError, TypeError, ValueError):
         raise _refused("OpenVINO cannot read it") from None
-
-
-def _check_sizes(model: ov.Model) -> None:
-    """Refuse a tensor that no memory holds before anything is compiled for it."""
-    for node in model.get_ops():
-        for output in node.outputs():
-            shape, bits = output.get_partial_shape(), output.get_element_type().bitwidth
-            if shape.is_static and math.prod(shape.to_shape()) * bits // 8 > MAX_TENSOR_BYTES:
-                raise _refused("a tensor in it is too large")
 
 
 def _opened(path: Path, size_bytes: int) -> io.FileIO:

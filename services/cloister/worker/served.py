@@ -56,6 +56,7 @@ class ServedModels:
     def __init__(self, counter_s: Callable[[], float]) -> None:
         self._counter_s = counter_s
         self._models: dict[tuple[str, str], ServedModel] = {}
+        self._newest: dict[str, str] = {}
         self._watchers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -103,11 +104,10 @@ class ServedModels:
             self._watchers.remove(changed)
 
     def _find(self, name: str, version: str) -> ServedModel | None:
-        if not version:
-            version = max((known for owner, known in self._models if owner == name), key=int, default="")
-        model = self._models.get((name, version))
+        model = self._models.get((name, version or self._newest.get(name, "")))
         return model if model is not None and model.ends_at_s > self._counter_s() else None
 
     def _changed(self) -> None:
+        self._newest = dict(sorted(self._models, key=lambda known: int(known[1])))
         for watcher in self._watchers:
             watcher()

@@ -6,9 +6,10 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from cloister.errors import InvalidRequest
+from cloister.errors import CloisterError, InvalidRequest
 from cloister.oip.contract import TensorSpec
-from cloister.worker.engine import INLINE_S, OpenVinoEngine
+from cloister.worker.engine import INLINE_S, OpenVinoEngine, contract_of
+from cloister.worker.infer_requests import InferSlot
 from fakes import networks
 
 
@@ -49,8 +50,8 @@ def test_contract(tiny):
 
 def test_a_tiny_model_runs_inline_and_a_big_input_of_it_does_not(tiny):
     assert tiny.measured_s < INLINE_S
-    assert tiny.quick(30 * 4)
-    assert not tiny.quick(1 << 30)
+    assert tiny.quick(rows(1))
+    assert not tiny.quick(rows(100_000))
 
 
 @pytest.mark.parametrize("count", [1, 7, 64, 3, 0])
@@ -81,7 +82,7 @@ def test_outputs_outlive_the_next_evaluation(tiny):
 
 
 async def test_a_slow_model_uses_the_pool_and_gives_the_same_bits(slow):
-    assert not slow.quick(1)
+    assert not slow.quick(images(1))
     expected = [in_process(networks.slow(), slow.config, images(1 + seed % 2, seed))["y"] for seed in range(6)]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(slow.infer(images(1 + seed % 2, seed), ("y",))) for seed in range(6)]
@@ -112,23 +113,86 @@ async def product():
     await engine.close()
 
 
+def matrices(rows, inner, other, columns, value=1.0):
+    return {"a": np.full((rows, inner), value, np.float32), "b": np.full((other, columns), 1, np.float32)}
+
+
 async def test_inputs_that_do_not_fit_together_fail_alone(product):
-    good = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 2), np.float32)}
-    bad = {"a": np.ones((2, 3), np.float32), "b": np.ones((2, 3), np.float32)}
-    with pytest.raises(InvalidRequest, match="cannot be evaluated"):
-        product.infer_now(bad, ("c",))
-    assert product.infer_now(good, ("c",))["c"].tolist() == [[3, 3], [3, 3]]
+    good, bad = matrices(2, 3, 3, 2), matrices(2, 3, 2, 3)
+    assert not product.quick(bad)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        refused = [group.create_task(_refused(product, bad)) for _ in range(5)]
+        refused = [group.create_task(reason_of(product.infer(bad, ("c",)))) for _ in range(5)]
         served = [group.create_task(product.infer(good, ("c",))) for _ in range(5)]
     assert all(task.result() == "inference.failed" for task in refused)
     assert all(task.result()["c"].tolist() == [[3, 3], [3, 3]] for task in served)
+    assert not product.failed.is_set()
+    assert not product.quick(bad)
 
 
-async def _refused(engine, inputs):
+async def test_after_hostile_shapes_everybody_gets_their_own_numbers(product):
+    generator = np.random.default_rng(1)
+    async with asyncio.timeout(30):
+        for _ in range(300):
+            rows, inner, columns, more = (int(size) for size in generator.integers(1, 5, 4))
+            if generator.random() < 0.5:
+                assert await reason_of(product.infer(matrices(rows, inner, inner + more, columns), ("c",)))
+            else:
+                inputs = matrices(rows, inner, inner, columns, float(more))
+                infer = product.quick(inputs) and product.infer_now
+                found = infer(inputs, ("c",)) if infer else await product.infer(inputs, ("c",))
+                assert np.array_equal(found["c"], inputs["a"] @ inputs["b"])
+
+
+async def test_a_request_that_would_take_absurd_memory(product):
+    vast = {"a": np.zeros((1 << 20, 1), np.float32), "b": np.zeros((1, 1 << 20), np.float32)}
+    assert await reason_of(product.infer(vast, ("c",))) == "inference.too_large"
+    assert not product.failed.is_set()
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+async def test_an_evaluation_that_fails_ends_the_engine(threads):
+    engine = OpenVinoEngine(networks.picker(), threads=threads, parallel=2)
+    x = np.arange(4, dtype=np.float32)
+    good, bad = {"x": x, "at": np.array([3])}, {"x": x, "at": np.array([4])}
+    async with asyncio.timeout(10):
+        assert (await engine.infer(good, ("y",)))["y"].tolist() == [0, 1, 2, 9]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(reason_of(engine.infer(bad, ("y",)))) for _ in range(3)]
+            late = group.create_task(reason_of(engine.infer(good, ("y",))))
+        assert engine.failed.is_set()
+        assert {task.result() for task in tasks} <= {"inference.failed", "model.gone"}
+        assert "inference.failed" in {task.result() for task in tasks}
+        assert late.result() in (None, "model.gone")
+        assert not engine.quick(good)
+        assert await reason_of(engine.infer(good, ("y",))) == "model.gone"
+        await engine.close()
+
+
+def test_an_evaluation_that_fails_raises_on_one_thread_too():
+    model, x = networks.picker(), np.arange(4, dtype=np.float32)
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    slot = InferSlot(compiled, contract_of(model))
+    slot.fill({"x": x, "at": np.array([3])})
+    slot.evaluate()
+    slot.fill({"x": x, "at": np.array([4])})
+    with pytest.raises(RuntimeError):
+        slot.evaluate()
+
+
+async def test_an_inline_evaluation_that_fails_ends_the_engine():
+    engine = OpenVinoEngine(networks.picker())
+    x = np.arange(4, dtype=np.float32)
+    assert engine.quick({"x": x, "at": np.array([3])})
+    with pytest.raises(InvalidRequest, match="cannot be evaluated"):
+        engine.infer_now({"x": x, "at": np.array([4])}, ("y",))
+    assert engine.failed.is_set()
+    assert not engine.quick({"x": x, "at": np.array([3])})
+
+
+async def reason_of(awaited):
     try:
-        await engine.infer(inputs, ("c",))
-    except InvalidRequest as error:
+        await awaited
+    except CloisterError as error:
         return error.reason
 
 
@@ -166,4 +230,4 @@ def test_an_element_type_without_a_word_in_the_protocol():
 def test_big_weights_are_not_measured():
     engine = OpenVinoEngine(networks.tiny(), weights_bytes=1 << 30)
     assert engine.measured_s == float("inf")
-    assert not engine.quick(1)
+    assert not engine.quick(rows(1))

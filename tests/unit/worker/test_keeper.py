@@ -186,6 +186,16 @@ async def test_a_lease_shorter_than_loading_never_serves(desk):
     assert all(engine.closed for engine in desk.engines)
 
 
+async def test_an_engine_that_failed_is_replaced(desk, logged):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.engines[0].failed.set()
+        await desk.until(lambda: len(desk.engines) == 2 and len(desk.served) == 1)
+        assert desk.engines[0].closed
+        assert desk.served.find("iris", "2").engine is desk.engines[1]
+    assert "engine.failed" in logged.getvalue()
+
+
 async def test_a_bug_ends_the_keeper(desk):
     desk.load_error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):

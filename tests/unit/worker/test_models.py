@@ -157,3 +157,12 @@ def test_a_constant_that_broadcasts_beyond_memory(tmp_path):
     x = ops.parameter([-1], np.float32, name="x")
     model = ov.Model([ops.result(ops.add(x, ops.reduce_sum(huge, ops.constant([0, 1]), keep_dims=False)))], [x], "huge")
     refused(networks.ir(model, tmp_path))
+
+
+def test_a_model_that_keeps_state(tmp_path):
+    ops = ov.opset13
+    x = ops.parameter([1, 3], np.float32, name="x")
+    before = ops.read_value(ops.constant(np.zeros((1, 3), np.float32)), "memory")
+    total = ops.add(x, before)
+    kept = ops.assign(total, "memory")
+    refused(networks.ir(ov.Model([ops.result(total)], [kept], [x], "running sum"), tmp_path))
