@@ -102,6 +102,7 @@ class Guard(grpc.GenericRpcHandler):
         max_call_s: Longest a call with one answer may take, whatever its client's deadline says.
         receive_s: Longest that a request message may take to arrive.
         on_call: Called with each call that has ended; for metrics.
+        log_answers: Log every call; else those that failed.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Guard(grpc.GenericRpcHandler):
         max_call_s: float,
         receive_s: float,
         on_call: Callable[[Call], None] | None = None,
+        log_answers: bool = True,
     ) -> None:
         self._cluster = cluster
         self._roles = roles
@@ -119,6 +121,7 @@ class Guard(grpc.GenericRpcHandler):
         self._receive_s = receive_s
         self._overdue = Overdue(tick_s=min(1.0, receive_s / 4, max_call_s / 4))
         self._on_call = on_call
+        self._log_answers = log_answers
         self._log = log.get_logger().bind()  # bound once, which halves the cost of a line
         self._prefix = secrets.token_hex(4)
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -238,15 +241,16 @@ class Guard(grpc.GenericRpcHandler):
     def _end(self, call: Call, started: float) -> None:
         call.seconds = time.perf_counter() - started
         self._overdue.forget(call)
-        self._log.info(
-            "call.answered",
-            method=call.method,
-            peer=call.peer.spiffe_id if call.peer is not None else "",
-            code=call.code,
-            reason=call.reason,
-            ms=round(call.seconds * 1000, 3),
-            request=call.request_id,
-        )
+        if self._log_answers or call.code != "OK":
+            self._log.info(
+                "call.answered",
+                method=call.method,
+                peer=call.peer.spiffe_id if call.peer is not None else "",
+                code=call.code,
+                reason=call.reason,
+                ms=round(call.seconds * 1000, 3),
+                request=call.request_id,
+            )
         if self._on_call is not None:
             self._on_call(call)
 

@@ -100,6 +100,7 @@ class Server:
         max_call_s: float = 300.0,
         receive_s: float = 60.0,
         on_call: Callable[[Call], None] | None = None,
+        log_answers: bool = True,
     ) -> AsyncIterator[Server]:
         """A server bound to `listen`, which answers once `run` or `start` is called and is gone with the block.
 
@@ -116,6 +117,8 @@ class Server:
             max_call_s: Longest call with a single answer, whatever the client asks for.
             receive_s: Longest that a single request message may take to arrive.
             on_call: Called with each call that has ended; for metrics.
+            log_answers: One line for every call; False leaves lines for those that failed, where calls come by the
+                thousand and metrics count them.
 
         Raises:
             NotReady: The address cannot be had, or gRPC would accept TLS 1.2.
@@ -127,6 +130,7 @@ class Server:
             max_call_s=max_call_s,
             receive_s=receive_s,
             on_call=on_call,
+            log_answers=log_answers,
         )
         bare = grpc.aio.server(
             handlers=(guard,),

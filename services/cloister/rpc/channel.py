@@ -83,6 +83,7 @@ class Peer:
         )
         self._closers: asyncio.TaskGroup | None = None
         self._line: _Line | None = None
+        self._retired: set[_Line] = set()
 
     async def __aenter__(self) -> Self:
         self._closers = await asyncio.TaskGroup().__aenter__()
@@ -92,9 +93,10 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         closers, self._closers = self._closers, None
-        if self._line is not None:
-            await self._line.channel.close()
-            self._line = None
+        lines, self._line = self._retired | ({self._line} if self._line is not None else set()), None
+        self._retired = set()
+        for line in lines:
+            await line.channel.close()
         if closers is not None:
             # Without the body's own exception: the group would wrap it, and nothing in it waits for the body.
             await closers.__aexit__(None, None, None)
@@ -130,12 +132,14 @@ class Peer:
         )
         self._line = _Line(channel, generation, self._close_later)
         if line is not None:
+            self._retired.add(line)
             line.retire()
         return self._line
 
-    def _close_later(self, channel: grpc.aio.Channel) -> None:
+    def _close_later(self, line: _Line) -> None:
         if self._closers is not None:
-            self._closers.create_task(channel.close())
+            self._retired.discard(line)
+            self._closers.create_task(line.channel.close())
 
 
 class _Line:
@@ -143,7 +147,7 @@ class _Line:
 
     __slots__ = ("_close", "_retired", "_under_way", "channel", "generation", "made")
 
-    def __init__(self, channel: grpc.aio.Channel, generation: int, close: Callable[[grpc.aio.Channel], None]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, generation: int, close: Callable[[_Line], None]) -> None:
         self.channel = channel
         self.generation = generation
         self.made: dict[tuple[str, str], Any] = {}
@@ -163,12 +167,12 @@ class _Line:
     def retire(self) -> None:
         self._retired = True
         if self._under_way == 0:
-            self._close(self.channel)
+            self._close(self)
 
     def _ended(self, _call: object) -> None:
         self._under_way -= 1
         if self._retired and self._under_way == 0:
-            self._close(self.channel)
+            self._close(self)
 
 
 class _Lines:

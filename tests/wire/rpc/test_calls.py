@@ -261,3 +261,12 @@ async def test_metadata_names_nobody_and_a_megabyte_of_it_is_refused(echo: Runni
         with pytest.raises((errors.CloisterError, TimeoutError)):
             await stub.Who(text(""), timeout=5, metadata=(("x", "y" * (1 << 20)),))
         assert (await stub.Who(text(""), timeout=5)).value.endswith("/gateway/g1")
+
+
+async def test_answers_may_go_unlogged_and_failures_may_not(pki: MeshPki, capsys: pytest.CaptureFixture[str]) -> None:
+    async with echo_server(pki, log_answers=False) as echo, echo.peer() as peer:
+        await peer.stub(EchoStub).Echo(text("x"), timeout=5)
+        with pytest.raises(errors.NotFound):
+            await peer.stub(EchoStub).Fail(text("NotFound:x"), timeout=5)
+        await echo.calls.ended(2)
+    assert capsys.readouterr().out.count("call.answered") == 1

@@ -87,6 +87,20 @@ async def test_a_call_in_flight_ends_on_the_old_channel_which_then_closes(echo: 
     assert old.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
+async def test_closing_a_peer_ends_what_is_left_on_its_old_channels(echo: Running, pki: MeshPki) -> None:
+    mine = pki.identity("gateway", "g1").held()
+    async with echo.peer(mine) as peer:
+        chat = peer.stub(EchoStub).Chat(timeout=10)
+        await chat.write(StringValue(value="a"))
+        old = peer._line
+        fresh = pki.identity("gateway", "g1")
+        mine.replace(fresh.certificate, fresh.private_key)
+        await peer.stub(EchoStub).Echo(StringValue(), timeout=5)
+    assert old is not None
+    assert old.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    assert chat.done()
+
+
 async def test_an_identity_on_disk_is_watched(pki: MeshPki, tmp_path: Path) -> None:
     first, second = pki.identity("gateway", "g1"), pki.identity("gateway", "g1")
     files = first.write(tmp_path)
