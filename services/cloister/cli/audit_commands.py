@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -21,7 +22,8 @@ from cloister.rpc.spiffe import server_name
 
 app = typer.Typer(help="The append-only records of what was decided, and why.", no_args_is_help=True)
 
-SHOWN_FIRST = ("sequence", "time", "event")
+COLUMNS = ("sequence", "time", "event")
+SHOWN_FIRST = ("reason", "model", "version", "instance", "mrenclave")
 
 
 class Record(StrEnum):
@@ -29,6 +31,9 @@ class Record(StrEnum):
 
     RELEASES = "releases"
     APPRAISALS = "appraisals"
+
+
+_NUMBER = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 
 
 @app.callback()
@@ -87,11 +92,13 @@ async def _peer(mesh: Mesh, identity: Path, role: str, address: str) -> AsyncIte
 
 def _row(line: AuditLine) -> tuple[object, ...]:
     content = line.content
-    details = "  ".join(f"{name}={_short(value)}" for name, value in content.items() if name not in SHOWN_FIRST)
+    names = [name for name in SHOWN_FIRST if name in content]
+    names += [name for name in content if name not in (*COLUMNS, *SHOWN_FIRST)]
+    details = "  ".join(f"{name}={_short(content[name])}" for name in names)
     return line.sequence, content.get("time", ""), content.get("event", ""), details
 
 
 def _short(value: Any) -> str:
+    """Long numbers by their first digits; --json has them whole."""
     text = str(value)
-    is_digest = len(text) == 64 and all(c in "0123456789abcdef" for c in text)
-    return f"{text[:16]}..." if is_digest else text
+    return f"{text[:12]}..." if _NUMBER.fullmatch(text) else text

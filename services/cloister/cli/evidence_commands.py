@@ -74,7 +74,7 @@ def _facts(worker: VerifiedWorker) -> dict[str, object]:
         "mrsigner": f"{result.mrsigner} (product {result.isvprodid}, version {result.isvsvn})",
         "platform": f"TCB {result.tcb_status}, evaluation {result.tcb_evaluation}",
         "advisories": ", ".join(result.advisory_ids) or "none",
-        "anchor": f"{result.anchor}{' (simulated)' if result.simulated else ''}",
+        "anchor": "a simulator's root, not Intel's" if result.simulated else result.anchor,
         "judged by": "two verifiers here, and the mesh's, all with the same findings",
         "keys": f"sealing {result.hpke_suite}, receipts Ed25519 {result.receipt_key.hex()[:16]}...",
         "result": f"{result.ear_id}, from {result.issued_at.isoformat()} to {result.expires_at.isoformat()}",

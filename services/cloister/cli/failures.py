@@ -55,6 +55,9 @@ class Stop(Exception):
         self.code = code
 
 
+_ADVICE_BY_REASON = {"model.sealed_only": "leave out --plain"}
+
+
 def exit_code(error: BaseException) -> ExitCode:
     """The code that a command ends with because of `error`."""
     if isinstance(error, Stop):
@@ -70,6 +73,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, CloisterError):
         text = f"{text} ({error.reason})"
     advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")
+    advice = _ADVICE_BY_REASON.get(getattr(error, "reason", ""), advice)
     return f"{text}; {advice}" if advice else text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -217,16 +218,25 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
         indent="  ",
     )
     say("try:")
-    say(f"  cloister status {mesh.folder}")
-    say(f"  cloister evidence show {_first_model(mesh)}{option}")
-    say(f"  cloister audit list{option}")
-    say("Ctrl-C drains and stops it" if attached else f"'cloister down {mesh.folder}' drains and stops it")
+    me = _own_name()
+    say(f"  {me} status {mesh.folder}")
+    say(f"  {me} evidence show {_first_model(mesh)}{option}")
+    say(f"  {me} audit list{option}")
+    say("Ctrl-C drains and stops it" if attached else f"'{me} down {mesh.folder}' drains and stops it")
 
 
 def _first_model(mesh: Mesh) -> str:
     """A model that the workers are to serve, for an example that works."""
     wanted = tomllib.loads(mesh.settings("worker").read_text()).get("models", ["MODEL"])
     return str(wanted[0]).partition("@")[0]
+
+
+def _own_name() -> str:
+    """How to call this command again from here: by its name, or by its path where that is not on the search path."""
+    if shutil.which("cloister"):
+        return "cloister"
+    path = Path(sys.executable).parent / "cloister"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _detached(mesh: Mesh, workers: int, *, simulator: bool) -> None:

@@ -54,8 +54,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         grid.add_column(column, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_printable(str(cell))) for cell in row))
-    page = out if out.is_terminal else Console(file=out.file, width=_UNFOLDED, highlight=False)
-    page.print(grid)
+    if out.is_terminal:
+        out.print(grid)
+        return
+    page = Console(width=_UNFOLDED, highlight=False, color_system=None)
+    with page.capture() as lines:
+        page.print(grid)
+    out.print(Text("\n".join(line.rstrip() for line in lines.get().splitlines())))
 
 
 @contextmanager
