@@ -42,7 +42,6 @@ app.add_typer(audit_commands.app, name="audit")
 
 def main() -> None:
     """Run the command; what goes wrong on purpose is one sentence, never a traceback."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its complaints come as our errors
     try:
         app()
     except BrokenPipeError:

@@ -21,7 +21,7 @@ from cloister.client.trust import VerifiedWorker, believe
 from cloister.errors import CloisterError, EvidenceRejected, Unavailable
 from cloister.rpc.channel import Peer
 
-FRESH_S: Final = 30.0
+FRESH_S: Final = 10.0
 MAX_WORKERS: Final = 256
 MAX_JUDGED: Final = 1024
 RENEWAL_PAUSE_S: Final = 0.2
