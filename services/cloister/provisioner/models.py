@@ -153,8 +153,8 @@ class ModelStore:
         with self._reading() as cursor:
             return _owner(cursor, name)
 
-    def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy] | None:
-        """A model (version 0: its newest) and the policy in force; None when there is no such model or no policy."""
+    def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
+        """A model (version 0: its newest) and the policy in force, if any; None when there is no such model."""
         with self._reading() as cursor:
             wanted = "(?2 = 0 OR version = ?2)"
             row = cursor.execute(
@@ -162,8 +162,7 @@ class ModelStore:
                 f" WHERE name = ?1 AND {wanted} ORDER BY version DESC LIMIT 1",
                 (name, version),
             ).fetchone()
-            policy = _policy(cursor, name)
-            return None if row is None or policy is None else (_model(row), policy)
+            return None if row is None else (_model(row), _policy(cursor, name))
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force."""

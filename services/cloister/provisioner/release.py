@@ -155,8 +155,10 @@ class Releaser:
     def _granted(self, request: ReleaseRequest, result: AttestationResult) -> Released:
         found = self._store.find(request.model_name, request.model_version)
         if found is None:
-            raise KeyRefused("there is no such model, or nobody may have it", reason="model.unknown")
+            raise KeyRefused("there is no such model", reason="model.unknown")
         model, stored_policy = found
+        if stored_policy is None:
+            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
         described, policy = _as_signed(model, stored_policy)
         decide(result, policy, model_version=model.version, cluster=self._cluster)
         lease_id = secrets.token_hex(16)

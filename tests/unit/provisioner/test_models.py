@@ -87,7 +87,7 @@ def test_no_record_no_change(store: ModelStore) -> None:
     store.register(IRIS, record=written)
     with pytest.raises(Unavailable):
         store.set_policy("iris", POLICY, owner=ALICE, record=failing)
-    assert store.find("iris") is None
+    assert store.find("iris") == (IRIS, None)
 
 
 def test_find_takes_the_newest_or_the_one_asked_for(store: ModelStore) -> None:

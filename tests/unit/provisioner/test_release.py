@@ -234,7 +234,7 @@ async def test_unknown_and_forbidden_models_look_the_same(desk: ReleaseDesk) -> 
     desk.register(name="closed")
     desk.allow(model_name="closed", mrenclave=["e5" * 32], signers=[])
     assert await refused(desk, desk.request(model="unknown")) == "model.unknown"
-    assert await refused(desk, desk.request(model="forbidden")) == "model.unknown"
+    assert await refused(desk, desk.request(model="forbidden")) == "policy.missing"
     assert await refused(desk, desk.request(model="closed")) == "measurement.not_allowed"
 
 
