@@ -140,7 +140,7 @@ def seal_and_publish(mesh: Path, files: tuple[Path, Path], sealed: Path) -> None
 
 
 def show_refusals(mesh: Path) -> None:
-    """Believed is not entitled: no policy, no key."""
+    """Believed is not entitled: no policy, no key. The worker hears that it was refused; the record says why."""
 
     def refused() -> list[dict[str, Any]]:
         lines = record(mesh, "releases")
@@ -148,9 +148,8 @@ def show_refusals(mesh: Path) -> None:
         return each_worker([line for line in lines if line["event"] == "key.refused" and line["sequence"] > published])
 
     for line in wait_for(refused, "the workers' refusals"):
-        step(
-            f"worker {short(line['instance'])}", f"asked for the key and was refused: {line['reason']} (in the record)"
-        )
+        who = f"worker {short(line['instance'])}"
+        step(who, f"asked for the key and only heard that it was refused; the record says why: {line['reason']}")
 
 
 def allow(mesh: Path) -> None:
@@ -256,10 +255,10 @@ def check_receipt(mesh: Path, answer: Answer, path: Path) -> None:
 def show_record(mesh: Path) -> None:
     """Every decision about the key, and why."""
     lines = record(mesh, "releases")
-    step("auditor", f"read the provisioner's record: {len(lines)} lines, appended and never changed. The decisions:")
-    told: set[tuple[str, str]] = set()
+    step("auditor", f"read the provisioner's record: {len(lines)} lines, appended and never changed; in short:")
+    told: set[tuple[str, ...]] = set()
     for line in lines:
-        about = (line["event"], line.get("instance", ""))
+        about = (line["event"], line.get("instance", ""), line.get("reason", ""))
         if about in told:
             continue
         told.add(about)
