@@ -46,7 +46,7 @@ class EvilGateway(grpc.GenericRpcHandler):
             try:
                 answer: bytes = await self.onward.unary_unary(method)(changed, timeout=20)
             except grpc.aio.AioRpcError as error:
-                await context.abort(error.code(), error.details() or "", error.trailing_metadata())
+                await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
             answer = self.response.get(method, nothing)(answer)
             self.seen.append((method, changed, answer))
             return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -69,8 +70,9 @@ class RunningMesh:
         return json.loads(self.cli(*args, "--json", code=code))
 
     def found(self) -> None:
-        """`cloister init`, with this model."""
-        self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--simulator")
+        """`cloister init`, with this model, on ports that no other mesh of this machine looks at."""
+        port = str(20_000 + 16 * secrets.randbelow(600))
+        self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--port", port, "--simulator")
 
     @contextmanager
     def up(self, workers: int = 2) -> Iterator[None]:

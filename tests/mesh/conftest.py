@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import openvino as ov
 import pytest
-from fakes.running_mesh import CONFIG, MODEL, RunningMesh, probe
 from numpy.typing import NDArray
+
+from fakes.running_mesh import CONFIG, MODEL, RunningMesh, probe
 
 
 @pytest.fixture(scope="session")

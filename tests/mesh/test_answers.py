@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.running_mesh import MODEL, RunningMesh, inputs
 from numpy.typing import NDArray
 
 from cloister import Client, SyncClient
 from cloister.errors import InvalidRequest, NotFound
+from fakes.running_mesh import MODEL, RunningMesh, inputs
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
-from fakes.running_mesh import MODEL, RunningMesh
 from openvino import opset13 as ops
 
 from cloister import Client
 from cloister.errors import CloisterError
+from fakes.running_mesh import MODEL, RunningMesh
 
 IN_REQUEST = b"CANARY-REQUEST-TENSOR-32-BYTES!!"
 IN_MODEL = b"CANARY-MODEL-WEIGHTS-32-BYTES!!!"

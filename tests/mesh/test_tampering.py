@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
-from fakes.evil_gateway import INFER, WORKERS, EvilGateway, evil_gateway
-from fakes.running_mesh import CLUSTER, MODEL, RunningMesh, inputs
 from numpy.typing import NDArray
 
 from cloister import Client
@@ -16,6 +14,8 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.gateway_pb2 import ListWorkersResponse
 from cloister.api.v1.seal_pb2 import SealedRequest
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, SealBroken
+from fakes.evil_gateway import INFER, WORKERS, EvilGateway, evil_gateway
+from fakes.running_mesh import CLUSTER, MODEL, RunningMesh, inputs
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 X = inputs(11)
@@ -47,13 +47,11 @@ def flipped(message: bytes, position: int) -> bytes:
 def positions(length: int, seed: int) -> list[int]:
     """Both ends in full, and a sample of what lies between."""
     ends = {*range(min(120, length)), *range(max(0, length - 120), length)}
-    return sorted(ends | set(random.Random(seed).sample(range(length), min(160, length))))  # noqa: S311
+    return sorted(ends | set(random.Random(seed).sample(range(length), min(160, length))))
 
 
 @pytest.mark.parametrize("direction", ["request", "response"])
-async def test_no_changed_byte_goes_unnoticed(
-    evil: EvilGateway, client: Client, truth: Truth, direction: str
-) -> None:
+async def test_no_changed_byte_goes_unnoticed(evil: EvilGateway, client: Client, truth: Truth, direction: str) -> None:
     await client.infer(MODEL, {"x": X})  # the sessions are known from here on, and sizes settled
     evil.seen.clear()
     await client.infer(MODEL, {"x": X})
@@ -111,7 +109,7 @@ async def test_a_request_sent_twice_is_answered_once(evil: EvilGateway, client: 
     for _ in range(len(mesh.serving())):  # each worker that can open it answers it at most once
         try:
             await evil.onward.unary_unary(INFER)(sent, timeout=10)
-        except Exception:  # noqa: BLE001  # whatever status: it is not answered
+        except Exception:  # whatever status: it is not answered
             refused += 1
     assert refused >= 1
     with pytest.raises(Exception, match="could not be opened"):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from fakes.running_mesh import MODEL, RunningMesh, inputs
 from numpy.typing import NDArray
+
+from fakes.running_mesh import MODEL, RunningMesh, inputs
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -78,7 +79,7 @@ def test_stream_infer_answers_in_order_and_survives_a_bad_request(
         client.async_stream_infer(MODEL, tensor(x), request_id=str(number))
     items = [done.get(timeout=20) for _ in range(len(asked) + 1)]
     client.stop_stream()
-    result, error = items.pop(7)
+    _, error = items.pop(7)
     assert error is not None
     assert "x" in error.message()
     assert [result.get_response().id for result, _ in items] == [str(n) for n in range(len(asked))]

@@ -16,7 +16,7 @@ from cloister.cli import identities, settings_text
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import MAIN, Mesh, write_secret
-from cloister.cli.ports import free_ports
+from cloister.cli.ports import FIRST, free_ports
 from cloister.client import TrustBundle, anchor_of
 from cloister.ear import SigningKey
 from cloister.rpc import certificates
@@ -42,6 +42,7 @@ class Plan:
     models: Sequence[str]
     hosts: Sequence[str]
     simulated: bool
+    first_port: int = FIRST
 
 
 def found(plan: Plan, now: datetime) -> Mesh:
@@ -67,7 +68,7 @@ def found(plan: Plan, now: datetime) -> Mesh:
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:
-    gateway, verifier, provisioner = (f"127.0.0.1:{port}" for port in free_ports(3))
+    gateway, verifier, provisioner = (f"127.0.0.1:{port}" for port in free_ports(3, first=plan.first_port))
     mesh = Mesh(
         folder=folder,
         cluster=plan.cluster,

@@ -20,6 +20,7 @@ from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples
 from cloister.cli.output import facts, print_json, say, table, warn
+from cloister.cli.ports import FIRST
 from cloister.cli.probes import SERVICES, Probes
 from cloister.cli.supervisor import START_S, Supervisor
 
@@ -54,6 +55,9 @@ def init(
     host: Annotated[
         list[str] | None, typer.Option(help="Further name or address of the gateway, for clients elsewhere; repeat.")
     ] = None,
+    port: Annotated[
+        int, typer.Option(min=1024, max=65000, help="The services and workers take the first free ports from here on.")
+    ] = FIRST,
     simulator: Simulated = False,
 ) -> None:
     """Found a mesh: make its keys, identities, settings and trust bundle in one folder.
@@ -62,7 +66,9 @@ def init(
     auditor, the provisioner's root key, and trust.json, which clients must get from you. A folder that is not empty is
     left alone.
     """
-    plan = founding.Plan(folder=folder, cluster=cluster, models=model, hosts=host or (), simulated=simulator)
+    plan = founding.Plan(
+        folder=folder, cluster=cluster, models=model, hosts=host or (), simulated=simulator, first_port=port
+    )
     mesh = founding.found(plan, datetime.now(UTC))
     say(f"mesh {mesh.cluster} founded in {folder}", "bold")
     facts(

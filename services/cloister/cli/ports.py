@@ -7,13 +7,14 @@ from collections.abc import Collection
 from contextlib import ExitStack
 
 FIRST = 8440
+LAST = 65535
 
 
-def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
-    """`count` different ports that nobody listens on now, the first ones from 8440; none of `besides`."""
+def free_ports(count: int, besides: Collection[int] = (), first: int = FIRST) -> list[int]:
+    """`count` different ports that nobody listens on now, looked for from `first` on; none of `besides`."""
     with ExitStack() as held:
         ports: list[int] = []
-        for port in range(FIRST, FIRST + 200):
+        for port in range(first, min(first + 200, LAST + 1)):
             if len(ports) < count and port not in besides and (taken := _hold(port)) is not None:
                 held.enter_context(taken)
                 ports.append(port)

@@ -42,7 +42,8 @@ def stages(mesh: Mesh, workers: int, *, simulated: bool) -> list[list[Program]]:
     """
     _agreed(mesh, simulated)
     gateway, verifier, provisioner = (_service(mesh, name, address) for name, address in _addresses(mesh).items())
-    ports = free_ports(workers, besides=[port_of(address) for address in _addresses(mesh).values()])
+    taken = [port_of(address) for address in _addresses(mesh).values()]
+    ports = free_ports(workers, besides=taken, first=min(taken))
     workforce = [_worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports, start=1)]
     return [[verifier, provisioner], [*workforce, gateway]]
 
