@@ -45,7 +45,7 @@ def model_state(name: str = "tiny", version: str = "1", *, allow_plain: bool = T
 
 def make_call(request: bytes | None = None, *, timeout_s: float = 10.0) -> Call:
     request = request or infer_request()
-    return Call(request, read_route(request), TENANT, asyncio.get_running_loop().time() + timeout_s)
+    return Call(request, read_route(request), TENANT, timeout_s)
 
 
 def unknown(route: Route) -> CloisterError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -46,7 +45,7 @@ class Admission:
         """
         self.requests += 1
         try:
-            call = Call(request, read_route(request), tenant, asyncio.get_running_loop().time() + timeout_s)
+            call = Call(request, read_route(request), tenant, timeout_s)
             self._tenants.enter(tenant, len(request))
         except CloisterError as error:
             self.failures += 1

@@ -37,12 +37,13 @@ class Call:
         "tried",
     )
 
-    def __init__(self, request: bytes, route: Route, tenant: str, deadline_s: float) -> None:
+    def __init__(self, request: bytes, route: Route, tenant: str, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
         self.request = request
         self.route = route
         self.tenant = tenant
-        self.deadline_s = deadline_s
-        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.deadline_s = loop.time() + timeout_s
+        self.answer: asyncio.Future[bytes] = loop.create_future()
         self.instance = ""
         self.call_id = 0
         self.tried: tuple[str, ...] = ()

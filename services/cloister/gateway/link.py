@@ -29,7 +29,9 @@ FRAME_BYTES = 4 << 20
 EXPIRY_STEP_S = 0.1
 FIRST_FRAME_S = 10.0
 GATHER_S = 0.001
-"""When calls come faster than one in this time, a frame waits so long for company: it costs what several calls do."""
+"""How long a frame waits for company while calls come fast: a frame costs as much as several calls."""
+BRISK = 50
+"""Calls within `EXPIRY_STEP_S` that are fast."""
 GOODBYE_S = 2.0
 """How long a drained worker may take to close its half."""
 OVERDUE_S = 60.0
@@ -83,7 +85,8 @@ class Link:
         self._last_id = self._last_sent = 0
         self._wakeup = asyncio.Event()
         self._brisk = False
-        self._born_s = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._born_s = self._loop.time()
 
     @property
     def free(self) -> int:
@@ -177,12 +180,11 @@ class Link:
             raise Unavailable("the worker closed the link", reason="link.closed")
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             before = self._last_id
             await asyncio.sleep(EXPIRY_STEP_S)
-            self._brisk = self._last_id - before >= EXPIRY_STEP_S / GATHER_S
-            self.expire(loop.time())
+            self._brisk = self._last_id - before >= BRISK
+            self.expire(self._loop.time())
 
     async def _write(self, stream: FrameStream) -> None:
         """Write one frame with all that is ready, and again; return when draining is done."""
@@ -197,7 +199,7 @@ class Link:
                 self._wakeup.set()
 
     def _next_frame(self) -> bytes:
-        now_s, size = asyncio.get_running_loop().time(), 0
+        now_s, size = self._loop.time(), 0
         parts = encode_cancelled(self._cancelled)
         self._cancelled.clear()
         while self._outbox and size < FRAME_BYTES:

@@ -26,6 +26,7 @@ _KEY, _VALUE, _STRING_PARAM = 1, 2, 3
 _SEAL, _WORKERS = b"cloister-seal", b"cloister-workers"
 _WORKER_LIST = re.compile(rb"[0-9a-f]{32}(?:,[0-9a-f]{32}){0,63}")
 _MAX_LIST_BYTES = 64 * 33 - 1
+_CACHED_BYTES = _MAX_LIST_BYTES + 100
 _BAD_LIST = "cloister-workers is not a list of worker instances"
 
 
@@ -162,20 +163,30 @@ def _varint(raw: bytes, position: int, end: int) -> tuple[int, int]:
 
 def _read_parameter(raw: bytes, start: int, stop: int, into: dict[bytes, bytes]) -> None:
     """Read one entry of the parameters map; keep it when it is one of ours."""
-    parts: dict[int, tuple[int, int]] = {}
-    for number, wire_type, begin, finish in _fields(raw, start, stop, MAX_NESTED_FIELDS):
-        if number > _VALUE or wire_type != _LEN or number in parts:
-            raise InvalidRequest("a parameter is not one key and one value")
-        parts[number] = begin, finish
-    key = raw[slice(*parts.get(_KEY, (0, 0)))]
-    if key not in (_SEAL, _WORKERS):
+    read = _entry if stop - start <= _CACHED_BYTES else _entry.__wrapped__
+    key, value = read(raw[start:stop])
+    if value is None:
         return
     if key in into:
         raise InvalidRequest("a parameter for routing is repeated")
-    values = list(_fields(raw, *parts.get(_VALUE, (0, 0)), MAX_NESTED_FIELDS))
+    into[key] = value
+
+
+@lru_cache(maxsize=1024)  # a client sends the same entries with every request
+def _entry(entry: bytes) -> tuple[bytes, bytes | None]:
+    """Return the key of an entry of the parameters map, and its string value when the key is one of ours."""
+    parts: dict[int, bytes] = {}
+    for number, wire_type, start, stop in _fields(entry, 0, len(entry), MAX_NESTED_FIELDS):
+        if number > _VALUE or wire_type != _LEN or number in parts:
+            raise InvalidRequest("a parameter is not one key and one value")
+        parts[number] = entry[start:stop]
+    key, value = parts.get(_KEY, b""), parts.get(_VALUE, b"")
+    if key not in (_SEAL, _WORKERS):
+        return key, None
+    values = list(_fields(value, 0, len(value), MAX_NESTED_FIELDS))
     if len(values) != 1 or values[0][:2] != (_STRING_PARAM, _LEN):
         raise InvalidRequest("a parameter for routing is not one string")
-    into[key] = raw[values[0][2] : values[0][3]]
+    return key, value[values[0][2] : values[0][3]]
 
 
 def _recipients(parameters: dict[bytes, bytes]) -> frozenset[str] | None:
