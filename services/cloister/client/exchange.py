@@ -46,6 +46,7 @@ class Sent:
     request: bytes
     workers: Mapping[str, VerifiedWorker]
     model_name: str
+    model_version: str
     model_digest: bytes
 
     def forget_sessions(self) -> None:
@@ -61,16 +62,29 @@ class Sent:
             CloisterError: What the worker answered in place of outputs.
         """
         sealed = envelope.sealed_response(response)
+        if response != self._expected(sealed):
+            raise SealBroken
         answer = self.pending.open(sealed)
+        envelope.check_response(
+            response, model_name=self.model_name, model_version=self.model_version, request_id=self.envelope.id
+        )
         worker = self.workers[SealedResponse.FromString(sealed).instance]
         if answer.WhichOneof("outcome") == "failure":
             raise from_failure(answer.failure)
         body = receipt.verify(answer.receipt, worker.result.receipt_key)
         receipt.verify_content(body, request=self.request, response=answer.response)
-        stated = (body.request_id, body.instance, body.model_name, body.model_digest)
-        if stated != (self.pending.request_id, worker.instance, self.model_name, self.model_digest):
+        stated = (body.request_id, body.instance, body.model_name, body.model_version, body.model_digest)
+        meant = (self.pending.request_id, worker.instance, self.model_name, self.model_version, self.model_digest)
+        if stated != meant:
             raise SealBroken
         return Opened(answer.response, answer.receipt, body, worker)
+
+    def _expected(self, sealed: bytes) -> ModelInferResponse:
+        """The one envelope that may be around an answer: nothing in it is left to who carries it."""
+        asked = self.envelope
+        return envelope.build_response(
+            sealed, model_name=asked.model_name, model_version=asked.model_version, request_id=asked.id
+        )
 
     def answer(self, opened: Opened, worker: VerifiedWorker) -> Answer:
         """Make the answer; `worker` is the one that answered, with the Attestation Result its receipt names."""
@@ -139,7 +153,7 @@ def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: 
     message = envelope.build_request(
         sealed, model_name=aim.model_name, model_version=aim.model_version, instances=list(workers)
     )
-    return Sent(message, pending, request, workers, aim.model_name, aim.model_digest)
+    return Sent(message, pending, request, workers, aim.model_name, aim.model_version, aim.model_digest)
 
 
 def _version(worker: VerifiedWorker) -> int:

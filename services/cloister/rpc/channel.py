@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeVar, cast
 import grpc
 import grpc.aio
 
-from cloister.errors import CloisterError, Unavailable
+from cloister.errors import CloisterError, InternalError, Unavailable
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.status import from_rpc_error
 
@@ -186,7 +186,7 @@ class _Lines:
 
         async def call(request: Any, *, timeout: float | None = None, **rest: Any) -> Any:  # noqa: ASYNC109
             with _translated():
-                return await start(request, timeout=timeout, **rest)
+                return _readable(await start(request, timeout=timeout, **rest))
 
         return call
 
@@ -242,14 +242,14 @@ class _Stream:
         if self._messages is None:
             self._messages = aiter(self._call)
         with _translated():
-            return await anext(self._messages)
+            return _readable(await anext(self._messages))
 
     def __await__(self) -> Any:
         return self._answer().__await__()
 
     async def read(self) -> Any:
         with _translated():
-            return await self._call.read()
+            return _readable(await self._call.read())
 
     async def write(self, message: Any) -> None:
         with _translated():
@@ -266,6 +266,13 @@ class _Stream:
     async def _answer(self) -> Any:
         with _translated():
             return await self._call
+
+
+def _readable(message: T) -> T:
+    """A message that came; gRPC hands on None for bytes that do not parse."""
+    if message is None:
+        raise InternalError("the peer's answer does not parse", reason="answer.malformed")
+    return message
 
 
 @contextmanager

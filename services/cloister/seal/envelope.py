@@ -1,7 +1,8 @@
 """The envelope: an ordinary OIP v2 message that carries a sealed one, so that any OIP proxy can carry it too.
 
 The model's name is in clear, for routing; `cloister-seal` says what the one tensor holds, and `cloister-workers` which
-instances can open it. Nothing in the envelope is believed by either end: what counts is inside the seal.
+instances can open it. Nothing in the envelope is believed by either end: what counts is inside the seal. What stands
+in clear must say the same all the same, so that a gateway which changes it is noticed rather than put up with.
 """
 
 from __future__ import annotations
@@ -66,6 +67,25 @@ def sealed_request(envelope: ModelInferRequest) -> bytes:
     if is_sealed(envelope) and envelope.parameters[SEAL_PARAMETER].string_param != SEAL_VERSION:
         raise InvalidRequest("this version of sealing is not known", reason="seal.version_unknown")
     return _content(envelope, envelope.inputs, envelope.raw_input_contents)
+
+
+def check_request(
+    envelope: ModelInferRequest, *, model_name: str, model_version: str, instances: Sequence[str]
+) -> None:
+    """Hold what an envelope says in clear against what was sealed.
+
+    Raises:
+        SealBroken: Another model or version, or other recipients.
+    """
+    stated = (envelope.model_name, envelope.model_version, envelope.parameters[WORKERS_PARAMETER].string_param)
+    if stated != (model_name, model_version, ",".join(instances)):
+        raise SealBroken
+
+
+def check_response(envelope: ModelInferResponse, *, model_name: str, model_version: str, request_id: str) -> None:
+    """Hold what an envelope says in clear against what was asked and answered; raises SealBroken."""
+    if (envelope.model_name, envelope.model_version, envelope.id) != (model_name, model_version, request_id):
+        raise SealBroken
 
 
 def sealed_response(envelope: ModelInferResponse) -> bytes:

@@ -37,6 +37,7 @@ class OpenedRequest:
     Attributes:
         request: Serialised ModelInferRequest.
         request_id: 16 bytes, chosen by the client.
+        recipients: Instances that it is sealed to, this one among them.
         respond: Seals the one answer: an OpenedResponse to a serialised SealedResponse. Works once.
     """
 
@@ -46,6 +47,7 @@ class OpenedRequest:
     model_version: str
     model_digest: bytes
     not_after: datetime
+    recipients: tuple[str, ...]
     respond: Callable[[OpenedResponse], bytes] = field(repr=False)
 
 
@@ -82,7 +84,7 @@ class WorkerSessions:
             Overloaded: Too many sessions were opened lately.
         """
         fields, head, ciphertext = framing.split(sealed, REQUEST_CIPHERTEXT)
-        recipient, raw_header = self._parse(fields)
+        recipient, raw_header, instances = self._parse(fields)
         now_ms = milliseconds(now)
         known = self._table.find(recipient.session_id)
         session = known if known is not None else self._opened(recipient, now_ms)
@@ -108,10 +110,11 @@ class WorkerSessions:
             model_version=header.model_version,
             model_digest=header.model_digest,
             not_after=datetime.fromtimestamp(header.not_after_ms / 1000, UTC),
+            recipients=instances,
             respond=_Answer(self._instance, cipher, transcript).seal,
         )
 
-    def _parse(self, fields: bytes) -> tuple[Recipient, bytes]:
+    def _parse(self, fields: bytes) -> tuple[Recipient, bytes, tuple[str, ...]]:
         try:
             message = SealedRequest.FromString(fields)
         except DecodeError:
@@ -122,7 +125,7 @@ class WorkerSessions:
         lengths = (len(ours[0].session_id), len(ours[0].wrapped_keys))
         if lengths != (keys.SESSION_ID_BYTES, keys.WRAPPED_BYTES):
             raise SealBroken
-        return ours[0], message.header
+        return ours[0], message.header, tuple(recipient.instance for recipient in message.recipients)
 
     def _opened(self, recipient: Recipient, now_ms: int) -> Session:
         """Open a session that is not held; it is held only once a request in it has opened."""

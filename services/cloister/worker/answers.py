@@ -130,6 +130,12 @@ class Answers:
             sealed = self._sessions.open(
                 envelope.sealed_request(request), now=self._clock.now(), digest_of=self._served.digest_of
             )
+            envelope.check_request(
+                request,
+                model_name=sealed.model_name,
+                model_version=sealed.model_version,
+                instances=sealed.recipients,
+            )
             return Opened(self._served.find(sealed.model_name, sealed.model_version), request.id, sealed=sealed)
         model = self._served.find(request.model_name, request.model_version)
         if not model.allow_plain:
