@@ -31,8 +31,14 @@ def test_there_is_nothing_to_take_down(tmp_path: Path) -> None:
     assert running.take_down(tmp_path, 1.0) is False
 
 
-def sleeper(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words])
+def sleeper(*words: str) -> subprocess.Popen[bytes]:
+    """A process that has these words among its arguments by the time it is returned."""
+    script = "import time; print('here', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", script, *words], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as said:
+        said.readline()
+    return process
 
 
 def left_behind(folder: Path, pid: int) -> None:
@@ -44,14 +50,14 @@ def left_behind(folder: Path, pid: int) -> None:
 
 
 def test_programs_of_a_killed_supervisor_are_ended(tmp_path: Path) -> None:
-    orphan = sleeper(tmp_path, "--settings", str(tmp_path / "gateway" / "settings.toml"))
+    orphan = sleeper("--settings", str(tmp_path / "gateway" / "settings.toml"))
     left_behind(tmp_path, orphan.pid)
     assert running.take_down(tmp_path, 1.0) is True
     assert orphan.wait(10) == -signal.SIGKILL
 
 
 def test_a_process_id_that_somebody_else_has_by_now_is_left_alone(tmp_path: Path) -> None:
-    stranger = sleeper(tmp_path)
+    stranger = sleeper()
     try:
         left_behind(tmp_path, stranger.pid)
         assert running.take_down(tmp_path, 1.0) is False

@@ -114,7 +114,7 @@ async def test_a_program_that_refuses_its_settings_stops_all(small: Mesh) -> Non
 
 def planned(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, *, simulated: bool, free: bool = True) -> Any:
     monkeypatch.setattr(programs, "is_free", lambda _: free)
-    monkeypatch.setattr(programs, "free_ports", lambda count, besides: list(range(9000, 9000 + count)))
+    monkeypatch.setattr(programs, "free_ports", lambda count, besides, first: list(range(9000, 9000 + count)))
     monkeypatch.setattr(programs, "executable", lambda name: f"/bin/{name}")
     return programs.stages(mesh, 2, simulated=simulated)
 

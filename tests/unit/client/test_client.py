@@ -188,7 +188,28 @@ def empty(response: ModelInferResponse) -> ModelInferResponse:
     return response
 
 
-@pytest.mark.parametrize("tamper", [plain, flipped, renamed, empty])
+def other_model(response: ModelInferResponse) -> ModelInferResponse:
+    response.model_name = "other"
+    return response
+
+
+def other_id(response: ModelInferResponse) -> ModelInferResponse:
+    response.id = "other"
+    return response
+
+
+def one_more_parameter(response: ModelInferResponse) -> ModelInferResponse:
+    response.parameters["more"].bool_param = True
+    return response
+
+
+def one_unknown_field(response: ModelInferResponse) -> ModelInferResponse:
+    return ModelInferResponse.FromString(response.SerializeToString() + b"\xf8\x07\x01")
+
+
+@pytest.mark.parametrize(
+    "tamper", [plain, flipped, renamed, empty, other_model, other_id, one_more_parameter, one_unknown_field]
+)
 async def test_an_answer_that_was_touched_is_never_data(verifier: FakeVerifier, tamper: Any) -> None:
     gateway = FakeGateway(FakeWorker(verifier))
     gateway.tamper = tamper
