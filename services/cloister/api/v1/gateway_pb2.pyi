@@ -1,4 +1,5 @@
 from cloister.api.v1 import evidence_pb2 as _evidence_pb2
+from cloister.api.v1 import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -21,18 +22,20 @@ class ListWorkersResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[ServingWorker, _Mapping]]] = ...) -> None: ...
 
 class ServingWorker(_message.Message):
-    __slots__ = ("instance", "bundle", "model_version", "model_digest", "allow_plain")
+    __slots__ = ("instance", "bundle", "model_version", "model_digest", "allow_plain", "manifest")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
     instance: str
     bundle: _evidence_pb2.EvidenceBundle
     model_version: str
     model_digest: bytes
     allow_plain: bool
-    def __init__(self, instance: _Optional[str] = ..., bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ...) -> None: ...
+    manifest: _model_pb2.SignedManifest
+    def __init__(self, instance: _Optional[str] = ..., bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

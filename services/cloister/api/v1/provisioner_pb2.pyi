@@ -1,28 +1,20 @@
 from cloister.api.v1 import audit_pb2 as _audit_pb2
+from cloister.api.v1 import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from cloister.api.v1.model_pb2 import SignedManifest as SignedManifest
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class SignedManifest(_message.Message):
-    __slots__ = ("manifest", "signature", "public_key")
-    MANIFEST_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
-    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
-    manifest: bytes
-    signature: bytes
-    public_key: bytes
-    def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., public_key: _Optional[bytes] = ...) -> None: ...
 
 class RegisterModelRequest(_message.Message):
     __slots__ = ("manifest", "model_key")
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     MODEL_KEY_FIELD_NUMBER: _ClassVar[int]
-    manifest: SignedManifest
+    manifest: _model_pb2.SignedManifest
     model_key: bytes
-    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., model_key: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., model_key: _Optional[bytes] = ...) -> None: ...
 
 class RegisterModelResponse(_message.Message):
     __slots__ = ("audit_sequence",)
@@ -41,7 +33,7 @@ class SignerRule(_message.Message):
     def __init__(self, mrsigner: _Optional[str] = ..., isvprodid: _Optional[int] = ..., min_isvsvn: _Optional[int] = ...) -> None: ...
 
 class ReleasePolicy(_message.Message):
-    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version")
+    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version", "cluster")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +43,7 @@ class ReleasePolicy(_message.Message):
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     MIN_MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     version: int
     mrenclave: _containers.RepeatedScalarFieldContainer[str]
@@ -60,7 +53,8 @@ class ReleasePolicy(_message.Message):
     allow_plain: bool
     lease_s: int
     min_model_version: int
-    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ...) -> None: ...
+    cluster: str
+    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ..., cluster: _Optional[str] = ...) -> None: ...
 
 class SetReleasePolicyRequest(_message.Message):
     __slots__ = ("policy", "signature")
@@ -90,9 +84,9 @@ class ModelSummary(_message.Message):
     name: str
     version: int
     owner: str
-    manifest: SignedManifest
+    manifest: _model_pb2.SignedManifest
     policy: ReleasePolicy
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)
@@ -131,28 +125,28 @@ class ReleaseKeyResponse(_message.Message):
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     SEALED_GRANT_FIELD_NUMBER: _ClassVar[int]
-    manifest: SignedManifest
+    manifest: _model_pb2.SignedManifest
     lease_id: str
     sealed_grant: bytes
-    def __init__(self, manifest: _Optional[_Union[SignedManifest, _Mapping]] = ..., lease_id: _Optional[str] = ..., sealed_grant: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., lease_id: _Optional[str] = ..., sealed_grant: _Optional[bytes] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("model_key", "model_name", "model_version", "model_digest", "allow_plain", "lease_expires_at_ms", "policy_digest")
+    __slots__ = ("model_key", "model_name", "model_version", "model_digest", "allow_plain", "lease_s", "policy_digest")
     MODEL_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
-    LEASE_EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_S_FIELD_NUMBER: _ClassVar[int]
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model_key: bytes
     model_name: str
     model_version: int
     model_digest: bytes
     allow_plain: bool
-    lease_expires_at_ms: int
+    lease_s: int
     policy_digest: bytes
-    def __init__(self, model_key: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., lease_expires_at_ms: _Optional[int] = ..., policy_digest: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, model_key: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., policy_digest: _Optional[bytes] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
     __slots__ = ("model_name", "after_sequence")

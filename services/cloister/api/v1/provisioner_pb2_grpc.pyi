@@ -16,6 +16,9 @@ if sys.version_info >= (3, 13):
     import typing as typing_extensions
 else:
     import typing_extensions
+from cloister.api.v1.model_pb2 import (
+    SignedManifest as SignedManifest,
+)
 
 _T = typing.TypeVar("_T")
 

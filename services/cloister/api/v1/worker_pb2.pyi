@@ -1,3 +1,4 @@
+from cloister.api.v1 import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -40,18 +41,20 @@ class WorkerFrame(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., models_changed: bool = ..., slots: _Optional[int] = ..., results: _Optional[_Iterable[_Union[InferResult, _Mapping]]] = ..., draining: bool = ...) -> None: ...
 
 class ModelState(_message.Message):
-    __slots__ = ("name", "version", "digest", "allow_plain", "metadata")
+    __slots__ = ("name", "version", "digest", "allow_plain", "metadata", "manifest")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     digest: bytes
     allow_plain: bool
     metadata: bytes
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ...) -> None: ...
+    manifest: _model_pb2.SignedManifest
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ...) -> None: ...
 
 class InferResult(_message.Message):
     __slots__ = ("call_id", "response", "failure")
