@@ -81,7 +81,7 @@ class Rig:
     async def until(self, condition: Any) -> GetStatusResponse:
         """Ask for the gateway's status until it is as wanted; there is no event to wait for across a wire."""
         async with asyncio.timeout(10):
-            while not condition(status := await self.status()):  # noqa: ASYNC110
+            while not condition(status := await self.status()):
                 await asyncio.sleep(0.01)
         return status
 
@@ -99,7 +99,7 @@ async def running_gateway(folder: Path, pki: MeshPki, **options: Any) -> AsyncIt
         settings = Settings(
             cluster=pki.cluster,
             listen="127.0.0.1:0",
-            verifier=f"127.0.0.1:{feed.port}",
+            verifier=options.pop("verifier", f"127.0.0.1:{feed.port}"),
             tls=pki.identity("gateway", "main", ips=("127.0.0.1",)).write(folder / "tls"),
             **{"grace_s": 5.0, **options},
         )

@@ -42,12 +42,15 @@ class Admission:
             InvalidRequest: As `read_route`.
             Overloaded: The tenant, or the model's queue, has no room.
             NotFound, Unavailable: As `Dispatcher.submit`.
+            TimeoutError: Nothing is left of the deadline.
         """
         self.requests += 1
         try:
+            if timeout_s <= 0:
+                raise TimeoutError("the deadline passed before the request was read")
             call = Call(request, read_route(request), tenant, timeout_s)
             self._tenants.enter(tenant, len(request))
-        except CloisterError as error:
+        except (CloisterError, TimeoutError) as error:
             self.failures += 1
             self._observe(type(error).__name__, "", 0.0)
             raise

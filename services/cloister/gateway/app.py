@@ -63,7 +63,10 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
                 on_call=metrics.call_answered,
             )
         )
-        inference = InferenceServicer(fleet, admission, max_call_s=settings.max_call_s, stopping=lifecycle.stopping)
+        streams = Tenants(settings.stream_limit, settings.memory_bytes)
+        inference = InferenceServicer(
+            fleet, admission, streams, max_call_s=settings.max_call_s, stopping=lifecycle.stopping
+        )
         server.add_generic(inference.handler())
         server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission))
         await server.health.set("", False)

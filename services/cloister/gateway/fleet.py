@@ -26,6 +26,8 @@ from cloister.rpc.channel import STREAM_S, Peer
 
 EXPIRY_S: Final = 1.0
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
+# A worker names its endpoint itself. To gRPC an address may also be a scheme, such as unix: or xds:, so no other form.
+_ENDPOINT: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 _log = get_logger()
 
 
@@ -129,7 +131,7 @@ class Fleet:
 
     def _put(self, worker: AttestedWorker, group: asyncio.TaskGroup) -> None:
         """Take a worker in, or note what has changed of it."""
-        if _INSTANCE.fullmatch(worker.instance) is None or not worker.endpoint:
+        if not (_INSTANCE.fullmatch(worker.instance) and _ENDPOINT.fullmatch(worker.endpoint)):
             _log.warning("worker.unusable", instance=worker.instance)
             return
         if worker.server_name != f"{worker.instance}.worker.{self._cluster}":

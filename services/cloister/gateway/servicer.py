@@ -23,6 +23,7 @@ from cloister.gateway.fleet import Fleet
 from cloister.gateway.member import Member
 from cloister.gateway.results import displayed
 from cloister.gateway.stream import AnswerStream
+from cloister.gateway.tenants import Tenants
 from cloister.gateway.wire import Route
 from cloister.kit.server import current_peer
 
@@ -39,11 +40,20 @@ MAX_LISTED: Final = 64
 
 
 class InferenceServicer:
-    """The Open Inference Protocol."""
+    """The Open Inference Protocol.
 
-    def __init__(self, fleet: Fleet, admission: Admission, *, max_call_s: float, stopping: asyncio.Event) -> None:
+    Args:
+        streams: Counts each tenant's open streams.
+        max_call_s: The most that one request may take.
+        stopping: Streams come to an end once it is set.
+    """
+
+    def __init__(
+        self, fleet: Fleet, admission: Admission, streams: Tenants, *, max_call_s: float, stopping: asyncio.Event
+    ) -> None:
         self._fleet = fleet
         self._admission = admission
+        self._streams = streams
         self._max_call_s = max_call_s
         self._stopping = stopping
 
@@ -73,13 +83,16 @@ class InferenceServicer:
     async def model_stream_infer(self, _requests: Any, context: Any) -> None:
         """Many requests, their answers in the same order."""
         peer = current_peer()
-        stream = AnswerStream(context, self._admission, peer.spiffe_id, self._max_call_s)
         remaining_s = context.time_remaining()
         # TLS looked at the certificate's dates when the connection began; a stream may outlive them.
         certified_s = peer.expires_at - time.time()
-        await stream.run(
-            self._stopping, ends_in_s=certified_s if remaining_s is None else min(remaining_s, certified_s)
-        )
+        ends_in_s = certified_s if remaining_s is None else min(remaining_s, certified_s)
+        self._streams.enter(peer.spiffe_id, 0)
+        try:
+            stream = AnswerStream(context, self._admission, peer.spiffe_id, self._max_call_s)
+            await stream.run(self._stopping, ends_in_s=ends_in_s)
+        finally:
+            self._streams.leave(peer.spiffe_id, 0)
 
     async def server_live(self, _request: oip.ServerLiveRequest, _context: Any) -> bytes:
         """Whoever answers is alive."""

@@ -8,6 +8,8 @@ from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
 
+MAX_CALL_S = 86_400.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -20,6 +22,7 @@ class Settings:
         verifier: host:port of the verifier, who tells which workers are attested.
         queue_limit: Most calls that wait for one model.
         tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
+        stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
         max_message_bytes: Largest message, from clients and over links.
         max_concurrent: Most calls and streams of clients at once.
@@ -34,6 +37,7 @@ class Settings:
     name: str = "gateway"
     queue_limit: int = 256
     tenant_limit: int = 128
+    stream_limit: int = 64
     memory_bytes: int = 1 << 30
     max_message_bytes: int = MAX_MESSAGE_BYTES
     max_concurrent: int = 1024
@@ -45,10 +49,11 @@ class Settings:
     def __post_init__(self) -> None:
         """Check what can be checked without opening anything; raises ValueError or InvalidRequest."""
         check_cluster(self.cluster)
-        for field in ("queue_limit", "tenant_limit", "memory_bytes", "max_message_bytes", "max_concurrent"):
+        limits = ("queue_limit", "tenant_limit", "stream_limit", "memory_bytes", "max_message_bytes", "max_concurrent")
+        for field in limits:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be 1 or more")
-        if self.max_call_s <= 0:
-            raise ValueError("max_call_s must be above zero")
+        if not 0 < self.max_call_s <= MAX_CALL_S:
+            raise ValueError("max_call_s must be above zero, and a day at most")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")

@@ -109,7 +109,7 @@ class AnswerStream:
         timeout_s = min(self._timeout_s, self._ends_at_s - self._loop.time())
         try:
             return self._admission.begin(request, self._tenant, timeout_s)
-        except CloisterError as error:
+        except (CloisterError, TimeoutError) as error:
             return failed_item(request_id(request), error)
 
     async def _write(self) -> None:

@@ -6,7 +6,7 @@ from cloister.errors import Overloaded
 
 
 class Tenants:
-    """Counts the unanswered calls of each tenant, and their bytes, so that none of them can fill the gateway.
+    """Counts the unanswered calls (or the open streams) of each tenant, so that none of them can fill the gateway.
 
     Args:
         call_limit: Most unanswered calls of one tenant.
@@ -27,7 +27,7 @@ class Tenants:
         """
         calls, held_bytes = self._held.get(tenant, (0, 0))
         if calls >= self._call_limit or (calls and held_bytes + size_bytes > self._total_bytes // 2):
-            raise Overloaded("too many of your requests are without an answer", reason="tenant.busy")
+            raise Overloaded("you have too much under way", reason="tenant.busy")
         if self._bytes and self._bytes + size_bytes > self._total_bytes:
             raise Overloaded("the gateway holds as many bytes as it may", reason="gateway.full")
         self._bytes += size_bytes

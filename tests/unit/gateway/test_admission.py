@@ -73,6 +73,14 @@ async def test_a_call_past_its_deadline_is_a_failure() -> None:
         assert desk.seen == [("TimeoutError", "tiny")]
 
 
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0])
+async def test_a_call_without_time_left_is_not_let_in(timeout_s: float) -> None:
+    async with Desk() as desk:
+        with pytest.raises(TimeoutError):
+            desk.admission.begin(infer_request(), TENANT, timeout_s)
+        assert (desk.link.used, desk.tenants.under_way(TENANT), desk.seen) == (0, 0, [("TimeoutError", "")])
+
+
 async def test_what_is_refused_holds_nothing() -> None:
     async with Desk(tenant_limit=1, queue_limit=1) as desk:
         for request, kind in ((b"\xff", InvalidRequest), (infer_request("none"), NotFound)):

@@ -33,7 +33,7 @@ def test_a_tenant_without_calls_is_forgotten() -> None:
 def test_one_tenant_holds_at_most_half_of_the_bytes() -> None:
     tenants = Tenants(9, 100)
     tenants.enter("a", 50)
-    with pytest.raises(Overloaded, match="without an answer"):
+    with pytest.raises(Overloaded, match="too much under way"):
         tenants.enter("a", 1)
     tenants.enter("b", 50)
     with pytest.raises(Overloaded) as caught:

@@ -102,6 +102,18 @@ async def test_a_worker_under_a_name_that_is_not_its_own_is_not_linked(rig: Rig)
         assert instances(await rig.status()) == [B]
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["", "unix:/run/x", "xds:///x", "dns://1.2.3.4/x:1", "host", "a:1\n", "127.0.0.1:x"]
+)
+async def test_an_endpoint_that_is_no_address_is_not_dialled(rig: Rig, endpoint: str) -> None:
+    async with FakeWorker(A).serving(rig.pki) as worker:
+        strange = worker.attested()
+        strange.endpoint = endpoint
+        rig.feed.join(strange)
+        await rig.worker(B)
+        assert instances(await rig.status()) == [B]
+
+
 async def test_a_worker_with_the_certificate_of_another_is_not_linked(rig: Rig) -> None:
     async with FakeWorker(A).serving(rig.pki) as worker:
         other = worker.attested()

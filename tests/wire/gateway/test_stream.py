@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from grpc.aio import EOF
 
-from cloister.errors import NotAllowed, Unavailable
+from cloister.errors import NotAllowed, Overloaded, Unavailable
 from cloister.gateway.stream import WINDOW
 from fakes.gateway_parts import A, B, infer_request
-from fakes.running_gateway import RawStub, Rig, ask, next_item, who
+from fakes.pki import MeshPki
+from fakes.running_gateway import RawStub, Rig, ask, next_item, running_gateway, who
 
 
 async def test_answers_in_order_though_workers_are_not(rig: Rig) -> None:
@@ -155,6 +157,23 @@ async def test_going_answers_what_was_asked_and_ends_the_stream(rig: Rig) -> Non
     with pytest.raises(Unavailable) as caught:
         await call.read()
     assert caught.value.reason == "peer.draining"
+
+
+async def test_open_streams_of_one_tenant_are_bounded(tmp_path: Path, pki: MeshPki) -> None:
+    async with running_gateway(tmp_path, pki, stream_limit=2) as rig:
+        await rig.worker(A)
+        greedy, modest = await rig.raw("greedy"), await rig.raw("modest")
+        calls = [greedy.stream(timeout=20) for _ in range(2)]
+        for call in (*calls, modest.stream(timeout=20)):
+            await call.write(infer_request())
+            assert not (await next_item(call)).error_message
+        with pytest.raises(Overloaded):
+            await greedy.stream(timeout=20).read()
+        await calls[0].done_writing()
+        assert await calls[0].read() is EOF
+        again = greedy.stream(timeout=20)
+        await again.write(infer_request())
+        assert not (await next_item(again)).error_message
 
 
 async def test_roles_that_may_not_stream(rig: Rig) -> None:
