@@ -202,7 +202,7 @@ class Link:
         now_s, size = self._loop.time(), 0
         parts = encode_cancelled(self._cancelled)
         self._cancelled.clear()
-        while self._outbox and size < FRAME_BYTES:
+        while self._outbox and (not size or size + len(self._outbox[0].request) <= FRAME_BYTES):
             call = self._outbox.popleft()
             self._last_sent = call.call_id
             timeout_ms = max(1, int((call.deadline_s - now_s) * 1000))

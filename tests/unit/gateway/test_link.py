@@ -89,6 +89,13 @@ async def test_large_calls_are_spread_over_frames() -> None:
         assert [len((await end.frame()).calls) for _ in range(3)] == [1, 1, 1]
 
 
+async def test_a_small_call_does_not_push_a_large_one_over_the_message_limit() -> None:
+    async with linked(slots=4) as (link, end, _):
+        link.send(make_call(infer_request(tensor=bytes(FRAME_BYTES // 2))))
+        link.send(make_call(infer_request(tensor=bytes(FRAME_BYTES))))
+        assert [len((await end.frame()).calls) for _ in range(2)] == [1, 1]
+
+
 async def test_slots_are_taken_by_calls_and_freed_by_results() -> None:
     async with linked(2) as (link, end, owner):
         assert link.free == 2
