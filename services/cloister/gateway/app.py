@@ -42,7 +42,7 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         verifier = await stack.enter_async_context(Peer(settings.verifier, identity, verifier_name))
 
         def connect(endpoint: str, name: str) -> Peer:
-            return Peer(endpoint, identity, name, max_message_bytes=settings.max_message_bytes)
+            return Peer(endpoint, identity, name)
 
         fleet = Fleet(settings.cluster, connect, queue_limit=settings.queue_limit, wall_ms=wall_ms)
         metrics = Metrics()

@@ -25,7 +25,7 @@ from cloister.rpc.status import from_failure
 
 MAX_SLOTS = 4096
 FRAME_BYTES = 4 << 20
-"""A frame takes no further call beyond this size, so that a batch of large requests stays under the message limit."""
+"""Calls share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
 EXPIRY_STEP_S = 0.1
 FIRST_FRAME_S = 10.0
 GATHER_S = 0.001
@@ -207,7 +207,7 @@ class Link:
             self._last_sent = call.call_id
             timeout_ms = max(1, int((call.deadline_s - now_s) * 1000))
             parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant)
-            size += len(call.request)
+            size += len(call.request) + 1
         return b"".join(parts)
 
     def _receive(self, frame: WorkerFrame) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
 
 MAX_CALL_S = 86_400.0
+MAX_REQUEST_BYTES = 64 << 20
+"""A frame around a request must stay below `rpc.channel.MAX_MESSAGE_BYTES`, or one request could break every link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Settings:
         tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
         stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
-        max_message_bytes: Largest message, from clients and over links.
+        max_message_bytes: Largest message of a client; at most 64 MiB, since frames of the worker link add their own.
         max_concurrent: Most calls and streams of clients at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
         metrics_listen: host:port of the metrics page, or empty for none.
@@ -39,7 +40,7 @@ class Settings:
     tenant_limit: int = 128
     stream_limit: int = 64
     memory_bytes: int = 1 << 30
-    max_message_bytes: int = MAX_MESSAGE_BYTES
+    max_message_bytes: int = MAX_REQUEST_BYTES
     max_concurrent: int = 1024
     max_call_s: float = 300.0
     metrics_listen: str = ""
@@ -53,6 +54,8 @@ class Settings:
         for field in limits:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be 1 or more")
+        if self.max_message_bytes > MAX_REQUEST_BYTES:
+            raise ValueError(f"max_message_bytes must be {MAX_REQUEST_BYTES} or less")
         if not 0 < self.max_call_s <= MAX_CALL_S:
             raise ValueError("max_call_s must be above zero, and a day at most")
         if self.grace_s < 0:

@@ -84,16 +84,9 @@ async def test_calls_gather_while_a_frame_is_written() -> None:
 
 async def test_large_calls_are_spread_over_frames() -> None:
     async with linked(8) as (link, end, _):
-        for _ in range(3):
-            link.send(make_call(infer_request(tensor=bytes(FRAME_BYTES))))
-        assert [len((await end.frame()).calls) for _ in range(3)] == [1, 1, 1]
-
-
-async def test_a_small_call_does_not_push_a_large_one_over_the_message_limit() -> None:
-    async with linked(slots=4) as (link, end, _):
-        link.send(make_call(infer_request(tensor=bytes(FRAME_BYTES // 2))))
-        link.send(make_call(infer_request(tensor=bytes(FRAME_BYTES))))
-        assert [len((await end.frame()).calls) for _ in range(2)] == [1, 1]
+        for size in (10, FRAME_BYTES, FRAME_BYTES // 2, FRAME_BYTES // 3, 10, FRAME_BYTES * 3, 10):
+            link.send(make_call(infer_request(tensor=bytes(size))))
+        assert [len((await end.frame()).calls) for _ in range(5)] == [1, 1, 3, 1, 1]
 
 
 async def test_slots_are_taken_by_calls_and_freed_by_results() -> None:

@@ -43,6 +43,7 @@ def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
         ("STREAM_LIMIT", "0"),
         ("MAX_CALL_S", "0"),
         ("MAX_CALL_S", "100000"),
+        ("MAX_MESSAGE_BYTES", str((64 << 20) + 1)),
         ("GRACE_S", "-1"),
         ("CLUSTER", "Not A Name"),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.errors import InvalidRequest, NotAllowed, NotFound, Overloaded, Unavailable
+from cloister.gateway.settings import MAX_REQUEST_BYTES
 from fakes.gateway_parts import A, B, C, infer_request, model_state
 from fakes.pki import MeshPki
 from fakes.running_gateway import RawStub, Rig, ask, running_gateway, who
@@ -43,6 +44,29 @@ async def test_large_messages_pass(rig: Rig) -> None:
         stub = await rig.raw()
         asked = [group.create_task(ask(stub, tensor=tensor)) for _ in range(3)]
     assert all(task.result().raw_output_contents[0] == tensor for task in asked)
+
+
+async def test_the_largest_message_fits_through_a_link(rig: Rig) -> None:
+    worker = await rig.worker(A)
+    worker.tamper = "unknown"  # no need to carry all of it back
+    request = infer_request()
+    request += infer_request(tensor=bytes(MAX_REQUEST_BYTES - len(request) - 100))[len(b"\x0a\x04tiny") :]
+    assert MAX_REQUEST_BYTES - 100 <= len(request) <= MAX_REQUEST_BYTES
+    await failing(await rig.raw(), Unavailable, request=request, timeout_s=30)
+    assert len(worker.seen[0].request) == len(request)
+
+
+async def test_a_message_limit_of_clients_is_not_one_of_frames(tmp_path: Path, pki: MeshPki) -> None:
+    async with running_gateway(tmp_path, pki, max_message_bytes=100_000) as rig:
+        worker = await rig.worker(A, slots=1)
+        worker.open_gate.clear()
+        async with asyncio.TaskGroup() as group:
+            stub = await rig.raw()
+            asked = [group.create_task(ask(stub, tensor=bytes(90_000))) for _ in range(20)]
+            await rig.until(lambda status: status.queued == 19)
+            await rig.worker(B, slots=19)
+            worker.open_gate.set()
+    assert all(task.result() for task in asked)
 
 
 async def test_a_message_over_the_limit_is_refused(tmp_path: Path, pki: MeshPki) -> None:
