@@ -181,8 +181,9 @@ async def ask(mesh: Path, measurements: np.ndarray[Any, Any]) -> list[Answer]:
             result = worker.result
             step(
                 "data owner",
-                f"judged worker {short(worker.instance)} itself: two verifiers agree on its quote, and its keys "
-                f"({result.hpke_suite}, receipts) are those that the verifier's Result names",
+                f"judged worker {short(worker.instance)} itself: two verifiers agree on its quote; it runs "
+                f"{short(result.mrenclave)} as the trust bundle wants, and serves a model that its owner "
+                f"{short(worker.owner.hex())} signed",
             )
         if len(judged.believed) != WORKERS:
             raise Failed(f"only {len(judged.believed)} of {WORKERS} workers were believed")
@@ -290,6 +291,7 @@ def stay_up(mesh: Path) -> None:
         console.print("the worker's code has changed since; its new measurement is allowed")
         with running(mesh):
             allow(mesh)
+        cloister("trust", "pin", "--mrenclave", measured, "--mesh", mesh)
         write_mark(mesh, measured)
     example = f".venv/bin/cloister infer {train.MODEL_NAME} --input {mesh / 'record.json'}"
     console.print(f"one patient to ask about, once it is up: {example}")

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from cloister import ear
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse, ServingWorker
+from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
@@ -25,7 +28,8 @@ from cloister.ear import AttestationResult, SigningKey
 from cloister.errors import CloisterError
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
-from cloister.seal import envelope, receipt
+from cloister.seal import envelope, manifest, receipt
+from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import WorkerSessions
 from fakes.pki import MeshPki
 from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
@@ -33,7 +37,26 @@ from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
 VERIFIER = f"spiffe://{CLUSTER}/verifier/main"
 MODEL = "double"
 DIGEST = bytes(range(32))
+OWNER = Ed25519PrivateKey.generate()
+OWNER_KEY = OWNER.public_key().public_bytes_raw()
 ROOTS = MeshPki(CLUSTER).roots_pem.decode()
+
+
+def signed_manifest(
+    *, name: str = MODEL, version: int = 1, digest: bytes = DIGEST, owner: Ed25519PrivateKey = OWNER
+) -> SignedManifest:
+    """A model's manifest, signed by its owner."""
+    files = (("model.xml", 1),)
+    made = ModelManifest(
+        name=name,
+        version=version,
+        digest=digest,
+        size_bytes=1,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        files=files,
+    )
+    signed = manifest.sign(made, owner)
+    return SignedManifest(manifest=signed.manifest, signature=signed.signature, public_key=signed.public_key)
 
 
 @dataclass
@@ -104,7 +127,11 @@ class FakeWorker:
             attestation_result=self.token,
         )
         return ServingWorker(
-            instance=self.instance, bundle=bundle, model_version=self.version, model_digest=self.digest
+            instance=self.instance,
+            bundle=bundle,
+            model_version=self.version,
+            model_digest=self.digest,
+            manifest=signed_manifest(version=int(self.version), digest=self.digest),
         )
 
     def answer(self, request: ModelInferRequest) -> ModelInferResponse:

@@ -15,6 +15,7 @@ from cloister.cli import (
     mesh_commands,
     model_commands,
     receipt_commands,
+    trust_commands,
 )
 from cloister.cli.failures import EXIT_CODES, ExitCode, Stop, exit_code, sentence
 from cloister.cli.output import complain
@@ -37,6 +38,7 @@ app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")
 app.add_typer(receipt_commands.app, name="receipt")
+app.add_typer(trust_commands.app, name="trust")
 app.add_typer(audit_commands.app, name="audit")
 
 

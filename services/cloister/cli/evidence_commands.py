@@ -69,7 +69,8 @@ def _print(model: str, serving: Serving) -> None:
 def _facts(worker: VerifiedWorker) -> dict[str, object]:
     result = worker.result
     return {
-        "serves": f"{worker.model_version}, digest {worker.model_digest.hex()}",
+        "serves": f"{worker.model.name}@{worker.model_version}, digest {worker.model_digest.hex()}",
+        "signed by": f"owner {worker.owner.hex()}",
         "mrenclave": result.mrenclave,
         "mrsigner": f"{result.mrsigner} (product {result.isvprodid}, version {result.isvsvn})",
         "platform": f"TCB {result.tcb_status}, evaluation {result.tcb_evaluation}",
@@ -89,6 +90,7 @@ def _plain(serving: Serving) -> dict[str, Any]:
                 "instance": worker.instance,
                 "model_version": worker.model_version,
                 "model_digest": worker.model_digest.hex(),
+                "owner": worker.owner.hex(),
                 "allow_plain": worker.allow_plain,
                 "mrenclave": worker.result.mrenclave,
                 "mrsigner": worker.result.mrsigner,

@@ -35,6 +35,8 @@ class Plan:
         models: What the workers of `cloister up` serve, each `name` or `name@version`.
         hosts: More names or addresses of the gateway.
         simulated: With a simulated platform of its own in place of SGX.
+        mrenclave: Measurements of workers that clients believe; empty pins none, or the simulated worker's own.
+        first_port: Services take the first free ports from here on.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Plan:
     models: Sequence[str]
     hosts: Sequence[str]
     simulated: bool
+    mrenclave: Sequence[str] = ()
     first_port: int = FIRST
 
 
@@ -95,6 +98,8 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         verifier_jwks=json.dumps({"keys": [signing_key.jwk()]}),
         thumbprints=frozenset({signing_key.kid}),
         anchor=anchor_of(anchor_root.read_bytes() if anchor_root else None),
+        mrenclave=_measurements(plan),
+        owners=frozenset({identities.owner_key(mesh.identity("owner"))}),
     )
     mesh.trust.write_bytes(bundle.to_json())
 
@@ -130,8 +135,20 @@ def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str) -> None
 
 def _simulated_platform(folder: Path) -> Path:
     """Have the simulator, a program of its own, make a platform; return its root certificate."""
-    command = [executable(SIMULATOR), "init", str(folder)]
+    _simulator("init", str(folder))
+    return folder / "root.der"
+
+
+def _measurements(plan: Plan) -> frozenset[str] | None:
+    """What clients are to believe workers by: what was named, or what a simulated worker measures as here."""
+    if plan.mrenclave or not plan.simulated:
+        return frozenset(plan.mrenclave) or None
+    return frozenset({str(json.loads(_simulator("measure", "--json"))["mrenclave"])})
+
+
+def _simulator(*words: str) -> str:
+    command = [executable(SIMULATOR), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # fixed words
     if done.returncode != 0:
-        raise Stop(f"the simulator could not make its platform: {done.stderr.strip().splitlines()[-1:]}")
-    return folder / "root.der"
+        raise Stop(f"the simulator failed: {' '.join(done.stderr.split())[-300:]}")
+    return done.stdout

@@ -23,12 +23,12 @@ LIFE = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """One identity as its certificate states it."""
+    """One identity as its certificate states it; `owner_key` is a model owner's public signing key, in hex."""
 
     folder: Path
     spiffe_id: str
     expires_at: datetime
-    signs: bool
+    owner_key: str | None
 
 
 def issue(
@@ -94,7 +94,7 @@ def described(folder: Path) -> Identity:
         folder=folder,
         spiffe_id=uri,
         expires_at=certificate.not_valid_after_utc,
-        signs=(folder / "signing_key.pem").is_file(),
+        owner_key=owner_key(folder) if (folder / "signing_key.pem").is_file() else None,
     )
 
 
@@ -110,6 +110,11 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise Stop(f"{path} is not an Ed25519 key, which models and policies are signed with")
     return key
+
+
+def owner_key(folder: Path) -> str:
+    """The public half of a model owner's signing key, in hex: what clients pin."""
+    return signing_key(folder).public_key().public_bytes_raw().hex()
 
 
 def _signing_key_pem() -> bytes:

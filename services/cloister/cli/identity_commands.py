@@ -67,7 +67,12 @@ def issue(
     folder = (Mesh.read(out) if out is not None else mesh).identity(role.value, name)
     life = timedelta(days=days)
     identities.issue(root, mesh.cluster, role.value, name, folder, now=datetime.now(UTC), life=life, hosts=host or ())
-    say(f"{identities.described(folder).spiffe_id} in {folder}")
+    issued = identities.described(folder)
+    say(f"{issued.spiffe_id} in {folder}")
+    if issued.owner_key is not None:
+        say(
+            f"clients accept its models once their trust bundle names it: cloister trust pin --owner {issued.owner_key}"
+        )
     if out is not None:
         say(f"hand over {out} by a way you trust; it holds a private key. There: cloister infer ... --mesh {out.name}")
 
@@ -80,8 +85,8 @@ def list_(mesh_folder: MeshFolder = FOLDER, as_json: AsJson = False) -> None:
         print_json([_plain(each) for each in found])
         return
     now = datetime.now(UTC)
-    rows = [(each.spiffe_id, _until(each, now), "yes" if each.signs else "", each.folder) for each in found]
-    table(("identity", "good until", "signs models", "folder"), rows)
+    rows = [(each.spiffe_id, _until(each, now), (each.owner_key or "")[:16], each.folder) for each in found]
+    table(("identity", "good until", "signs models as", "folder"), rows)
 
 
 @app.command(epilog=examples("cloister identity show .cloister/identities/owner/main"))
@@ -110,7 +115,7 @@ def _plain(identity: Identity) -> dict[str, object]:
     return {
         "spiffe_id": identity.spiffe_id,
         "expires_at": identity.expires_at.isoformat(),
-        "signs_models": identity.signs,
+        "owner_key": identity.owner_key,
         "folder": str(identity.folder),
     }
 

@@ -55,6 +55,9 @@ def init(
     host: Annotated[
         list[str] | None, typer.Option(help="Further name or address of the gateway, for clients elsewhere; repeat.")
     ] = None,
+    mrenclave: Annotated[
+        list[str] | None, typer.Option(help="Measurement of workers that clients are to believe; may be repeated.")
+    ] = None,
     port: Annotated[
         int, typer.Option(min=1024, max=65000, help="The services and workers take the first free ports from here on.")
     ] = FIRST,
@@ -67,7 +70,13 @@ def init(
     left alone.
     """
     plan = founding.Plan(
-        folder=folder, cluster=cluster, models=model, hosts=host or (), simulated=simulator, first_port=port
+        folder=folder,
+        cluster=cluster,
+        models=model,
+        hosts=host or (),
+        simulated=simulator,
+        mrenclave=mrenclave or (),
+        first_port=port,
     )
     mesh = founding.found(plan, datetime.now(UTC))
     say(f"mesh {mesh.cluster} founded in {folder}", "bold")

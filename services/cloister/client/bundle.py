@@ -26,8 +26,8 @@ FORMAT: Final = "cloister trust bundle v1"
 MAX_BYTES: Final = 256 * 1024
 
 _REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "anchor"})
-_OPTIONAL: Final = frozenset({"mrenclave", "policy"})
-_MEASUREMENT: Final = re.compile(r"[0-9a-f]{64}")
+_OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy"})
+_32_BYTES: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class TrustBundle:
         thumbprints: RFC 7638 thumbprints of the keys that count; all others in the set do not.
         anchor: Where quotes must chain to.
         mrenclave: Measurements of workers that may serve; None leaves that to the appraisal policy.
+        owners: Ed25519 public keys, in hex, of those whose models may answer; None accepts every owner of the mesh.
         policy_toml: The client's own appraisal policy; None takes the default.
     """
 
@@ -52,16 +53,18 @@ class TrustBundle:
     thumbprints: frozenset[str]
     anchor: TrustAnchor = INTEL_SGX
     mrenclave: frozenset[str] | None = None
+    owners: frozenset[str] | None = None
     policy_toml: str | None = None
 
     def __post_init__(self) -> None:
         verifier = SpiffeId.parse(self.verifier_id)
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise InvalidRequest("the trust bundle names a verifier that is not one of its cluster")
-        if self.mrenclave is not None and not self.mrenclave:
-            raise InvalidRequest("the trust bundle pins an empty list of measurements; leave the member out")
-        if not all(_MEASUREMENT.fullmatch(each) for each in self.mrenclave or ()):
-            raise InvalidRequest("a measurement in the trust bundle is not 64 lower-case hex digits")
+        for name, pins in (("mrenclave", self.mrenclave), ("owners", self.owners)):
+            if pins is not None and not (pins and all(_32_BYTES.fullmatch(each) for each in pins)):
+                raise InvalidRequest(
+                    f"'{name}' in the trust bundle is not a list of one or more, each 64 lower-case hex digits"
+                )
         load_certificates(self.root_ca_pem.encode())
         self.keys()
         self.policy()
@@ -106,6 +109,7 @@ class TrustBundle:
                 thumbprints=_texts(verifier["thumbprints"]),
                 anchor=_anchor(found["anchor"]),
                 mrenclave=_texts(found["mrenclave"]) if "mrenclave" in found else None,
+                owners=_texts(found["owners"]) if "owners" in found else None,
                 policy_toml=_text(found["policy"]) if "policy" in found else None,
             )
         except (ValueError, RecursionError) as error:
@@ -129,6 +133,8 @@ class TrustBundle:
         }
         if self.mrenclave is not None:
             content["mrenclave"] = sorted(self.mrenclave)
+        if self.owners is not None:
+            content["owners"] = sorted(self.owners)
         if self.policy_toml is not None:
             content["policy"] = self.policy_toml
         return json.dumps(content, indent=2).encode() + b"\n"

@@ -65,9 +65,6 @@ class Sent:
         if response != self._expected(sealed):
             raise SealBroken
         answer = self.pending.open(sealed)
-        envelope.check_response(
-            response, model_name=self.model_name, model_version=self.model_version, request_id=self.envelope.id
-        )
         worker = self.workers[SealedResponse.FromString(sealed).instance]
         if answer.WhichOneof("outcome") == "failure":
             raise from_failure(answer.failure)

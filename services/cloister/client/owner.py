@@ -93,11 +93,13 @@ class OwnerClient:
 
     Args:
         provisioner: Connected as this owner.
+        cluster: The mesh; policies signed here hold in no other.
         signer: The owner's key.
     """
 
-    def __init__(self, provisioner: Peer, signer: Ed25519PrivateKey) -> None:
+    def __init__(self, provisioner: Peer, cluster: str, signer: Ed25519PrivateKey) -> None:
         self._peer = provisioner
+        self._cluster = cluster
         self._stub = provisioner.stub(ProvisionerStub)
         self._signer = signer
 
@@ -111,7 +113,7 @@ class OwnerClient:
             TlsIdentity.watching(tls) as identity,
             Peer(provisioner, identity, server_name(cluster, "provisioner")) as peer,
         ):
-            yield cls(peer, signer)
+            yield cls(peer, cluster, signer)
 
     async def register(self, signed: Signed, key: ModelKey) -> int:
         """Hand the provisioner a model's signed manifest and its key; returns the number of the line in the record."""
@@ -159,6 +161,7 @@ class OwnerClient:
             allow_plain=plain,
             lease_s=lease_s,
             min_model_version=min_model_version,
+            cluster=self._cluster,
         )
         raw = policy.SerializeToString(deterministic=True)
         request = SetReleasePolicyRequest(policy=raw, signature=sign_policy(raw, self._signer))

@@ -121,18 +121,18 @@ class Roster:
         refused: list[Refused] = []
         for offer in answer.workers[:MAX_WORKERS]:
             try:
-                believed.append(await self._judge(offer))
+                believed.append(await self._judge(offer, key[0]))
             except CloisterError as error:
                 refused.append(Refused(offer.instance[:64], error))
         return Serving(tuple(believed), tuple(refused), time.monotonic())
 
-    async def _judge(self, offer: ServingWorker) -> VerifiedWorker:
-        content = sha256(offer.SerializeToString(deterministic=True)).digest()
+    async def _judge(self, offer: ServingWorker, model: str) -> VerifiedWorker:
+        content = sha256(model.encode() + b"\0" + offer.SerializeToString(deterministic=True)).digest()
         known = self._judged.get(content)
         if known is not None and known.result.expires_at > self._now():
             return known
         # Both verifiers hold the interpreter for a while: not on the event loop.
-        worker = await asyncio.to_thread(believe, offer, self._trust, self._now())
+        worker = await asyncio.to_thread(believe, offer, model, self._trust, self._now())
         _remember(self._judged, content, worker)
         _remember(self._results, worker.result.ear_id, worker)
         return worker

@@ -16,7 +16,9 @@ from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
 from cloister.appraisal.collateral import Collateral
 from cloister.client.bundle import TrustBundle
 from cloister.ear import AttestationResult
-from cloister.errors import EvidenceRejected
+from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken
+from cloister.seal import manifest
+from cloister.seal.manifest import ModelManifest
 
 MESH_AUDIENCE: Final = "mesh"
 MESH_LIFE: Final = timedelta(hours=1)
@@ -32,16 +34,28 @@ class VerifiedWorker:
         result: The verifier's Attestation Result, which agrees with our own appraisal.
         appraisal: Ours.
         token: The Attestation Result as it came, for receipts.
-        model_version: What it says it serves, as are `model_digest` and `allow_plain`; receipts prove the digest.
+        model: What it serves, as its owner signed it; receipts prove that it did.
+        owner: The Ed25519 key that signed, 32 bytes.
+        allow_plain: What it says of itself.
     """
 
     instance: str
     result: AttestationResult
     appraisal: Appraisal
     token: str = field(repr=False)
-    model_version: str
-    model_digest: bytes
+    model: ModelManifest
+    owner: bytes
     allow_plain: bool
+
+    @property
+    def model_version(self) -> str:
+        """As on the wire."""
+        return str(self.model.version)
+
+    @property
+    def model_digest(self) -> bytes:
+        """Of the sealed model, 32 bytes."""
+        return self.model.digest
 
     @property
     def simulated(self) -> bool:
@@ -49,11 +63,12 @@ class VerifiedWorker:
         return self.appraisal.simulated
 
 
-def believe(serving: ServingWorker, trust: TrustBundle, now: datetime) -> VerifiedWorker:
+def believe(serving: ServingWorker, model_name: str, trust: TrustBundle, now: datetime) -> VerifiedWorker:
     """Judge one worker that a gateway offers.
 
     Args:
-        serving: What the gateway says, evidence included.
+        serving: What the gateway says, evidence and manifest included.
+        model_name: The model it is offered for.
         trust: Whom to believe.
         now: Aware UTC.
 
@@ -85,15 +100,34 @@ def believe(serving: ServingWorker, trust: TrustBundle, now: datetime) -> Verifi
     _same_findings(result, appraisal)  # 5 and with the same findings
     if result.instance != serving.instance:
         raise _rejected("the evidence is another worker's", "instance.other")
+    model = check_model(serving, model_name, trust)  # 6 and it serves a model of an owner that we accept
     return VerifiedWorker(
         instance=result.instance,
         result=result,
         appraisal=appraisal,
         token=bundle.attestation_result,
-        model_version=serving.model_version,
-        model_digest=serving.model_digest,
+        model=model,
+        owner=serving.manifest.public_key,
         allow_plain=serving.allow_plain,
     )
+
+
+def check_model(serving: ServingWorker, model_name: str, trust: TrustBundle) -> ModelManifest:
+    """Return the manifest of what a worker says it serves, signed by an owner that this client accepts.
+
+    Raises:
+        EvidenceRejected: Of another owner, not signed by it, or not of the model, version and digest that are offered.
+    """
+    signed = serving.manifest
+    if trust.owners is not None and signed.public_key.hex() not in trust.owners:
+        raise _rejected("the model is of an owner that the trust bundle does not name", "owner.unknown")
+    try:
+        model = manifest.verify(signed.manifest, signed.signature, signed.public_key)
+    except (SealBroken, InvalidRequest) as error:
+        raise _rejected("the model's manifest is not signed by its owner", "manifest.invalid") from error
+    if (model.name, str(model.version), model.digest) != (model_name, serving.model_version, serving.model_digest):
+        raise _rejected("the manifest is of another model than the one that is offered", "manifest.other")
+    return model
 
 
 def check_believable(result: AttestationResult, trust: TrustBundle) -> None:

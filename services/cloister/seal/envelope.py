@@ -82,12 +82,6 @@ def check_request(
         raise SealBroken
 
 
-def check_response(envelope: ModelInferResponse, *, model_name: str, model_version: str, request_id: str) -> None:
-    """Hold what an envelope says in clear against what was asked and answered; raises SealBroken."""
-    if (envelope.model_name, envelope.model_version, envelope.id) != (model_name, model_version, request_id):
-        raise SealBroken
-
-
 def sealed_response(envelope: ModelInferResponse) -> bytes:
     """Return the serialised SealedResponse of an envelope.
 

@@ -32,6 +32,8 @@ COMMANDS = [
     ("identity", "show"),
     ("evidence", "show"),
     ("receipt", "verify"),
+    ("trust", "show"),
+    ("trust", "pin"),
     ("audit", "list"),
 ]
 
@@ -165,3 +167,17 @@ async def test_a_receipt_that_does_not_hold_ends_with_3(run: Run, tmp_path: Path
     assert out == ""
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1
+
+
+def test_what_clients_believe_is_shown_and_pinned(run: Run, mesh: Mesh, tmp_path: Path) -> None:
+    trust = tmp_path / "trust.json"
+    trust.write_bytes(mesh.trust.read_bytes())
+    _, out, _ = run("trust", "show", "--trust", trust, "--json")
+    before = json.loads(out)
+    owner = json.loads(run("identity", "show", mesh.identity("owner"), "--json")[1])["owner_key"]
+    assert (before["owners"], before["mrenclave"], before["simulated"]) == ([owner], None, False)
+    assert run("trust", "pin", "--mrenclave", "ab" * 32, "--trust", trust)[0] == 0
+    _, out, _ = run("trust", "show", "--trust", trust, "--json")
+    assert json.loads(out) == before | {"mrenclave": ["ab" * 32]}
+    assert run("trust", "pin", "--trust", trust)[0] == 2
+    assert run("trust", "pin", "--owner", "AB", "--trust", trust)[0] == 2

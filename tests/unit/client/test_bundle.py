@@ -25,7 +25,12 @@ def written(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"mrenclave": frozenset({"ab" * 32})}, {"policy_toml": 'policy_id = "mine"\n'}, {"anchor": INTEL_SGX}],
+    [
+        {},
+        {"mrenclave": frozenset({"ab" * 32}), "owners": frozenset({"cd" * 32})},
+        {"policy_toml": 'policy_id = "mine"\n'},
+        {"anchor": INTEL_SGX},
+    ],
 )
 def test_a_bundle_survives_its_file(changes: dict[str, Any], tmp_path: Path) -> None:
     bundle = FakeVerifier().trust(**changes)
@@ -66,6 +71,8 @@ def test_keys_that_are_not_pinned_do_not_count() -> None:
         ("mrenclave", []),
         ("mrenclave", ["AB" * 32]),
         ("mrenclave", "ab" * 32),
+        ("owners", []),
+        ("owners", ["ab"]),
         ("policy", "accepted_statuses = []"),
         ("anchor", {"name": "x", "simulated": True, "root_der": "AAAA"}),
         ("anchor", {"name": "x", "simulated": True, "root_der": "not base64"}),

@@ -57,7 +57,7 @@ class FakeProvisioner:
 
 
 def owner_of(provisioner: FakeProvisioner) -> OwnerClient:
-    return OwnerClient(cast(Any, provisioner), OWNER)
+    return OwnerClient(cast(Any, provisioner), "demo.cloister.internal", OWNER)
 
 
 def test_a_sealed_model_is_opened_by_its_key_and_named_by_its_manifest(tmp_path: Path) -> None:
@@ -108,6 +108,7 @@ async def test_a_policy_is_signed_and_comes_after_the_one_before() -> None:
     manifest.verify_policy(sent.policy, sent.signature, PUBLIC)
     assert ReleasePolicy.FromString(sent.policy) == policy
     assert (policy.version, list(policy.mrenclave)) == (5, ["ab" * 32])
+    assert policy.cluster == "demo.cloister.internal"
     assert not policy.allow_simulated
     assert not policy.allow_plain
 

@@ -14,7 +14,7 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.client import believe
 from cloister.ear import AttestationResult
 from cloister.errors import CloisterError, EvidenceRejected
-from fakes.serving import FakeVerifier, FakeWorker
+from fakes.serving import DIGEST, MODEL, OWNER_KEY, FakeVerifier, FakeWorker, signed_manifest
 from fakes.sim import CLUSTER, ENCLAVE, simulated_platform
 
 
@@ -29,7 +29,7 @@ def now() -> datetime:
 
 def test_a_good_worker_is_believed_with_its_keys(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier)
-    found = believe(worker.serving(), verifier.trust(), now())
+    found = believe(worker.serving(), MODEL, verifier.trust(), now())
     assert found.instance == worker.instance
     assert found.result.hpke_public == worker.evidence.hpke.public
     assert found.result.receipt_key == worker.evidence.claims.receipt_key
@@ -41,9 +41,9 @@ def test_a_good_worker_is_believed_with_its_keys(verifier: FakeVerifier) -> None
 def test_measurements_that_are_pinned_must_match(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier)
     pinned = verifier.trust(mrenclave=frozenset({ENCLAVE.mrenclave.hex()}))
-    assert believe(worker.serving(), pinned, now()).instance == worker.instance
+    assert believe(worker.serving(), MODEL, pinned, now()).instance == worker.instance
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(mrenclave=frozenset({"ab" * 32})), now())
+        believe(worker.serving(), MODEL, verifier.trust(mrenclave=frozenset({"ab" * 32})), now())
     assert refused.value.reason == "measurement.unknown"
 
 
@@ -78,35 +78,35 @@ def test_a_result_that_says_something_else_is_refused(
 
     worker = FakeWorker(verifier, spoil=spoil)
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(), now())
+        believe(worker.serving(), MODEL, verifier.trust(), now())
     assert refused.value.reason == reason
 
 
 def test_a_result_of_another_verifier_key_is_refused(verifier: FakeVerifier) -> None:
     worker = FakeWorker(FakeVerifier())
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(), now())
+        believe(worker.serving(), MODEL, verifier.trust(), now())
     assert refused.value.reason == "token.key_unknown"
 
 
 def test_a_result_is_believed_only_while_it_lasts(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier)
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(), now() + timedelta(hours=2))
+        believe(worker.serving(), MODEL, verifier.trust(), now() + timedelta(hours=2))
     assert refused.value.reason == "token.expired"
 
 
 def test_simulated_evidence_is_nothing_to_a_client_that_trusts_intel(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier)
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(anchor=INTEL_SGX), now())
+        believe(worker.serving(), MODEL, verifier.trust(anchor=INTEL_SGX), now())
     assert refused.value.reason == "anchor.other"
 
 
 def test_a_verifier_that_calls_simulated_evidence_genuine_is_found_out(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier, spoil=lambda result: replace(result, simulated=False, hardware=2))
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(anchor=INTEL_SGX), now())
+        believe(worker.serving(), MODEL, verifier.trust(anchor=INTEL_SGX), now())
     assert refused.value.step > 0  # our own appraisal objects: the quote does not lead to Intel's root
 
 
@@ -115,7 +115,7 @@ def test_a_quote_that_our_own_policy_refuses_is_refused_whatever_the_verifier_sa
     platform.tcb_status = "OutOfDate"
     worker = FakeWorker(verifier, evidence_changes={"platform": platform})
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), verifier.trust(), now())
+        believe(worker.serving(), MODEL, verifier.trust(), now())
     assert refused.value.reason == "tcb_status.refused"
 
 
@@ -146,7 +146,7 @@ def test_parts_of_another_worker_that_is_good_itself_do_not_fit(
     mine, other = FakeWorker(verifier).serving(), FakeWorker(verifier).serving()
     swap(mine, other)
     with pytest.raises(EvidenceRejected):
-        believe(mine, verifier.trust(), now())
+        believe(mine, MODEL, verifier.trust(), now())
 
 
 @pytest.mark.parametrize("field", ["claims", "quote", "collateral", "attestation_result"])
@@ -161,4 +161,44 @@ def test_what_is_missing_or_rubbish_is_refused(verifier: FakeVerifier, field: st
             case _:
                 offer.bundle.attestation_result = rubbish.decode()
         with pytest.raises(CloisterError):
-            believe(offer, verifier.trust(), now())
+            believe(offer, MODEL, verifier.trust(), now())
+
+
+def test_a_model_is_one_that_an_accepted_owner_signed(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier)
+    accepted = verifier.trust(owners=frozenset({OWNER_KEY.hex()}))
+    found = believe(worker.serving(), MODEL, accepted, now())
+    assert (found.owner, found.model.name, found.model.digest) == (OWNER_KEY, MODEL, DIGEST)
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), MODEL, verifier.trust(owners=frozenset({"ab" * 32})), now())
+    assert refused.value.reason == "owner.unknown"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": "other"}, "manifest.other"),
+        ({"version": 2}, "manifest.other"),
+        ({"digest": bytes(32)}, "manifest.other"),
+        (None, "manifest.invalid"),
+    ],
+)
+def test_a_manifest_of_another_model_is_refused(
+    verifier: FakeVerifier, change: dict[str, Any] | None, reason: str
+) -> None:
+    offer = FakeWorker(verifier).serving()
+    if change is None:
+        offer.ClearField("manifest")
+    else:
+        offer.manifest.CopyFrom(signed_manifest(**change))
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(offer, MODEL, verifier.trust(), now())
+    assert refused.value.reason == reason
+
+
+def test_a_manifest_that_its_owner_did_not_sign_is_refused(verifier: FakeVerifier) -> None:
+    offer = FakeWorker(verifier).serving()
+    offer.manifest.signature = signed_manifest(version=2).signature
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(offer, MODEL, verifier.trust(), now())
+    assert refused.value.reason == "manifest.invalid"
