@@ -16,6 +16,6 @@ CLUSTER = "demo.cloister.internal"
 
 def found(folder: Path, monkeypatch: pytest.MonkeyPatch, *, cluster: str = CLUSTER, simulated: bool = False) -> Mesh:
     """Found a mesh in `folder`; for SGX unless `simulated`."""
-    monkeypatch.setattr(founding, "free_ports", lambda count, first: list(range(first + 10_000, first + 10_000 + count)))
+    monkeypatch.setattr(founding, "free_ports", lambda count, first: list(range(first + 1, first + 1 + count)))
     plan = Plan(folder=folder, cluster=cluster, models=["iris"], hosts=["gateway.example"], simulated=simulated)
     return founding.found(plan, datetime.now(UTC))
