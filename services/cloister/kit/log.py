@@ -3,7 +3,8 @@
 JSON in production, `key=value` on a console. An event is `noun.verbed`, values are fields. Strings are capped, control
 characters escaped, bytes shown by their length only; secret types hide in their own repr. A traceback is a list of
 places: messages are kept for errors of ours, which hold no contents by rule, and left out for all others. Records of
-the standard library (gRPC, asyncio) come out the same way.
+libraries come out the same way; those of asyncio without their message, which is made of the repr of tasks, exceptions
+and callbacks' arguments: where it was logged, and what was raised where, is all that is kept.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _MAX_KEY: Final = 64
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical"}
 _ENCODE: Final = json_format.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _LIBRARY_EVENT: Final = "library.logged"
+_SHOWS_VALUES: Final = "asyncio"  # this logger and those below it; uvloop uses it too
 
 Event = MutableMapping[str, Any]
 
@@ -174,10 +176,18 @@ class _FromLibraries(logging.Handler):
     """Records of the standard library's logging, as ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            message = record.getMessage()
-        except (TypeError, ValueError):
-            message = str(record.msg)
-        get_logger().log(
-            record.levelno, _LIBRARY_EVENT, logger=record.name, message=message, exc_info=record.exc_info or None
-        )
+        said = _place(record) if record.name.partition(".")[0] == _SHOWS_VALUES else _message(record)
+        get_logger().log(record.levelno, _LIBRARY_EVENT, logger=record.name, **said, exc_info=record.exc_info or None)
+
+
+def _place(record: logging.LogRecord) -> dict[str, str]:
+    error = record.exc_info[1] if record.exc_info else None
+    place = {"place": f"{PurePath(record.pathname).name}:{record.lineno} in {record.funcName}"}
+    return place if error is None else {**place, "error": describe(error)}
+
+
+def _message(record: logging.LogRecord) -> dict[str, str]:
+    try:
+        return {"message": record.getMessage()}
+    except (TypeError, ValueError):
+        return {"message": str(record.msg)}

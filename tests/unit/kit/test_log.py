@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +114,47 @@ def test_libraries_log_the_same_way(out: io.StringIO) -> None:
     assert (first["event"], first["level"], first["logger"]) == ("library.logged", "warning", "grpc")
     assert first["message"] == f"lost {NASTY}"
     assert second["message"] == "bad %d"
+
+
+async def broken() -> None:
+    raise ValueError("s3cret tensor contents")
+
+
+class Pool:
+    """Something whose callback is given contents, and fails."""
+
+    def completed(self, slot: str, outcome: dict[str, float]) -> None:
+        raise KeyError(slot)
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_an_event_loop_complains_of_is_shown_without_its_values(
+    out: io.StringIO, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def main() -> None:
+        task = asyncio.get_running_loop().create_task(broken())
+        asyncio.get_running_loop().call_soon(Pool().completed, "s3cret slot", {"s3cret output": 3.14159})
+        await asyncio.wait([task])
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    gc.collect()
+    assert "s3cret" not in out.getvalue()
+    assert "3.14159" not in out.getvalue()
+    found = {record["error"]: record for record in records(out)}
+    assert found.keys() == {"ValueError", "KeyError"}
+    for record in found.values():
+        assert (record["event"], record["level"], record["logger"]) == ("library.logged", "error", "asyncio")
+        assert "message" not in record
+        assert any(line.startswith("test_log.py:") for line in record["trace"])
+
+
+def test_what_asyncio_says_without_an_error_is_a_place(out: io.StringIO) -> None:
+    logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", "<Handle s3cret>", 0.2)
+    (record,) = records(out)
+    assert record["place"].startswith("test_log.py:")
+    assert not {"message", "error", "trace"} & record.keys()
+    assert "s3cret" not in out.getvalue()
 
 
 def test_lower_levels_are_left_out(out: io.StringIO) -> None:
