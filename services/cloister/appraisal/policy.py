@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Final
 
 from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdFlags, TdReport
@@ -45,7 +46,7 @@ class Verdict:
     configuration: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """An appraisal policy.
 
@@ -86,7 +87,7 @@ class Policy:
         """
         return cls(**read_policy(raw))
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 over every field in one canonical form, so equal policies have equal digests."""
         return hashlib.sha256(json.dumps(asdict(self), default=_canonical, sort_keys=True).encode()).digest()

@@ -248,6 +248,12 @@ def test_what_a_file_leaves_out_is_the_default() -> None:
     assert replace(Policy.from_toml(b'policy_id = "x"'), policy_id="default") == Policy.default()
 
 
+def test_the_digest_is_computed_once() -> None:
+    policy = Policy.from_toml(FULL)
+    assert policy.digest is policy.digest
+    assert replace(policy, policy_id="another").digest != policy.digest
+
+
 def test_every_field_moves_the_digest() -> None:
     digests = {Policy.default().digest}
     changes: list[dict[str, object]] = [
