@@ -51,7 +51,8 @@ class Question:
     """One inference, as it was asked for.
 
     Attributes:
-        digest: The model that must answer; None for the highest version served.
+        version: The only version that may answer; empty for the highest served.
+        digest: The only model that may answer; None for any.
         sealed: Whether only a verified enclave may read it.
     """
 
@@ -134,7 +135,7 @@ class Client:
         Args:
             model: Name.
             inputs: Array by input name.
-            version: Of the model; empty for the highest served.
+            version: Of the model, and no other answers; empty for the highest served.
             outputs: Names of the outputs that are wanted; none asks for all.
             parameters: Of the request, as the Open Inference Protocol has them.
             datatypes: Where an array's dtype does not say it: `BF16` for uint16.
@@ -146,7 +147,7 @@ class Client:
         Raises:
             EvidenceRejected: No worker that is offered is believed.
             SealBroken: The answer is not the enclave's answer to this request.
-            NotFound, InvalidRequest: No such model; inputs that do not fit it.
+            NotFound, InvalidRequest: No such model, or not in this version or of this digest; inputs that do not fit.
             Overloaded, Unavailable, TimeoutError: Not now.
         """
         question = Question(
@@ -230,7 +231,7 @@ class Client:
 
     async def _ask_sealed(self, question: Question, left_s: float) -> Answer:
         serving = await self._roster.serving(question.model, question.version, left_s)
-        aim = target(question.model, serving.believed, question.digest)
+        aim = target(question.model, serving.believed, version=question.version, digest=question.digest)
         sent = sealed_to(aim, question.request(aim.model_version).SerializeToString(), self._sessions, left_s)
         try:
             opened = sent.opened(await self._carry(sent.envelope, left_s))

@@ -111,18 +111,27 @@ class Target:
     workers: Sequence[VerifiedWorker]
 
 
-def target(model_name: str, believed: Sequence[VerifiedWorker], digest: bytes | None) -> Target:
-    """Choose what to ask: the highest version that a believed worker serves, or the one with this digest.
+def target(model_name: str, believed: Sequence[VerifiedWorker], *, version: str, digest: bytes | None) -> Target:
+    """Choose what to ask: the highest version that a believed worker serves, of those that were asked for.
+
+    Args:
+        model_name: The model that the workers serve.
+        believed: At least one.
+        version: The only version that may answer; empty for any.
+        digest: The only digest that may answer; None for any. With a version, both must fit.
 
     Raises:
-        NotFound: Nobody serves a model of that digest.
+        NotFound: No believed worker serves what was asked for; nothing else answers in its place.
     """
-    served = {worker.model_digest: worker.model_version for worker in sorted(believed, key=_version)}
-    wanted = digest if digest is not None else list(served)[-1]
-    if wanted not in served:
-        raise NotFound(f"no worker serves '{model_name}' with the digest that was asked for", reason="model.unknown")
-    workers = [worker for worker in believed if worker.model_digest == wanted]
-    return Target(model_name, served[wanted], wanted, workers)
+    fitting = [each for each in believed if version in ("", each.model_version) and digest in (None, each.model_digest)]
+    if not fitting:
+        wanted = f"{model_name}@{version}" if version else model_name
+        with_digest = " with the digest that was asked for" if digest is not None else ""
+        raise NotFound(f"no worker that is believed serves '{wanted}'{with_digest}", reason="model.unknown")
+    best = max(fitting, key=_version)
+    chosen = (best.model_version, best.model_digest)
+    workers = [each for each in fitting if (each.model_version, each.model_digest) == chosen]
+    return Target(model_name, best.model_version, best.model_digest, workers)
 
 
 def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: float) -> Sent:
@@ -154,4 +163,4 @@ def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: 
 
 
 def _version(worker: VerifiedWorker) -> int:
-    return int(worker.model_version) if worker.model_version.isdecimal() else 0
+    return worker.model.version

@@ -101,6 +101,30 @@ async def test_the_highest_version_is_asked_unless_a_digest_says_otherwise(verif
         await client.infer(MODEL, {"x": X}, digest=b"\1" * 32)
 
 
+async def test_a_version_that_is_asked_for_answers_or_nobody_does(verifier: FakeVerifier) -> None:
+    """Whatever the gateway lists: it was asked for version 2, and offers what it likes."""
+    old, new = FakeWorker(verifier, version="1", digest=bytes(32)), FakeWorker(verifier, version="3")
+    gateway = FakeGateway(old, new)
+    client = connected(gateway, verifier)
+    assert (await client.infer(MODEL, {"x": X}, version="1")).model_version == "1"
+    assert (await client.infer(MODEL, {"x": X}, version="1", digest=bytes(32))).model_version == "1"
+    asked = len(gateway.carried)
+    for wanted in ({"version": "2"}, {"version": "2", "digest": DIGEST}, {"version": "1", "digest": DIGEST}):
+        with pytest.raises(NotFound) as refused:
+            await client.infer(MODEL, {"x": X}, **cast(Any, wanted))
+        assert refused.value.reason == "model.unknown"
+    assert len(gateway.carried) == asked
+
+
+async def test_two_models_of_one_version_are_not_mixed(verifier: FakeVerifier) -> None:
+    one, other = FakeWorker(verifier, digest=bytes(32)), FakeWorker(verifier)
+    client = connected(FakeGateway(one, other), verifier)
+    for worker in (one, other):
+        answer = await client.infer(MODEL, {"x": X}, version="1", digest=worker.digest)
+        assert answer.worker is not None
+        assert answer.worker.instance == worker.instance
+
+
 @pytest.mark.parametrize(
     "error",
     [
