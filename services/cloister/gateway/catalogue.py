@@ -32,7 +32,8 @@ def read_models(states: Iterable[ModelState]) -> Models:
         versions = models.setdefault(state.name, {})
         if _NAME.fullmatch(state.name) is None or _VERSION.fullmatch(state.version) is None:
             raise InvalidRequest("a worker serves a model under a name or version that is not one")
-        if state.version in versions or count >= MAX_MODELS or len(state.metadata) > MAX_METADATA_BYTES:
+        too_large = max(len(state.metadata), state.manifest.ByteSize()) > MAX_METADATA_BYTES
+        if state.version in versions or count >= MAX_MODELS or too_large:
             raise InvalidRequest("a worker's list of models repeats itself or is too large")
         versions[state.version] = state
     return models

@@ -146,6 +146,7 @@ class GatewayServicer(GatewayBase):
                 model_version=state.version,
                 model_digest=state.digest,
                 allow_plain=state.allow_plain,
+                manifest=state.manifest,
             )
         return response
 

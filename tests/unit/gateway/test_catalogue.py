@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloister.api.oip.inference_pb2 import ModelMetadataResponse
+from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest
 from cloister.gateway.catalogue import MAX_METADATA_BYTES, MAX_MODELS, default_version, merged_metadata, read_models
@@ -36,6 +37,9 @@ def test_a_list_that_repeats_itself_or_is_too_large() -> None:
         read_models(ModelState(name=f"m{number}", version="1") for number in range(MAX_MODELS + 1))
     with pytest.raises(InvalidRequest):
         read_models([ModelState(name="a", version="1", metadata=bytes(MAX_METADATA_BYTES + 1))])
+    manifest = SignedManifest(manifest=bytes(MAX_METADATA_BYTES))
+    with pytest.raises(InvalidRequest):
+        read_models([ModelState(name="a", version="1", manifest=manifest)])
 
 
 def test_the_highest_version_is_the_default() -> None:
