@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from cloister.api.oip.inference_pb2 import ModelInferResponse
+from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.seal_pb2 import OpenedResponse
 from cloister.oip.tensors import encode_request
 from cloister.seal import envelope
@@ -45,6 +46,7 @@ class Inside:
             digest=DIGEST,
             policy_digest=POLICY,
             allow_plain=self.allow_plain,
+            manifest=SignedManifest(),
             ends_at_s=self.counter() + 3600,
             engine=self.engine,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.seal.grant import ModelGrant
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import ModelManifest
@@ -47,7 +48,7 @@ class FakeReleases:
             model_version=self.version,
             model_digest=digest,
             allow_plain=self.allow_plain,
-            lease_expires_at=datetime.now(UTC),
+            lease_s=1,
             policy_digest=bytes(32),
         )
         manifest = ModelManifest(
@@ -58,7 +59,7 @@ class FakeReleases:
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
             files=(("model.xml", 1),),
         )
-        return Release(grant, manifest, self.counter_s() + self.lease_s, self.lease_s)
+        return Release(grant, manifest, SignedManifest(), self.counter_s() + self.lease_s, self.lease_s)
 
     async def until_asked(self, times: int) -> None:
         async with asyncio.timeout(10), self.came:

@@ -157,7 +157,7 @@ class FakeProvisioner(ProvisionerServicer):
         self.models: dict[str, list[SealedModel]] = {}
         self.owner = Ed25519PrivateKey.generate()
         self.allow_plain = True
-        self.lease_s = 600.0
+        self.lease_s = 600
         self.policy_digest = hashlib.sha256(b"policy").digest()
         self.error: Exception | None = None
         self.tamper = lambda answer: None
@@ -230,7 +230,7 @@ class FakeProvisioner(ProvisionerServicer):
             model_version=manifest.version,
             model_digest=manifest.digest,
             allow_plain=self.allow_plain,
-            lease_expires_at=datetime.now(UTC) + timedelta(seconds=self.lease_s),
+            lease_s=self.lease_s,
             policy_digest=self.policy_digest,
         )
         info = grant_info(result.cluster, result.instance, manifest.digest, manifest.version, lease_id, result.ear_id)

@@ -168,7 +168,7 @@ class Releaser:
             model_version=described.version,
             model_digest=described.digest,
             allow_plain=policy.allow_plain,
-            lease_expires_at=self._now() + timedelta(seconds=policy.lease_s),
+            lease_s=policy.lease_s,
             policy_digest=policy.digest,
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
@@ -188,7 +188,7 @@ class Releaser:
             model=grant.model_name,
             version=grant.model_version,
             lease_id=lease_id,
-            lease_expires_at=grant.lease_expires_at.isoformat(),
+            lease_s=grant.lease_s,
             policy_digest=grant.policy_digest.hex(),
             **_facts(result),
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -22,6 +21,7 @@ from cloister.seal.names import check_model
 
 NONCE_BYTES: Final = 32
 _DIGEST_BYTES: Final = 32
+_MAX_LEASE_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class ModelGrant:
     Attributes:
         model_digest: Digest of the sealed model file, 32 bytes.
         allow_plain: Whether requests that are not sealed may be answered.
-        lease_expires_at: When the key must be dropped unless renewed; whole milliseconds.
+        lease_s: For how long the key may be used, from the moment the worker asked; then it must be dropped or renewed.
         policy_digest: SHA-256 of the release policy that the owner signed.
     """
 
@@ -40,7 +40,7 @@ class ModelGrant:
     model_version: int
     model_digest: bytes
     allow_plain: bool
-    lease_expires_at: datetime
+    lease_s: int
     policy_digest: bytes
 
 
@@ -74,13 +74,15 @@ def seal_grant(grant: ModelGrant, *, suite: str, public: bytes, info: bytes) -> 
     lengths = (len(grant.model_key), len(grant.model_digest), len(grant.policy_digest))
     if lengths != (KEY_BYTES, _DIGEST_BYTES, _DIGEST_BYTES):
         raise InvalidRequest("a grant has a key and two digests of 32 bytes each")
+    if not 0 < grant.lease_s <= _MAX_LEASE_S:
+        raise InvalidRequest(f"a lease lasts 1 to {_MAX_LEASE_S} seconds")
     message = Grant(
         model_key=grant.model_key.reveal(),
         model_name=grant.model_name,
         model_version=grant.model_version,
         model_digest=grant.model_digest,
         allow_plain=grant.allow_plain,
-        lease_expires_at_ms=round(grant.lease_expires_at.timestamp() * 1000),
+        lease_s=grant.lease_s,
         policy_digest=grant.policy_digest,
     )
     return hpke.seal(suite, public, message.SerializeToString(deterministic=True), info)
@@ -96,8 +98,7 @@ def open_grant(
     """
     try:
         message = Grant.FromString(pair.open(sealed, info))
-        expires_at = datetime.fromtimestamp(message.lease_expires_at_ms / 1000, UTC)
-    except (DecodeError, ValueError, OverflowError, OSError):
+    except DecodeError:
         raise SealBroken from None
     named = (message.model_name, message.model_version, message.model_digest)
     lengths = (len(message.model_key), len(message.model_digest), len(message.policy_digest))
@@ -109,6 +110,6 @@ def open_grant(
         model_version=message.model_version,
         model_digest=message.model_digest,
         allow_plain=message.allow_plain,
-        lease_expires_at=expires_at,
+        lease_s=message.lease_s,
         policy_digest=message.policy_digest,
     )

@@ -182,6 +182,7 @@ def _served_model(release: Release, engine: Engine) -> ServedModel:
         digest=release.manifest.digest,
         policy_digest=release.grant.policy_digest,
         allow_plain=release.grant.allow_plain,
+        manifest=release.signed,
         ends_at_s=release.ends_at_s,
         engine=engine,
     )

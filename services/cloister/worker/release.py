@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.provisioner_pb2 import ChallengeReleaseRequest, ReleaseKeyRequest, ReleaseKeyResponse
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE
@@ -22,8 +23,8 @@ from cloister.worker.clock import MeshClock
 from cloister.worker.settings import WantedModel
 
 CALL_S: Final = 30.0
-LEASE_MARGIN_S: Final = 2.0
-"""A lease ends this much early here: our clock may be that far behind the verifier's."""
+MAX_LEASE_S: Final = 86_400
+"""No lease lasts longer here, whatever a grant says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,15 @@ class Release:
     """A key and what it opens.
 
     Attributes:
-        ends_at_s: When the lease ends, on the worker's counter.
-        life_s: How long it was when it was granted.
+        signed: The manifest as its owner signed it.
+        ends_at_s: When the lease ends, on the worker's counter: so long after we began to ask, so that a slow answer
+            makes it shorter and never longer.
+        life_s: How long it was when we began to ask.
     """
 
     grant: ModelGrant
     manifest: ModelManifest
+    signed: SignedManifest
     ends_at_s: float
     life_s: float
 
@@ -70,6 +74,7 @@ class KeyRelease:
         self._clock.hear(result.issued_at)
         # The generated stub is typed for the synchronous API; called on an aio channel it returns awaitables.
         stub: Any = self._provisioner.stub(ProvisionerStub)
+        asked_at_s = self._clock.counter_s()
         challenge = await stub.ChallengeRelease(ChallengeReleaseRequest(), timeout=CALL_S)
         message = proof_message(challenge.nonce, result.token, wanted.name, wanted.version)
         answer = await stub.ReleaseKey(
@@ -82,9 +87,13 @@ class KeyRelease:
             ),
             timeout=CALL_S,
         )
-        return self._opened(answer, wanted, result)
+        manifest, grant = self._opened(answer, wanted, result)
+        life_s = min(grant.lease_s, MAX_LEASE_S)
+        return Release(grant, manifest, answer.manifest, asked_at_s + life_s, life_s)
 
-    def _opened(self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult) -> Release:
+    def _opened(
+        self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult
+    ) -> tuple[ModelManifest, ModelGrant]:
         signed, keys = answer.manifest, self._attester.keys
         manifest = verify(signed.manifest, signed.signature, signed.public_key)
         if manifest.name != wanted.name or wanted.version not in (0, manifest.version):
@@ -100,5 +109,4 @@ class KeyRelease:
             model_version=manifest.version,
             model_digest=manifest.digest,
         )
-        life_s = self._clock.lasts_s(grant.lease_expires_at) - LEASE_MARGIN_S
-        return Release(grant, manifest, self._clock.counter_s() + life_s, life_s)
+        return manifest, grant

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound
 from cloister.worker.engine import Engine
@@ -22,6 +23,7 @@ class ServedModel:
         version: As on the wire, a decimal string.
         allow_plain: Whether requests that are not sealed are answered.
         policy_digest: SHA-256 of the release policy that the owner signed; receipts name it.
+        manifest: As its owner signed it; clients check it for themselves.
         ends_at_s: When the lease ends, on the worker's counter.
     """
 
@@ -30,6 +32,7 @@ class ServedModel:
     digest: bytes
     policy_digest: bytes
     allow_plain: bool
+    manifest: SignedManifest
     ends_at_s: float
     engine: Engine
 
@@ -43,6 +46,7 @@ class ServedModel:
             digest=self.digest,
             allow_plain=self.allow_plain,
             metadata=metadata.SerializeToString(),
+            manifest=self.manifest,
         )
 
 

@@ -52,10 +52,11 @@ async def test_a_good_worker_gets_the_key(desk: ReleaseDesk) -> None:
     released = await desk.releaser.release(desk.request(token=token), desk.worker.peer())
     grant = desk.opened(released, "ear-7")
     assert grant.model_key == MODEL_KEY
-    assert grant.lease_expires_at == desk.now + timedelta(seconds=600)
+    assert grant.lease_s == 600
     entry = desk.entries()[-1]
     assert (entry["event"], entry["model"], entry["version"]) == ("key.released", MODEL, 2)
     assert (entry["instance"], entry["lease_id"], entry["ear_id"]) == (INSTANCE, released.lease_id, "ear-7")
+    assert (entry["lease_s"], entry["simulated"]) == (600, False)
     assert entry["policy_digest"] == grant.policy_digest.hex()
 
 

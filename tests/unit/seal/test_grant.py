@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -20,7 +19,7 @@ _GRANT = ModelGrant(
     model_version=3,
     model_digest=b"d" * 32,
     allow_plain=True,
-    lease_expires_at=datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC),
+    lease_s=3600,
     policy_digest=b"p" * 32,
 )
 _INFO = grant_info("demo.cloister.internal", "a" * 32, b"d" * 32, 3, "lease", "ear")
@@ -86,6 +85,9 @@ def test_what_opens_but_is_no_grant_is_refused(content: bytes) -> None:
         {"model_key": ModelKey(Secret(b"short"))},
         {"model_digest": b"short"},
         {"policy_digest": b""},
+        {"lease_s": 0},
+        {"lease_s": -1},
+        {"lease_s": 86_401},
         {"model_name": "../up"},
         {"model_version": 0},
     ],

@@ -80,7 +80,10 @@ async def serving(mesh, **changes):
 async def test_a_worker_attests_gets_the_key_and_answers(mesh):
     async with serving(mesh) as (worker, gateway):
         state = gateway.models["tiny", "3"]
-        assert state.digest == mesh.provisioner.models["tiny"][0].manifest.digest
+        model = mesh.provisioner.models["tiny"][0]
+        assert state.digest == model.manifest.digest
+        told = state.manifest
+        assert (told.manifest, told.signature, told.public_key) == model.signed
         assert gateway.frames[0].slots == 8
         (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}, outputs=("p",)).SerializeToString())
         found = ModelInferResponse.FromString(result.response)
@@ -234,7 +237,7 @@ async def test_a_changed_model_file_never_serves(mesh, monkeypatch):
 
 
 async def test_a_refused_renewal_takes_the_model_away(mesh):
-    mesh.provisioner.lease_s = 6.0
+    mesh.provisioner.lease_s = 6
     async with serving(mesh) as (worker, gateway):
         mesh.provisioner.error = KeyRefused("the request was refused")
         await gateway.until(lambda gateway: not gateway.models)
