@@ -31,6 +31,7 @@ from cloister.rpc.status import failure_of
 from cloister.seal import envelope, manifest, receipt
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import WorkerSessions
+from cloister_simulator.measurement import Measurement
 from fakes.pki import MeshPki
 from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
 
@@ -66,7 +67,7 @@ class FakeVerifier:
     key: SigningKey = field(default_factory=SigningKey.generate)
 
     def trust(self, **changes: Any) -> TrustBundle:
-        """The bundle of a client that believes this verifier and the simulator's root."""
+        """The bundle of a client that believes this verifier, the simulator's root, and the enclave of the tests."""
         bundle = TrustBundle(
             cluster=CLUSTER,
             root_ca_pem=ROOTS,
@@ -74,6 +75,7 @@ class FakeVerifier:
             verifier_jwks=json.dumps({"keys": [self.key.jwk()]}),
             thumbprints=frozenset({self.key.kid}),
             anchor=anchor_of(simulated_platform().root_der()),
+            mrenclave=frozenset({ENCLAVE.mrenclave.hex()}),
         )
         return replace(bundle, **changes)
 
@@ -87,6 +89,7 @@ class FakeWorker:
     """One worker: its evidence, its sessions, its receipts.
 
     Attributes:
+        enclave: Its code, as quote and Result have it.
         evidence_changes: Go to `fakes.sim.good_evidence`.
         spoil: Changes the Attestation Result before it is signed.
         error: Answered in place of outputs, inside the seal.
@@ -97,6 +100,7 @@ class FakeWorker:
     verifier: FakeVerifier
     version: str = "1"
     digest: bytes = DIGEST
+    enclave: Measurement = ENCLAVE
     evidence_changes: dict[str, Any] = field(default_factory=dict)
     spoil: Callable[[AttestationResult], AttestationResult] = lambda result: result
     error: CloisterError | None = None
@@ -104,7 +108,8 @@ class FakeWorker:
     seen: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.evidence = good_evidence(audience=VERIFIER, **{"hpke_suite": "x25519", **self.evidence_changes})
+        changes = {"hpke_suite": "x25519", "enclave": self.enclave, **self.evidence_changes}
+        self.evidence = good_evidence(audience=VERIFIER, **changes)
         self.instance = self.evidence.claims.instance
         self.renew()
         self.forget_sessions()
@@ -189,10 +194,10 @@ class FakeWorker:
             receipt_key=claims.receipt_key,
             hpke_suite=claims.hpke_suite,
             hpke_public=claims.hpke_public,
-            mrenclave=ENCLAVE.mrenclave.hex(),
-            mrsigner=ENCLAVE.mrsigner.hex(),
-            isvprodid=ENCLAVE.isvprodid,
-            isvsvn=ENCLAVE.isvsvn,
+            mrenclave=self.enclave.mrenclave.hex(),
+            mrsigner=self.enclave.mrsigner.hex(),
+            isvprodid=self.enclave.isvprodid,
+            isvsvn=self.enclave.isvsvn,
             debug=False,
             tcb_status=sample.platform.tcb_status,
             advisory_ids=tuple(sample.platform.advisory_ids),

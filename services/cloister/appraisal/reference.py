@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from cloister.appraisal.body import EnclaveFlags, EnclaveReport
 from cloister.appraisal.steps import Step, rejected
@@ -34,6 +35,26 @@ class Kss:
         ) and self.used == bool(report.flags & EnclaveFlags.KSS)
 
 
+class Measured(Protocol):
+    """What reference values are about; of a quote, or of an Attestation Result that was found genuine."""
+
+    @property
+    def mrenclave(self) -> bytes:
+        """32 bytes, as is `mrsigner`."""
+
+    @property
+    def mrsigner(self) -> bytes:
+        """See `mrenclave`."""
+
+    @property
+    def isvprodid(self) -> int:
+        """The signer's number for the product."""
+
+    @property
+    def isvsvn(self) -> int:
+        """The signer's number for its security version."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceValue:
     """One enclave, or the enclaves of one signer, that a policy wants.
@@ -61,13 +82,13 @@ class ReferenceValue:
         if self.mrenclave == bytes(32) or self.mrsigner == bytes(32):
             raise InvalidRequest("reference_values holds a measurement that is all zero", reason="policy.malformed")
 
-    def matches(self, report: EnclaveReport) -> bool:
-        """Whether this is about the report's enclave, KSS aside."""
+    def matches(self, enclave: Measured) -> bool:
+        """Whether this is about that enclave, KSS aside."""
         return (
-            self.mrenclave in (None, report.mrenclave)
-            and self.mrsigner in (None, report.mrsigner)
-            and self.isvprodid in (None, report.isvprodid)
-            and (self.minimum_isvsvn is None or report.isvsvn >= self.minimum_isvsvn)
+            self.mrenclave in (None, enclave.mrenclave)
+            and self.mrsigner in (None, enclave.mrsigner)
+            and self.isvprodid in (None, enclave.isvprodid)
+            and (self.minimum_isvsvn is None or enclave.isvsvn >= self.minimum_isvsvn)
         )
 
 

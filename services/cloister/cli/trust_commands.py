@@ -32,7 +32,7 @@ def show(mesh_folder: MeshFolder = FOLDER, trust: TrustFile = None, as_json: AsJ
             "cluster": bundle.cluster,
             "verifier": f"{bundle.verifier_id}, key {', '.join(sorted(bundle.thumbprints))}",
             "quotes under": "a simulator's root, not Intel's" if bundle.anchor.simulated else bundle.anchor.name,
-            "measurements": ", ".join(sorted(bundle.mrenclave or ())) or "any that the verifier accepts",
+            "measurements": ", ".join(sorted(bundle.mrenclave or ())) or _without_measurements(bundle),
             "model owners": ", ".join(sorted(bundle.owners or ())) or "any of the mesh",
             "own policy": "yes" if bundle.policy_toml is not None else "the default",
         }
@@ -72,6 +72,10 @@ def pin(
 
 def _path(mesh_folder: Path, trust: Path | None) -> Path:
     return trust if trust is not None else Mesh.read(mesh_folder).trust
+
+
+def _without_measurements(bundle: TrustBundle) -> str:
+    return "those of its own policy" if bundle.pins_code else "none, so no worker is believed: cloister trust pin"
 
 
 def _digits(values: list[str]) -> frozenset[str]:

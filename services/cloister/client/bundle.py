@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +41,8 @@ class TrustBundle:
         verifier_jwks: Its public keys, a JSON Web Key Set.
         thumbprints: RFC 7638 thumbprints of the keys that count; all others in the set do not.
         anchor: Where quotes must chain to.
-        mrenclave: Measurements of workers that may serve; None leaves that to the appraisal policy.
+        mrenclave: Measurements of workers that may serve; None leaves that to the reference values of the policy, and
+            where that has none either, nobody is believed.
         owners: Ed25519 public keys, in hex, of those whose models may answer; None accepts every owner of the mesh.
         policy_toml: The client's own appraisal policy; None takes the default.
     """
@@ -55,6 +56,7 @@ class TrustBundle:
     mrenclave: frozenset[str] | None = None
     owners: frozenset[str] | None = None
     policy_toml: str | None = None
+    _policy: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         verifier = SpiffeId.parse(self.verifier_id)
@@ -67,7 +69,8 @@ class TrustBundle:
                 )
         load_certificates(self.root_ca_pem.encode())
         self.keys()
-        self.policy()
+        policy = Policy.default() if self.policy_toml is None else Policy.from_toml(self.policy_toml.encode())
+        object.__setattr__(self, "_policy", policy)
 
     def keys(self) -> KeySet:
         """The verifier's keys that count."""
@@ -75,7 +78,12 @@ class TrustBundle:
 
     def policy(self) -> Policy:
         """What the client itself asks of a quote."""
-        return Policy.default() if self.policy_toml is None else Policy.from_toml(self.policy_toml.encode())
+        return self._policy
+
+    @property
+    def pins_code(self) -> bool:
+        """Whether it says which code to believe; one that does not believes nobody."""
+        return self.mrenclave is not None or bool(self._policy.reference_values)
 
     @classmethod
     def read(cls, path: Path) -> TrustBundle:

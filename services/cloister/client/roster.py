@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse, ServingWorker
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
 from cloister.client.bundle import TrustBundle
+from cloister.client.collateral import KnownCollateral
 from cloister.client.trust import VerifiedWorker, believe
 from cloister.errors import CloisterError, EvidenceRejected, Unavailable
 from cloister.rpc.channel import Peer
@@ -66,6 +67,7 @@ class Roster:
         self._judged: dict[bytes, VerifiedWorker] = {}
         self._results: dict[str, VerifiedWorker] = {}
         self._renewing: set[Key] = set()
+        self._collateral = KnownCollateral()
 
     async def serving(self, model: str, version: str, timeout_s: float) -> Serving:
         """The model's workers, listed anew when the list has grown old.
@@ -132,7 +134,7 @@ class Roster:
         if known is not None and known.result.expires_at > self._now():
             return known
         # Both verifiers hold the interpreter for a while: not on the event loop.
-        worker = await asyncio.to_thread(believe, offer, model, self._trust, self._now())
+        worker = await asyncio.to_thread(believe, offer, model, self._trust, self._now(), collateral=self._collateral)
         _remember(self._judged, content, worker)
         _remember(self._results, worker.result.ear_id, worker)
         return worker

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloister import ear
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
-from cloister.appraisal.collateral import Collateral
 from cloister.client.bundle import TrustBundle
+from cloister.client.collateral import KnownCollateral
 from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken
 from cloister.seal import manifest
@@ -63,7 +63,23 @@ class VerifiedWorker:
         return self.appraisal.simulated
 
 
-def believe(serving: ServingWorker, model_name: str, trust: TrustBundle, now: datetime) -> VerifiedWorker:
+class _Code(NamedTuple):
+    """What an Attestation Result says of the code, in the form of reference values."""
+
+    mrenclave: bytes
+    mrsigner: bytes
+    isvprodid: int
+    isvsvn: int
+
+
+def believe(
+    serving: ServingWorker,
+    model_name: str,
+    trust: TrustBundle,
+    now: datetime,
+    *,
+    collateral: KnownCollateral | None = None,
+) -> VerifiedWorker:
     """Judge one worker that a gateway offers.
 
     Args:
@@ -71,6 +87,7 @@ def believe(serving: ServingWorker, model_name: str, trust: TrustBundle, now: da
         model_name: The model it is offered for.
         trust: Whom to believe.
         now: Aware UTC.
+        collateral: What was verified for other workers, and is not verified again.
 
     Returns:
         The worker, with the keys that requests may be sealed to.
@@ -89,9 +106,10 @@ def believe(serving: ServingWorker, model_name: str, trust: TrustBundle, now: da
         max_life=MESH_LIFE,
     )
     check_believable(result, trust)  # 2 as a worker of this cluster, under our anchor, running code we pinned
+    endorsed = (collateral or KnownCollateral()).verified(bundle.collateral, trust.anchor, now)
     appraisal = appraise(  # 3 its quote convinces our own two verifiers as well
         Evidence(raw_quote=bundle.evidence.quote, claims_bytes=bundle.evidence.claims),
-        Collateral.parse(bundle.collateral),
+        endorsed,
         trust.policy(),
         trust.anchor,
         now,
@@ -135,7 +153,7 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
 
     Raises:
         EvidenceRejected: Another cluster or role, a simulated anchor where ours is not (or the reverse), a debug
-            enclave, or a measurement that is not one of those pinned.
+            enclave, or code that is not pinned; and any code at all where the trust bundle pins none.
     """
     expected = f"spiffe://{trust.cluster}/{WORKER_ROLE}/{result.instance}"
     if (result.cluster, result.role, result.spiffe_id) != (trust.cluster, WORKER_ROLE, expected):
@@ -144,8 +162,26 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
         raise _rejected("its hardware is simulated, and the trust bundle accepts Intel's root only", "anchor.other")
     if result.debug:
         raise _rejected("the enclave is open to a debugger", "enclave.debug")
+    _check_code(result, trust)
+
+
+def _check_code(result: AttestationResult, trust: TrustBundle) -> None:
+    """Hold the code against the pins; a field left empty is never match-all.
+
+    A Result has no KSS fields: of a quote our own appraisal checks them, of a kept receipt the verifier has.
+    """
+    if not trust.pins_code:
+        raise _rejected(
+            "the trust bundle pins no code, so no worker is believed; name the measurement of a build that you trust: "
+            "'cloister trust pin --mrenclave', or 'mrenclave' in trust.json",
+            "measurement.unpinned",
+        )
     if trust.mrenclave is not None and result.mrenclave not in trust.mrenclave:
         raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
+    wanted = trust.policy().reference_values
+    code = _Code(bytes.fromhex(result.mrenclave), bytes.fromhex(result.mrsigner), result.isvprodid, result.isvsvn)
+    if wanted and not any(value.matches(code) for value in wanted):
+        raise _rejected("its code is not what the trust bundle's policy names", "measurement.unknown")
 
 
 def _claimed(result: AttestationResult) -> Expected:

@@ -172,6 +172,7 @@ async def test_a_receipt_that_does_not_hold_ends_with_3(run: Run, tmp_path: Path
 def test_what_clients_believe_is_shown_and_pinned(run: Run, mesh: Mesh, tmp_path: Path) -> None:
     trust = tmp_path / "trust.json"
     trust.write_bytes(mesh.trust.read_bytes())
+    assert "no worker is believed" in run("trust", "show", "--trust", trust)[1]
     _, out, _ = run("trust", "show", "--trust", trust, "--json")
     before = json.loads(out)
     owner = json.loads(run("identity", "show", mesh.identity("owner"), "--json")[1])["owner_key"]

@@ -14,6 +14,7 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.client import Client, load_receipt, save_receipt, verify_receipt
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, NotFound
 from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
+from fakes.sim import ENCLAVE
 
 VERIFIER = FakeVerifier()
 
@@ -61,6 +62,20 @@ async def test_another_trust_bundle_believes_another_verifier(kept: ReceiptBundl
     for trust in (FakeVerifier().trust(), VERIFIER.trust(anchor=INTEL_SGX), VERIFIER.trust(mrenclave={"ab" * 32})):
         with pytest.raises(EvidenceRejected):
             verify_receipt(kept, trust)
+
+
+async def test_a_receipt_is_of_code_that_the_trust_bundle_pins(kept: ReceiptBundle) -> None:
+    policy = f'policy_id = "ours"\n[[reference_values]]\nmrenclave = "{ENCLAVE.mrenclave.hex()}"\n'
+    assert verify_receipt(kept, VERIFIER.trust(mrenclave=None, policy_toml=policy)).body.model_name == MODEL
+    other = policy.replace(ENCLAVE.mrenclave.hex(), "ab" * 32)
+    for changes, reason in (
+        ({"mrenclave": None}, "measurement.unpinned"),
+        ({"mrenclave": None, "policy_toml": other}, "measurement.unknown"),
+        ({"policy_toml": other}, "measurement.unknown"),
+    ):
+        with pytest.raises(EvidenceRejected) as refused:
+            verify_receipt(kept, VERIFIER.trust(**changes))
+        assert refused.value.reason == reason
 
 
 async def test_a_receipt_holds_only_within_the_life_of_its_result() -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from cloister.api.v1.gateway_pb2 import ServingWorker
-from cloister.appraisal.anchors import INTEL_SGX
-from cloister.client import believe
+from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
+from cloister.client import anchor_of, believe
+from cloister.client.trust import check_believable
 from cloister.ear import AttestationResult
 from cloister.errors import CloisterError, EvidenceRejected
+from cloister_simulator.measurement import Measurement
 from fakes.serving import DIGEST, MODEL, OWNER_KEY, FakeVerifier, FakeWorker, signed_manifest
 from fakes.sim import CLUSTER, ENCLAVE, simulated_platform
 
@@ -47,6 +49,61 @@ def test_measurements_that_are_pinned_must_match(verifier: FakeVerifier) -> None
     assert refused.value.reason == "measurement.unknown"
 
 
+OTHER_ENCLAVE = Measurement(mrenclave=bytes([0x66] * 32), mrsigner=bytes([0x67] * 32))
+
+
+def test_an_enclave_that_nobody_pinned_is_refused_though_the_verifier_accepts_it(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier, enclave=OTHER_ENCLAVE)
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), MODEL, verifier.trust(), now())
+    assert refused.value.reason == "measurement.unknown"
+
+
+@pytest.mark.parametrize("policy", [None, 'policy_id = "names-no-code"\n'])
+@pytest.mark.parametrize("anchor", [INTEL_SGX, anchor_of(simulated_platform().root_der())])
+def test_a_bundle_that_pins_no_code_believes_nobody(
+    verifier: FakeVerifier, anchor: TrustAnchor, policy: str | None
+) -> None:
+    unpinned = verifier.trust(mrenclave=None, anchor=anchor, policy_toml=policy)
+    worker = FakeWorker(verifier)
+    result = replace(worker.result, simulated=anchor.simulated)
+    with pytest.raises(EvidenceRejected, match="cloister trust pin --mrenclave") as refused:
+        check_believable(result, unpinned)
+    assert refused.value.reason == "measurement.unpinned"
+    if anchor.simulated:
+        with pytest.raises(EvidenceRejected) as refused:
+            believe(worker.serving(), MODEL, unpinned, now())
+        assert refused.value.reason == "measurement.unpinned"
+
+
+def policy_for(enclave: Measurement) -> str:
+    return f'''policy_id = "ours"
+[[reference_values]]
+mrsigner = "{enclave.mrsigner.hex()}"
+isvprodid = {enclave.isvprodid}
+minimum_isvsvn = {enclave.isvsvn}
+'''
+
+
+def test_reference_values_of_the_clients_own_policy_pin_code_too(verifier: FakeVerifier) -> None:
+    trust = verifier.trust(mrenclave=None, policy_toml=policy_for(ENCLAVE))
+    assert believe(FakeWorker(verifier).serving(), MODEL, trust, now()).appraisal.executables > 0
+    for enclave in (OTHER_ENCLAVE, replace(ENCLAVE, isvsvn=ENCLAVE.isvsvn - 1)):
+        with pytest.raises(EvidenceRejected) as refused:
+            believe(FakeWorker(verifier, enclave=enclave).serving(), MODEL, trust, now())
+        assert refused.value.reason == "measurement.unknown"
+
+
+def test_a_result_cannot_lie_about_the_code_to_fit_a_policy(verifier: FakeVerifier) -> None:
+    trust = verifier.trust(mrenclave=None, policy_toml=policy_for(ENCLAVE))
+    worker = FakeWorker(
+        verifier, enclave=OTHER_ENCLAVE, spoil=lambda result: replace(result, mrsigner=ENCLAVE.mrsigner.hex())
+    )
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(worker.serving(), MODEL, trust, now())
+    assert (refused.value.step, refused.value.reason) == (7, "measurement.refused")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -77,8 +134,9 @@ def test_a_result_that_says_something_else_is_refused(
         return replace(result, **change)
 
     worker = FakeWorker(verifier, spoil=spoil)
+    pinned = verifier.trust(mrenclave=frozenset({worker.enclave.mrenclave.hex(), "ab" * 32}))
     with pytest.raises(EvidenceRejected) as refused:
-        believe(worker.serving(), MODEL, verifier.trust(), now())
+        believe(worker.serving(), MODEL, pinned, now())
     assert refused.value.reason == reason
 
 
