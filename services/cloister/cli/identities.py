@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.cli.failures import ExitCode, Stop
-from cloister.cli.mesh_folder import Mesh, write_secret
+from cloister.cli.mesh_folder import Mesh
 from cloister.rpc import certificates
+from cloister.rpc.files import create_private
 from cloister.rpc.spiffe import ROLES, WORKER, server_name, spiffe_id
 
 SERVICES = frozenset({"verifier", "provisioner", "gateway"})
@@ -69,11 +70,11 @@ def issue(
         folder.mkdir(parents=True, mode=0o700)
     except FileExistsError as error:
         raise Stop(f"{folder} exists already; name another identity, or remove that folder first") from error
-    write_secret(folder / "private_key.pem", certificates.key_pem(key))
+    create_private(folder / "private_key.pem", certificates.key_pem(key))
     (folder / "certificate.pem").write_bytes(pem)
     (folder / "trust_roots.pem").write_bytes(root.certificate_pem)
     if role == "owner":
-        write_secret(folder / "signing_key.pem", _signing_key_pem())
+        create_private(folder / "signing_key.pem", _signing_key_pem())
 
 
 def listed(mesh: Mesh) -> Iterator[Identity]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.cli.failures import ExitCode, Stop
-from cloister.cli.mesh_folder import write_secret
 from cloister.client.owner import SealedFiles
+from cloister.rpc.files import create_private
 from cloister.rpc.identity import read_private
 from cloister.seal import manifest
 from cloister.seal.keys import KEY_BYTES, ModelKey, Secret
@@ -29,7 +29,7 @@ def write(folder: Path, sealed: SealedFiles) -> None:
     """Write what belongs beside a sealed model that already lies in `folder`."""
     (folder / "manifest.json").write_bytes(sealed.signed.manifest)
     (folder / "manifest.signature").write_bytes(sealed.signed.signature)
-    write_secret(folder / "model.key", sealed.key.reveal())
+    create_private(folder / "model.key", sealed.key.reveal())
 
 
 def read(folder: Path, signer: Ed25519PrivateKey) -> tuple[Signed, ModelManifest, ModelKey]:

@@ -23,6 +23,7 @@ from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected, InvalidRequest, NotFound
 from cloister.oip.contents import Array
 from cloister.oip.tensors import decode_request, decode_response, parse_request, parse_response
+from cloister.rpc.files import replace_private
 from cloister.seal import receipt
 
 MAX_BYTES: Final = 256 << 20
@@ -47,8 +48,11 @@ class VerifiedReceipt:
 
 
 def save_receipt(bundle: ReceiptBundle, path: Path) -> None:
-    """Write a receipt with request, response and Attestation Result: the file holds the data itself, in clear."""
-    path.write_bytes(bundle.SerializeToString(deterministic=True))
+    """Write a receipt with request, response and Attestation Result, in place of what is at `path`.
+
+    The file holds the data itself, in clear: it is its owner's alone to read, from its first byte.
+    """
+    replace_private(path, bundle.SerializeToString(deterministic=True))
 
 
 def load_receipt(path: Path) -> ReceiptBundle:

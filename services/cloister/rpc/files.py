@@ -1,12 +1,13 @@
-"""Reading small files that matter: keys that nobody else may read, and certificates.
+"""Small files that matter: keys and contents that nobody else may read, and certificates.
 
 A key that lies open is refused, not warned about. Links are followed inside the key's own folder only, which is how
-Kubernetes mounts secrets.
+Kubernetes mounts secrets. What we write for our own eyes is so from its first byte, whatever the umask.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from cloister.errors import NotReady
 
 _MAX_FILE_BYTES: Final = 1 << 20
+_OWNER_ONLY: Final = stat.S_IRUSR | stat.S_IWUSR
 
 
 def read_private(path: Path) -> bytes:
@@ -46,6 +48,33 @@ def read_public(path: Path) -> bytes:
             return _capped(file.read(_MAX_FILE_BYTES + 1), path)
     except OSError as error:
         raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+
+
+def create_private(path: Path, content: bytes) -> None:
+    """Write a file that only we may read, where there is none yet; raises OSError, FileExistsError before all."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file that only we may read, in place of what is there: whole, or not at all.
+
+    What was there keeps neither its mode nor its readers, who have the old content open. A link is replaced, not
+    followed; a device or a pipe is written to.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    staged = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
+    try:
+        create_private(staged, content)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _capped(content: bytes, path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,14 @@ async def test_a_receipt_survives_its_file(kept: ReceiptBundle, tmp_path: Path) 
     found = verify_receipt(load_receipt(tmp_path / "answer.receipt"), VERIFIER.trust())
     assert found.body.model_name == MODEL
     np.testing.assert_array_equal(found.outputs["y"], np.full((1, 2), 2.0, np.float32))
+
+
+async def test_a_receipt_is_its_owners_alone_to_read(kept: ReceiptBundle, tmp_path: Path) -> None:
+    path = tmp_path / "answer.receipt"
+    for _ in range(2):
+        save_receipt(kept, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o644)  # as an earlier release left it
 
 
 async def test_no_changed_byte_goes_unnoticed(kept: ReceiptBundle, tmp_path: Path) -> None:

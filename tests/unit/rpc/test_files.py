@@ -1,0 +1,90 @@
+"""Files for our own eyes are so from the first byte, and are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloister.rpc import files
+from cloister.rpc.files import create_private, read_private, replace_private
+
+
+@pytest.fixture(autouse=True)
+def _open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("write", [create_private, replace_private])
+def test_it_is_its_owners_alone_before_it_holds_anything(
+    write: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    fdopen = os.fdopen
+
+    def opened(descriptor: int, how: str) -> object:
+        status = os.fstat(descriptor)
+        assert status.st_size == 0
+        modes.append(stat.S_IMODE(status.st_mode))
+        return fdopen(descriptor, how)
+
+    monkeypatch.setattr(os, "fdopen", opened)
+    assert callable(write)
+    write(tmp_path / "own", b"content")
+    assert modes == [0o600]
+    assert mode(tmp_path / "own") == 0o600
+    assert read_private(tmp_path / "own") == b"content"
+
+
+def test_what_is_there_is_not_created_again(tmp_path: Path) -> None:
+    create_private(tmp_path / "own", b"first")
+    with pytest.raises(FileExistsError):
+        create_private(tmp_path / "own", b"second")
+    assert (tmp_path / "own").read_bytes() == b"first"
+
+
+def test_what_is_replaced_hands_on_neither_its_mode_nor_its_readers(tmp_path: Path) -> None:
+    path, other = tmp_path / "own", tmp_path / "other"
+    path.write_bytes(b"for all")
+    with path.open("rb") as reader:
+        replace_private(path, b"content")
+        assert reader.read() == b"for all"
+    assert (mode(path), path.read_bytes()) == (0o600, b"content")
+    other.write_bytes(b"elsewhere")
+    path.unlink()
+    path.symlink_to(other)
+    replace_private(path, b"content")
+    assert not path.is_symlink()
+    assert other.read_bytes() == b"elsewhere"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["other", "own"]
+
+
+def test_what_cannot_be_written_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own"
+    path.write_bytes(b"before")
+
+    def full(staged: Path, _content: bytes) -> None:
+        staged.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "create_private", full)
+    with pytest.raises(OSError, match="No space"):
+        replace_private(path, b"content")
+    assert [each.name for each in tmp_path.iterdir()] == ["own"]
+    assert path.read_bytes() == b"before"
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    replace_private(Path(os.devnull), b"content")
+    assert Path(os.devnull).is_char_device()
+    with pytest.raises(IsADirectoryError):
+        replace_private(tmp_path, b"content")
