@@ -27,7 +27,7 @@ from cloister_simulator import store
 from cloister_simulator.platform import Platform
 from fakes.evil_gateway import held
 from fakes.running_mesh import BIN, CLUSTER, MODEL, RunningMesh, probe, until
-from fakes.sim import SampleEvidence, good_evidence
+from fakes.sim import ENCLAVE, SampleEvidence, good_evidence
 
 OTHER_MRENCLAVE = "ab" * 32
 VERIFIER_ID = f"spiffe://{CLUSTER}/verifier/main"
@@ -161,7 +161,11 @@ async def test_a_production_verifier_believes_no_simulated_quote(mesh: RunningMe
     address = f"127.0.0.1:{port}"
     settings = re.sub(r"anchor_root.*\n", "", settings)
     settings = re.sub(r'listen = ".*"', f'listen = "{address}"', settings)
-    (folder / "settings.toml").write_text(settings)
+    # Without one it would not even start; it names the code of the evidence, so that only the quote's root is wrong.
+    measured = ENCLAVE.mrenclave.hex()
+    policy = f'policy_id = "production"\n[[reference_values]]\nmrenclave = "{measured}"\n'
+    (folder / "policy.toml").write_text(policy)
+    (folder / "settings.toml").write_text('policy = "policy.toml"\n' + settings)
     log = tmp_path / "verifier.log"
     with log.open("wb") as out:
         command = [BIN / "cloister-verifier", "--settings", folder / "settings.toml"]

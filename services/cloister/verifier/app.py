@@ -54,11 +54,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
     """The verifier's server with all behind it, bound and not yet answering.
 
     Raises:
-        NotReady: A file is missing, not what it should be, or open to others; the message names it.
+        NotReady: A file is missing, not what it should be, or open to others, or the policy names no code; the message
+            says which.
     """
     async with AsyncExitStack() as stack:
         anchor = trust_anchor(settings.anchor_root)
         policy = appraisal_policy(settings.policy)
+        check_pinned(policy, anchor)
         ca = MeshCa.opened(settings.ca_certificate, settings.ca_private_key, cluster=settings.cluster)
         signing_key = _signing_key(settings.signing_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
@@ -104,6 +106,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         await server.health.set(SERVICE, True)
         if anchor.simulated:
             _log.warning("anchor.simulated", anchor=anchor.name, meaning="results say nothing about hardware")
+        if not policy.reference_values:
+            _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
         yield server
 
 
@@ -140,6 +144,22 @@ def appraisal_policy(path: Path | None) -> Policy:
         raise NotReady(f"policy {path} cannot be read: {error.strerror}", reason="policy.malformed") from error
     except InvalidRequest as error:
         raise NotReady(f"policy {path}: {error}", reason="policy.malformed") from error
+
+
+def check_pinned(policy: Policy, anchor: TrustAnchor) -> None:
+    """Check that results which are worth something are about code that somebody named.
+
+    A result under a simulated anchor is contraindicated whatever the code, and a release policy names that again.
+
+    Raises:
+        NotReady: Intel's anchor, and no reference values.
+    """
+    if not anchor.simulated and not policy.reference_values:
+        raise NotReady(
+            f"policy '{policy.policy_id}' has no reference_values, and an empty field is never match-all: name the "
+            "measurement of the workers' build, as 'cloister init --mrenclave' does, in the file that policy names",
+            reason="policy.unpinned",
+        )
 
 
 def private_folder(folder: Path) -> Path:

@@ -19,7 +19,8 @@ class Settings:
         ca_certificate: The authority for attested workers; `ca_private_key` is its key, mode 0600.
         signing_key: P-256 key in PEM that Attestation Results are signed with, mode 0600.
         collateral: JSON with the QuoteCollateralV3 names; read again when it changes.
-        policy: Appraisal policy in TOML; the built-in default if absent.
+        policy: Appraisal policy in TOML. Under Intel's root it must have reference values; the built-in default, which
+            has none, does for simulated evidence only.
         anchor_root: DER root certificate that evidence must lead back to; Intel's SGX root if absent. Under any other
             root, evidence counts as simulated and every result says so.
         state_dir: Folder for the record; made with mode 0700 if it is not there.

@@ -14,7 +14,7 @@ from cloister.errors import CloisterError, InvalidRequest, NotReady
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.rpc.certificates import key_pem, new_key
-from cloister.verifier.app import appraisal_policy, assembled, private_folder, trust_anchor
+from cloister.verifier.app import appraisal_policy, assembled, check_pinned, private_folder, trust_anchor
 from cloister.verifier.settings import Settings
 from fakes.pki import CLUSTER, MeshPki
 from fakes.running_services import private_file, verifier_settings
@@ -66,6 +66,31 @@ async def test_a_policy_that_is_none(settings: Settings, tmp_path: Path, text: s
     path = tmp_path / "policy.toml"
     path.write_text(text)
     assert "policy" in await why_not(replace(settings, policy=path))
+
+
+PINNED = f'policy_id = "ours"\n[[reference_values]]\nmrenclave = "{"ab" * 32}"\n'
+
+
+@pytest.mark.parametrize("text", [None, 'policy_id = "ours"\n'])
+async def test_intels_anchor_and_a_policy_that_names_no_code(
+    settings: Settings, tmp_path: Path, text: str | None
+) -> None:
+    path = None
+    if text is not None:
+        path = tmp_path / "policy.toml"
+        path.write_text(text)
+    said = await why_not(replace(settings, anchor_root=None, policy=path))
+    assert "an empty field is never match-all" in said
+    assert not settings.state_dir.exists()
+
+
+def test_a_policy_that_names_code_does_for_any_anchor(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(PINNED)
+    pinned = appraisal_policy(tmp_path / "policy.toml")
+    simulated = trust_anchor(settings.anchor_root)
+    check_pinned(pinned, INTEL_SGX)
+    check_pinned(pinned, simulated)
+    check_pinned(Policy.default(), simulated)
 
 
 def test_the_state_folder_is_made_private(tmp_path: Path) -> None:

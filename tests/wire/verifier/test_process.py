@@ -64,6 +64,7 @@ async def test_it_serves_until_told_to_stop(service: tuple[str, Any], tmp_path: 
         events = []
         while not events or events[-1] != "server.listening":
             events.append(json.loads(await process.stdout.readline())["event"])
+        assert events.count("policy.unpinned") == (name == "verifier")  # simulated, and a policy that names no code
         process.send_signal(signal.SIGTERM)
         rest, _ = await process.communicate()
     assert process.returncode == 0
