@@ -56,11 +56,14 @@ class FakeVerifier(VerifierServicer):
         error: Raised by Appraise, for the purposes in `refuse`.
         appraised: Who asked for what, in order: (role, purpose).
         left: Instances that said so.
+        signs_with: The key that results are signed with.
+        spoil: Changes a result before it is signed.
     """
 
     def __init__(self, pki: MeshPki) -> None:
         self.pki = pki
-        self.key = ear.SigningKey.generate()
+        self.key = self.signs_with = ear.SigningKey.generate()
+        self.spoil = lambda result: result
         self.membership_s = 3600.0
         self.error: Exception = EvidenceRejected("the request was refused")
         self.refuse: set[int] = set()
@@ -104,9 +107,10 @@ class FakeVerifier(VerifierServicer):
             hpke_public=claims.hpke_public,
             config_digest=claims.config_digest,
         )
+        result = self.spoil(result)
         self.results[result.ear_id] = result
         chain = self._certified(request.tls_spki, claims.instance) if mesh else b""
-        return pb.AppraiseResponse(attestation_result=ear.issue(result, self.key), certificate_chain=chain)
+        return pb.AppraiseResponse(attestation_result=ear.issue(result, self.signs_with), certificate_chain=chain)
 
     async def Leave(self, request, context):
         async with self.changed:
@@ -280,13 +284,21 @@ class WorkerMesh:
                 setattr(self, f"{role}_port", server.port)
             yield self
 
+    def verifier_keys(self, *keys: ear.SigningKey) -> Path:
+        """The file that pins these keys, or the verifier's own."""
+        path = self.folder / "jwks.json"
+        path.write_text(json.dumps({"keys": [key.jwk() for key in keys or (self.verifier.key,)]}))
+        return path
+
     def settings(self, **changes) -> Settings:
         address = f"127.0.0.1:{_free_port()}"
         fields = {
             "cluster": self.pki.cluster,
             "verifier": f"127.0.0.1:{self.verifier_port}",
             "provisioner": f"127.0.0.1:{self.provisioner_port}",
+            "verifier_keys": self.verifier_keys(),
             "models": ("tiny",),
+            "model_owners": (self.provisioner.owner.public_key().public_bytes_raw().hex(),),
             "models_dir": self.folder / "models",
             "tls": self.pki.identity("enrol", "main").write(self.folder / "enrol"),
             "listen": address,

@@ -28,7 +28,7 @@ _TOKEN = ear.issue(_RESULT, _KEY)
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
-def _check(token: str, keys: KeySet = _KEYS, *, now: datetime = NOW, **asked: Any) -> AttestationResult:
+def _check(token: str, keys: KeySet = _KEYS, *, now: datetime | None = NOW, **asked: Any) -> AttestationResult:
     expected = {"issuer": VERIFIER, "audience": "provisioner", "max_life": timedelta(minutes=5), **asked}
     return ear.check(token, keys, now=now, **expected)
 
@@ -191,6 +191,13 @@ def test_a_token_has_its_time(now: datetime, reason: str) -> None:
 def test_leeway_is_thirty_seconds() -> None:
     assert _check(_TOKEN, now=NOW - timedelta(seconds=30)) == _RESULT
     assert _check(_TOKEN, now=NOW + timedelta(minutes=5, seconds=29)) == _RESULT
+
+
+def test_who_has_no_clock_learns_the_time_from_a_token_and_all_else_is_checked() -> None:
+    assert _check(_TOKEN, now=None) == _RESULT
+    _refused("too_long", _TOKEN, now=None, max_life=timedelta(minutes=4))
+    others = KeySet.from_jwks(json.dumps({"keys": [SigningKey.generate().jwk()]}))
+    _refused("key_unknown", _TOKEN, others, now=None)
 
 
 def test_a_life_is_bounded() -> None:

@@ -70,6 +70,7 @@ def issue(
     issued = identities.described(folder)
     say(f"{issued.spiffe_id} in {folder}")
     if issued.owner_key is not None:
+        say(f"workers serve its models once model_owners in their settings names its key: {issued.owner_key}")
         say(
             f"clients accept its models once their trust bundle names it: cloister trust pin --owner {issued.owner_key}"
         )

@@ -23,14 +23,16 @@ from cloister.worker.release import KeyRelease
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
 from cloister.worker.settings import Settings
+from cloister.worker.verifier_keys import VerifierKeys
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> None:
     """Attest, join the mesh, serve models until told to stop, then drain and leave.
 
     Raises:
-        NotReady: This platform makes no quotes.
+        NotReady: This platform makes no quotes, or a file is missing.
         EvidenceRejected: The verifier does not believe this worker.
+        ClockJumped: The verifier's time and the host's counter disagree.
     """
     keys, clock = WorkerKeys.fresh(settings.hpke_suite), MeshClock()
     served = ServedModels(clock.counter_s)
@@ -38,12 +40,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
     provisioner_name = server_name(settings.cluster, "provisioner")
     async with AsyncExitStack() as stack:
         enrol = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        pinned = VerifierKeys.read(settings.verifier_keys)
         attester = Attester(
             keys,
             quoter,
             cluster=settings.cluster,
             audience=settings.audience,
-            config_digest=settings.digest(enrol.trust_roots),
+            verifier_keys=pinned.keys,
+            config_digest=settings.digest(enrol.trust_roots, pinned.raw),
             endpoint=settings.endpoint or settings.listen,
         )
         async with Peer(settings.verifier, enrol, verifier_name) as asked:
@@ -67,7 +71,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
         lifecycle.spawn(_report(server.health, served), "health")
-        releases = KeyRelease(attester, clock, verifier=verifier, provisioner=provisioner)
+        releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
         loader = Loader(settings.models_dir, settings.threads, settings.slots)
         for wanted in settings.wanted:
             keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)

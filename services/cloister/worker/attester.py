@@ -1,21 +1,29 @@
 """Challenge, evidence, appraisal: how a worker gets an Attestation Result (design section 2, RFC 9334).
 
-Only this module composes claims; nobody can have the enclave quote anything else (attacks I12). Our own result is read
-here without checking its signature: it came from the verifier over mutual TLS, and whoever relies on it checks it.
+Only this module composes claims; nobody can have the enclave quote anything else (attacks I12). Our own result is
+checked as any other: a certificate of the mesh makes nobody the verifier. It must be signed by a key that our measured
+settings pin, say what it was asked for, and be about the very claims we sent. Its time is for the clock to judge.
 """
 
 from __future__ import annotations
 
-import json
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
+from cloister import ear
 from cloister.api.v1.evidence_pb2 import Evidence
-from cloister.api.v1.verifier_pb2 import AppraiseRequest, AppraiseResponse, ChallengeRequest, Purpose
+from cloister.api.v1.verifier_pb2 import (
+    PURPOSE_KEY_RELEASE,
+    PURPOSE_MESH,
+    AppraiseRequest,
+    AppraiseResponse,
+    ChallengeRequest,
+    Purpose,
+)
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
-from cloister.errors import InternalError
+from cloister.ear import AttestationResult, KeySet
+from cloister.errors import EvidenceRejected
 from cloister.evidence.binding import Claims, encode, report_data
 from cloister.evidence.quoter import Quoter
 from cloister.rpc.channel import Peer
@@ -25,9 +33,22 @@ from cloister.worker.keys import WorkerKeys
 CALL_S: Final = 30.0
 
 
+class _Terms(NamedTuple):
+    """What a result for one purpose must say of itself."""
+
+    audience: str
+    max_life: timedelta
+
+
+_TERMS: Final = {
+    PURPOSE_MESH: _Terms("mesh", timedelta(hours=1)),
+    PURPOSE_KEY_RELEASE: _Terms("provisioner", timedelta(minutes=5)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class OwnResult:
-    """An Attestation Result about us.
+    """An Attestation Result about us, signed by the verifier.
 
     Attributes:
         token: As it is handed on.
@@ -51,17 +72,27 @@ class Attester:
         quoter: Makes the quotes.
         cluster: Trust domain.
         audience: SPIFFE id of the verifier that the evidence is for.
+        verifier_keys: Keys that our results are signed with.
         config_digest: SHA-256 of the configuration we run under.
         endpoint: Where gateways reach us; a hint.
     """
 
     def __init__(
-        self, keys: WorkerKeys, quoter: Quoter, *, cluster: str, audience: str, config_digest: bytes, endpoint: str
+        self,
+        keys: WorkerKeys,
+        quoter: Quoter,
+        *,
+        cluster: str,
+        audience: str,
+        verifier_keys: KeySet,
+        config_digest: bytes,
+        endpoint: str,
     ) -> None:
         self.keys = keys
         self.cluster = cluster
         self._quoter = quoter
         self._audience = audience
+        self._verifier_keys = verifier_keys
         self._config_digest = config_digest
         self._endpoint = endpoint
 
@@ -70,7 +101,7 @@ class Attester:
 
         Raises:
             NotReady: This platform makes no quotes.
-            EvidenceRejected: The verifier does not believe us.
+            EvidenceRejected: The verifier does not believe us, or what came is no result of its about us.
             CloisterError: The verifier could not be asked.
         """
         # The generated stub is typed for the synchronous API; called on an aio channel it returns awaitables.
@@ -78,18 +109,19 @@ class Attester:
         challenge = await stub.Challenge(
             ChallengeRequest(purpose=purpose, tls_spki_sha256=self.keys.tls_spki_sha256), timeout=CALL_S
         )
-        claims = encode(self._claims(challenge.nonce))
-        quote = await self._quoter.quote(report_data(claims))
+        claims = self._claims(challenge.nonce)
+        raw_claims = encode(claims)
+        quote = await self._quoter.quote(report_data(raw_claims))
         answer = await stub.Appraise(
             AppraiseRequest(
                 challenge_id=challenge.challenge_id,
-                evidence=Evidence(claims=claims, quote=quote),
+                evidence=Evidence(claims=raw_claims, quote=quote),
                 tls_spki=self.keys.tls_spki,
                 endpoint=self._endpoint,
             ),
             timeout=CALL_S,
         )
-        return _own_result(answer)
+        return self._checked(answer, purpose, claims)
 
     def _claims(self, nonce: bytes) -> Claims:
         return Claims(
@@ -106,17 +138,32 @@ class Attester:
             instance=self.keys.instance,
         )
 
-
-def _own_result(answer: AppraiseResponse) -> OwnResult:
-    payload = answer.attestation_result.split(".")[1:2]
-    try:
-        members = json.loads(urlsafe_b64decode(payload[0] + "=" * (-len(payload[0]) % 4)))
+    def _checked(self, answer: AppraiseResponse, purpose: Purpose, claims: Claims) -> OwnResult:
+        terms = _TERMS[purpose]
+        result = ear.check(
+            answer.attestation_result,
+            self._verifier_keys,
+            issuer=self._audience,
+            audience=terms.audience,
+            now=None,  # `MeshClock.hear` compares it with all the time we know
+            max_life=terms.max_life,
+        )
+        if _attested(result) != _claimed(claims):
+            raise EvidenceRejected("the Attestation Result is not about the claims we made", reason="result.other")
         return OwnResult(
             token=answer.attestation_result,
-            ear_id=str(members["jti"]),
-            issued_at=datetime.fromtimestamp(int(members["iat"]), UTC),
-            expires_at=datetime.fromtimestamp(int(members["exp"]), UTC),
+            ear_id=result.ear_id,
+            issued_at=result.issued_at,
+            expires_at=result.expires_at,
             certificate=answer.certificate_chain,
         )
-    except (IndexError, KeyError, ValueError, TypeError, OverflowError) as error:
-        raise InternalError("the verifier's answer holds no Attestation Result") from error
+
+
+def _claimed(of: Claims) -> tuple[object, ...]:
+    keys = (of.tls_spki_sha256, of.receipt_key, of.hpke_suite, of.hpke_public)
+    return (of.nonce, of.role, of.spiffe_id, of.cluster, of.instance, of.config_digest, *keys)
+
+
+def _attested(of: AttestationResult) -> tuple[object, ...]:
+    keys = (of.tls_spki_sha256, of.receipt_key, of.hpke_suite, of.hpke_public)
+    return (of.nonce, of.role, of.spiffe_id, of.cluster, of.instance, of.config_digest, *keys)

@@ -1,8 +1,12 @@
-"""What time it is, without believing the host's calendar (attacks I03).
+"""What time it is, told by the verifier and never by the host's calendar (attacks I03).
 
-The verifier's time, as it stands in each of our Attestation Results, carried on by a counter that only goes up and also
-counts while the machine sleeps. A host that sets its clock moves nothing: not a lease's end, not a request's deadline,
-not the time in a receipt.
+The time that the verifier signed into each of our Attestation Results, carried on by a counter. It never goes back. A
+host that sets its calendar moves nothing; one that slows or rushes the counter is found out by the next signed time.
+
+What this does not do: an enclave has no clock of its own. Under Gramine the counter, CLOCK_BOOTTIME, is the host's time
+as well, so a host can slow it or stop it. Whatever is counted on it then lasts longer than it should, leases of model
+keys included, until the worker next asks for an Attestation Result: against such a host a lease is bounded by renewal
+and by nothing else.
 """
 
 from __future__ import annotations
@@ -10,45 +14,74 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Final
+
+TOLERANCE_S: Final = 300.0
+"""Signed time and counter may part by this much from one Attestation Result to the next: time on the way, a corrected
+clock. More means that one of them is being played with."""
+
+
+class ClockJumped(RuntimeError):
+    """The signed time and the counter disagree; the worker must end. Not an error that any peer can answer with."""
 
 
 def counter_s() -> float:
-    """Seconds on a counter that never goes back."""
+    """Seconds since the machine began, sleep included; under Gramine, what the host says they are."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class MeshClock:
-    """The verifier's time.
+    """The verifier's time. Called on the event loop only.
 
     Args:
-        counter: Seconds that only go up.
+        counter: Seconds that go up.
     """
 
     def __init__(self, counter: Callable[[], float] = counter_s) -> None:
         self._counter = counter
+        self._read_s = self._passed_s = counter()
         self._heard: datetime | None = None
         self._heard_at_s = 0.0
+        self._told: datetime | None = None
 
     def hear(self, issued_at: datetime) -> None:
-        """Take over the time in an Attestation Result that has just come, aware UTC.
+        """Take over the time in one of our Attestation Results, aware UTC, once its signature has been checked.
 
         Results hold whole seconds and take a while to come, so this clock is behind the verifier's by a second or so.
+        A result that is older than another one before tells nothing.
+
+        Raises:
+            ClockJumped: It is further from our own time than `TOLERANCE_S`.
         """
-        self._heard, self._heard_at_s = issued_at, self._counter()
+        if self._heard is not None:
+            jump_s = (issued_at - self.now()).total_seconds()
+            if abs(jump_s) > TOLERANCE_S:
+                raise ClockJumped(
+                    f"the time that the verifier signed is {jump_s:+.0f} s from the host's counter, more than "
+                    f"{TOLERANCE_S:.0f} s: the host plays with time, or the verifier's clock was set"
+                )
+            if issued_at <= self._heard:
+                return
+        self._heard, self._heard_at_s = issued_at, self.counter_s()
 
     def counter_s(self) -> float:
-        """The bare counter, for measuring how long something lasts."""
-        return self._counter()
+        """The bare counter, for measuring how long something lasts; when the host turns it back, it stands still."""
+        read_s = self._counter()
+        self._passed_s += max(0.0, read_s - self._read_s)
+        self._read_s = read_s
+        return self._passed_s
 
     def now(self) -> datetime:
-        """Aware UTC.
+        """Aware UTC, never earlier than it was before.
 
         Raises:
             RuntimeError: Nothing has been heard yet.
         """
         if self._heard is None:
             raise RuntimeError("there is no time before the first Attestation Result")
-        return self._heard + timedelta(seconds=self._counter() - self._heard_at_s)
+        reached = self._heard + timedelta(seconds=self.counter_s() - self._heard_at_s)
+        self._told = reached if self._told is None else max(self._told, reached)
+        return self._told
 
     def lasts_s(self, until: datetime) -> float:
         """Seconds from now until a moment of the verifier's time; negative when it has passed."""

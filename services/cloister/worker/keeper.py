@@ -1,7 +1,8 @@
 """Keeps one wanted model served: key, file, engine, lease; again and again until the worker stops (attacks F13).
 
 Renewal is asked for at two thirds of the lease. A refusal, or the lease's end, drops model and key at once; whoever
-asks for the model then hears that it is not here. Why the provisioner refused is in its record, not in our log.
+asks for the model then hears that it is not here. Why the provisioner refused is in its record, not in our log. The
+end is counted on the host's time: `clock` says what a host can make of that.
 """
 
 from __future__ import annotations

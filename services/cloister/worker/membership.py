@@ -79,6 +79,7 @@ class Membership:
 
         Raises:
             EvidenceRejected: We are no longer believed.
+            ClockJumped: The verifier's time and the counter disagree.
             NotReady: The membership ended before it could be renewed.
         """
         backoff = Backoff()
@@ -109,8 +110,8 @@ class Membership:
         except (CloisterError, TimeoutError) as error:
             _log.warning("membership.not_renewed", reason=reason_of(error), error=error)
             return False
-        self.identity.replace(result.certificate, key_pem(self._attester.keys.tls))
         self._clock.hear(result.issued_at)
+        self.identity.replace(result.certificate, key_pem(self._attester.keys.tls))
         self.result = result
         _log.info("membership.renewed", until=result.expires_at)
         return True

@@ -1,12 +1,17 @@
 """A model key from the provisioner: fresh evidence, proof of possession, grant (design section 4).
 
 The grant opens with the attested key only, and only for the cluster, instance, model, version, lease and Attestation
-Result that it was sealed for. The owner's signature over the manifest is checked against the key that came with it: it
-holds manifest and model together; that this owner may publish under this name is the provisioner's to know.
+Result that it was sealed for. The manifest must be signed by an owner whom our measured settings name: a provisioner,
+or whoever takes its place, cannot have us serve a model of its own. Which of those owners may publish under which name
+is the provisioner's to know.
+
+A lease is a length of time on the worker's counter, which under Gramine is the host's: a host that slows it makes
+leases longer (see `clock`), and then only renewal bounds them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +19,7 @@ from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.provisioner_pb2 import ChallengeReleaseRequest, ReleaseKeyRequest, ReleaseKeyResponse
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE
-from cloister.errors import SealBroken
+from cloister.errors import KeyRefused, SealBroken
 from cloister.rpc.channel import Peer
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
 from cloister.seal.manifest import ModelManifest, verify
@@ -50,14 +55,18 @@ class KeyRelease:
 
     Args:
         attester: Speaks for this enclave.
-        clock: Tells how long a lease lasts.
+        clock: Hears the verifier's time, and counts leases.
+        owners: Ed25519 public keys of those whose models may be served.
         verifier: Called with the worker's own identity, as is `provisioner`.
         provisioner: Holds the keys.
     """
 
-    def __init__(self, attester: Attester, clock: MeshClock, *, verifier: Peer, provisioner: Peer) -> None:
+    def __init__(
+        self, attester: Attester, clock: MeshClock, *, owners: Collection[bytes], verifier: Peer, provisioner: Peer
+    ) -> None:
         self._attester = attester
         self._clock = clock
+        self._owners = frozenset(owners)
         self._verifier = verifier
         self._provisioner = provisioner
 
@@ -65,10 +74,11 @@ class KeyRelease:
         """Get the key of a model, or the same key for longer.
 
         Raises:
-            KeyRefused: We may not have it.
+            KeyRefused: We may not have it, or it is of an owner whom our settings do not name.
             EvidenceRejected: We are not believed.
             SealBroken: The answer is not what the provisioner sealed for us.
             CloisterError: Somebody could not be asked.
+            ClockJumped: The verifier's time and the counter disagree.
         """
         result = await self._attester.appraised(self._verifier, PURPOSE_KEY_RELEASE)
         self._clock.hear(result.issued_at)
@@ -95,6 +105,8 @@ class KeyRelease:
         self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult
     ) -> tuple[ModelManifest, ModelGrant]:
         signed, keys = answer.manifest, self._attester.keys
+        if signed.public_key not in self._owners:
+            raise KeyRefused("the model is of an owner whom the settings do not name", reason="owner.other")
         manifest = verify(signed.manifest, signed.signature, signed.public_key)
         if manifest.name != wanted.name or wanted.version not in (0, manifest.version):
             raise SealBroken

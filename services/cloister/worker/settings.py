@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cloister.errors import InvalidRequest
 from cloister.kit.config import host_chosen
@@ -16,6 +17,7 @@ from cloister.seal.hpke import SUITES, XWING
 from cloister.seal.names import check_model
 
 MAX_SLOTS = 4096
+_OWNER: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class WantedModel(NamedTuple):
@@ -43,7 +45,9 @@ class Settings:
         cluster: Trust domain of the mesh.
         verifier: host:port, as is `provisioner`.
         verifier_id: SPIFFE id of the verifier that evidence is made for; empty for `spiffe://<cluster>/verifier/main`.
+        verifier_keys: JSON Web Key Set of the verifier; Attestation Results signed by any other key are not ours.
         models: What to serve, each `name` or `name@version`.
+        model_owners: Ed25519 public keys, 64 lower-case hex digits each; models of any other owner are refused.
         models_dir: Holds `<name>/<version>/model.sealed`.
         tls: The enrol identity, good for asking to be appraised and for nothing else.
         listen: host:port.
@@ -56,7 +60,9 @@ class Settings:
     cluster: str
     verifier: str
     provisioner: str
+    verifier_keys: Path
     models: tuple[str, ...]
+    model_owners: tuple[str, ...]
     models_dir: Path
     tls: TlsFiles
     verifier_id: str = ""
@@ -75,6 +81,10 @@ class Settings:
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
         _check_wanted(self.wanted)
+        if not self.model_owners:
+            raise ValueError("model_owners is empty")
+        if not all(_OWNER.fullmatch(owner) for owner in self.model_owners):
+            raise ValueError("model_owners: a key is not 64 lower-case hex digits")
         if self.hpke_suite not in SUITES:
             raise ValueError(f"hpke_suite must be one of {', '.join(sorted(SUITES))}")
         if self.threads < 0 or not 1 <= self.slots <= MAX_SLOTS:
@@ -92,11 +102,17 @@ class Settings:
         """The models to serve."""
         return tuple(WantedModel.parse(text) for text in self.models)
 
-    def digest(self, trust_roots: bytes) -> bytes:
+    @property
+    def owner_keys(self) -> frozenset[bytes]:
+        """The public keys of the owners whose models may be served."""
+        return frozenset(bytes.fromhex(owner) for owner in self.model_owners)
+
+    def digest(self, trust_roots: bytes, verifier_keys: bytes) -> bytes:
         """SHA-256 of the configuration that evidence speaks for: all but what the host may choose.
 
         Args:
             trust_roots: PEM of the roots that peers must chain to. The paths of files say nothing and are left out.
+            verifier_keys: What the file of that name holds.
         """
         said = {
             "cluster": self.cluster,
@@ -104,10 +120,12 @@ class Settings:
             "provisioner": self.provisioner,
             "verifier_id": self.audience,
             "models": self.models,
+            "model_owners": sorted(self.model_owners),
             "hpke_suite": self.hpke_suite,
             "threads": self.threads,
             "slots": self.slots,
             "trust_roots": hashlib.sha256(trust_roots).hexdigest(),
+            "verifier_keys": hashlib.sha256(verifier_keys).hexdigest(),
         }
         return hashlib.sha256(json.dumps(said, separators=(",", ":"), sort_keys=True).encode()).digest()
 

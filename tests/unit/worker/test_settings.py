@@ -14,13 +14,17 @@ TOML = """
 cluster = "demo.cloister.internal"
 verifier = "127.0.0.1:1"
 provisioner = "127.0.0.1:2"
+verifier_keys = "jwks.json"
 models = ["iris", "wine@3", "wine@4"]
+model_owners = ["abababababababababababababababababababababababababababababababab"]
 models_dir = "models"
 [tls]
 certificate = "c.pem"
 private_key = "k.pem"
 trust_roots = "r.pem"
 """
+
+OWNER = "ab" * 32
 
 
 def settings(**changes):
@@ -29,7 +33,9 @@ def settings(**changes):
         "cluster": "demo.cloister.internal",
         "verifier": "127.0.0.1:1",
         "provisioner": "127.0.0.1:2",
+        "verifier_keys": Path("jwks.json"),
         "models": ("iris",),
+        "model_owners": (OWNER,),
         "models_dir": Path("models"),
         "tls": tls,
     }
@@ -47,6 +53,8 @@ def test_from_a_file(tmp_path):
     assert found.wanted == (WantedModel("iris", 0), WantedModel("wine", 3), WantedModel("wine", 4))
     assert found.models_dir == tmp_path / "models"
     assert found.listen == "127.0.0.1:9"
+    assert found.verifier_keys == tmp_path / "jwks.json"
+    assert found.owner_keys == {bytes.fromhex(OWNER)}
     assert found.audience == "spiffe://demo.cloister.internal/verifier/main"
 
 
@@ -75,6 +83,10 @@ def test_the_host_chooses_only_what_is_marked(tmp_path):
         ({"models": ("iris", "iris")}, "twice"),
         ({"models": ("iris", "iris@2")}, "twice"),
         ({"models": ("iris@2", "iris@2")}, "twice"),
+        ({"model_owners": ()}, "model_owners"),
+        ({"model_owners": (OWNER, "")}, "model_owners"),
+        ({"model_owners": (OWNER.upper(),)}, "model_owners"),
+        ({"model_owners": (OWNER + "\n",)}, "model_owners"),
         ({"hpke_suite": "rot13"}, "hpke_suite"),
         ({"slots": 0}, "slots"),
         ({"slots": 5000}, "slots"),
@@ -95,14 +107,18 @@ def test_the_digest_covers_what_matters_and_not_what_the_host_chooses():
         replace(base, listen="0.0.0.0:1"),
         replace(base, endpoint="x:1"),
         replace(base, models_dir=Path("/elsewhere")),
+        replace(base, verifier_keys=Path("/elsewhere")),
     )
-    assert {each.digest(b"roots") for each in (base, *same)} == {base.digest(b"roots")}
+    assert {each.digest(b"roots", b"keys") for each in (base, *same)} == {base.digest(b"roots", b"keys")}
     other = (
         replace(base, models=("wine",)),
+        replace(base, model_owners=("cd" * 32,)),
+        replace(base, model_owners=(OWNER, "cd" * 32)),
         replace(base, provisioner="evil:1"),
         replace(base, verifier="evil:1"),
         replace(base, hpke_suite="x25519"),
         replace(base, verifier_id="spiffe://demo.cloister.internal/verifier/two"),
     )
-    digests = {each.digest(b"roots") for each in (base, *other)} | {base.digest(b"other roots")}
-    assert len(digests) == 7
+    digests = {each.digest(b"roots", b"keys") for each in (base, *other)}
+    digests |= {base.digest(b"other roots", b"keys"), base.digest(b"roots", b"other keys")}
+    assert len(digests) == 10

@@ -17,10 +17,12 @@ from cloister.api.oip.inference_pb2 import ModelInferResponse
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
 from cloister.api.v1.worker_pb2_grpc import WorkerStub
+from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotAllowed, NotReady, Unavailable
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope, receipt
 from cloister.seal.session import ClientSessions, RecipientKey
+from cloister.worker.clock import ClockJumped
 from fakes import networks
 
 ROWS = np.random.default_rng(3).standard_normal((5, networks.FEATURES)).astype(np.float32)
@@ -91,7 +93,9 @@ async def test_a_worker_attests_gets_the_key_and_answers(mesh):
         assert mesh.verifier.appraised == [("enrol", PURPOSE_MESH), ("worker", PURPOSE_KEY_RELEASE)]
         first, second = mesh.verifier.claims
         assert replace(first, nonce=second.nonce) == second
-        assert first.config_digest == worker.settings.digest(mesh.pki.roots_pem)
+        assert first.config_digest == worker.settings.digest(
+            mesh.pki.roots_pem, worker.settings.verifier_keys.read_bytes()
+        )
     assert mesh.verifier.left == [worker.instance]
 
 
@@ -150,6 +154,48 @@ async def test_who_is_not_believed_does_not_start(mesh):
         async with mesh.worker():
             pass
     assert mesh.verifier.count(PURPOSE_MESH) == 1
+
+
+async def test_a_verifier_whose_key_is_not_pinned_has_no_worker(mesh):
+    mesh.verifier.signs_with = SigningKey.generate()
+    with pytest.raises(EvidenceRejected, match="key_unknown"):
+        async with mesh.worker():
+            pass
+
+
+async def run_a_day_behind(mesh):
+    """Run a worker whose verifier's clock is set back by a day, until it ends."""
+    day = timedelta(days=1)
+    async with serving(mesh):
+        mesh.verifier.spoil = lambda result: replace(
+            result, issued_at=result.issued_at - day, expires_at=result.expires_at - day
+        )
+        async with asyncio.timeout(15):
+            await asyncio.Event().wait()
+
+
+async def test_a_verifiers_time_that_jumps_ends_the_worker(mesh):
+    mesh.verifier.membership_s = 3.0
+    with pytest.raises(ClockJumped, match="the host plays with time"):
+        await run_a_day_behind(mesh)
+
+
+async def test_a_key_set_that_is_not_there_is_said_so(mesh, tmp_path):
+    with pytest.raises(NotReady, match="verifier_keys"):
+        async with asyncio.timeout(10), mesh.worker(mesh.settings(verifier_keys=tmp_path / "none.json")):
+            pass
+    assert not mesh.verifier.appraised
+
+
+async def test_a_model_of_another_owner_is_refused_and_no_more_is_said(mesh, monkeypatch, logged):
+    monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
+    async with mesh.worker(mesh.settings(model_owners=("ab" * 32,))) as worker, linked(worker) as gateway:
+        await mesh.provisioner.until_asked(2)
+        await gateway.until(lambda gateway: gateway.frames)
+        assert not gateway.models
+    said = [line for line in logged.getvalue().splitlines() if "key.refused" in line]
+    assert said
+    assert not any("owner" in line for line in said)
 
 
 async def test_without_a_quote_there_is_no_worker(mesh):
