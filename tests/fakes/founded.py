@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,27 @@ from cloister.cli.mesh_folder import Mesh
 CLUSTER = "demo.cloister.internal"
 
 
-def found(folder: Path, monkeypatch: pytest.MonkeyPatch, *, cluster: str = CLUSTER, simulated: bool = False) -> Mesh:
-    """Found a mesh in `folder`; for SGX unless `simulated`."""
+def without_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take ports as free unseen."""
     monkeypatch.setattr(founding, "free_ports", lambda count, first: list(range(first + 1, first + 1 + count)))
-    plan = Plan(folder=folder, cluster=cluster, models=["iris"], hosts=["gateway.example"], simulated=simulated)
+
+
+def found(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    cluster: str = CLUSTER,
+    simulated: bool = False,
+    mrenclave: Sequence[str] = (),
+) -> Mesh:
+    """Found a mesh in `folder`; for SGX unless `simulated`."""
+    without_ports(monkeypatch)
+    plan = Plan(
+        folder=folder,
+        cluster=cluster,
+        models=["iris"],
+        hosts=["gateway.example"],
+        simulated=simulated,
+        mrenclave=mrenclave,
+    )
     return founding.found(plan, datetime.now(UTC))

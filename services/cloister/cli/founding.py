@@ -15,11 +15,12 @@ from pathlib import Path
 from cloister.cli import identities, settings_text
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import Stop
-from cloister.cli.mesh_folder import MAIN, Mesh, write_secret
+from cloister.cli.mesh_folder import MAIN, Mesh
 from cloister.cli.ports import FIRST, free_ports
 from cloister.client import TrustBundle, anchor_of
 from cloister.ear import SigningKey
 from cloister.rpc import certificates
+from cloister.rpc.files import create_private
 from cloister.rpc.spiffe import check_cluster, spiffe_id
 
 FOUNDED_ROLES = ("verifier", "provisioner", "gateway", "enrol", "owner", "client", "operator", "auditor")
@@ -35,7 +36,8 @@ class Plan:
         models: What the workers of `cloister up` serve, each `name` or `name@version`.
         hosts: More names or addresses of the gateway.
         simulated: With a simulated platform of its own in place of SGX.
-        mrenclave: Measurements of workers that clients believe; empty pins none, or the simulated worker's own.
+        mrenclave: Measurements of workers that clients believe, and the verifier unless they are simulated; empty pins
+            none, or for clients of a simulated mesh the simulated worker's own.
         first_port: Services take the first free ports from here on.
     """
 
@@ -89,7 +91,7 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))
-    signing_key = _write_verifier(mesh, root, now)
+    signing_key = _write_verifier(mesh, root, () if plan.simulated else plan.mrenclave, now)
     _write_services(mesh, plan.models, verifier_id)
     bundle = TrustBundle(
         cluster=plan.cluster,
@@ -106,20 +108,25 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
 
 def _write_authority(folder: Path, name: str, authority: certificates.Authority) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
-    write_secret(folder / f"{name}.key", certificates.key_pem(authority.key))
+    create_private(folder / f"{name}.key", certificates.key_pem(authority.key))
     (folder / f"{name}.pem").write_bytes(authority.certificate_pem)
 
 
-def _write_verifier(mesh: Mesh, root: certificates.Authority, now: datetime) -> SigningKey:
-    """The verifier's folder: a CA for attested workers, a key to sign Attestation Results with, settings."""
+def _write_verifier(mesh: Mesh, root: certificates.Authority, mrenclave: Sequence[str], now: datetime) -> SigningKey:
+    """The verifier's folder: a CA for attested workers, a key to sign Attestation Results with, policy, settings."""
     folder = mesh.folder / "verifier"
     _write_authority(folder, "attested_ca", certificates.intermediate_ca(root, mesh.cluster, now=now))
     key = SigningKey.generate()
-    write_secret(folder / "ear_signing.key", key.to_pem())
+    create_private(folder / "ear_signing.key", key.to_pem())
     (folder / "jwks.json").write_text(json.dumps({"keys": [key.jwk()]}, indent=2) + "\n")
     simulator = "../simulator/" if mesh.simulated else ""
     anchor_root = f"{simulator}root.der" if simulator else ""
-    text = settings_text.verifier(mesh, anchor_root=anchor_root, collateral=f"{simulator}collateral.json")
+    policy = "policy.toml" if mrenclave else ""
+    if policy:
+        (folder / policy).write_text(settings_text.appraisal_policy(mrenclave))
+    text = settings_text.verifier(
+        mesh, anchor_root=anchor_root, collateral=f"{simulator}collateral.json", policy=policy
+    )
     mesh.settings("verifier").write_text(text)
     return key
 
@@ -127,11 +134,10 @@ def _write_verifier(mesh: Mesh, root: certificates.Authority, now: datetime) -> 
 def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str) -> None:
     for service in ("provisioner", "gateway", "worker"):
         (mesh.folder / service).mkdir(mode=0o700)
-    write_secret(mesh.folder / "provisioner" / "root.key", secrets.token_bytes(32))
+    create_private(mesh.folder / "provisioner" / "root.key", secrets.token_bytes(32))
     mesh.settings("provisioner").write_text(settings_text.provisioner(mesh, verifier_id=verifier_id))
     mesh.settings("gateway").write_text(settings_text.gateway(mesh))
-    owners = (identities.owner_key(mesh.identity("owner")),)
-    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners))
+    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models))
 
 
 def _simulated_platform(folder: Path) -> Path:

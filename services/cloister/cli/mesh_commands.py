@@ -18,7 +18,7 @@ from cloister.cli import founding, programs, running
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples
+from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples, hex_32
 from cloister.cli.output import facts, print_json, say, table, warn
 from cloister.cli.ports import FIRST
 from cloister.cli.probes import SERVICES, Probes
@@ -27,6 +27,10 @@ from cloister.cli.supervisor import START_S, Supervisor
 SIMULATED = (
     "Workers are simulated: no SGX, and evidence that is worth nothing against whoever owns this machine. "
     "For development only."
+)
+UNPINNED = (
+    "No measurement was named: the verifier will not start, and clients will believe nobody. Found the mesh anew with "
+    "'cloister init --mrenclave', or edit trust.json and give verifier/settings.toml a policy with reference_values."
 )
 DRAIN_S = 120.0
 
@@ -56,7 +60,8 @@ def init(
         list[str] | None, typer.Option(help="Further name or address of the gateway, for clients elsewhere; repeat.")
     ] = None,
     mrenclave: Annotated[
-        list[str] | None, typer.Option(help="Measurement of workers that clients are to believe; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Measurement of workers to believe; repeat. (default: the code here, if it is simulated)"),
     ] = None,
     port: Annotated[
         int, typer.Option(min=1024, max=65000, help="The services and workers take the first free ports from here on.")
@@ -66,8 +71,8 @@ def init(
     """Found a mesh: make its keys, identities, settings and trust bundle in one folder.
 
     Makes the root CA, a CA for attested workers, identities for every service and for one owner, client, operator and
-    auditor, the provisioner's root key, and trust.json, which clients must get from you. A folder that is not empty is
-    left alone.
+    auditor, the provisioner's root key, and trust.json, which clients must get from you. Take measurements from a build
+    you made or checked yourself. A folder that is not empty is left alone.
     """
     plan = founding.Plan(
         folder=folder,
@@ -75,7 +80,7 @@ def init(
         models=model,
         hosts=host or (),
         simulated=simulator,
-        mrenclave=mrenclave or (),
+        mrenclave=sorted(hex_32(mrenclave or ())),
         first_port=port,
     )
     mesh = founding.found(plan, datetime.now(UTC))
@@ -91,6 +96,8 @@ def init(
     if simulator:
         warn(SIMULATED)
     else:
+        if not mrenclave:
+            warn(UNPINNED)
         say(f"before 'up', put Intel's collateral for your platform at {folder / 'verifier' / 'collateral.json'}")
     say(f"next: cloister up {folder}{' --simulator' if simulator else ''}")
 

@@ -14,7 +14,6 @@ bundle and one identity in the same places, so that every command works with eit
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +89,3 @@ class Mesh:
     def settings(self, service: str) -> Path:
         """Settings file of one service."""
         return self.folder / service / "settings.toml"
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    """Create `path`, readable by its owner alone from its first byte; never overwrites."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +32,18 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to w
 
 FOLDER = DEFAULT_FOLDER
 
+_32_BYTES = re.compile(r"[0-9a-f]{64}")
+
 
 def examples(*lines: str) -> str:
     """The end of a command's help: commands that work as they stand."""
     return "\n\n".join(("Example:" if len(lines) == 1 else "Examples:", *lines))
+
+
+def hex_32(values: Iterable[str]) -> frozenset[str]:
+    """Measurements or keys as they were given; raises BadParameter for what is not 32 bytes in hex."""
+    found = frozenset(values)
+    for value in sorted(found):
+        if not _32_BYTES.fullmatch(value):
+            raise typer.BadParameter(f"'{value[:80]}' is not 64 lower-case hex digits")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +10,11 @@ import typer
 
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples
+from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples, hex_32
 from cloister.cli.output import facts, print_json, say, warn
 from cloister.client import TrustBundle
 
 app = typer.Typer(help="The trust bundle: whom clients believe.", no_args_is_help=True)
-
-_32_BYTES = re.compile(r"[0-9a-f]{64}")
 
 
 @app.command(epilog=examples("cloister trust show", "cloister trust show --trust trust.json --json"))
@@ -61,9 +58,9 @@ def pin(
     path = _path(mesh_folder, trust)
     bundle = TrustBundle.read(path)
     if mrenclave:
-        bundle = replace(bundle, mrenclave=_digits(mrenclave))
+        bundle = replace(bundle, mrenclave=hex_32(mrenclave))
     if owner:
-        bundle = replace(bundle, owners=_digits(owner))
+        bundle = replace(bundle, owners=hex_32(owner))
     part = path.with_suffix(".part")
     part.write_bytes(bundle.to_json())
     part.replace(path)
@@ -76,13 +73,6 @@ def _path(mesh_folder: Path, trust: Path | None) -> Path:
 
 def _without_measurements(bundle: TrustBundle) -> str:
     return "those of its own policy" if bundle.pins_code else "none, so no worker is believed: cloister trust pin"
-
-
-def _digits(values: list[str]) -> frozenset[str]:
-    for value in values:
-        if not _32_BYTES.fullmatch(value):
-            raise typer.BadParameter(f"'{value[:80]}' is not 64 lower-case hex digits")
-    return frozenset(values)
 
 
 def _plain(bundle: TrustBundle) -> dict[str, object]:

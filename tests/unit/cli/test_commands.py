@@ -13,7 +13,7 @@ import pytest
 
 from cloister.cli.mesh_folder import Mesh
 from cloister.client import Client, TrustBundle, save_receipt
-from fakes.founded import CLUSTER
+from fakes.founded import CLUSTER, without_ports
 from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
 
 Run = Callable[..., tuple[int, str, str]]
@@ -182,3 +182,19 @@ def test_what_clients_believe_is_shown_and_pinned(run: Run, mesh: Mesh, tmp_path
     assert json.loads(out) == before | {"mrenclave": ["ab" * 32]}
     assert run("trust", "pin", "--trust", trust)[0] == 2
     assert run("trust", "pin", "--owner", "AB", "--trust", trust)[0] == 2
+
+
+def test_founding_for_sgx_without_a_measurement_says_what_is_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_ports(monkeypatch)
+    ended, out, err = run("init", tmp_path / "one", "--model", "iris")
+    assert ended == 0
+    assert "clients will believe nobody" in " ".join((out + err).split())
+    ended, out, err = run("init", tmp_path / "two", "--model", "iris", "--mrenclave", "ab" * 32)
+    assert ended == 0
+    assert "believe nobody" not in " ".join((out + err).split())
+    ended, out, err = run("init", tmp_path / "three", "--model", "iris", "--mrenclave", "AB" * 32)
+    assert (ended, out) == (2, "")
+    assert "lower-case hex" in err
+    assert not (tmp_path / "three").exists()

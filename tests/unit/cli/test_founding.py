@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.x509 import DNSName, SubjectAlternativeName
 
-from cloister.cli import founding, identities
+from cloister.appraisal.policy import Policy
+from cloister.appraisal.reference import ReferenceValue
+from cloister.cli import founding
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.client import TrustBundle, tls_files
-from cloister.errors import InvalidRequest
+from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.settings import Settings as GatewaySettings
 from cloister.kit.config import load
 from cloister.provisioner.settings import Settings as ProvisionerSettings
 from cloister.rpc.certificates import Authority, load_certificate
 from cloister.rpc.identity import TlsIdentity
+from cloister.verifier.app import appraisal_policy, check_pinned, trust_anchor
 from cloister.verifier.settings import Settings as VerifierSettings
 from cloister.worker.settings import Settings as WorkerSettings
-from cloister.worker.verifier_keys import VerifierKeys
 from fakes.founded import CLUSTER, found
+from fakes.sim import simulated_platform
 
 SERVICES = {
     "verifier": VerifierSettings,
@@ -80,18 +85,48 @@ def test_the_trust_bundle_pins_the_verifier_that_was_founded(mesh: Mesh) -> None
     assert bundle.root_ca_pem.encode() == root.certificate_pem
 
 
-def test_workers_serve_models_of_the_founding_owner_and_the_settings_say_how_to_add_one(mesh: Mesh) -> None:
-    settings = load(WorkerSettings, mesh.settings("worker"), {}, prefix="CLOISTER_")
-    owner = identities.owner_key(mesh.identity("owner"))
-    assert settings.model_owners == (owner,)
-    assert TrustBundle.read(mesh.trust).owners == {owner}
-    assert "# A model is served only if" in mesh.settings("worker").read_text()
+def test_named_measurements_are_what_verifier_and_clients_believe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = ["ab" * 32, "cd" * 32]
+    mesh = found(tmp_path / "mesh", monkeypatch, mrenclave=wanted)
+    assert TrustBundle.read(mesh.trust).mrenclave == set(wanted)
+    settings = load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_")
+    assert settings.policy == mesh.folder / "verifier" / "policy.toml"
+    policy = appraisal_policy(settings.policy)
+    check_pinned(policy, trust_anchor(settings.anchor_root))
+    assert policy == replace(
+        Policy.default(),
+        policy_id="founded",
+        reference_values=tuple(ReferenceValue(mrenclave=bytes.fromhex(each)) for each in wanted),
+    )
 
 
-def test_workers_pin_the_key_of_the_verifier_that_was_founded(mesh: Mesh) -> None:
-    settings = load(WorkerSettings, mesh.settings("worker"), {}, prefix="CLOISTER_")
-    pinned = VerifierKeys.read(settings.verifier_keys)
-    assert pinned.keys.thumbprints == TrustBundle.read(mesh.trust).keys().thumbprints
+def test_without_a_measurement_nobody_is_believed(mesh: Mesh) -> None:
+    assert not TrustBundle.read(mesh.trust).pins_code
+    settings = load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_")
+    with pytest.raises(NotReady, match="match-all"):
+        check_pinned(appraisal_policy(settings.policy), trust_anchor(settings.anchor_root))
+
+
+@pytest.mark.parametrize(("named", "believed"), [((), "12" * 32), (("ab" * 32,), "ab" * 32)])
+def test_clients_of_a_simulated_mesh_believe_the_code_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...], believed: str
+) -> None:
+    def simulator(*words: str) -> str:
+        if words[0] == "init":
+            Path(words[1]).mkdir()
+            (Path(words[1]) / "root.der").write_bytes(simulated_platform().root_der())
+            return ""
+        assert words == ("measure", "--json")
+        return json.dumps({"mrenclave": "12" * 32, "mrsigner": "34" * 32})
+
+    monkeypatch.setattr(founding, "_simulator", simulator)
+    mesh = found(tmp_path / "mesh", monkeypatch, simulated=True, mrenclave=named)
+    bundle = TrustBundle.read(mesh.trust)
+    assert bundle.anchor.simulated
+    assert bundle.mrenclave == {believed}
+    assert load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_").policy is None
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
