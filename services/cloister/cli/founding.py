@@ -137,7 +137,8 @@ def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str) -> None
     create_private(mesh.folder / "provisioner" / "root.key", secrets.token_bytes(32))
     mesh.settings("provisioner").write_text(settings_text.provisioner(mesh, verifier_id=verifier_id))
     mesh.settings("gateway").write_text(settings_text.gateway(mesh))
-    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models))
+    owners = (identities.owner_key(mesh.identity("owner")),)
+    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners))
 
 
 def _simulated_platform(folder: Path) -> Path:

@@ -9,6 +9,12 @@ from cloister.cli.mesh_folder import MAIN, Mesh
 
 Value = str | int | float | bool | Sequence[str]
 
+VERIFIER_KEYS = "../verifier/jwks.json"
+OWNERS_NOTE = """\
+# A model is served only if its owner's public signing key is among model_owners. For a further owner, add the key that
+# 'cloister identity show FOLDER' tells to the list here and start the workers anew: these settings are part of what
+# their evidence says. Clients take that owner's models once their trust bundles name the key as well.
+"""
 IDENTITY_OF = {"verifier": "verifier", "provisioner": "provisioner", "gateway": "gateway", "worker": "enrol"}
 
 
@@ -45,7 +51,7 @@ def provisioner(mesh: Mesh, *, verifier_id: str) -> str:
         "listen": mesh.provisioner,
         "state_dir": "state",
         "root_key": "root.key",
-        "verifier_keys": "../verifier/jwks.json",
+        "verifier_keys": VERIFIER_KEYS,
         "verifier_id": verifier_id,
         "log_json": True,
     }
@@ -64,20 +70,22 @@ def gateway(mesh: Mesh) -> str:
     return _text("gateway", values)
 
 
-def worker(mesh: Mesh, *, models: Sequence[str]) -> str:
-    """The workers'; each process is given its own port by 'cloister up'."""
+def worker(mesh: Mesh, *, models: Sequence[str], owners: Sequence[str]) -> str:
+    """The workers'; each process is given its own port by 'cloister up'. `owners` are public signing keys in hex."""
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
         "verifier": mesh.verifier,
         "provisioner": mesh.provisioner,
+        "verifier_keys": VERIFIER_KEYS,
         "models": tuple(models),
+        "model_owners": tuple(owners),
         "models_dir": "../models",
         "log_json": True,
     }
-    return _text("worker", values)
+    return _text("worker", values, OWNERS_NOTE)
 
 
-def _text(service: str, values: Mapping[str, Value]) -> str:
+def _text(service: str, values: Mapping[str, Value], note: str = "") -> str:
     identity = f"../identities/{IDENTITY_OF[service]}/{MAIN}"
     tls = {
         "certificate": f"{identity}/certificate.pem",
@@ -85,7 +93,7 @@ def _text(service: str, values: Mapping[str, Value]) -> str:
         "trust_roots": f"{identity}/trust_roots.pem",
     }
     head = f"# Settings of cloister-{service}; made by 'cloister init', yours to change."
-    return f"{head}\n{_lines(values)}\n[tls]\n{_lines(tls)}"
+    return f"{head}\n{note}{_lines(values)}\n[tls]\n{_lines(tls)}"
 
 
 def _lines(values: Mapping[str, Value]) -> str:

@@ -13,7 +13,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName
 
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import ReferenceValue
-from cloister.cli import founding
+from cloister.cli import founding, identities
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.client import TrustBundle, tls_files
@@ -26,6 +26,7 @@ from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.app import appraisal_policy, check_pinned, trust_anchor
 from cloister.verifier.settings import Settings as VerifierSettings
 from cloister.worker.settings import Settings as WorkerSettings
+from cloister.worker.verifier_keys import VerifierKeys
 from fakes.founded import CLUSTER, found
 from fakes.sim import simulated_platform
 
@@ -83,6 +84,20 @@ def test_the_trust_bundle_pins_the_verifier_that_was_founded(mesh: Mesh) -> None
         (mesh.folder / "pki" / "root_ca.pem").read_bytes(), (mesh.folder / "pki" / "root_ca.key").read_bytes()
     )
     assert bundle.root_ca_pem.encode() == root.certificate_pem
+
+
+def test_workers_serve_models_of_the_founding_owner_and_the_settings_say_how_to_add_one(mesh: Mesh) -> None:
+    settings = load(WorkerSettings, mesh.settings("worker"), {}, prefix="CLOISTER_")
+    owner = identities.owner_key(mesh.identity("owner"))
+    assert settings.model_owners == (owner,)
+    assert TrustBundle.read(mesh.trust).owners == {owner}
+    assert "# A model is served only if" in mesh.settings("worker").read_text()
+
+
+def test_workers_pin_the_key_of_the_verifier_that_was_founded(mesh: Mesh) -> None:
+    settings = load(WorkerSettings, mesh.settings("worker"), {}, prefix="CLOISTER_")
+    pinned = VerifierKeys.read(settings.verifier_keys)
+    assert pinned.keys.thumbprints == TrustBundle.read(mesh.trust).keys().thumbprints
 
 
 def test_named_measurements_are_what_verifier_and_clients_believe(
