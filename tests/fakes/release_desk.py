@@ -69,7 +69,10 @@ class WorkerKeys:
 
 @dataclass
 class ReleaseDesk:
-    """Everything a release needs, and the steps that a worker takes."""
+    """Everything a release needs, and the steps that a worker takes.
+
+    The keys of `verifier` and `next_verifier` are pinned, the former's is published.
+    """
 
     folder: Path
     store: ModelStore
@@ -79,6 +82,7 @@ class ReleaseDesk:
     now: datetime = NOW
     worker: WorkerKeys = field(default_factory=WorkerKeys)
     verifier: SigningKey = field(default_factory=SigningKey.generate)
+    next_verifier: SigningKey = field(default_factory=SigningKey.generate)
     owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
     def __post_init__(self) -> None:
@@ -86,7 +90,7 @@ class ReleaseDesk:
         self.publish_keys(self.verifier)
         self.vault = FileVault(Secret(b"r" * 32))
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
-        self.registry = Registry(store=self.store, vault=self.vault, audit=self.audit)
+        self.registry = Registry(cluster=CLUSTER, store=self.store, vault=self.vault, audit=self.audit)
         self.releaser = self.new_releaser()
 
     def new_releaser(self, *, per_minute: int = 100_000, started_at: datetime = NOW, vault: Any = None) -> Releaser:
@@ -94,13 +98,13 @@ class ReleaseDesk:
         return Releaser(
             cluster=CLUSTER,
             verifier_id=VERIFIER,
-            verifier_keys=VerifierKeys(self.keys_path),
+            verifier_keys=VerifierKeys(self.keys_path, [self.verifier.kid, self.next_verifier.kid]),
             store=self.store,
             vault=vault or self.vault,
             audit=self.audit,
             metrics=self.metrics,
             nonces=self.nonces,
-            used=UsedResults(started_at=started_at),
+            used=UsedResults(started_at=started_at, last_release_at=None),
             per_instance=Rates(per_minute=per_minute, monotonic=self.clock),
             per_platform=Rates(per_minute=per_minute * 10, monotonic=self.clock),
             now=lambda: self.now,

@@ -62,6 +62,7 @@ def good_result(**changes: Any) -> AttestationResult:
 def good_policy(**changes: Any) -> ReleasePolicy:
     """A policy that names `good_result` by measurement and by signer."""
     fields: dict[str, Any] = {
+        "cluster": CLUSTER,
         "model_name": MODEL,
         "version": 1,
         "mrenclave": [MRENCLAVE],

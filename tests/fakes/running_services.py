@@ -83,6 +83,7 @@ def provisioner_settings(folder: Path, pki: MeshPki, *keys: SigningKey, **change
         state_dir=folder / "state",
         root_key=private_file(folder / "root.key", b"r" * 32),
         verifier_keys=folder / "jwks.json",
+        verifier_thumbprints=tuple(key.kid for key in keys),
         verifier_id=f"spiffe://{pki.cluster}/verifier/{VERIFIER_NAME}",
         grace_s=2.0,
     )

@@ -92,7 +92,7 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))
     signing_key = _write_verifier(mesh, root, () if plan.simulated else plan.mrenclave, now)
-    _write_services(mesh, plan.models, verifier_id)
+    _write_services(mesh, plan.models, verifier_id, signing_key.kid)
     bundle = TrustBundle(
         cluster=plan.cluster,
         root_ca_pem=root.certificate_pem.decode(),
@@ -131,11 +131,12 @@ def _write_verifier(mesh: Mesh, root: certificates.Authority, mrenclave: Sequenc
     return key
 
 
-def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str) -> None:
+def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str, thumbprint: str) -> None:
     for service in ("provisioner", "gateway", "worker"):
         (mesh.folder / service).mkdir(mode=0o700)
     create_private(mesh.folder / "provisioner" / "root.key", secrets.token_bytes(32))
-    mesh.settings("provisioner").write_text(settings_text.provisioner(mesh, verifier_id=verifier_id))
+    text = settings_text.provisioner(mesh, verifier_id=verifier_id, thumbprints=[thumbprint])
+    mesh.settings("provisioner").write_text(text)
     mesh.settings("gateway").write_text(settings_text.gateway(mesh))
     owners = (identities.owner_key(mesh.identity("owner")),)
     mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners))

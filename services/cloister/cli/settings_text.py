@@ -44,14 +44,15 @@ def appraisal_policy(mrenclave: Sequence[str]) -> str:
     return head + _lines({"policy_id": "founded"}) + "".join(rows)
 
 
-def provisioner(mesh: Mesh, *, verifier_id: str) -> str:
-    """The provisioner's."""
+def provisioner(mesh: Mesh, *, verifier_id: str, thumbprints: Sequence[str]) -> str:
+    """The provisioner's; `thumbprints` are those of the verifier's keys."""
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
         "listen": mesh.provisioner,
         "state_dir": "state",
         "root_key": "root.key",
         "verifier_keys": VERIFIER_KEYS,
+        "verifier_thumbprints": tuple(thumbprints),
         "verifier_id": verifier_id,
         "log_json": True,
     }

@@ -112,6 +112,20 @@ class AuditLog:
             if not page:
                 raise Unavailable(f"the record is damaged at number {after + 1}", reason="record.damaged")
 
+    def latest(self, event: str) -> bytes | None:
+        """The newest record of an event, or None if there is none.
+
+        Raises:
+            Unavailable: The record cannot be read.
+        """
+        with self._lock, _translated():
+            row = self._connection.execute(
+                "SELECT record FROM records WHERE json_extract(CAST(record AS TEXT), '$.event') = ? "
+                "ORDER BY sequence DESC LIMIT 1",
+                (event,),
+            ).fetchone()
+        return None if row is None else bytes(row[0])
+
     def _last(self) -> int:
         row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM records").fetchone()
         return int(row[0])

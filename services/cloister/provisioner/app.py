@@ -22,7 +22,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser
 from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
-from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.used_results import UsedResults, last_release_at
 from cloister.provisioner.vault import FileVault, Vault
 from cloister.provisioner.verifier_keys import VerifierKeys
 from cloister.rpc.identity import TlsIdentity
@@ -53,7 +53,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
     """
     async with AsyncExitStack() as stack:
         vault = FileVault.opened(settings.root_key)
-        keys = VerifierKeys(settings.verifier_keys)
+        keys = VerifierKeys(settings.verifier_keys, settings.verifier_thumbprints)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         store = stack.enter_context(ModelStore.opened(folder / "models.db"))
@@ -71,14 +71,14 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             audit=audit,
             metrics=metrics,
             nonces=nonces,
-            used=UsedResults(started_at=utc_now()),
+            used=UsedResults(started_at=utc_now(), last_release_at=last_release_at(audit)),
             per_instance=Rates(per_minute=settings.releases_per_minute, monotonic=time.monotonic),
             per_platform=Rates(
                 per_minute=settings.releases_per_minute * WORKERS_PER_PLATFORM, monotonic=time.monotonic
             ),
             now=utc_now,
         )
-        registry = Registry(store=store, vault=vault, audit=audit)
+        registry = Registry(cluster=settings.cluster, store=store, vault=vault, audit=audit)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,

@@ -50,12 +50,14 @@ class ReleasePolicy:
     """A release policy that was read and found whole.
 
     Attributes:
+        cluster: The mesh it is meant for.
         version: Of this policy; only goes up.
         mrenclave: Measurements, 64 lower-case hex digits each.
         lease_s: How long a released key may be used before it must be asked for again.
         digest: SHA-256 of the bytes that the owner signed.
     """
 
+    cluster: str
     model_name: str
     version: int
     mrenclave: frozenset[str]
@@ -86,6 +88,7 @@ def parse_policy(raw: bytes) -> ReleasePolicy:
     _check_numbers(message)
     _check_lists(message)
     return ReleasePolicy(
+        cluster=message.cluster,
         model_name=message.model_name,
         version=message.version,
         mrenclave=frozenset(message.mrenclave),
@@ -97,6 +100,16 @@ def parse_policy(raw: bytes) -> ReleasePolicy:
         min_model_version=message.min_model_version,
         digest=hashlib.sha256(raw).digest(),
     )
+
+
+def check_meant_for(policy: ReleasePolicy, cluster: str) -> None:
+    """Check that an owner who signs for several meshes meant this policy for this one.
+
+    Raises:
+        InvalidRequest: It names another mesh or none (`policy.other_cluster`).
+    """
+    if policy.cluster != cluster:
+        raise InvalidRequest("the policy is meant for another mesh, or names none", reason="policy.other_cluster")
 
 
 def _check_numbers(message: provisioner_pb2.ReleasePolicy) -> None:

@@ -15,16 +15,17 @@ from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
 from cloister.kit.audit import AuditLog
 from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
-from cloister.provisioner.policy import parse_policy
+from cloister.provisioner.policy import check_meant_for, parse_policy
 from cloister.provisioner.vault import RecordId, Vault
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
 
 
 class Registry:
-    """Models and policies, as their owners see them."""
+    """Models and policies of one cluster, as their owners see them."""
 
-    def __init__(self, *, store: ModelStore, vault: Vault, audit: AuditLog) -> None:
+    def __init__(self, *, cluster: str, store: ModelStore, vault: Vault, audit: AuditLog) -> None:
+        self._cluster = cluster
         self._store = store
         self._vault = vault
         self._audit = audit
@@ -68,12 +69,13 @@ class Registry:
             signature: Over them, by the key that the model's name belongs to.
 
         Raises:
-            InvalidRequest: The policy is not well formed.
+            InvalidRequest: The policy is not well formed, or meant for another mesh.
             NotFound: The caller has no model of that name.
             SealBroken: The signature is not by the owner's key.
             AlreadyExists: The version is not above that of the policy in force.
         """
         read = parse_policy(policy)
+        check_meant_for(read, self._cluster)
         known = self._store.owner(read.model_name)
         if known is None or known.spiffe_id != owner:
             raise NotFound("there is no such model of yours")

@@ -32,7 +32,7 @@ from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.policy import ReleasePolicy, parse_policy
+from cloister.provisioner.policy import ReleasePolicy, check_meant_for, parse_policy
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
@@ -160,6 +160,7 @@ class Releaser:
         if stored_policy is None:
             raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
         described, policy = _as_signed(model, stored_policy)
+        check_meant_for(policy, self._cluster)
         decide(result, policy, model_version=model.version, cluster=self._cluster)
         lease_id = secrets.token_hex(16)
         grant = ModelGrant(

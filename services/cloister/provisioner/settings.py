@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
+
+_THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +23,8 @@ class Settings:
         state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
         root_key: File of 32 random bytes, mode 0600, that model keys are wrapped under.
         verifier_keys: JSON Web Key Set of the verifier; read again when it changes.
+        verifier_thumbprints: RFC 7638 thumbprints of the keys in it that count; a new key of the verifier's is named
+            here before it is used.
         verifier_id: SPIFFE id of the verifier whose results are believed.
         releases_per_minute: How often one worker may ask; a platform may ask ten times as often.
         metrics_listen: host:port of the metrics page, or empty for none.
@@ -30,6 +36,7 @@ class Settings:
     state_dir: Path
     root_key: Path
     verifier_keys: Path
+    verifier_thumbprints: tuple[str, ...]
     verifier_id: str
     releases_per_minute: int = 120
     metrics_listen: str = ""
@@ -42,6 +49,10 @@ class Settings:
         verifier = SpiffeId.parse(self.verifier_id)
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
+        if not self.verifier_thumbprints:
+            raise ValueError("verifier_thumbprints is empty")
+        if not all(_THUMBPRINT.fullmatch(each) for each in self.verifier_thumbprints):
+            raise ValueError("verifier_thumbprints: one is not a SHA-256 thumbprint, 43 characters of base64url")
         if self.releases_per_minute < 1:
             raise ValueError("releases_per_minute must be 1 or more")
         if self.grace_s < 0:

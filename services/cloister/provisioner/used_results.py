@@ -1,17 +1,24 @@
 """Attestation Results that were presented: each is good for one release.
 
-Kept in memory until the result has expired by itself. What was used before a restart is not remembered, so results
-issued before this service started are refused: a worker simply attests again. Thread safe.
+Kept in memory until the result has expired by itself. What was used before a restart is not remembered, so every result
+that can have been used then is refused: one issued before this service started, and one issued up to a leeway after the
+last release on the record, for the verifier's clock may be ahead of ours by so much. A worker simply attests again.
+Where nothing was released lately nothing can have been used, and nobody waits. Thread safe.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from datetime import datetime
+from typing import Final
 
 from cloister.ear import LEEWAY, AttestationResult
 from cloister.errors import EvidenceRejected, Overloaded
+from cloister.kit.audit import AuditLog
+
+_RELEASED: Final = "key.released"
 
 
 class UsedResults:
@@ -19,12 +26,15 @@ class UsedResults:
 
     Args:
         started_at: Aware UTC; results issued earlier are refused.
+        last_release_at: When a key was last released, before the start; None if none ever was.
         capacity: Most results remembered at once.
     """
 
-    def __init__(self, *, started_at: datetime, capacity: int = 65_536) -> None:
+    def __init__(self, *, started_at: datetime, last_release_at: datetime | None, capacity: int = 65_536) -> None:
         # Results carry whole seconds.
         self._started_at = started_at.replace(microsecond=0)
+        # A record from the future tells of a clock that was wrong, and is not waited for.
+        self._used_until = min(last_release_at, started_at) + LEEWAY if last_release_at is not None else None
         self._capacity = capacity
         self._used: OrderedDict[str, datetime] = OrderedDict()
         self._lock = threading.Lock()
@@ -36,7 +46,8 @@ class UsedResults:
             EvidenceRejected: It was used (`token.used`), or is older than this service (`token.before_start`).
             Overloaded: Too many results are remembered.
         """
-        if result.issued_at < self._started_at:
+        perhaps_used = self._used_until is not None and result.issued_at <= self._used_until
+        if result.issued_at < self._started_at or perhaps_used:
             raise EvidenceRejected("the result is older than this service's memory", reason="token.before_start")
         with self._lock:
             if result.ear_id in self._used:
@@ -51,3 +62,13 @@ class UsedResults:
         for ear_id, expires_at in list(self._used.items()):
             if expires_at < now - 2 * LEEWAY:
                 del self._used[ear_id]
+
+
+def last_release_at(audit: AuditLog) -> datetime | None:
+    """When the record last tells of a release. Blocks.
+
+    Raises:
+        Unavailable: The record cannot be read.
+    """
+    record = audit.latest(_RELEASED)
+    return datetime.fromisoformat(json.loads(record)["time"]) if record is not None else None

@@ -94,6 +94,11 @@ def test_workers_serve_models_of_the_founding_owner_and_the_settings_say_how_to_
     assert "# A model is served only if" in mesh.settings("worker").read_text()
 
 
+def test_the_provisioner_pins_the_key_of_the_verifier_that_was_founded(mesh: Mesh) -> None:
+    settings = load(ProvisionerSettings, mesh.settings("provisioner"), {}, prefix="CLOISTER_")
+    assert set(settings.verifier_thumbprints) == TrustBundle.read(mesh.trust).thumbprints
+
+
 def test_workers_pin_the_key_of_the_verifier_that_was_founded(mesh: Mesh) -> None:
     settings = load(WorkerSettings, mesh.settings("worker"), {}, prefix="CLOISTER_")
     pinned = VerifierKeys.read(settings.verifier_keys)

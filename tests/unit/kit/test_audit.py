@@ -58,6 +58,15 @@ def test_it_goes_on_where_it_was(path: Path) -> None:
         assert list(audit.records(after=7)) == []
 
 
+def test_the_newest_of_an_event_is_found(audit: AuditLog) -> None:
+    assert audit.latest("key.released") is None
+    for number, event in enumerate(("key.released", "key.released", "key.refused")):
+        audit.append(event, number=number, about="key.released")
+    found = audit.latest("key.released")
+    assert found is not None
+    assert json.loads(found)["number"] == 1
+
+
 def test_more_than_a_page(audit: AuditLog) -> None:
     for number in range(300):
         audit.append("e", number=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,10 @@ async def test_a_key_set_that_is_none(settings: Settings, text: str) -> None:
     assert "verifier_keys" in await why_not(settings)
 
 
+async def test_a_key_set_that_holds_no_pinned_key(settings: Settings) -> None:
+    assert "no key to be trusted" in await why_not(replace(settings, verifier_thumbprints=("A" * 43,)))
+
+
 async def test_a_state_folder_that_others_can_read(settings: Settings) -> None:
     settings.state_dir.mkdir(mode=0o750)
     assert "chmod 700" in await why_not(settings)
@@ -72,6 +77,7 @@ listen = "127.0.0.1:0"
 state_dir = "state"
 root_key = "root.key"
 verifier_keys = "jwks.json"
+verifier_thumbprints = {thumbprints}
 verifier_id = "{verifier}"
 {extra}
 [tls]
@@ -82,8 +88,11 @@ trust_roots = "r.pem"
 _VERIFIER = "spiffe://demo.cloister.internal/verifier/main"
 
 
-def loaded(folder: Path, *, verifier: str = _VERIFIER, extra: str = "") -> Settings:
-    (folder / "settings.toml").write_text(_TOML.format(verifier=verifier, extra=extra))
+def loaded(
+    folder: Path, *, verifier: str = _VERIFIER, thumbprints: tuple[str, ...] = ("A" * 43,), extra: str = ""
+) -> Settings:
+    text = _TOML.format(verifier=verifier, thumbprints=json.dumps(thumbprints), extra=extra)
+    (folder / "settings.toml").write_text(text)
     return load(Settings, folder / "settings.toml", {}, prefix="CLOISTER_PROVISIONER_")
 
 
@@ -102,6 +111,12 @@ def test_settings_load(tmp_path: Path) -> None:
 def test_the_verifier_is_one_of_this_cluster(tmp_path: Path, verifier: str) -> None:
     with pytest.raises(InvalidRequest):
         loaded(tmp_path, verifier=verifier)
+
+
+@pytest.mark.parametrize("thumbprints", [(), ("",), ("A" * 42,), ("A" * 43, "A" * 42 + "=")])
+def test_keys_of_the_verifier_are_pinned(tmp_path: Path, thumbprints: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="verifier_thumbprints"):
+        loaded(tmp_path, thumbprints=thumbprints)
 
 
 @pytest.mark.parametrize("extra", ["releases_per_minute = 0", "grace_s = -1", 'root_key_value = "secret"'])

@@ -55,6 +55,13 @@ def test_a_model_version_goes_up(desk: ReleaseDesk) -> None:
     desk.register(version=3)
 
 
+@pytest.mark.parametrize("cluster", ["", "other.cloister.internal"])
+def test_a_policy_is_meant_for_this_mesh(desk: ReleaseDesk, cluster: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        desk.allow(version=2, cluster=cluster)
+    assert refused.value.reason == "policy.other_cluster"
+
+
 def test_a_policy_is_signed_by_the_owners_key(desk: ReleaseDesk) -> None:
     raw = good_policy(version=2).SerializeToString()
     with pytest.raises(SealBroken):

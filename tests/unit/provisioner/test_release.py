@@ -177,11 +177,21 @@ async def test_bytes_that_are_no_result_are_refused(desk: ReleaseDesk, token: st
 
 
 async def test_a_new_verifier_key_is_believed_and_a_retired_one_is_not(desk: ReleaseDesk) -> None:
-    rotated = SigningKey.generate()
+    rotated = desk.next_verifier
     desk.publish_keys(desk.verifier, rotated)
     await desk.releaser.release(desk.request(token=desk.token(key=rotated)), desk.worker.peer())
     desk.publish_keys(rotated)
     assert await refused(desk, desk.request()) == "token.key_unknown"
+
+
+async def test_a_key_set_swapped_on_disk_is_useless(desk: ReleaseDesk) -> None:
+    thief = SigningKey.generate()
+    desk.publish_keys(thief)
+    assert await refused(desk, desk.request(token=desk.token(key=thief))) == "token.key_unknown"
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+    desk.publish_keys(desk.verifier, thief)
+    assert await refused(desk, desk.request(token=desk.token(key=thief))) == "token.key_unknown"
+    await desk.releaser.release(desk.request(), desk.worker.peer())
 
 
 async def test_a_broken_key_file_changes_nothing(desk: ReleaseDesk) -> None:
@@ -307,6 +317,15 @@ async def test_an_owner_swapped_in_the_store_gets_nothing(desk: ReleaseDesk) -> 
     connection.execute("UPDATE policy SET policy = ?, signature = ?", (policy, sign_policy(policy, thief)))
     connection.close()
     assert await refused(desk, desk.request()) == "store.altered"
+
+
+async def test_a_policy_of_another_mesh_releases_nothing(desk: ReleaseDesk) -> None:
+    """Signed by the owner, for a mesh with other workers, and carried over by whoever can write the disk."""
+    policy = good_policy(cluster="other.cloister.internal").SerializeToString()
+    connection = sqlite3.connect(desk.folder / "models.db", isolation_level=None)
+    connection.execute("UPDATE policy SET policy = ?, signature = ?", (policy, sign_policy(policy, desk.owner)))
+    connection.close()
+    assert await refused(desk, desk.request()) == "policy.other_cluster"
 
 
 # What may fail

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from cloister.errors import EvidenceRejected, Overloaded
+from cloister.kit.audit import AuditLog
 from cloister.provisioner.rates import Rates
-from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.used_results import UsedResults, last_release_at
 from fakes.results import NOW, Clock, good_result
 
 
 def test_a_result_serves_once() -> None:
-    used = UsedResults(started_at=NOW)
+    used = UsedResults(started_at=NOW, last_release_at=None)
     used.use(good_result(), now=NOW)
     with pytest.raises(EvidenceRejected) as again:
         used.use(good_result(), now=NOW)
@@ -20,17 +22,42 @@ def test_a_result_serves_once() -> None:
 
 
 def test_a_result_of_the_very_second_of_the_start_is_good() -> None:
-    UsedResults(started_at=NOW + timedelta(milliseconds=900)).use(good_result(), now=NOW)
+    used = UsedResults(started_at=NOW + timedelta(milliseconds=900), last_release_at=None)
+    used.use(good_result(), now=NOW)
 
 
 def test_an_earlier_one_is_not() -> None:
+    used = UsedResults(started_at=NOW + timedelta(seconds=1), last_release_at=None)
     with pytest.raises(EvidenceRejected) as refused:
-        UsedResults(started_at=NOW + timedelta(seconds=1)).use(good_result(), now=NOW)
+        used.use(good_result(), now=NOW)
     assert refused.value.reason == "token.before_start"
 
 
+@pytest.mark.parametrize(("ago_s", "issued_s"), [(1, 0), (1, 28), (1, 29), (30, 0), (-600, 30)])
+def test_what_may_have_been_used_before_the_start_is_refused(ago_s: int, issued_s: int) -> None:
+    used = UsedResults(started_at=NOW, last_release_at=NOW - timedelta(seconds=ago_s))
+    with pytest.raises(EvidenceRejected) as refused:
+        used.use(good_result(issued_at=NOW + timedelta(seconds=issued_s)), now=NOW)
+    assert refused.value.reason == "token.before_start"
+
+
+@pytest.mark.parametrize(("ago_s", "issued_s"), [(1, 30), (31, 0), (86_400, 0), (-600, 31)])
+def test_what_cannot_have_been_used_is_not(ago_s: int, issued_s: int) -> None:
+    used = UsedResults(started_at=NOW, last_release_at=NOW - timedelta(seconds=ago_s))
+    used.use(good_result(issued_at=NOW + timedelta(seconds=issued_s)), now=NOW)
+
+
+def test_the_record_tells_when_a_key_was_last_released(tmp_path: Path) -> None:
+    times = iter(NOW + timedelta(seconds=at) for at in range(4))
+    with AuditLog.opened(tmp_path / "audit.db", now=lambda: next(times)) as audit:
+        assert last_release_at(audit) is None
+        for event in ("key.released", "key.refused", "key.released", "key.refused"):
+            audit.append(event, model="key.released")
+        assert last_release_at(audit) == NOW + timedelta(seconds=2)
+
+
 def test_results_are_remembered_until_they_have_expired_and_no_longer() -> None:
-    used = UsedResults(started_at=NOW, capacity=2)
+    used = UsedResults(started_at=NOW, last_release_at=None, capacity=2)
     for number in range(2):
         used.use(good_result(ear_id=str(number)), now=NOW)
     with pytest.raises(Overloaded):

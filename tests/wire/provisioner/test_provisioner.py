@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -192,6 +193,20 @@ async def test_a_restart_keeps_models_and_voids_nonces(desk: Any) -> None:
             with pytest.raises(ChallengeExpired):
                 await desk.worker.released(peer, desk.token(), MODEL, nonce=challenge.nonce)
             await desk.worker.released(peer, desk.token(), MODEL)
+
+
+async def test_a_result_that_was_used_serves_nobody_after_a_restart(desk: Any) -> None:
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20)  # as is the verifier's clock
+    token = desk.token(issued_at=ahead, expires_at=ahead + timedelta(minutes=5))
+    async with desk.as_worker() as peer:
+        await desk.worker.released(peer, token, MODEL)
+    async with running_provisioner(desk.running.settings, desk.pki) as again:
+        desk.running = again
+        async with desk.as_worker() as peer:
+            with pytest.raises(KeyRefused):
+                await desk.worker.released(peer, token, MODEL)
+        async with again.as_role("auditor") as auditor:
+            assert (await records(auditor))[-1]["reason"] == "token.before_start"
 
 
 async def test_another_root_key_is_refused_at_the_start(desk: Any, pki: MeshPki) -> None:
