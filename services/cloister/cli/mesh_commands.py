@@ -29,8 +29,9 @@ SIMULATED = (
     "For development only."
 )
 UNPINNED = (
-    "No measurement was named: the verifier will not start, and clients will believe nobody. Found the mesh anew with "
-    "'cloister init --mrenclave', or edit trust.json and give verifier/settings.toml a policy with reference_values."
+    "No measurement was named: the verifier will not start, and clients will believe nobody until trust.json does. "
+    "Found the mesh anew with 'cloister init --mrenclave'; or name it with 'cloister trust pin --mrenclave', and in a "
+    "policy with reference_values that verifier/settings.toml names."
 )
 DRAIN_S = 120.0
 
