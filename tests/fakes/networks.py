@@ -70,6 +70,87 @@ def echo(dtype: np.dtype, shape: tuple[int, ...] = (-1, 3)) -> ov.Model:
     return ov.Model([ops.result(y)], [x], "echo")
 
 
+def indexed(kind: str, index: np.dtype, *, length: int = 8) -> ov.Model:
+    """`x` [length, 4] (or [length]) and the index `at` in, `y` out. Positions along the first axis.
+
+    Args:
+        kind: Of the operation; `Gather 1D` takes from a vector.
+        index: Element type of `at`.
+        length: -1 leaves it open.
+    """
+    x = ops.parameter([length] if kind == "Gather 1D" else [length, 4], np.int32, name="x")
+    at = ops.parameter({"GatherND": [3, 1], "ScatterNDUpdate": [3, 1]}.get(kind, [3]), index, name="at")
+    sevens = ops.constant(np.full((3, 4), 7, np.int32))
+    if kind in ("GatherElements", "ScatterElementsUpdate"):
+        at = ops.parameter([3, 4], index, name="at")
+    x.output(0).set_names({"x"})
+    at.output(0).set_names({"at"})
+    y = {
+        "Gather": lambda: ops.gather(x, at, ops.constant(0)),
+        "Gather 1D": lambda: ops.gather(x, at, ops.constant(0)),
+        "GatherElements": lambda: ops.gather_elements(x, at, 0),
+        "GatherND": lambda: ops.gather_nd(x, at),
+        "ScatterUpdate": lambda: ops.scatter_update(x, at, sevens, ops.constant(0)),
+        "ScatterElementsUpdate": lambda: ops.scatter_elements_update(x, at, sevens, ops.constant(0)),
+        "ScatterNDUpdate": lambda: ops.scatter_nd_update(x, at, sevens),
+    }[kind]()
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x, at], kind)
+
+
+def counted(shape: tuple[int, ...] = (4,)) -> ov.Model:
+    """`x` in, the places `y` [rank, 0..n] where it is not zero out: as many as x says, but never more than x has."""
+    x = ops.parameter(list(shape), np.uint8, name="x")
+    x.output(0).set_names({"x"})
+    y = ops.non_zero(x, "i64")
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x], "counted")
+
+
+def bomb(rank: int = 2) -> ov.Model:
+    """`size` [rank] in, the sum `y` of that many ones out: a few bytes that ask for any amount of memory."""
+    size = ops.parameter([rank], np.int64, name="size")
+    size.output(0).set_names({"size"})
+    y = ops.reduce_sum(ops.broadcast(ops.constant(np.float32(1)), size), ops.constant(np.arange(rank)), keep_dims=False)
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [size], "bomb")
+
+
+def branching() -> ov.Model:
+    """`x` [8], `at` [3] and `which` [] in; `y` [3] out: x at `at`, taken inside a branch, or zeros."""
+    x, at = ops.parameter([8], np.int32, name="x"), ops.parameter([3], np.int32, name="at")
+    which = ops.parameter([], np.bool_, name="which")
+    for parameter in (x, at, which):
+        parameter.output(0).set_names({parameter.get_friendly_name()})
+    inner_x, inner_at, other = (ops.parameter([size], np.int32) for size in (8, 3, 3))
+    taken = ops.result(ops.gather(inner_x, inner_at, ops.constant(0)))
+    zeros = ops.result(ops.multiply(other, ops.constant(np.int32(0))))
+    branch = ops.if_op(which)
+    branch.set_then_body(ov.Model([taken], [inner_x, inner_at]))
+    branch.set_else_body(ov.Model([zeros], [other]))
+    branch.set_input(x.output(0), inner_x, None)
+    branch.set_input(at.output(0), inner_at, other)
+    y = branch.set_output(taken, zeros)
+    y.set_names({"y"})
+    return ov.Model([ops.result(y)], [x, at, which], "branching")
+
+
+def rounds() -> ov.Model:
+    """`times` [] and `x` [2] in, `y` [2] out: x doubled that many times."""
+    times, x = ops.parameter([], np.int64, name="times"), ops.parameter([2], np.float32, name="x")
+    times.output(0).set_names({"times"})
+    x.output(0).set_names({"x"})
+    inner = ops.parameter([2], np.float32)
+    doubled, go_on = ops.result(ops.add(inner, inner)), ops.result(ops.constant(True))
+    loop = ops.loop(times, ops.constant(True))
+    loop.set_function(ov.Model([doubled, go_on], [inner]))
+    loop.set_special_body_ports([-1, 1])
+    loop.set_merged_input(inner, x.output(0), doubled.output(0))
+    y = loop.get_iter_value(doubled.output(0), -1)
+    y.set_names({"y"})
+    return ov.Model([ops.result(y)], [times, x], "rounds")
+
+
 def ir(model: ov.Model, folder: Path) -> dict[str, memoryview]:
     """The model as OpenVINO IR."""
     ov.save_model(model, folder / "model.xml", compress_to_fp16=False)
@@ -94,9 +175,17 @@ def onnx(*, external: bool = False) -> bytes:
     return _field(1, 8) + _field(8, _field(1, b"") + _field(2, 13)) + _field(7, graph)
 
 
-def _value_info(name: bytes, width: int) -> bytes:
+def onnx_gather_nd() -> bytes:
+    """`x` FP32 [n, 3] and `at` INT64 [n, 1] in, `y` [n, 3] out: rows of x."""
+    node = _field(1, b"x") + _field(1, b"at") + _field(2, b"y") + _field(4, b"GatherND")
+    graph = _field(1, node) + _field(2, b"g") + _field(11, _value_info(b"x", 3)) + _field(11, _value_info(b"at", 1, 7))
+    graph += _field(12, _value_info(b"y", 3))
+    return _field(1, 8) + _field(8, _field(1, b"") + _field(2, 13)) + _field(7, graph)
+
+
+def _value_info(name: bytes, width: int, kind: int = 1) -> bytes:
     shape = _field(1, _field(2, b"n")) + _field(1, _field(1, width))
-    return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape)))
+    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, shape)))
 
 
 def _field(number: int, value: int | bytes) -> bytes:

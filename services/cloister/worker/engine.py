@@ -1,8 +1,9 @@
 """The seam to whatever computes, and OpenVINO behind it.
 
 A model that was measured to take less than `INLINE_S` runs on the event loop: handing it to another thread and back
-costs several times its own work. A longer one goes through a pool of asynchronous infer requests. A caller that is
-cancelled never gives back a request that is still computing.
+costs several times its own work. It was measured on zeros, so only where shapes alone say how much there is to do. A
+longer one goes through a pool of asynchronous infer requests. A caller that is cancelled never gives back a request
+that is still computing.
 
 Outputs are those of OpenVINO in process with the same `config`, bit for bit, whichever way they were computed. Nothing
 is cached on disk (attacks I06). Inputs whose shapes do not fit together never reach the plugin (`shapes`); an
@@ -25,7 +26,7 @@ from cloister.oip.contents import Array
 from cloister.oip.contract import ModelContract, TensorSpec
 from cloister.oip.datatypes import DATATYPES
 from cloister.worker.infer_requests import InferPool, InferSlot, failure
-from cloister.worker.shapes import ShapeGuard
+from cloister.worker.shapes import ShapeGuard, smallest_shapes
 
 INLINE_S: Final = 200e-6
 SLOW_BYTES: Final = 32 << 20
@@ -131,10 +132,11 @@ class OpenVinoEngine:
     def _quick_slot(self, compiled: ov.CompiledModel) -> InferSlot | None:
         """An infer request for the loop, when the model turns out to be quick enough for one."""
         slot, smallest = InferSlot(compiled, self.contract), _smallest_inputs(self.contract)
+        if not self._guard.fixed(smallest):
+            return None
         try:
-            self._guard.check(smallest)
             self.measured_s = slot.measure(smallest, enough_s=10 * INLINE_S)
-        except (InvalidRequest, RuntimeError):  # zeros do not suit every model; the pool will do
+        except RuntimeError:  # zeros do not suit every model; the pool will do
             return None
         if self.measured_s >= INLINE_S:
             return None
@@ -142,10 +144,13 @@ class OpenVinoEngine:
         return slot
 
     def quick(self, inputs: Mapping[str, Array]) -> bool:
-        """Whether to evaluate on the loop: for shapes seen before, and in proportion to the smallest inputs' time."""
+        """Whether to evaluate on the loop: for shapes seen before, and in proportion to the smallest inputs' time.
+
+        Never where a size on the way, a branch or a loop depends on values: those take what a request makes them take.
+        """
         if self._inline is None or self.failed.is_set():
             return False
-        return _size_bytes(inputs) <= self._quick_bytes and self._guard.known(inputs)
+        return _size_bytes(inputs) <= self._quick_bytes and self._guard.fixed(inputs)
 
     def infer_now(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Evaluate on the calling thread."""
@@ -197,8 +202,8 @@ def _spec(port: ov.Output, side: str) -> TensorSpec:
 def _smallest_inputs(contract: ModelContract) -> dict[str, Array]:
     """Zeros for every input, open dimensions taken as 1."""
     return {
-        spec.name: np.zeros([1 if size < 0 else size for size in spec.shape or (1,)], DATATYPES[spec.datatype].dtype)
-        for spec in contract.inputs
+        spec.name: np.zeros(shape, DATATYPES[spec.datatype].dtype)
+        for spec, shape in zip(contract.inputs, smallest_shapes(contract), strict=True)
     }
 
 

@@ -24,6 +24,7 @@ from cloister.errors import InvalidRequest, NotReady
 from cloister.oip.contents import Array
 from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import DATATYPES
+from cloister.worker.shapes import smallest_shapes
 
 WARM_UP_RUNS: Final = 3
 MEASURED_RUNS: Final = 5
@@ -41,8 +42,9 @@ class InferSlot:
         self._inputs: dict[str, tuple[ov.Tensor, np.dtype[Any]]] = {}
         self._outputs = {spec.name: (at, DATATYPES[spec.datatype].dtype) for at, spec in enumerate(contract.outputs)}
         self._views: dict[str, Array] = {}
-        for at, (port, spec) in enumerate(zip(compiled.inputs, contract.inputs, strict=True)):
-            tensor = ov.Tensor(port.get_element_type(), [max(size, 1) for size in spec.shape or (1,)])
+        shapes = smallest_shapes(contract)
+        for at, (port, spec, shape) in enumerate(zip(compiled.inputs, contract.inputs, shapes, strict=True)):
+            tensor = ov.Tensor(port.get_element_type(), list(shape))
             self.request.set_input_tensor(at, tensor)
             self._inputs[spec.name] = (tensor, DATATYPES[spec.datatype].dtype)
 

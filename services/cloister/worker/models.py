@@ -22,7 +22,7 @@ from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.scan import scan_ir, scan_onnx
-from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
+from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes, make_safe
 
 SEALED_NAME: Final = "model.sealed"
 
@@ -40,7 +40,8 @@ def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, pa
     Raises:
         NotReady: The file is missing, or is not one that can hold this model.
         SealBroken: It is not this model, or any byte of it changed.
-        InvalidRequest: It holds what the worker does not serve (`model.refused`).
+        InvalidRequest: It holds what the worker does not serve (`model.refused`, `model.operation_unsafe`,
+            `model.shape_unbounded`).
     """
     path = folder / manifest.name / str(manifest.version) / SEALED_NAME
     with _opened(path, manifest.size_bytes) as source:
@@ -66,7 +67,9 @@ def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
         files: OpenVINO IR (one `.xml` and the `.bin` beside it) or one `.onnx`. Others may lie beside them.
 
     Raises:
-        InvalidRequest: There is no model here, more than one, or one that is refused.
+        InvalidRequest: There is no model here, more than one, or one that is refused (`model.refused`), if only for
+            an operation that reaches where or as far as a request says (`model.operation_unsafe`,
+            `model.shape_unbounded`).
     """
     heads = [name for name in files if PurePosixPath(name).suffix in (".xml", ".onnx")]
     if len(heads) != 1:
@@ -85,6 +88,10 @@ def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
         raise _refused("it keeps state from one request to the next")
     if largest_bytes(model) > MAX_TENSOR_BYTES:
         raise _refused("a tensor in it is too large")
+    try:
+        make_safe(model)
+    except RuntimeError:
+        raise _refused("OpenVINO cannot put bounds on its indices") from None
     return model, size_bytes
 
 

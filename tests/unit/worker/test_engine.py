@@ -231,3 +231,14 @@ def test_big_weights_are_not_measured():
     engine = OpenVinoEngine(networks.tiny(), weights_bytes=1 << 30)
     assert engine.measured_s == float("inf")
     assert not engine.quick(rows(1))
+
+
+def test_an_input_that_is_a_single_number():
+    x = ov.opset13.parameter([], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    y = ov.opset13.add(x, x)
+    y.output(0).set_names({"y"})
+    engine = OpenVinoEngine(ov.Model([ov.opset13.result(y)], [x], "scalar"))
+    found = engine.infer_now({"x": np.array(3, np.float32)}, ("y",))["y"]
+    assert found.shape == ()
+    assert found == 6
