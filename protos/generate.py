@@ -46,7 +46,9 @@ def drift(fresh: Path) -> list[str]:
     names: set[str] = set()
     for root in (fresh, STUBS):
         for package in PACKAGES:
-            names |= {str(p.relative_to(root)) for p in (root / package).glob("*_pb2*.py*") if p.suffix in {".py", ".pyi"}}
+            names |= {
+                str(p.relative_to(root)) for p in (root / package).glob("*_pb2*.py*") if p.suffix in {".py", ".pyi"}
+            }
     return sorted(
         name
         for name in names
