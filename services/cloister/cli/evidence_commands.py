@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloister.cli import judging_commands
 from cloister.cli.asking import connected
 from cloister.cli.failures import ExitCode
 from cloister.cli.mesh_folder import Mesh
@@ -14,12 +15,12 @@ from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Tim
 from cloister.cli.output import facts, print_json, say, warn
 from cloister.client import Serving, VerifiedWorker
 
-app = typer.Typer(help="Evidence of workers, judged on this machine.", no_args_is_help=True)
+app = typer.Typer(help="Evidence, judged on this machine.", no_args_is_help=True)
 
 
 @app.callback()
 def evidence() -> None:
-    """Evidence of workers, judged on this machine."""
+    """Evidence, judged on this machine."""
 
 
 @app.command(epilog=examples("cloister evidence show breast-cancer"))
@@ -51,6 +52,9 @@ def show(
         raise typer.Exit(ExitCode.REFUSED)
     if not serving.believed:
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+judging_commands.add_to(app)
 
 
 def _print(model: str, serving: Serving) -> None:

@@ -40,6 +40,11 @@ def print_json(value: object) -> None:
     out.print(Text(json.dumps(value, indent=2, ensure_ascii=True)))
 
 
+def print_json_line(value: object) -> None:
+    """One JSON document on one line, of many that a script reads as they come."""
+    out.print(Text(json.dumps(value, ensure_ascii=True)))
+
+
 def facts(pairs: Mapping[str, object], indent: str = "") -> None:
     """Names and values, one line each, aligned."""
     width = max((len(name) for name in pairs), default=0)

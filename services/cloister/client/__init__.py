@@ -6,10 +6,14 @@
 from cloister.client.answer import Answer
 from cloister.client.bundle import TrustBundle, anchor_of
 from cloister.client.client import Client
+from cloister.client.evidence_file import EvidenceFile, judge_file
 from cloister.client.health import is_serving
 from cloister.client.identity import tls_files
+from cloister.client.judging import Judgement, judge, step_meaning
 from cloister.client.operator import AuditLine, appraisals, mesh_status, releases
 from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
+from cloister.client.quote_corpus import JudgedEntry, judge_corpus
+from cloister.client.quote_facts import quote_facts
 from cloister.client.receipts import VerifiedReceipt, load_receipt, save_receipt, verify_receipt
 from cloister.client.roster import Refused, Serving
 from cloister.client.sync import SyncClient
@@ -19,6 +23,9 @@ __all__ = [
     "Answer",
     "AuditLine",
     "Client",
+    "EvidenceFile",
+    "JudgedEntry",
+    "Judgement",
     "OwnerClient",
     "Refused",
     "SealedFiles",
@@ -31,12 +38,17 @@ __all__ = [
     "appraisals",
     "believe",
     "is_serving",
+    "judge",
+    "judge_corpus",
+    "judge_file",
     "list_models",
     "load_receipt",
     "mesh_status",
+    "quote_facts",
     "releases",
     "save_receipt",
     "seal_to",
+    "step_meaning",
     "tls_files",
     "verify_receipt",
 ]

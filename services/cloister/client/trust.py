@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from cloister import ear
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
+from cloister.appraisal.reference import Measured
 from cloister.client.bundle import TrustBundle
 from cloister.client.collateral import KnownCollateral
 from cloister.ear import AttestationResult
@@ -63,8 +64,8 @@ class VerifiedWorker:
         return self.appraisal.simulated
 
 
-class _Code(NamedTuple):
-    """What an Attestation Result says of the code, in the form of reference values."""
+class Code(NamedTuple):
+    """What is known of the code, in the form of reference values."""
 
     mrenclave: bytes
     mrsigner: bytes
@@ -162,13 +163,17 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
         raise _rejected("its hardware is simulated, and the trust bundle accepts Intel's root only", "anchor.other")
     if result.debug:
         raise _rejected("the enclave is open to a debugger", "enclave.debug")
-    _check_code(result, trust)
+    measured = (bytes.fromhex(result.mrenclave), bytes.fromhex(result.mrsigner), result.isvprodid, result.isvsvn)
+    check_code(Code(*measured), trust)
 
 
-def _check_code(result: AttestationResult, trust: TrustBundle) -> None:
+def check_code(code: Measured, trust: TrustBundle) -> None:
     """Hold the code against the pins; a field left empty is never match-all.
 
     A Result has no KSS fields: of a quote our own appraisal checks them, of a kept receipt the verifier has.
+
+    Raises:
+        EvidenceRejected: Code that is not pinned; and any code at all where the trust bundle pins none.
     """
     if not trust.pins_code:
         raise _rejected(
@@ -176,10 +181,9 @@ def _check_code(result: AttestationResult, trust: TrustBundle) -> None:
             "'cloister trust pin --mrenclave', or 'mrenclave' in trust.json",
             "measurement.unpinned",
         )
-    if trust.mrenclave is not None and result.mrenclave not in trust.mrenclave:
+    if trust.mrenclave is not None and code.mrenclave.hex() not in trust.mrenclave:
         raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
     wanted = trust.policy().reference_values
-    code = _Code(bytes.fromhex(result.mrenclave), bytes.fromhex(result.mrsigner), result.isvprodid, result.isvsvn)
     if wanted and not any(value.matches(code) for value in wanted):
         raise _rejected("its code is not what the trust bundle's policy names", "measurement.unknown")
 

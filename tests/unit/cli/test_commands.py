@@ -31,6 +31,8 @@ COMMANDS = [
     ("identity", "list"),
     ("identity", "show"),
     ("evidence", "show"),
+    ("evidence", "verify"),
+    ("evidence", "judge"),
     ("receipt", "verify"),
     ("trust", "show"),
     ("trust", "pin"),

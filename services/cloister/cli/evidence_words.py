@@ -1,0 +1,177 @@
+"""A judgement of evidence in words for a person, and as plain values for a script.
+
+What has not been proven is never shown as if it were: of a quote that is not genuine there is only what it says of
+itself, and that is called so.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from cloister.cli.output import facts, say, warn
+from cloister.client import EvidenceFile, Judgement, quote_facts, step_meaning
+
+STATUS_WORDS: Final = {
+    "UpToDate": "every fix that Intel asks for is in place",
+    "SWHardeningNeeded": "fixes are in place; code inside the enclave must itself avoid what the advisories describe",
+    "ConfigurationNeeded": "fixes are in place, but settings of the machine (often hyper-threading) leave it open",
+    "ConfigurationAndSWHardeningNeeded": "settings of the machine leave it open, and code must harden itself as well",
+    "OutOfDate": "microcode or firmware is too old: known attacks work",
+    "OutOfDateConfigurationNeeded": "microcode or firmware is too old, and settings leave the machine open as well",
+    "TDRelaunchAdvised": "the machine is patched, but the trust domain began before that: start it again",
+    "TDRelaunchAdvisedConfigurationNeeded": "start the trust domain again, and mend the machine's settings",
+    "Revoked": "Intel has withdrawn its trust from it",
+}
+
+# What is objected to where evidence is genuine under some other root.
+_OTHER_ROOT: Final = frozenset({"anchor.untrusted", "chain.broken", "crl.issuer_mismatched"})
+
+
+def print_judgement(evidence: EvidenceFile, found: Judgement) -> None:
+    """Say what the evidence is, what is known of it, and whether it is believed."""
+    quote = quote_facts(evidence.raw_quote)
+    if found.believed:
+        say("the evidence is believed", "bold green")
+    else:
+        say("the evidence is NOT believed", "bold red")
+    said = _said(quote or {})
+    proven = _proven(found) | (said if found.verified else {})
+    facts(
+        {"what it is": _kind(evidence, quote), **_decision(found), **proven, **_dates(found), **_open(evidence, found)},
+        indent="  ",
+    )
+    if said and found.verified is None:
+        say("what it says of itself, which nothing proves:")
+        facts(said, indent="  ")
+    if found.verified and found.anchor.simulated:
+        warn("It is under a simulator's root, as the trust bundle allows: it proves nothing about hardware.")
+    if found.refusal and found.refusal.reason in _OTHER_ROOT and not found.anchor.simulated:
+        warn("Judged under Intel's root. Evidence from a simulator is judged by its mesh's trust bundle: --trust.")
+
+
+def plain_judgement(evidence: EvidenceFile, found: Judgement) -> dict[str, Any]:
+    """The same for a script; `quote` is what the quote says, and proven only where `crypto` is `verified`."""
+    verified, refusal = found.verified, found.refusal
+    return {
+        "believed": found.believed,
+        "kind": "evidence bundle" if evidence.is_bundle else "quote",
+        "crypto": "verified" if verified else "reject",
+        "anchor": found.anchor.name,
+        "simulated": found.anchor.simulated,
+        "tcb_status": verified.tcb.status.value if verified else None,
+        "tcb_date": _time(verified.tcb.tcb_date) if verified else None,
+        "tcb_evaluation": verified.evaluation if verified else None,
+        "advisory_ids": list(verified.tcb.advisory_ids) if verified else None,
+        "fmspc": verified.platform.fmspc.hex() if verified else None,
+        "policy": found.policy_id,
+        "judged_at": _time(found.judged_at),
+        "step": found.step,
+        "reason": refusal.reason if refusal else None,
+        "message": str(refusal) if refusal else None,
+        "spiffe_id": found.claims.spiffe_id if found.claims else None,
+        "audience": found.claims.audience if found.claims else None,
+        "quote": quote_facts(evidence.raw_quote),
+        "collateral": _plain_dates(found),
+    }
+
+
+def _kind(evidence: EvidenceFile, quote: dict[str, object] | None) -> str:
+    size = f"{len(evidence.raw_quote):,} bytes"
+    inside = "an evidence bundle with " if evidence.is_bundle else ""
+    if quote is None:
+        return f"{inside}{size} that are no quote of a known kind"
+    about = "an SGX enclave" if quote["tee"] == "sgx" else "a TDX trust domain"
+    return f"{inside}a quote of {about}, version {quote['version']}, {size}"
+
+
+def _decision(found: Judgement) -> dict[str, object]:
+    by = f"policy '{found.policy_id}', at {_time(found.judged_at)}"
+    if found.refusal is None:
+        return {"decision": f"accepted under {by}, by two verifiers"}
+    step = f"step {found.step}: " if found.step else ""
+    return {
+        "decision": f"refused under {by}",
+        "why": str(found.refusal),
+        "reason": found.refusal.reason,
+        "not met": f"{step}{step_meaning(found.step or 0)}",
+    }
+
+
+def _proven(found: Judgement) -> dict[str, object]:
+    """What a quote's signatures prove; of a quote that is not genuine, that nobody vouches for it."""
+    verified = found.verified
+    root = "a simulated root, not Intel's" if found.anchor.simulated else "Intel (its SGX root CA)"
+    if verified is None:
+        return {"vouched for by": f"nobody; only {root} would count"}
+    status = verified.tcb.status.value
+    return {
+        "vouched for by": root,
+        "TCB status": f"{status}: {STATUS_WORDS[status]}",
+        "advisories": ", ".join(verified.tcb.advisory_ids) or "none",
+        "TCB date": f"{verified.tcb.tcb_date.date()}: what Intel had disclosed by then is accounted for",
+        "platform": f"family (FMSPC) {verified.platform.fmspc.hex()}",
+        **_claims(found),
+    }
+
+
+def _claims(found: Judgement) -> dict[str, object]:
+    if found.claims is None:
+        return {}
+    claims = found.claims
+    return {
+        "speaks for": claims.spiffe_id,
+        "meant for": claims.audience,
+        "sealing key": f"{claims.hpke_suite} {claims.hpke_public.hex()[:16]}...",
+        "receipt key": f"Ed25519 {claims.receipt_key.hex()}",
+    }
+
+
+def _said(quote: dict[str, object]) -> dict[str, object]:
+    shown = {name: value for name, value in quote.items() if name not in {"tee", "version", "padding_bytes"}}
+    return {name: _worded(value) for name, value in shown.items()}
+
+
+def _worded(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) if isinstance(value, list) else value
+
+
+def _dates(found: Judgement) -> dict[str, object]:
+    """From when until when the collateral holds; where it is not believed, what it says of that."""
+    if found.verified:
+        endorsed = found.verified.endorsed
+        span = f"holds from {_time(endorsed.valid_from)} to {_time(endorsed.valid_until)}"
+        return {"collateral": f"{span}, evaluation {endorsed.evaluation}"}
+    if found.collateral is None:
+        return {"collateral": "does not parse"}
+    tcb_info = found.collateral.tcb_info
+    return {"collateral": f"says it is of {_time(tcb_info.issue_date)}, to be renewed by {_time(tcb_info.next_update)}"}
+
+
+def _open(evidence: EvidenceFile, found: Judgement) -> dict[str, object]:
+    """What a judgement offline leaves open, so that nobody takes it for more."""
+    code = {"code": "not judged: no measurement is named; compare it with one that you trust"}
+    freshness = {"freshness": "not judged: nobody here sent the challenge it answers"}
+    return {**({} if found.pins_code else code), **(freshness if evidence.is_bundle else {})} if found.believed else {}
+
+
+def _plain_dates(found: Judgement) -> dict[str, Any] | None:
+    if found.collateral is None:
+        return None
+    tcb_info, qe_identity = found.collateral.tcb_info, found.collateral.qe_identity
+    endorsed = found.verified.endorsed if found.verified else None
+    return {
+        "sha256": found.collateral.sha256.hex(),
+        "tcb_info_issued": _time(tcb_info.issue_date),
+        "tcb_info_next_update": _time(tcb_info.next_update),
+        "qe_identity_issued": _time(qe_identity.issue_date),
+        "qe_identity_next_update": _time(qe_identity.next_update),
+        "valid_from": _time(endorsed.valid_from) if endorsed else None,
+        "valid_until": _time(endorsed.valid_until) if endorsed else None,
+    }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
