@@ -63,7 +63,7 @@ def test_the_same_code_elsewhere_measures_the_same(package: Path, tmp_path: Path
         lambda root: (root / "worker" / "extra.py").write_text(""),
         lambda root: (root / "seal" / "inner" / "deep.py").unlink(),
         lambda root: (root / "seal" / "inner" / "deep.py").rename(root / "seal" / "inner" / "deeper.py"),
-        lambda root: (root / "ear.py").write_text("# changed\n"),
+        lambda root: (root / "ear" / "token.py").write_text("# changed\n"),
         lambda root: (root / "__init__.py").write_text("# changed\n"),
     ],
     ids=["a change", "a new file", "a file gone", "a file renamed", "ear", "the package itself"],

@@ -1,0 +1,104 @@
+"""Tokens: issue one, check one.
+
+A token is three segments of canonical base64url, at most 16 KiB. Its header holds `alg`, `kid` and `typ` and nothing
+else, so no key ever comes with the token. Times are compared with the `now` that is handed in.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Final
+
+from jwt import PyJWS
+from jwt.exceptions import PyJWTError
+
+from cloister.ear.keys import TOKEN_TYPE, KeySet, SigningKey, algorithm_of, has_low_s
+from cloister.ear.members import exact_object, from_base64url, parse_json, text
+from cloister.ear.result import AttestationResult, from_claims, to_claims
+from cloister.errors import EvidenceRejected
+
+MAX_TOKEN_BYTES: Final = 16 * 1024
+LEEWAY: Final = timedelta(seconds=30)
+
+
+def issue(result: AttestationResult, key: SigningKey) -> str:
+    """Return `result` as a signed token.
+
+    Raises:
+        ValueError: The result contradicts itself, or a field has not its form.
+    """
+    payload = to_claims(result)
+    if from_claims(payload) != result:
+        raise ValueError("the Attestation Result does not survive its own encoding")
+    return key.sign(json.dumps(payload, separators=(",", ":")).encode())
+
+
+def check(
+    token: str, keys: KeySet, *, issuer: str, audience: str, now: datetime | None, max_life: timedelta
+) -> AttestationResult:
+    """Return what a token says, having found it signed by one of `keys`, meant for us and not expired.
+
+    Args:
+        token: The JWT in its compact form.
+        keys: The Verifier's.
+        issuer: SPIFFE id of the Verifier.
+        audience: Exactly what `aud` must be.
+        now: Aware UTC. None asks for no judgement of `iat` and `exp` but their distance: for an Attester that has no
+            clock of its own, takes the time from the token, and must hold that against what it knows.
+        max_life: The longest `exp` less `iat` that is believed.
+
+    Raises:
+        EvidenceRejected: It is not; `reason` is `token.malformed`, `.key_unknown`, `.signature`, `.issuer`,
+            `.audience`, `.not_yet`, `.expired` or `.too_long`.
+    """
+    payload = _verified_payload(token, keys)
+    try:
+        result = from_claims(parse_json(payload))
+    except (ValueError, RecursionError) as error:
+        raise _rejected("malformed") from error
+    if result.issuer != issuer:
+        raise _rejected("issuer")
+    if result.audience != audience:
+        raise _rejected("audience")
+    if now is not None and result.issued_at > now + LEEWAY:
+        raise _rejected("not_yet")
+    if now is not None and result.expires_at <= now - LEEWAY:
+        raise _rejected("expired")
+    if result.expires_at - result.issued_at > max_life:
+        raise _rejected("too_long")
+    return result
+
+
+def _rejected(why: str) -> EvidenceRejected:
+    return EvidenceRejected(f"the Attestation Result is not accepted: {why}", reason=f"token.{why}")
+
+
+def _verified_payload(token: str, keys: KeySet) -> bytes:
+    kid, algorithm = _read_header(token)
+    key = keys.named(kid)
+    if key is None:
+        raise _rejected("key_unknown")
+    if algorithm != algorithm_of(key) or (algorithm == "ES256" and not has_low_s(token)):
+        raise _rejected("signature")
+    try:
+        payload: bytes = PyJWS(algorithms=[algorithm]).decode(token, key, algorithms=[algorithm])
+    except (PyJWTError, ValueError) as error:
+        raise _rejected("signature") from error
+    return payload
+
+
+def _read_header(token: str) -> tuple[str, str]:
+    """Check the token's form, and return `kid` and `alg`."""
+    try:
+        if len(token) > MAX_TOKEN_BYTES:
+            raise ValueError("too long")
+        segments = [from_base64url(segment) for segment in token.split(".", 3)]
+        if len(segments) != 3:
+            raise ValueError("not three segments")
+        header = exact_object(parse_json(segments[0]), {"alg", "kid", "typ"})
+        if header["typ"] != TOKEN_TYPE:
+            raise ValueError("another type")
+        return text(header["kid"]), text(header["alg"])
+    except (ValueError, RecursionError) as error:
+        raise _rejected("malformed") from error
