@@ -7,9 +7,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := services enclave/simulator tests protos deploy
+SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: demo up test check fmt protos lock clean setup
+.PHONY: bench-seal demo up test check fmt protos lock clean setup
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -32,6 +32,9 @@ fmt: .venv/installed
 
 protos: .venv-protoc/installed
 	.venv-protoc/bin/python protos/generate.py
+
+bench-seal: .venv/installed
+	$(BIN)/python benchmarks/micro/seal.py
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras --group dev -o dev.lock
