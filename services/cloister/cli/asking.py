@@ -53,6 +53,8 @@ def read_inputs(path: Path, contract: ModelContract) -> dict[str, Array]:
         raise Stop(f"there is no file {path}", ExitCode.USAGE) from error
     except (ValueError, TypeError, KeyError, OverflowError, zipfile.BadZipFile) as error:
         raise Stop(f"{path} does not hold this model's inputs: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise Stop(f"{path} does not hold this model's inputs: its lists are nested too deep") from error
     raise Stop(f"{path} is neither .npz, .npy nor .json", ExitCode.USAGE)
 
 

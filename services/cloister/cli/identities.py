@@ -89,8 +89,13 @@ def described(folder: Path) -> Identity:
         certificate = certificates.load_certificate((folder / "certificate.pem").read_bytes())
     except FileNotFoundError as error:
         raise Stop(f"{folder} holds no certificate.pem; name an identity's folder", ExitCode.USAGE) from error
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        raise Stop(
+            f"{folder / 'certificate.pem'} names no SPIFFE id; 'cloister identity issue' makes certificates that do"
+        ) from error
     return Identity(
         folder=folder,
         spiffe_id=uri,

@@ -30,7 +30,7 @@ SIMULATED = (
 )
 UNPINNED = (
     "No measurement was named: the verifier will not start, and clients will believe nobody until trust.json does. "
-    "Found the mesh anew with 'cloister init --mrenclave'; or name it with 'cloister trust pin --mrenclave', and in a "
+    "Found the mesh anew with 'cloister init DIR --model NAME --mrenclave ...'; or name it with 'cloister trust pin --mrenclave', and in a "
     "policy with reference_values that verifier/settings.toml names."
 )
 DRAIN_S = 120.0
@@ -42,7 +42,7 @@ Simulated = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the root."""
-    app.command(epilog=examples("cloister init .cloister --cluster demo.cloister.internal --simulator"))(init)
+    app.command(epilog=examples("cloister init .cloister --model breast-cancer --simulator"))(init)
     app.command(epilog=examples("cloister up .cloister --simulator", "cloister up .cloister --simulator --detach"))(up)
     app.command(epilog=examples("cloister down .cloister"))(down)
     app.command(epilog=examples("cloister status .cloister", "cloister status .cloister --json"))(status)
@@ -105,7 +105,7 @@ def init(
 
 def up(
     folder: MeshArgument = FOLDER,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many workers.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; none while an owner prepares.")] = 2,
     simulator: Simulated = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready; leave it running.")] = False,
 ) -> None:
@@ -115,7 +115,10 @@ def up(
     drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
     """
     mesh = Mesh.read(folder)
-    plan = programs.stages(mesh, workers, simulated=simulator) if not running.is_up(folder) else []
+    plan: list[list[programs.Program]] = []
+    if not running.is_up(folder):
+        running.take_down(folder, DRAIN_S)  # what a killed supervisor left behind holds the ports
+        plan = programs.stages(mesh, workers, simulated=simulator)
     if detach and plan:
         _detached(mesh, workers, simulator=simulator)
         return

@@ -40,7 +40,7 @@ class Mesh:
     def read(cls, folder: Path) -> Mesh:
         """Read `folder`; raises Stop with advice when it is no mesh folder."""
         try:
-            found = tomllib.loads((folder / "mesh.toml").read_text())
+            found = tomllib.loads((folder / "mesh.toml").read_text(encoding="utf-8"))
             addresses = found["addresses"]
             return cls(
                 folder=folder,
@@ -52,10 +52,10 @@ class Mesh:
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
-                f"{folder} is no mesh folder; make one with 'cloister init {folder}', or name yours with --mesh",
+                f"{folder} is no mesh folder; make one with 'cloister init {folder} --model NAME', or name yours with --mesh",
                 ExitCode.USAGE,
             ) from error
-        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise Stop(
                 f"{folder / 'mesh.toml'} does not parse; compare it with one that 'cloister init' makes"
             ) from error

@@ -58,7 +58,7 @@ def _agreed(mesh: Mesh, simulated: bool) -> None:
     if simulated and not mesh.simulated:
         raise Stop(
             "this mesh was founded for SGX and believes no simulated worker; found another one with "
-            "'cloister init --simulator'",
+            "'cloister init DIR --model NAME --simulator'",
             ExitCode.USAGE,
         )
 

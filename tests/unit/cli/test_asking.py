@@ -48,7 +48,9 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[", "[]", "{}x", '{"y": [1]}', '{"x": "text"}', '{"inputs": [{"name": "x"}]}']
+    "content",
+    ["", "[", "[]", "{}x", '{"y": [1]}', '{"x": "text"}', '{"inputs": [{"name": "x"}]}', "[" * 100_000],
+    ids=["empty", "cut", "list", "more", "unknown", "text", "no data", "deep"],
 )
 def test_what_is_no_input_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "inputs.json"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloister.cli.mesh_folder import Mesh
 from cloister.client import Client, TrustBundle, save_receipt
@@ -74,6 +78,48 @@ def test_what_is_wrong_is_one_sentence(
     assert ended == code
     assert says in err
     assert "Traceback" not in out + err
+
+
+def test_the_example_of_init_founds_a_mesh(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    without_ports(monkeypatch)
+    _, out, _ = run("init", "--help")
+    (example,) = re.findall(r"cloister (init [^│\n]*)", out.partition("Example:")[2])
+    assert run(*(word for word in example.split() if word != "--simulator"))[0] == 0
+    assert Mesh.read(tmp_path / ".cloister").cluster == CLUSTER
+
+
+def test_the_advice_where_there_is_no_mesh_founds_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_ports(monkeypatch)
+    _, _, err = run("status", tmp_path / "mesh")
+    advice = " ".join(err.split()).partition("'cloister ")[2].partition("'")[0]
+    assert run(*advice.replace("NAME", "iris").split())[0] == 0
+
+
+def test_a_mesh_toml_that_is_no_text_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mesh.toml").write_bytes(b'cluster = "\xff"')
+    code, out, err = run("status", tmp_path)
+    assert (code, out) == (1, "")
+    assert "does not parse" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_certificate_without_a_name_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now, nobody = datetime.now(UTC), x509.Name([])
+    certificate = (
+        x509.CertificateBuilder(nobody, nobody, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    code, out, err = run("identity", "show", tmp_path)
+    assert (code, out) == (1, "")
+    assert "no SPIFFE id" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_mesh_that_is_down_is_shown_as_such(run: Run, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
