@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cloister.api.v1.model_pb2 import SignedManifest
+from cloister.errors import KeyRefused
 from cloister.seal.grant import ModelGrant
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import ModelManifest
@@ -22,30 +23,38 @@ class FakeReleases:
     Attributes:
         counter_s: The worker's counter.
         version: Which version is the newest.
+        min_version: Lower ones are refused.
         lease_s: Life of each lease.
         error: Raised instead.
+        asked_for: Which versions somebody asked for, 0 for the newest.
         asked: How often somebody asked; `came` is notified each time.
     """
 
     counter_s: Callable[[], float]
     version: int = 2
+    min_version: int = 1
     lease_s: float = 3600.0
     allow_plain: bool = False
     error: Exception | None = None
     asked: int = 0
+    asked_for: list[int] = field(default_factory=list)
     came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def release(self, wanted: WantedModel) -> Release:
         async with self.came:
             self.asked += 1
+            self.asked_for.append(wanted.version)
             self.came.notify_all()
         if self.error is not None:
             raise self.error
-        digest = bytes([self.version]) * 32
+        version = wanted.version or self.version
+        if version < self.min_version:
+            raise KeyRefused("the version is below the lowest that may be served")
+        digest = bytes([version]) * 32
         grant = ModelGrant(
             model_key=ModelKey(Secret.random()),
             model_name=wanted.name,
-            model_version=self.version,
+            model_version=version,
             model_digest=digest,
             allow_plain=self.allow_plain,
             lease_s=1,
@@ -53,7 +62,7 @@ class FakeReleases:
         )
         manifest = ModelManifest(
             name=wanted.name,
-            version=self.version,
+            version=version,
             digest=digest,
             size_bytes=1,
             created_at=datetime(2026, 1, 1, tzinfo=UTC),

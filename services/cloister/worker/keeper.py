@@ -3,6 +3,10 @@
 Renewal is asked for at two thirds of the lease. A refusal, or the lease's end, drops model and key at once; whoever
 asks for the model then hears that it is not here. Why the provisioner refused is in its record, not in our log. The
 end is counted on the host's time: `clock` says what a host can make of that.
+
+A newer version that we may have but cannot load does not take the served one down: that one is asked for by its own
+version, and stays for as long as today's policy allows it. A host can keep us on it by withholding the newer file;
+what ends that is the owner's minimum version. The newer one is tried again at each renewal.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from cloister.errors import CloisterError, EvidenceRejected, KeyRefused, Unavailable
+from cloister.errors import CloisterError, EvidenceRejected, KeyRefused, SealBroken, Unavailable
 from cloister.kit.log import get_logger
 from cloister.rpc.status import reason_of
 from cloister.worker import models
@@ -117,10 +121,10 @@ class ModelKeeper:
                 if await _fails_within(model.engine, wait_s):
                     _log.error("engine.failed", model=model.name, version=model.version)
                     break
-                release = await self._renewal(model)
-                if release is None:
+                carried_on = await self._carried_on(model)
+                if carried_on is None:
                     return
-                model, before, life_s = await self._carried_on(model, release), model, release.life_s
+                before, (model, life_s) = model, carried_on
                 if model.engine is not before.engine:
                     await before.engine.close()
         except (CloisterError, TimeoutError) as error:
@@ -130,12 +134,12 @@ class ModelKeeper:
             await model.engine.close()
         await self._backoff.pause()  # whoever can make it fail shall not keep us loading
 
-    async def _renewal(self, model: ServedModel) -> Release | None:
-        """The key for longer, or None when the model must go."""
+    async def _renewal(self, model: ServedModel, wanted: WantedModel) -> Release | None:
+        """The key of `wanted` while the lease of `model` goes, or None when `model` must go."""
         while (left_s := model.ends_at_s - self._counter_s()) > 0:
             try:
                 async with asyncio.timeout(left_s):
-                    release = await self._releases.release(self._wanted)
+                    release = await self._releases.release(wanted)
             except (KeyRefused, EvidenceRejected) as error:
                 self._log_failure(error)
                 return None
@@ -148,17 +152,40 @@ class ModelKeeper:
         _log.warning("lease.ended", model=model.name, version=model.version)
         return None
 
-    async def _carried_on(self, model: ServedModel, release: Release) -> ServedModel:
-        """The same model for longer; or the newer one that we may have now, in its place."""
+    async def _carried_on(self, model: ServedModel) -> tuple[ServedModel, float] | None:
+        """The model for longer, or the newer one that we may have now, and its lease's life; None when it must go."""
+        release = await self._renewal(model, self._wanted)
+        if release is None:
+            return None
         if release.manifest.digest == model.digest:
-            renewed = _served_model(release, model.engine)
-            self._served.put(renewed)
-            return renewed
-        newer = _served_model(release, await self._load(release))
+            return self._renewed(model, release)
+        try:
+            engine = await self._load(release)
+        except CloisterError as error:
+            if release.manifest.version <= int(model.version):
+                raise
+            version = str(release.manifest.version)
+            _log.warning("model.refused", model=model.name, version=version, reason=reason_of(error), error=error)
+            return await self._kept(model)
+        newer = _served_model(release, engine)
         self._served.put(newer)
         self._served.drop(model)
         _log.info("model.replaced", model=newer.name, version=newer.version, before=model.version)
-        return newer
+        return newer, release.life_s
+
+    async def _kept(self, model: ServedModel) -> tuple[ServedModel, float] | None:
+        """As `_carried_on`, for this version and no newer one."""
+        release = await self._renewal(model, self._wanted._replace(version=int(model.version)))
+        if release is None:
+            return None
+        if release.manifest.digest != model.digest:
+            raise SealBroken
+        return self._renewed(model, release)
+
+    def _renewed(self, model: ServedModel, release: Release) -> tuple[ServedModel, float]:
+        renewed = _served_model(release, model.engine)
+        self._served.put(renewed)
+        return renewed, release.life_s
 
     def _log_failure(self, error: BaseException) -> None:
         if isinstance(error, KeyRefused | EvidenceRejected):

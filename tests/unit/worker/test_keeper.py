@@ -1,12 +1,13 @@
 """A wanted model: served while its lease goes, gone at once when it does not (attacks F13)."""
 
 import asyncio
+import json
 import time
 from contextlib import asynccontextmanager
 
 import pytest
 
-from cloister.errors import EvidenceRejected, KeyRefused, NotFound, NotReady, SealBroken, Unavailable
+from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotFound, NotReady, SealBroken, Unavailable
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.keeper import ModelKeeper
 from cloister.worker.served import ServedModels
@@ -23,6 +24,7 @@ class Desk:
         self.releases = FakeReleases(time.monotonic)
         self.engines = []
         self.load_error = None
+        self.loads_failed = 0
         self.changed = asyncio.Condition()
         self.keeper = ModelKeeper(
             WantedModel("iris", 0),
@@ -35,6 +37,7 @@ class Desk:
 
     async def load(self, release):
         if self.load_error is not None:
+            self.loads_failed += 1
             raise self.load_error
         self.engines.append(FakeEngine())
         return self.engines[-1]
@@ -157,15 +160,91 @@ async def test_a_newer_version_takes_the_place_of_the_old(desk, logged):
     assert "model.replaced" in logged.getvalue()
 
 
-async def test_a_newer_version_that_does_not_load_leaves_nothing_behind(desk):
-    desk.releases.lease_s = 0.2
+BROKEN = [
+    InvalidRequest("the model is refused", reason="model.refused"),
+    NotReady("model.sealed cannot be opened", reason="model.missing"),
+    SealBroken(),
+]
+
+
+@pytest.mark.parametrize("error", BROKEN)
+async def test_a_newer_version_that_does_not_load_leaves_the_old_one_served_and_renewed(desk, logged, error):
+    desk.releases.lease_s = 0.5
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "")
+        desk.releases.version, desk.load_error = 3, error
+        await desk.releases.until_asked(6)
+        kept = desk.served.find("iris", "")
+        assert desk.releases.asked_for[:6] == [0, 0, 2, 0, 2, 0]
+        assert (kept.version, kept.engine) == ("2", old.engine)
+        assert kept.ends_at_s > old.ends_at_s
+        assert not old.engine.closed
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    refused = [line["version"] for line in lines if line["event"] == "model.refused"]
+    assert refused == ["3"] * desk.loads_failed
+    assert old.engine.closed
+
+
+async def test_the_old_version_is_kept_under_the_policy_of_today(desk):
+    desk.releases.lease_s = 0.5
     async with desk.keeping():
         await desk.until(lambda: len(desk.served) == 1)
         desk.releases.version, desk.load_error = 3, SealBroken()
+        desk.releases.allow_plain = True
+        await desk.until(lambda: desk.served.find("iris", "2").allow_plain)
+        kept = desk.served.find("iris", "2")
+        desk.releases.min_version = 3
         await desk.until(lambda: len(desk.served) == 0)
-        assert desk.engines[0].closed
+        assert time.monotonic() < kept.ends_at_s
+        assert kept.engine.closed
         desk.load_error = None
         await desk.until(lambda: len(desk.served) == 1)
+        assert desk.served.find("iris", "").version == "3"
+
+
+async def test_the_old_version_is_not_kept_beyond_its_lease(desk):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "2")
+        desk.releases.version, desk.load_error, release = 3, SealBroken(), desk.releases.release
+
+        async def hang_for_the_old(wanted):
+            if wanted.version:
+                await asyncio.Event().wait()
+            return await release(wanted)
+
+        desk.releases.release = hang_for_the_old
+        await desk.until(lambda: len(desk.served) == 0)
+        assert time.monotonic() >= old.ends_at_s
+        assert old.engine.closed
+
+
+async def test_an_old_version_that_is_suddenly_another_model_goes(desk):
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.releases.version, desk.load_error, release = 3, SealBroken(), desk.releases.release
+        desk.releases.release = lambda wanted: release(WantedModel("iris", 3))
+        await desk.until(lambda: len(desk.served) == 0)
+        assert desk.engines[0].closed
+
+
+async def test_a_newer_version_that_was_repaired_is_taken_at_the_next_renewal(desk):
+    desk.releases.lease_s = 0.5
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old, counts = desk.served.find("iris", ""), []
+        with desk.served.watching(lambda: counts.append(len(desk.served))):
+            desk.releases.version, desk.load_error = 3, NotReady("no file", reason="model.missing")
+            await desk.releases.until_asked(3)
+            desk.load_error = None
+            await desk.until(lambda: desk.served.digest_of("iris", "3") is not None and len(desk.served) == 1)
+            assert 0 not in counts
+        assert desk.releases.asked_for == [0, 0, 2, 0]
+        assert old.engine.closed
+        assert not desk.engines[1].closed
 
 
 async def test_a_file_that_is_not_there_yet(desk, logged):
