@@ -117,7 +117,8 @@ class ModelKeeper:
         """Renew the lease for as long as it goes; when this returns, the model is gone."""
         try:
             while True:
-                wait_s = max(0.0, min(renewal_s(life_s), model.ends_at_s - self._counter_s()))
+                # Counted from when the lease began, not from when a long load was done.
+                wait_s = max(0.0, model.ends_at_s - self._counter_s() - life_s + renewal_s(life_s))
                 if await _fails_within(model.engine, wait_s):
                     _log.error("engine.failed", model=model.name, version=model.version)
                     break

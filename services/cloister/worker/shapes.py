@@ -307,6 +307,8 @@ def _check_indexed(node: ov.Node) -> None:
     """Bounds mean something only where there is a position, and are exact only up to some length."""
     index, data = node.input_value(1), node.input_value(0).get_partial_shape()
     shape = index.get_partial_shape()
+    if node.get_type_name() == "ScatterElementsUpdate":
+        _check_scattered(shape, data, _axes(node)[0])
     if isinstance(index.get_node(), ov.op.Constant) or (shape.is_static and 0 in shape.to_shape()):
         return
     for axis in _axes(node):
@@ -314,6 +316,16 @@ def _check_indexed(node: ov.Node) -> None:
             raise InvalidRequest("the model takes from an input that is empty", reason=UNFIT)
         if data[axis].get_min_length() == 0 or not 0 < data[axis].get_max_length() <= MAX_INDEXED:
             raise _unsafe(f"{node.get_type_name()} on what may be empty, or longer than {MAX_INDEXED} positions")
+
+
+def _check_scattered(index: ov.PartialShape, data: ov.PartialShape, along: int) -> None:
+    """On the axes that are not indexed, an index stands for its own position: the plugin writes there unchecked."""
+    if index.rank.is_dynamic or index.rank != data.rank:
+        raise _unsafe("ScatterElementsUpdate with an index of another rank than its data")
+    for axis in range(data.rank.get_length()):
+        inside = index[axis].get_max_length() <= data[axis].get_min_length()
+        if axis != along and (not inside or index[axis].get_max_length() < 0):
+            raise _unsafe("ScatterElementsUpdate with an index that may reach beyond its data")
 
 
 def _parts(model: ov.Model) -> Iterator[ov.Model]:

@@ -10,7 +10,7 @@ from openvino import opset13 as ops
 from cloister.errors import InvalidRequest
 from cloister.worker import models
 from cloister.worker.engine import OpenVinoEngine, contract_of
-from cloister.worker.shapes import MAX_INDEXED, ShapeGuard, make_safe
+from cloister.worker.shapes import MAX_INDEXED, ShapeGuard, make_safe, sizes_fixed
 from fakes import networks
 
 GATHERING = ("Gather", "Gather 1D", "GatherElements", "GatherND")
@@ -263,3 +263,25 @@ def test_the_last_position_of_the_longest_axis():
     x = np.arange(MAX_INDEXED, dtype=np.int32)
     found = evaluated(model, {"x": x, "at": np.array([MAX_INDEXED, MAX_INDEXED - 1, MAX_INDEXED - 2], np.int32)})
     assert found.tolist() == [MAX_INDEXED - 1, MAX_INDEXED - 1, MAX_INDEXED - 2]
+
+
+def scattering(index_shape, constant=False):
+    """Writes `u` into `x` along axis 1, where `at` says."""
+    x = ops.parameter([4, 4], np.float32, name="x")
+    u = ops.parameter(list(index_shape), np.float32, name="u")
+    if constant:
+        index, inputs = ops.constant(np.zeros(index_shape, np.int32)), [x, u]
+    else:
+        index = ops.parameter(list(index_shape), np.int32, name="at")
+        inputs = [x, u, index]
+    y = ops.scatter_elements_update(x, index, u, ops.constant(1))
+    return ov.Model([ops.result(y)], inputs, "scattering")
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_an_index_that_is_longer_than_its_data_elsewhere_is_refused(constant):
+    assert reason_of(sizes_fixed, scattering((5, 2), constant=constant)) == "model.operation_unsafe"
+
+
+def test_an_index_that_fits_its_data_is_not():
+    assert sizes_fixed(scattering((4, 12)))
