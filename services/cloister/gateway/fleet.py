@@ -111,19 +111,17 @@ class Fleet:
             self.expire()
 
     async def _watch(self, verifier: Peer, group: asyncio.TaskGroup) -> None:
-        listed: set[str] = set()
         events: Any = verifier.stub(VerifierStub).WatchAttested(WatchAttestedRequest(), timeout=STREAM_S)
         try:
             async for event in events:
                 worker = event.worker
                 if event.kind in (AttestedEvent.KIND_JOINED, AttestedEvent.KIND_RENEWED):
-                    listed.add(worker.instance)
                     self._put(worker, group)
                 elif event.kind == AttestedEvent.KIND_GONE:
                     self._remove(worker.instance, event.reason)
                 elif event.kind == AttestedEvent.KIND_CURRENT:
-                    for instance in self._members.keys() - listed:  # they went while nobody told us
-                        self._remove(instance, "unlisted")
+                    # One that is not listed may be as good as ever: a verifier that has started again knows its
+                    # members only as they renew. It goes when its link ends for good or its Result does.
                     self.current.set()
         finally:
             events.cancel()

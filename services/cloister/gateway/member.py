@@ -70,13 +70,16 @@ class Member:
 
     async def keep_linked(self, connect: Connect, dispatcher: Dispatcher) -> None:
         """Hold a link, again and again, with growing pauses, until cancelled or until it has left."""
-        clock, pause_s = asyncio.get_running_loop().time, FIRST_PAUSE_S
+        clock, pause_s, said = asyncio.get_running_loop().time, FIRST_PAUSE_S, ""
         while True:
             began_s = clock()
             try:
                 await self._link_once(connect, dispatcher)
             except* (CloisterError, TimeoutError) as group:
-                _log.warning("link.lost", instance=self.worker.instance, error=group.exceptions[0])
+                error = group.exceptions[0]
+                if str(error) != said:  # a worker that was killed is dialled until its Attestation Result ends
+                    _log.warning("link.lost", instance=self.worker.instance, error=error)
+                said = str(error)
             still_wanted()
             if self.leaving:
                 return

@@ -24,6 +24,7 @@ from cloister.errors import (
     EvidenceRejected,
     InvalidRequest,
     KeyRefused,
+    NotReady,
     Overloaded,
     SealBroken,
 )
@@ -135,7 +136,7 @@ class Releaser:
             self._per_platform.take(result.ppid_sha256)
             self._used.use(result, now=now)  # 5 a result serves once
             return self._granted(request, result)  # 6 and the owner allows it
-        except Overloaded as refusal:
+        except (Overloaded, NotReady) as refusal:
             self._record_refusal(refusal, request, peer, result)
             raise
         except (EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:

@@ -2,7 +2,8 @@
 
 Kept in memory until the result has expired by itself. What was used before a restart is not remembered, so every result
 that can have been used then is refused: one issued before this service started, and one issued up to a leeway after the
-last release on the record, for the verifier's clock may be ahead of ours by so much. A worker simply attests again.
+last release on the record, for the verifier's clock may be ahead of ours by so much. A worker attests again, and keeps
+its lease meanwhile.
 Where nothing was released lately nothing can have been used, and nobody waits. Thread safe.
 """
 
@@ -15,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from cloister.ear import LEEWAY, AttestationResult
-from cloister.errors import EvidenceRejected, Overloaded
+from cloister.errors import EvidenceRejected, NotReady, Overloaded
 from cloister.kit.audit import AuditLog
 
 _RELEASED: Final = "key.released"
@@ -43,12 +44,13 @@ class UsedResults:
         """Use `result` up: of any number of concurrent calls with it, one returns.
 
         Raises:
-            EvidenceRejected: It was used (`token.used`), or is older than this service (`token.before_start`).
+            EvidenceRejected: It was used (`token.used`).
+            NotReady: It is older than this service's memory (`token.before_start`): attest again in a moment.
             Overloaded: Too many results are remembered.
         """
         perhaps_used = self._used_until is not None and result.issued_at <= self._used_until
         if result.issued_at < self._started_at or perhaps_used:
-            raise EvidenceRejected("the result is older than this service's memory", reason="token.before_start")
+            raise NotReady("the result is older than this service's memory", reason="token.before_start")
         with self._lock:
             if result.ear_id in self._used:
                 raise EvidenceRejected("the result was used before", reason="token.used")

@@ -44,8 +44,8 @@ class VerifierKeys:
             try:
                 stamp = _stamp(self._path)
                 if stamp != self._stamp:
-                    self._stamp = stamp
                     self._keys = self._read()
+                    self._stamp = stamp  # only now: what could not be read is tried again
                     _log.info("verifier_keys.reloaded", kids=sorted(self._keys.thumbprints))
             except (OSError, InvalidRequest) as error:
                 _log.error("verifier_keys.unusable", path=str(self._path), error=error)

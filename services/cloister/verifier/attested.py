@@ -67,7 +67,7 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of what a watcher hears. `reason` is set for GONE: left, expired or replaced."""
+    """One line of what a watcher hears. `reason` is set for GONE: left or expired."""
 
     change: Change
     member: Member | None = None
@@ -177,18 +177,10 @@ class AttestedWorkers:
         """
         self.pin(member.instance, member.keys, life_s=life_s)
         change = Change.RENEWED if member.instance in self._members else Change.JOINED
-        if change is Change.JOINED:
-            self._replace_at(member.endpoint)
         self._members[member.instance] = (member, self._monotonic() + life_s)
         self._changed.set()
         self._publish(Event(change, member))
         return change
-
-    def _replace_at(self, endpoint: str) -> None:
-        """Who listened where a new member listens was killed before it could say that it goes."""
-        for old, _ in [held for held in self._members.values() if held[0].endpoint == endpoint]:
-            del self._members[old.instance]
-            self._publish(Event(Change.GONE, old, "replaced"))
 
     def leave(self, instance: str) -> bool:
         """Take a member out because it says it is going; says whether there was one."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloister.errors import EvidenceRejected, Overloaded
+from cloister.errors import EvidenceRejected, NotReady, Overloaded
 from cloister.kit.audit import AuditLog
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.used_results import UsedResults, last_release_at
@@ -28,7 +28,7 @@ def test_a_result_of_the_very_second_of_the_start_is_good() -> None:
 
 def test_an_earlier_one_is_not() -> None:
     used = UsedResults(started_at=NOW + timedelta(seconds=1), last_release_at=None)
-    with pytest.raises(EvidenceRejected) as refused:
+    with pytest.raises(NotReady) as refused:
         used.use(good_result(), now=NOW)
     assert refused.value.reason == "token.before_start"
 
@@ -36,7 +36,7 @@ def test_an_earlier_one_is_not() -> None:
 @pytest.mark.parametrize(("ago_s", "issued_s"), [(1, 0), (1, 28), (1, 29), (30, 0), (-600, 30)])
 def test_what_may_have_been_used_before_the_start_is_refused(ago_s: int, issued_s: int) -> None:
     used = UsedResults(started_at=NOW, last_release_at=NOW - timedelta(seconds=ago_s))
-    with pytest.raises(EvidenceRejected) as refused:
+    with pytest.raises(NotReady) as refused:
         used.use(good_result(issued_at=NOW + timedelta(seconds=issued_s)), now=NOW)
     assert refused.value.reason == "token.before_start"
 

@@ -61,19 +61,6 @@ async def test_a_watcher_hears_of_everyone_and_then_of_changes(workers: Attested
     assert not workers.leave(INSTANCE)
 
 
-async def test_a_new_member_takes_the_place_of_the_one_that_was_killed_there(workers: AttestedWorkers) -> None:
-    workers.admit(MEMBER, life_s=60)
-    workers.admit(other(1), life_s=60)
-    with workers.watching() as events:
-        for _ in range(3):
-            await next_event(events)
-        fresh = replace(other(2), endpoint=MEMBER.endpoint)
-        workers.admit(fresh, life_s=60)
-        assert await next_event(events) == Event(Change.GONE, MEMBER, "replaced")
-        assert await next_event(events) == Event(Change.JOINED, fresh)
-    assert workers.get(other(1).instance) is not None
-
-
 async def test_a_member_ends_with_its_result(workers: AttestedWorkers, clock: Clock) -> None:
     workers.admit(MEMBER, life_s=60)
     workers.admit(other(1), life_s=90)

@@ -203,7 +203,7 @@ async def test_a_result_that_was_used_serves_nobody_after_a_restart(desk: Any) -
     async with running_provisioner(desk.running.settings, desk.pki) as again:
         desk.running = again
         async with desk.as_worker() as peer:
-            with pytest.raises(KeyRefused):
+            with pytest.raises(NotReady):
                 await desk.worker.released(peer, token, MODEL)
         async with again.as_role("auditor") as auditor:
             assert (await records(auditor))[-1]["reason"] == "token.before_start"
