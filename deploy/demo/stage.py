@@ -28,11 +28,12 @@ class Failed(Exception):
 
 
 @contextmanager
-def running(mesh: Path) -> Iterator[None]:
+def running(mesh: Path, workers: int = WORKERS) -> Iterator[None]:
     """The mesh, up for as long as the block lasts."""
-    cloister("up", mesh, "--simulator", "--workers", str(WORKERS), "--detach")
+    cloister("up", mesh, "--simulator", "--workers", str(workers), "--detach")
     try:
-        step("operator", f"started verifier, provisioner, {WORKERS} workers and gateway, mutual TLS 1.3 between all")
+        count = f" {workers} workers," if workers else ""
+        step("operator", f"started verifier, provisioner,{count} gateway, mutual TLS 1.3 between all")
         yield
     except Failed as error:
         raise Failed(f"{error} (logs: {mesh / 'logs'})") from None

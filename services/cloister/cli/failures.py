@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from cloister.errors import (
@@ -55,14 +56,24 @@ class Stop(Exception):
         self.code = code
 
 
-_ADVICE_BY_REASON = {"model.sealed_only": "leave out --plain"}
+_ADVICE_BY_REASON = {
+    "model.sealed_only": "leave out --plain",
+    "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
+    "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
+}
+_DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|certificate verify failed", re.IGNORECASE)
+
+
+def _is_distrust(error: BaseException) -> bool:
+    """TLS found the other end to be somebody else; gRPC reports that as it does a peer that is down."""
+    return isinstance(error, Unavailable) and _DISTRUST.search(str(error)) is not None
 
 
 def exit_code(error: BaseException) -> ExitCode:
     """The code that a command ends with because of `error`."""
     if isinstance(error, Stop):
         return error.code
-    if isinstance(error, _REFUSED):
+    if isinstance(error, _REFUSED) or _is_distrust(error):
         return ExitCode.REFUSED
     return ExitCode.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else ExitCode.FAILED
 
@@ -74,6 +85,8 @@ def sentence(error: BaseException) -> str:
         text = f"{text} ({error.reason})"
     advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")
     advice = _ADVICE_BY_REASON.get(getattr(error, "reason", ""), advice)
+    if _is_distrust(error):
+        advice = "who answers there is not of the mesh that your identity is of; compare address and identity"
     return f"{text}; {advice}" if advice else text
 
 

@@ -76,7 +76,8 @@ def publish(
 ) -> None:
     """Register a sealed model and its key with the provisioner, and put the sealed file where workers look for it.
 
-    Nobody gets the key until 'cloister model allow' says who may.
+    Whom 'cloister model allow' has named may have the key: for a new model nobody, for a new version those of the
+    versions before. Running workers take a new version when their lease is renewed.
     """
     mesh = Mesh.read(mesh_folder)
     owner = identity or mesh.identity("owner")
@@ -90,7 +91,8 @@ def publish(
     placed = sealed_folder.place(folder, models_dir or mesh.models, found)
     say(f"published {found.name}@{found.version} (line {line} of the provisioner's record)", "bold")
     facts({"sealed file": placed, "digest": found.digest.hex()}, indent="  ")
-    say(f"next: cloister model allow {found.name} --mrenclave ... (nobody may have the key yet)")
+    say("'cloister model list' shows who may have the key: a policy that the model has already covers this version too")
+    say(f"next, if nobody may yet: cloister model allow {found.name} --mrenclave ...")
 
 
 @app.command(

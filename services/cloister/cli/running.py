@@ -18,6 +18,7 @@ from typing import Any, Final
 from cloister.cli.failures import Stop
 
 _POLL_S: Final = 0.1
+_ORPHANS_S: Final = 5.0
 
 
 @contextmanager
@@ -98,6 +99,9 @@ def _end_orphans(state: Path, folder: Path) -> bool:
     ours = [program for program in found.get("programs", []) if _is_ours(program.get("pid"), folder)]
     for program in ours:
         os.kill(int(program["pid"]), signal.SIGKILL)
+    until = time.monotonic() + _ORPHANS_S
+    while any(_is_ours(program["pid"], folder) for program in ours) and time.monotonic() < until:
+        time.sleep(_POLL_S)  # their ports are free when they are gone
     return bool(ours)
 
 

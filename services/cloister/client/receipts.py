@@ -20,7 +20,7 @@ from cloister.api.v1.seal_pb2 import ReceiptBody, ReceiptBundle
 from cloister.client.bundle import TrustBundle
 from cloister.client.trust import MESH_AUDIENCE, MESH_LIFE, check_believable
 from cloister.ear import AttestationResult
-from cloister.errors import EvidenceRejected, InvalidRequest, NotFound
+from cloister.errors import EvidenceRejected, NotFound
 from cloister.oip.contents import Array
 from cloister.oip.tensors import decode_request, decode_response, parse_request, parse_response
 from cloister.rpc.files import replace_private
@@ -56,7 +56,7 @@ def save_receipt(bundle: ReceiptBundle, path: Path) -> None:
 
 
 def load_receipt(path: Path) -> ReceiptBundle:
-    """Read what `save_receipt` wrote; raises NotFound or InvalidRequest."""
+    """Read what `save_receipt` wrote; raises NotFound, or EvidenceRejected for what is no receipt."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -64,7 +64,7 @@ def load_receipt(path: Path) -> ReceiptBundle:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise NotFound(f"there is no receipt at {path}") from error
     except DecodeError as error:
-        raise InvalidRequest(f"{path} is not a receipt") from error
+        raise EvidenceRejected(f"{path} is not a receipt, or not all of one", reason="receipt.malformed") from error
 
 
 def verify_receipt(bundle: ReceiptBundle, trust: TrustBundle) -> VerifiedReceipt:

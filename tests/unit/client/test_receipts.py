@@ -13,7 +13,7 @@ import pytest
 from cloister.api.v1.seal_pb2 import ReceiptBundle
 from cloister.appraisal.anchors import INTEL_SGX
 from cloister.client import Client, load_receipt, save_receipt, verify_receipt
-from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, NotFound
+from cloister.errors import CloisterError, EvidenceRejected, NotFound
 from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
 from fakes.sim import ENCLAVE
 
@@ -107,7 +107,7 @@ def test_files_that_are_no_receipts(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         load_receipt(tmp_path / "answer.receipt")
     (tmp_path / "rubbish").write_bytes(b"\xff\xff\xff\xff")
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(EvidenceRejected):
         load_receipt(tmp_path / "rubbish")
     (tmp_path / "empty").touch()
     with pytest.raises(EvidenceRejected):
