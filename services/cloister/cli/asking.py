@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -59,7 +60,11 @@ def read_inputs(path: Path, contract: ModelContract) -> dict[str, Array]:
 
 
 def plain(outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """Outputs for JSON, as the Open Inference Protocol writes them over REST."""
+    """Outputs for JSON, as the Open Inference Protocol writes them over REST.
+
+    JSON has no number for what is not finite: that is the text "NaN", "Infinity" or "-Infinity", which `read_inputs`
+    takes too.
+    """
     return [{"name": name, "shape": list(array.shape), "data": _values(array)} for name, array in outputs.items()]
 
 
@@ -97,5 +102,12 @@ def _only_input(contract: ModelContract) -> str:
 
 
 def _values(array: Array) -> list[Any]:
-    values = array.ravel().tolist()
-    return [value.decode(errors="backslashreplace") if isinstance(value, bytes) else value for value in values]
+    return [_value(element) for element in array.ravel().tolist()]
+
+
+def _value(element: Any) -> Any:
+    if isinstance(element, bytes):
+        return element.decode(errors="backslashreplace")
+    if not isinstance(element, float) or math.isfinite(element):
+        return element
+    return "NaN" if math.isnan(element) else "Infinity" if element > 0 else "-Infinity"

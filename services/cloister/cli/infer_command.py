@@ -49,7 +49,8 @@ def infer(
     """Verify who serves a model, seal the inputs to them, and print the answer.
 
     Evidence of every worker is appraised here, on this machine, before anything is sealed to it. Ends with 3 when none
-    is believed, or when the answer is not the one that a believed enclave gave to this request.
+    is believed, or when the answer is not the one that a believed enclave gave to this request. With --json, numbers
+    that are not finite are the texts "NaN", "Infinity" and "-Infinity".
     """
     mesh = Mesh.read(mesh_folder)
     if plain_request and receipt is not None:

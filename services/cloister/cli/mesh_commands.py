@@ -30,8 +30,8 @@ SIMULATED = (
 )
 UNPINNED = (
     "No measurement was named: the verifier will not start, and clients will believe nobody until trust.json does. "
-    "Found the mesh anew with 'cloister init DIR --model NAME --mrenclave ...'; or name it with 'cloister trust pin --mrenclave', and in a "
-    "policy with reference_values that verifier/settings.toml names."
+    "Found the mesh anew with 'cloister init DIR --model NAME --mrenclave ...'; or name it with "
+    "'cloister trust pin --mrenclave', and in a policy with reference_values that verifier/settings.toml names."
 )
 DRAIN_S = 120.0
 

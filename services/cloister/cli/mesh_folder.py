@@ -52,7 +52,8 @@ class Mesh:
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
-                f"{folder} is no mesh folder; make one with 'cloister init {folder} --model NAME', or name yours with --mesh",
+                f"{folder} is no mesh folder; make one with 'cloister init {folder} --model NAME', "
+                "or name yours with --mesh",
                 ExitCode.USAGE,
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -82,9 +83,16 @@ class Mesh:
         """Where workers look for sealed models."""
         return self.folder / "models"
 
-    def identity(self, role: str, name: str = MAIN) -> Path:
-        """Folder of one identity, which need not exist."""
-        return self.folder / "identities" / role / name
+    def identity(self, role: str, name: str = "") -> Path:
+        """Folder of one identity, which need not exist.
+
+        Without a name it is `main`, or where there is no `main` the only one of that role: what somebody was handed.
+        """
+        identities = self.folder / "identities" / role
+        if name or (identities / MAIN).exists():
+            return identities / (name or MAIN)
+        found = [certificate.parent for certificate in identities.glob("*/certificate.pem")]
+        return found[0] if len(found) == 1 else identities / MAIN
 
     def settings(self, service: str) -> Path:
         """Settings file of one service."""

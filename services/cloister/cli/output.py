@@ -37,12 +37,12 @@ def complain(text: str) -> None:
 
 def print_json(value: object) -> None:
     """One JSON document for a script; the same bytes on a terminal and in a pipe."""
-    out.print(Text(json.dumps(value, indent=2, ensure_ascii=True)))
+    out.print(Text(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)))
 
 
 def print_json_line(value: object) -> None:
     """One JSON document on one line, of many that a script reads as they come."""
-    out.print(Text(json.dumps(value, ensure_ascii=True)))
+    out.print(Text(json.dumps(value, ensure_ascii=True, allow_nan=False)))
 
 
 def facts(pairs: Mapping[str, object], indent: str = "") -> None:

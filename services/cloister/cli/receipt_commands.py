@@ -30,7 +30,8 @@ def verify(
 ) -> None:
     """Check a receipt against the trust bundle alone: which enclave answered what, when, with which model.
 
-    Asks nobody. Ends with 3 when the receipt does not hold.
+    Asks nobody. Ends with 3 when the receipt does not hold. With --json, numbers that are not finite are the texts
+    "NaN", "Infinity" and "-Infinity".
     """
     bundle = TrustBundle.read(trust if trust is not None else Mesh.read(mesh_folder).trust)
     found = verify_receipt(load_receipt(file), bundle)

@@ -11,6 +11,7 @@ import pytest
 
 from cloister.cli.asking import plain, read_inputs
 from cloister.cli.failures import Stop
+from cloister.cli.output import print_json, print_json_line
 from cloister.oip.contract import ModelContract, TensorSpec
 
 ONE = ModelContract((TensorSpec("x", "FP32", (-1, 2)),), ())
@@ -72,3 +73,19 @@ def test_outputs_for_json() -> None:
         {"name": "y", "shape": [1, 2], "data": [1.0, 2.0]},
         {"name": "words", "shape": [2], "data": ["a", "\\xff"]},
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_numbers_that_are_not_finite_are_words_in_json_there_and_back(tmp_path: Path, dtype: Any) -> None:
+    odd = np.array([[np.nan, np.inf], [-np.inf, 1.5]], dtype)
+    (found,) = plain({"x": odd})
+    assert found["data"] == ["NaN", "Infinity", "-Infinity", 1.5]
+    path = tmp_path / "inputs.json"
+    path.write_text(json.dumps({"inputs": [{**found, "datatype": "FP32"}]}, allow_nan=False))
+    np.testing.assert_array_equal(read_inputs(path, ONE)["x"], odd.astype(np.float32))
+
+
+def test_what_is_printed_as_json_is_json() -> None:
+    for printed in (print_json, print_json_line):
+        with pytest.raises(ValueError, match="JSON"):
+            printed({"x": float("nan")})

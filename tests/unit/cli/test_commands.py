@@ -149,6 +149,19 @@ def test_identities_are_issued_listed_and_shown(run: Run, mesh: Mesh, tmp_path: 
     assert json.loads(out) == listed
 
 
+def test_a_mesh_that_was_handed_over_acts_as_its_only_identity(run: Run, mesh: Mesh, tmp_path: Path) -> None:
+    theirs = tmp_path / "ward"
+    run("identity", "issue", "client", "ward-7", "--mesh", mesh.folder, "--out", theirs)
+    other = Mesh.read(theirs)
+    assert other.identity("client") == theirs / "identities" / "client" / "ward-7"
+    assert other.identity("auditor").name == "main"
+    run("identity", "issue", "client", "ward-8", "--mesh", mesh.folder)
+    assert mesh.identity("client").name == "main"
+    (theirs / "identities" / "client" / "ward-8").mkdir()
+    (theirs / "identities" / "client" / "ward-8" / "certificate.pem").touch()
+    assert other.identity("client").name == "main"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
