@@ -51,7 +51,7 @@ def list_(
     record: Annotated[
         Record, typer.Option(help="Of keys and policies (provisioner), or of evidence (verifier).")
     ] = Record.RELEASES,
-    model: Annotated[str, typer.Option(help="Only what concerns this model.")] = "",
+    model: Annotated[str, typer.Option(help="Only what concerns this model; of releases.")] = "",
     after: Annotated[int, typer.Option(min=0, help="Only lines after this number.")] = 0,
     last: Annotated[int, typer.Option(min=0, help="Only so many of the newest lines; 0 for all.")] = 0,
     mesh_folder: MeshFolder = FOLDER,
@@ -62,6 +62,8 @@ def list_(
 
     Acts as the mesh folder's auditor; an owner (--identity) sees its own models. Each line's hash is checked.
     """
+    if model and record is Record.APPRAISALS:
+        raise typer.BadParameter("appraisals are of workers, not of models; leave out --model, or list releases")
     mesh = Mesh.read(mesh_folder)
     lines = asyncio.run(_lines(mesh, identity or mesh.identity("auditor"), record, model, after))
     lines = lines[-last:] if last else lines
@@ -70,7 +72,7 @@ def list_(
     elif lines:
         table(("line", "time", "event", "details"), [_row(line) for line in lines])
     else:
-        say("nothing is recorded yet")
+        say("nothing matches" if model or after else "nothing is recorded yet")
 
 
 async def _lines(mesh: Mesh, identity: Path, record: Record, model: str, after: int) -> list[AuditLine]:

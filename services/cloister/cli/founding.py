@@ -14,14 +14,16 @@ from pathlib import Path
 
 from cloister.cli import identities, settings_text
 from cloister.cli.executables import SIMULATOR, executable
-from cloister.cli.failures import Stop
+from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import MAIN, Mesh
 from cloister.cli.ports import FIRST, free_ports
 from cloister.client import TrustBundle, anchor_of
 from cloister.ear import SigningKey
+from cloister.errors import InvalidRequest
 from cloister.rpc import certificates
 from cloister.rpc.files import create_private
 from cloister.rpc.spiffe import check_cluster, spiffe_id
+from cloister.worker.settings import WantedModel
 
 FOUNDED_ROLES = ("verifier", "provisioner", "gateway", "enrol", "owner", "client", "operator", "auditor")
 
@@ -54,10 +56,12 @@ def found(plan: Plan, now: datetime) -> Mesh:
     """Make the folder, whole: it is built beside its place and moved there when it is finished.
 
     Raises:
-        Stop: The folder is not empty, or the simulator was asked for and is not installed.
+        Stop: The folder is not empty, a model is not named as one, or the simulator is not installed.
         InvalidRequest: The cluster's name is not one.
     """
     check_cluster(plan.cluster)
+    for model in plan.models:
+        _check_model(model)
     if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
         raise Stop(f"{plan.folder} is not empty and was left as it is; name a new folder, or remove that one first")
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +74,14 @@ def found(plan: Plan, now: datetime) -> Mesh:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return Mesh.read(plan.folder)
+
+
+def _check_model(text: str) -> None:
+    """By the rule that a worker reads its settings with."""
+    try:
+        WantedModel.parse(text)
+    except InvalidRequest as error:
+        raise Stop(f"--model '{text[:80]}' is not NAME or NAME@VERSION: {error}", ExitCode.USAGE) from error
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:

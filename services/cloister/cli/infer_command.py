@@ -55,6 +55,8 @@ def infer(
     mesh = Mesh.read(mesh_folder)
     if plain_request and receipt is not None:
         raise Stop("a plain answer has no receipt; leave out --plain or --receipt", ExitCode.USAGE)
+    for file in (receipt, output):
+        _check_place(file)
     wanted = _digest(digest)
 
     async def ask() -> Answer:
@@ -110,6 +112,13 @@ def _plain(answer: Answer) -> dict[str, Any]:
         if worker is not None
         else None,
     }
+
+
+def _check_place(file: Path | None) -> None:
+    """An answer is not asked for in vain: what it is to be kept in can be made."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        wrong = f"{file} is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise Stop(f"{wrong}; name a file in a folder that exists", ExitCode.USAGE)
 
 
 def _digest(text: str) -> bytes | None:

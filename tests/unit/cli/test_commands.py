@@ -183,6 +183,41 @@ def test_only_the_holder_of_the_root_key_issues(run: Run, mesh: Mesh, tmp_path: 
     assert "root CA" in err
 
 
+@pytest.mark.parametrize("option", ["--receipt", "--output"])
+def test_where_an_answer_is_kept_is_checked_before_it_is_asked_for(
+    run: Run, mesh: Mesh, tmp_path: Path, option: str
+) -> None:
+    for place, says in ((tmp_path / "none" / "file", "there is no folder"), (tmp_path, "is a folder")):
+        code, _, err = run("infer", "iris", "--input", "x.json", option, place, "--mesh", mesh.folder)
+        assert code == 2
+        assert says in err
+
+
+@pytest.mark.parametrize("model", ["Iris", "", "a..b", "iris@", "iris@0", "iris@x", "../iris"])
+def test_models_are_named_before_anything_is_founded(run: Run, tmp_path: Path, model: str) -> None:
+    code, _, err = run("init", tmp_path / "mesh", "--model", model)
+    assert code == 2
+    assert "NAME@VERSION" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_appraisals_are_not_of_a_model(run: Run, mesh: Mesh) -> None:
+    code, _, err = run("audit", "list", "--record", "appraisals", "--model", "iris", "--mesh", mesh.folder)
+    assert code == 2
+    assert "--model" in err
+
+
+@pytest.mark.parametrize(("words", "says"), [((), "nothing is recorded yet"), (("--model", "iris"), "nothing matches")])
+def test_a_record_without_a_line(
+    run: Run, mesh: Mesh, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    async def none(*_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr("cloister.cli.audit_commands._lines", none)
+    assert run("audit", "list", *words, "--mesh", mesh.folder)[1].strip() == says
+
+
 def test_allowing_nobody_is_not_allowing_everybody(run: Run, mesh: Mesh) -> None:
     code, _, err = run("model", "allow", "iris", "--mesh", mesh.folder)
     assert code == 2
