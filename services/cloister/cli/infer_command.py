@@ -70,8 +70,8 @@ def infer(
     if receipt is not None and answer.receipt is not None:
         save_receipt(answer.receipt, receipt)
     if output is not None:
-        with output.open("wb") as file:
-            np.savez(file, allow_pickle=False, **answer.outputs)
+        with output.open("wb") as archive:
+            np.savez(archive, allow_pickle=False, **answer.outputs)
     if as_json:
         print_json(_plain(answer))
     else:
