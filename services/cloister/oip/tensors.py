@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from cloister.api.oip import inference_pb2
@@ -63,6 +64,8 @@ def encode_request(
     for name, value in (parameters or {}).items():
         _set_parameter(request.parameters[name], value)
     for name, array in inputs.items():
+        if not isinstance(array, np.ndarray):
+            raise InvalidRequest(f"the input '{name}' is a {type(array).__name__}; give a NumPy array of its datatype")
         datatype = _declared(name, array, datatypes)
         request.inputs.add(name=name, datatype=datatype.name, shape=array.shape)
         request.raw_input_contents.append(to_raw(array, datatype, name))

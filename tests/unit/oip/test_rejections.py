@@ -214,3 +214,8 @@ def test_any_tensor_is_decoded_or_refused(name, datatype, shape, raw, typed):
     except InvalidRequest:
         return
     assert decoded[name].shape == tuple(shape)
+
+
+def test_an_input_that_is_no_array_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest, match=r"'x' is a list"):
+        encode_request("m", {"x": [1.0, 2.0]})  # type: ignore[dict-item]  # what a newcomer tries
