@@ -30,9 +30,9 @@ CONTRAINDICATED: Final = 96
 # Whole values, not masks: whatever a bit means that has no name here, it is not wanted. KSS is judged with its fields.
 _ORDINARY: Final = int(EnclaveFlags.INIT | EnclaveFlags.MODE64BIT)
 _ALLOWED_FLAGS: Final = (_ORDINARY, _ORDINARY | int(EnclaveFlags.KSS))
-# x87 and SSE state must be there; AVX, AVX-512, PKRU and AMX state may be. Anything else is nothing Gramine asks for.
+# x87 and SSE state must be there; AVX, MPX, AVX-512, PKRU and AMX state may be: all that Gramine knows to ask for.
 _REQUIRED_XFRM: Final = 0x3
-_ALLOWED_XFRM: Final = 0x3 | 0x4 | 0xE0 | 0x200 | 0x60000
+_ALLOWED_XFRM: Final = 0x3 | 0x4 | 0x18 | 0xE0 | 0x200 | 0x60000
 # EXINFO: the enclave learns the address of its page faults. It tells the outside nothing.
 _ALLOWED_MISCSELECT: Final = 0x1
 

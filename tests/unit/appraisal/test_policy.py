@@ -58,7 +58,9 @@ def test_enclave_flags(sim: Platform, verify: Verify, flags: int, reason: str) -
     assert refusal(Policy.default(), verify()) == reason
 
 
-@pytest.mark.parametrize(("xfrm", "accepted"), [(0x3, True), (0x602E7, True), (0x1, False), (0x1F, False), (0, False)])
+@pytest.mark.parametrize(
+    ("xfrm", "accepted"), [(0x3, True), (0x602E7, True), (0x1, False), (0x1F, True), (0x103, False), (0, False)]
+)
 def test_xfrm(sim: Platform, verify: Verify, xfrm: int, accepted: bool) -> None:
     sim.attributes = attributes(INIT_AND_64, xfrm)
     found = verify()
