@@ -67,7 +67,7 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of what a watcher hears. `reason` is set for GONE: left or expired."""
+    """One line of what a watcher hears. `reason` is set for GONE: left, expired or revoked."""
 
     change: Change
     member: Member | None = None
@@ -184,11 +184,11 @@ class AttestedWorkers:
 
     def leave(self, instance: str) -> bool:
         """Take a member out because it says it is going; says whether there was one."""
-        held = self._members.pop(instance, None)
-        if held is None:
-            return False
-        self._publish(Event(Change.GONE, held[0], "left"))
-        return True
+        return self._remove(instance, "left")
+
+    def revoke(self, instance: str) -> bool:
+        """Take a member out because it is not believed any more; says whether there was one. Its pin stays."""
+        return self._remove(instance, "revoked")
 
     def expire(self) -> float | None:
         """Take out all whose results have ended.
@@ -242,6 +242,13 @@ class AttestedWorkers:
         for watcher in self._watchers:
             watcher.stop(_draining())
         self._watchers.clear()
+
+    def _remove(self, instance: str, reason: str) -> bool:
+        held = self._members.pop(instance, None)
+        if held is None:
+            return False
+        self._publish(Event(Change.GONE, held[0], reason))
+        return True
 
     def _publish(self, event: Event) -> None:
         for watcher in list(self._watchers):

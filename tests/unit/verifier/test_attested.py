@@ -61,6 +61,17 @@ async def test_a_watcher_hears_of_everyone_and_then_of_changes(workers: Attested
     assert not workers.leave(INSTANCE)
 
 
+async def test_a_revoked_member_is_gone_and_its_keys_stay_pinned(workers: AttestedWorkers) -> None:
+    workers.admit(MEMBER, life_s=60)
+    with workers.watching() as events:
+        assert workers.revoke(INSTANCE)
+        heard = [await next_event(events) for _ in range(3)]
+    assert heard[-1] == Event(Change.GONE, MEMBER, "revoked")
+    assert not workers.revoke(INSTANCE)
+    with pytest.raises(EvidenceRejected):
+        workers.pin(INSTANCE, replace(KEYS, receipt_key=b"x" * 32), life_s=60)
+
+
 async def test_a_member_ends_with_its_result(workers: AttestedWorkers, clock: Clock) -> None:
     workers.admit(MEMBER, life_s=60)
     workers.admit(other(1), life_s=90)
