@@ -18,7 +18,7 @@ up: .venv/installed
 	$(BIN)/python deploy/demo/demo.py --stay-up
 
 test: check .venv-protoc/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check $(SOURCES)
