@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
+from cloister.appraisal.collateral import Collateral
+from cloister.appraisal.verify import VerifiedQuote, verify_quote
 
 EVALUATIONS = 264
 ABSENT = (
@@ -79,6 +81,11 @@ def evaluations() -> tuple[Evaluation, ...]:
 def evaluation(name: str) -> Evaluation:
     """The evaluation with this name: the entry's id, a colon, and the evaluation's label."""
     return next(one for one in evaluations() if one.name == name)
+
+
+def verified(one: Evaluation) -> VerifiedQuote:
+    """The genuine quote of an evaluation; raises EvidenceRejected where it is none."""
+    return verify_quote(one.quote.read_bytes(), Collateral.parse(one.collateral.read_bytes()), one.anchor(), one.now)
 
 
 def _evaluation(entry: dict[str, object], one: dict[str, object]) -> Evaluation:

@@ -118,7 +118,7 @@ def appraise(
     """
     verified = verify_quote(evidence.raw_quote, collateral, anchor, now)  # 1 to 4, and 6: a genuine quote
     claims = verify_binding(verified.quote, evidence.claims_bytes, expect)  # 5 for this challenge and these keys
-    verdict = policy.evaluate(verified)  # 7 of a platform and code we want
+    verdict = policy.evaluate(verified, now)  # 7 of a platform and code we want
     second.confirm(verified, now)  # 8 and another verifier says so too
     return _appraisal(verified, claims, verdict, policy, expect, now)
 

@@ -42,6 +42,9 @@ class TdFlags(IntFlag):
     DEBUG = 1 << 0
     SEPT_VE_DISABLE = 1 << 28
     MIGRATABLE = 1 << 29
+    PKS = 1 << 30
+    KL = 1 << 31
+    PERFMON = 1 << 63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

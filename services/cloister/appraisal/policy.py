@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, time
 from functools import cached_property
 from typing import Final
 
 from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdFlags, TdReport
 from cloister.appraisal.endorsements import TcbStatus
+from cloister.appraisal.grace import Grace
 from cloister.appraisal.policy_file import read_policy
-from cloister.appraisal.reference import Kss, PlatformRule, ReferenceValue
+from cloister.appraisal.reference import Kss, PlatformRule, ReferenceValue, TdReferenceValue, believable_td_flags
 from cloister.appraisal.steps import Step, rejected
 from cloister.appraisal.verify import VerifiedQuote
 from cloister.errors import EvidenceRejected, InvalidRequest
@@ -52,18 +54,26 @@ class Policy:
 
     Attributes:
         policy_id: Name, for people.
+        version: Grows with every change; 0 for a policy that was never given one.
         accepted_statuses: TCB statuses that are good enough; never `Revoked`.
-        accepted_advisories: Advisories that are lived with; any other one is refused, whatever the status.
+        grace: Statuses that are good enough for a while.
+        accepted_advisories: Advisories that are lived with; any other one is refused, whatever the status and grace.
         minimum_evaluation: Least TCB evaluation data number of the collateral.
-        reference_values: Enclaves that are wanted; empty to make no claim about code.
+        minimum_tcb_date: What Intel had disclosed by the beginning of that day, UTC, must be accounted for.
+        reference_values: Enclaves that are wanted, as `td_reference_values` are trust domains; with neither, no claim
+            is made about code, and with one of them, what only the other could name is refused.
         allow_zero_padding: Whether zero bytes may follow the quote.
     """
 
     policy_id: str = "default"
+    version: int = 0
     accepted_statuses: frozenset[TcbStatus] = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED})
+    grace: tuple[Grace, ...] = ()
     accepted_advisories: frozenset[str] = frozenset({"INTEL-SA-00334", "INTEL-SA-00615"})
     minimum_evaluation: int = 0
+    minimum_tcb_date: date | None = None
     reference_values: tuple[ReferenceValue, ...] = ()
+    td_reference_values: tuple[TdReferenceValue, ...] = ()
     platforms: PlatformRule = field(default_factory=PlatformRule)
     allow_zero_padding: bool = False
 
@@ -71,6 +81,12 @@ class Policy:
         if not self.policy_id or not self.accepted_statuses or TcbStatus.REVOKED in self.accepted_statuses:
             raise InvalidRequest(
                 "policy_id or accepted_statuses is empty, or Revoked is accepted", reason="policy.malformed"
+            )
+        late = [grace.status for grace in self.grace]
+        if len(set(late)) != len(late) or not self.accepted_statuses.isdisjoint(late):
+            raise InvalidRequest(
+                "grace_days is about a status that accepted_statuses accepts for good, or about one twice",
+                reason="policy.malformed",
             )
 
     @classmethod
@@ -92,8 +108,17 @@ class Policy:
         """SHA-256 over every field in one canonical form, so equal policies have equal digests."""
         return hashlib.sha256(json.dumps(asdict(self), default=_canonical, sort_keys=True).encode()).digest()
 
-    def evaluate(self, verified: VerifiedQuote) -> Verdict:
+    @property
+    def pins_code(self) -> bool:
+        """Whether it names the enclaves or trust domains that it accepts."""
+        return bool(self.reference_values or self.td_reference_values)
+
+    def evaluate(self, verified: VerifiedQuote, now: datetime) -> Verdict:
         """Decide whether a genuine quote is of a platform and of code that this policy wants.
+
+        Args:
+            verified: The quote, with what collateral says of its platform.
+            now: Aware; what grace is counted to.
 
         Raises:
             EvidenceRejected: Step 7.
@@ -105,29 +130,34 @@ class Policy:
             _check_enclave(report)
         else:
             _check_td(report)
-        self._check_tcb(verified)
+        self._check_tcb(verified, now)
         platform = verified.platform
         self.platforms.check(platform.ppid, platform.platform_instance_id)
         executables, configuration = self._check_code(report)
         return Verdict(hardware=_hardware(verified), executables=executables, configuration=configuration)
 
-    def _check_tcb(self, verified: VerifiedQuote) -> None:
+    def _check_tcb(self, verified: VerifiedQuote, now: datetime) -> None:
         tcb = verified.tcb
         if tcb.status not in self.accepted_statuses:
-            raise rejected(Step.POLICY, "tcb_status.refused", f"TCB status {tcb.status} is not accepted")
+            grace = next((one for one in self.grace if one.status is tcb.status), None)
+            if grace is None:
+                raise rejected(Step.POLICY, "tcb_status.refused", f"TCB status {tcb.status} is not accepted")
+            grace.check(tcb, now)
         if unknown := set(tcb.advisory_ids) - self.accepted_advisories:
             raise rejected(Step.POLICY, "advisory.refused", f"advisory {min(unknown)} is not accepted")
         if verified.evaluation < self.minimum_evaluation:
             raise rejected(Step.POLICY, "evaluation.outdated", "the collateral's evaluation number is too low")
+        least = self.minimum_tcb_date
+        if least is not None and tcb.patched_to < datetime.combine(least, time.min, UTC):
+            raise rejected(Step.POLICY, "tcb_date.outdated", f"the platform's fixes are older than {least}")
 
     def _check_code(self, report: EnclaveReport | TdReport) -> tuple[int, int]:
         """Return the trust vector's `executables` and `configuration`."""
-        if isinstance(report, TdReport):
-            if self.reference_values:
-                raise rejected(Step.POLICY, "measurement.refused", "no reference value is about a trust domain")
-            return NO_CLAIM, NO_CLAIM
+        return self._check_td_code(report) if isinstance(report, TdReport) else self._check_enclave_code(report)
+
+    def _check_enclave_code(self, report: EnclaveReport) -> tuple[int, int]:
         about = [value for value in self.reference_values if value.matches(report)]
-        if self.reference_values and not about:
+        if self.pins_code and not about:
             raise rejected(Step.POLICY, "measurement.refused", "no reference value fits the enclave")
         # Without a reference value nothing pins the KSS fields, so none may be in use.
         matched = [value for value in about if value.kss.matches(report)]
@@ -138,6 +168,17 @@ class Policy:
         # Under Gramine the manifest is part of MRENCLAVE, and with it the whole configuration.
         pinned = any(value.mrenclave is not None for value in matched)
         return (AFFIRMING, AFFIRMING) if pinned else (APPROVED_AT_LOAD, NO_CLAIM)
+
+    def _check_td_code(self, report: TdReport) -> tuple[int, int]:
+        """A trust domain's measurements are those of its boot."""
+        about = [value for value in self.td_reference_values if value.matches(report)]
+        if self.pins_code and not about:
+            raise rejected(Step.POLICY, "measurement.refused", "no reference value fits the trust domain")
+        if about and not any(value.configured(report) for value in about):
+            raise rejected(Step.POLICY, "td_configuration.unpinned", "the trust domain was launched in another way")
+        if not about and report.flags != TdFlags.SEPT_VE_DISABLE:
+            raise _attributes("the trust domain's attributes are not SEPT_VE_DISABLE alone, and nothing pins them")
+        return (APPROVED_AT_LOAD, NO_CLAIM) if about else (NO_CLAIM, NO_CLAIM)
 
 
 def _check_enclave(report: EnclaveReport) -> None:
@@ -154,8 +195,9 @@ def _check_enclave(report: EnclaveReport) -> None:
 def _check_td(report: TdReport) -> None:
     if report.debug:
         raise rejected(Step.POLICY, "enclave.debug", "a debug trust domain keeps no secrets")
-    if report.flags != TdFlags.SEPT_VE_DISABLE:
-        raise _attributes("the trust domain's attributes are not SEPT_VE_DISABLE alone")
+    if not believable_td_flags(report.flags):
+        raise _attributes("the trust domain's attributes lack SEPT_VE_DISABLE, or have one that nobody should want")
+    # Whatever a policy says: the second verifier refuses every one of them too, so no pin could let one in.
     if any(any(value) for value in report.service_td_hashes):
         raise _attributes("a service trust domain has a say over this one")
 
@@ -174,6 +216,8 @@ def _hardware(verified: VerifiedQuote) -> int:
 def _canonical(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, frozenset):
         return sorted(item.hex() if isinstance(item, bytes) else item for item in value)
     raise TypeError(f"a policy holds no {type(value).__name__}")

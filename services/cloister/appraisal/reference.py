@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
-from cloister.appraisal.body import EnclaveFlags, EnclaveReport
+from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdFlags, TdReport
 from cloister.appraisal.steps import Step, rejected
 from cloister.errors import InvalidRequest
 
@@ -89,6 +89,67 @@ class ReferenceValue:
             and self.mrsigner in (None, enclave.mrsigner)
             and self.isvprodid in (None, enclave.isvprodid)
             and (self.minimum_isvsvn is None or enclave.isvsvn >= self.minimum_isvsvn)
+        )
+
+
+_MEASUREMENT_BYTES: Final = 48
+_TD_FLAGS: Final = int(TdFlags.SEPT_VE_DISABLE | TdFlags.PKS | TdFlags.KL | TdFlags.PERFMON)
+
+
+def believable_td_flags(flags: int) -> bool:
+    """Whether any policy may accept a trust domain with these attributes.
+
+    Without SEPT_VE_DISABLE the host can inject #VE into the TD; DEBUG and MIGRATABLE let others in. PKS, KL and PERFMON
+    are features of the TD's own.
+    """
+    return bool(flags & TdFlags.SEPT_VE_DISABLE) and not flags & ~_TD_FLAGS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdReferenceValue:
+    """One trust domain that a policy wants.
+
+    What is left out must be zero in the report (and the attributes SEPT_VE_DISABLE alone), so that a field is used only
+    where somebody pinned it: RTMR0 to RTMR2 tell firmware, kernel and command line apart, the owner's three fields are
+    chosen by whoever launches. The three that are None when left out are not compared: Intel's TCB info judges the TDX
+    module (`mrseam`, `mrsignerseam`) in step 6, and XFAM gives the TD processor state, and nobody a look inside.
+
+    Attributes:
+        mrtd: 48 bytes, as all measurements here; never all zero.
+        attributes: SEPT_VE_DISABLE with any of PKS, KL and PERFMON; see `TdFlags`.
+
+    Raises:
+        InvalidRequest: `mrtd` is all zero, or the attributes are none that can be believed.
+    """
+
+    mrtd: bytes
+    rtmrs: tuple[bytes, bytes, bytes, bytes] = (bytes(_MEASUREMENT_BYTES),) * 4
+    mrconfigid: bytes = bytes(_MEASUREMENT_BYTES)
+    mrowner: bytes = bytes(_MEASUREMENT_BYTES)
+    mrownerconfig: bytes = bytes(_MEASUREMENT_BYTES)
+    attributes: int = int(TdFlags.SEPT_VE_DISABLE)
+    xfam: int | None = None
+    mrseam: bytes | None = None
+    mrsignerseam: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.mrtd == bytes(_MEASUREMENT_BYTES):
+            raise InvalidRequest("td_reference_values holds an mrtd that is all zero", reason="policy.malformed")
+        if not believable_td_flags(self.attributes):
+            raise InvalidRequest("td_reference_values holds attributes of no believed TD", reason="policy.malformed")
+
+    def matches(self, report: TdReport) -> bool:
+        """Whether this is about that trust domain: the same firmware, and the same code in it."""
+        return (self.mrtd, self.rtmrs) == (report.mrtd, report.rtmrs)
+
+    def configured(self, report: TdReport) -> bool:
+        """Whether whoever launched it chose what is pinned here."""
+        launched = (report.mrconfigid, report.mrowner, report.mrownerconfig, report.flags)
+        return (
+            (self.mrconfigid, self.mrowner, self.mrownerconfig, self.attributes) == launched
+            and self.xfam in (None, report.xfam)
+            and self.mrseam in (None, report.mrseam)
+            and self.mrsignerseam in (None, report.mrsignerseam)
         )
 
 

@@ -41,11 +41,14 @@ class Tcb:
     Attributes:
         advisory_ids: Sorted, each once.
         tcb_date: Of the platform's level: advisories up to then are accounted for.
+        patched_to: The same of what is furthest behind: the earliest TCB date among platform, TDX module and quoting
+            enclave as far as they are out of date, and `tcb_date` where none of them is.
     """
 
     status: TcbStatus
     advisory_ids: tuple[str, ...]
     tcb_date: datetime
+    patched_to: datetime
 
 
 def enclave_standing(levels: tuple[EnclaveLevel, ...], isvsvn: int, *, step: Step, reason: str) -> Standing:
@@ -88,7 +91,13 @@ def tcb_level(platform: Platform, report: TdReport | None, quoting_enclave: Stan
     if status is TcbStatus.REVOKED:
         raise rejected(Step.TCB, "tcb.revoked", "the platform, its quoting enclave or its TDX module is revoked")
     advisories = {advisory for part in parts for advisory in part.advisory_ids}
-    return Tcb(status=status, advisory_ids=tuple(sorted(advisories)), tcb_date=parts[0].tcb_date)
+    tcb_date = parts[0].tcb_date
+    return Tcb(
+        status=status,
+        advisory_ids=tuple(sorted(advisories)),
+        tcb_date=tcb_date,
+        patched_to=min((part.tcb_date for part in parts if part.status in _OUT_OF_DATE), default=tcb_date),
+    )
 
 
 def converge(platform: TcbStatus, enclave: TcbStatus) -> TcbStatus:

@@ -96,7 +96,7 @@ def judge(
         verified = verify_quote(raw_quote, collateral, anchor, now)
         if claims_bytes is not None:
             claims = verify_binding(verified.quote, claims_bytes, _expected(trust))
-        policy.evaluate(verified)
+        policy.evaluate(verified, now)
         if trust is not None:
             check_code(_code(verified.quote), trust)
         second.confirm(verified, now)

@@ -10,11 +10,11 @@ from cloister.appraisal import second
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.policy import Policy
-from cloister.appraisal.verify import VerifiedQuote, verify_quote
+from cloister.appraisal.verify import verify_quote
 from cloister.client import JudgedEntry, judge_corpus
 from cloister.errors import EvidenceRejected
 from fakes import corpus
-from fakes.corpus import Evaluation
+from fakes.corpus import Evaluation, verified
 
 # Which of our reasons each of the corpus's words may come to.
 REASONS = {
@@ -87,10 +87,6 @@ REASONS = {
 NEVER = {"debug", "attributes", "td_attributes", "configid_not_pinned"}
 
 
-def verified(one: Evaluation) -> VerifiedQuote:
-    return verify_quote(one.quote.read_bytes(), Collateral.parse(one.collateral.read_bytes()), one.anchor(), one.now)
-
-
 @cache
 def judged() -> dict[str, JudgedEntry]:
     """What `cloister evidence judge` prints, by the evaluation's name."""
@@ -129,10 +125,10 @@ def test_whatever_a_policy_can_accept_the_second_verifier_confirms(one: Evaluati
     )
     if one.expected.reason in NEVER:
         with pytest.raises(EvidenceRejected) as refused:
-            widest.evaluate(found)
+            widest.evaluate(found, one.now)
         assert refused.value.reason in REASONS[one.expected.reason]
     else:
-        widest.evaluate(found)
+        widest.evaluate(found, one.now)
         second.confirm(found, one.now)
 
 
