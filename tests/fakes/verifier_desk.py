@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.policy import Policy
+from cloister.appraisal.policy_document import PolicyDocument
 from cloister.ear import AttestationResult, KeySet, SigningKey, check
 from cloister.kit.audit import AuditLog
 from cloister.kit.metrics import Metrics
@@ -25,6 +26,9 @@ from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral import CollateralFile
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
+from cloister.verifier.policy_desk import PolicyDesk
+from cloister.verifier.policy_in_force import PolicyInForce, Signers
+from cloister.verifier.standing import Standing
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
 from fakes.results import Clock
@@ -77,6 +81,7 @@ class VerifierDesk:
     audit: AuditLog
     pki: MeshPki
     policy: Policy = field(default_factory=Policy.default)
+    signers: Signers = field(default_factory=Signers)
     platform: Platform = field(default_factory=simulated_platform)
     signing_key: SigningKey = field(default_factory=SigningKey.generate)
     clock: Clock = field(default_factory=Clock)
@@ -106,9 +111,21 @@ class VerifierDesk:
         """All that lives in memory is new."""
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
         self.collateral = CollateralFile(self.collateral_path, self.anchor, memory=self.memory_path)
+        document = PolicyDocument(raw=b"", toml=b"", policy=self.policy)
+        memory = self.folder / "policy.json"
+        self.policies = PolicyInForce(document, signers=self.signers, anchor=self.anchor, memory=memory)
+        self.standing = Standing(
+            attested=self.attested,
+            policy=self.policies.current,
+            endorsed=lambda _quote, now: self.collateral.current(now).verified,
+            anchor=self.anchor,
+            audit=self.audit,
+            now=self.now,
+        )
+        self.policy_desk = PolicyDesk(self.policies, self.standing, self.audit)
         self.appraiser = Appraiser(
             audience=VERIFIER,
-            policy=self.policy,
+            policy=self.policies.current,
             anchor=self.anchor,
             collateral=self.collateral,
             ca=MeshCa(self.pki.attested, CLUSTER),

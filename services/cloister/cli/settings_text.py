@@ -41,7 +41,7 @@ def appraisal_policy(mrenclave: Sequence[str]) -> str:
     """The verifier's appraisal policy: the default one, for workers of these measurements only."""
     head = "# Appraisal policy of cloister-verifier; made by 'cloister init', yours to change.\n"
     rows = [f"\n[[reference_values]]\n{_lines({'mrenclave': each})}" for each in mrenclave]
-    return head + _lines({"policy_id": "founded"}) + "".join(rows)
+    return head + _lines({"policy_id": "founded", "version": 1}) + "".join(rows)
 
 
 def provisioner(mesh: Mesh, *, verifier_id: str, thumbprints: Sequence[str]) -> str:

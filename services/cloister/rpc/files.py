@@ -51,10 +51,15 @@ def read_public(path: Path) -> bytes:
 
 
 def create_private(path: Path, content: bytes) -> None:
-    """Write a file that only we may read, where there is none yet; raises OSError, FileExistsError before all."""
+    """Write a file that only we may read, where there is none yet; raises OSError, FileExistsError before all.
+
+    It is on the disk when this returns.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def replace_private(path: Path, content: bytes) -> None:

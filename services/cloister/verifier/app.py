@@ -28,8 +28,11 @@ from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral import CollateralFile
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Nonces
+from cloister.verifier.policy_desk import PolicyDesk
+from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
 from cloister.verifier.settings import Settings
+from cloister.verifier.standing import Standing
 
 SIMULATED_ANCHOR = "simulated"
 COLLATERAL_LOOK_S = 60.0
@@ -59,12 +62,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
     """
     async with AsyncExitStack() as stack:
         anchor = trust_anchor(settings.anchor_root)
-        policy = appraisal_policy(settings.policy)
-        check_pinned(policy, anchor)
+        signers = Signers(keys=settings.policy_signers, threshold=settings.policy_threshold)
+        policies = PolicyInForce.opened(settings.policy, signers=signers, anchor=anchor, folder=settings.state_dir)
         ca = MeshCa.opened(settings.ca_certificate, settings.ca_private_key, cluster=settings.cluster)
         signing_key = _signing_key(settings.signing_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
+        policies.remember()
         collateral = CollateralFile(settings.collateral, anchor, memory=folder / "collateral-seen.json")
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         nonces = Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)
@@ -73,7 +77,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         appraiser = Appraiser(
             audience=str(identity.spiffe_id),
-            policy=policy,
+            policy=policies.current,
             anchor=anchor,
             collateral=collateral,
             ca=ca,
@@ -85,6 +89,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             membership=timedelta(seconds=settings.membership_s),
             now=utc_now,
         )
+        standing = Standing(
+            attested=attested,
+            policy=policies.current,
+            endorsed=lambda _quote, now: collateral.current(now).verified,
+            anchor=anchor,
+            audit=audit,
+            now=utc_now,
+        )
+        policy_desk = PolicyDesk(policies, standing, audit)
+        lifecycle.spawn(policy_desk.running(), "policy_desk.running")
         lifecycle.spawn(attested.expiring(), "attested.expiring")
         lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
         lifecycle.spawn(_watching(collateral), "collateral.watching")
@@ -100,14 +114,17 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             )
         )
         servicer = VerifierServicer(
-            appraiser=appraiser, nonces=nonces, attested=attested, audit=audit, signing_key=signing_key
+            appraiser=appraiser,
+            nonces=nonces,
+            attested=attested,
+            audit=audit,
+            signing_key=signing_key,
+            policies=policies,
+            policy_desk=policy_desk,
         )
         server.add(add_VerifierServicer_to_server, servicer)
         await server.health.set(SERVICE, True)
-        if anchor.simulated:
-            _log.warning("anchor.simulated", anchor=anchor.name, meaning="results say nothing about hardware")
-        if not policy.reference_values:
-            _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
+        _say_what_counts(anchor, policies.current(), signers)
         yield server
 
 
@@ -130,38 +147,6 @@ def trust_anchor(root: Path | None) -> TrustAnchor:
         raise NotReady(f"anchor_root {root}: {error}", reason="anchor.refused") from error
 
 
-def appraisal_policy(path: Path | None) -> Policy:
-    """The policy in a file, or the built-in default.
-
-    Raises:
-        NotReady: The file is not a policy; nothing stands in for it.
-    """
-    if path is None:
-        return Policy.default()
-    try:
-        return Policy.from_toml(path.read_bytes())
-    except OSError as error:
-        raise NotReady(f"policy {path} cannot be read: {error.strerror}", reason="policy.malformed") from error
-    except InvalidRequest as error:
-        raise NotReady(f"policy {path}: {error}", reason="policy.malformed") from error
-
-
-def check_pinned(policy: Policy, anchor: TrustAnchor) -> None:
-    """Check that results which are worth something are about code that somebody named.
-
-    A result under a simulated anchor is contraindicated whatever the code, and a release policy names that again.
-
-    Raises:
-        NotReady: Intel's anchor, and no reference values.
-    """
-    if not anchor.simulated and not policy.reference_values:
-        raise NotReady(
-            f"policy '{policy.policy_id}' has no reference_values, and an empty field is never match-all: name the "
-            "measurement of the workers' build, as 'cloister init --mrenclave' does, in the file that policy names",
-            reason="policy.unpinned",
-        )
-
-
 def private_folder(folder: Path) -> Path:
     """A folder that is this user's alone: made so, or found so.
 
@@ -176,6 +161,16 @@ def private_folder(folder: Path) -> Path:
     if mode & 0o077:
         raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
     return folder
+
+
+def _say_what_counts(anchor: TrustAnchor, policy: Policy, signers: Signers) -> None:
+    _log.info("policy.in_force", policy_id=policy.policy_id, version=policy.version, digest=policy.digest.hex())
+    if anchor.simulated:
+        _log.warning("anchor.simulated", anchor=anchor.name, meaning="results say nothing about hardware")
+    elif not signers.keys:
+        _log.warning("policy.unsigned", meaning="whoever can write the policy's file decides what is believed")
+    if not policy.reference_values:
+        _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
 
 
 def _signing_key(path: Path) -> SigningKey:

@@ -74,6 +74,7 @@ class Appraiser:
 
     Args:
         audience: Our own SPIFFE id: what claims must be addressed to.
+        policy: The policy in force; asked once for each appraisal.
         membership: How long a member of the mesh is believed, an hour at most.
         now: Aware UTC.
     """
@@ -82,7 +83,7 @@ class Appraiser:
         self,
         *,
         audience: str,
-        policy: Policy,
+        policy: Callable[[], Policy],
         anchor: TrustAnchor,
         collateral: CollateralFile,
         ca: MeshCa,
@@ -111,7 +112,7 @@ class Appraiser:
         """Answer a challenge.
 
         Raises:
-            ChallengeExpired: It was used, is too old, or another's.
+            ChallengeExpired: It was used, is too old, or another's; or the policy changed meanwhile.
             EvidenceRejected: Anything else that speaks against it; always the same words.
             NotReady: There is no collateral to appraise with; the caller is not at fault.
             Overloaded: Too many instances are attested.
@@ -132,6 +133,7 @@ class Appraiser:
                 raise
             raise EvidenceRejected(REFUSED) from None
         issued = await asyncio.to_thread(self._issue, believed, submission, purpose, peer)
+        await self._check_not_overtaken(believed, submission, purpose, peer)
         if purpose is Purpose.MESH:
             self._attested.admit(self._member(believed, submission, issued), life_s=life.total_seconds())
         return issued
@@ -144,7 +146,7 @@ class Appraiser:
         appraisal = appraise(
             Evidence(raw_quote=submission.quote, claims_bytes=submission.claims),
             endorsements.verified,
-            self._policy,
+            self._policy(),
             self._anchor,
             now,
             expect=self._expected(challenge, peer),
@@ -153,6 +155,15 @@ class Appraiser:
         if claims.spiffe_id != f"spiffe://{self._ca.cluster}/{WORKER}/{claims.instance}":
             raise EvidenceRejected("the claimed identity is not that of the instance", step=5, reason="identity.other")
         return _Believed(appraisal, endorsements)
+
+    async def _check_not_overtaken(
+        self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity
+    ) -> None:
+        """Withhold what an older policy believed: only who was a member already is judged anew when it changes."""
+        if believed.appraisal.policy_digest != self._policy().digest:
+            changed = ChallengeExpired("the appraisal policy changed; begin again", reason="policy.changed")
+            await asyncio.to_thread(self._record_rejection, changed, submission, purpose, peer)
+            raise changed
 
     def _expected(self, challenge: Challenge, peer: PeerIdentity) -> Expected:
         member = peer.role == WORKER

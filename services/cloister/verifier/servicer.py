@@ -25,6 +25,8 @@ from cloister.rpc.spiffe import WORKER
 from cloister.verifier.appraiser import Appraiser, Submission
 from cloister.verifier.attested import AttestedWorkers, Change, Event, Member
 from cloister.verifier.nonces import Nonces, Purpose
+from cloister.verifier.policy_desk import PolicyDesk
+from cloister.verifier.policy_in_force import PolicyInForce
 
 SERVICE: Final = "cloister.api.v1.Verifier"
 ROLES: Final[Mapping[str, frozenset[str]]] = {
@@ -34,6 +36,9 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/WatchAttested": frozenset({"gateway", "operator"}),
     f"/{SERVICE}/ListAppraisals": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/GetKeys": ANY_ROLE,
+    f"/{SERVICE}/ApplyPolicy": frozenset({"operator"}),
+    f"/{SERVICE}/GetPolicy": frozenset({"owner", "auditor", "operator"}),
+    f"/{SERVICE}/ListEvidence": frozenset({"auditor", "operator"}),
 }
 # How long a watcher may take to read one event before its stream is cut.
 WRITE_S: Final = 30.0
@@ -67,11 +72,15 @@ class VerifierServicer(Base):
         attested: AttestedWorkers,
         audit: AuditLog,
         signing_key: SigningKey,
+        policies: PolicyInForce,
+        policy_desk: PolicyDesk,
     ) -> None:
         self._appraiser = appraiser
         self._nonces = nonces
         self._attested = attested
         self._audit = audit
+        self._policies = policies
+        self._policy_desk = policy_desk
         self._jwks = json.dumps({"keys": [signing_key.jwk()]})
 
     async def Challenge(self, request: pb.ChallengeRequest, context: _Context) -> pb.ChallengeResponse:
@@ -134,6 +143,39 @@ class VerifierServicer(Base):
     async def GetKeys(self, request: pb.GetKeysRequest, context: _Context) -> pb.GetKeysResponse:
         """What results are signed with."""
         return pb.GetKeysResponse(jwks=self._jwks)
+
+    async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, context: _Context) -> pb.ApplyPolicyResponse:
+        """A policy takes effect, on members too."""
+        review = await self._policy_desk.apply(request.policy, current_peer().spiffe_id)
+        return pb.ApplyPolicyResponse(
+            version=review.policy.version,
+            digest=review.policy.digest,
+            stood=review.stood,
+            fallen=[
+                pb.ApplyPolicyResponse.Fallen(instance=one.instance, step=one.step, reason=one.reason)
+                for one in review.fallen
+            ],
+            unjudged=review.unjudged,
+        )
+
+    async def GetPolicy(self, request: pb.GetPolicyRequest, context: _Context) -> pb.GetPolicyResponse:
+        """The policy in force."""
+        document = self._policies.document
+        policy = document.policy if document is not None else self._policies.current()
+        return pb.GetPolicyResponse(
+            policy_id=policy.policy_id,
+            version=policy.version,
+            digest=policy.digest,
+            policy=document.raw if document is not None else b"",
+            signers=self._policies.signed_by(document) if document is not None else (),
+        )
+
+    async def ListEvidence(
+        self, request: pb.ListEvidenceRequest, context: _Context
+    ) -> AsyncIterator[pb.AttestedWorker]:
+        """Everyone attested now."""
+        for member in self._attested.members():
+            yield _worker(member)
 
 
 def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:

@@ -23,7 +23,8 @@ from cloister.kit.config import load
 from cloister.provisioner.settings import Settings as ProvisionerSettings
 from cloister.rpc.certificates import Authority, load_certificate
 from cloister.rpc.identity import TlsIdentity
-from cloister.verifier.app import appraisal_policy, check_pinned, trust_anchor
+from cloister.verifier.app import trust_anchor
+from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.settings import Settings as VerifierSettings
 from cloister.worker.settings import Settings as WorkerSettings
 from cloister.worker.verifier_keys import VerifierKeys
@@ -36,6 +37,12 @@ SERVICES = {
     "gateway": GatewaySettings,
     "worker": WorkerSettings,
 }
+
+
+def policy_in_force(settings: VerifierSettings) -> Policy:
+    """What a verifier with these settings starts with."""
+    anchor = trust_anchor(settings.anchor_root)
+    return PolicyInForce.opened(settings.policy, signers=Signers(), anchor=anchor, folder=settings.state_dir).current()
 
 
 def paths_in(settings: Any) -> list[Path]:
@@ -113,11 +120,10 @@ def test_named_measurements_are_what_verifier_and_clients_believe(
     assert TrustBundle.read(mesh.trust).mrenclave == set(wanted)
     settings = load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_")
     assert settings.policy == mesh.folder / "verifier" / "policy.toml"
-    policy = appraisal_policy(settings.policy)
-    check_pinned(policy, trust_anchor(settings.anchor_root))
-    assert policy == replace(
+    assert policy_in_force(settings) == replace(
         Policy.default(),
         policy_id="founded",
+        version=1,
         reference_values=tuple(ReferenceValue(mrenclave=bytes.fromhex(each)) for each in wanted),
     )
 
@@ -126,7 +132,7 @@ def test_without_a_measurement_nobody_is_believed(mesh: Mesh) -> None:
     assert not TrustBundle.read(mesh.trust).pins_code
     settings = load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_")
     with pytest.raises(NotReady, match="match-all"):
-        check_pinned(appraisal_policy(settings.policy), trust_anchor(settings.anchor_root))
+        policy_in_force(settings)
 
 
 @pytest.mark.parametrize(("named", "believed"), [((), "12" * 32), (("ab" * 32,), "ab" * 32)])

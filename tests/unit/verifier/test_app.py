@@ -14,7 +14,8 @@ from cloister.errors import CloisterError, InvalidRequest, NotReady
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.rpc.certificates import key_pem, new_key
-from cloister.verifier.app import appraisal_policy, assembled, check_pinned, private_folder, trust_anchor
+from cloister.verifier.app import assembled, private_folder, trust_anchor
+from cloister.verifier.policy_in_force import check_pinned
 from cloister.verifier.settings import Settings
 from fakes.pki import CLUSTER, MeshPki
 from fakes.running_services import private_file, verifier_settings
@@ -84,9 +85,8 @@ async def test_intels_anchor_and_a_policy_that_names_no_code(
     assert not settings.state_dir.exists()
 
 
-def test_a_policy_that_names_code_does_for_any_anchor(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "policy.toml").write_text(PINNED)
-    pinned = appraisal_policy(tmp_path / "policy.toml")
+def test_a_policy_that_names_code_does_for_any_anchor(settings: Settings) -> None:
+    pinned = Policy.from_toml(PINNED.encode())
     simulated = trust_anchor(settings.anchor_root)
     check_pinned(pinned, INTEL_SGX)
     check_pinned(pinned, simulated)
@@ -119,13 +119,6 @@ def test_an_anchor_that_is_no_root_is_refused(tmp_path: Path) -> None:
         trust_anchor(tmp_path / "root.der")
 
 
-def test_the_policy_is_the_built_in_one_unless_a_file_says_otherwise(tmp_path: Path) -> None:
-    assert appraisal_policy(None) == Policy.default()
-    path = tmp_path / "policy.toml"
-    path.write_text('policy_id = "ours"\naccepted_statuses = ["UpToDate"]\n')
-    assert appraisal_policy(path).policy_id == "ours"
-
-
 _TOML = """
 cluster = "demo.cloister.internal"
 listen = "127.0.0.1:0"
@@ -156,11 +149,30 @@ def test_settings_have_safe_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "extra",
-    ["membership_s = 3601", "challenge_ttl_s = 61", "challenge_ttl_s = 0", "grace_s = -1", "simulated = true"],
+    [
+        'policy_signers = ["ab"]',
+        f'policy_signers = ["{"ab" * 32}"]\npolicy_threshold = 2\npolicy = "p"',
+        f'policy_signers = ["{"ab" * 32}", "{"ab" * 32}"]\npolicy = "p"',
+        "policy_threshold = 0",
+        "policy_threshold = 2",
+        "membership_s = 3601",
+        "challenge_ttl_s = 61",
+        "challenge_ttl_s = 0",
+        "grace_s = -1",
+        "simulated = true",
+    ],
 )
 def test_settings_that_cannot_be_meant(tmp_path: Path, extra: str) -> None:
     with pytest.raises(InvalidRequest, match=extra.split()[0]):
         loaded(tmp_path, extra)
+
+
+def test_signers_have_a_policy_to_sign(tmp_path: Path) -> None:
+    keys = f'policy_signers = ["{"ab" * 32}"]'
+    with pytest.raises(InvalidRequest, match="policy must name"):
+        loaded(tmp_path, keys)
+    settings = loaded(tmp_path, f'{keys}\npolicy = "policy.signed.json"')
+    assert (settings.policy_signers, settings.policy_threshold) == (("ab" * 32,), 1)
 
 
 def test_the_cluster_is_a_cluster(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ async def test_a_watcher_that_does_not_read_is_cut(desk: VerifierDesk, monkeypat
         attested=desk.attested,
         audit=desk.audit,
         signing_key=desk.signing_key,
+        policies=desk.policies,
+        policy_desk=desk.policy_desk,
     )
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable) as cut:

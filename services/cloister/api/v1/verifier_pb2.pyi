@@ -1,9 +1,10 @@
 from cloister.api.v1 import audit_pb2 as _audit_pb2
 from cloister.api.v1 import evidence_pb2 as _evidence_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -125,3 +126,54 @@ class GetKeysResponse(_message.Message):
     JWKS_FIELD_NUMBER: _ClassVar[int]
     jwks: str
     def __init__(self, jwks: _Optional[str] = ...) -> None: ...
+
+class ApplyPolicyRequest(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: bytes
+    def __init__(self, policy: _Optional[bytes] = ...) -> None: ...
+
+class ApplyPolicyResponse(_message.Message):
+    __slots__ = ("version", "digest", "stood", "fallen", "unjudged")
+    class Fallen(_message.Message):
+        __slots__ = ("instance", "step", "reason")
+        INSTANCE_FIELD_NUMBER: _ClassVar[int]
+        STEP_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        instance: str
+        step: int
+        reason: str
+        def __init__(self, instance: _Optional[str] = ..., step: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STOOD_FIELD_NUMBER: _ClassVar[int]
+    FALLEN_FIELD_NUMBER: _ClassVar[int]
+    UNJUDGED_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    digest: bytes
+    stood: int
+    fallen: _containers.RepeatedCompositeFieldContainer[ApplyPolicyResponse.Fallen]
+    unjudged: int
+    def __init__(self, version: _Optional[int] = ..., digest: _Optional[bytes] = ..., stood: _Optional[int] = ..., fallen: _Optional[_Iterable[_Union[ApplyPolicyResponse.Fallen, _Mapping]]] = ..., unjudged: _Optional[int] = ...) -> None: ...
+
+class GetPolicyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetPolicyResponse(_message.Message):
+    __slots__ = ("policy_id", "version", "digest", "policy", "signers")
+    POLICY_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    SIGNERS_FIELD_NUMBER: _ClassVar[int]
+    policy_id: str
+    version: int
+    digest: bytes
+    policy: bytes
+    signers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, policy_id: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[bytes] = ..., policy: _Optional[bytes] = ..., signers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListEvidenceRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -70,6 +70,21 @@ class VerifierStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetKeysRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetKeysResponse.FromString,
                 _registered_method=True)
+        self.ApplyPolicy = channel.unary_unary(
+                '/cloister.api.v1.Verifier/ApplyPolicy',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ApplyPolicyRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ApplyPolicyResponse.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/cloister.api.v1.Verifier/GetPolicy',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListEvidence = channel.unary_stream(
+                '/cloister.api.v1.Verifier/ListEvidence',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListEvidenceRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.AttestedWorker.FromString,
+                _registered_method=True)
 
 
 class VerifierServicer(object):
@@ -117,6 +132,27 @@ class VerifierServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyPolicy(self, request, context):
+        """Put an appraisal policy in force and judge every member by it. Role: operator, with a policy that enough signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """The appraisal policy in force, as it was signed. Roles: owner, auditor, operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvidence(self, request, context):
+        """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerifierServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +185,21 @@ def add_VerifierServicer_to_server(servicer, server):
                     servicer.GetKeys,
                     request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetKeysRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetKeysResponse.SerializeToString,
+            ),
+            'ApplyPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyPolicy,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ApplyPolicyRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ApplyPolicyResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetPolicyRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'ListEvidence': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListEvidence,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListEvidenceRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.AttestedWorker.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +364,87 @@ class Verifier(object):
             '/cloister.api.v1.Verifier/GetKeys',
             cloister_dot_api_dot_v1_dot_verifier__pb2.GetKeysRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_verifier__pb2.GetKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/ApplyPolicy',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.ApplyPolicyRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.ApplyPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/GetPolicy',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.GetPolicyRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/ListEvidence',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.ListEvidenceRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.AttestedWorker.FromString,
             options,
             channel_credentials,
             insecure,

@@ -122,7 +122,55 @@ _VerifierGetKeysType = typing_extensions.TypeVar(
     ],
 )
 
-class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType]):
+_VerifierApplyPolicyType = typing_extensions.TypeVar(
+    '_VerifierApplyPolicyType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+        cloister.api.v1.verifier_pb2.ApplyPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+        cloister.api.v1.verifier_pb2.ApplyPolicyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+        cloister.api.v1.verifier_pb2.ApplyPolicyResponse,
+    ],
+)
+
+_VerifierGetPolicyType = typing_extensions.TypeVar(
+    '_VerifierGetPolicyType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetPolicyRequest,
+        cloister.api.v1.verifier_pb2.GetPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetPolicyRequest,
+        cloister.api.v1.verifier_pb2.GetPolicyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetPolicyRequest,
+        cloister.api.v1.verifier_pb2.GetPolicyResponse,
+    ],
+)
+
+_VerifierListEvidenceType = typing_extensions.TypeVar(
+    '_VerifierListEvidenceType',
+    grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+        cloister.api.v1.verifier_pb2.AttestedWorker,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+        cloister.api.v1.verifier_pb2.AttestedWorker,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+        cloister.api.v1.verifier_pb2.AttestedWorker,
+    ],
+)
+
+class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType]):
     @typing.overload
     def __init__(self: VerifierStub[
         grpc.UnaryUnaryMultiCallable[
@@ -148,6 +196,18 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.verifier_pb2.GetKeysRequest,
             cloister.api.v1.verifier_pb2.GetKeysResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+            cloister.api.v1.verifier_pb2.ApplyPolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.GetPolicyRequest,
+            cloister.api.v1.verifier_pb2.GetPolicyResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+            cloister.api.v1.verifier_pb2.AttestedWorker,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -177,6 +237,18 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
             cloister.api.v1.verifier_pb2.GetKeysRequest,
             cloister.api.v1.verifier_pb2.GetKeysResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+            cloister.api.v1.verifier_pb2.ApplyPolicyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.GetPolicyRequest,
+            cloister.api.v1.verifier_pb2.GetPolicyResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+            cloister.api.v1.verifier_pb2.AttestedWorker,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Challenge: _VerifierChallengeType
@@ -196,6 +268,15 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
 
     GetKeys: _VerifierGetKeysType
     """Public keys that Attestation Results are signed with, as a JSON Web Key Set. Any role."""
+
+    ApplyPolicy: _VerifierApplyPolicyType
+    """Put an appraisal policy in force and judge every member by it. Role: operator, with a policy that enough signed."""
+
+    GetPolicy: _VerifierGetPolicyType
+    """The appraisal policy in force, as it was signed. Roles: owner, auditor, operator."""
+
+    ListEvidence: _VerifierListEvidenceType
+    """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
 
 VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -221,6 +302,18 @@ VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.verifier_pb2.GetKeysRequest,
         cloister.api.v1.verifier_pb2.GetKeysResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+        cloister.api.v1.verifier_pb2.ApplyPolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetPolicyRequest,
+        cloister.api.v1.verifier_pb2.GetPolicyResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+        cloister.api.v1.verifier_pb2.AttestedWorker,
     ],
 ]
 
@@ -272,5 +365,29 @@ class VerifierServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.verifier_pb2.GetKeysResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.GetKeysResponse]]:
         """Public keys that Attestation Results are signed with, as a JSON Web Key Set. Any role."""
+
+    @abc.abstractmethod
+    def ApplyPolicy(
+        self,
+        request: cloister.api.v1.verifier_pb2.ApplyPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.ApplyPolicyResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.ApplyPolicyResponse]]:
+        """Put an appraisal policy in force and judge every member by it. Role: operator, with a policy that enough signed."""
+
+    @abc.abstractmethod
+    def GetPolicy(
+        self,
+        request: cloister.api.v1.verifier_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.GetPolicyResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.GetPolicyResponse]]:
+        """The appraisal policy in force, as it was signed. Roles: owner, auditor, operator."""
+
+    @abc.abstractmethod
+    def ListEvidence(
+        self,
+        request: cloister.api.v1.verifier_pb2.ListEvidenceRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.verifier_pb2.AttestedWorker], collections.abc.AsyncIterator[cloister.api.v1.verifier_pb2.AttestedWorker]]:
+        """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
 
 def add_VerifierServicer_to_server(servicer: VerifierServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

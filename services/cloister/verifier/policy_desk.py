@@ -1,0 +1,102 @@
+"""Where policies are applied: one after the other, each with all that follows from it.
+
+An applied policy is in the record and on disk before it is in force, and then every member is judged by it. That does
+not end with the call that asked for it: an operator whose connection breaks leaves nothing half done. A policy that is
+refused is in the record as well, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from cloister.errors import AlreadyExists, CloisterError, InvalidRequest, NotReady, Overloaded
+from cloister.kit.audit import AuditLog
+from cloister.kit.log import get_logger
+from cloister.verifier.policy_in_force import PolicyInForce
+from cloister.verifier.standing import Review, Standing
+
+MAX_WAITING: Final = 4
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    raw: bytes
+    peer: str
+    answer: asyncio.Future[Review]
+
+
+class PolicyDesk:
+    """Applies policies.
+
+    Args:
+        in_force: What is replaced.
+        standing: Judges the members by it.
+        audit: The record.
+    """
+
+    def __init__(self, in_force: PolicyInForce, standing: Standing, audit: AuditLog) -> None:
+        self._in_force = in_force
+        self._standing = standing
+        self._audit = audit
+        self._proposals: asyncio.Queue[_Proposal] = asyncio.Queue(MAX_WAITING)
+
+    async def apply(self, raw: bytes, peer: str) -> Review:
+        """Put a policy in force, and judge the members by it.
+
+        Args:
+            raw: TOML or an envelope.
+            peer: Who asks.
+
+        Raises:
+            InvalidRequest, AlreadyExists, NotReady: It may not be in force; the old one is. As `PolicyInForce.check`.
+            Overloaded: Others are being applied.
+            Unavailable: The record or the state cannot be written; the old one is in force.
+        """
+        proposal = _Proposal(raw, peer, asyncio.get_running_loop().create_future())
+        try:
+            self._proposals.put_nowait(proposal)
+        except asyncio.QueueFull:
+            raise Overloaded("other policies are being applied", reason="policies.waiting") from None
+        return await proposal.answer
+
+    async def running(self) -> None:
+        """Apply what is proposed, for as long as the service runs."""
+        while True:
+            proposal = await self._proposals.get()
+            try:
+                review = await self._applied(proposal)
+            except CloisterError as error:
+                if not proposal.answer.cancelled():
+                    proposal.answer.set_exception(error)
+            else:
+                if not proposal.answer.cancelled():
+                    proposal.answer.set_result(review)
+
+    async def _applied(self, proposal: _Proposal) -> Review:
+        await asyncio.to_thread(self._put, proposal)
+        return await self._standing.review("policy")
+
+    def _put(self, proposal: _Proposal) -> None:
+        try:
+            document = self._in_force.check(proposal.raw)
+        except (InvalidRequest, AlreadyExists, NotReady) as objection:
+            self._audit.append("policy.refused", peer=proposal.peer, reason=objection.reason)
+            _log.warning("policy.refused", peer=proposal.peer, reason=objection.reason)
+            raise
+        policy, replaced = document.policy, self._in_force.current()
+        self._audit.append(
+            "policy.applied",
+            peer=proposal.peer,
+            policy_id=policy.policy_id,
+            policy_version=policy.version,
+            policy_digest=policy.digest.hex(),
+            signers=self._in_force.signed_by(document),
+            replaced_version=replaced.version,
+            replaced_digest=replaced.digest.hex(),
+        )
+        self._in_force.put(document)
+        _log.info("policy.applied", policy_id=policy.policy_id, version=policy.version, peer=proposal.peer)
