@@ -14,6 +14,7 @@ from cloister.cli import (
     infer_command,
     mesh_commands,
     model_commands,
+    policy_commands,
     receipt_commands,
     trust_commands,
 )
@@ -37,6 +38,7 @@ infer_command.add_to(app)
 app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")
+app.add_typer(policy_commands.app, name="policy")
 app.add_typer(receipt_commands.app, name="receipt")
 app.add_typer(trust_commands.app, name="trust")
 app.add_typer(audit_commands.app, name="audit")

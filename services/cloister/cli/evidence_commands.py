@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,10 @@ from cloister.cli.failures import ExitCode
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, examples
 from cloister.cli.output import facts, print_json, say, warn
-from cloister.client import Serving, VerifiedWorker
+from cloister.client import Serving, VerifiedWorker, attested_evidence, tls_files
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import server_name
 
 app = typer.Typer(help="Evidence, judged on this machine.", no_args_is_help=True)
 
@@ -52,6 +56,32 @@ def show(
         raise typer.Exit(ExitCode.REFUSED)
     if not serving.believed:
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+@app.command(epilog=examples("cloister evidence save kept"))
+def save(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; made if it is not there.")],
+    mesh_folder: MeshFolder = FOLDER,
+    identity: IdentityFolder = None,
+) -> None:
+    """Keep the evidence of everyone attested now, one INSTANCE.bundle each, to judge later or elsewhere.
+
+    Acts as the mesh folder's auditor. 'cloister evidence verify' judges one, 'cloister policy explain' all of them.
+    """
+    mesh = Mesh.read(mesh_folder)
+
+    async def call() -> dict[str, bytes]:
+        async with (
+            TlsIdentity.watching(tls_files(identity or mesh.identity("auditor"))) as own,
+            Peer(mesh.verifier, own, server_name(mesh.cluster, "verifier")) as verifier,
+        ):
+            return {name: bundle.SerializeToString() async for name, bundle in attested_evidence(verifier)}
+
+    kept = asyncio.run(call())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, bundle in kept.items():
+        (folder / f"{name}.bundle").write_bytes(bundle)
+    say(f"{folder} holds the evidence of {len(kept)} workers")
 
 
 judging_commands.add_to(app)

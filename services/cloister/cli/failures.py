@@ -58,6 +58,8 @@ class Stop(Exception):
 
 _ADVICE_BY_REASON = {
     "model.sealed_only": "leave out --plain",
+    "policy.unpinned": "",
+    "policy.unsigned": "",
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
     "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
 }

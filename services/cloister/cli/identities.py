@@ -108,9 +108,15 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
     """A model owner's signing key."""
     path = folder / "signing_key.pem"
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        return ed25519_key(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise Stop(f"{folder} holds no signing_key.pem; only an owner's identity has one", ExitCode.USAGE) from error
+
+
+def ed25519_key(pem: bytes, path: Path) -> Ed25519PrivateKey:
+    """A person's signing key; `path` is what the message calls it."""
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
         raise Stop(f"{path} is not a private key in PEM without a passphrase") from error
     if not isinstance(key, Ed25519PrivateKey):

@@ -10,8 +10,25 @@ from cloister.client.evidence_file import EvidenceFile, judge_file
 from cloister.client.health import is_serving
 from cloister.client.identity import tls_files
 from cloister.client.judging import Judgement, judge, step_meaning
-from cloister.client.operator import AuditLine, appraisals, mesh_status, releases
+from cloister.client.operator import (
+    AuditLine,
+    apply_policy,
+    appraisals,
+    attested_evidence,
+    mesh_status,
+    policy_in_force,
+    releases,
+)
 from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
+from cloister.client.policy import (
+    Consequence,
+    KeptEvidence,
+    PolicyDocument,
+    consequences,
+    kept_in,
+    read_policy,
+    signed_policy,
+)
 from cloister.client.quote_corpus import JudgedEntry, judge_corpus
 from cloister.client.quote_facts import quote_facts
 from cloister.client.receipts import VerifiedReceipt, load_receipt, save_receipt, verify_receipt
@@ -23,10 +40,13 @@ __all__ = [
     "Answer",
     "AuditLine",
     "Client",
+    "Consequence",
     "EvidenceFile",
     "JudgedEntry",
     "Judgement",
+    "KeptEvidence",
     "OwnerClient",
+    "PolicyDocument",
     "Refused",
     "SealedFiles",
     "Serving",
@@ -35,19 +55,26 @@ __all__ = [
     "VerifiedReceipt",
     "VerifiedWorker",
     "anchor_of",
+    "apply_policy",
     "appraisals",
+    "attested_evidence",
     "believe",
+    "consequences",
     "is_serving",
     "judge",
     "judge_corpus",
     "judge_file",
+    "kept_in",
     "list_models",
     "load_receipt",
     "mesh_status",
+    "policy_in_force",
     "quote_facts",
+    "read_policy",
     "releases",
     "save_receipt",
     "seal_to",
+    "signed_policy",
     "step_meaning",
     "tls_files",
     "verify_receipt",

@@ -51,8 +51,11 @@ class EvidenceFile:
             bundle = EvidenceBundle.FromString(raw)
         except DecodeError:
             return cls(raw_quote=raw)
-        if not bundle.evidence.quote:
-            return cls(raw_quote=raw)
+        return cls.of(bundle) if bundle.evidence.quote else cls(raw_quote=raw)
+
+    @classmethod
+    def of(cls, bundle: EvidenceBundle) -> EvidenceFile:
+        """The evidence in a bundle."""
         return cls(
             raw_quote=bundle.evidence.quote,
             claims_bytes=bundle.evidence.claims,

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
 from cloister.api.v1.provisioner_pb2 import ListAuditRequest
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
-from cloister.api.v1.verifier_pb2 import ListAppraisalsRequest
+from cloister.api.v1.verifier_pb2 import (
+    ApplyPolicyRequest,
+    ApplyPolicyResponse,
+    GetPolicyRequest,
+    GetPolicyResponse,
+    ListAppraisalsRequest,
+    ListEvidenceRequest,
+)
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.errors import InvalidRequest
 from cloister.rpc.channel import Peer
 from cloister.seal.merkle import leaf_hash
+
+_INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,27 @@ async def appraisals(verifier: Peer, after: int = 0, timeout_s: float = 60.0) ->
     request = ListAppraisalsRequest(after_sequence=after)
     async for record in verifier.stub(VerifierStub).ListAppraisals(request, timeout=timeout_s):
         yield _line(record)
+
+
+async def apply_policy(verifier: Peer, policy: bytes, timeout_s: float = 120.0) -> ApplyPolicyResponse:
+    """Put an appraisal policy (TOML or an envelope) in force, and judge every member by it. Role: operator."""
+    request = ApplyPolicyRequest(policy=policy)
+    answer: ApplyPolicyResponse = await verifier.stub(VerifierStub).ApplyPolicy(request, timeout=timeout_s)
+    return answer
+
+
+async def policy_in_force(verifier: Peer, timeout_s: float = 10.0) -> GetPolicyResponse:
+    """The verifier's appraisal policy as it was signed. Roles: owner, auditor, operator."""
+    answer: GetPolicyResponse = await verifier.stub(VerifierStub).GetPolicy(GetPolicyRequest(), timeout=timeout_s)
+    return answer
+
+
+async def attested_evidence(verifier: Peer, timeout_s: float = 60.0) -> AsyncIterator[tuple[str, EvidenceBundle]]:
+    """Instance (32 hex digits) and evidence of everyone attested now. Roles: auditor, operator."""
+    async for worker in verifier.stub(VerifierStub).ListEvidence(ListEvidenceRequest(), timeout=timeout_s):
+        if not _INSTANCE.fullmatch(worker.instance):
+            raise InvalidRequest("the verifier names a worker by no instance")
+        yield worker.instance, worker.bundle
 
 
 async def releases(

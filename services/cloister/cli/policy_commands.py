@@ -1,0 +1,75 @@
+"""`cloister policy`: what evidence is appraised under, for the people who decide about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloister.cli import policy_calls
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.identities import ed25519_key
+from cloister.cli.options import AsJson, examples
+from cloister.cli.output import print_json, say
+from cloister.cli.policy_file import PolicyFile, opened
+from cloister.cli.policy_words import plain_policy, print_policy
+from cloister.client import read_policy, signed_policy
+from cloister.errors import NotReady
+from cloister.rpc.files import read_private
+
+app = typer.Typer(help="The appraisal policy: which platforms and which code are believed.", no_args_is_help=True)
+
+
+@app.callback()
+def policy() -> None:
+    """The appraisal policy: which platforms and which code are believed."""
+
+
+@app.command(epilog=examples("cloister policy check policy.toml", "cloister policy check policy.signed.json --json"))
+def check(file: PolicyFile, as_json: AsJson = False) -> None:
+    """Say whether a policy loads, what it means, and who has signed it. Asks nobody.
+
+    Ends with 1 when it does not load; the message names the key.
+    """
+    document = opened(file)
+    if as_json:
+        print_json(plain_policy(document))
+    else:
+        print_policy(document)
+
+
+@app.command(
+    epilog=examples(
+        "cloister policy sign policy.toml --key alice.pem",
+        "cloister policy sign policy.signed.json --key bob.pem",
+        "cloister policy sign policy.toml --key alice.pem --out for-bob.json",
+    )
+)
+def sign(
+    file: PolicyFile,
+    key: Annotated[Path, typer.Option(help="Your Ed25519 private key in PEM, mode 0600, without a passphrase.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to write it. (default: beside TOML as .signed.json; else FILE itself)"),
+    ] = None,
+) -> None:
+    """Add your signature to a policy. Several people sign one after another, each what the one before has made.
+
+    Read it first, with 'check'. Says the public key to name in the verifier's policy_signers.
+    """
+    document = opened(file)
+    try:
+        signer = ed25519_key(read_private(key), key)
+    except NotReady as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+    path = out or (file if document.enveloped else file.with_suffix(".signed.json"))
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(signed_policy(document, signer))
+    part.replace(path)
+    signers = read_policy(path).signers
+    say(f"{path} is policy '{document.policy.policy_id}', version {document.policy.version}, signed by {len(signers)}")
+    say(f"your key, for policy_signers: {signer.public_key().public_bytes_raw().hex()}")
+
+
+policy_calls.add_to(app)
