@@ -33,6 +33,7 @@ from cloister.client import (
 )
 from cloister.errors import InvalidRequest, NotFound, NotReady
 from cloister.rpc.channel import Peer
+from cloister.rpc.files import read_public
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
@@ -42,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "cloister policy explain policy.toml",
+            "cloister policy explain policy.toml --collateral early.json",
             "cloister policy explain policy.toml --evidence kept --trust trust.json --json",
         )
     )(explain)
@@ -55,6 +57,12 @@ def explain(
         Path | None,
         typer.Option(metavar="DIR", help="Judge the *.bundle files there, in place of the workers attested now."),
     ] = None,
+    collateral: Annotated[
+        Path | None,
+        typer.Option(
+            help="Judge by this, JSON with QuoteCollateralV3 names, in place of what was used for the family."
+        ),
+    ] = None,
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
     trust: TrustFile = None,
@@ -62,10 +70,11 @@ def explain(
 ) -> None:
     """Judge evidence anew under a proposed policy: who would stay, who would fall out, by which step and why.
 
-    Changes nothing. Evidence is judged here, by the collateral that it was accepted with. Kept evidence is judged
-    under the root in --trust, or without it under Intel's. Ends with 3 when somebody would fall out.
+    Changes nothing. Evidence is judged here, by the collateral that it was accepted with unless you name newer. Kept
+    evidence is judged under the root in --trust, or without it under Intel's. Ends with 3 when somebody would fall out.
     """
     document = opened(file)
+    raw_collateral = _collateral(collateral) if collateral is not None else b""
     if evidence is None:
         mesh = Mesh.read(mesh_folder)
         bundle: TrustBundle | None = _bundle(trust or mesh.trust)
@@ -74,7 +83,8 @@ def explain(
         bundle = _bundle(trust) if trust is not None else None
         kept = _kept(evidence)
     anchor = bundle.anchor if bundle is not None else anchor_of(None)
-    found = list(consequences(document.policy, kept, anchor, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    found = list(consequences(document.policy, kept, anchor, now, raw_collateral=raw_collateral))
     if as_json:
         print_json([_plain(one) for one in found])
     else:
@@ -141,6 +151,13 @@ def _bundle(path: Path) -> TrustBundle:
     try:
         return TrustBundle.read(path)
     except (NotFound, InvalidRequest, OSError) as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+
+
+def _collateral(path: Path) -> bytes:
+    try:
+        return read_public(path)
+    except NotReady as error:
         raise Stop(str(error), ExitCode.USAGE) from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -30,6 +31,8 @@ __all__ = [
     "read_policy",
     "signed_policy",
 ]
+
+OTHER_FAMILY: Final = "collateral.mismatched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +79,25 @@ def signed_policy(document: PolicyDocument, key: Ed25519PrivateKey) -> bytes:
 
 
 def consequences(
-    policy: Policy, kept: Iterable[KeptEvidence], anchor: TrustAnchor, now: datetime
+    policy: Policy, kept: Iterable[KeptEvidence], anchor: TrustAnchor, now: datetime, *, raw_collateral: bytes = b""
 ) -> Iterator[Consequence]:
-    """Judge evidence anew under a policy, each piece by the collateral that it brings along.
+    """Judge evidence anew under a policy, by the checks that the verifier judges members by.
 
-    By the checks that the verifier judges members by, so what they say it would say.
+    Args:
+        policy: The proposal.
+        kept: Evidence with the collateral that it brings along.
+        anchor: What both must lead back to.
+        now: Aware.
+        raw_collateral: In place of what evidence of the same platform family brings along; empty for none.
     """
+
+    def judged(evidence: EvidenceFile, collateral: bytes) -> Judgement:
+        return judge(evidence.raw_quote, collateral, anchor, policy, now, claims_bytes=evidence.claims_bytes)
+
     for one in kept:
-        evidence = one.evidence
-        found = judge(
-            evidence.raw_quote,
-            evidence.raw_collateral,
-            anchor,
-            policy,
-            now,
-            claims_bytes=evidence.claims_bytes,
-        )
+        found = judged(one.evidence, raw_collateral or one.evidence.raw_collateral)
+        if raw_collateral and found.refusal is not None and found.refusal.reason == OTHER_FAMILY:
+            found = judged(one.evidence, one.evidence.raw_collateral)
         yield Consequence(one.name, found)
 
 

@@ -2,7 +2,8 @@
 
 An applied policy is in the record and on disk before it is in force, and then every member is judged by it. That does
 not end with the call that asked for it: an operator whose connection breaks leaves nothing half done. A policy that is
-refused is in the record as well, and changes nothing.
+refused is in the record as well, and changes nothing; where the disk fails in between, `policy.refused` follows
+`policy.applied`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from cloister.errors import AlreadyExists, CloisterError, InvalidRequest, NotReady, Overloaded
+from cloister.appraisal.policy_document import PolicyDocument
+from cloister.errors import CloisterError, Overloaded
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.verifier.policy_in_force import PolicyInForce
@@ -81,16 +83,23 @@ class PolicyDesk:
         return await self._standing.review("policy")
 
     def _put(self, proposal: _Proposal) -> None:
+        """The whole change but for its members, in one step that nobody can interrupt; blocks."""
         try:
             document = self._in_force.check(proposal.raw)
-        except (InvalidRequest, AlreadyExists, NotReady) as objection:
-            self._audit.append("policy.refused", peer=proposal.peer, reason=objection.reason)
+            self._record(document, proposal.peer)
+            self._in_force.put(document)
+        except CloisterError as objection:
             _log.warning("policy.refused", peer=proposal.peer, reason=objection.reason)
+            self._audit.append("policy.refused", peer=proposal.peer, reason=objection.reason)
             raise
+        policy = document.policy
+        _log.info("policy.applied", policy_id=policy.policy_id, version=policy.version, peer=proposal.peer)
+
+    def _record(self, document: PolicyDocument, peer: str) -> None:
         policy, replaced = document.policy, self._in_force.current()
         self._audit.append(
             "policy.applied",
-            peer=proposal.peer,
+            peer=peer,
             policy_id=policy.policy_id,
             policy_version=policy.version,
             policy_digest=policy.digest.hex(),
@@ -98,5 +107,3 @@ class PolicyDesk:
             replaced_version=replaced.version,
             replaced_digest=replaced.digest.hex(),
         )
-        self._in_force.put(document)
-        _log.info("policy.applied", policy_id=policy.policy_id, version=policy.version, peer=proposal.peer)

@@ -16,6 +16,7 @@ from cloister.client import read_policy
 from cloister_simulator.measurement import Measurement
 from fakes.policies import SIGNER_KEYS, SIGNERS, policy_toml
 from fakes.serving import FakeVerifier, FakeWorker
+from fakes.sim import simulated_platform
 
 Run = Callable[..., tuple[int, str, str]]
 OTHER = Measurement(mrenclave=b"\x05" * 32)
@@ -243,6 +244,25 @@ def test_evidence_with_other_claims_falls_out(run: Run, file: Path, kept: Kept) 
     (kept[0] / "ours.bundle").write_bytes(EvidenceBundle.SerializeToString(bundle))
     _, out, _ = run("policy", "explain", file, "--evidence", kept[0], "--trust", kept[1], "--json")
     assert [one["reason"] for one in json.loads(out) if one["worker"] == "ours"] == ["claims.unbound"]
+
+
+def test_newer_collateral_shows_who_will_fall_out(run: Run, file: Path, kept: Kept, tmp_path: Path) -> None:
+    (kept[0] / "other.bundle").unlink()
+    platform = simulated_platform()
+    platform.tcb_status, platform.advisory_ids = "OutOfDate", ["INTEL-SA-00615"]
+    (tmp_path / "early.json").write_bytes(platform.collateral())
+    words = ("policy", "explain", file, "--evidence", kept[0], "--trust", kept[1])
+    assert run(*words)[0] == 0
+    code, out, _ = run(*words, "--collateral", tmp_path / "early.json", "--json")
+    assert code == 3
+    assert [(one["tcb_status"], one["reason"]) for one in json.loads(out)] == [("OutOfDate", "tcb_status.refused")]
+    file.write_bytes(policy_toml(4, "[grace_days]\nOutOfDate = 3650"))
+    assert run(*words, "--collateral", tmp_path / "early.json")[0] == 0
+    platform.tcb_info_fmspc = bytes(6)
+    (tmp_path / "early.json").write_bytes(platform.collateral())
+    code, out, _ = run(*words, "--collateral", tmp_path / "early.json", "--json")
+    assert (code, json.loads(out)[0]["tcb_status"]) == (0, "UpToDate")
+    assert run(*words, "--collateral", tmp_path / "none")[0] == 2
 
 
 def test_a_folder_without_evidence_is_wrong_usage(run: Run, file: Path, tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ async def test_without_a_record_no_policy_is_applied(desk: VerifierDesk) -> None
     assert desk.policies.current() == Policy.default()
 
 
+async def test_a_policy_that_cannot_be_kept_is_not_in_force(
+    desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("cloister.verifier.policy_in_force.replace_private", full)
+    with pytest.raises(Unavailable):
+        await desk.policy_desk.apply(signed(policy_toml(2), 0, 1), OPERATOR)
+    assert desk.policies.current() == Policy.default()
+    assert [entry["event"] for entry in desk.entries()] == ["policy.applied", "policy.refused"]
+
+
 async def test_an_operator_who_hangs_up_leaves_nothing_half_done(desk: VerifierDesk) -> None:
     fallen, _ = await desk.join(enclave=OTHER)
     async with asyncio.TaskGroup() as group:
