@@ -22,7 +22,7 @@ from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import new_key, spki
 from cloister.rpc.identity import PeerIdentity
 from cloister.verifier.appraiser import Appraiser, Issued, Submission
-from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralFile
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
@@ -119,6 +119,7 @@ class VerifierDesk:
             policy=self.policies.current,
             endorsed=lambda _quote, now: self.collateral.current(now).verified,
             anchor=self.anchor,
+            expel=self.expel,
             audit=self.audit,
             now=self.now,
         )
@@ -137,6 +138,11 @@ class VerifierDesk:
             membership=self.membership,
             now=self.now,
         )
+
+    async def expel(self, member: Member, why: str) -> None:
+        """Put a member out."""
+        assert "no longer believed" in why
+        self.attested.revoke(member.instance)
 
     def challenge(
         self, key: ec.EllipticCurvePrivateKey, peer: PeerIdentity, purpose: Purpose = Purpose.MESH

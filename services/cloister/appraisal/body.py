@@ -40,6 +40,8 @@ class TdFlags(IntFlag):
     """ATTRIBUTES of a TD (TDX module base specification), as far as we name them."""
 
     DEBUG = 1 << 0
+    ICSSD = 1 << 16
+    LASS = 1 << 27
     SEPT_VE_DISABLE = 1 << 28
     MIGRATABLE = 1 << 29
     PKS = 1 << 30

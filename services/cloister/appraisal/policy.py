@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time
 from functools import cached_property
 from typing import Final
 
-from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdFlags, TdReport
+from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdReport
 from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.grace import Grace
 from cloister.appraisal.policy_file import read_policy
@@ -176,8 +176,6 @@ class Policy:
             raise rejected(Step.POLICY, "measurement.refused", "no reference value fits the trust domain")
         if about and not any(value.configured(report) for value in about):
             raise rejected(Step.POLICY, "td_configuration.unpinned", "the trust domain was launched in another way")
-        if not about and report.flags != TdFlags.SEPT_VE_DISABLE:
-            raise _attributes("the trust domain's attributes are not SEPT_VE_DISABLE alone, and nothing pins them")
         return (APPROVED_AT_LOAD, NO_CLAIM) if about else (NO_CLAIM, NO_CLAIM)
 
 

@@ -93,16 +93,16 @@ class ReferenceValue:
 
 
 _MEASUREMENT_BYTES: Final = 48
-_TD_FLAGS: Final = int(TdFlags.SEPT_VE_DISABLE | TdFlags.PKS | TdFlags.KL | TdFlags.PERFMON)
+# What a TD may use for itself: protection keys, key locker, counters, and defences against what runs beside it.
+_TD_FEATURES: Final = int(TdFlags.ICSSD | TdFlags.LASS | TdFlags.PKS | TdFlags.KL | TdFlags.PERFMON)
 
 
 def believable_td_flags(flags: int) -> bool:
     """Whether any policy may accept a trust domain with these attributes.
 
-    Without SEPT_VE_DISABLE the host can inject #VE into the TD; DEBUG and MIGRATABLE let others in. PKS, KL and PERFMON
-    are features of the TD's own.
+    Without SEPT_VE_DISABLE the host can inject #VE into the TD; DEBUG and MIGRATABLE let others in.
     """
-    return bool(flags & TdFlags.SEPT_VE_DISABLE) and not flags & ~_TD_FLAGS
+    return flags & ~_TD_FEATURES == TdFlags.SEPT_VE_DISABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class TdReferenceValue:
 
     Attributes:
         mrtd: 48 bytes, as all measurements here; never all zero.
-        attributes: SEPT_VE_DISABLE with any of PKS, KL and PERFMON; see `TdFlags`.
+        attributes: SEPT_VE_DISABLE with any of ICSSD, LASS, PKS, KL and PERFMON; see `TdFlags`.
 
     Raises:
         InvalidRequest: `mrtd` is all zero, or the attributes are none that can be believed.

@@ -10,7 +10,9 @@ from cloister.appraisal.toml_table import Table, octets, wrong
 
 _MEASUREMENT_BYTES: Final = 48
 _RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
-_TD_FLAGS: Final = {"PKS": TdFlags.PKS, "KL": TdFlags.KL, "PERFMON": TdFlags.PERFMON}
+_TD_FEATURES: Final = {
+    str(flag.name): int(flag) for flag in (TdFlags.ICSSD, TdFlags.LASS, TdFlags.PKS, TdFlags.KL, TdFlags.PERFMON)
+}
 _MAX_TOML_INTEGER: Final = (1 << 63) - 1
 
 
@@ -65,10 +67,10 @@ def read_td_reference_value(row: Table) -> TdReferenceValue:
 
 def _td_attributes(row: Table) -> int:
     """Attributes by name; SEPT_VE_DISABLE need not be named, since no TD is believed without it."""
-    names = row.strings("attributes")
-    if not set(names) <= {TdFlags.SEPT_VE_DISABLE.name, *_TD_FLAGS}:
-        raise wrong(row.name("attributes"), f"a list of SEPT_VE_DISABLE, {', '.join(_TD_FLAGS)}; no other is believed")
-    return int(TdFlags.SEPT_VE_DISABLE) | sum({int(_TD_FLAGS[name]) for name in names if name in _TD_FLAGS})
+    names = set(row.strings("attributes")) - {TdFlags.SEPT_VE_DISABLE.name}
+    if not names <= _TD_FEATURES.keys():
+        raise wrong(row.name("attributes"), f"a list of SEPT_VE_DISABLE, {', '.join(_TD_FEATURES)}; no other will do")
+    return int(TdFlags.SEPT_VE_DISABLE) + sum(_TD_FEATURES[name] for name in names)
 
 
 def read_platforms(table: Table) -> PlatformRule:

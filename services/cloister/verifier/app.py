@@ -24,7 +24,7 @@ from cloister.kit.server import Server
 from cloister.rpc.files import read_private
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
-from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralFile
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Nonces
@@ -94,6 +94,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             policy=policies.current,
             endorsed=lambda _quote, now: collateral.current(now).verified,
             anchor=anchor,
+            expel=partial(_expel, attested),
             audit=audit,
             now=utc_now,
         )
@@ -186,6 +187,10 @@ def _metrics(attested: AttestedWorkers) -> Metrics:
         gauge = metrics.workers.labels(str(simulated).lower())
         gauge.set_function(partial(attested.count, simulated=simulated))
     return metrics
+
+
+async def _expel(attested: AttestedWorkers, member: Member, _why: str) -> None:
+    attested.revoke(member.instance)
 
 
 async def _closing(attested: AttestedWorkers, lifecycle: Lifecycle) -> None:

@@ -148,9 +148,10 @@ class AttestedWorkers:
         held = self._members.get(instance)
         return held[0] if held is not None else None
 
+    @property
     def members(self) -> list[Member]:
-        """Everyone attested now, in the order in which they joined."""
-        return [member for member, _ in self._members.values()]
+        """Everyone attested now; for any thread."""
+        return [member for member, _ in list(self._members.values())]
 
     def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
         """Bind an instance name to its keys for `life_s` from now, or find that it is bound to others.

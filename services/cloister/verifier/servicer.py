@@ -174,7 +174,7 @@ class VerifierServicer(Base):
         self, request: pb.ListEvidenceRequest, context: _Context
     ) -> AsyncIterator[pb.AttestedWorker]:
         """Everyone attested now."""
-        for member in self._attested.members():
+        for member in self._attested.members:
             yield _worker(member)
 
 

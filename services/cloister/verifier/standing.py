@@ -10,7 +10,7 @@ Members are judged one by one on threads, so the event loop is held by none of i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +25,9 @@ from cloister.verifier.attested import AttestedWorkers, Member
 
 Endorsed = Callable[[bytes, datetime], VerifiedCollateral]
 """The collateral for a quote at a time; raises NotReady where there is none that holds."""
+
+Expel = Callable[[Member, str], Awaitable[object]]
+"""Takes a member out because it is not believed any more; the words say why."""
 
 _log = get_logger()
 
@@ -86,6 +89,7 @@ class Standing:
     Args:
         policy: The policy in force.
         endorsed: The collateral in force.
+        expel: How a member that fell is put out.
         now: Aware UTC.
     """
 
@@ -96,6 +100,7 @@ class Standing:
         policy: Callable[[], Policy],
         endorsed: Endorsed,
         anchor: TrustAnchor,
+        expel: Expel,
         audit: AuditLog,
         now: Callable[[], datetime],
     ) -> None:
@@ -103,6 +108,7 @@ class Standing:
         self._policy = policy
         self._endorsed = endorsed
         self._anchor = anchor
+        self._expel = expel
         self._audit = audit
         self._now = now
 
@@ -116,7 +122,7 @@ class Standing:
         """
         policy = self._policy()
         stood, unjudged, fallen = 0, 0, []
-        for member in self._attested.members():
+        for member in self._attested.members:
             try:
                 await asyncio.to_thread(reappraise, member, policy, self._endorsed, self._anchor, self._now())
                 stood += 1
@@ -125,12 +131,12 @@ class Standing:
             except EvidenceRejected as objection:
                 if self._attested.get(member.instance) is member:
                     fallen.append(Fallen(member.instance, objection.step, objection.reason))
-                    await self._revoke(fallen[-1], policy, cause)
+                    await self._expel(member, f"no longer believed since the {cause} changed: {objection.reason}")
+                    await self._record(fallen[-1], policy, cause)
         return Review(policy=policy, stood=stood, fallen=tuple(fallen), unjudged=unjudged)
 
-    async def _revoke(self, fallen: Fallen, policy: Policy, cause: str) -> None:
-        """Out first, then into the record: what lets somebody in waits for the disk, what keeps one out does not."""
-        self._attested.revoke(fallen.instance)
+    async def _record(self, fallen: Fallen, policy: Policy, cause: str) -> None:
+        """After the fact: what lets somebody in waits for the disk, what keeps one out does not."""
         _log.warning("member.revoked", instance=fallen.instance, reason=fallen.reason, cause=cause)
         try:
             await asyncio.to_thread(

@@ -75,7 +75,8 @@ OPEN_TO_OTHERS: list[tuple[dict[str, object], str]] = [
     (flags(SEPT, TdFlags.DEBUG), "enclave.debug"),
     (flags(0), "attributes.refused"),
     (flags(SEPT, TdFlags.MIGRATABLE), "attributes.refused"),
-    *((flags(SEPT, 1 << bit), "attributes.refused") for bit in range(1, 63) if bit not in (28, 30, 31)),
+    *((flags(SEPT, 1 << bit), "attributes.refused") for bit in range(1, 63) if bit not in (16, 27, 28, 30, 31)),
+    (flags(TdFlags.PKS, TdFlags.PERFMON), "attributes.refused"),
     ({"service_td_hashes": (ZERO, bytes(47) + b"\x01")}, "attributes.refused"),
 ]
 
@@ -104,10 +105,10 @@ def test_the_default_makes_no_claim_about_a_domains_code(domain: Domain) -> None
     accept(Policy.default(), domain(service_td_hashes=(ZERO,)))
 
 
-@pytest.mark.parametrize("flag", [TdFlags.PKS, TdFlags.KL, TdFlags.PERFMON])
-def test_further_attributes_are_accepted_where_they_are_pinned(domain: Domain, flag: TdFlags) -> None:
+@pytest.mark.parametrize("flag", [TdFlags.ICSSD, TdFlags.LASS, TdFlags.PKS, TdFlags.KL, TdFlags.PERFMON])
+def test_what_a_domain_uses_for_itself_is_compared_where_its_code_is(domain: Domain, flag: TdFlags) -> None:
     featured = domain(**flags(SEPT, flag))
-    assert refusal(Policy.default(), featured) == "attributes.refused"
+    accept(Policy.default(), featured)
     assert refusal(pinned(), featured) == "td_configuration.unpinned"
     accept(pinned(attributes=SEPT | int(flag)), featured)
     assert refusal(pinned(attributes=SEPT | int(flag)), domain()) == "td_configuration.unpinned"

@@ -13,7 +13,7 @@ from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import PlatformMode, PlatformRule, ReferenceValue
 from cloister.errors import CloisterError, EvidenceRejected
 from cloister.verifier import standing
-from cloister.verifier.attested import Member
+from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.nonces import Purpose
 from cloister.verifier.standing import Fallen
 from cloister_simulator.measurement import Measurement
@@ -122,10 +122,7 @@ async def test_who_renews_meanwhile_is_left_alone(desk: VerifierDesk, monkeypatc
     await desk.again(evidence, Purpose.MESH)
     assert former is not None
 
-    def members() -> list[Member]:
-        return [former]
-
-    monkeypatch.setattr(desk.attested, "members", members)
+    monkeypatch.setattr(AttestedWorkers, "members", [former])
     put(desk, WANTS_OURS)
     monkeypatch.setattr(standing, "appraise", _refuse)
     review = await desk.standing.review("policy")
