@@ -117,7 +117,7 @@ class VerifierDesk:
         self.standing = Standing(
             attested=self.attested,
             policy=self.policies.current,
-            endorsed=lambda _quote, now: self.collateral.current(now).verified,
+            endorsed=lambda _quote, now: self.collateral.current(now),
             anchor=self.anchor,
             expel=self.expel,
             audit=self.audit,

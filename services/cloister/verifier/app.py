@@ -92,7 +92,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         standing = Standing(
             attested=attested,
             policy=policies.current,
-            endorsed=lambda _quote, now: collateral.current(now).verified,
+            endorsed=lambda _quote, now: collateral.current(now),
             anchor=anchor,
             expel=partial(_expel, attested),
             audit=audit,

@@ -66,7 +66,11 @@ class PolicyDesk:
         return await proposal.answer
 
     async def running(self) -> None:
-        """Apply what is proposed, for as long as the service runs."""
+        """Apply what is proposed, for as long as the service runs.
+
+        Whoever was a member before this process began may have been judged by another policy, and is judged anew.
+        """
+        await self._standing.review("policy")
         while True:
             proposal = await self._proposals.get()
             try:

@@ -16,15 +16,15 @@ from datetime import datetime
 
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.appraise import Evidence, Expected, appraise
-from cloister.appraisal.collateral import VerifiedCollateral
 from cloister.appraisal.policy import Policy
 from cloister.errors import EvidenceRejected, NotReady, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.verifier.attested import AttestedWorkers, Member
+from cloister.verifier.collateral import Endorsements
 
-Endorsed = Callable[[bytes, datetime], VerifiedCollateral]
-"""The collateral for a quote at a time; raises NotReady where there is none that holds."""
+Endorsed = Callable[[bytes, datetime], Endorsements]
+"""The collateral in force for a quote at a time; raises NotReady where there is none. Blocks, on any thread."""
 
 Expel = Callable[[Member, str], Awaitable[object]]
 """Takes a member out because it is not believed any more; the words say why."""
@@ -68,7 +68,7 @@ def reappraise(member: Member, policy: Policy, endorsed: Endorsed, anchor: Trust
     keys = member.keys
     appraise(
         Evidence(raw_quote=member.quote, claims_bytes=member.claims),
-        endorsed(member.quote, now),
+        endorsed(member.quote, now).verified,
         policy,
         anchor,
         now,

@@ -113,6 +113,25 @@ async def test_an_operator_who_hangs_up_leaves_nothing_half_done(desk: VerifierD
     assert [entry["event"] for entry in desk.entries()].count("member.revoked") == 1
 
 
+async def test_who_was_a_member_before_is_judged_at_the_start(tmp_path: Path) -> None:
+    with verifier_desk(tmp_path) as desk:
+        await desk.join(enclave=OTHER)
+        await desk.join()
+        desk.policy = Policy.from_toml(policy_toml(2))
+        desk.restart()
+        async with Lifecycle.running() as lifecycle:
+            lifecycle.spawn(desk.policy_desk.running(), "policy_desk.running")
+            review = await desk.policy_desk.apply(policy_toml(3), OPERATOR)
+        assert (review.stood, review.fallen) == (1, ())
+        revoked, applied = desk.entries()[-2:]
+        assert (revoked["event"], revoked["policy_version"], revoked["reason"]) == (
+            "member.revoked",
+            2,
+            "measurement.refused",
+        )
+        assert applied["event"] == "policy.applied"
+
+
 async def test_policies_do_not_queue_up_without_bound(tmp_path: Path) -> None:
     with verifier_desk(tmp_path) as desk:
         idle = PolicyDesk(desk.policies, desk.standing, desk.audit)

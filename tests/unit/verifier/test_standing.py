@@ -111,7 +111,7 @@ async def test_evidence_is_not_judged_for_another_member(desk: VerifierDesk) -> 
     ):
         with pytest.raises(EvidenceRejected) as refused:
             standing.reappraise(
-                changed, Policy.default(), lambda _, now: desk.collateral.current(now).verified, desk.anchor, desk.now()
+                changed, Policy.default(), lambda _, now: desk.collateral.current(now), desk.anchor, desk.now()
             )
         assert refused.value.step == 5
 
