@@ -61,6 +61,7 @@ def plain_judgement(evidence: EvidenceFile, found: Judgement) -> dict[str, Any]:
         "simulated": found.anchor.simulated,
         "tcb_status": verified.tcb.status.value if verified else None,
         "tcb_date": _time(verified.tcb.tcb_date) if verified else None,
+        "patched_to": _time(verified.tcb.patched_to) if verified else None,
         "tcb_evaluation": verified.evaluation if verified else None,
         "advisory_ids": list(verified.tcb.advisory_ids) if verified else None,
         "fmspc": verified.platform.fmspc.hex() if verified else None,
@@ -104,12 +105,14 @@ def _proven(found: Judgement) -> dict[str, object]:
     root = "a simulated root, not Intel's" if found.anchor.simulated else "Intel (its SGX root CA)"
     if verified is None:
         return {"vouched for by": f"nobody; only {root} would count"}
-    status = verified.tcb.status.value
+    status, tcb = verified.tcb.status.value, verified.tcb
+    behind = {"furthest behind": f"patched to {tcb.patched_to.date()}; grace counts from then"}
     return {
         "vouched for by": root,
         "TCB status": f"{status}: {STATUS_WORDS[status]}",
         "advisories": ", ".join(verified.tcb.advisory_ids) or "none",
-        "TCB date": f"{verified.tcb.tcb_date.date()}: what Intel had disclosed by then is accounted for",
+        "TCB date": f"{tcb.tcb_date.date()}: what Intel had disclosed by then is accounted for",
+        **(behind if tcb.patched_to != tcb.tcb_date else {}),
         "platform": f"family (FMSPC) {verified.platform.fmspc.hex()}",
         **_claims(found),
     }

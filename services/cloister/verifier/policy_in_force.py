@@ -1,9 +1,9 @@
 """The appraisal policy in force: signed by enough of the right people, never older than one that was in force before.
 
 At start it is the policy in the settings' file or the one that was applied last, whichever is newer; from then on
-`put` replaces it. Version and digest of what was in force are kept on disk with the document itself, in one file that
-is replaced whole, so neither an older policy nor another one under the same version comes back. Where no signers are
-configured (development), any policy counts, and the file may say again what it likes.
+`put` replaces it. What was in force is kept on disk, in one file that is replaced whole, so neither an older policy nor
+another one under the same version comes back. Where no signers are configured (development), any policy counts, and the
+settings' file may say again what it likes.
 
 `current` is for any thread; the rest blocks, and one caller at a time puts.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +27,6 @@ from cloister.rpc.files import read_private, read_public, replace_private
 MEMORY: Final = "policy-in-force.json"
 
 _log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was in force when it was last put so."""
-
-    version: int
-    digest: str
-    raw: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +51,7 @@ class PolicyInForce:
         document: In force at start; None for the built-in default.
         anchor: What results are about: under Intel's root, a policy names code and people who sign.
         memory: File that remembers.
-        seen: What that file holds.
+        seen: What that file holds: in force when it was last put so.
     """
 
     def __init__(
@@ -70,7 +61,7 @@ class PolicyInForce:
         signers: Signers,
         anchor: TrustAnchor,
         memory: Path,
-        seen: _Seen | None = None,
+        seen: PolicyDocument | None = None,
     ) -> None:
         self._held = document
         self._default = Policy.default()
@@ -93,12 +84,13 @@ class PolicyInForce:
             NotReady: There is no policy that may be in force; nothing stands in for it.
         """
         memory = folder / MEMORY
-        seen = _remembered(memory)
+        # What an operator alone applied to a simulated mesh is not taken over by one whose results are worth something.
+        seen = _remembered(memory) if signers.keys or anchor.simulated else None
         document = _newest(file, seen, signers)
         check_pinned(document.policy if document else Policy.default(), anchor)
         if signers.keys and seen is not None and document is not None:
             try:
-                _check_not_older(document.policy, seen.version, seen.digest)
+                _check_not_older(document.policy, seen.policy)
             except (InvalidRequest, AlreadyExists) as error:
                 raise NotReady(f"policy {file}: {error}", reason=error.reason) from error
         return cls(document, signers=signers, anchor=anchor, memory=memory, seen=seen)
@@ -131,8 +123,7 @@ class PolicyInForce:
                 reason="policy.unsigned",
             )
         check_pinned(document.policy, self._anchor)
-        current = self.current()
-        _check_not_older(document.policy, current.version, current.digest.hex())
+        _check_not_older(document.policy, self.current())
         return document
 
     def signed_by(self, document: PolicyDocument) -> list[str]:
@@ -185,21 +176,21 @@ def check_pinned(policy: Policy, anchor: TrustAnchor) -> None:
         )
 
 
-def _check_not_older(policy: Policy, version: int, digest: str) -> None:
-    if policy.version < version:
+def _check_not_older(policy: Policy, seen: Policy) -> None:
+    if policy.version < seen.version:
         raise InvalidRequest(
-            f"the policy has version {policy.version}, and version {version} was in force already; to go back, give "
-            "the old content a new version and have it signed",
+            f"the policy has version {policy.version}, and version {seen.version} was in force already; to go back, "
+            "give the old content a new version and have it signed",
             reason="policy.rolled_back",
         )
-    if policy.version == version and policy.digest.hex() != digest:
+    if policy.version == seen.version and policy.digest != seen.digest:
         raise AlreadyExists(
-            f"another policy of version {version} was in force already; give this one a higher version",
+            f"another policy of version {seen.version} was in force already; give this one a higher version",
             reason="policy.version_taken",
         )
 
 
-def _newest(file: Path | None, seen: _Seen | None, signers: Signers) -> PolicyDocument | None:
+def _newest(file: Path | None, seen: PolicyDocument | None, signers: Signers) -> PolicyDocument | None:
     """The newest policy that may be in force; the file's where both are of one version. None: the built-in default.
 
     Who may sign can change, so one of the two may not count any more. What does not even load is an error all the same.
@@ -229,14 +220,16 @@ def _read(file: Path) -> bytes:
         raise NotReady(f"policy {error}", reason="policy.malformed") from error
 
 
-def _remembered(memory: Path) -> _Seen | None:
+def _remembered(memory: Path) -> PolicyDocument | None:
     if not memory.exists():
         return None
     try:
         members = json.loads(read_private(memory))
-        raw = b64decode(members["document"], validate=True)
-        return _Seen(int(members["version"]), str(members["digest"]), raw)
-    except (NotReady, ValueError, TypeError, KeyError) as error:
+        document = PolicyDocument.read(b64decode(members["document"], validate=True))
+        if document.policy.version != members["version"]:
+            raise ValueError("another version")
+        return document
+    except (NotReady, InvalidRequest, ValueError, TypeError, KeyError) as error:
         raise NotReady(
             f"{memory} cannot be read, so nothing says which policy was in force; remove it to begin again",
             reason="policy.memory_lost",

@@ -162,6 +162,16 @@ def test_a_status_that_is_refused_is_explained(run: Run, kept: Kept) -> None:
     assert "tcb_status.refused" in out
 
 
+def test_what_is_furthest_behind_is_said_where_it_is_not_the_platform(run: Run, kept: Kept) -> None:
+    platform = simulated_platform()
+    platform.qe_isvsvn = 5
+    quote, collateral = write_quote(kept.folder, good_evidence(platform=platform))
+    words = (quote, "--collateral", collateral, "--trust", kept.trust)
+    found = json.loads(run("evidence", "verify", *words, "--json")[1])
+    assert found["patched_to"] < found["tcb_date"]
+    assert f"patched to {found['patched_to'][:10]}" in run("evidence", "verify", *words)[1]
+
+
 def test_every_status_has_words() -> None:
     assert STATUS_WORDS.keys() == {status.value for status in TcbStatus}
 

@@ -74,6 +74,19 @@ def test_under_intels_root_nothing_is_applied_that_nobody_must_sign(open_: Open)
     assert apply(signers, signed(policy_toml(2), 0, 1)) == 2
 
 
+def test_under_intels_root_what_nobody_signed_is_not_taken_over(open_: Open) -> None:
+    apply(open_(policy_toml(1), NOBODY), policy_toml(5))
+    assert open_(policy_toml(1), NOBODY, INTEL_SGX).current().version == 1
+
+
+def test_a_memory_that_was_edited_is_lost(open_: Open, tmp_path: Path) -> None:
+    raw = signed(policy_toml(3), 0, 1)
+    open_(raw)
+    members = json.loads((tmp_path / MEMORY).read_bytes())
+    (tmp_path / MEMORY).write_text(json.dumps({**members, "version": 1}))
+    assert refusal(lambda: open_(raw), NotReady) == "policy.memory_lost"
+
+
 def test_under_intels_root_a_policy_names_code(open_: Open) -> None:
     unpinned = b'policy_id = "x"\nversion = 2'
     assert refusal(lambda: open_(signed(unpinned, 0, 1), TWO_OF_THREE, INTEL_SGX), NotReady) == "policy.unpinned"
@@ -189,7 +202,9 @@ def test_the_memory_is_private_and_holds_the_exact_bytes(open_: Open, tmp_path: 
     assert document.raw == raw
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"version": "x", "digest": "", "document": ""}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"version": 1, "digest": "", "document": ""}', b"\xff", b'{"document": "e30="}']
+)
 def test_a_memory_that_is_lost_is_said_and_not_passed_over(open_: Open, tmp_path: Path, content: bytes) -> None:
     raw = signed(policy_toml(1), 0, 1)
     open_(raw)
