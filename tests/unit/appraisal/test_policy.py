@@ -13,7 +13,7 @@ from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.policy import Policy, Verdict
 from cloister.appraisal.reference import Kss, PlatformMode, PlatformRule, ReferenceValue
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
-from cloister.errors import EvidenceRejected
+from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister_simulator.platform import Platform
 from cloister_simulator.recipe import attributes
 
@@ -131,6 +131,15 @@ def test_reference_values(sim: Platform, verify: Verify) -> None:
         replace(signer, mrenclave=b"\x01" * 32),
     ):
         assert refusal(Policy(reference_values=(wrong,)), found) == "measurement.refused"
+
+
+@pytest.mark.attack("C03")
+def test_a_signer_of_zeros_is_none(sim: Platform, verify: Verify) -> None:
+    signer = ReferenceValue(mrsigner=sim.mrsigner, isvprodid=sim.isvprodid, minimum_isvsvn=0)
+    sim.mrsigner = bytes(32)
+    assert refusal(Policy(reference_values=(signer,)), verify()) == "measurement.refused"
+    with pytest.raises(InvalidRequest):
+        replace(signer, mrsigner=bytes(32))
 
 
 @pytest.mark.attack("C05")
