@@ -51,7 +51,12 @@ class TdFlags(IntFlag):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnclaveReport:
-    """An SGX report body. `attributes` are the 16 bytes FLAGS and XFRM; integers are little endian on the wire."""
+    """An SGX report body; integers are little endian on the wire.
+
+    Attributes:
+        attributes: FLAGS and XFRM, 16 bytes.
+        cet_attributes: Which control-flow enforcement it has; zero in an enclave without.
+    """
 
     cpu_svn: bytes
     miscselect: int
@@ -65,6 +70,7 @@ class EnclaveReport:
     config_svn: int
     family_id: bytes
     report_data: bytes
+    cet_attributes: int = 0
 
     @property
     def flags(self) -> int:
@@ -122,7 +128,7 @@ def parse_enclave_report(raw: bytes) -> EnclaveReport:
     Raises:
         EvidenceRejected: Reserved bytes are set (step 1).
     """
-    if any(raw[20:32]) or any(raw[96:128]) or any(raw[160:192]) or any(raw[262:304]):
+    if any(raw[21:32]) or any(raw[96:128]) or any(raw[160:192]) or any(raw[262:304]):
         raise rejected(Step.QUOTE, "quote.malformed", "reserved bytes of the enclave report are set")
     return EnclaveReport(
         cpu_svn=raw[0:16],
@@ -137,6 +143,7 @@ def parse_enclave_report(raw: bytes) -> EnclaveReport:
         config_svn=int.from_bytes(raw[260:262], "little"),
         family_id=raw[304:320],
         report_data=raw[320:384],
+        cet_attributes=raw[20],
     )
 
 

@@ -26,10 +26,9 @@ from cloister.appraisal.steps import Step, rejected
 MAX_CHAIN_LENGTH: Final = 4
 SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 
-_PEM_BLOCK: Final = re.compile(
-    rb"\s*-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]{1,8192})-----END CERTIFICATE-----"
-)
-_PEM_END: Final = re.compile(rb"\s*\x00?")
+# White space may be anywhere in the base64, as in the lax form of RFC 7468: what it encodes is what is signed.
+_PEM_BLOCK: Final = re.compile(rb"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]{1,8192})-----END CERTIFICATE-----")
+_PEM_END: Final = re.compile(rb"[\s\x00]*")
 # What the library merely warns of, it will refuse one day; where warnings are errors, we refuse it now.
 _MALFORMED: Final = (
     ValueError,
@@ -82,7 +81,7 @@ class Certificate:
 def split_pem(pem: bytes) -> list[bytes]:
     """Return the DER certificates of a PEM chain, in order.
 
-    Only certificates and white space are admitted, and the one NUL that Intel's library ends a quote's chain with.
+    Only certificates and white space are admitted, and NULs at the end, of which Intel's library writes one.
 
     Raises:
         EvidenceRejected: Step 2; not such a chain, or more than `MAX_CHAIN_LENGTH` certificates.
@@ -93,7 +92,7 @@ def split_pem(pem: bytes) -> list[bytes]:
         if len(ders) == MAX_CHAIN_LENGTH:
             raise rejected(Step.CHAIN, "chain.too_long", "a certificate chain is longer than any we accept")
         try:
-            ders.append(binascii.a2b_base64(re.sub(rb"[\r\n]", b"", block[1]), strict_mode=True))
+            ders.append(binascii.a2b_base64(re.sub(rb"\s", b"", block[1]), strict_mode=True))
         except binascii.Error:
             raise rejected(Step.CHAIN, "certificate.malformed", "a certificate is not base64") from None
         position = block.end()

@@ -188,6 +188,8 @@ def _check_enclave(report: EnclaveReport) -> None:
         raise _attributes("the enclave may use processor state that nobody here knows")
     if report.miscselect & ~_ALLOWED_MISCSELECT:
         raise _attributes("the enclave's MISCSELECT has unknown bits")
+    if report.cet_attributes:
+        raise _attributes("the enclave uses control-flow enforcement, which nothing here runs with")
 
 
 def _check_td(report: TdReport) -> None:

@@ -2,11 +2,14 @@
 
 Intel's algorithm, as the PCS API v4 documents it for "Get TCB Info" and its quote verification library carries it out:
 the first level, from the best down, whose every component the platform reaches; then the standing of the TDX module and
-of the quoting enclave, each of which can only make it worse. Advisories of all of them apply.
+of the quoting enclave, each of which can only make it worse. Advisories of all of them apply. TDX 1.5 can replace its
+module while trust domains (TDs) run, so that a TD has two such conclusions: one about what it was launched under, and
+one about what it runs under now (`_relaunch`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,6 +18,7 @@ from cloister.appraisal.body import TdReport
 from cloister.appraisal.endorsements import EnclaveLevel, PlatformLevel, Standing, TcbInfo, TcbStatus, TdxModule
 from cloister.appraisal.pck import Platform
 from cloister.appraisal.steps import Step, rejected
+from cloister.errors import EvidenceRejected
 
 _UP_TO_DATE_ENOUGH: Final = frozenset(
     {
@@ -75,21 +79,16 @@ def tcb_level(platform: Platform, report: TdReport | None, quoting_enclave: Stan
     Raises:
         EvidenceRejected: Step 6, with the reason `tcb.level_missing`, `tcb.revoked` or `tdx_module.mismatched`.
     """
-    sgx_level = _first_level(platform, None, tcb_info)
     if report is None:
-        parts, status = [sgx_level.standing, quoting_enclave], sgx_level.standing.status
+        parts = [_first_level(platform, None, tcb_info).standing, quoting_enclave]
     else:
-        level = _first_level(platform, report, tcb_info)
-        module = _module_standing(report, tcb_info)
-        parts = [level.standing, *([module] if module else []), quoting_enclave]
-        status = level.standing.status
-        if module is not None:
-            status = converge(status, module.status)
-            if quoting_enclave.status is TcbStatus.UP_TO_DATE and sgx_level.standing.status in _UP_TO_DATE_ENOUGH:
-                status = _relaunch(status, sgx_level.standing.status, module.status, report, tcb_info)
-    status = converge(status, quoting_enclave.status)
-    if status is TcbStatus.REVOKED:
-        raise rejected(Step.TCB, "tcb.revoked", "the platform, its quoting enclave or its TDX module is revoked")
+        _check_module(report, tcb_info)
+        parts = [*_td_standings(platform, report.tee_tcb_svn, tcb_info), quoting_enclave]
+    status = _converged(parts)
+    if report is not None and report.tee_tcb_svn2 is not None:
+        status = _relaunch(
+            status, _converged([*_td_standings(platform, report.tee_tcb_svn2, tcb_info), quoting_enclave])
+        )
     advisories = {advisory for part in parts for advisory in part.advisory_ids}
     tcb_date = parts[0].tcb_date
     return Tcb(
@@ -115,12 +114,32 @@ def converge(platform: TcbStatus, enclave: TcbStatus) -> TcbStatus:
     return platform
 
 
-def _first_level(platform: Platform, report: TdReport | None, tcb_info: TcbInfo) -> PlatformLevel:
+def _converged(parts: Sequence[Standing]) -> TcbStatus:
+    """What the standing of a platform becomes with those of its parts, which follow it."""
+    status = parts[0].status
+    for part in parts[1:]:
+        status = converge(status, part.status)
+    if status is TcbStatus.REVOKED:
+        raise rejected(Step.TCB, "tcb.revoked", "the platform, its quoting enclave or its TDX module is revoked")
+    return status
+
+
+def _td_standings(platform: Platform, tee_tcb_svn: bytes, tcb_info: TcbInfo) -> list[Standing]:
+    """Standing of a platform whose TDX has these security versions, and of the TDX module if it has a version."""
+    standings = [_first_level(platform, tee_tcb_svn, tcb_info).standing]
+    isvsvn, version = tee_tcb_svn[0], tee_tcb_svn[1]
+    if version:
+        levels = _module_of_version(version, tcb_info).levels
+        standings.append(enclave_standing(levels, isvsvn, step=Step.TCB, reason="tcb.level_missing"))
+    return standings
+
+
+def _first_level(platform: Platform, tee_tcb_svn: bytes | None, tcb_info: TcbInfo) -> PlatformLevel:
     for level in tcb_info.levels:
         if (
             _reaches(platform.components, level.sgx_components)
             and platform.pcesvn >= level.pcesvn
-            and (report is None or level.tdx_components is None or _reaches_tdx(report, level.tdx_components))
+            and (tee_tcb_svn is None or level.tdx_components is None or _reaches_tdx(tee_tcb_svn, level.tdx_components))
         ):
             return level
     raise rejected(Step.TCB, "tcb.level_missing", "the platform is below every known TCB level")
@@ -130,25 +149,25 @@ def _reaches(has: bytes, needs: bytes) -> bool:
     return all(one >= other for one, other in zip(has, needs, strict=True))
 
 
-def _reaches_tdx(report: TdReport, needs: bytes) -> bool:
+def _reaches_tdx(tee_tcb_svn: bytes, needs: bytes) -> bool:
     # A module with a version has its own identity and levels for the first two components.
-    begin = 2 if report.tee_tcb_svn[1] else 0
-    return _reaches(report.tee_tcb_svn[begin:], needs[begin:])
+    begin = 2 if tee_tcb_svn[1] else 0
+    return _reaches(tee_tcb_svn[begin:], needs[begin:])
 
 
-def _module_standing(report: TdReport, tcb_info: TcbInfo) -> Standing | None:
-    """Check the TDX module against its identity; its standing, or None for the module that has no version."""
-    isvsvn, version = report.tee_tcb_svn[0], report.tee_tcb_svn[1]
+def _check_module(report: TdReport, tcb_info: TcbInfo) -> None:
+    """Check that the TDX module which launched the TD is one that Intel vouches for."""
+    version = report.tee_tcb_svn[1]
     module = _module_of_version(version, tcb_info) if version else tcb_info.module
     if module is None or report.mrsignerseam != module.mrsigner or not _attributes_fit(report, module):
-        raise rejected(Step.TCB, "tdx_module.mismatched", "the TDX module is not one that Intel vouches for")
-    if not version:
-        return None
-    return enclave_standing(module.levels, isvsvn, step=Step.TCB, reason="tcb.level_missing")
+        raise _unknown_module()
 
 
-def _module_of_version(version: int, tcb_info: TcbInfo) -> TdxModule | None:
-    return next((module for module in tcb_info.modules if module.id == f"TDX_{version:02X}"), None)
+def _module_of_version(version: int, tcb_info: TcbInfo) -> TdxModule:
+    for module in tcb_info.modules:
+        if module.id == f"TDX_{version:02X}":
+            return module
+    raise _unknown_module()
 
 
 def _attributes_fit(report: TdReport, module: TdxModule) -> bool:
@@ -157,23 +176,19 @@ def _attributes_fit(report: TdReport, module: TdxModule) -> bool:
     return masked == module.attributes and not any(report.seam_attributes)
 
 
-def _relaunch(status: TcbStatus, sgx: TcbStatus, module: TcbStatus, report: TdReport, tcb_info: TcbInfo) -> TcbStatus:
-    """Tell a TD that was launched under an old module, since replaced by a current one, from a platform left behind.
+def _relaunch(launched: TcbStatus, running: TcbStatus) -> TcbStatus:
+    """Tell a TD that was launched on a platform out of date, since brought up to date, from one left behind.
 
-    TDX 1.5 replaces modules while TDs run; TEE_TCB_SVN2 is what runs now, TEE_TCB_SVN what the TD began under.
+    Args:
+        launched: Of the security versions the TD began under, TEE_TCB_SVN.
+        running: Of those that hold now, TEE_TCB_SVN2; they differ once the TDX module was replaced under the TD.
     """
-    now = report.tee_tcb_svn2
-    if now is None or module is not TcbStatus.OUT_OF_DATE or status not in _OUT_OF_DATE:
-        return status
-    best = tcb_info.levels[0].tdx_components or bytes(16)
-    least_isvsvn = best[0]
-    if now[1]:
-        current = _module_of_version(now[1], tcb_info)
-        if current is None:
-            raise rejected(Step.TCB, "tdx_module.mismatched", "the TDX module is not one that Intel vouches for")
-        least_isvsvn = current.levels[0].isvsvn
-    if now[0] < least_isvsvn or now[2] < best[2]:
-        return status
-    if sgx in _CONFIGURATION or status in _CONFIGURATION:
+    if launched not in _OUT_OF_DATE or running not in _UP_TO_DATE_ENOUGH:
+        return launched
+    if launched in _CONFIGURATION or running in _CONFIGURATION:
         return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
     return TcbStatus.TD_RELAUNCH_ADVISED
+
+
+def _unknown_module() -> EvidenceRejected:
+    return rejected(Step.TCB, "tdx_module.mismatched", "the TDX module is not one that Intel vouches for")

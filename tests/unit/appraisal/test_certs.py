@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -147,12 +148,49 @@ def test_pem() -> None:
     raw = ROOT.der
     assert certs.split_pem(pem(raw)) == [raw]
     assert certs.split_pem(pem(raw, raw) + b"\x00") == [raw, raw]
-    assert certs.split_pem(b"\n " + pem(raw).replace(b"\n", b"\r\n").rstrip()) == [raw]
     assert reason(lambda: certs.split_pem(b"")) == "chain.missing"
     assert reason(lambda: certs.split_pem(raw)) == "chain.missing"
     assert reason(lambda: certs.split_pem(pem(*[raw] * 5))) == "chain.too_long"
-    for bad in (pem(raw) + b"\x00\x00", pem(raw) + b"x", pem(raw)[:-10], pem(raw).replace(b"A", b"=", 1)):
+    for bad in (
+        b"\x00" + pem(raw),
+        pem(raw) + b"\x00" + pem(raw),
+        pem(raw) + b"\x00x",
+        pem(raw) + b"x",
+        pem(raw)[:-10],
+        pem(raw).replace(b"A", b"=", 1),
+    ):
         assert reason(lambda bad=bad: certs.split_pem(bad)) in {"certificate.malformed", "chain.missing"}
+
+
+@pytest.mark.attack("A22")
+@pytest.mark.parametrize(
+    "spaced",
+    [
+        lambda text: b"\n " + text,
+        lambda text: text.rstrip(),
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\n", b" \t\n"),
+        lambda text: text.replace(b"\n", b"\n  "),
+        lambda text: text.replace(b"\n", b"\n\n"),
+        lambda text: text.replace(b"MII", b"M\x0bI I"),
+        lambda text: text + b"\x00" * 4,
+        lambda text: text + b"\x00\n",
+    ],
+)
+def test_white_space_says_nothing(spaced: Callable[[bytes], bytes]) -> None:
+    text = pem(ROOT.der, ROOT.der)
+    assert spaced(text) != text
+    assert certs.split_pem(spaced(text)) == [ROOT.der, ROOT.der]
+
+
+@pytest.mark.attack("A16")
+@pytest.mark.parametrize(
+    "raw", [b" " * 60_000, b"-----BEGIN CERTIFICATE-----" + b"A\n" * 30_000, b"-----BEGIN CERTIFICATE-----\n" * 2_000]
+)
+def test_what_never_becomes_a_certificate_is_looked_through_once(raw: bytes) -> None:
+    begun = time.perf_counter()
+    assert reason(lambda: certs.split_pem(raw)) == "chain.missing"
+    assert time.perf_counter() - begun < 0.05
 
 
 @given(st.binary(max_size=200))

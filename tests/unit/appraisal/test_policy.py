@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cloister.appraisal.anchors import INTEL_SGX
+from cloister.appraisal.body import parse_enclave_report
 from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.policy import Policy, Verdict
 from cloister.appraisal.reference import Kss, PlatformMode, PlatformRule, ReferenceValue
@@ -77,6 +78,15 @@ def test_miscselect(sim: Platform, verify: Verify) -> None:
     Policy.default().evaluate(verify(), NOW)
     sim.misc_select = 3
     assert refusal(Policy.default(), verify()) == "attributes.refused"
+
+
+def test_control_flow_enforcement_is_judged_by_the_policy_and_not_by_the_parser(verify: Verify) -> None:
+    found = verify()
+    raw = bytearray(found.quote.signed[48:])
+    raw[20] = 0x44
+    report = parse_enclave_report(bytes(raw))
+    assert report == replace(found.quote.body, cet_attributes=0x44)  # type: ignore[type-var]  # it is a dataclass
+    assert refusal(Policy.default(), replace(found, quote=replace(found.quote, body=report))) == "attributes.refused"
 
 
 @pytest.mark.parametrize("status", ["OutOfDate", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"])

@@ -78,7 +78,7 @@ def test_truncated(length: int) -> None:
         (4, b"\x81", "quote.unsupported"),
         (7, b"\x01", "quote.unsupported"),
         (12, b"\x00", "qe_vendor.unknown"),
-        (48 + 20, b"\x01", "quote.malformed"),
+        (48 + 21, b"\x01", "quote.malformed"),
         (48 + 96, b"\x01", "quote.malformed"),
         (48 + 191, b"\x01", "quote.malformed"),
         (48 + 303, b"\x01", "quote.malformed"),

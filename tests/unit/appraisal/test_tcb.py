@@ -226,9 +226,36 @@ def test_relaunch(now: tuple[int, int, int] | None, status: TcbStatus, qe: TcbSt
     assert judged_td(td((5, 1, 4), now), status, qe) == result
 
 
-def test_relaunch_under_a_module_nobody_vouches_for() -> None:
-    with pytest.raises(EvidenceRejected, match="vouches"):
-        judged_td(td((5, 1, 4), (6, 2, 4)))
+def test_relaunch_where_more_than_the_module_was_behind() -> None:
+    assert judged_td(td((6, 1, 3), (6, 1, 4))) == RELAUNCH
+    assert judged_td(td((6, 0, 4), (7, 0, 4))) == RELAUNCH
+    assert judged_td(td((5, 1, 3), (6, 1, 4)), CONFIGURE) == RELAUNCH_CONFIGURE
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [((6, 2, 4), "tdx_module.mismatched"), ((0, 1, 4), "tcb.level_missing"), ((1, 1, 4), "tcb.revoked")],
+)
+@pytest.mark.parametrize("launched", [(6, 1, 4), (5, 1, 4)])
+def test_what_a_domain_runs_under_is_judged_too(
+    launched: tuple[int, int, int], now: tuple[int, int, int], reason: str
+) -> None:
+    with pytest.raises(EvidenceRejected) as refused:
+        judged_td(td(launched, now))
+    assert (refused.value.step, refused.value.reason) == (6, reason)
+
+
+def test_a_domain_that_runs_below_every_platform_level() -> None:
+    levels = info(level(5, 10, UP, tdx=TDX), modules=(MODULE,))
+    assert tcb_level(PLATFORM, td((6, 1, 4), (6, 1, 4)), standing(UP), levels).status == UP
+    with pytest.raises(EvidenceRejected, match="below every known TCB level"):
+        tcb_level(PLATFORM, td((6, 1, 4), (6, 1, 3)), standing(UP), levels)
+
+
+def test_advisories_are_those_of_the_launch() -> None:
+    levels = info(level(5, 10, UP, "RUNNING", tdx=TDX), level(1, 1, OUT, "LAUNCHED", tdx=bytes(16)), modules=(MODULE,))
+    found = tcb_level(PLATFORM, td((5, 1, 3), (6, 1, 4)), standing(UP, "QE"), levels)
+    assert (found.status, found.advisory_ids) == (RELAUNCH, ("LAUNCHED", "MODULE", "QE"))
 
 
 def test_an_up_to_date_domain_needs_no_relaunch() -> None:
