@@ -83,13 +83,21 @@ def verify_chain(quote: Quote, endorsed: VerifiedCollateral, now: datetime) -> C
         raise rejected(Step.CHAIN, "chain.ambiguous", "quote and collateral bring different PCK chains")
     if len(ders) != 3:
         raise rejected(Step.CHAIN, "chain.broken", "the PCK chain is not of three certificates")
-    endorsed.anchor.check_is_root(ders[2])
-    ca = _pck_ca(ders[1], endorsed, now)
+    ca_der, root_der = _ca_and_root(ders[1], ders[2], endorsed)
+    endorsed.anchor.check_is_root(root_der)
+    ca = _pck_ca(ca_der, endorsed, now)
     pck = certs.load(ders[0])
     certs.check(pck, Role.PCK, now)
     certs.check_issued(pck, ca, below=0)
     endorsed.pck_crl.check(pck)
     return pck
+
+
+def _ca_and_root(second: bytes, third: bytes, endorsed: VerifiedCollateral) -> tuple[bytes, bytes]:
+    """Tell the two behind the leaf apart: in some genuine quotes the root comes before the CA."""
+    if second != endorsed.pck_ca.der and certs.load(second).common_name in Role.ROOT.value:
+        return third, second
+    return second, third
 
 
 def _pck_ca(der: bytes, endorsed: VerifiedCollateral, now: datetime) -> Certificate:

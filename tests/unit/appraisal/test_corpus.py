@@ -23,6 +23,7 @@ REASONS = {
         "collateral.expired",
         "collateral.not_yet_valid",
         "crl.expired",
+        "quote.signature_broken",
         "tcb.level_missing",
     },
     "malformed_or_forged": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -184,3 +185,31 @@ def test_a_quoting_enclave_with_unknown_miscselect(sim: Platform, anchor: TrustA
     raw = sim.quote(bytes(64), mutate=change)
     collateral = Collateral.parse(sim.collateral())
     assert rejection(lambda: verify_quote(raw, collateral, anchor, now)) == (3, "qe_identity.mismatched")
+
+
+def reordered(sim: Platform, order: tuple[int, ...]) -> bytes:
+    """A quote of `sim` whose chain holds these of its certificates; 0 is the leaf, 1 the CA and 2 the root."""
+
+    def change(parts: QuoteParts) -> None:
+        blocks = re.findall(rb"-----BEGIN.*?-----END CERTIFICATE-----\n", parts.certification_data, re.DOTALL)
+        parts.certification_data = b"".join(blocks[n] for n in order)
+
+    return sim.quote(bytes(64), mutate=change)
+
+
+def test_ca_and_root_in_either_order(sim: Platform, anchor: TrustAnchor, now: datetime) -> None:
+    collateral = Collateral.parse(sim.collateral())
+    for order in ((0, 1, 2), (0, 2, 1)):
+        assert verify_quote(reordered(sim, order), collateral, anchor, now).tcb.status == "UpToDate"
+
+
+@pytest.mark.attack("A15")
+@pytest.mark.parametrize(
+    "order", [(2, 1, 0), (1, 0, 2), (1, 2, 0), (2, 0, 1), (0, 1), (0, 2), (0, 1, 1), (0, 2, 2), (0, 0, 2), (0, 1, 2, 1)]
+)
+def test_chains_of_another_shape(sim: Platform, anchor: TrustAnchor, now: datetime, order: tuple[int, ...]) -> None:
+    collateral = Collateral.parse(sim.collateral())
+    raw = reordered(sim, order)
+    step, reason = rejection(lambda: verify_quote(raw, collateral, anchor, now))
+    assert step == 2
+    assert reason in {"anchor.untrusted", "certificate.role_mismatched", "chain.broken", "crl.issuer_mismatched"}
