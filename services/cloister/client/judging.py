@@ -21,7 +21,7 @@ from cloister.appraisal.steps import Step
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
 from cloister.client.bundle import TrustBundle
 from cloister.client.trust import WORKER_ROLE, Code, check_code
-from cloister.errors import EvidenceRejected, InvalidRequest
+from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
 from cloister.evidence.binding import Claims
 
 _STEPS: Final[dict[int, str]] = {
@@ -114,9 +114,12 @@ def judge(
     )
 
 
-def step_of(error: Exception) -> int:
+def step_of(error: CloisterError) -> int:
     """Number of the appraisal's check that objected; 0 where it was none of them."""
-    return error.step if isinstance(error, EvidenceRejected) else 0
+    if isinstance(error, EvidenceRejected):
+        return error.step
+    # Collateral that does not even parse is no genuine collateral.
+    return int(Step.CHAIN) if error.reason.startswith("collateral.") else 0
 
 
 def step_meaning(step: int) -> str:

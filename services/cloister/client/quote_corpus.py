@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from cloister.appraisal.collateral import MAX_COLLATERAL_BYTES
 from cloister.appraisal.policy import Policy
+from cloister.appraisal.quote import MAX_QUOTE_BYTES
 from cloister.client.bundle import anchor_of
 from cloister.client.judging import Judgement, judge, step_of
 from cloister.errors import CloisterError, InternalError, InvalidRequest, NotFound, NotReady
-from cloister.rpc.files import read_public
 
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 64 << 20
+MAX_ROOT_BYTES: Final = 8 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +98,9 @@ def _judge_entry(folder: Path, entry: object) -> Iterator[JudgedEntry]:
 def _judge(folder: Path, entry: Mapping[str, object], evaluation: Mapping[str, object]) -> Judgement:
     now = _time(evaluation)
     root = evaluation.get("root_override") or entry.get("root")
-    anchor = anchor_of(_read(folder, root, "root"))
-    quote = _read(folder, entry.get("quote"), "quote")
-    collateral = _read(folder, entry.get("collateral"), "collateral")
+    anchor = anchor_of(_read(folder, root, "root", MAX_ROOT_BYTES))
+    quote = _read(folder, entry.get("quote"), "quote", MAX_QUOTE_BYTES)
+    collateral = _read(folder, entry.get("collateral"), "collateral", MAX_COLLATERAL_BYTES)
     return judge(quote, collateral, anchor, Policy.default(), now)
 
 
@@ -112,17 +114,18 @@ def _time(evaluation: Mapping[str, object]) -> datetime:
     raise InvalidRequest("an evaluation has no time 'now'", reason="manifest.malformed")
 
 
-def _read(folder: Path, name: object, what: str) -> bytes:
+def _read(folder: Path, name: object, what: str, most: int) -> bytes:
+    """What is in a file, as far as its reader looks: one byte too many says as much as all of them."""
     if not isinstance(name, str) or not name:
         raise InvalidRequest(f"an entry names no {what} file", reason="manifest.malformed")
     path = folder / name
     try:
-        regular = path.is_file()  # opening a pipe would wait for somebody to write into it
+        if path.is_file():  # opening a pipe would wait for somebody to write into it
+            with path.open("rb") as file:
+                return file.read(most + 1)
     except (OSError, ValueError):
-        regular = False  # a name that no file can have
-    if not regular:
-        raise NotReady(f"there is no {what} file of that name", reason="file.unreadable")
-    return read_public(path)
+        pass  # a name that no file can have, or a file that is not ours to read
+    raise NotReady(f"there is no {what} file of that name that can be read", reason="file.unreadable")
 
 
 def _line(entry_id: str | None, label: str | None, found: Judgement) -> JudgedEntry:

@@ -147,7 +147,7 @@ def test_a_quote_by_itself(run: Run, kept: Kept) -> None:
     assert refused(run, *words) == (1, "quote.malformed")
     assert "no quote of a known kind" in run("evidence", "verify", *words)[1]
     collateral.write_bytes(b"{}")
-    assert refused(run, *words) == (0, "collateral.malformed")
+    assert refused(run, *words) == (2, "collateral.malformed")
 
 
 def test_a_status_that_is_refused_is_explained(run: Run, kept: Kept) -> None:
@@ -282,6 +282,17 @@ def test_what_is_broken_is_a_line_and_stops_nothing(
     assert (broken["tcb_status"], broken["advisory_ids"], broken["reason"]) == (None, None, reason)
     assert isinstance(broken["step"], int)
     assert good["default_policy"] == "accept"
+
+
+@pytest.mark.attack("A03")
+@pytest.mark.attack("B11")
+def test_files_too_large_are_refused_by_their_beginning(run: Run, quotes: Path) -> None:
+    with (quotes / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    quote, collateral, root = lines(run, quotes, entry(quote="large"), entry(collateral="large"), entry(root="large"))
+    assert (quote["step"], quote["reason"]) == (1, "quote.too_large")
+    assert (collateral["step"], collateral["reason"]) == (2, "collateral.malformed")
+    assert root["reason"] == "anchor.refused"
 
 
 def test_an_entry_that_is_none_is_a_line(run: Run, quotes: Path) -> None:
