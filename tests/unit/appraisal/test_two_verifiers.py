@@ -63,10 +63,14 @@ def test_each_body(sim: Platform, anchor: TrustAnchor, version: int, domain: Tru
     second.confirm(found, NOW)
 
 
-def test_a_domain_that_ran_through_an_update(sim: Platform) -> None:
+@pytest.mark.attack("B13")
+def test_a_domain_that_ran_through_an_update(sim: Platform, anchor: TrustAnchor) -> None:
     domain = TrustDomain(tee_tcb_svn=bytes([5, 1, 4]) + bytes(13), tee_tcb_svn2=CURRENT)
-    arguments = sim, td_quote(sim, domain), td_collateral(sim, LEVELS, (MODULE,))
-    assert outcome(*arguments) == their_outcome(*arguments) == ("TDRelaunchAdvised", ("MODULE",))
+    quote, collateral = td_quote(sim, domain), td_collateral(sim, LEVELS, (MODULE,))
+    found = ("TDRelaunchAdvised", ("MODULE",))
+    assert outcome(sim, quote, collateral) == their_outcome(sim, quote, collateral) == found
+    with pytest.raises(EvidenceRejected, match="TDRelaunchAdvised is not accepted"):
+        Policy.default().evaluate(verify_quote(quote, Collateral.parse(collateral), anchor, NOW), NOW)
 
 
 @pytest.mark.parametrize("bit", [16, 27, 30, 31, 63])
