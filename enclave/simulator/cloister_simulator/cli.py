@@ -13,7 +13,8 @@ import typer
 
 from cloister.errors import CloisterError
 from cloister_simulator import store
-from cloister_simulator.measurement import worker_measurement
+from cloister_simulator.measurement import Measurement, verifier_measurement, worker_measurement
+from cloister_simulator.verifier import run_verifier
 from cloister_simulator.worker import claimed_measurement, run_worker
 
 NOTICE = "This is simulated: no SGX is involved, and its evidence is worth nothing against the owner of this machine."
@@ -25,6 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 PlatformFolder = Annotated[Path, typer.Argument(help="Folder of the simulated platform.", file_okay=False)]
+PlatformOption = Annotated[
+    Path, typer.Option("--platform", metavar="DIR", help="Folder of the simulated platform.", file_okay=False)
+]
+DebugEnclave = Annotated[bool, typer.Option("--debug-enclave", help="Claim to be a debug enclave.")]
+OtherEnclave = Annotated[str | None, typer.Option("--mrenclave", metavar="HEX", help="Claim to be another enclave.")]
 
 
 class Revocable(StrEnum):
@@ -33,6 +39,13 @@ class Revocable(StrEnum):
     PCK = "pck"
     PLATFORM_CA = "platform_ca"
     TCB_SIGNING = "tcb_signing"
+
+
+class Measured(StrEnum):
+    """Services that run in enclaves."""
+
+    WORKER = "worker"
+    VERIFIER = "verifier"
 
 
 @app.callback()
@@ -68,10 +81,11 @@ def collateral(
 
 @app.command()
 def measure(
+    service: Annotated[Measured, typer.Argument(help="Whose code to measure.")] = Measured.WORKER,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Print what a simulated worker measures as."""
-    measurement = worker_measurement()
+    """Print what a simulated worker, or verifier, measures as."""
+    measurement = _true(service)
     values = {
         "mrenclave": measurement.mrenclave.hex(),
         "mrsigner": measurement.mrsigner.hex(),
@@ -89,13 +103,29 @@ def measure(
 @app.command()
 def worker(
     settings: Annotated[Path, typer.Option(metavar="FILE", help="Settings of the worker.", dir_okay=False)],
-    platform: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the simulated platform.", file_okay=False)],
-    debug_enclave: Annotated[bool, typer.Option("--debug-enclave", help="Claim to be a debug enclave.")] = False,
-    mrenclave: Annotated[str | None, typer.Option(metavar="HEX", help="Claim to be another enclave.")] = None,
+    platform: PlatformOption,
+    debug_enclave: DebugEnclave = False,
+    mrenclave: OtherEnclave = None,
 ) -> None:
     """Run a worker whose evidence this platform makes; it listens and stops as cloister-worker does."""
-    measurement = claimed_measurement(mrenclave=mrenclave, debug=debug_enclave)
+    measurement = claimed_measurement(_true(Measured.WORKER), mrenclave=mrenclave, debug=debug_enclave)
     raise typer.Exit(run_worker(settings, store.load(platform, datetime.now(UTC)), measurement))
+
+
+@app.command()
+def verifier(
+    settings: Annotated[Path, typer.Option(metavar="FILE", help="Settings of the verifier.", dir_okay=False)],
+    platform: PlatformOption,
+    debug_enclave: DebugEnclave = False,
+    mrenclave: OtherEnclave = None,
+) -> None:
+    """Run a verifier that judges simulated evidence, and whose own this platform makes; else as cloister-verifier."""
+    measurement = claimed_measurement(_true(Measured.VERIFIER), mrenclave=mrenclave, debug=debug_enclave)
+    raise typer.Exit(run_verifier(settings, store.load(platform, datetime.now(UTC)), measurement))
+
+
+def _true(service: Measured) -> Measurement:
+    return verifier_measurement() if service is Measured.VERIFIER else worker_measurement()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a simulated worker measures as: its own code, so that changed code has another MRENCLAVE.
+"""What a simulated worker or verifier measures as: its own code, so that changed code has another MRENCLAVE.
 
 Nobody outside the operator's control takes this measurement, so it proves nothing; it lets policies that pin MRENCLAVE
 behave as they would with Gramine, where the loader, the manifest and every trusted file are measured. Settings are left
@@ -8,18 +8,20 @@ out: what a worker runs under is in its claims (`cfg`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from cloister.errors import NotReady
 from cloister_simulator.recipe import ENCLAVE_ATTRIBUTES, label_digest
 
-# The folders and files of `cloister` that a worker can reach, itself included.
+# The folders and files of `cloister` that each can reach, itself included.
 MEASURED = ("__init__.py", "api", "ear", "errors.py", "evidence", "kit", "oip", "rpc", "seal", "worker")
+MEASURED_VERIFIER = ("__init__.py", "api", "appraisal", "ear", "errors.py", "evidence", "kit", "rpc", "verifier")
 MRSIGNER = label_digest("signer of enclaves")
 ISVPRODID = 1
+ISVPRODID_VERIFIER = 2
 ISVSVN = 1
 _LABEL = b"cloister simulator measurement v1\0"
 
@@ -41,20 +43,33 @@ def worker_measurement(package: Path | None = None) -> Measurement:
     Raises:
         NotReady: A part of the worker is missing.
     """
+    return _measured(MEASURED, package)
+
+
+def verifier_measurement(package: Path | None = None) -> Measurement:
+    """Measure the verifier in the same way; another product of the same signer.
+
+    Raises:
+        NotReady: A part of the verifier is missing.
+    """
+    return replace(_measured(MEASURED_VERIFIER, package), isvprodid=ISVPRODID_VERIFIER)
+
+
+def _measured(parts: Sequence[str], package: Path | None) -> Measurement:
     digest = hashlib.sha256(_LABEL)
     root = _installed() if package is None else package
-    for name in sorted(_measured_files(root)):
+    for name in sorted(_measured_files(root, parts)):
         path = name.encode()
         digest.update(len(path).to_bytes(4, "big") + path + hashlib.sha256((root / name).read_bytes()).digest())
     return Measurement(mrenclave=digest.digest())
 
 
-def _measured_files(package: Path) -> Iterator[str]:
+def _measured_files(package: Path, parts: Sequence[str]) -> Iterator[str]:
     """The `.py` files that count, as POSIX paths relative to the package."""
-    for name in MEASURED:
+    for name in parts:
         place = package / name
         if not place.exists():
-            raise NotReady(f"cloister has no {name} here, so its worker cannot be measured")
+            raise NotReady(f"cloister has no {name} here, so what runs here cannot be measured")
         for file in place.rglob("*.py") if place.is_dir() else [place]:
             yield file.relative_to(package).as_posix()
 
@@ -62,5 +77,5 @@ def _measured_files(package: Path) -> Iterator[str]:
 def _installed() -> Path:
     spec = find_spec("cloister")
     if spec is None or not spec.submodule_search_locations:
-        raise NotReady("cloister is not installed, so its worker cannot be measured")
+        raise NotReady("cloister is not installed, so what runs here cannot be measured")
     return Path(spec.submodule_search_locations[0])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cloister.errors import InvalidRequest
 from cloister.kit.lifecycle import Lifecycle, require_tls13, run_service
 from cloister.kit.log import get_logger
-from cloister_simulator.measurement import Measurement, worker_measurement
+from cloister_simulator.measurement import Measurement
 from cloister_simulator.platform import Platform
 from cloister_simulator.quoter import SimulatedQuoter
 from cloister_simulator.recipe import ATTRIBUTE_DEBUG, ATTRIBUTE_INIT, ATTRIBUTE_MODE64BIT, attributes
@@ -21,18 +21,18 @@ _MRENCLAVE_BYTES = 32
 _log = get_logger()
 
 
-def claimed_measurement(*, mrenclave: str | None, debug: bool) -> Measurement:
-    """What the worker is to report of itself: the truth, unless a test of what must be refused wants otherwise.
+def claimed_measurement(true: Measurement, *, mrenclave: str | None, debug: bool) -> Measurement:
+    """What an enclave is to report of itself: the truth, unless a test of what must be refused wants otherwise.
 
     Args:
+        true: What was measured.
         mrenclave: 64 hex digits to claim in place of the measured MRENCLAVE.
         debug: Claim to be a debug enclave.
 
     Raises:
         InvalidRequest: `mrenclave` is not 64 hex digits.
-        NotReady: The worker is not installed whole.
     """
-    measurement = worker_measurement()
+    measurement = true
     if mrenclave is not None:
         measurement = replace(measurement, mrenclave=_digest(mrenclave))
     if debug:

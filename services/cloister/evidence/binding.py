@@ -4,7 +4,8 @@ The claims are one CBOR map in the deterministic encoding of RFC 8949 section 4.
 REPORTDATA holds their SHA-256 and 32 zero bytes, which is also the binding of the CCC interoperable RA-TLS profile: the
 same map with its `pubkey-hash` and `nonce` members can travel in a certificate's evidence extension. Decoding accepts
 what encoding produces and nothing else: the map is encoded again and compared byte for byte, so duplicate keys, longer
-heads, indefinite lengths, tags and trailing bytes are all refused.
+heads, indefinite lengths, tags and trailing bytes are all refused. Which members there are is a matter of the role:
+requests are sealed to every Attester but the verifier, which therefore has no keys for that, and may claim none.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import cbor2
 from cloister.errors import InvalidRequest
 
 VERSION: Final = 1
+VERIFIER: Final = "verifier"
 HPKE_PUBLIC_BYTES: Final = {"xwing": 1216, "x25519": 32}
 MAX_CLAIMS_BYTES: Final = 4096
 
 _SHA_256: Final = 1  # in IANA's Named Information Hash Algorithm registry
-_KEYS: Final = frozenset({"v", "pubkey-hash", "nonce", "hpke", "sig", "role", "svc", "cluster", "aud", "cfg", "inst"})
+_COMMON: Final = frozenset({"v", "pubkey-hash", "nonce", "role", "svc", "cluster", "aud", "cfg", "inst"})
+_SEALING: Final = frozenset({"hpke", "sig"})
 _SPIFFE_ID: Final = re.compile(r"spiffe://(?P<cluster>[a-z0-9.-]{1,253})/(?P<role>[a-z]{1,32})/[a-z0-9._-]{1,128}")
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -35,7 +38,7 @@ class Claims:
     Attributes:
         tls_spki_sha256: SHA-256 of the DER SubjectPublicKeyInfo of the TLS key, 32 bytes.
         nonce: The verifier's challenge, 32 bytes.
-        hpke_suite: `xwing` or `x25519`.
+        hpke_suite: `xwing` or `x25519`; empty for the verifier, as are `hpke_public` and `receipt_key`.
         hpke_public: 1216 or 32 bytes.
         receipt_key: Ed25519 public key, 32 bytes.
         role: As in the SPIFFE id.
@@ -48,9 +51,9 @@ class Claims:
     version: int = VERSION
     tls_spki_sha256: bytes
     nonce: bytes
-    hpke_suite: str
-    hpke_public: bytes
-    receipt_key: bytes
+    hpke_suite: str = ""
+    hpke_public: bytes = b""
+    receipt_key: bytes = b""
     role: str
     spiffe_id: str
     cluster: str
@@ -66,22 +69,20 @@ def encode(claims: Claims) -> bytes:
         InvalidRequest: A field has a wrong type, length or form.
     """
     _check(claims)
-    return cbor2.dumps(
-        {
-            "v": claims.version,
-            "pubkey-hash": cbor2.dumps([_SHA_256, claims.tls_spki_sha256], canonical=True),
-            "nonce": claims.nonce,
-            "hpke": [claims.hpke_suite, claims.hpke_public],
-            "sig": claims.receipt_key,
-            "role": claims.role,
-            "svc": claims.spiffe_id,
-            "cluster": claims.cluster,
-            "aud": claims.audience,
-            "cfg": claims.config_digest,
-            "inst": claims.instance,
-        },
-        canonical=True,
-    )
+    members: dict[str, object] = {
+        "v": claims.version,
+        "pubkey-hash": cbor2.dumps([_SHA_256, claims.tls_spki_sha256], canonical=True),
+        "nonce": claims.nonce,
+        "role": claims.role,
+        "svc": claims.spiffe_id,
+        "cluster": claims.cluster,
+        "aud": claims.audience,
+        "cfg": claims.config_digest,
+        "inst": claims.instance,
+    }
+    if claims.role != VERIFIER:
+        members |= {"hpke": [claims.hpke_suite, claims.hpke_public], "sig": claims.receipt_key}
+    return cbor2.dumps(members, canonical=True)
 
 
 def decode(raw: bytes) -> Claims:
@@ -93,15 +94,16 @@ def decode(raw: bytes) -> Claims:
     if len(raw) > MAX_CLAIMS_BYTES:
         raise InvalidRequest("the claims are too long")
     members = _load(raw)
-    if not isinstance(members, dict) or members.keys() != _KEYS:
+    if not isinstance(members, dict) or members.keys() != _names(members.get("role")):
         raise InvalidRequest("the claims are not a map with exactly the members of this version")
+    suite, public = _pair(members["hpke"]) if "hpke" in members else ("", b"")
     claims = Claims(
         version=members["v"],
         tls_spki_sha256=_sha_256(members["pubkey-hash"]),
         nonce=members["nonce"],
-        hpke_suite=_pair(members["hpke"])[0],
-        hpke_public=_pair(members["hpke"])[1],
-        receipt_key=members["sig"],
+        hpke_suite=suite,
+        hpke_public=public,
+        receipt_key=members.get("sig", b""),
         role=members["role"],
         spiffe_id=members["svc"],
         cluster=members["cluster"],
@@ -126,6 +128,10 @@ def _load(raw: bytes) -> object:
         raise InvalidRequest("the claims are not CBOR") from error
 
 
+def _names(role: object) -> frozenset[str]:
+    return _COMMON if role == VERIFIER else _COMMON | _SEALING
+
+
 def _pair(member: object) -> tuple[str, bytes]:
     match member:
         case [str(first), bytes(second)]:
@@ -144,10 +150,7 @@ def _check(claims: Claims) -> None:
     _check_number("v", claims.version)
     _check_bytes("pubkey-hash", claims.tls_spki_sha256, 32)
     _check_bytes("nonce", claims.nonce, 32)
-    if not isinstance(claims.hpke_suite, str) or claims.hpke_suite not in HPKE_PUBLIC_BYTES:
-        raise InvalidRequest("the claim hpke names a suite that is not known")
-    _check_bytes("hpke", claims.hpke_public, HPKE_PUBLIC_BYTES[claims.hpke_suite])
-    _check_bytes("sig", claims.receipt_key, 32)
+    _check_sealing_keys(claims)
     _check_bytes("cfg", claims.config_digest, 32)
     if not isinstance(claims.instance, str) or not _INSTANCE.fullmatch(claims.instance):
         raise InvalidRequest("the claim inst is not 32 lower-case hex digits")
@@ -155,6 +158,17 @@ def _check(claims: Claims) -> None:
     _check_spiffe_id("aud", claims.audience)
     if (claims.cluster, claims.role) != (service["cluster"], service["role"]):
         raise InvalidRequest("the claims cluster and role do not fit the SPIFFE id")
+
+
+def _check_sealing_keys(claims: Claims) -> None:
+    if claims.role == VERIFIER:
+        if (claims.hpke_suite, claims.hpke_public, claims.receipt_key) != ("", b"", b""):
+            raise InvalidRequest("a verifier has no keys to seal requests to")
+        return
+    if not isinstance(claims.hpke_suite, str) or claims.hpke_suite not in HPKE_PUBLIC_BYTES:
+        raise InvalidRequest("the claim hpke names a suite that is not known")
+    _check_bytes("hpke", claims.hpke_public, HPKE_PUBLIC_BYTES[claims.hpke_suite])
+    _check_bytes("sig", claims.receipt_key, 32)
 
 
 def _check_number(name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""Quotes from Gramine's `/dev/attestation`, the only quoter of a production worker.
+"""Quotes from Gramine's `/dev/attestation`, the only quoter in production.
 
 The pseudo-files belong to the whole process: what is written to `user_report_data` is what the next read of `quote`
 covers. One lock therefore holds both together. Under `gramine-direct`, or outside Gramine, there is no quote, and the
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from cloister.errors import NotReady
+
+NO_ENCLAVE: Final = "enclave.absent"
 
 _REPORT_DATA_BYTES: Final = 64
 
@@ -55,7 +57,10 @@ class GramineQuoter:
             kind = (self._directory / "attestation_type").read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise NotReady(
-                "this process is not inside an SGX enclave: Gramine's attestation files are absent"
+                "this process is not inside an SGX enclave: Gramine's attestation files are absent",
+                reason=NO_ENCLAVE,
             ) from error
         if kind != "dcap":
-            raise NotReady('the manifest does not set sgx.remote_attestation = "dcap", so there are no quotes')
+            raise NotReady(
+                'the manifest does not set sgx.remote_attestation = "dcap", so there are no quotes', reason=NO_ENCLAVE
+            )

@@ -1,4 +1,4 @@
-"""`cloister-verifier`: the verifier as a process."""
+"""`cloister-verifier`: the verifier as a process, under Intel's root and no other."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cloister.kit.lifecycle import require_tls13, run_service
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
     require_tls13()
-    from cloister.verifier.app import serve
+    from cloister.verifier.app import serve_genuine
     from cloister.verifier.settings import Settings
 
-    return run_service("verifier", serve, Settings)
+    return run_service("verifier", serve_genuine, Settings)
 
 
 if __name__ == "__main__":

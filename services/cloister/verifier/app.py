@@ -1,8 +1,9 @@
-"""The verifier, wired."""
+"""The verifier, wired: what `cloister-verifier` runs, and the simulator's program under a root of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,8 +16,12 @@ from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import Policy
 from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest, NotReady
+from cloister.evidence.gramine import GramineQuoter
+from cloister.evidence.quoter import Quoter
 from cloister.kit.audit import AuditLog
+from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
+from cloister.kit.https import https_server
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
@@ -26,8 +31,10 @@ from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralFile
+from cloister.verifier.endpoints import endpoints
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Nonces
+from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
@@ -46,15 +53,33 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
+async def serve_genuine(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Run the verifier under Intel's root, with Gramine's quotes for its own evidence: there is no other in production.
+
+    Raises:
+        InvalidRequest: The settings name another root.
+    """
+    if trust_anchor(settings.anchor_root).simulated:
+        raise settings_error(
+            "anchor_root", "is not Intel's SGX root; simulated evidence is for 'cloister-simulator verifier' to judge"
+        )
+    await serve(settings, lifecycle, GramineQuoter())
+
+
+async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> None:
     """Run the verifier until told to stop, then drain."""
-    async with assembled(settings, lifecycle) as server:
+    async with assembled(settings, lifecycle, quoter) as server:
         await server.run()
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Server]:
+async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | None = None) -> AsyncIterator[Server]:
     """The verifier's server with all behind it, bound and not yet answering.
+
+    Args:
+        settings: Of the service.
+        lifecycle: Of the process.
+        quoter: For the verifier's own evidence; Gramine's if not given, which outside an enclave says that it has none.
 
     Raises:
         NotReady: A file is missing, not what it should be, or open to others, or the policy names no code; the message
@@ -100,6 +125,17 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         )
         policy_desk = PolicyDesk(policies, standing, audit)
         lifecycle.spawn(policy_desk.running(), "policy_desk.running")
+        jwks = partial(_jwks, signing_key)
+        attester = OwnAttester(
+            identity.spiffe_id,
+            quoter or GramineQuoter(),
+            trust=lambda: mesh_trust(identity, jwks(), policies.current(), anchor),
+            collateral=lambda _quote: collateral.current(utc_now()).raw,
+        )
+        if settings.https_listen:
+            served = endpoints(jwks=jwks, attester=attester, serving=lambda: not lifecycle.stopping.is_set())
+            https = https_server(settings.https_listen, identity, settings.tls, served, lifecycle=lifecycle)
+            await stack.enter_async_context(https)
         lifecycle.spawn(attested.expiring(), "attested.expiring")
         lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
         lifecycle.spawn(_watching(collateral), "collateral.watching")
@@ -119,9 +155,11 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             nonces=nonces,
             attested=attested,
             audit=audit,
-            signing_key=signing_key,
             policies=policies,
             policy_desk=policy_desk,
+            jwks=jwks,
+            attester=attester,
+            identity=identity,
         )
         server.add(add_VerifierServicer_to_server, servicer)
         await server.health.set(SERVICE, True)
@@ -179,6 +217,10 @@ def _signing_key(path: Path) -> SigningKey:
         return SigningKey.from_pem(read_private(path))
     except InvalidRequest as error:
         raise NotReady(f"signing_key {path}: {error}", reason="signing_key.unusable") from error
+
+
+def _jwks(signing_key: SigningKey) -> str:
+    return json.dumps({"keys": [signing_key.jwk()]})
 
 
 def _metrics(attested: AttestedWorkers) -> Metrics:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -16,15 +15,16 @@ from cloister.api.v1 import verifier_pb2 as pb
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.verifier_pb2_grpc import VerifierServicer as Base
-from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest, NotAllowed, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.kit.server import ANY_ROLE, current_peer
+from cloister.rpc.identity import TlsIdentity, spki_sha256
 from cloister.rpc.spiffe import WORKER
 from cloister.verifier.appraiser import Appraiser, Submission
 from cloister.verifier.attested import AttestedWorkers, Change, Event, Member
 from cloister.verifier.nonces import Nonces, Purpose
+from cloister.verifier.own_evidence import OwnAttester
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce
 
@@ -39,6 +39,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/ApplyPolicy": frozenset({"operator"}),
     f"/{SERVICE}/GetPolicy": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/ListEvidence": frozenset({"auditor", "operator"}),
+    f"/{SERVICE}/GetEvidence": ANY_ROLE,
 }
 # How long a watcher may take to read one event before its stream is cut.
 WRITE_S: Final = 30.0
@@ -71,9 +72,11 @@ class VerifierServicer(Base):
         nonces: Nonces,
         attested: AttestedWorkers,
         audit: AuditLog,
-        signing_key: SigningKey,
         policies: PolicyInForce,
         policy_desk: PolicyDesk,
+        jwks: Callable[[], str],
+        attester: OwnAttester,
+        identity: TlsIdentity,
     ) -> None:
         self._appraiser = appraiser
         self._nonces = nonces
@@ -81,7 +84,9 @@ class VerifierServicer(Base):
         self._audit = audit
         self._policies = policies
         self._policy_desk = policy_desk
-        self._jwks = json.dumps({"keys": [signing_key.jwk()]})
+        self._jwks = jwks
+        self._attester = attester
+        self._identity = identity
 
     async def Challenge(self, request: pb.ChallengeRequest, context: _Context) -> pb.ChallengeResponse:
         """A nonce for one piece of evidence."""
@@ -142,7 +147,12 @@ class VerifierServicer(Base):
 
     async def GetKeys(self, request: pb.GetKeysRequest, context: _Context) -> pb.GetKeysResponse:
         """What results are signed with."""
-        return pb.GetKeysResponse(jwks=self._jwks)
+        return pb.GetKeysResponse(jwks=self._jwks())
+
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
+        """Our own evidence."""
+        made = await self._attester.evidence(request.nonce, spki_sha256(self._identity.certificate))
+        return pb.GetEvidenceResponse(bundle=made.bundle, mesh_trust=made.trust.to_json())
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, context: _Context) -> pb.ApplyPolicyResponse:
         """A policy takes effect, on members too."""

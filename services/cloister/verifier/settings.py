@@ -34,6 +34,8 @@ class Settings:
         state_dir: Folder for the record; made with mode 0700 if it is not there.
         challenge_ttl_s: How long a challenge may be answered, a minute at most.
         membership_s: How long an attested worker is a member before it must attest again, an hour at most.
+        https_listen: host:port where anybody gets our keys, trust document and evidence; empty for none. Shows the
+            certificate of `tls`.
         metrics_listen: host:port of the metrics page, or empty for none.
     """
 
@@ -51,6 +53,7 @@ class Settings:
     state_dir: Path
     challenge_ttl_s: float = 60.0
     membership_s: float = 3600.0
+    https_listen: str = ""
     metrics_listen: str = ""
     log_json: bool = True
     grace_s: float = 10.0

@@ -109,4 +109,4 @@ def test_it_can_claim_to_be_a_debug_enclave(process: FakeProcess, folder: Path) 
 @pytest.mark.parametrize("text", ["", "ab", "ab" * 33, "zz" * 32])
 def test_a_measurement_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="64 hex digits"):
-        worker.claimed_measurement(mrenclave=text, debug=False)
+        worker.claimed_measurement(worker_measurement(), mrenclave=text, debug=False)

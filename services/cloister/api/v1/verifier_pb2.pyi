@@ -177,3 +177,17 @@ class GetPolicyResponse(_message.Message):
 class ListEvidenceRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class GetEvidenceRequest(_message.Message):
+    __slots__ = ("nonce",)
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
+
+class GetEvidenceResponse(_message.Message):
+    __slots__ = ("bundle", "mesh_trust")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    MESH_TRUST_FIELD_NUMBER: _ClassVar[int]
+    bundle: _evidence_pb2.EvidenceBundle
+    mesh_trust: bytes
+    def __init__(self, bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., mesh_trust: _Optional[bytes] = ...) -> None: ...

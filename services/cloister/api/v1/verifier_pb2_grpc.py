@@ -85,6 +85,11 @@ class VerifierStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListEvidenceRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.AttestedWorker.FromString,
                 _registered_method=True)
+        self.GetEvidence = channel.unary_unary(
+                '/cloister.api.v1.Verifier/GetEvidence',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class VerifierServicer(object):
@@ -153,6 +158,13 @@ class VerifierServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvidence(self, request, context):
+        """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerifierServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +212,11 @@ def add_VerifierServicer_to_server(servicer, server):
                     servicer.ListEvidence,
                     request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListEvidenceRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.AttestedWorker.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -445,6 +462,33 @@ class Verifier(object):
             '/cloister.api.v1.Verifier/ListEvidence',
             cloister_dot_api_dot_v1_dot_verifier__pb2.ListEvidenceRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_verifier__pb2.AttestedWorker.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/GetEvidence',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

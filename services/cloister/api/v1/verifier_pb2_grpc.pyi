@@ -170,7 +170,23 @@ _VerifierListEvidenceType = typing_extensions.TypeVar(
     ],
 )
 
-class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType]):
+_VerifierGetEvidenceType = typing_extensions.TypeVar(
+    '_VerifierGetEvidenceType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+        cloister.api.v1.verifier_pb2.GetEvidenceResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+        cloister.api.v1.verifier_pb2.GetEvidenceResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+        cloister.api.v1.verifier_pb2.GetEvidenceResponse,
+    ],
+)
+
+class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType, _VerifierGetEvidenceType]):
     @typing.overload
     def __init__(self: VerifierStub[
         grpc.UnaryUnaryMultiCallable[
@@ -208,6 +224,10 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.verifier_pb2.ListEvidenceRequest,
             cloister.api.v1.verifier_pb2.AttestedWorker,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+            cloister.api.v1.verifier_pb2.GetEvidenceResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -249,6 +269,10 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
             cloister.api.v1.verifier_pb2.ListEvidenceRequest,
             cloister.api.v1.verifier_pb2.AttestedWorker,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+            cloister.api.v1.verifier_pb2.GetEvidenceResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Challenge: _VerifierChallengeType
@@ -277,6 +301,9 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
 
     ListEvidence: _VerifierListEvidenceType
     """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
+
+    GetEvidence: _VerifierGetEvidenceType
+    """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role."""
 
 VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -314,6 +341,10 @@ VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.verifier_pb2.ListEvidenceRequest,
         cloister.api.v1.verifier_pb2.AttestedWorker,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+        cloister.api.v1.verifier_pb2.GetEvidenceResponse,
     ],
 ]
 
@@ -389,5 +420,13 @@ class VerifierServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.verifier_pb2.AttestedWorker], collections.abc.AsyncIterator[cloister.api.v1.verifier_pb2.AttestedWorker]]:
         """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
+
+    @abc.abstractmethod
+    def GetEvidence(
+        self,
+        request: cloister.api.v1.verifier_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.GetEvidenceResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.GetEvidenceResponse]]:
+        """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role."""
 
 def add_VerifierServicer_to_server(servicer: VerifierServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,0 +1,151 @@
+"""What a verifier stands for, and the digest by which its own evidence vouches for exactly that.
+
+A client that is to believe a mesh needs its root CA, the keys of its verifier, and to know under which policy and trust
+anchor that verifier appraises. The digest over those four is the claim `cfg` of the verifier's evidence, so whoever
+appraised that evidence can take this document from anybody, the operator of the verifier's host included.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+import cbor2
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cloister.errors import InvalidRequest
+
+FORMAT: Final = "cloister mesh trust v1"
+MAX_BYTES: Final = 256 * 1024
+
+_MEMBERS: Final = frozenset(
+    {"format", "cluster", "verifier", "root_ca_pem", "jwks", "thumbprints", "policy", "anchor_root_der"}
+)
+_POLICY_MEMBERS: Final = frozenset({"id", "version", "digest"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshTrust:
+    """One mesh, as its verifier speaks for it.
+
+    Attributes:
+        cluster: Trust domain.
+        verifier_id: SPIFFE id of the verifier, which issues Attestation Results.
+        root_ca_pem: The mesh's root CA; more than one while it is being replaced.
+        jwks: The verifier's keys, a JSON Web Key Set.
+        thumbprints: RFC 7638 thumbprints of all of them.
+        policy_id: Name of the appraisal policy in force, as are `policy_version` and `policy_digest`.
+        policy_version: 0 where policies are not versioned.
+        policy_digest: SHA-256, 32 bytes; what Attestation Results carry.
+        anchor_root_der: The root certificate that evidence of workers must lead back to.
+    """
+
+    cluster: str
+    verifier_id: str
+    root_ca_pem: str
+    jwks: str
+    thumbprints: frozenset[str]
+    policy_id: str
+    policy_version: int
+    policy_digest: bytes
+    anchor_root_der: bytes = field(repr=False)
+
+    def digest(self) -> bytes:
+        """SHA-256 of a deterministic CBOR map (RFC 8949, section 4.2.1), 32 bytes.
+
+        Its members: `v` is 1; `ca` the SHA-256 of each root certificate's DER, sorted; `jwks` the thumbprints, sorted;
+        `policy` the policy's digest; `anchor` the SHA-256 of the anchor's DER. Cluster and verifier are claims of
+        their own.
+
+        Raises:
+            InvalidRequest: The root CA is no certificate.
+        """
+        said = {
+            "v": 1,
+            "ca": sorted(sha256(der).digest() for der in root_ders(self.root_ca_pem)),
+            "jwks": sorted(self.thumbprints),
+            "policy": self.policy_digest,
+            "anchor": sha256(self.anchor_root_der).digest(),
+        }
+        return sha256(cbor2.dumps(said, canonical=True)).digest()
+
+    def to_json(self) -> bytes:
+        """The document, as it is served."""
+        content = {
+            "format": FORMAT,
+            "cluster": self.cluster,
+            "verifier": self.verifier_id,
+            "root_ca_pem": self.root_ca_pem,
+            "jwks": json.loads(self.jwks),
+            "thumbprints": sorted(self.thumbprints),
+            "policy": {"id": self.policy_id, "version": self.policy_version, "digest": self.policy_digest.hex()},
+            "anchor_root_der": b64encode(self.anchor_root_der).decode(),
+        }
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> MeshTrust:
+        """Read a document that a stranger served; nothing in it is believed yet.
+
+        Raises:
+            InvalidRequest: Anything but such a document.
+        """
+        if len(raw) > MAX_BYTES:
+            raise InvalidRequest("the mesh's trust document is too long", reason="mesh_trust.malformed")
+        try:
+            return _read(_object(json.loads(raw), _MEMBERS))
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"not a mesh's trust document: {error}", reason="mesh_trust.malformed") from error
+
+
+def root_ders(pem: str) -> list[bytes]:
+    """The certificates in PEM, as DER; raises InvalidRequest where there is none."""
+    try:
+        certificates = x509.load_pem_x509_certificates(pem.encode())
+    except ValueError as error:
+        raise InvalidRequest("the root CA is not a certificate in PEM", reason="mesh_trust.malformed") from error
+    return [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+
+
+def _read(members: Mapping[str, object]) -> MeshTrust:
+    policy = _object(members["policy"], _POLICY_MEMBERS)
+    thumbprints = members["thumbprints"]
+    if members["format"] != FORMAT:
+        raise ValueError("another format")
+    if not isinstance(thumbprints, list):
+        raise ValueError("'thumbprints' is no list")
+    if type(policy["version"]) is not int or policy["version"] < 0:
+        raise ValueError("the policy's version is no whole number")
+    digest = bytes.fromhex(_text(policy["digest"]))
+    if len(digest) != 32:
+        raise ValueError("the policy's digest is not 32 bytes")
+    trust = MeshTrust(
+        cluster=_text(members["cluster"]),
+        verifier_id=_text(members["verifier"]),
+        root_ca_pem=_text(members["root_ca_pem"]),
+        jwks=json.dumps(members["jwks"]),
+        thumbprints=frozenset(_text(each) for each in thumbprints),
+        policy_id=_text(policy["id"]),
+        policy_version=policy["version"],
+        policy_digest=digest,
+        anchor_root_der=b64decode(_text(members["anchor_root_der"]), validate=True),
+    )
+    root_ders(trust.root_ca_pem)
+    return trust
+
+
+def _object(value: object, names: frozenset[str]) -> Mapping[str, object]:
+    if not isinstance(value, dict) or value.keys() != names:
+        raise ValueError(f"a member is not an object with exactly {', '.join(sorted(names))}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a member is no string")
+    return value

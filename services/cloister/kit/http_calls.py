@@ -1,0 +1,176 @@
+"""Around every HTTP request: limits, one log line, and errors as JSON with the reasons of the house.
+
+    {"error": {"reason": "nonce.invalid", "message": "..."}}
+
+What is no error of ours is 500 with a fixed text and the request's id; the rest is in our log. Queries, headers and
+bodies are never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloister import errors
+from cloister.errors import CloisterError, InvalidRequest, Overloaded
+from cloister.kit.log import get_logger
+
+STATUSES: Final[Mapping[type[Exception], int]] = {
+    errors.InvalidRequest: 400,
+    errors.SealBroken: 400,
+    errors.Unauthenticated: 401,
+    errors.NotAllowed: 403,
+    errors.EvidenceRejected: 403,
+    errors.KeyRefused: 403,
+    errors.NotFound: 404,
+    errors.AlreadyExists: 409,
+    errors.NotReady: 409,
+    errors.ChallengeExpired: 409,
+    errors.Overloaded: 429,
+    errors.Unavailable: 503,
+    TimeoutError: 504,
+}
+_TOO_LARGE: Final = "request.too_large"
+_ROUTING: Final = {404: "path.unknown", 405: "method.not_allowed"}
+_SHOWN_PATH: Final = 80
+_log = get_logger()
+
+
+class HttpGuard:
+    """An ASGI app with the limits of its listener around it.
+
+    Args:
+        app: Answers.
+        max_concurrent: Requests under way.
+        max_body_bytes: Of a request.
+        request_s: Longest that one may take.
+        server_cert: PEM of the certificate that the listener shows, for the ASGI TLS extension.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_concurrent: int,
+        max_body_bytes: int,
+        request_s: float,
+        server_cert: Callable[[], str],
+    ) -> None:
+        self._app = app
+        self._max_concurrent = max_concurrent
+        self._max_body_bytes = max_body_bytes
+        self._request_s = request_s
+        self._server_cert = server_cert
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, _Answer(send))
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        began, error = time.monotonic(), None
+        scope.setdefault("extensions", {})["tls"] = {"server_cert": self._server_cert()}
+        scope["app"] = self._app  # has Starlette's routes raise what they do not serve, in place of answering as text
+        self._under_way += 1
+        try:
+            self._check_load()
+            async with asyncio.timeout(self._request_s):
+                await self._app(scope, _Bounded(receive, self._max_body_bytes), answer)
+        except Exception as raised:  # what nobody foresaw is answered too, and logged
+            error = raised
+            await answer.fail(raised)
+        finally:
+            self._under_way -= 1
+            _report(scope, answer, time.monotonic() - began, error)
+
+    def _check_load(self) -> None:
+        if self._under_way > self._max_concurrent:
+            raise Overloaded("too many requests are under way; try again in a moment")
+
+
+class _Bounded:
+    """`receive`, up to a size."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._left = limit
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise InvalidRequest("the request is too large", reason=_TOO_LARGE)
+        return message
+
+
+class _Answer:
+    """`send`, which remembers whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.request_id = secrets.token_hex(8)
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Say what went wrong, unless an answer has begun: then the connection ends in the middle of it."""
+        if self.status:
+            return
+        status, content = failure(error, self.request_id)
+        body = json.dumps(content).encode() + b"\n"
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        if status == STATUSES[Overloaded]:
+            headers.append((b"retry-after", b"1"))
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def failure(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
+    """Status and content for an error; of one that is not ours, nothing but the request's id."""
+    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+    reason, message = errors.InternalError.default_reason, f"something broke; request {request_id} in the log"
+    if isinstance(error, HTTPException):
+        status, message = error.status_code, "there is nothing here, or not by this method"
+        reason = _ROUTING.get(status, InvalidRequest.default_reason)
+    elif isinstance(error, CloisterError) and status != 500:
+        reason, message = error.reason, str(error)
+        status = 413 if reason == _TOO_LARGE else status
+    elif isinstance(error, TimeoutError):
+        reason, message = "deadline.exceeded", "it took too long"
+    return status, {"error": {"reason": reason, "message": message}}
+
+
+def _report(scope: Scope, answer: _Answer, took_s: float, error: Exception | None) -> None:
+    """One line for each request."""
+    told: dict[str, Any] = {
+        "method": scope["method"][:16],
+        "path": scope["path"][:_SHOWN_PATH],
+        "status": answer.status,
+        "took_ms": round(took_s * 1000, 1),
+    }
+    if error is None:
+        _log.info("http.answered", **told)
+    elif isinstance(error, CloisterError | TimeoutError | HTTPException):
+        _log.info("http.refused", **told, reason=failure(error, "")[1]["error"]["reason"])
+    else:
+        _log.error("http.failed", **told, request_id=answer.request_id, error=error, exc_info=error)
