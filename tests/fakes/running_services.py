@@ -20,6 +20,7 @@ from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.ear import SigningKey
 from cloister.evidence.binding import Claims, encode, report_data
+from cloister.evidence.quoter import Quoter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Server
 from cloister.provisioner import app as provisioner_app
@@ -60,7 +61,7 @@ def verifier_settings(
     settings = VerifierSettings(
         cluster=pki.cluster,
         listen="127.0.0.1:0",
-        tls=pki.identity("verifier", VERIFIER_NAME).write(folder / "tls"),
+        tls=pki.identity("verifier", VERIFIER_NAME, ips=("127.0.0.1",)).write(folder / "tls"),
         ca_certificate=folder / "ca.pem",
         ca_private_key=private_file(folder / "ca.key", key_pem(pki.attested.key)),
         signing_key=private_file(folder / "ear.key", key.to_pem()),
@@ -110,9 +111,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running_verifier(settings: VerifierSettings, pki: MeshPki) -> AsyncIterator[Running]:
-    """A verifier, until the block ends."""
-    async with Lifecycle.running() as lifecycle, verifier_app.assembled(settings, lifecycle) as server:
+async def running_verifier(
+    settings: VerifierSettings, pki: MeshPki, quoter: Quoter | None = None
+) -> AsyncIterator[Running]:
+    """A verifier, until the block ends; with a quoter it has evidence of its own."""
+    async with Lifecycle.running() as lifecycle, verifier_app.assembled(settings, lifecycle, quoter) as server:
         await server.start()
         yield Running("verifier", server, lifecycle, pki, settings)
 

@@ -30,6 +30,7 @@ from cloister_simulator.recipe import label_digest
 CLUSTER = "demo.cloister.internal"
 VERIFIER = f"spiffe://{CLUSTER}/verifier/one"
 ENCLAVE = Measurement(mrenclave=label_digest("an enclave"))
+VERIFIER_ENCLAVE = Measurement(mrenclave=label_digest("a verifier"), isvprodid=2)
 
 
 @cache
@@ -92,7 +93,7 @@ def good_evidence(
         role: Role in the claims and the SPIFFE id.
         audience: SPIFFE id of the verifier.
         instance: 32 hex digits; random if not given.
-        hpke_suite: `xwing` or `x25519`.
+        hpke_suite: `xwing` or `x25519`; empty, with the keys, for a verifier.
         config_digest: 32 bytes.
         tls_key: The serving key; new if not given.
         claims_changes: Any other field of `Claims`, replaced before the quote is made.
@@ -101,7 +102,7 @@ def good_evidence(
     instance = instance or secrets.token_hex(16)
     tls_key = tls_key or ec.generate_private_key(ec.SECP256R1())
     receipt_key = Ed25519PrivateKey.generate()
-    hpke = KeyPair.generate(hpke_suite)
+    hpke = KeyPair.generate(hpke_suite or "x25519")
     spki = tls_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     claims = Claims(
         tls_spki_sha256=hashlib.sha256(spki).digest(),

@@ -17,22 +17,32 @@ from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.policy_document import PolicyDocument
 from cloister.ear import AttestationResult, KeySet, SigningKey, check
+from cloister.evidence.quoter import Quoter
 from cloister.kit.audit import AuditLog
 from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import new_key, spki
-from cloister.rpc.identity import PeerIdentity
+from cloister.rpc.identity import PeerIdentity, TlsIdentity
 from cloister.verifier.appraiser import Appraiser, Issued, Submission
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralFile
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
+from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.standing import Standing
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
 from fakes.results import Clock
-from fakes.sim import CLUSTER, VERIFIER, SampleEvidence, good_evidence, simulated_platform
+from fakes.sim import (
+    CLUSTER,
+    VERIFIER,
+    VERIFIER_ENCLAVE,
+    SampleEvidence,
+    good_evidence,
+    simulated_platform,
+    simulated_quoter,
+)
 
 ENROL = f"spiffe://{CLUSTER}/enrol/main"
 ENDPOINT = "127.0.0.1:9443"
@@ -96,6 +106,22 @@ class VerifierDesk:
         self.attested = AttestedWorkers(monotonic=self.clock)
         self.anchor = TrustAnchor("simulated", self.platform.root_der())
         self.restart()
+
+    @property
+    def identity(self) -> TlsIdentity:
+        """The verifier's own."""
+        return self.pki.identity("verifier", "one").held()
+
+    def own_attester(self, quoter: Quoter | None = None) -> OwnAttester:
+        """What attests the verifier itself."""
+        identity = self.identity
+        jwks = json.dumps({"keys": [self.signing_key.jwk()]})
+        return OwnAttester(
+            identity.spiffe_id,
+            quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
+            trust=lambda: mesh_trust(identity, lambda: jwks, self.policy, self.anchor),
+            collateral=lambda _quote: self.collateral.current(self.now()).raw,
+        )
 
     def now(self) -> datetime:
         """The verifier's clock."""

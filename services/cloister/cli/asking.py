@@ -14,6 +14,7 @@ import numpy as np
 
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
+from cloister.cli.trusted import trusted
 from cloister.client import Client
 from cloister.oip.contents import Array
 from cloister.oip.contract import ModelContract
@@ -26,7 +27,7 @@ MAX_SHOWN: Final = 64
 async def connected(mesh: Mesh, identity: Path | None, trust: Path | None = None) -> AsyncIterator[Client]:
     """A client of this mesh, as `client/main` unless another identity is named."""
     folder = identity or mesh.identity("client")
-    async with Client.connect(mesh.gateway, trust=trust or mesh.trust, identity=folder) as client:
+    async with Client.connect(mesh.gateway, trust=trusted(trust or mesh.trust), identity=folder) as client:
         yield client
 
 

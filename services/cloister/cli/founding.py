@@ -25,6 +25,7 @@ from cloister.rpc.files import create_private
 from cloister.rpc.spiffe import check_cluster, spiffe_id
 from cloister.worker.settings import WantedModel
 
+OPEN_TO_CLIENTS = ("gateway", "verifier")  # clients reach these, by other names than the mesh has for them
 FOUNDED_ROLES = ("verifier", "provisioner", "gateway", "enrol", "owner", "client", "operator", "auditor")
 
 
@@ -36,7 +37,7 @@ class Plan:
         folder: Where; empty or absent.
         cluster: SPIFFE trust domain.
         models: What the workers of `cloister up` serve, each `name` or `name@version`.
-        hosts: More names or addresses of the gateway.
+        hosts: More names or addresses of the gateway and of the verifier's HTTPS.
         simulated: With a simulated platform of its own in place of SGX.
         mrenclave: Measurements of workers that clients believe, and the verifier unless they are simulated; empty pins
             none, or for clients of a simulated mesh the simulated worker's own.
@@ -85,7 +86,7 @@ def _check_model(text: str) -> None:
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:
-    gateway, verifier, provisioner = (f"127.0.0.1:{port}" for port in free_ports(3, first=plan.first_port))
+    gateway, verifier, provisioner, https = (f"127.0.0.1:{port}" for port in free_ports(4, first=plan.first_port))
     mesh = Mesh(
         folder=folder,
         cluster=plan.cluster,
@@ -93,13 +94,14 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         gateway=gateway,
         verifier=verifier,
         provisioner=provisioner,
+        verifier_https=https,
     )
     mesh.write(folder)
     mesh.models.mkdir()
     root = certificates.root_ca(plan.cluster, now=now)
     _write_authority(folder / "pki", "root_ca", root)
     for role in FOUNDED_ROLES:
-        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role == "gateway" else ()
+        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role in OPEN_TO_CLIENTS else ()
         identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))

@@ -71,9 +71,7 @@ def issue(
     say(f"{issued.spiffe_id} in {folder}")
     if issued.owner_key is not None:
         say(f"workers serve its models once model_owners in their settings names its key: {issued.owner_key}")
-        say(
-            f"clients accept its models once their trust bundle names it: cloister trust pin --owner {issued.owner_key}"
-        )
+        say(f"clients accept its models once their trust bundle does: cloister trust accept --owner {issued.owner_key}")
     if out is not None:
         say(f"hand over {out} by a way you trust; it holds a private key. There: cloister infer ... --mesh {out.name}")
 

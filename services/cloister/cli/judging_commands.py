@@ -14,7 +14,8 @@ from cloister.cli.evidence_words import plain_judgement, print_judgement
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.options import AsJson, examples
 from cloister.cli.output import print_json, print_json_line, say, table
-from cloister.client import EvidenceFile, JudgedEntry, TrustBundle, judge_corpus, judge_file
+from cloister.cli.trusted import trusted
+from cloister.client import EvidenceFile, JudgedEntry, judge_corpus, judge_file
 from cloister.errors import InvalidRequest, NotFound, NotReady
 
 MAX_SHOWN: Final = 2  # advisories in a row of the table
@@ -55,7 +56,7 @@ def verify(
     now = _time(at) if at else datetime.now(UTC)
     try:
         evidence = EvidenceFile.read(file, collateral)
-        bundle = TrustBundle.read(trust) if trust is not None else None
+        bundle = trusted(trust) if trust is not None else None
     except (NotFound, NotReady, InvalidRequest, OSError) as error:
         raise Stop(str(error), ExitCode.USAGE) from error
     if not evidence.raw_collateral:

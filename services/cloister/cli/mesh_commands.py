@@ -31,7 +31,7 @@ SIMULATED = (
 UNPINNED = (
     "No measurement was named: the verifier will not start, and clients will believe nobody until trust.json does. "
     "Found the mesh anew with 'cloister init DIR --model NAME --mrenclave ...'; or name it with "
-    "'cloister trust pin --mrenclave', and in a policy with reference_values that verifier/settings.toml names."
+    "'cloister trust accept --mrenclave', and in a policy with reference_values that verifier/settings.toml names."
 )
 DRAIN_S = 120.0
 
@@ -58,7 +58,8 @@ def init(
         str, typer.Option(help="Name of the mesh, like a DNS domain: the trust domain of all identities.")
     ] = "demo.cloister.internal",
     host: Annotated[
-        list[str] | None, typer.Option(help="Further name or address of the gateway, for clients elsewhere; repeat.")
+        list[str] | None,
+        typer.Option(help="Further name or address of gateway and verifier, for clients elsewhere."),
     ] = None,
     mrenclave: Annotated[
         list[str] | None,
@@ -90,6 +91,7 @@ def init(
         {
             "trust bundle": f"{mesh.trust}  (give it to clients; it holds no secret)",
             "root CA key": f"{folder / 'pki' / 'root_ca.key'}  (only new identities need it: keep it offline)",
+            "verifier": f"https://{mesh.verifier_https}  (where clients can pin it: cloister trust pin)",
             "identities": f"{folder / 'identities'}  (owner/main, client/main, operator/main, auditor/main, ...)",
         },
         indent="  ",

@@ -27,7 +27,7 @@ MAIN = "main"  # the name of each identity that 'cloister init' makes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """What mesh.toml says, and where the rest is. Addresses are host:port."""
+    """What mesh.toml says, and where the rest is. Addresses are host:port; `verifier_https` may be empty."""
 
     folder: Path
     cluster: str
@@ -35,6 +35,7 @@ class Mesh:
     gateway: str
     verifier: str
     provisioner: str
+    verifier_https: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Mesh:
@@ -49,6 +50,7 @@ class Mesh:
                 gateway=str(addresses["gateway"]),
                 verifier=str(addresses["verifier"]),
                 provisioner=str(addresses["provisioner"]),
+                verifier_https=str(addresses.get("verifier_https", "")),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
@@ -56,7 +58,7 @@ class Mesh:
                 "or name yours with --mesh",
                 ExitCode.USAGE,
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise Stop(
                 f"{folder / 'mesh.toml'} does not parse; compare it with one that 'cloister init' makes"
             ) from error
@@ -71,6 +73,7 @@ class Mesh:
             f'gateway = "{self.gateway}"\n'
             f'verifier = "{self.verifier}"\n'
             f'provisioner = "{self.provisioner}"\n'
+            + (f'verifier_https = "{self.verifier_https}"\n' if self.verifier_https else "")
         )
 
     @property

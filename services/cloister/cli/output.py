@@ -30,6 +30,11 @@ def warn(text: str) -> None:
     err.print(Text(_printable(text), style="bold yellow"))
 
 
+def alarm(text: str) -> None:
+    """One line about what protects nobody."""
+    err.print(Text(_printable(text), style="bold red"))
+
+
 def complain(text: str) -> None:
     """The one line that a failed command ends with."""
     err.print(Text.assemble(("error: ", "bold red"), _printable(text)))

@@ -14,6 +14,8 @@ from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import free_ports, is_free, port_of
 
+VERIFIER = "verifier"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -41,8 +43,11 @@ def stages(mesh: Mesh, workers: int, *, simulated: bool) -> list[list[Program]]:
         Stop: The mesh is simulated and that was not asked for (or the reverse), a program is missing, a port is taken.
     """
     _agreed(mesh, simulated)
-    gateway, verifier, provisioner = (_service(mesh, name, address) for name, address in _addresses(mesh).items())
-    taken = [port_of(address) for address in _addresses(mesh).values()]
+    gateway, verifier, provisioner = (
+        _service(mesh, name, address, simulated=simulated) for name, address in _addresses(mesh).items()
+    )
+    held = [*_addresses(mesh).values(), *([mesh.verifier_https] if mesh.verifier_https else [])]
+    taken = [port_of(address) for address in held]
     ports = free_ports(workers, besides=taken, first=min(taken))
     workforce = [_worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports, start=1)]
     return [[verifier, provisioner], [*workforce, gateway]]
@@ -67,24 +72,36 @@ def _addresses(mesh: Mesh) -> dict[str, str]:
     return {"gateway": mesh.gateway, "verifier": mesh.verifier, "provisioner": mesh.provisioner}
 
 
-def _service(mesh: Mesh, name: str, address: str) -> Program:
-    if not is_free(address):
-        raise Stop(
-            f"{address} is taken by another program; stop that one, or change 'listen' in {mesh.settings(name)} "
-            f"and the address in {mesh.folder / 'mesh.toml'} and in the other settings"
-        )
-    command = (executable(f"cloister-{name}"), "--settings", str(mesh.settings(name).absolute()))
+def _service(mesh: Mesh, name: str, address: str, *, simulated: bool) -> Program:
+    _check_free(mesh, name, address, "listen")
+    if name == VERIFIER and mesh.verifier_https:
+        _check_free(mesh, name, mesh.verifier_https, "https_listen")
+    command: Sequence[str] = (executable(f"cloister-{name}"), "--settings", str(mesh.settings(name).absolute()))
+    if name == VERIFIER and simulated:
+        command = _simulated(mesh, name)
     return Program(name=name, service=name, command=command, address=address)
 
 
+def _check_free(mesh: Mesh, name: str, address: str, setting: str) -> None:
+    if not is_free(address):
+        raise Stop(
+            f"{address} is taken by another program; stop that one, or change '{setting}' in {mesh.settings(name)} "
+            f"and the address in {mesh.folder / 'mesh.toml'} and in the other settings"
+        )
+
+
+def _simulated(mesh: Mesh, service: str) -> Sequence[str]:
+    """The simulator's program for a service that makes evidence."""
+    settings, platform = mesh.settings(service).absolute(), (mesh.folder / "simulator").absolute()
+    return (executable(SIMULATOR), service, "--settings", str(settings), "--platform", str(platform))
+
+
 def _worker(mesh: Mesh, number: int, port: int, *, simulated: bool) -> Program:
-    settings = ("--settings", str(mesh.settings("worker").absolute()))
     command: Sequence[str]
     if simulated:
-        platform = str((mesh.folder / "simulator").absolute())
-        command = (executable(SIMULATOR), "worker", *settings, "--platform", platform)
+        command = _simulated(mesh, "worker")
     else:
-        command = (executable(WORKER), *settings)
+        command = (executable(WORKER), "--settings", str(mesh.settings("worker").absolute()))
     address = f"127.0.0.1:{port}"
     environment = {"CLOISTER_WORKER_LISTEN": address, "CLOISTER_WORKER_ENDPOINT": address}
     return Program(name=f"worker-{number}", service="worker", command=command, address=address, environment=environment)

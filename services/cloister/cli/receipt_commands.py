@@ -11,7 +11,8 @@ from cloister.cli.asking import plain, shown
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples
 from cloister.cli.output import facts, print_json, say, warn
-from cloister.client import TrustBundle, VerifiedReceipt, load_receipt, verify_receipt
+from cloister.cli.trusted import trusted
+from cloister.client import VerifiedReceipt, load_receipt, verify_receipt
 
 app = typer.Typer(help="Proofs of answers, checked offline.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def verify(
     Asks nobody. Ends with 3 when the receipt does not hold. With --json, numbers that are not finite are the texts
     "NaN", "Infinity" and "-Infinity".
     """
-    bundle = TrustBundle.read(trust if trust is not None else Mesh.read(mesh_folder).trust)
+    bundle = trusted(trust if trust is not None else Mesh.read(mesh_folder).trust)
     found = verify_receipt(load_receipt(file), bundle)
     if as_json:
         print_json(_plain(found))

@@ -23,6 +23,7 @@ def verifier(mesh: Mesh, *, anchor_root: str, collateral: str, policy: str) -> s
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
         "listen": mesh.verifier,
+        "https_listen": mesh.verifier_https,
         "ca_certificate": "attested_ca.pem",
         "ca_private_key": "attested_ca.key",
         "signing_key": "ear_signing.key",

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from cloister.cli import pin_command
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples, hex_32
 from cloister.cli.output import facts, print_json, say, warn
+from cloister.cli.trusted import trusted, write_bundle
 from cloister.client import TrustBundle
 
 app = typer.Typer(help="The trust bundle: whom clients believe.", no_args_is_help=True)
@@ -20,17 +22,19 @@ app = typer.Typer(help="The trust bundle: whom clients believe.", no_args_is_hel
 @app.command(epilog=examples("cloister trust show", "cloister trust show --trust trust.json --json"))
 def show(mesh_folder: MeshFolder = FOLDER, trust: TrustFile = None, as_json: AsJson = False) -> None:
     """Show whom a trust bundle believes: its verifier, root of quotes, measurements of workers, owners of models."""
-    bundle = TrustBundle.read(_path(mesh_folder, trust))
+    bundle = trusted(_path(mesh_folder, trust))
     if as_json:
-        print_json(_plain(bundle))
+        print_json(pin_command.plain(bundle))
         return
     facts(
         {
             "cluster": bundle.cluster,
             "verifier": f"{bundle.verifier_id}, key {', '.join(sorted(bundle.thumbprints))}",
+            "verifier pinned": _how_pinned(bundle),
             "quotes under": "a simulator's root, not Intel's" if bundle.anchor.simulated else bundle.anchor.name,
             "measurements": ", ".join(sorted(bundle.mrenclave or ())) or _without_measurements(bundle),
             "model owners": ", ".join(sorted(bundle.owners or ())) or "any of the mesh",
+            "its policies": ", ".join(sorted(bundle.verifier_policies or ())) or "any that the verifier has in force",
             "own policy": "yes" if bundle.policy_toml is not None else "the default",
         }
     )
@@ -38,32 +42,38 @@ def show(mesh_folder: MeshFolder = FOLDER, trust: TrustFile = None, as_json: AsJ
         warn("Workers that this bundle believes prove nothing about hardware.")
 
 
-@app.command(epilog=examples("cloister trust pin --mrenclave 3f0c...e1", "cloister trust pin --owner 77ab...02"))
-def pin(
+pin_command.add_to(app)
+
+
+@app.command(epilog=examples("cloister trust accept --mrenclave 3f0c...e1", "cloister trust accept --owner 77ab...02"))
+def accept(
     mrenclave: Annotated[
         list[str] | None, typer.Option(help="Measurement of workers to believe, 64 hex digits; may be repeated.")
     ] = None,
     owner: Annotated[
         list[str] | None, typer.Option(help="Ed25519 key of an owner whose models to accept, 64 hex digits; repeat.")
     ] = None,
+    verifier_policy: Annotated[
+        list[str] | None, typer.Option(help="Digest of a policy of the verifier whose results count, 64 hex; repeat.")
+    ] = None,
     mesh_folder: MeshFolder = FOLDER,
     trust: TrustFile = None,
 ) -> None:
-    """Replace the measurements, or the model owners, that a trust bundle names; what is not named here stays.
+    """Replace the workers, model owners or policies that a trust bundle names; what is not named here stays.
 
-    Take both from people you trust, never from the machine that serves the model.
+    Take them from people you trust, never from the machine that serves the model.
     """
-    if not mrenclave and not owner:
-        raise Stop("name at least one --mrenclave or --owner to pin", ExitCode.USAGE)
+    if not (mrenclave or owner or verifier_policy):
+        raise Stop("name at least one --mrenclave, --owner or --verifier-policy to accept", ExitCode.USAGE)
     path = _path(mesh_folder, trust)
-    bundle = TrustBundle.read(path)
+    bundle = trusted(path)
     if mrenclave:
         bundle = replace(bundle, mrenclave=hex_32(mrenclave))
     if owner:
         bundle = replace(bundle, owners=hex_32(owner))
-    part = path.with_suffix(".part")
-    part.write_bytes(bundle.to_json())
-    part.replace(path)
+    if verifier_policy:
+        bundle = replace(bundle, verifier_policies=hex_32(verifier_policy))
+    write_bundle(bundle, path)
     say(f"{path} now believes this and nothing else; give it to your clients")
 
 
@@ -72,16 +82,14 @@ def _path(mesh_folder: Path, trust: Path | None) -> Path:
 
 
 def _without_measurements(bundle: TrustBundle) -> str:
-    return "those of its own policy" if bundle.pins_code else "none, so no worker is believed: cloister trust pin"
+    return "those of its own policy" if bundle.pins_code else "none, so no worker is believed: cloister trust accept"
 
 
-def _plain(bundle: TrustBundle) -> dict[str, object]:
-    return {
-        "cluster": bundle.cluster,
-        "verifier": bundle.verifier_id,
-        "thumbprints": sorted(bundle.thumbprints),
-        "anchor": bundle.anchor.name,
-        "simulated": bundle.anchor.simulated,
-        "mrenclave": None if bundle.mrenclave is None else sorted(bundle.mrenclave),
-        "owners": None if bundle.owners is None else sorted(bundle.owners),
-    }
+def _how_pinned(bundle: TrustBundle) -> str:
+    pinned = bundle.pinned
+    if pinned is None:
+        return "no: handed over by whoever founded the mesh"
+    on = f"on {pinned.at.date().isoformat()}, under policy {pinned.policy_id} ({pinned.policy_digest[:16]}...)"
+    if pinned.verifier_mrenclave is None:
+        return f"by the fingerprint of its root CA only, {on}"
+    return f"by its evidence, {on}, as {pinned.verifier_mrenclave}"

@@ -20,6 +20,8 @@ from cloister.client.operator import (
     releases,
 )
 from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
+from cloister.client.pin import AttestedPin, pin_by_evidence, pin_by_fingerprint, root_fingerprints
+from cloister.client.pinned import Pinned, PinnedBy
 from cloister.client.policy import (
     Consequence,
     KeptEvidence,
@@ -35,9 +37,11 @@ from cloister.client.receipts import VerifiedReceipt, load_receipt, save_receipt
 from cloister.client.roster import Refused, Serving
 from cloister.client.sync import SyncClient
 from cloister.client.trust import VerifiedWorker, believe
+from cloister.client.verifier_trust import renewed
 
 __all__ = [
     "Answer",
+    "AttestedPin",
     "AuditLine",
     "Client",
     "Consequence",
@@ -46,6 +50,8 @@ __all__ = [
     "Judgement",
     "KeptEvidence",
     "OwnerClient",
+    "Pinned",
+    "PinnedBy",
     "PolicyDocument",
     "Refused",
     "SealedFiles",
@@ -68,10 +74,14 @@ __all__ = [
     "list_models",
     "load_receipt",
     "mesh_status",
+    "pin_by_evidence",
+    "pin_by_fingerprint",
     "policy_in_force",
     "quote_facts",
     "read_policy",
     "releases",
+    "renewed",
+    "root_fingerprints",
     "save_receipt",
     "seal_to",
     "signed_policy",

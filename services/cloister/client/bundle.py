@@ -17,6 +17,7 @@ from typing import Final
 
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import Policy
+from cloister.client.pinned import Pinned
 from cloister.ear import KeySet
 from cloister.errors import InvalidRequest, NotFound
 from cloister.rpc.certificates import load_certificates
@@ -26,7 +27,7 @@ FORMAT: Final = "cloister trust bundle v1"
 MAX_BYTES: Final = 256 * 1024
 
 _REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "anchor"})
-_OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy"})
+_OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy", "pinned", "verifier_policies"})
 _32_BYTES: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,6 +46,9 @@ class TrustBundle:
             where that has none either, nobody is believed.
         owners: Ed25519 public keys, in hex, of those whose models may answer; None accepts every owner of the mesh.
         policy_toml: The client's own appraisal policy; None takes the default.
+        verifier_policies: Digests, in hex, of the verifier's policies under which Attestation Results count; None
+            leaves the policy to the verifier, within what the client's own appraisal accepts.
+        pinned: How the verifier came to be believed; None where somebody who is trusted handed the bundle over.
     """
 
     cluster: str
@@ -56,13 +60,16 @@ class TrustBundle:
     mrenclave: frozenset[str] | None = None
     owners: frozenset[str] | None = None
     policy_toml: str | None = None
+    verifier_policies: frozenset[str] | None = None
+    pinned: Pinned | None = None
     _policy: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         verifier = SpiffeId.parse(self.verifier_id)
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise InvalidRequest("the trust bundle names a verifier that is not one of its cluster")
-        for name, pins in (("mrenclave", self.mrenclave), ("owners", self.owners)):
+        for name in ("mrenclave", "owners", "verifier_policies"):
+            pins: frozenset[str] | None = getattr(self, name)
             if pins is not None and not (pins and all(_32_BYTES.fullmatch(each) for each in pins)):
                 raise InvalidRequest(
                     f"'{name}' in the trust bundle is not a list of one or more, each 64 lower-case hex digits"
@@ -119,6 +126,8 @@ class TrustBundle:
                 mrenclave=_texts(found["mrenclave"]) if "mrenclave" in found else None,
                 owners=_texts(found["owners"]) if "owners" in found else None,
                 policy_toml=_text(found["policy"]) if "policy" in found else None,
+                verifier_policies=_texts(found["verifier_policies"]) if "verifier_policies" in found else None,
+                pinned=Pinned.from_plain(found["pinned"]) if "pinned" in found else None,
             )
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"not a trust bundle: {error}") from error
@@ -145,6 +154,10 @@ class TrustBundle:
             content["owners"] = sorted(self.owners)
         if self.policy_toml is not None:
             content["policy"] = self.policy_toml
+        if self.verifier_policies is not None:
+            content["verifier_policies"] = sorted(self.verifier_policies)
+        if self.pinned is not None:
+            content["pinned"] = self.pinned.to_plain()
         return json.dumps(content, indent=2).encode() + b"\n"
 
 

@@ -154,7 +154,8 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
 
     Raises:
         EvidenceRejected: Another cluster or role, a simulated anchor where ours is not (or the reverse), a debug
-            enclave, or code that is not pinned; and any code at all where the trust bundle pins none.
+            enclave, a policy of the verifier that is not among those that the bundle names, or code that is not pinned;
+            and any code at all where the trust bundle pins none.
     """
     expected = f"spiffe://{trust.cluster}/{WORKER_ROLE}/{result.instance}"
     if (result.cluster, result.role, result.spiffe_id) != (trust.cluster, WORKER_ROLE, expected):
@@ -163,6 +164,12 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
         raise _rejected("its hardware is simulated, and the trust bundle accepts Intel's root only", "anchor.other")
     if result.debug:
         raise _rejected("the enclave is open to a debugger", "enclave.debug")
+    if trust.verifier_policies is not None and result.policy_digest.hex() not in trust.verifier_policies:
+        raise _rejected(
+            "the verifier appraised it by a policy that the trust bundle does not name; see what changed, then "
+            f"'cloister trust accept --verifier-policy {result.policy_digest.hex()}'",
+            "policy.other",
+        )
     measured = (bytes.fromhex(result.mrenclave), bytes.fromhex(result.mrsigner), result.isvprodid, result.isvsvn)
     check_code(Code(*measured), trust)
 
@@ -178,7 +185,7 @@ def check_code(code: Measured, trust: TrustBundle) -> None:
     if not trust.pins_code:
         raise _rejected(
             "the trust bundle pins no code, so no worker is believed; name the measurement of a build that you trust: "
-            "'cloister trust pin --mrenclave', or 'mrenclave' in trust.json",
+            "'cloister trust accept --mrenclave', or 'mrenclave' in trust.json",
             "measurement.unpinned",
         )
     if trust.mrenclave is not None and code.mrenclave.hex() not in trust.mrenclave:

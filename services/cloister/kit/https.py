@@ -15,9 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, cast
 
-from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.typing import ASGIFramework
+from hypercorn.typing import ASGIFramework, LifespanState
+from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from cloister.errors import CloisterError, NotReady
@@ -33,6 +35,7 @@ __all__ = ["HttpsLimits", "HttpsServer", "https_server"]
 
 _BACKLOG: Final = 128
 _MAX_HEAD_BYTES: Final = 16 << 10
+_GOODBYE_S: Final = 1.0  # how long a peer may take to answer that TLS ends; many never do
 _log = get_logger()
 
 
@@ -41,6 +44,7 @@ class HttpsLimits:
     """What one listener puts up with.
 
     Attributes:
+        max_connections: Open at a time; more are cut.
         max_concurrent: Requests under way; more are told 429.
         max_body_bytes: Of a request; more is told 413.
         request_s: Longest that a request may take, its body and its answer included.
@@ -49,6 +53,7 @@ class HttpsLimits:
         grace_s: How long requests under way may take to finish at the end.
     """
 
+    max_connections: int = 256
     max_concurrent: int = 64
     max_body_bytes: int = 1 << 20
     request_s: float = 30.0
@@ -76,12 +81,14 @@ async def https_server(
 ) -> AsyncIterator[HttpsServer]:
     """Serve `app` while the block lasts; at its end no new request is taken, and those under way may finish.
 
+    The app is given no lifespan: what it needs is entered where it is made.
+
     Args:
         listen: host:port; port 0 takes a free one.
         identity: Whose certificate is shown; says when it has changed.
         files: Where that identity is kept, for OpenSSL reads keys from files only.
         app: ASGI.
-        lifecycle: Of the service; a listener that fails ends it.
+        lifecycle: Of the service; keeps the certificate up to date.
         limits: The defaults if not given.
 
     Raises:
@@ -89,10 +96,8 @@ async def https_server(
         NotReady: The address cannot be had, or the certificate not be read.
     """
     limits = limits or HttpsLimits()
+    generation = identity.generation
     shown = await asyncio.to_thread(_Shown, files)
-    listener = _bound(listen)
-    port = int(listener.getsockname()[1])
-    ending = asyncio.Event()
     guarded = HttpGuard(
         app,
         max_concurrent=limits.max_concurrent,
@@ -100,18 +105,62 @@ async def https_server(
         request_s=limits.request_s,
         server_cert=lambda: shown.certificate,
     )
-    config = _config(shown.context, listener, limits)
-    serving = lifecycle.spawn(
-        serve(cast(ASGIFramework, guarded), config, shutdown_trigger=ending.wait, mode="asgi"), "https.serving"
+    connections = _Connections(guarded, limits)
+    listener = _bound(listen)
+    server = await asyncio.start_server(
+        connections.accept,
+        sock=listener,
+        backlog=_BACKLOG,
+        ssl=shown.context,
+        ssl_handshake_timeout=limits.handshake_s,
+        ssl_shutdown_timeout=_GOODBYE_S,
     )
-    following = lifecycle.spawn(shown.follow(identity), "https.certificate")
+    following = lifecycle.spawn(shown.follow(identity, generation), "https.certificate")
     try:
+        port = int(listener.getsockname()[1])
         _log.info("https.listening", port=port)
         yield HttpsServer(port)
     finally:
-        ending.set()
         following.cancel()
-        await asyncio.wait({serving}, timeout=limits.grace_s + 1)
+        server.close()
+        await connections.drain(limits.grace_s)
+        await server.wait_closed()
+
+
+class _Connections:
+    """Hypercorn's side of each connection, so many at a time.
+
+    Of hypercorn we take what speaks HTTP, and not its server: that one bounds neither connections nor their end.
+    """
+
+    def __init__(self, app: HttpGuard, limits: HttpsLimits) -> None:
+        self._app = wrap_app(cast(ASGIFramework, app), limits.max_body_bytes, "asgi")
+        self._config = _config(limits)
+        self._context = WorkerContext(None)
+        self._limit = limits.max_connections
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until it ends."""
+        task = asyncio.current_task()
+        if task is None or len(self._open) >= self._limit:
+            writer.transport.abort()
+            return
+        self._open[task] = writer
+        try:
+            loop = asyncio.get_running_loop()
+            await TCPServer(self._app, loop, self._config, self._context, LifespanState(), reader, writer)
+        finally:
+            del self._open[task]
+
+    async def drain(self, grace_s: float) -> None:
+        """Let requests under way finish, close what is idle, and cut what is left when the grace is over."""
+        await self._context.terminated.set()
+        for patience_s in (grace_s, _GOODBYE_S):
+            if self._open:
+                await asyncio.wait(set(self._open), timeout=patience_s)
+            for writer in self._open.values():
+                writer.transport.abort()
 
 
 class _Shown:
@@ -125,10 +174,11 @@ class _Shown:
         except (OSError, CloisterError) as error:
             raise NotReady(f"the certificate {files.certificate} cannot be served: {error}") from error
 
-    async def follow(self, identity: TlsIdentity) -> None:
-        """Show what the identity has become, each time it changes."""
+    async def follow(self, identity: TlsIdentity, generation: int) -> None:
+        """Show what the identity has become, each time it changes after `generation`."""
         while True:
-            await identity.changed(identity.generation)
+            await identity.changed(generation)
+            generation = identity.generation
             try:
                 await asyncio.to_thread(self._load)
             except (OSError, CloisterError) as error:
@@ -142,31 +192,13 @@ class _Shown:
         self.certificate = certificates.certificate_pem(first).decode()
 
 
-class _HypercornConfig(Config):
-    """Hypercorn's settings, with a TLS context of ours in place of one that it would make."""
-
-    tls: ssl.SSLContext
-
-    def create_ssl_context(self) -> ssl.SSLContext:
-        return self.tls
-
-    @property
-    def ssl_enabled(self) -> bool:
-        return True
-
-
-def _config(context: ssl.SSLContext, listener: socket.socket, limits: HttpsLimits) -> Config:
-    config = _HypercornConfig()
-    config.tls = context
-    config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = _BACKLOG
+def _config(limits: HttpsLimits) -> Config:
+    config = Config()
     config.errorlog = config.accesslog = None  # the guard logs, by the rules of the house
     config.include_server_header = False
     config.h11_max_incomplete_size = _MAX_HEAD_BYTES
     config.keep_alive_timeout = limits.idle_s
     config.read_timeout = limits.request_s  # type: ignore[assignment]  # hypercorn takes any number of seconds
-    config.ssl_handshake_timeout = limits.handshake_s
-    config.graceful_timeout = limits.grace_s
     return config
 
 
@@ -187,6 +219,7 @@ def _bound(listen: str) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, int(port)))
+        listener.listen(_BACKLOG)  # from here on nobody is turned away, though answers may take a moment
     except OSError as error:
         listener.close()
         raise NotReady(f"cannot listen on {listen}: {error.strerror}", reason="address.taken") from error

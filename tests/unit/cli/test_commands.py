@@ -46,6 +46,7 @@ COMMANDS = [
     ("receipt", "verify"),
     ("trust", "show"),
     ("trust", "pin"),
+    ("trust", "accept"),
     ("audit", "list"),
 ]
 
@@ -279,11 +280,14 @@ def test_what_clients_believe_is_shown_and_pinned(run: Run, mesh: Mesh, tmp_path
     before = json.loads(out)
     owner = json.loads(run("identity", "show", mesh.identity("owner"), "--json")[1])["owner_key"]
     assert (before["owners"], before["mrenclave"], before["simulated"]) == ([owner], None, False)
-    assert run("trust", "pin", "--mrenclave", "ab" * 32, "--trust", trust)[0] == 0
+    assert run("trust", "accept", "--mrenclave", "ab" * 32, "--trust", trust)[0] == 0
     _, out, _ = run("trust", "show", "--trust", trust, "--json")
     assert json.loads(out) == before | {"mrenclave": ["ab" * 32]}
-    assert run("trust", "pin", "--trust", trust)[0] == 2
-    assert run("trust", "pin", "--owner", "AB", "--trust", trust)[0] == 2
+    assert run("trust", "accept", "--verifier-policy", "cd" * 32, "--trust", trust)[0] == 0
+    _, out, _ = run("trust", "show", "--trust", trust, "--json")
+    assert json.loads(out)["verifier_policies"] == ["cd" * 32]
+    assert run("trust", "accept", "--trust", trust)[0] == 2
+    assert run("trust", "accept", "--owner", "AB", "--trust", trust)[0] == 2
 
 
 def test_founding_for_sgx_without_a_measurement_says_what_is_missing(

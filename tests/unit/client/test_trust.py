@@ -67,7 +67,7 @@ def test_a_bundle_that_pins_no_code_believes_nobody(
     unpinned = verifier.trust(mrenclave=None, anchor=anchor, policy_toml=policy)
     worker = FakeWorker(verifier)
     result = replace(worker.result, simulated=anchor.simulated)
-    with pytest.raises(EvidenceRejected, match="cloister trust pin --mrenclave") as refused:
+    with pytest.raises(EvidenceRejected, match="cloister trust accept --mrenclave") as refused:
         check_believable(result, unpinned)
     assert refused.value.reason == "measurement.unpinned"
     if anchor.simulated:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import cbor2
 import pytest
@@ -140,3 +141,42 @@ def test_cbor_that_is_no_map_of_claims_is_refused(raw: bytes) -> None:
 def test_claims_are_bounded() -> None:
     with pytest.raises(InvalidRequest, match="too long"):
         decode(cbor2.dumps({"v": bytes(MAX_CLAIMS_BYTES)}))
+
+
+_OF_A_VERIFIER = replace(
+    _CLAIMS,
+    role="verifier",
+    spiffe_id="spiffe://demo.cloister.internal/verifier/v1",
+    hpke_suite="",
+    hpke_public=b"",
+    receipt_key=b"",
+)
+
+
+def test_a_verifier_claims_no_keys_to_seal_to() -> None:
+    raw = encode(_OF_A_VERIFIER)
+    assert decode(raw) == _OF_A_VERIFIER
+    assert {"hpke", "sig"}.isdisjoint(cbor2.loads(raw))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hpke_suite": "x25519", "hpke_public": b"h" * 32},
+        {"receipt_key": b"r" * 32},
+        {"role": "worker", "spiffe_id": "spiffe://demo.cloister.internal/worker/w1"},
+    ],
+    ids=["a verifier with a key to seal to", "a verifier with a receipt key", "a worker without keys"],
+)
+def test_keys_are_claimed_by_those_who_need_them_and_nobody_else(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        encode(replace(_OF_A_VERIFIER, **change))
+
+
+@pytest.mark.attack("D06")
+def test_no_claims_are_good_for_both_roles() -> None:
+    """A worker's map with another role is one with members too many; a verifier's, one with members too few."""
+    for raw, role in ((_RAW, "verifier"), (encode(_OF_A_VERIFIER), "worker")):
+        members = {**cbor2.loads(raw), "role": role, "svc": f"spiffe://demo.cloister.internal/{role}/v1"}
+        with pytest.raises(InvalidRequest, match="exactly the members"):
+            decode(cbor2.dumps(members, canonical=True))

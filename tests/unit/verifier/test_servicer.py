@@ -35,9 +35,11 @@ async def test_a_watcher_that_does_not_read_is_cut(desk: VerifierDesk, monkeypat
         nonces=desk.nonces,
         attested=desk.attested,
         audit=desk.audit,
-        signing_key=desk.signing_key,
         policies=desk.policies,
         policy_desk=desk.policy_desk,
+        jwks=lambda: "{}",
+        attester=desk.own_attester(),
+        identity=desk.identity,
     )
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable) as cut:
