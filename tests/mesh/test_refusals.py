@@ -152,6 +152,7 @@ async def test_a_nonce_lives_once_and_a_swapped_hpke_key_is_not_quoted(mesh: Run
     assert {"nonce.other", "report_data.other"} & rejections(mesh) or len(rejections(mesh)) >= 2
 
 
+@pytest.mark.attack("C11")
 async def test_a_production_verifier_believes_no_simulated_quote(mesh: RunningMesh, tmp_path: Path) -> None:
     folder = mesh.folder / "verifier-production"
     shutil.copytree(mesh.folder / "verifier", folder, ignore=shutil.ignore_patterns("state"))
@@ -197,6 +198,7 @@ async def presented(verifier: Any, keys: SampleEvidence, platform: Platform) -> 
             await appraised(verifier, challenge, good)
 
 
+@pytest.mark.attack("C11")
 def test_simulated_workers_get_nothing_from_an_owner_who_did_not_say_so(strict_mesh: RunningMesh) -> None:
     strict_mesh.allow()
     until(lambda: any("simulated" in reason for _, reason in refusals(strict_mesh)), "refused as simulated")

@@ -18,7 +18,19 @@ from cloister_simulator.recipe import ENCLAVE_ATTRIBUTES, label_digest
 
 # The folders and files of `cloister` that each can reach, itself included.
 MEASURED = ("__init__.py", "api", "ear", "errors.py", "evidence", "kit", "oip", "rpc", "seal", "worker")
-MEASURED_VERIFIER = ("__init__.py", "api", "appraisal", "ear", "errors.py", "evidence", "kit", "rpc", "verifier")
+MEASURED_VERIFIER = (
+    "__init__.py",
+    "api",
+    "appraisal",
+    "dsse.py",
+    "ear",
+    "errors.py",
+    "evidence",
+    "kit",
+    "rpc",
+    "seal",
+    "verifier",
+)
 MRSIGNER = label_digest("signer of enclaves")
 ISVPRODID = 1
 ISVPRODID_VERIFIER = 2

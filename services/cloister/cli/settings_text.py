@@ -69,6 +69,8 @@ def gateway(mesh: Mesh) -> str:
         "verifier": mesh.verifier,
         "log_json": True,
     }
+    if mesh.simulated:
+        values["simulated_workers"] = True
     return _text("gateway", values)
 
 

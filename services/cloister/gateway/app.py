@@ -44,7 +44,13 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         def connect(endpoint: str, name: str) -> Peer:
             return Peer(endpoint, identity, name)
 
-        fleet = Fleet(settings.cluster, connect, queue_limit=settings.queue_limit, wall_ms=wall_ms)
+        fleet = Fleet(
+            settings.cluster,
+            connect,
+            queue_limit=settings.queue_limit,
+            wall_ms=wall_ms,
+            simulated_workers=settings.simulated_workers,
+        )
         metrics = Metrics()
         watch_fleet(metrics, fleet)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))

@@ -39,18 +39,28 @@ class Fleet:
         connect: Makes the handle on a worker.
         queue_limit: Most calls that wait for one model.
         wall_ms: Unix time in milliseconds, which Attestation Results end by.
+        simulated_workers: Whether those are taken in that the verifier calls simulated.
 
     Attributes:
         dispatcher: Takes calls.
         current: Set once the verifier has told everyone who is attested.
     """
 
-    def __init__(self, cluster: str, connect: Connect, *, queue_limit: int, wall_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        connect: Connect,
+        *,
+        queue_limit: int,
+        wall_ms: Callable[[], int],
+        simulated_workers: bool = False,
+    ) -> None:
         self.dispatcher = Dispatcher(queue_limit, self.missing)
         self.current = asyncio.Event()
         self._cluster = cluster
         self._connect = connect
         self._wall_ms = wall_ms
+        self._simulated_workers = simulated_workers
         self._members: dict[str, Member] = {}
 
     @property
@@ -134,6 +144,10 @@ class Fleet:
             return
         if worker.server_name != f"{worker.instance}.worker.{self._cluster}":
             _log.warning("worker.misnamed", instance=worker.instance, server_name=worker.server_name)
+            return
+        if worker.simulated and not self._simulated_workers:
+            _log.warning("worker.refused", instance=worker.instance, reason="hardware.simulated")
+            self._remove(worker.instance, "simulated")
             return
         member = self._members.get(worker.instance)
         if member is not None and member.worker.endpoint == worker.endpoint:

@@ -21,6 +21,7 @@ class Settings:
         name: Which gateway this is, in logs.
         listen: host:port that clients reach.
         verifier: host:port of the verifier, who tells which workers are attested.
+        simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.
         tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
         stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
@@ -36,6 +37,7 @@ class Settings:
     verifier: str
     tls: TlsFiles
     name: str = "gateway"
+    simulated_workers: bool = False
     queue_limit: int = 256
     tenant_limit: int = 128
     stream_limit: int = 64

@@ -154,6 +154,7 @@ def test_a_result_is_believed_only_while_it_lasts(verifier: FakeVerifier) -> Non
     assert refused.value.reason == "token.expired"
 
 
+@pytest.mark.attack("C11")
 def test_simulated_evidence_is_nothing_to_a_client_that_trusts_intel(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier)
     with pytest.raises(EvidenceRejected) as refused:
@@ -161,6 +162,7 @@ def test_simulated_evidence_is_nothing_to_a_client_that_trusts_intel(verifier: F
     assert refused.value.reason == "anchor.other"
 
 
+@pytest.mark.attack("C11")
 def test_a_verifier_that_calls_simulated_evidence_genuine_is_found_out(verifier: FakeVerifier) -> None:
     worker = FakeWorker(verifier, spoil=lambda result: replace(result, simulated=False, hardware=2))
     with pytest.raises(EvidenceRejected) as refused:

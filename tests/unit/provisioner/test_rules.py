@@ -42,6 +42,7 @@ _SIGNER_ONLY = {"mrenclave": [OTHER]}
 _NO_SIGNER: dict[str, Any] = {"signers": []}
 
 
+@pytest.mark.attack("C11")
 @pytest.mark.parametrize(
     ("result", "policy", "reason"),
     [

@@ -46,6 +46,7 @@ def test_good_evidence_is_believed_and_marked_as_simulated(sim: Platform) -> Non
     assert (appraisal.fmspc, appraisal.tcb_evaluation) == (sim.fmspc, sim.tcb_evaluation)
 
 
+@pytest.mark.attack("C11")
 def test_it_is_nothing_under_intels_root(sim: Platform) -> None:
     with pytest.raises(EvidenceRejected) as refusal:
         judge(good_evidence(platform=sim), INTEL_SGX)

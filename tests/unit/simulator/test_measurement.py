@@ -11,7 +11,7 @@ import pytest
 
 import cloister
 from cloister.errors import NotReady
-from cloister_simulator.measurement import MEASURED, worker_measurement
+from cloister_simulator.measurement import MEASURED, MEASURED_VERIFIER, worker_measurement
 
 PACKAGE = Path(cloister.__file__).parent
 
@@ -40,11 +40,12 @@ def test_the_installed_worker_is_measured_where_it_is_installed() -> None:
     assert len(expected.mrenclave) == len(expected.mrsigner) == 32
 
 
-def test_everything_the_worker_reaches_is_measured() -> None:
+@pytest.mark.parametrize(("service", "measured"), [("worker", MEASURED), ("verifier", MEASURED_VERIFIER)])
+def test_everything_a_service_reaches_is_measured(service: str, measured: tuple[str, ...]) -> None:
     graph = grimp.build_graph("cloister", cache_dir=None)
-    reached = graph.find_upstream_modules("cloister.worker", as_package=True)
+    reached = graph.find_upstream_modules(f"cloister.{service}", as_package=True)
     rooms = {module.split(".")[1] for module in reached if module != "cloister"}
-    assert rooms <= {name.removesuffix(".py") for name in MEASURED}
+    assert rooms <= {name.removesuffix(".py") for name in measured}
 
 
 def test_the_signer_does_not_depend_on_the_code(package: Path) -> None:

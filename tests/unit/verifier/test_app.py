@@ -147,6 +147,7 @@ def test_settings_have_safe_defaults(tmp_path: Path) -> None:
     assert settings.collateral == tmp_path / "collateral.json"
 
 
+@pytest.mark.attack("C12")
 @pytest.mark.parametrize(
     "extra",
     [
@@ -181,6 +182,7 @@ def test_the_cluster_is_a_cluster(tmp_path: Path) -> None:
     assert loaded(tmp_path).cluster == CLUSTER
 
 
+@pytest.mark.attack("C11")
 def test_a_simulated_anchor_cannot_be_hidden_by_its_name() -> None:
     with pytest.raises(InvalidRequest):
         TrustAnchor(INTEL_SGX_NAME, simulated_platform().root_der())

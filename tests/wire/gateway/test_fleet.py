@@ -11,7 +11,7 @@ import pytest
 from cloister.errors import NotFound, Unavailable
 from fakes.gateway_parts import A, B
 from fakes.pki import MeshPki
-from fakes.running_gateway import Rig, ask, who
+from fakes.running_gateway import Rig, ask, running_gateway, who
 from fakes.worker_link import FakeWorker
 
 
@@ -145,3 +145,28 @@ async def test_a_worker_that_is_slow_to_come_up_does_not_make_its_model_unknown(
         await worker.revive()
         await rig.until_linked(A)
         await ask(await rig.raw())
+
+
+@pytest.mark.attack("C11")
+async def test_a_worker_on_simulated_hardware_is_nobody_unless_the_gateways_settings_say_so(
+    tmp_path: Path, pki: MeshPki
+) -> None:
+    for allowed in (False, True):
+        async with (
+            running_gateway(tmp_path / str(allowed), pki, simulated_workers=allowed) as rig,
+            FakeWorker(A).serving(pki) as simulated,
+        ):
+            told = simulated.attested()
+            told.simulated = True
+            rig.feed.join(told)
+            await rig.worker(B)  # told after it, so the gateway has heard of both
+            assert (A in instances(await rig.status())) is allowed
+
+
+@pytest.mark.attack("C11")
+async def test_a_member_that_turns_out_to_be_simulated_is_cut(rig: Rig) -> None:
+    worker = await rig.worker(A)
+    told = worker.attested()
+    told.simulated = True
+    rig.feed.join(told)
+    await rig.until(lambda status: not status.workers)
