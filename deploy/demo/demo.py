@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def tell(folder: Path) -> None:
     found(mesh)
     with running(mesh):
         show_evidence(mesh)
+        pin_verifier(mesh)
         title("The model owner decides who may have the key")
         seal_and_publish(mesh, files, folder / "sealed")
         show_refusals(mesh)
@@ -128,6 +130,17 @@ def show_evidence(mesh: Path) -> None:
             f"proved to the verifier that it runs {short(line['mrenclave'])}, TCB {line['tcb_status']}, under the "
             f"{line['anchor']} root; got a certificate for an hour",
         )
+
+
+def pin_verifier(mesh: Path) -> None:
+    """The verifier is asked for evidence of its own; from then on the trust bundle rests on that."""
+    addresses = tomllib.loads((mesh / "mesh.toml").read_text())["addresses"]
+    measured = json.loads(run(BIN / "cloister-simulator", "measure", "verifier", "--json"))
+    simulated = ("--anchor-root", mesh / "simulator" / "root.der", "--out", mesh / "trust.json")
+    cloister("trust", "pin", addresses["verifier_https"], "--mrenclave", measured["mrenclave"], *simulated)
+    step(
+        "data owner", f"had the verifier prove that it runs {short(measured['mrenclave'])}, and pinned its CA and keys"
+    )
 
 
 def seal_and_publish(mesh: Path, files: tuple[Path, Path], sealed: Path) -> None:

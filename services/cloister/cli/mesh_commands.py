@@ -239,6 +239,7 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
         {
             "gateway": f"{mesh.gateway}  (Open Inference Protocol v2, gRPC, mutual TLS)",
             "verifier": mesh.verifier,
+            **({"": f"https://{mesh.verifier_https}  (keys, and evidence of its own)"} if mesh.verifier_https else {}),
             "provisioner": mesh.provisioner,
             "trust bundle": mesh.trust,
             "logs": mesh.folder / "logs",

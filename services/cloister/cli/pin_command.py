@@ -24,7 +24,7 @@ from cloister.client import (
     renewed,
     root_fingerprints,
 )
-from cloister.errors import NotReady
+from cloister.errors import EvidenceRejected, NotReady
 from cloister.rpc.files import read_public
 
 SIMULATED: Final = (
@@ -110,10 +110,16 @@ def pin(
         new_keys=new_keys,
         timeout_s=timeout,
     )
-    attested = _attested(wanted) if wanted.mrenclave or policy is not None else None
-    bundle = attested.bundle if attested is not None else _by_fingerprint(wanted)
-    if out.exists():
-        bundle = renewed(bundle, TrustBundle.read(out), new_keys=new_keys)
+    try:
+        attested = _attested(wanted) if wanted.mrenclave or policy is not None else None
+        bundle = attested.bundle if attested is not None else _by_fingerprint(wanted)
+        if out.exists():
+            bundle = renewed(bundle, TrustBundle.read(out), new_keys=new_keys)
+    except EvidenceRejected as error:
+        raise Stop(
+            f"the verifier at {address} is not believed, and {out} was left as it is: {error} ({error.reason})",
+            ExitCode.REFUSED,
+        ) from error
     bundle = _named(bundle, wanted)
     write_bundle(bundle, out)
     _report(bundle, attested, out, as_json=as_json)

@@ -177,6 +177,7 @@ def test_kss_fields_without_the_attribute(sim: Platform, verify: Verify, field: 
 
 
 @pytest.mark.attack("C06")
+@pytest.mark.attack("D08")
 def test_platforms(sim: Platform, verify: Verify) -> None:
     found = verify()
     stranger = b"\x01" * 16

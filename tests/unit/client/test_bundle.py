@@ -55,6 +55,7 @@ def test_a_simulated_anchor_cannot_call_itself_genuine() -> None:
         TrustBundle.from_json(json.dumps(content).encode())
 
 
+@pytest.mark.attack("E09")
 def test_keys_that_are_not_pinned_do_not_count() -> None:
     content = written()
     content["verifier"]["jwks"]["keys"].append(SigningKey.generate().jwk())

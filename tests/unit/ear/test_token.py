@@ -370,6 +370,7 @@ def test_status_and_vector_agree(change: dict[str, object]) -> None:
 # E08, E09: keys
 
 
+@pytest.mark.attack("E09")
 def test_only_pinned_keys_count() -> None:
     other = SigningKey.generate()
     jwks = json.dumps({"keys": [_KEY.jwk(), other.jwk()]})

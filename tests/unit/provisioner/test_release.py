@@ -67,6 +67,7 @@ async def test_the_grant_opens_with_the_default_suite_too(desk: ReleaseDesk) -> 
     assert desk.opened(released, "e").model_key == MODEL_KEY
 
 
+@pytest.mark.attack("D07")
 async def test_another_worker_cannot_open_the_grant(desk: ReleaseDesk) -> None:
     released = await desk.releaser.release(desk.request(token=desk.token(ear_id="e")), desk.worker.peer())
     with pytest.raises(SealBroken):
@@ -187,6 +188,7 @@ async def test_a_new_verifier_key_is_believed_and_a_retired_one_is_not(desk: Rel
     assert await refused(desk, desk.request()) == "token.key_unknown"
 
 
+@pytest.mark.attack("E09")
 async def test_a_key_set_swapped_on_disk_is_useless(desk: ReleaseDesk) -> None:
     thief = SigningKey.generate()
     desk.publish_keys(thief)
@@ -205,6 +207,7 @@ async def test_a_broken_key_file_changes_nothing(desk: ReleaseDesk) -> None:
 # Whose it is
 
 
+@pytest.mark.attack("D07")
 async def test_a_result_presented_over_another_tls_key_is_refused(desk: ReleaseDesk) -> None:
     thief = WorkerKeys()
     nonce = desk.nonces.issue(peer=WORKER, tls_spki_sha256=thief.tls_spki_sha256)
@@ -218,6 +221,7 @@ async def test_a_result_presented_by_another_identity_is_refused(desk: ReleaseDe
     assert await refused(desk, desk.request(nonce=nonce), spiffe_id=other) == "peer.other"
 
 
+@pytest.mark.attack("D07")
 async def test_who_lacks_the_receipt_key_is_refused(desk: ReleaseDesk) -> None:
     assert await refused(desk, desk.request(signer=Ed25519PrivateKey.generate())) == "proof.invalid"
 

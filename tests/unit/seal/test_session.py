@@ -82,6 +82,7 @@ def test_who_is_not_a_recipient_does_not_open() -> None:
     _refused(SealBroken, "seal.broken", stranger, sealed)
 
 
+@pytest.mark.attack("D09")
 def test_a_worker_of_another_cluster_does_not_open() -> None:
     client, worker = FakeClient(), FakeWorker(cluster="other.internal")
     _refused(SealBroken, "seal.broken", worker, client.seal(worker)[0])

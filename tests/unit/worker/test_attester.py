@@ -35,6 +35,7 @@ async def test_a_result_about_our_claims_is_ours(rig, purpose):
     assert rig.verifier.result.config_digest == CONFIG
 
 
+@pytest.mark.attack("E09")
 async def test_a_result_that_another_key_signed_is_not(rig):
     rig.verifier.key = SigningKey.generate()
     assert await refusal(rig) == "token.key_unknown"

@@ -277,5 +277,6 @@ async def test_the_command_pins_renews_and_says_what_a_pin_is_worth(public: Publ
     assert "no evidence says what code its verifier runs" in err
     before = strong.read_bytes()
     _, err = await cli("pin", public.address, *fingerprint, *simulated, "-o", strong, code=3)
+    assert "was left as it is" in err
     assert "pin.weakened" in err
     assert strong.read_bytes() == before

@@ -180,6 +180,7 @@ async def test_a_restart_voids_challenges_and_keeps_the_record(
         assert [entry["event"] for entry in await records(verifier)] == ["evidence.accepted", "evidence.rejected"]
 
 
+@pytest.mark.attack("D07")
 async def test_a_worker_does_not_attest_for_another(verifier: Running, worker: WireWorker) -> None:
     mesh = await joined(verifier, worker)
     victim = WireWorker(worker.pki, worker.platform)
