@@ -24,8 +24,8 @@ from cloister.rpc.certificates import spki_sha256
 from cloister.verifier.own_evidence import OwnAttester
 
 BUNDLE_TYPE: Final = "application/x-protobuf"
-# Keys are announced long before they sign, so a quarter of an hour of staleness costs nobody a result.
-_KEYS_CACHED: Final = "public, max-age=900"
+# As long as stock clients keep a key set by themselves; a new key is to be announced longer than that before it signs.
+_KEYS_CACHED: Final = "public, max-age=300"
 _TRUST_CACHED: Final = "public, max-age=60"
 _NONCE: Final = re.compile(r"[0-9a-f]{64}")
 

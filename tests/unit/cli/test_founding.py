@@ -13,7 +13,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName
 
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import ReferenceValue
-from cloister.cli import founding, identities
+from cloister.cli import founding, identities, settings_text
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.client import TrustBundle, tls_files
@@ -80,6 +80,27 @@ def test_the_gateway_answers_to_the_names_it_was_given(mesh: Mesh) -> None:
     certificate = load_certificate(tls_files(mesh.identity("gateway")).certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
     assert names == [f"gateway.{CLUSTER}", "localhost", "gateway.example"]
+
+
+def test_the_verifier_serves_https_where_clients_are_told(mesh: Mesh) -> None:
+    settings = load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_")
+    assert settings.https_listen == mesh.verifier_https
+    assert len({mesh.gateway, mesh.verifier, mesh.provisioner, mesh.verifier_https}) == 4
+    certificate = load_certificate(settings.tls.certificate.read_bytes())
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
+    assert names == [f"verifier.{CLUSTER}", "localhost", "gateway.example"]
+
+
+def test_a_mesh_folder_from_before_the_verifier_had_https_is_still_one(mesh: Mesh, tmp_path: Path) -> None:
+    written = (mesh.folder / "mesh.toml").read_text().splitlines(keepends=True)
+    (tmp_path / "mesh.toml").write_text("".join(line for line in written if "verifier_https" not in line))
+    assert Mesh.read(tmp_path).verifier_https == ""
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_only_the_gateway_of_a_simulated_mesh_links_simulated_workers(tmp_path: Path, simulated: bool) -> None:
+    mesh = Mesh(folder=tmp_path, cluster=CLUSTER, simulated=simulated, gateway="h:1", verifier="h:2", provisioner="h:3")
+    assert ("simulated_workers = true" in settings_text.gateway(mesh)) is simulated
 
 
 def test_the_trust_bundle_pins_the_verifier_that_was_founded(mesh: Mesh) -> None:

@@ -134,10 +134,19 @@ def test_simulated_workers_only_where_both_sides_say_so(mesh: Mesh, monkeypatch:
     pretended = Mesh(**{**fields, "simulated": True})
     with pytest.raises(Stop, match="--simulator"):
         planned(pretended, monkeypatch, simulated=False)
-    workers = planned(pretended, monkeypatch, simulated=True)[1][:2]
+    (verifier, provisioner), (*workers, gateway) = planned(pretended, monkeypatch, simulated=True)
     assert {program.command[:2] for program in workers} == {("/bin/cloister-simulator", "worker")}
+    assert verifier.command[:2] == ("/bin/cloister-simulator", "verifier")
+    assert (provisioner.command[0], gateway.command[0]) == ("/bin/cloister-provisioner", "/bin/cloister-gateway")
 
 
 def test_a_port_that_is_taken_is_named(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Stop, match=mesh.gateway):
         planned(mesh, monkeypatch, simulated=False, free=False)
+
+
+def test_the_port_of_the_verifiers_https_is_looked_at_too(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(mesh, monkeypatch, simulated=False)
+    monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.verifier_https)
+    with pytest.raises(Stop, match=f"{mesh.verifier_https} is taken .* change 'https_listen'"):
+        programs.stages(mesh, 2, simulated=False)

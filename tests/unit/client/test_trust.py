@@ -49,6 +49,17 @@ def test_measurements_that_are_pinned_must_match(verifier: FakeVerifier) -> None
     assert refused.value.reason == "measurement.unknown"
 
 
+def test_a_policy_of_the_verifier_counts_unless_the_bundle_names_others(verifier: FakeVerifier) -> None:
+    worker = FakeWorker(verifier)
+    digest = worker.result.policy_digest.hex()
+    for accepted in (None, frozenset({digest}), frozenset({digest, "ab" * 32})):
+        trust = verifier.trust(verifier_policies=accepted)
+        assert believe(worker.serving(), MODEL, trust, now()).instance == worker.instance
+    with pytest.raises(EvidenceRejected, match=f"--verifier-policy {digest}") as refused:
+        believe(worker.serving(), MODEL, verifier.trust(verifier_policies=frozenset({"ab" * 32})), now())
+    assert refused.value.reason == "policy.other"
+
+
 OTHER_ENCLAVE = Measurement(mrenclave=bytes([0x66] * 32), mrsigner=bytes([0x67] * 32))
 
 

@@ -93,6 +93,7 @@ def test_settings_may_come_from_the_environment_alone() -> None:
     assert load(Settings, None, environ, prefix=PREFIX).tls.private_key == Path("k")
 
 
+@pytest.mark.attack("C12")
 def test_inside_an_enclave_the_host_chooses_only_what_it_may(file: Path) -> None:
     chosen = {"CLOISTER_WORKER_LISTEN": "0.0.0.0:8443"}
     assert load(Settings, file, chosen, prefix=PREFIX, in_enclave=True).listen == "0.0.0.0:8443"
@@ -139,6 +140,7 @@ def test_a_mistake_is_named_with_its_key_and_file(file: Path, old: str, new: str
     assert caught.value.reason == "settings.invalid"
 
 
+@pytest.mark.attack("C12")
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

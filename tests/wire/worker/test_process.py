@@ -44,6 +44,7 @@ async def run(path, **environment):
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.attack("C12")
 async def test_without_an_enclave_it_ends_with_one_clear_line(mesh):
     code, out, err = await run(settings_file(mesh))
     assert code == 1
@@ -54,6 +55,7 @@ async def test_without_an_enclave_it_ends_with_one_clear_line(mesh):
     assert not mesh.verifier.appraised
 
 
+@pytest.mark.attack("C12")
 @pytest.mark.parametrize(
     ("variable", "said"),
     [("CLOISTER_WORKER_QUOTER", "unknown variable"), ("CLOISTER_WORKER_VERIFIER", "from outside the enclave")],
