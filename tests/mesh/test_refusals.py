@@ -161,6 +161,7 @@ async def test_a_production_verifier_believes_no_simulated_quote(mesh: RunningMe
     (port,) = free_ports(1, first=30_000)
     address = f"127.0.0.1:{port}"
     settings = re.sub(r"anchor_root.*\n", "", settings)
+    settings = re.sub(r"https_listen.*\n", "", settings)
     settings = re.sub(r'listen = ".*"', f'listen = "{address}"', settings)
     # Without one it would not even start; it names the code of the evidence, so that only the quote's root is wrong.
     measured = ENCLAVE.mrenclave.hex()

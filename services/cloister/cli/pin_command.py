@@ -76,7 +76,10 @@ def pin(
     ] = None,
     fingerprint: Annotated[
         list[str] | None,
-        typer.Option(metavar="sha256:HEX", help="Without an enclave: fingerprint of the mesh's root CA; repeat."),
+        typer.Option(
+            metavar="sha256:HEX",
+            help="Fingerprint of the mesh's root CA; repeat. By itself, without an enclave, it is all that is checked.",
+        ),
     ] = None,
     worker: Annotated[list[str] | None, typer.Option(help="Measurement of workers to believe, 64 hex; repeat.")] = None,
     owner: Annotated[
@@ -126,13 +129,12 @@ def pin(
 
 
 def _attested(wanted: Wanted) -> AttestedPin:
-    if wanted.fingerprints:
-        raise Stop("a verifier is pinned by its evidence or by a fingerprint; name one of the two", ExitCode.USAGE)
     try:
         return asyncio.run(
             pin_by_evidence(
                 wanted.address,
                 mrenclave=wanted.mrenclave,
+                fingerprints=wanted.fingerprints,
                 policy_toml=None if wanted.policy is None else read_public(wanted.policy).decode(),
                 anchor=anchor_of(_root(wanted)),
                 timeout_s=wanted.timeout_s,

@@ -38,6 +38,7 @@ async def pin_by_evidence(
     *,
     mrenclave: Collection[str],
     policy_toml: str | None = None,
+    fingerprints: Collection[str] = (),
     anchor: TrustAnchor = INTEL_SGX,
     timeout_s: float = TIMEOUT_S,
     now: Callable[[], datetime] = utc_now,
@@ -49,6 +50,7 @@ async def pin_by_evidence(
         mrenclave: Measurements, in hex, of builds of the verifier that the caller trusts; may be empty where the policy
             has reference values.
         policy_toml: Appraisal policy for its platform and code; the default policy if not given.
+        fingerprints: SHA-256 of the root CA's DER, in hex, where the caller knows whose mesh it should be.
         anchor: What its quote must lead back to; Intel's root unless it is meant to be a simulated one.
         timeout_s: For each request.
         now: Aware UTC.
@@ -64,7 +66,7 @@ async def pin_by_evidence(
     async def once() -> AttestedPin:
         offered = await offered_by(address, secrets.token_bytes(32), timeout_s=timeout_s)
         appraisal = believe_verifier(offered, mrenclave, policy, anchor, now())
-        return AttestedPin(attested_bundle(offered.trust, appraisal), appraisal)
+        return AttestedPin(attested_bundle(offered.trust, appraisal, fingerprints), appraisal)
 
     try:
         return await once()

@@ -71,17 +71,27 @@ def believe_verifier(
     return appraisal
 
 
-def attested_bundle(trust: MeshTrust, appraisal: Appraisal) -> TrustBundle:
-    """The trust bundle of a verifier that was believed."""
+def attested_bundle(trust: MeshTrust, appraisal: Appraisal, fingerprints: Collection[str] = ()) -> TrustBundle:
+    """The trust bundle of a verifier that was believed.
+
+    Args:
+        trust: What it stands for.
+        appraisal: Why it is believed.
+        fingerprints: Of the root CA, where somebody named it: evidence says which code runs, not whose mesh it is.
+
+    Raises:
+        EvidenceRejected: The mesh has another root CA.
+    """
+    root_ca_pem = check_fingerprint(trust, fingerprints) if fingerprints else trust.root_ca_pem
     pinned = _pinned(trust, PinnedBy.ATTESTED, appraisal.appraised_at, appraisal.mrenclave.hex())
-    return _bundle(trust, trust.root_ca_pem, pinned)
+    return _bundle(trust, root_ca_pem, pinned)
 
 
 def check_fingerprint(trust: MeshTrust, fingerprints: Collection[str]) -> str:
     """The root CA that was named, as PEM: no other certificate that came along.
 
     Args:
-        trust: What somebody at the verifier's address said.
+        trust: What the verifier, or somebody at its address, said.
         fingerprints: SHA-256 of root CA certificates, in hex.
 
     Raises:

@@ -136,6 +136,22 @@ async def test_whoever_relays_the_evidence_over_a_key_of_its_own_is_refused(
     assert (refused.value.step, refused.value.reason) == (5, "claims.tls_spki_sha256_mismatched")
 
 
+@pytest.mark.attack("D08")
+async def test_a_genuine_verifier_of_another_mesh_is_not_the_one_whose_root_was_named(
+    public: PublicVerifier, platform: Platform, tmp_path: Path
+) -> None:
+    """The right build, on a machine of the attacker's, with a CA and keys of the attacker's."""
+    named = {"mrenclave": {MRENCLAVE}, "fingerprints": {public.fingerprint}, "anchor": public.anchor}
+    assert (await pin_by_evidence(public.address, **named)).bundle.pinned is not None
+    other = MeshPki()
+    settings = verifier_settings(tmp_path / "other", other, platform, SigningKey.generate())
+    async with public_verifier(settings, other, platform) as attackers:
+        assert (await by_evidence(attackers)).pinned is not None
+        with pytest.raises(EvidenceRejected) as refused:
+            await pin_by_evidence(attackers.address, **named)
+    assert refused.value.reason == "fingerprint.other"
+
+
 @pytest.mark.attack("E09")
 async def test_keys_replaced_on_the_way_are_refused_even_by_who_has_the_tls_key(
     public: PublicVerifier, pki: MeshPki, tmp_path: Path
