@@ -119,7 +119,7 @@ class VerifierDesk:
         return OwnAttester(
             identity.spiffe_id,
             quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
-            trust=lambda: mesh_trust(identity, lambda: jwks, self.policy, self.anchor),
+            trust=lambda: mesh_trust(identity, jwks, self.policies.current(), self.anchor),
             collateral=lambda _quote: self.collateral.current(self.now()).raw,
         )
 

@@ -90,6 +90,7 @@ def test_the_order_of_roots_does_not_matter() -> None:
         plain(anchor_root_der="!"),
         b" " * MAX_BYTES + TRUST.to_json(),
     ],
+    ids=range(17),
 )
 def test_anything_else_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:

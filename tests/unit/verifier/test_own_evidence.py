@@ -80,7 +80,7 @@ async def test_a_platform_that_makes_no_quote_does_not_hold_anybody_for_good(
             await attester.evidence(NONCE, KEY)
 
 
-@pytest.mark.parametrize("nonce", [b"", NONCE[1:], NONCE + b"\0"])
+@pytest.mark.parametrize("nonce", [b"", NONCE[1:], NONCE + b"\0"], ids=["none", "short", "long"])
 async def test_a_nonce_is_32_bytes(desk: VerifierDesk, nonce: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await desk.own_attester().evidence(nonce, KEY)
