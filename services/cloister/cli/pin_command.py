@@ -135,8 +135,8 @@ def _attested(wanted: Wanted) -> AttestedPin:
                 wanted.address,
                 mrenclave=wanted.mrenclave,
                 fingerprints=wanted.fingerprints,
-                policy_toml=None if wanted.policy is None else read_public(wanted.policy).decode(),
-                anchor=anchor_of(_root(wanted)),
+                policy_toml=_content(wanted.policy),
+                anchor=anchor_of(_content(wanted.anchor_root)),
                 timeout_s=wanted.timeout_s,
             )
         )
@@ -153,7 +153,7 @@ def _attested(wanted: Wanted) -> AttestedPin:
 def _by_fingerprint(wanted: Wanted) -> TrustBundle:
     fingerprints = wanted.fingerprints or _confirmed(wanted)
     pinning = pin_by_fingerprint(
-        wanted.address, fingerprints, anchor=anchor_of(_root(wanted)), timeout_s=wanted.timeout_s
+        wanted.address, fingerprints, anchor=anchor_of(_content(wanted.anchor_root)), timeout_s=wanted.timeout_s
     )
     return asyncio.run(pinning)
 
@@ -229,8 +229,11 @@ def plain(bundle: TrustBundle) -> dict[str, object]:
     }
 
 
-def _root(wanted: Wanted) -> bytes | None:
-    return None if wanted.anchor_root is None else read_public(wanted.anchor_root)
+def _content(path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else read_public(path)
+    except NotReady as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
 
 
 def _fingerprint(text: str) -> str:

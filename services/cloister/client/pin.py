@@ -37,7 +37,7 @@ async def pin_by_evidence(
     address: str,
     *,
     mrenclave: Collection[str],
-    policy_toml: str | None = None,
+    policy_toml: bytes | None = None,
     fingerprints: Collection[str] = (),
     anchor: TrustAnchor = INTEL_SGX,
     timeout_s: float = TIMEOUT_S,
@@ -61,7 +61,7 @@ async def pin_by_evidence(
         InvalidRequest: The address is none, or what came does not parse.
         Unavailable: It does not answer.
     """
-    policy = Policy.default() if policy_toml is None else Policy.from_toml(policy_toml.encode())
+    policy = Policy.default() if policy_toml is None else Policy.from_toml(policy_toml)
 
     async def once() -> AttestedPin:
         offered = await offered_by(address, secrets.token_bytes(32), timeout_s=timeout_s)

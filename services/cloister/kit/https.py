@@ -172,7 +172,9 @@ class _Shown:
         try:
             self._load()
         except (OSError, CloisterError) as error:
-            raise NotReady(f"the certificate {files.certificate} cannot be served: {error}") from error
+            raise NotReady(
+                f"the certificate {files.certificate} cannot be served: {error}", reason="certificate.unusable"
+            ) from error
 
     async def follow(self, identity: TlsIdentity, generation: int) -> None:
         """Show what the identity has become, each time it changes after `generation`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cloister.cli import pin_command
 from cloister.client import Pinned, PinnedBy, TrustBundle
 from fakes.public_verifier import verifier_visit
 
@@ -87,6 +89,47 @@ def test_how_it_was_pinned_is_shown(run: Run, tmp_path: Path) -> None:
     assert f"by its evidence, on 2026-11-25, under policy default (cdcdcdcdcdcdcdcd...), as {'ab' * 32}" in out
     path.write_bytes(replace(attested, pinned=None).to_json())
     assert "handed over by whoever founded the mesh" in run("trust", "show", "--trust", path)[1]
+
+
+class Person(io.StringIO):
+    """Somebody at a terminal, who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "pinned"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_at_a_terminal_a_person_compares_the_fingerprint(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str, pinned: bool
+) -> None:
+    shown, believed = ["ab" * 32], bundle(PinnedBy.FINGERPRINT, None)
+
+    async def fingerprints(address: str, *, timeout_s: float) -> list[str]:
+        assert address == ADDRESS
+        return shown
+
+    async def pin(address: str, named: frozenset[str], **_terms: object) -> TrustBundle:
+        assert (address, named) == (ADDRESS, frozenset(shown))
+        return believed
+
+    monkeypatch.setattr(pin_command, "root_fingerprints", fingerprints)
+    monkeypatch.setattr(pin_command, "pin_by_fingerprint", pin)
+    monkeypatch.setattr("sys.stdin", Person(typed))
+    path = tmp_path / "trust.json"
+    code, out, err = run("trust", "pin", ADDRESS, "--out", path)
+    assert f"sha256:{shown[0]}" in out
+    assert SAID in " ".join(err.split())
+    assert (code == 0, path.exists()) == (pinned, pinned)
+    if pinned:
+        assert TrustBundle.read(path) == believed
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    for option in ("--policy", "--anchor-root"):
+        words = ("--mrenclave", "ab" * 32, option, tmp_path / "missing", "--out", tmp_path / "trust.json")
+        code, _, err = run("trust", "pin", ADDRESS, *words)
+        assert code == 2
+        assert "missing" in err
 
 
 def change(**members: Any) -> Callable[[dict[str, Any]], None]:
