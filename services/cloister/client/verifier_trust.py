@@ -7,10 +7,12 @@ had a certificate of it; that is worth what the host of the verifier is worth.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Final
 
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
@@ -24,6 +26,8 @@ from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.evidence.binding import VERIFIER
 from cloister.evidence.mesh_trust import MeshTrust, root_ders
 from cloister.rpc.certificates import certificate_pem, load_certificates
+
+_KEY_MEMBERS: Final = ("kty", "crv", "x", "y", "kid", "alg", "use")
 
 
 def believe_verifier(
@@ -49,7 +53,8 @@ def believe_verifier(
         )
     trust, evidence = offered.trust, offered.bundle.evidence
     check_keys(trust)  # 1 the keys are those of the thumbprints, which the digest below covers
-    appraisal = appraise(  # 2 an enclave, for this nonce, with the key we speak to, that stands for what we were given
+    check_anchor(trust, anchor)  # 2 it judges workers by the root that we judge it by
+    appraisal = appraise(  # 3 an enclave, for this nonce, with the key we speak to, that stands for what we were given
         Evidence(raw_quote=evidence.quote, claims_bytes=evidence.claims),
         Collateral.parse(offered.bundle.collateral),
         policy,
@@ -65,9 +70,8 @@ def believe_verifier(
             cluster=trust.cluster,
         ),
     )
-    if mrenclave and appraisal.mrenclave.hex() not in mrenclave:  # 3 of a build that was named
+    if mrenclave and appraisal.mrenclave.hex() not in mrenclave:  # 4 of a build that was named
         raise _rejected("its measurement is not one that was named", "measurement.unknown")
-    check_anchor(trust, anchor)  # 4 and judges workers by the root that we judge it by
     return appraisal
 
 
@@ -160,17 +164,20 @@ def check_anchor(trust: MeshTrust, anchor: TrustAnchor) -> None:
     """Check that the verifier judges workers by the root that this client wants; raises EvidenceRejected."""
     if trust.anchor_root_der != anchor.root_der:
         raise _rejected(
-            "the verifier judges workers by another root than the one wanted here (Intel's, if none was named)",
+            "it judges workers by another root than the one wanted here, which is Intel's if none was named",
             "anchor.other",
         )
 
 
 def _bundle(trust: MeshTrust, root_ca_pem: str, pinned: Pinned) -> TrustBundle:
+    """A bundle of what was vouched for, and of nothing that may have come along: no PEM headers, no members of keys."""
+    roots = load_certificates(root_ca_pem.encode())
+    keys = [{name: key[name] for name in _KEY_MEMBERS if name in key} for key in json.loads(trust.jwks)["keys"]]
     return TrustBundle(
         cluster=trust.cluster,
-        root_ca_pem=root_ca_pem,
+        root_ca_pem="".join(certificate_pem(root).decode() for root in roots),
         verifier_id=trust.verifier_id,
-        verifier_jwks=trust.jwks,
+        verifier_jwks=json.dumps({"keys": keys}),
         thumbprints=trust.thumbprints,
         anchor=anchor_of(trust.anchor_root_der),
         pinned=pinned,

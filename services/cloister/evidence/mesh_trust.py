@@ -59,8 +59,8 @@ class MeshTrust:
         """SHA-256 of a deterministic CBOR map (RFC 8949, section 4.2.1), 32 bytes.
 
         Its members: `v` is 1; `ca` the SHA-256 of each root certificate's DER, sorted; `jwks` the thumbprints, sorted;
-        `policy` the policy's digest; `anchor` the SHA-256 of the anchor's DER. Cluster and verifier are claims of
-        their own.
+        `policy` an array of the policy's name, version and digest; `anchor` the SHA-256 of the anchor's DER. Cluster
+        and verifier are claims of their own.
 
         Raises:
             InvalidRequest: The root CA is no certificate.
@@ -69,7 +69,7 @@ class MeshTrust:
             "v": 1,
             "ca": sorted(sha256(der).digest() for der in root_ders(self.root_ca_pem)),
             "jwks": sorted(self.thumbprints),
-            "policy": self.policy_digest,
+            "policy": [self.policy_id, self.policy_version, self.policy_digest],
             "anchor": sha256(self.anchor_root_der).digest(),
         }
         return sha256(cbor2.dumps(said, canonical=True)).digest()

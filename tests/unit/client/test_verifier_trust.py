@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,15 +11,24 @@ from hashlib import sha256
 
 import pytest
 
+from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.appraisal.anchors import INTEL_SGX
 from cloister.appraisal.policy import CONTRAINDICATED, Policy
 from cloister.appraisal.reference import PlatformMode, PlatformRule, ReferenceValue
 from cloister.client.bundle import TrustBundle
 from cloister.client.pinned import PinnedBy
-from cloister.client.verifier_trust import attested_bundle, check_fingerprint, fingerprint_bundle, renewed
+from cloister.client.verifier_site import Offered
+from cloister.client.verifier_trust import (
+    attested_bundle,
+    believe_verifier,
+    check_fingerprint,
+    fingerprint_bundle,
+    renewed,
+)
 from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.evidence.mesh_trust import root_ders
+from fakes import corpus
 from fakes.pki import MeshPki
 from fakes.public_verifier import MRENCLAVE, VerifierVisit, jwks, verifier_visit
 from fakes.sim import VERIFIER_ENCLAVE, good_evidence
@@ -41,6 +51,32 @@ def test_a_good_one_gives_a_bundle_that_says_how_it_was_pinned(visit: VerifierVi
     assert bundle.pinned.policy_digest == visit.trust.policy_digest.hex()
     assert not bundle.pinned.is_weak
     assert TrustBundle.from_json(bundle.to_json()) == bundle
+
+
+def test_nothing_is_pinned_that_nothing_vouched_for(visit: VerifierVisit) -> None:
+    """Whoever can change the document on its way can add what no digest covers; it does not get into the bundle."""
+    (key,) = json.loads(visit.trust.jwks)["keys"]
+    decorated = json.dumps({"keys": [{**key, "x5u": "https://attacker.example"}], "next": "https://attacker.example"})
+    pem = f"Comment: attacker.example\n{visit.trust.root_ca_pem}"
+    came = replace(visit.trust, jwks=decorated, root_ca_pem=pem)
+    assert came.digest() == visit.trust.digest()
+    appraisal = visit.judge(trust=came)
+    assert attested_bundle(came, appraisal) == attested_bundle(visit.trust, appraisal)
+    assert b"attacker" not in attested_bundle(came, appraisal).to_json()
+
+
+@pytest.mark.attack("D07")
+def test_a_genuine_quote_of_somebody_elses_enclave_is_no_evidence(visit: VerifierVisit) -> None:
+    genuine = next((one for one in corpus.evaluations() if one.expected.accepted and one.anchor() is INTEL_SGX), None)
+    if genuine is None:
+        pytest.skip(corpus.ABSENT)
+    trust = replace(visit.trust, anchor_root_der=INTEL_SGX.root_der)
+    evidence = Evidence(claims=visit.evidence().claims_bytes, quote=genuine.quote.read_bytes())
+    bundle = EvidenceBundle(evidence=evidence, collateral=genuine.collateral.read_bytes())
+    offered = Offered(nonce=visit.nonce, bundle=bundle, trust=trust, tls_spki_sha256=visit.spki_sha256)
+    with pytest.raises(EvidenceRejected) as refused:
+        believe_verifier(offered, {MRENCLAVE}, Policy.default(), INTEL_SGX, genuine.now)
+    assert (refused.value.step, refused.value.reason) == (5, "claims.unbound")
 
 
 def test_reference_values_of_a_policy_name_a_build_as_well(visit: VerifierVisit) -> None:

@@ -41,7 +41,7 @@ def test_the_digest_is_the_one_that_is_written_down() -> None:
         "v": 1,
         "ca": [sha256(root).digest()],
         "jwks": sorted(TRUST.thumbprints),
-        "policy": TRUST.policy_digest,
+        "policy": ["default", 0, TRUST.policy_digest],
         "anchor": sha256(TRUST.anchor_root_der).digest(),
     }
     assert TRUST.digest() == sha256(cbor2.dumps(said, canonical=True)).digest()
@@ -55,9 +55,20 @@ def test_the_digest_is_the_one_that_is_written_down() -> None:
         {"thumbprints": frozenset({SigningKey.generate().kid})},
         {"thumbprints": TRUST.thumbprints | {SigningKey.generate().kid}},
         {"policy_digest": bytes(32)},
+        {"policy_id": "other"},
+        {"policy_version": 1},
         {"anchor_root_der": b"another"},
     ],
-    ids=["another root", "a root more", "another key", "a key more", "another policy", "another anchor"],
+    ids=[
+        "another root",
+        "a root more",
+        "another key",
+        "a key more",
+        "another policy",
+        "its name",
+        "its version",
+        "another anchor",
+    ],
 )
 def test_whatever_a_client_relies_on_moves_the_digest(change: dict[str, Any]) -> None:
     assert replace(TRUST, **change).digest() != TRUST.digest()

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
+from cloister.appraisal.anchors import INTEL_SGX
 from cloister.client import TrustBundle, pin_by_evidence, pin_by_fingerprint
 from cloister.client.pinned import PinnedBy
 from cloister.ear import SigningKey
@@ -120,10 +121,23 @@ async def test_another_build_than_the_one_that_was_named_is_refused(public: Publ
 async def test_simulated_evidence_is_refused_unless_its_root_was_named(public: PublicVerifier) -> None:
     with pytest.raises(EvidenceRejected) as refused:
         await pin_by_evidence(public.address, mrenclave={MRENCLAVE})
-    assert refused.value.step == 2
+    assert refused.value.reason == "anchor.other"
     with pytest.raises(EvidenceRejected) as refused:
         await pin_by_fingerprint(public.address, {public.fingerprint})
     assert refused.value.reason == "anchor.other"
+
+
+@pytest.mark.attack("C11")
+async def test_it_is_refused_as_well_where_the_verifier_says_that_its_root_is_intels(
+    public: PublicVerifier, pki: MeshPki, tmp_path: Path
+) -> None:
+    middle = Middle(public)
+    middle.changed = lambda trust: replace(trust, anchor_root_der=INTEL_SGX.root_der)
+    stolen = public.running.settings.tls.certificate.parent
+    async with in_the_middle(middle, pki, tmp_path / "middle", key=stolen) as address:
+        with pytest.raises(EvidenceRejected) as refused:
+            await pin_by_evidence(address, mrenclave={MRENCLAVE})
+    assert refused.value.step == 2
 
 
 @pytest.mark.attack("D07")
