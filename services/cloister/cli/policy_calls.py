@@ -17,6 +17,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, TrustFile, examples
 from cloister.cli.output import facts, print_json, say, table, warn
 from cloister.cli.policy_file import PolicyFile, opened
+from cloister.cli.trusted import trusted
 from cloister.client import (
     Consequence,
     EvidenceFile,
@@ -149,7 +150,7 @@ def show(
 
 def _bundle(path: Path) -> TrustBundle:
     try:
-        return TrustBundle.read(path)
+        return trusted(path)
     except (NotFound, InvalidRequest, OSError) as error:
         raise Stop(str(error), ExitCode.USAGE) from error
 
