@@ -132,7 +132,7 @@ def _read(der: bytes, parsed: x509.Certificate, key: object, extensions: x509.Ex
         parsed=parsed,
         subject=parsed.subject,
         issuer=parsed.issuer,
-        common_name=_common_name(parsed.subject),
+        common_name=common_name(parsed.subject),
         serial=parsed.serial_number,
         not_before=parsed.not_valid_before_utc,
         not_after=parsed.not_valid_after_utc,
@@ -146,7 +146,12 @@ def _read(der: bytes, parsed: x509.Certificate, key: object, extensions: x509.Ex
     )
 
 
-def _common_name(subject: x509.Name) -> str:
+def common_name(subject: x509.Name) -> str:
+    """Return the one common name in a name.
+
+    Raises:
+        EvidenceRejected: Step 2; there is none, or more than one.
+    """
     match [attribute.value for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]:
         case [str(name)]:
             return name

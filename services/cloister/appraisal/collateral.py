@@ -9,6 +9,7 @@ of a platform family, so its result, `VerifiedCollateral`, can be kept and used 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -91,6 +92,22 @@ class Collateral:
             qe_identity=parse_qe_identity(qe_identity_document),
             sha256=hashlib.sha256(raw).digest(),
         )
+
+    def to_json(self) -> bytes:
+        """The QuoteCollateralV3 JSON of these parts; of the documents, the exact text that is signed."""
+        chain = {} if self.pck_certificate_chain is None else {"pck_certificate_chain": self.pck_certificate_chain}
+        members = {
+            "pck_crl_issuer_chain": self.pck_crl_issuer_chain,
+            "root_ca_crl": self.root_ca_crl.hex(),
+            "pck_crl": self.pck_crl.hex(),
+            "tcb_info_issuer_chain": self.tcb_info_issuer_chain,
+            "tcb_info": self.tcb_info_document,
+            "tcb_info_signature": self.tcb_info_signature.hex(),
+            "qe_identity_issuer_chain": self.qe_identity_issuer_chain,
+            "qe_identity": self.qe_identity_document,
+            "qe_identity_signature": self.qe_identity_signature.hex(),
+        }
+        return json.dumps(members | chain).encode()
 
     def verified(self, anchor: TrustAnchor, now: datetime) -> VerifiedCollateral:
         """Lead every piece back to `anchor`, at `now`.
