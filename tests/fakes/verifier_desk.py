@@ -24,7 +24,9 @@ from cloister.rpc.certificates import new_key, spki
 from cloister.rpc.identity import PeerIdentity, TlsIdentity
 from cloister.verifier.appraiser import Appraiser, Issued, Submission
 from cloister.verifier.attested import AttestedWorkers, Member
-from cloister.verifier.collateral import CollateralFile
+from cloister.verifier.collateral import CollateralStore
+from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_memory import FileMemory
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
@@ -136,14 +138,16 @@ class VerifierDesk:
     def restart(self) -> None:
         """All that lives in memory is new."""
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
-        self.collateral = CollateralFile(self.collateral_path, self.anchor, memory=self.memory_path)
+        self.collateral = CollateralStore(
+            self.anchor, FileMemory(self.memory_path), watched=WatchedFile(self.collateral_path)
+        )
         document = PolicyDocument(raw=b"", toml=b"", policy=self.policy)
         memory = self.folder / "policy.json"
         self.policies = PolicyInForce(document, signers=self.signers, anchor=self.anchor, memory=memory)
         self.standing = Standing(
             attested=self.attested,
             policy=self.policies.current,
-            endorsed=lambda _quote, now: self.collateral.current(now),
+            endorsed=self.collateral.current,
             anchor=self.anchor,
             expel=self.expel,
             audit=self.audit,

@@ -48,15 +48,40 @@ class CollateralBundle:
         Raises:
             InvalidRequest: It is too large, has no collateral or too much, or its version is out of range.
         """
-        payload = {
+        payload = self.payload()
+        CollateralBundle.parse(payload)
+        return dsse.sign(payload, TYPE, keys)
+
+    def payload(self) -> bytes:
+        """The bundle as JSON, signed by nobody."""
+        members = {
             "format": FORMAT,
             "version": self.version,
             "issued_at": self.issued_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "collaterals": [json.loads(raw) for raw in self.collaterals],
         }
-        envelope = dsse.sign(json.dumps(payload).encode(), TYPE, keys)
-        opened(envelope)
-        return envelope
+        return json.dumps(members).encode()
+
+    @classmethod
+    def parse(cls, payload: bytes) -> CollateralBundle:
+        """Read a bundle's JSON.
+
+        Raises:
+            InvalidRequest: It is none (`collateral.malformed`, `collateral.unsupported`).
+        """
+        record = strict_json.parse(payload, path="bundle", max_bytes=MAX_FILE_BYTES)
+        if record.text("format", max_length=64) != FORMAT:
+            raise InvalidRequest(f"bundle is not of format {FORMAT}", reason="collateral.unsupported")
+        record.refuse_others("format", "version", "issued_at", "collaterals")
+        collaterals = [one.to_json() for one in record.records("collaterals", most=MAX_FAMILIES)]
+        for n, one in enumerate(collaterals):
+            if len(one) > MAX_COLLATERAL_BYTES:
+                raise InvalidRequest(f"bundle.collaterals[{n}] is too large", reason="collateral.malformed")
+        return cls(
+            version=record.integer("version", most=_MAX_VERSION),
+            issued_at=record.moment("issued_at"),
+            collaterals=tuple(collaterals),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +116,7 @@ def read(raw: bytes, signers: Collection[str] = (), threshold: int = 1) -> Colla
         return CollateralFile(collaterals=(raw,))
     if signers:
         dsse.verified(raw, TYPE, signers, threshold=threshold)
-    bundle = opened(raw)
+    bundle = CollateralBundle.parse(dsse.payload(raw, TYPE))
     return CollateralFile(collaterals=bundle.collaterals, bundle=bundle, signers=dsse.signers(raw, TYPE))
 
 
@@ -102,25 +127,3 @@ def is_bundle(raw: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(members, dict) and "payloadType" in members
-
-
-def opened(envelope: bytes) -> CollateralBundle:
-    """Return what a bundle holds, whoever signed it.
-
-    Raises:
-        InvalidRequest: It is no bundle (`signature.malformed`, `collateral.malformed`, `collateral.unsupported`).
-    """
-    payload = dsse.payload(envelope, TYPE)
-    record = strict_json.parse(payload, path="bundle", max_bytes=MAX_FILE_BYTES)
-    if record.text("format", max_length=64) != FORMAT:
-        raise InvalidRequest(f"bundle is not of format {FORMAT}", reason="collateral.unsupported")
-    record.refuse_others("format", "version", "issued_at", "collaterals")
-    collaterals = [one.to_json() for one in record.records("collaterals", most=MAX_FAMILIES)]
-    for n, one in enumerate(collaterals):
-        if len(one) > MAX_COLLATERAL_BYTES:
-            raise InvalidRequest(f"bundle.collaterals[{n}] is too large", reason="collateral.malformed")
-    return CollateralBundle(
-        version=record.integer("version", most=_MAX_VERSION),
-        issued_at=record.moment("issued_at"),
-        collaterals=tuple(collaterals),
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from cloister.appraisal import certs
 from cloister.appraisal.anchors import TrustAnchor
@@ -49,8 +50,7 @@ def family_of_quote(quote: Quote) -> Family:
     Raises:
         EvidenceRejected: Step 2; its PCK certificate cannot be read.
     """
-    leaf = certs.load(certs.split_pem(quote.pck_chain)[0])
-    return Family(quote.tee, parse_platform(leaf).fmspc, _ca(certs.common_name(leaf.issuer)))
+    return _family_of_chain(quote.tee, quote.pck_chain)
 
 
 def family_of_collateral(collateral: Collateral) -> Family:
@@ -79,6 +79,12 @@ def check_endorsed(quote: Quote, anchor: TrustAnchor, now: datetime) -> None:
     for certificate, role, issuer, below in ((ca, Role.PCK_CA, anchor.root, 1), (pck, Role.PCK, ca, 0)):
         certs.check(certificate, role, now)
         certs.check_issued(certificate, issuer, below=below)
+
+
+@lru_cache(maxsize=1024)  # a worker brings the same chain each time it renews
+def _family_of_chain(tee: Tee, pck_chain: bytes) -> Family:
+    leaf = certs.load(certs.split_pem(pck_chain)[0])
+    return Family(tee, parse_platform(leaf).fmspc, _ca(certs.common_name(leaf.issuer)))
 
 
 def _ca(common_name: str) -> PckCa:

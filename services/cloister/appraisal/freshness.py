@@ -34,7 +34,7 @@ def ages(verified: VerifiedCollateral) -> dict[str, Age]:
     """Return how new each part is, under a name that says what it is about; a larger list is newer."""
     tcb = verified.tcb_info
     own = {f"{_root(verified)} tcb_info {tcb.tee} {tcb.fmspc.hex()}": [tcb.evaluation, _seconds(tcb.issue_date)]}
-    return own | {name: age for name, age in _shared(verified).values()}
+    return own | dict(_shared(verified).values())
 
 
 def older(age: Ages, than: Ages) -> list[str]:

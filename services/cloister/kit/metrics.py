@@ -49,6 +49,31 @@ class Metrics:
         self.queued = Gauge("cloister_queued", "Requests that wait for a slot.", registry=self.registry)
         self.slots = Gauge("cloister_slots", "Slots granted by workers.", registry=self.registry)
         self.slots_used = Gauge("cloister_slots_used", "Slots with a call under way.", registry=self.registry)
+        self._collateral_until = Gauge(
+            "cloister_collateral_valid_until_seconds",
+            "When the collateral of a platform family ends, in seconds since 1970.",
+            ("family",),
+            registry=self.registry,
+        )
+        self._revoked = Gauge(
+            "cloister_collateral_revoked_platforms",
+            "Entries of the revocation list for a platform family.",
+            ("family",),
+            registry=self.registry,
+        )
+        self._collateral_expiring = Gauge(
+            "cloister_collateral_expiring",
+            "Platform families whose collateral ends within ten days or has ended; above 0 is an alarm.",
+            registry=self.registry,
+        )
+        self._from_future = Gauge(
+            "cloister_collateral_from_future",
+            "Whether collateral is dated after this machine's clock; 1 is an alarm.",
+            registry=self.registry,
+        )
+        self._refreshes = Counter(
+            "cloister_collateral_refreshes_total", "Collateral asked for.", ("outcome",), registry=self.registry
+        )
         self._known: dict[str, set[str]] = {}
 
     def call_answered(self, call: Call) -> None:
@@ -68,6 +93,21 @@ class Metrics:
     def key_asked(self, *, released: bool, reason: str = "") -> None:
         """One key released or refused."""
         self._keys.labels("released" if released else "refused", self._limited("key", reason)).inc()
+
+    def collateral_held(self, family: str, valid_until: float, *, revoked: int) -> None:
+        """What is in force for a platform family; `valid_until` in seconds since 1970."""
+        label = self._limited("family", family)
+        self._collateral_until.labels(label).set(valid_until)
+        self._revoked.labels(label).set(revoked)
+
+    def collateral_watched(self, *, expiring: int, from_future: bool) -> None:
+        """How many families are near their end, and whether a clock is wrong."""
+        self._collateral_expiring.set(expiring)
+        self._from_future.set(from_future)
+
+    def collateral_refreshed(self, outcome: str) -> None:
+        """One family asked for: `adopted`, `unchanged`, `refused`, or `failed` where there was no answer."""
+        self._refreshes.labels(outcome).inc()
 
     def _limited(self, label: str, value: str) -> str:
         known = self._known.setdefault(label, set())

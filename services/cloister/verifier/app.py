@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -30,7 +29,8 @@ from cloister.rpc.files import read_private
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers, Member
-from cloister.verifier.collateral import CollateralFile
+from cloister.verifier.collateral_memory import FileMemory
+from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Nonces
@@ -42,7 +42,6 @@ from cloister.verifier.settings import Settings
 from cloister.verifier.standing import Standing
 
 SIMULATED_ANCHOR = "simulated"
-COLLATERAL_LOOK_S = 60.0
 MAX_MESSAGE_BYTES = 4 << 20
 
 _log = get_logger()
@@ -94,7 +93,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         policies.remember()
-        collateral = CollateralFile(settings.collateral, anchor, memory=folder / "collateral-seen.json")
+        memory = FileMemory(folder / "collateral-seen.json")
+        collateral = collateral_store(settings, anchor, memory, utc_now())
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         nonces = Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)
         attested = AttestedWorkers(monotonic=time.monotonic)
@@ -117,7 +117,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         standing = Standing(
             attested=attested,
             policy=policies.current,
-            endorsed=lambda _quote, now: collateral.current(now),
+            endorsed=collateral.current,
             anchor=anchor,
             expel=partial(_expel, attested),
             audit=audit,
@@ -130,7 +130,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             identity.spiffe_id,
             quoter or GramineQuoter(),
             trust=lambda: mesh_trust(identity, jwks(), policies.current(), anchor),
-            collateral=lambda _quote: collateral.current(utc_now()).raw,
+            collateral=lambda quote: collateral.current(quote, utc_now()).raw,
         )
         if settings.https_listen:
             served = endpoints(jwks=jwks, attester=attester, serving=lambda: not lifecycle.stopping.is_set())
@@ -138,7 +138,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             await stack.enter_async_context(https)
         lifecycle.spawn(attested.expiring(), "attested.expiring")
         lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
-        lifecycle.spawn(_watching(collateral), "collateral.watching")
+        keep_fresh(collateral, settings, lifecycle, metrics, utc_now)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -239,9 +239,3 @@ async def _closing(attested: AttestedWorkers, lifecycle: Lifecycle) -> None:
     """End the watches when the service stops: they would hold the drain up to the end of its grace."""
     await lifecycle.stopping.wait()
     attested.close()
-
-
-async def _watching(collateral: CollateralFile) -> None:
-    while True:
-        await asyncio.to_thread(collateral.report, utc_now())
-        await asyncio.sleep(COLLATERAL_LOOK_S)

@@ -26,7 +26,7 @@ from cloister.rpc.certificates import load_spki
 from cloister.rpc.identity import PeerIdentity
 from cloister.rpc.spiffe import WORKER
 from cloister.verifier.attested import AttestedWorkers, Keys, Member
-from cloister.verifier.collateral import CollateralFile, Endorsements
+from cloister.verifier.collateral import CollateralStore, Endorsements
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
 from cloister.verifier.results import attestation_result, claimed, facts
@@ -85,7 +85,7 @@ class Appraiser:
         audience: str,
         policy: Callable[[], Policy],
         anchor: TrustAnchor,
-        collateral: CollateralFile,
+        collateral: CollateralStore,
         ca: MeshCa,
         signing_key: SigningKey,
         nonces: Nonces,
@@ -142,7 +142,7 @@ class Appraiser:
         now = self._now()
         load_spki(submission.tls_spki)
         _may_ask(challenge, peer)
-        endorsements = self._collateral.current(now)
+        endorsements = self._collateral.current(submission.quote, now)
         appraisal = appraise(
             Evidence(raw_quote=submission.quote, claims_bytes=submission.claims),
             endorsements.verified,

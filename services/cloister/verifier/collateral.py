@@ -1,167 +1,187 @@
-"""The collateral in force: a JSON file that is read again when it changes, and never goes back.
+"""The collateral in force, of every platform family: chosen by the quote, and never going back.
 
-New content counts only if it parses, leads back to the trust anchor, and no part of it is older than what was in force
-before: evaluation numbers, issue dates, and the dates of revocation lists, which are remembered on disk past a restart.
-Otherwise the collateral in force stays, and the log says why. When that has expired, no evidence is appraised: the
-fault is ours, so members hear that we are not ready and stay until their results end. Blocking and thread safe.
+What is offered, by a file or a source, comes into force by the rule in `collateral_adoption`, and how new it was is
+remembered past a restart. Otherwise what is in force stays, and the log says why. When that has expired, no evidence of
+the family is appraised: the fault is ours, so members hear that we are not ready and stay until their results end.
+
+Blocking and thread safe.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
 
+from cloister.appraisal import freshness
 from cloister.appraisal.anchors import TrustAnchor
-from cloister.appraisal.collateral import MAX_COLLATERAL_BYTES, Collateral, VerifiedCollateral
+from cloister.appraisal.family import Family, check_endorsed, family_of_quote
+from cloister.appraisal.quote import Quote, parse_quote
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, NotReady, Unavailable
 from cloister.kit.log import get_logger
+from cloister.verifier.collateral_adoption import Adoption, Endorsements, adopt, rolled_back
+from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_memory import CollateralMemory
 
-# Intel's collateral lives 30 days: warn while there is time to fetch another.
-WARN_BEFORE = timedelta(days=10)
+__all__ = ["BUNDLE", "CollateralStore", "Endorsements"]
+
+BUNDLE: Final = "bundle"  # the part of the memory that versions of bundles are kept in
 
 _log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Endorsements:
-    """Verified collateral, and the exact bytes that clients get in order to judge for themselves."""
-
-    verified: VerifiedCollateral
-    raw: bytes = field(repr=False)
-
-
-class CollateralFile:
-    """The collateral in a file.
+class CollateralStore:
+    """The collateral in force.
 
     Args:
-        path: JSON with the QuoteCollateralV3 names.
-        anchor: What it must lead back to.
-        memory: File that remembers how new the newest collateral was.
+        anchor: What all of it must lead back to.
+        memory: How new the newest of each part was.
+        watched: The operator's file, looked at before each answer.
 
-    Raises:
-        NotReady: There is no such file, or it is not collateral.
+    Attributes:
+        on_adopted: Each is called with the families that have other collateral than before, after it is in force and in
+            the thread that brought it. It must be quick and must not raise: set an event, and do the work elsewhere.
+        on_unknown: Each is called, likewise, with a family that a genuine platform is of and nobody has collateral for.
     """
 
-    def __init__(self, path: Path, anchor: TrustAnchor, *, memory: Path) -> None:
-        self._path = path
+    def __init__(self, anchor: TrustAnchor, memory: CollateralMemory, *, watched: WatchedFile | None = None) -> None:
+        self.on_adopted: list[Callable[[frozenset[Family]], None]] = []
+        self.on_unknown: list[Callable[[Family], None]] = []
         self._anchor = anchor
         self._memory = memory
-        self._lock = threading.Lock()
-        self._newest = _remembered(memory)
-        self._held: Endorsements | None = None
-        try:
-            self._stamp = _stamp(path)
-            self._raw = _read(path)
-            self._parsed = Collateral.parse(self._raw)
-        except (OSError, InvalidRequest) as error:
-            raise NotReady(f"collateral {path} is not usable: {error}", reason="collateral.unusable") from error
+        self._watched = watched
+        self._adopting = threading.RLock()
+        # Replaced and never changed, so that they are read without the lock.
+        self._held: Mapping[Family, Endorsements] = MappingProxyType({})
+        self._objections: Mapping[Family, EvidenceRejected] = MappingProxyType({})
+        self._refused: tuple[bytes, ...] = ()
 
-    def current(self, now: datetime) -> Endorsements:
-        """The collateral in force at `now`.
+    @property
+    def held(self) -> Mapping[Family, Endorsements]:
+        """What is in force, expired or not."""
+        return self._held
+
+    @property
+    def objections(self) -> Mapping[Family, EvidenceRejected]:
+        """Why what was last offered for a family is not in force, for each family where that is so."""
+        return self._objections
+
+    def current(self, raw_quote: bytes, now: datetime) -> Endorsements:
+        """The collateral in force at `now` for the platform of a quote.
 
         Raises:
-            NotReady: It has expired, or never led back to the anchor, or is older than what was seen.
+            EvidenceRejected: Steps 1 and 2; the quote names no platform family, or nobody vouches for its platform.
+            NotReady: There is no collateral for the family (`collateral.family_unknown`), or it has expired, never led
+                back to the anchor, or is older than what was seen.
             Unavailable: What was seen cannot be remembered.
         """
-        with self._lock:
-            self._reload(now)
+        quote = parse_quote(raw_quote)
+        family = family_of_quote(quote)
+        self.look(now)
+        found = self._held.get(family)
+        if found is None:
+            raise self._missing(family, quote, now)
+        try:
+            found.verified.verified(self._anchor, now)
+        except EvidenceRejected as error:
+            raise _not_ready(error.reason) from error
+        return found
+
+    def look(self, now: datetime) -> None:
+        """Take what the watched file holds, if it is another; a file that is not as it should be changes nothing.
+
+        Raises:
+            Unavailable: What was seen cannot be remembered.
+        """
+        if self._watched is None:
+            return
+        with self._adopting:
             try:
-                if self._held is None:
-                    self._held = self._adopted(self._parsed, self._raw, now)
-                self._held.verified.verified(self._anchor, now)
-            except EvidenceRejected as error:
-                raise NotReady("the verifier has no collateral to appraise with", reason=error.reason) from error
-            return self._held
-
-    def report(self, now: datetime) -> datetime | None:
-        """Say in the log when the collateral cannot be used, or soon cannot; returns when it ends, if it is usable."""
-        try:
-            until = self.current(now).verified.valid_until
-        except NotReady as error:
-            _log.error("collateral.unusable", reason=error.reason, consequence="every new appraisal is refused")
-            return None
-        if until - now < WARN_BEFORE:
-            _log.warning("collateral.expiring", valid_until=until)
-        return until
-
-    def _reload(self, now: datetime) -> None:
-        try:
-            stamp = _stamp(self._path)
-            if stamp == self._stamp:
+                found = self._watched.changed()
+            except (OSError, InvalidRequest) as error:
+                _log.error("collateral.refused", path=str(self._watched.path), error=error, kept=bool(self._held))
                 return
-            self._stamp = stamp
-            raw = _read(self._path)
-            self._held = self._adopted(Collateral.parse(raw), raw, now)
-            _log.info("collateral.reloaded", valid_until=self._held.verified.valid_until)
-        except (OSError, CloisterError) as error:
-            _log.error("collateral.refused", path=str(self._path), error=error, kept=self._held is not None)
+            if found is None:
+                return
+            try:
+                self.offer(found.collaterals, now, version=found.bundle.version if found.bundle else None)
+            except Unavailable:
+                self._watched.unread()
+                raise
 
-    def _adopted(self, collateral: Collateral, raw: bytes, now: datetime) -> Endorsements:
-        verified = collateral.verified(self._anchor, now)
-        age = _age(verified)
-        older = sorted(part for part, seen in self._newest.items() if part in age and age[part] < seen)
-        if older:
-            raise EvidenceRejected(
-                f"the collateral is older than what was seen before: {', '.join(older)}",
-                step=2,
-                reason="collateral.rolled_back",
-            )
-        self._newest = {**self._newest, **age}
-        _remember(self._memory, self._newest)
-        return Endorsements(verified, raw)
+    def again(self, now: datetime) -> None:
+        """Offer once more what was refused: a clock that was wrong may be right again."""
+        if self._refused:
+            self.offer(self._refused, now)
+
+    def offer(self, raws: Sequence[bytes], now: datetime, *, version: int | None = None) -> frozenset[Family]:
+        """Bring collateral into force as far as it is genuine, current, and not older than what was seen.
+
+        Args:
+            raws: QuoteCollateralV3 JSON of any families, taken together.
+            now: Aware.
+            version: Of the bundle that they came in; after a newer one, nothing of an older one is taken.
+
+        Returns:
+            The families that have other collateral than before.
+
+        Raises:
+            Unavailable: What was seen cannot be remembered; nothing was taken.
+        """
+        bundle = {} if version is None else {BUNDLE: [version]}
+        with self._adopting:
+            before, seen = self._held, self._memory.newest()
+            found = adopt(raws, before, seen, self._anchor, now)
+            if freshness.older(bundle, seen):
+                found = _all_refused(found)
+            else:
+                self._memory.remember(bundle | found.ages)
+            self._take(found)
+        adopted = frozenset(found.adopted)
+        for family in sorted(adopted):
+            _tell(family, before.get(family), found.adopted[family])
+        for tell in self.on_adopted if adopted else ():
+            tell(adopted)
+        return adopted
+
+    def _take(self, found: Adoption) -> None:
+        for error in found.unreadable:
+            _log.error("collateral.refused", error=error, kept=bool(self._held))
+        for family, objection in found.objections.items():
+            known = self._objections.get(family)
+            if known is None or known.reason != objection.reason:
+                _log.error("collateral.refused", family=str(family), error=objection, kept=family in self._held)
+        kept = {family: error for family, error in self._objections.items() if family not in found.adopted}
+        self._objections = MappingProxyType(kept | found.objections)
+        self._held = MappingProxyType({**self._held, **found.adopted})
+        self._refused = tuple(found.refused)
+
+    def _missing(self, family: Family, quote: Quote, now: datetime) -> CloisterError:
+        if objection := self._objections.get(family):
+            return _not_ready(objection.reason)
+        check_endorsed(quote, self._anchor, now)
+        for ask in self.on_unknown:
+            ask(family)
+        return NotReady("the verifier has no collateral for this platform family", reason="collateral.family_unknown")
 
 
-def _age(verified: VerifiedCollateral) -> dict[str, list[int]]:
-    """How new each part is, under a name that says what it is about: what must not decrease."""
-    root = hashlib.sha256(verified.anchor.root_der).hexdigest()[:16]
-    tcb, identity = verified.tcb_info, verified.qe_identity
-    lists = {f"{root} crl {crl.issuer.rfc4514_string()}": crl for crl in (verified.root_crl, verified.pck_crl)}
-    return {
-        f"{root} tcb_info {tcb.tee} {tcb.fmspc.hex()}": [tcb.evaluation, _seconds(tcb.issue_date)],
-        f"{root} qe_identity {identity.tee}": [identity.evaluation, _seconds(identity.issue_date)],
-        **{name: [_seconds(crl.this_update)] for name, crl in lists.items()},
-    }
+def _all_refused(found: Adoption) -> Adoption:
+    """The bundle as a whole is older than one that was seen."""
+    refusal = rolled_back([BUNDLE])
+    families = found.adopted.keys() | found.objections.keys()
+    return Adoption(objections=dict.fromkeys(families, refusal), unreadable=found.unreadable)
 
 
-def _seconds(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp())
+def _not_ready(reason: str) -> NotReady:
+    return NotReady("the verifier has no collateral to appraise with", reason=reason)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    facts = path.stat()
-    return facts.st_mtime_ns, facts.st_size, facts.st_ino
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_COLLATERAL_BYTES + 1)
-
-
-def _remembered(memory: Path) -> dict[str, list[int]]:
-    try:
-        return {str(part): [int(number) for number in seen] for part, seen in json.loads(memory.read_bytes()).items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise NotReady(
-            f"{memory} cannot be read, so nothing says how new collateral must be; remove it to begin again",
-            reason="collateral.memory_lost",
-        ) from error
-
-
-def _remember(memory: Path, newest: Mapping[str, list[int]]) -> None:
-    staged = memory.with_suffix(".new")
-    try:
-        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-            json.dump(newest, file)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(memory)
-    except OSError as error:
-        raise Unavailable("the verifier's state cannot be written", reason="state.unavailable") from error
+def _tell(family: Family, before: Endorsements | None, after: Endorsements) -> None:
+    found, name = after.verified, str(family)
+    _log.info("collateral.adopted", family=name, evaluation=found.evaluation, valid_until=found.valid_until)
+    known = found.pck_crl.serials if before is None else before.verified.pck_crl.serials
+    if found.pck_crl.serials != known:
+        revoked, withdrawn = found.pck_crl.serials - known, known - found.pck_crl.serials
+        _log.warning("crl.changed", family=name, revoked=len(revoked), withdrawn=len(withdrawn))

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from cloister.appraisal.appraise import Appraisal
 from cloister.appraisal.body import EnclaveReport
+from cloister.appraisal.family import family_of_quote
 from cloister.appraisal.policy import NO_CLAIM
 from cloister.appraisal.quote import parse_quote
 from cloister.ear import AttestationResult
@@ -92,9 +93,13 @@ def claimed(raw_quote: bytes, raw_claims: bytes) -> Facts:
     """What rejected evidence says of itself, as far as it can be read: it helps to find its origin, and no more."""
     told: Facts = {}
     with suppress(EvidenceRejected):
-        body = parse_quote(raw_quote).body
+        quote = parse_quote(raw_quote)
+        body = quote.body
         if isinstance(body, EnclaveReport):
             told |= {"mrenclave": body.mrenclave.hex(), "mrsigner": body.mrsigner.hex()}
+        told["tee"] = quote.tee.value
+        family = family_of_quote(quote)
+        told |= {"fmspc": family.fmspc.hex(), "pck_ca": family.ca.value}
     with suppress(InvalidRequest):
         told["instance"] = binding.decode(raw_claims).instance
     return told

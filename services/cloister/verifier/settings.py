@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloister.pcs import Source
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
 
@@ -22,7 +23,17 @@ class Settings:
         listen: host:port.
         ca_certificate: The authority for attested workers; `ca_private_key` is its key, mode 0600.
         signing_key: P-256 key in PEM that Attestation Results are signed with, mode 0600.
-        collateral: JSON with the QuoteCollateralV3 names; read again when it changes.
+        collateral: A collateral bundle, as 'cloister collateral' makes it, or where there are no `collateral_signers`
+            also JSON with the QuoteCollateralV3 names; read again when it changes. There must be this, a
+            `collateral_url`, or both.
+        collateral_signers: Public Ed25519 keys in hex of those who may sign the bundle; `collateral_threshold` of them
+            must have.
+        collateral_url: Intel's PCS or a PCCS to fetch collateral from, by https; empty for none. What it serves is
+            believed by Intel's signatures and dates, not by `collateral_signers`.
+        collateral_ca_file: PEM certificates that its TLS certificate must lead back to, instead of the system's.
+        collateral_root_crl_url: Where it has the root's revocation list, if not where its kind has it.
+        collateral_update: `standard` or `early` TCB evaluation data.
+        collateral_refresh_s: How often to ask it, a minute at least and ten days at most.
         policy: Appraisal policy, TOML or an envelope that people signed; a newer one that was applied counts in its
             place. Under Intel's root it must have reference values; the built-in default, which has none, does for
             simulated evidence only.
@@ -45,7 +56,14 @@ class Settings:
     ca_certificate: Path
     ca_private_key: Path
     signing_key: Path
-    collateral: Path
+    collateral: Path | None = None
+    collateral_signers: tuple[str, ...] = ()
+    collateral_threshold: int = 1
+    collateral_url: str = ""
+    collateral_ca_file: Path | None = None
+    collateral_root_crl_url: str = ""
+    collateral_update: str = "standard"
+    collateral_refresh_s: float = 6 * 3600.0
     policy: Path | None = None
     policy_signers: tuple[str, ...] = ()
     policy_threshold: int = 1
@@ -68,6 +86,7 @@ class Settings:
             raise ValueError("membership_s must be 1 to 3600")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
+        self._check_collateral()
 
     def _check_signers(self) -> None:
         keys = self.policy_signers
@@ -77,3 +96,24 @@ class Settings:
             raise ValueError("policy_threshold must be at least 1 and at most the number of policy_signers")
         if keys and self.policy is None:
             raise ValueError("policy must name a policy that policy_signers have signed")
+
+    @property
+    def collateral_source(self) -> Source | None:
+        """Where to fetch collateral, if anywhere."""
+        if not self.collateral_url:
+            return None
+        return Source(
+            url=self.collateral_url, ca_file=self.collateral_ca_file, root_crl_url=self.collateral_root_crl_url
+        )
+
+    def _check_collateral(self) -> None:
+        if self.collateral is None and self.collateral_source is None:
+            raise ValueError("collateral is missing: name a file, or a collateral_url to fetch it from")
+        if not all(_KEY.fullmatch(key) for key in self.collateral_signers):
+            raise ValueError("collateral_signers are Ed25519 public keys of 64 lower-case hex digits each")
+        if not 1 <= self.collateral_threshold <= max(1, len(set(self.collateral_signers))):
+            raise ValueError("collateral_threshold must be 1 to the number of collateral_signers")
+        if self.collateral_update not in ("standard", "early"):
+            raise ValueError("collateral_update must be standard or early")
+        if not 60 <= self.collateral_refresh_s <= 10 * 86400:
+            raise ValueError("collateral_refresh_s must be 60 to 864000")

@@ -1,0 +1,98 @@
+"""Files that collateral lies in: the operator's, read again when it changes, and what was fetched, for a restart."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from cloister.appraisal import collateral_bundle
+from cloister.appraisal.collateral import Collateral
+from cloister.appraisal.collateral_bundle import MAX_FAMILIES, MAX_FILE_BYTES, CollateralBundle, CollateralFile
+from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.log import get_logger
+from cloister.rpc.files import replace_private
+
+_log = get_logger()
+
+
+class WatchedFile:
+    """A file that an operator changes whenever they like. Blocking.
+
+    Args:
+        path: A signed bundle, or where there are no signers, also QuoteCollateralV3 JSON.
+        signers: Public keys in hex, enough of which must have signed the bundle.
+        threshold: How many are enough.
+
+    Raises:
+        NotReady: There is no such file, it is not collateral, or it is not signed as it must be.
+    """
+
+    def __init__(self, path: Path, *, signers: frozenset[str] = frozenset(), threshold: int = 1) -> None:
+        self.path = path
+        self._signers = signers
+        self._threshold = threshold
+        self._stamp: tuple[int, int, int] | None = None
+        try:
+            for raw in self._read().collaterals:
+                Collateral.parse(raw)
+        except (OSError, InvalidRequest) as error:
+            raise NotReady(f"collateral {path} is not usable: {error}", reason="collateral.unusable") from error
+
+    def changed(self) -> CollateralFile | None:
+        """What the file holds now, the first time and whenever it is another; None while it is the same.
+
+        Raises:
+            OSError: It is gone, or cannot be read; told once.
+            InvalidRequest: It is not collateral that may be used; told once.
+        """
+        try:
+            facts = self.path.stat()
+            stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        except OSError:
+            if self._stamp == (0, 0, 0):
+                return None
+            self._stamp = (0, 0, 0)
+            raise
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        return self._read()
+
+    def unread(self) -> None:
+        """What was last read could not be used for a reason of ours: take it for new once more."""
+        self._stamp = None
+
+    def _read(self) -> CollateralFile:
+        with self.path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        return collateral_bundle.read(raw, self._signers, self._threshold)
+
+
+class FetchedFile:
+    """What a source was asked for, so that a restart does not have to ask again. Blocking.
+
+    Its content is believed as that of any other file: not before it leads back to the anchor, and never if it is older.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> tuple[bytes, ...]:
+        """What was kept; nothing where there is none, or where it is spoilt, which the log says."""
+        try:
+            return CollateralBundle.parse(self._path.read_bytes()).collaterals
+        except FileNotFoundError:
+            return ()
+        except (OSError, InvalidRequest) as error:
+            _log.error("collateral.spoilt", error=error, consequence="collateral is fetched anew")
+            return ()
+
+    def write(self, collaterals: list[bytes], now: datetime) -> None:
+        """Keep this, in place of what was kept; a failure is in the log and costs a restart its memory."""
+        if not collaterals:
+            return
+        kept = CollateralBundle(version=0, issued_at=now, collaterals=tuple(collaterals[:MAX_FAMILIES]))
+        try:
+            replace_private(self._path, kept.payload())
+        except OSError as error:
+            _log.error("collateral.not_kept", error=error, consequence="a restart has to fetch it again")

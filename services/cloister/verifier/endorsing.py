@@ -1,0 +1,91 @@
+"""The verifier's collateral, wired: its file, its memory, and where there is a source, the loop that asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.family import Family
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.metrics import Metrics
+from cloister.pcs import PcsClient, Source
+from cloister.verifier import collateral_alarms
+from cloister.verifier.collateral import CollateralStore
+from cloister.verifier.collateral_files import FetchedFile, WatchedFile
+from cloister.verifier.collateral_memory import CollateralMemory
+from cloister.verifier.collateral_refresh import Pace, Refresher
+from cloister.verifier.settings import Settings
+
+LOOK_S: Final = 60.0
+
+
+def collateral_store(
+    settings: Settings, anchor: TrustAnchor, memory: CollateralMemory, now: datetime
+) -> CollateralStore:
+    """The collateral in force at the start: the operator's file, and what was fetched before. Blocking.
+
+    Raises:
+        NotReady: The file is missing, is not collateral, or is not signed as it must be.
+        Unavailable: What was seen cannot be remembered.
+    """
+    signers, threshold = frozenset(settings.collateral_signers), settings.collateral_threshold
+    watched = None
+    if settings.collateral is not None:
+        watched = WatchedFile(settings.collateral, signers=signers, threshold=threshold)
+    store = CollateralStore(anchor, memory, watched=watched)
+    if settings.collateral_source is not None:
+        store.offer(_fetched(settings.state_dir).read(), now)
+    store.look(now)
+    return store
+
+
+def keep_fresh(
+    store: CollateralStore, settings: Settings, lifecycle: Lifecycle, metrics: Metrics, now: Callable[[], datetime]
+) -> None:
+    """Watch the store's file and dates, and ask the source that the settings name, for as long as the service runs.
+
+    Raises:
+        NotReady: The source's CA file cannot be used.
+    """
+    lifecycle.spawn(_watching(store, metrics, now), "collateral.watching")
+    source = settings.collateral_source
+    if source is not None:
+        refresher = _refresher(source, store, settings, metrics, now)
+        loop = asyncio.get_running_loop()
+        store.on_unknown.append(lambda family: _on(loop, refresher, family))
+        lifecycle.spawn(refresher.refreshing(), "collateral.refreshing")
+
+
+def _refresher(
+    source: Source, store: CollateralStore, settings: Settings, metrics: Metrics, now: Callable[[], datetime]
+) -> Refresher:
+    return Refresher(
+        PcsClient(source),
+        store,
+        _fetched(settings.state_dir),
+        update=settings.collateral_update,
+        pace=Pace(every_s=settings.collateral_refresh_s),
+        metrics=metrics,
+        now=now,
+        monotonic=time.monotonic,
+    )
+
+
+def _on(loop: asyncio.AbstractEventLoop, refresher: Refresher, family: Family) -> None:
+    """Appraisals are in threads of their own, and the refresher is on the loop."""
+    loop.call_soon_threadsafe(refresher.want, family)
+
+
+def _fetched(state_dir: Path) -> FetchedFile:
+    return FetchedFile(state_dir / "collateral-fetched.json")
+
+
+async def _watching(store: CollateralStore, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    while True:
+        await asyncio.to_thread(collateral_alarms.look, store, metrics, now())
+        await asyncio.sleep(LOOK_S)
