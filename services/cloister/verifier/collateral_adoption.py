@@ -103,7 +103,7 @@ def _candidates(
         except (InvalidRequest, EvidenceRejected) as error:
             found.unreadable.append(error)
             continue
-        if family in held and held[family].raw == raw:
+        if family in held and held[family].verified.collateral.to_json() == collateral.to_json():
             continue
         try:
             one = Endorsements(collateral.verified(anchor, now), raw)
