@@ -211,6 +211,9 @@ def drip_headers(handler: _Handler) -> None:
         time.sleep(DRIP_S)
 
 
+DRIPS = (drip, drip_headers)
+
+
 def compressed(handler: _Handler) -> None:
     handler.send(200, gzip.compress(b"0" * (1 << 20)), **{"Content-Encoding": "gzip"})
 

@@ -9,6 +9,7 @@ import typer
 
 from cloister.cli import (
     audit_commands,
+    collateral_commands,
     evidence_commands,
     identity_commands,
     infer_command,
@@ -39,6 +40,7 @@ app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")
 app.add_typer(policy_commands.app, name="policy")
+app.add_typer(collateral_commands.app, name="collateral")
 app.add_typer(receipt_commands.app, name="receipt")
 app.add_typer(trust_commands.app, name="trust")
 app.add_typer(audit_commands.app, name="audit")

@@ -61,6 +61,12 @@ _ADVICE_BY_REASON = {
     "policy.unpinned": "",
     "policy.unsigned": "",
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
+    "pcs.unreachable": "are --url and --ca-file right, and may this machine reach it?",
+    "pcs.slow": "try again later, or name another service with --url",
+    "pcs.busy": "try again later, or name another service with --url",
+    "pcs.unknown": "are --fmspc, --tee and --ca those of the platform? '--for QUOTE' reads them from a quote",
+    "collateral.family_unknown": "give the verifier collateral for it: 'cloister collateral fetch' and 'import'",
+    "signature.insufficient": "have those sign it who may: 'cloister collateral sign'",
     "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
 }
 _DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|certificate verify failed", re.IGNORECASE)

@@ -74,12 +74,30 @@ def replace_private(path: Path, content: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(content)
         return
-    staged = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
+    staged = _beside(path)
     try:
         create_private(staged, content)
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def replace_public(path: Path, content: bytes) -> None:
+    """Write a file that is no secret, in place of what is there: whole, or not at all.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
+    staged = _beside(path)
+    try:
+        staged.write_bytes(content)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
 
 
 def _capped(content: bytes, path: Path) -> bytes:

@@ -29,6 +29,7 @@ from cloister.rpc.files import read_private
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers, Member
+from cloister.verifier.collateral_memory import FILE_NAME as COLLATERAL_MEMORY
 from cloister.verifier.collateral_memory import FileMemory
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
@@ -93,7 +94,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         policies.remember()
-        memory = FileMemory(folder / "collateral-seen.json")
+        memory = FileMemory(folder / COLLATERAL_MEMORY)
         collateral = collateral_store(settings, anchor, memory, utc_now())
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         nonces = Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)

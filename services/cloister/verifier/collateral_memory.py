@@ -9,9 +9,11 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from cloister.errors import NotReady, Unavailable
+
+FILE_NAME: Final = "collateral-seen.json"  # in the verifier's state_dir
 
 
 class CollateralMemory(Protocol):

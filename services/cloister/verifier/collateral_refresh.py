@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.family import Family, family_of_collateral
@@ -51,8 +51,15 @@ class Pace:
 
     every_s: float
     failed_s: float = 300.0
-    gap_s: float = 10.0
+    gap_s: float = 2.0
     unknown_s: float = 3600.0
+
+
+class Round(NamedTuple):
+    """How many families were asked for, and for how many of them nothing usable came."""
+
+    asked: int
+    failed: int
 
 
 class Refresher:
@@ -108,24 +115,27 @@ class Refresher:
         """Ask again and again, for as long as the service runs."""
         while True:
             self._woken.clear()
-            came = await self.refresh()
-            wait_s = self._pace.every_s if came else min(self._pace.every_s, self._pace.failed_s)
-            await asyncio.sleep(min(self._pace.gap_s, wait_s))
+            done = await self.refresh()
+            wait_s = min(self._pace.every_s, self._pace.failed_s) if done.failed else self._pace.every_s
+            if done.asked:
+                await asyncio.sleep(min(self._pace.gap_s, wait_s))
             try:
                 async with asyncio.timeout(wait_s * random.uniform(0.9, 1.1)):  # noqa: S311  # jitter
                     await self._woken.wait()
             except TimeoutError:
                 continue
 
-    async def refresh(self) -> bool:
-        """Ask once, for every family that is in force, refused or wanted; says whether every answer was usable."""
+    async def refresh(self) -> Round:
+        """Ask once, for every family that is in force, refused or wanted."""
         unknown, self._unknown = self._unknown, {}
         families = {**dict.fromkeys((*self._store.held, *self._store.objections)), **unknown}
         wanted = {_wanted(family, self._update): family for family in families}
         answers = await self._source.fetch(list(wanted)) if wanted else {}
-        return await asyncio.to_thread(self._take, {wanted[one]: answer for one, answer in answers.items()})
+        failed = await asyncio.to_thread(self._take, {wanted[one]: answer for one, answer in answers.items()})
+        return Round(len(wanted), failed)
 
-    def _take(self, answers: Mapping[Family, bytes | CloisterError]) -> bool:
+    def _take(self, answers: Mapping[Family, bytes | CloisterError]) -> int:
+        """Bring what came into force; says how many answers were of no use."""
         good: dict[Family, bytes] = {}
         for family, answer in answers.items():
             try:
@@ -137,7 +147,7 @@ class Refresher:
             adopted = self._store.offer(list(good.values()), self._now())
         except Unavailable as error:
             _log.error("collateral.not_remembered", error=error, consequence="what came is not in force")
-            return False
+            return len(answers)
         for family in good:
             refused = family in self._store.objections
             self._metrics.collateral_refreshed(
@@ -145,7 +155,7 @@ class Refresher:
             )
         if adopted:
             self._kept.write([one.raw for one in self._store.held.values()], self._now())
-        return len(good) == len(answers)
+        return len(answers) - len(good)
 
 
 def _about(family: Family, answer: bytes | CloisterError) -> bytes:

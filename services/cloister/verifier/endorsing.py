@@ -13,7 +13,8 @@ from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.family import Family
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
-from cloister.pcs import PcsClient, Source
+from cloister.pcs import Source
+from cloister.pcs.client import PcsClient
 from cloister.verifier import collateral_alarms
 from cloister.verifier.collateral import CollateralStore
 from cloister.verifier.collateral_files import FetchedFile, WatchedFile

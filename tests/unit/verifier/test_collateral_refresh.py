@@ -88,7 +88,7 @@ def desk(held: HeldCollateral, now: datetime) -> Desk:
 
 async def test_newer_collateral_comes_into_force_and_is_kept_for_a_restart(desk: Desk, now: datetime) -> None:
     desk.moment = now + LATER
-    assert await desk.refresher.refresh()
+    assert (await desk.refresher.refresh()).failed == 0
     found = desk.held.current(desk.moment)
     assert found.verified.tcb_info.issue_date == desk.service.platforms[0].window.issued_at
     assert [Collateral.parse(raw).tcb_info for raw in desk.kept.read()] == [found.verified.tcb_info]
@@ -103,8 +103,8 @@ async def test_the_same_collateral_is_no_news(desk: Desk, now: datetime) -> None
         return dict.fromkeys(wanted, raw)
 
     desk.service.fetch = fetch  # type: ignore[method-assign]
-    assert await desk.refresher.refresh()
-    assert await desk.refresher.refresh()
+    assert (await desk.refresher.refresh()).failed == 0
+    assert (await desk.refresher.refresh()).failed == 0
     assert desk.outcomes() == {"adopted": 1.0, "unchanged": 1.0}
 
 
@@ -113,7 +113,7 @@ async def test_a_source_that_is_down_changes_nothing(desk: Desk, now: datetime) 
     kept = desk.held.current(now)
     desk.service.down = Unavailable("pcs.test: it cannot be reached", reason="pcs.unreachable")
     with capture_logs() as logs:
-        assert not await desk.refresher.refresh()
+        assert (await desk.refresher.refresh()).failed == 1
     assert desk.held.current(now) is kept
     assert [entry["event"] for entry in logs] == ["collateral.not_fetched"]
     assert desk.outcomes() == {"failed": 1.0}
@@ -135,7 +135,7 @@ async def test_a_source_that_answers_with_another_family_is_not_listened_to(desk
         return {one: other.collateral() for one in wanted}
 
     desk.service.fetch = fetch  # type: ignore[method-assign]  # a source that lies
-    assert not await desk.refresher.refresh()
+    assert (await desk.refresher.refresh()).failed == 1
     assert family_of(other) not in desk.held.store.held
 
 

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from cloister.errors import CloisterError
-from cloister.pcs import Limits, PcsClient, Source, Wanted
+from cloister.pcs import Source, Wanted
+from cloister.pcs.client import PcsClient
+from cloister.pcs.download import Limits
 from cloister_simulator.platform import Platform
 from fakes.held_collateral import family_of
-from fakes.pcs_server import PcsServer
+from fakes.pcs_server import DRIPS, PcsServer
 from fakes.pki import MeshPki
 from fakes.sim import simulated_platform
 
-QUICK = Limits(deadline_s=0.4, attempts=3, wait_s=10.0)
+PATIENT = Limits(deadline_s=20.0)
 
 
 @dataclass
@@ -26,7 +28,8 @@ class Asking:
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    def client(self, service: PcsServer, *, limits: Limits = QUICK, ca_file: Path | None = None) -> PcsClient:
+    def client(self, service: PcsServer, *, ca_file: Path | None = None) -> PcsClient:
+        limits = replace(PATIENT, deadline_s=1.0) if service.misbehaves in DRIPS else PATIENT
         source = Source(url=service.url, root_crl_url=service.root_crl_url, ca_file=ca_file)
         return PcsClient(source, limits=limits, pause=self.pause)
 

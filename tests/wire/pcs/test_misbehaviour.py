@@ -11,7 +11,7 @@ import pytest
 
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.kit.metrics import Metrics
-from cloister.pcs import PcsClient, Source, Wanted
+from cloister.pcs import Wanted
 from cloister.verifier.collateral_files import FetchedFile
 from cloister.verifier.collateral_refresh import Pace, Refresher
 from cloister_simulator.platform import Platform
@@ -19,7 +19,7 @@ from fakes import pcs_server
 from fakes.held_collateral import HeldCollateral
 from fakes.pcs_server import Misbehaviour, PcsServer, serving
 from fakes.pki import MeshPki
-from wire.pcs.conftest import QUICK, Asking
+from wire.pcs.conftest import Asking
 
 BROKEN = {
     "garbage": (pcs_server.garbage, InvalidRequest, "pcs.malformed"),
@@ -53,7 +53,7 @@ async def test_every_misbehaviour_is_an_error_that_names_the_service(
         error = await asking.fetch(service, wanted)
     assert isinstance(error, kind)
     assert (error.reason, str(error).split(":")[0].split("/")[0]) == (reason, "127.0.0.1")
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 15.0  # a drip would last for twenty seconds, headers alone
 
 
 @pytest.mark.attack("B16")
@@ -160,7 +160,7 @@ async def test_the_last_good_collateral_is_kept(
     kept = held.restart().current(platform.quote(bytes(64)), now)
     with serving(simulated(misbehaves=misbehaves, cache=True)) as service:
         refresher = Refresher(
-            PcsClient(Source(url=service.url), limits=QUICK, pause=asking.pause),
+            asking.client(service),
             held.store,
             FetchedFile(tmp_path / "fetched.json"),
             update="standard",
@@ -169,8 +169,8 @@ async def test_the_last_good_collateral_is_kept(
             now=lambda: now,
             monotonic=time.monotonic,
         )
-        assert not await refresher.refresh()
+        assert (await refresher.refresh()).failed == 1
         assert service.heard != []
         assert held.current(now) is kept
         service.misbehaves = None
-        assert await refresher.refresh()
+        assert (await refresher.refresh()).failed == 0
