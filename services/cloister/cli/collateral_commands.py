@@ -12,24 +12,25 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloister.cli import identities
 from cloister.cli.collateral_words import plain_summary, print_summary
 from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.identities import ed25519_key
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, examples
 from cloister.cli.output import print_json, say
 from cloister.client import EvidenceFile, anchor_of
 from cloister.client.collateral_bundles import bundled, genuine, summarize, wanted_for_quote
-from cloister.errors import EvidenceRejected
+from cloister.errors import EvidenceRejected, NotReady
 from cloister.pcs import INTEL_PCS, Source, Wanted
-from cloister.rpc.files import read_public, replace_public
+from cloister.rpc.files import read_private, read_public, replace_public
 
 app = typer.Typer(help="Collateral: what Intel publishes about platforms.", no_args_is_help=True)
 
 MAX_FILE_BYTES = 8 << 20
 
 Key = Annotated[
-    list[Path] | None, typer.Option("--key", metavar="PEM", help="Ed25519 key to sign with; may be repeated.")
+    list[Path] | None,
+    typer.Option("--key", metavar="PEM", help="Ed25519 private key to sign with, mode 0600; may be repeated."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="File to write.")]
 Root = Annotated[
@@ -80,7 +81,7 @@ def fetch(
     ] + [wanted_for_quote(_quote(one), update=update, evaluation=evaluation) for one in quotes or ()]
     if not wanted:
         raise Stop("name a platform family with --fmspc, or a quote of one with --for", ExitCode.USAGE)
-    keys = [identities.signing_key_in(path) for path in key or ()]
+    keys = _keys(key) if key else []
     if len(set(wanted)) > 1 and not keys:
         raise Stop("several families go into a bundle, which is signed: name a --key", ExitCode.USAGE)
     anchor, now = anchor_of(_root(anchor_root)), datetime.now(UTC)
@@ -111,6 +112,8 @@ def sign(
     with _nothing_written():
         raw = bundled([_read(one) for one in files], keys, anchor_of(_root(anchor_root)), datetime.now(UTC), version)
     _write(out, raw)
+    for one in keys:
+        say(f"your key, for collateral_signers: {one.public_key().public_bytes_raw().hex()}")
 
 
 @app.command(epilog=examples("cloister collateral show collateral.bundle", "cloister collateral show c.json --json"))
@@ -184,7 +187,10 @@ def _nothing_written() -> Iterator[None]:
 def _keys(paths: Sequence[Path] | None) -> list[Ed25519PrivateKey]:
     if not paths:
         raise Stop("name a key to sign with: --key", ExitCode.USAGE)
-    return [identities.signing_key_in(path) for path in paths]
+    try:
+        return [ed25519_key(read_private(path), path) for path in paths]
+    except NotReady as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
 
 
 def _quote(path: Path) -> bytes:

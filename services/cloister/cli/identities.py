@@ -113,11 +113,6 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
         raise Stop(f"{folder} holds no signing_key.pem; only an owner's identity has one", ExitCode.USAGE) from error
 
 
-def signing_key_in(path: Path) -> Ed25519PrivateKey:
-    """The signing key in a PEM file."""
-    return ed25519_key(path.read_bytes(), path)
-
-
 def ed25519_key(pem: bytes, path: Path) -> Ed25519PrivateKey:
     """A person's signing key; `path` is what the message calls it."""
     try:

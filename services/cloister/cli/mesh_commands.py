@@ -101,7 +101,8 @@ def init(
     else:
         if not mrenclave:
             warn(UNPINNED)
-        say(f"before 'up', put Intel's collateral for your platform at {folder / 'verifier' / 'collateral.json'}")
+        collateral = folder / "verifier" / "collateral.json"
+        say(f"before 'up', put Intel's collateral for your platform at {collateral}; 'cloister collateral' fetches it")
     say(f"next: cloister up {folder}{' --simulator' if simulator else ''}")
 
 

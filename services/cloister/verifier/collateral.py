@@ -153,7 +153,8 @@ class CollateralStore:
             known = self._objections.get(family)
             if known is None or known.reason != objection.reason:
                 _log.error("collateral.refused", family=str(family), error=objection, kept=family in self._held)
-        kept = {family: error for family, error in self._objections.items() if family not in found.adopted}
+        settled = found.adopted.keys() | found.confirmed
+        kept = {family: error for family, error in self._objections.items() if family not in settled}
         self._objections = MappingProxyType(kept | found.objections)
         self._held = MappingProxyType({**self._held, **found.adopted})
         self._refused = tuple(found.refused)

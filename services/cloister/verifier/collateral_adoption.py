@@ -38,12 +38,14 @@ class Adoption:
 
     Attributes:
         adopted: What is in force now and was not before.
+        confirmed: Families for which what is in force was offered once more.
         objections: Why something is not, by family.
         unreadable: What was wrong with collateral that names no family.
         refused: The collateral that `objections` are about; another time may find otherwise.
     """
 
     adopted: dict[Family, Endorsements] = field(default_factory=dict)
+    confirmed: set[Family] = field(default_factory=set)
     objections: dict[Family, EvidenceRejected] = field(default_factory=dict)
     unreadable: list[CloisterError] = field(default_factory=list)
     refused: list[bytes] = field(default_factory=list, repr=False)
@@ -104,6 +106,7 @@ def _candidates(
             found.unreadable.append(error)
             continue
         if family in held and held[family].verified.collateral.to_json() == collateral.to_json():
+            found.confirmed.add(family)
             continue
         try:
             one = Endorsements(collateral.verified(anchor, now), raw)

@@ -36,7 +36,10 @@ class WatchedFile:
             for raw in self._read().collaterals:
                 Collateral.parse(raw)
         except (OSError, InvalidRequest) as error:
-            raise NotReady(f"collateral {path} is not usable: {error}", reason="collateral.unusable") from error
+            advice = "'cloister collateral fetch' and 'import' put it there"
+            raise NotReady(
+                f"collateral {path} is not usable: {error}; {advice}", reason="collateral.unusable"
+            ) from error
 
     def changed(self) -> CollateralFile | None:
         """What the file holds now, the first time and whenever it is another; None while it is the same.

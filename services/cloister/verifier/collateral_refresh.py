@@ -148,14 +148,13 @@ class Refresher:
         except Unavailable as error:
             _log.error("collateral.not_remembered", error=error, consequence="what came is not in force")
             return len(answers)
+        refused = good.keys() & self._store.objections.keys()
         for family in good:
-            refused = family in self._store.objections
-            self._metrics.collateral_refreshed(
-                "adopted" if family in adopted else "refused" if refused else "unchanged"
-            )
+            outcome = "adopted" if family in adopted else "refused" if family in refused else "unchanged"
+            self._metrics.collateral_refreshed(outcome)
         if adopted:
             self._kept.write([one.raw for one in self._store.held.values()], self._now())
-        return len(answers) - len(good)
+        return len(answers) - len(good) + len(refused)
 
 
 def _about(family: Family, answer: bytes | CloisterError) -> bytes:

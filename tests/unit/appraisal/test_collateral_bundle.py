@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cloister import dsse
 from cloister.appraisal.collateral import Collateral
@@ -86,6 +88,21 @@ def test_a_bundle_that_is_none(changes: dict[str, Any], said: str) -> None:
     raw = dsse.sign(json.dumps(good(**changes)).encode(), TYPE, [KEY])
     with pytest.raises(InvalidRequest, match=said):
         read(raw, [SIGNER])
+
+
+@given(
+    st.binary(max_size=300)
+    | st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
+)
+@example(b'{"payloadType":1}')
+@example(b"[" * 100_000)
+def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+    for whole in (raw, dsse.sign(raw, TYPE, [KEY])):
+        try:
+            found = read(whole, [SIGNER] if whole is not raw else [])
+        except InvalidRequest:
+            continue
+        assert found.collaterals == (raw,)  # it does not look like a bundle, and is not parsed here
 
 
 def test_a_signed_document_of_another_kind_is_no_bundle() -> None:

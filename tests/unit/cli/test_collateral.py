@@ -18,6 +18,7 @@ from cloister.verifier.collateral_files import WatchedFile
 from cloister.verifier.collateral_memory import FILE_NAME, FileMemory
 from cloister_simulator.platform import Platform
 from fakes.held_collateral import other_family, quote_of
+from fakes.running_services import private_file
 from fakes.sim import simulated_platform
 
 Run = Callable[..., tuple[int, str, str]]
@@ -36,7 +37,7 @@ class Keeper:
         (self.folder / "root.der").write_bytes(self.platform.root_der())
         for n, key in enumerate(self.signers):
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            (self.folder / f"{n}.pem").write_bytes(pem)
+            private_file(self.folder / f"{n}.pem", pem)
         self.settings(signed=True)
 
     @property

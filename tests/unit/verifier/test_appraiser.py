@@ -324,6 +324,8 @@ async def test_evidence_under_another_root_is_refused(desk: VerifierDesk) -> Non
 # Collateral and record
 
 
+@pytest.mark.attack("B04")
+@pytest.mark.attack("B17")
 async def test_expired_collateral_stops_new_attestations(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
     desk.ahead = timedelta(days=31)

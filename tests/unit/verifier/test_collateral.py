@@ -289,6 +289,17 @@ def test_entries_of_a_revocation_list_come_and_go(held: HeldCollateral, now: dat
     assert counts == [0, 1, 0]
 
 
+def test_a_refusal_is_settled_when_what_is_in_force_is_offered_again(held: HeldCollateral, now: datetime) -> None:
+    old = held.platform.collateral()
+    held.platform.reissue(now + HOURS)
+    new = held.publish()
+    held.current(now + HOURS)
+    held.store.offer([old], now + HOURS)
+    assert set(held.store.objections) == {family_of(held.platform)}
+    held.store.offer([new], now + HOURS)
+    assert not held.store.objections
+
+
 def test_many_threads_get_one_answer(held: HeldCollateral, now: datetime) -> None:
     answers: list[bytes] = []
     threads = [threading.Thread(target=lambda: answers.append(held.current(now).raw)) for _ in range(8)]

@@ -123,7 +123,7 @@ async def test_a_source_that_is_down_changes_nothing(desk: Desk, now: datetime) 
 async def test_a_source_that_brings_what_is_older_changes_nothing(desk: Desk, now: datetime) -> None:
     kept = desk.held.current(now)
     desk.service.platforms[0].reissue(now - LATER)
-    await desk.refresher.refresh()
+    assert (await desk.refresher.refresh()).failed == 1
     assert desk.held.current(now) is kept
     assert desk.outcomes() == {"refused": 1.0}
 

@@ -16,6 +16,7 @@ from fakes import pcs_server
 from fakes.held_collateral import other_family, quote_of
 from fakes.pcs_server import PcsServer, serving
 from fakes.pki import MeshPki
+from fakes.running_services import private_file
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -35,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 @pytest.fixture
 def folder(tmp_path: Path, platform: Platform) -> Path:
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (tmp_path / "key.pem").write_bytes(pem)
+    private_file(tmp_path / "key.pem", pem)
     (tmp_path / "root.der").write_bytes(platform.root_der())
     (tmp_path / "quote.bin").write_bytes(quote_of(platform))
     return tmp_path
