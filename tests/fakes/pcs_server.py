@@ -28,7 +28,7 @@ from fakes.pki import MeshPki
 ROOT_CRL_ROUTE = "/IntelSGXRootCA.der"
 DRIP_S = 0.02
 
-Misbehaviour = Callable[["_Handler"], None]
+Misbehaviour = Callable[["Handler"], None]
 
 
 @dataclass
@@ -53,7 +53,7 @@ class PcsServer:
         """Where Intel's own service has the root's revocation list: on another host than the rest."""
         return "" if self.cache else f"{self.url}{ROOT_CRL_ROUTE}"
 
-    def answer(self, handler: _Handler) -> None:
+    def answer(self, handler: Handler) -> None:
         address = urlsplit(handler.path)
         query = {name: values[0] for name, values in parse_qs(address.query).items()}
         route = address.path.removeprefix("/sgx/certification/v4/").removeprefix("/tdx/certification/v4/")
@@ -67,7 +67,7 @@ class PcsServer:
         else:
             self._answer(handler, route, found, query)
 
-    def _answer(self, handler: _Handler, route: str, found: dict[str, str], query: dict[str, str]) -> None:
+    def _answer(self, handler: Handler, route: str, found: dict[str, str], query: dict[str, str]) -> None:
         prefix = "SGX-" if self.cache else ""
         if route == "tcb":
             chain = {f"{prefix}TCB-Info-Issuer-Chain": quote(found["tcb_info_issuer_chain"])}
@@ -103,7 +103,7 @@ class PcsServer:
         return {}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
@@ -129,7 +129,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, service: PcsServer) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.service = service
 
     def handle_error(self, *_args: Any) -> None:
@@ -170,19 +170,19 @@ def _signed(name: str, document: str, signature: str) -> bytes:
 # Ways to misbehave
 
 
-def garbage(handler: _Handler) -> None:
+def garbage(handler: Handler) -> None:
     handler.send(200, b"\x00\xff garbage")
 
 
-def web_page(handler: _Handler) -> None:
+def web_page(handler: Handler) -> None:
     handler.send(200, b"<!doctype html><title>Please sign in</title>", **{"Content-Type": "text/html; charset=utf-8"})
 
 
-def oversize(handler: _Handler) -> None:
+def oversize(handler: Handler) -> None:
     handler.send(200, b"0" * (1 << 20))
 
 
-def endless(handler: _Handler) -> None:
+def endless(handler: Handler) -> None:
     """No length is announced, and it does not end."""
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
@@ -191,7 +191,7 @@ def endless(handler: _Handler) -> None:
         handler.wfile.write(b"1000\r\n" + b"0" * 4096 + b"\r\n")
 
 
-def drip(handler: _Handler) -> None:
+def drip(handler: Handler) -> None:
     """A byte now and then, so that no wait for the next byte is long."""
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
@@ -202,7 +202,7 @@ def drip(handler: _Handler) -> None:
         time.sleep(DRIP_S)
 
 
-def drip_headers(handler: _Handler) -> None:
+def drip_headers(handler: Handler) -> None:
     """Headers that never come to an end."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
     for n in range(1000):
@@ -214,11 +214,11 @@ def drip_headers(handler: _Handler) -> None:
 DRIPS = (drip, drip_headers)
 
 
-def compressed(handler: _Handler) -> None:
+def compressed(handler: Handler) -> None:
     handler.send(200, gzip.compress(b"0" * (1 << 20)), **{"Content-Encoding": "gzip"})
 
 
-def hangs_up(handler: _Handler) -> None:
+def hangs_up(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "100")
     handler.end_headers()
@@ -227,14 +227,14 @@ def hangs_up(handler: _Handler) -> None:
 
 
 def redirects(url: str, status: int = 302) -> Misbehaviour:
-    def answer(handler: _Handler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send(status, b"", Location=url)
 
     return answer
 
 
 def answers(status: int, **headers: str) -> Misbehaviour:
-    def answer(handler: _Handler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send(status, b"no", **headers)
 
     return answer

@@ -42,6 +42,12 @@ def older(age: Ages, than: Ages) -> list[str]:
     return sorted(part for part, seen in than.items() if part in age and age[part] < seen)
 
 
+def newest(*known: Ages) -> dict[str, Age]:
+    """Return of each part the newest that any of `known` knows."""
+    parts = {part for ages in known for part in ages}
+    return {part: max(ages[part] for ages in known if part in ages) for part in parts}
+
+
 def from_future(collateral: Collateral, now: datetime) -> bool:
     """Whether a document is dated after `now`: its issuer's clock is ahead, or, more likely, ours is behind."""
     return max(collateral.tcb_info.issue_date, collateral.qe_identity.issue_date) > now

@@ -6,7 +6,7 @@ Everything here judges by the code that verifiers judge by. No clock, no I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -124,13 +124,18 @@ def bundled(
             _checked(one, anchor, now)
     if not bundles:
         number = int(now.timestamp()) if version is None else version
-        return CollateralBundle(version=number, issued_at=now, collaterals=tuple(raws)).signed(keys)
+        return CollateralBundle(version=number, issued_at=now, collaterals=tuple(map(_of_family, raws))).signed(keys)
     if len(raws) != 1 or version is not None:
         raise InvalidRequest("a bundle is signed by itself, and keeps its version", reason="collateral.malformed")
     envelope = bundles[0]
     for key in keys:
         envelope = dsse.countersigned(envelope, TYPE, key)
     return envelope
+
+
+def _of_family(raw: bytes) -> bytes:
+    """Collateral of one platform may bring its certificates along; that of its family must not, or no other fits it."""
+    return replace(Collateral.parse(raw), pck_certificate_chain=None).to_json()
 
 
 def _checked(raw: bytes, anchor: TrustAnchor, now: datetime) -> Family:

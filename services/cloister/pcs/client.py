@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from cloister.errors import CloisterError, InvalidRequest, NotReady
+from cloister.errors import CloisterError, InvalidRequest, NotReady, Unavailable
 from cloister.pcs import answers
 from cloister.pcs.answers import Signed
-from cloister.pcs.download import Answer, Download, Limits, connected
+from cloister.pcs.download import BUSY, Answer, Download, Limits, connected
 from cloister.pcs.source import Source, Wanted
 
 
@@ -55,12 +55,13 @@ class PcsClient:
 
 
 class _Run:
-    """One fetch: what was answered already, errors included."""
+    """One fetch: what was answered already, errors included; a host that is down is not waited for again."""
 
     def __init__(self, source: Source, download: Download) -> None:
         self._source = source
         self._download = download
         self._answered: dict[str, Answer | CloisterError] = {}
+        self._down: dict[str, Unavailable] = {}
 
     async def attempted(self, wanted: Wanted) -> bytes | CloisterError:
         try:
@@ -104,14 +105,24 @@ class _Run:
 
     async def _get(self, url: str) -> Answer:
         if url not in self._answered:
-            try:
-                self._answered[url] = await self._download.get(url)
-            except CloisterError as error:
-                self._answered[url] = error
+            self._answered[url] = await self._asked(url)
         found = self._answered[url]
         if isinstance(found, CloisterError):
             raise found
         return found
+
+    async def _asked(self, url: str) -> Answer | CloisterError:
+        host = urlsplit(url).netloc
+        if host in self._down:
+            return self._down[host]
+        try:
+            return await self._download.get(url)
+        except Unavailable as error:
+            if error.reason != BUSY:  # a cache says so of what it has to ask for itself, and serves the rest
+                self._down[host] = error
+            return error
+        except CloisterError as error:
+            return error
 
 
 @contextmanager

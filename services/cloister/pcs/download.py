@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
+
+BUSY: Final = "pcs.busy"
 
 # 500 is not among them: a cache answers so for a request that it will never understand.
 _PASSING: Final = frozenset({429, 502, 503, 504})
@@ -136,12 +139,12 @@ def _check_status(response: httpx.Response, host: str | None) -> None:
     if status == 200:
         return
     asked = f"{host}: answer {status}"
-    if number := response.headers.get("request-id", ""):
-        asked += f" to request {ascii(number)[1:65].rstrip(chr(39))}"
+    if number := re.sub(r"[^A-Za-z0-9-]", "", response.headers.get("request-id", ""))[:64]:
+        asked += f" to request {number}"
     if 300 <= status < 400:
         raise InvalidRequest(f"{asked}: it points elsewhere, and is not followed", reason="pcs.redirected")
     if status in _PASSING:
-        error = Unavailable(f"{asked}: it cannot answer now", reason="pcs.busy")
+        error = Unavailable(f"{asked}: it cannot answer now", reason=BUSY)
         raise _Again(error, _seconds(response.headers.get("retry-after", "")))
     if status in (404, 410, 461):
         raise NotFound(f"{asked}: {_GONE[status]}", reason="pcs.unknown")

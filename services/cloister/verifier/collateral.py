@@ -68,6 +68,11 @@ class CollateralStore:
         """Why what was last offered for a family is not in force, for each family where that is so."""
         return self._objections
 
+    @property
+    def refused(self) -> tuple[bytes, ...]:
+        """What was last offered and is well-formed, but is not believed at this time."""
+        return self._refused
+
     def current(self, raw_quote: bytes, now: datetime) -> Endorsements:
         """The collateral in force at `now` for the platform of a quote.
 

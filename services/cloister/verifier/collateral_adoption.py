@@ -53,8 +53,7 @@ class Adoption:
     @property
     def ages(self) -> dict[str, list[int]]:
         """How new each part of what was adopted is."""
-        found = [freshness.ages(one.verified) for one in self.adopted.values()]
-        return {part: max(ages[part] for ages in found if part in ages) for part in {p for ages in found for p in ages}}
+        return freshness.newest(*(freshness.ages(one.verified) for one in self.adopted.values()))
 
 
 def adopt(offered: Sequence[bytes], held: Held, seen: Ages, anchor: TrustAnchor, now: datetime) -> Adoption:

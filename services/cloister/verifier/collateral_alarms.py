@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from cloister.appraisal import freshness
+from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.family import Family
 from cloister.errors import Unavailable
 from cloister.kit.log import get_logger
@@ -13,7 +15,6 @@ from cloister.verifier.collateral import CollateralStore
 
 # Intel's collateral lives 30 days: warn while there is time to fetch another.
 WARN_BEFORE: Final = timedelta(days=10)
-FROM_FUTURE: Final = "collateral.not_yet_valid"
 
 _log = get_logger()
 
@@ -26,13 +27,19 @@ def look(store: CollateralStore, metrics: Metrics, now: datetime) -> None:
     except Unavailable as error:
         _log.error("collateral.not_remembered", error=error, consequence="newer collateral does not come into force")
     expiring = _expiring(store, metrics, now)
-    reasons = [error.reason for family, error in store.objections.items() if family not in store.held]
-    future = FROM_FUTURE in reasons or any(one.verified.valid_from > now for one in store.held.values())
+    future = _from_future(store, now)
     if future:
         _log.error("clock.suspected", meaning="collateral is from the future, or this machine's clock is behind")
     if not store.held:
-        _log.error("collateral.unusable", reasons=sorted(set(reasons)), consequence="every new appraisal is refused")
+        reasons = sorted({error.reason for error in store.objections.values()})
+        _log.error("collateral.unusable", reasons=reasons, consequence="every new appraisal is refused")
     metrics.collateral_watched(expiring=expiring, from_future=future)
+
+
+def _from_future(store: CollateralStore, now: datetime) -> bool:
+    if any(one.verified.valid_from > now for one in store.held.values()):
+        return True
+    return any(freshness.from_future(Collateral.parse(raw), now) for raw in store.refused)
 
 
 def _expiring(store: CollateralStore, metrics: Metrics, now: datetime) -> int:

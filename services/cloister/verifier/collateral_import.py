@@ -36,7 +36,8 @@ def import_collateral(raw: bytes, settings: Settings, anchor: TrustAnchor, now: 
     if settings.collateral is None:
         raise NotReady("the verifier's settings name no collateral file", reason="collateral.no_file")
     found = collateral_bundle.read(raw, settings.collateral_signers, settings.collateral_threshold)
-    seen = FileMemory(settings.state_dir / FILE_NAME).newest() | _in_force(settings.collateral, anchor, now)
+    remembered = FileMemory(settings.state_dir / FILE_NAME).newest()
+    seen = freshness.newest(remembered, _in_force(settings.collateral, anchor, now))
     version = {BUNDLE: [found.bundle.version]} if found.bundle else {}
     if older := freshness.older(version, seen):
         raise rolled_back(older)

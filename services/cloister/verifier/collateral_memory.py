@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from cloister.appraisal import freshness
 from cloister.errors import NotReady, Unavailable
 
 FILE_NAME: Final = "collateral-seen.json"  # in the verifier's state_dir
@@ -50,7 +51,7 @@ class FileMemory:
         Raises:
             Unavailable: They cannot be written.
         """
-        newest = self._newest | {part: max(age, self._newest.get(part, age)) for part, age in ages.items()}
+        newest = freshness.newest(self._newest, ages)
         if newest != self._newest:
             _write(self._path, newest)
             self._newest = newest

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.quote import parse_quote
+from cloister.appraisal.verify import verify_quote
 from cloister.verifier.collateral import CollateralStore
 from cloister.verifier.collateral_files import WatchedFile
 from cloister.verifier.collateral_memory import FILE_NAME, FileMemory
@@ -134,6 +136,19 @@ def test_collateral_of_today_becomes_a_bundle_in_one_step(run: Run, keeper: Keep
     assert run("collateral", "show", keeper.placed, *keeper.root)[1].startswith("bundle")
 
 
+def test_certificates_of_one_platform_do_not_get_into_what_is_for_its_family(run: Run, keeper: Keeper) -> None:
+    other = keeper.platform.copy()  # of the same family, and certified with another PPID
+    other.ppid = bytes(16)
+    file = keeper.file()
+    chain = parse_quote(quote_of(keeper.platform)).pck_chain.rstrip(b"\0").decode()
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"pck_certificate_chain": chain}))
+    assert run("collateral", "import", file, *keeper.key(), *keeper.verifier)[0] == 0
+    now = datetime.now(UTC)
+    for platform in (keeper.platform, other):
+        endorsed = keeper.store().current(quote_of(platform), now).verified
+        verify_quote(quote_of(platform), endorsed, endorsed.anchor, now)
+
+
 def test_without_signers_a_file_is_imported_as_it_is(run: Run, keeper: Keeper) -> None:
     keeper.settings(signed=False)
     file = keeper.file()
@@ -163,7 +178,7 @@ def test_what_is_older_than_what_was_seen_is_not_imported(run: Run, keeper: Keep
     keeper.platform.reissue(now + timedelta(minutes=30))
     new = keeper.file(name="new.json")
     assert run("collateral", "import", new, *keeper.key(), *keeper.verifier, "--version", "5")[0] == 0
-    if started:
+    if started:  # what the verifier has seen counts, whatever lies there now
         keeper.store().look(now)
         keeper.placed.unlink()
     before = keeper.placed.read_bytes() if keeper.placed.exists() else None

@@ -72,6 +72,17 @@ async def test_no_redirect_is_followed(
         assert isinstance(await asking.fetch(internal, wanted), bytes)  # it was there to be reached
 
 
+@pytest.mark.attack("G27")
+async def test_no_proxy_of_the_environment_hears_of_it(
+    asking: Asking, simulated: Callable[..., PcsServer], wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(simulated(cache=True)) as proxy, serving(simulated(cache=True)) as service:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        assert isinstance(await asking.fetch(service, wanted), bytes)
+        assert proxy.heard == []
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "asked"),
     [(503, {}, 3), (429, {"Retry-After": "2"}, 3), (503, {"Retry-After": "3600"}, 1), (404, {}, 1), (400, {}, 1)],
@@ -96,13 +107,45 @@ async def test_a_service_that_comes_back_is_served_from(
 ) -> None:
     with serving(simulated(cache=True)) as service:
 
-        def once(handler: pcs_server._Handler) -> None:
+        def once(handler: pcs_server.Handler) -> None:
             service.misbehaves = None
             handler.send(503, b"")
 
         service.misbehaves = once
         assert isinstance(await asking.fetch(service, wanted), bytes)
     assert len(asking.pauses) == 1
+
+
+async def test_a_service_that_is_down_is_waited_for_once(
+    asking: Asking, simulated: Callable[..., PcsServer], wanted: Wanted
+) -> None:
+    began = time.monotonic()
+    with serving(simulated(misbehaves=pcs_server.drip)) as service:
+        many = [wanted, *(Wanted(tee="sgx", fmspc=f"{n:012x}", ca="platform") for n in range(20))]
+        found = await asking.client(service).fetch(many)
+    assert {getattr(error, "reason", None) for error in found.values()} == {"pcs.slow"}
+    assert (len(found), len(service.heard)) == (21, 1)
+    assert time.monotonic() - began < 15.0
+
+
+async def test_what_a_cache_cannot_get_now_does_not_keep_it_from_the_rest(
+    asking: Asking, simulated: Callable[..., PcsServer], wanted: Wanted
+) -> None:
+    uncached = Wanted(tee="sgx", fmspc="0" * 12, ca="platform")
+    with serving(simulated(cache=True)) as service:
+
+        def unless_known(handler: pcs_server.Handler) -> None:
+            service.misbehaves = None
+            if uncached.fmspc in handler.path:
+                handler.send(504, b"Unable to retrieve the collateral from the Intel SGX PCS.")
+            else:
+                service.answer(handler)
+            service.misbehaves = unless_known
+
+        service.misbehaves = unless_known
+        found = await asking.client(service).fetch([uncached, wanted])
+    assert getattr(found[uncached], "reason", None) == "pcs.busy"
+    assert isinstance(found[wanted], bytes)
 
 
 async def test_nobody_is_there(asking: Asking, simulated: Callable[..., PcsServer], wanted: Wanted) -> None:
