@@ -139,7 +139,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             await stack.enter_async_context(https)
         lifecycle.spawn(attested.expiring(), "attested.expiring")
         lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
-        keep_fresh(collateral, settings, lifecycle, metrics, utc_now)
+        keep_fresh(collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,

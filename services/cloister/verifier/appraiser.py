@@ -112,7 +112,7 @@ class Appraiser:
         """Answer a challenge.
 
         Raises:
-            ChallengeExpired: It was used, is too old, or another's; or the policy changed meanwhile.
+            ChallengeExpired: It was used, is too old, or another's; or policy or collateral changed meanwhile.
             EvidenceRejected: Anything else that speaks against it; always the same words.
             NotReady: There is no collateral to appraise with; the caller is not at fault.
             Overloaded: Too many instances are attested.
@@ -159,11 +159,15 @@ class Appraiser:
     async def _check_not_overtaken(
         self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity
     ) -> None:
-        """Withhold what an older policy believed: only who was a member already is judged anew when it changes."""
+        """Withhold what older policy or collateral believed: only members are judged anew by the new."""
         if believed.appraisal.policy_digest != self._policy().digest:
             changed = ChallengeExpired("the appraisal policy changed; begin again", reason="policy.changed")
-            await asyncio.to_thread(self._record_rejection, changed, submission, purpose, peer)
-            raise changed
+        elif not self._collateral.holds(believed.endorsements):
+            changed = ChallengeExpired("newer collateral came; begin again", reason="collateral.changed")
+        else:
+            return
+        await asyncio.to_thread(self._record_rejection, changed, submission, purpose, peer)
+        raise changed
 
     def _expected(self, challenge: Challenge, peer: PeerIdentity) -> Expected:
         member = peer.role == WORKER

@@ -63,6 +63,10 @@ class CollateralStore:
         """What is in force, expired or not."""
         return self._held
 
+    def holds(self, endorsements: Endorsements) -> bool:
+        """Whether exactly this is in force still."""
+        return any(one is endorsements for one in self._held.values())
+
     @property
     def objections(self) -> Mapping[Family, EvidenceRejected]:
         """Why what was last offered for a family is not in force, for each family where that is so."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cloister.appraisal.anchors import TrustAnchor
-from cloister.appraisal.family import Family
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.pcs import Source
@@ -23,6 +23,8 @@ from cloister.verifier.collateral_refresh import Pace, Refresher
 from cloister.verifier.settings import Settings
 
 LOOK_S: Final = 60.0
+
+Review = Callable[[str], Awaitable[object]]
 
 
 def collateral_store(
@@ -46,19 +48,36 @@ def collateral_store(
 
 
 def keep_fresh(
-    store: CollateralStore, settings: Settings, lifecycle: Lifecycle, metrics: Metrics, now: Callable[[], datetime]
+    store: CollateralStore,
+    settings: Settings,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    *,
+    review: Review,
+    now: Callable[[], datetime],
 ) -> None:
     """Watch the store's file and dates, and ask the source that the settings name, for as long as the service runs.
+
+    Args:
+        store: What is kept fresh.
+        settings: Name the source.
+        lifecycle: Runs the loops.
+        metrics: Are told.
+        review: Judges the members anew; called after other collateral has come into force, with the word for that.
+        now: Aware UTC.
 
     Raises:
         NotReady: The source's CA file cannot be used.
     """
+    # Appraisals, which bring both about, are in threads of their own.
+    loop, adopted = asyncio.get_running_loop(), asyncio.Event()
+    store.on_adopted.append(lambda _families: _soon(loop, adopted.set))
+    lifecycle.spawn(_reviewing(adopted, review), "collateral.reviewing")
     lifecycle.spawn(_watching(store, metrics, now), "collateral.watching")
     source = settings.collateral_source
     if source is not None:
         refresher = _refresher(source, store, settings, metrics, now)
-        loop = asyncio.get_running_loop()
-        store.on_unknown.append(lambda family: _on(loop, refresher, family))
+        store.on_unknown.append(lambda family: _soon(loop, partial(refresher.want, family)))
         lifecycle.spawn(refresher.refreshing(), "collateral.refreshing")
 
 
@@ -77,13 +96,20 @@ def _refresher(
     )
 
 
-def _on(loop: asyncio.AbstractEventLoop, refresher: Refresher, family: Family) -> None:
-    """Appraisals are in threads of their own, and the refresher is on the loop."""
-    loop.call_soon_threadsafe(refresher.want, family)
+def _soon(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
+    loop.call_soon_threadsafe(act)
 
 
 def _fetched(state_dir: Path) -> FetchedFile:
     return FetchedFile(state_dir / "collateral-fetched.json")
+
+
+async def _reviewing(adopted: asyncio.Event, review: Review) -> None:
+    """Once for all that came meanwhile."""
+    while True:
+        await adopted.wait()
+        adopted.clear()
+        await review("collateral")
 
 
 async def _watching(store: CollateralStore, metrics: Metrics, now: Callable[[], datetime]) -> None:

@@ -16,11 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from cloister.appraisal.appraise import Appraisal
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import ReferenceValue
 from cloister.errors import ChallengeExpired, EvidenceRejected, NotReady, Unavailable
 from cloister.rpc.certificates import new_key, spki, spki_sha256
 from cloister.rpc.identity import PeerIdentity
+from cloister.verifier import appraiser
 from cloister.verifier.appraiser import REFUSED, Submission
 from cloister.verifier.nonces import Purpose
 from cloister_simulator.platform import Platform
@@ -380,3 +382,27 @@ async def test_outcomes_are_counted(desk: VerifierDesk) -> None:
     labels = {"outcome": "rejected", "reason": "quote.malformed"}
     assert counted("cloister_appraisals_total", {"outcome": "accepted", "reason": ""}) == 1
     assert counted("cloister_appraisals_total", labels) == 1
+
+
+@pytest.mark.attack("B18")
+async def test_what_overtaken_collateral_believed_is_withheld(
+    desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = appraiser.appraise
+
+    def appraise(*arguments: Any, **named: Any) -> Appraisal:
+        monkeypatch.setattr(appraiser, "appraise", whole)
+        found = whole(*arguments, **named)
+        desk.platform.revoked.add("pck")
+        desk.platform.reissue(desk.now() + timedelta(minutes=5))
+        desk.publish(desk.platform)
+        desk.collateral.look(desk.now())
+        return found
+
+    monkeypatch.setattr(appraiser, "appraise", appraise)
+    with pytest.raises(ChallengeExpired) as refused:
+        await desk.join()
+    assert refused.value.reason == desk.entries()[-1]["reason"] == "collateral.changed"
+    assert len(desk.attested) == 0
+    challenge, evidence = desk.evidence()
+    assert await rejected(desk, submission(challenge, evidence)) == (2, "certificate.revoked")

@@ -96,9 +96,9 @@ def test_of_two_evaluation_sets_the_smaller_counts(tmp_path: Path) -> None:
     endorsed = held.current(quote, one.now).verified
     assert (endorsed.tcb_info.evaluation, endorsed.qe_identity.evaluation, endorsed.evaluation) == (21, 12, 12)
     verified = verify_quote(quote, endorsed, one.anchor(), one.now)
-    Policy(minimum_evaluation=12).evaluate(verified)
+    Policy(minimum_evaluation=12).evaluate(verified, one.now)
     with pytest.raises(EvidenceRejected) as refused:
-        Policy(minimum_evaluation=13).evaluate(verified)
+        Policy(minimum_evaluation=13).evaluate(verified, one.now)
     assert refused.value.reason == "evaluation.outdated"
 
 

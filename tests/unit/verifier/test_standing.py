@@ -110,9 +110,7 @@ async def test_evidence_is_not_judged_for_another_member(desk: VerifierDesk) -> 
         replace(member, keys=replace(member.keys, receipt_key=bytes(32))),
     ):
         with pytest.raises(EvidenceRejected) as refused:
-            standing.reappraise(
-                changed, Policy.default(), lambda _, now: desk.collateral.current(now), desk.anchor, desk.now()
-            )
+            standing.reappraise(changed, Policy.default(), desk.collateral.current, desk.anchor, desk.now())
         assert refused.value.step == 5
 
 

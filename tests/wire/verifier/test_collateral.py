@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from fakes.held_collateral import other_family
 from fakes.pcs_server import PcsServer, serving
 from fakes.pki import MeshPki
 from fakes.running_services import CALL_S, Running, WireWorker, running_verifier, verifier_settings
+
+JOINED, GONE, CURRENT = (pb.AttestedEvent.KIND_JOINED, pb.AttestedEvent.KIND_GONE, pb.AttestedEvent.KIND_CURRENT)
 
 
 @pytest.fixture
@@ -138,3 +141,33 @@ async def test_a_source_that_is_no_address_is_a_mistake_in_the_settings(settings
         with pytest.raises(InvalidRequest) as refused:
             replace(settings, collateral_url=url)
         assert refused.value.reason == "pcs.url_invalid"
+
+
+@pytest.mark.attack("B18")
+async def test_a_platform_that_intel_revokes_is_put_out_and_let_in_again_when_that_is_withdrawn(
+    settings: Settings, pki: MeshPki, platform: Platform, other: Platform, tmp_path: Path
+) -> None:
+    file = tmp_path / "collateral.json"
+
+    def publish(minutes: int, *, revoked: bool) -> None:
+        platform.revoked = {"pck"} if revoked else set()
+        platform.reissue(datetime.now(UTC) + timedelta(minutes=minutes))
+        staged = tmp_path / "collateral.new"
+        staged.write_bytes(platform.collateral())
+        staged.rename(file)
+
+    settings = replace(settings, collateral=file, collateral_url="")
+    worker = WireWorker(pki, platform)
+    async with running_verifier(settings, pki) as verifier, verifier.as_role("operator") as operator:
+        assert await reason(verifier, worker) == ""
+        stub: Any = operator.stub(VerifierStub)
+        events = aiter(stub.WatchAttested(pb.WatchAttestedRequest(), timeout=CALL_S))
+        assert [(await anext(events)).kind for _ in range(2)] == [JOINED, CURRENT]
+        publish(10, revoked=True)
+        with pytest.raises(EvidenceRejected):  # which is how the verifier comes to look at the file at once
+            await reason(verifier, WireWorker(pki, platform))
+        gone = await anext(events)
+        assert (gone.kind, gone.worker.instance, gone.reason) == (GONE, worker.instance, "revoked")
+        publish(20, revoked=False)
+        assert await reason(verifier, WireWorker(pki, platform)) == ""
+        assert (await anext(events)).kind == JOINED
