@@ -3,6 +3,8 @@
 A source is chosen by an operator, never by what an attester says; of that, a family's few words are all that ever gets
 into a query. Intel's own service has no route to the root's revocation list, which lies at the distribution point that
 Intel's root certificate names; a PCCS serves it beside the rest.
+
+Documentation: https://api.portal.trustedservices.intel.com/content/documentation.html ("API Documentation", version 4).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from cloister.appraisal.family import Family, check_endorsed, family_of_quote
 from cloister.appraisal.quote import Quote, parse_quote
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, NotReady, Unavailable
 from cloister.kit.log import get_logger
-from cloister.verifier.collateral_adoption import Adoption, Endorsements, adopt, rolled_back
+from cloister.verifier.collateral_adoption import ROLLED_BACK, Adoption, Endorsements, adopt, rolled_back
 from cloister.verifier.collateral_files import WatchedFile
 from cloister.verifier.collateral_memory import CollateralMemory
 
@@ -56,7 +56,7 @@ class CollateralStore:
         # Replaced and never changed, so that they are read without the lock.
         self._held: Mapping[Family, Endorsements] = MappingProxyType({})
         self._objections: Mapping[Family, EvidenceRejected] = MappingProxyType({})
-        self._refused: tuple[bytes, ...] = ()
+        self._refused: Mapping[Family, bytes] = MappingProxyType({})
 
     @property
     def held(self) -> Mapping[Family, Endorsements]:
@@ -74,8 +74,8 @@ class CollateralStore:
 
     @property
     def refused(self) -> tuple[bytes, ...]:
-        """What was last offered and is well-formed, but is not believed at this time."""
-        return self._refused
+        """What was offered and is not believed, but might be at another time."""
+        return tuple(self._refused.values())
 
     def current(self, raw_quote: bytes, now: datetime) -> Endorsements:
         """The collateral in force at `now` for the platform of a quote.
@@ -122,8 +122,8 @@ class CollateralStore:
 
     def again(self, now: datetime) -> None:
         """Offer once more what was refused: a clock that was wrong may be right again."""
-        if self._refused:
-            self.offer(self._refused, now)
+        if refused := self.refused:
+            self.offer(refused, now)
 
     def offer(self, raws: Sequence[bytes], now: datetime, *, version: int | None = None) -> frozenset[Family]:
         """Bring collateral into force as far as it is genuine, current, and not older than what was seen.
@@ -164,9 +164,12 @@ class CollateralStore:
                 _log.error("collateral.refused", family=str(family), error=objection, kept=family in self._held)
         settled = found.adopted.keys() | found.confirmed
         kept = {family: error for family, error in self._objections.items() if family not in settled}
-        self._objections = MappingProxyType(kept | found.objections)
+        objections = kept | found.objections
+        refused = {**self._refused, **found.refused}
+        curable = {family for family, error in objections.items() if error.reason != ROLLED_BACK}
+        self._objections = MappingProxyType(objections)
         self._held = MappingProxyType({**self._held, **found.adopted})
-        self._refused = tuple(found.refused)
+        self._refused = MappingProxyType({family: raw for family, raw in refused.items() if family in curable})
 
     def _missing(self, family: Family, quote: Quote, now: datetime) -> CloisterError:
         if objection := self._objections.get(family):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from cloister.appraisal import freshness
 from cloister.appraisal.anchors import TrustAnchor
@@ -19,6 +20,8 @@ from cloister.appraisal.family import Family, family_of_collateral
 from cloister.appraisal.freshness import Ages
 from cloister.appraisal.steps import Step, rejected
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
+
+ROLLED_BACK: Final = "collateral.rolled_back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,14 @@ class Adoption:
         confirmed: Families for which what is in force was offered once more.
         objections: Why something is not, by family.
         unreadable: What was wrong with collateral that names no family.
-        refused: The collateral that `objections` are about; another time may find otherwise.
+        refused: The collateral that `objections` are about.
     """
 
     adopted: dict[Family, Endorsements] = field(default_factory=dict)
     confirmed: set[Family] = field(default_factory=set)
     objections: dict[Family, EvidenceRejected] = field(default_factory=dict)
     unreadable: list[CloisterError] = field(default_factory=list)
-    refused: list[bytes] = field(default_factory=list, repr=False)
+    refused: dict[Family, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def ages(self) -> dict[str, list[int]]:
@@ -82,14 +85,14 @@ def adopt(offered: Sequence[bytes], held: Held, seen: Ages, anchor: TrustAnchor,
         except EvidenceRejected as error:
             if family in candidates:  # what is in force stays, whether or not it can be renewed
                 found.objections[family] = error
-                found.refused.append(candidate.raw)
+                found.refused[family] = candidate.raw
     return found
 
 
 def rolled_back(parts: Sequence[str]) -> EvidenceRejected:
     """The error for collateral of which these parts are older than what was seen."""
     what = f"the collateral is older than what was seen before: {', '.join(parts)}"
-    return rejected(Step.CHAIN, "collateral.rolled_back", what)
+    return rejected(Step.CHAIN, ROLLED_BACK, what)
 
 
 def _candidates(
@@ -111,7 +114,7 @@ def _candidates(
             one = Endorsements(collateral.verified(anchor, now), raw)
         except EvidenceRejected as error:
             found.objections[family] = error
-            found.refused.append(raw)
+            found.refused[family] = raw
             continue
         if family not in newest or _order(newest[family]) < _order(one):
             newest[family] = one

@@ -155,6 +155,28 @@ def test_a_clock_that_is_set_back_is_refused_and_may_come_right_again(held: Held
     assert why_not(held, past) == "collateral.not_yet_valid"
 
 
+def test_what_is_from_the_future_is_not_forgotten_for_what_else_comes(held: HeldCollateral, now: datetime) -> None:
+    other = other_family(held.platform)
+    held.platform.reissue(now + HOURS)
+    held.publish()
+    why_not(held, now)
+    held.store.offer([other.collateral()], now)
+    held.store.again(now)
+    assert set(held.store.held) == {family_of(other)}
+    held.store.again(now + HOURS)
+    assert set(held.store.held) == {family_of(other), family_of(held.platform)}
+    assert not held.store.refused
+
+
+def test_what_is_older_is_not_offered_again(held: HeldCollateral, now: datetime) -> None:
+    old = held.platform.collateral()
+    held.platform.reissue(now + HOURS)
+    held.publish()
+    held.current(now + HOURS)
+    held.store.offer([old], now + HOURS)
+    assert not held.store.refused
+
+
 def test_collateral_under_another_root_is_never_in_force(held: HeldCollateral, now: datetime) -> None:
     memory = FileMemory(held.folder / "other.json")
     store = CollateralStore(INTEL_SGX, memory, watched=WatchedFile(held.path))
