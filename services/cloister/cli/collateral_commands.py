@@ -77,8 +77,9 @@ def fetch(
     """
     source = Source(url=url, ca_file=ca_file, root_crl_url=root_crl_url, plain_http=plain_http)
     wanted = [
-        Wanted(tee=tee, fmspc=one.lower(), ca=ca, update=update, evaluation=evaluation) for one in fmspc or ()
-    ] + [wanted_for_quote(_quote(one), update=update, evaluation=evaluation) for one in quotes or ()]
+        *(Wanted(tee=tee, fmspc=one.lower(), ca=ca, update=update, evaluation=evaluation) for one in fmspc or ()),
+        *(_wanted_for(one, update, evaluation) for one in quotes or ()),
+    ]
     if not wanted:
         raise Stop("name a platform family with --fmspc, or a quote of one with --for", ExitCode.USAGE)
     keys = _keys(key) if key else []
@@ -126,7 +127,10 @@ def show(
 
     Ends with 3 where something in it does not lead back to the root now.
     """
-    summary = summarize(_read(file), anchor_of(_root(anchor_root)), datetime.now(UTC))
+    try:
+        summary = summarize(_read(file), anchor_of(_root(anchor_root)), datetime.now(UTC))
+    except EvidenceRejected as error:
+        raise Stop(f"{file} is of no platform family: {error} ({error.reason})", ExitCode.REFUSED) from error
     if as_json:
         print_json(plain_summary(summary))
     else:
@@ -193,8 +197,11 @@ def _keys(paths: Sequence[Path] | None) -> list[Ed25519PrivateKey]:
         raise Stop(str(error), ExitCode.USAGE) from error
 
 
-def _quote(path: Path) -> bytes:
-    return EvidenceFile.read(path).raw_quote
+def _wanted_for(path: Path, update: str, evaluation: int | None) -> Wanted:
+    try:
+        return wanted_for_quote(EvidenceFile.read(path).raw_quote, update=update, evaluation=evaluation)
+    except (EvidenceRejected, NotReady) as error:
+        raise Stop(f"{path} names no platform family: {error}", ExitCode.USAGE) from error
 
 
 def _root(path: Path | None) -> bytes | None:

@@ -202,6 +202,8 @@ def test_what_is_not_genuine_is_not_signed(run: Run, keeper: Keeper) -> None:
         (["fetch", "-o", "x", "--fmspc", "zz"], "12 lower-case hex"),
         (["fetch", "-o", "x", "--fmspc", "0" * 12, "--url", "http://pccs.example"], "only https"),
         (["fetch", "-o", "x", "--fmspc", "0" * 12, "--fmspc", "1" * 12], "--key"),
+        (["fetch", "-o", "x", "--for", "one.json"], "names no platform family"),
+        (["fetch", "-o", "x", "--for", "absent"], "names no platform family"),
         (["sign", "one.json", "-o", "x"], "--key"),
         (["import", "one.json", "--settings", "absent.toml"], "absent.toml"),
         (["show", "absent"], "absent"),
@@ -216,3 +218,10 @@ def test_what_is_wrong_with_a_command_is_said(
     assert code in (1, 2)
     assert said in err
     assert not Path("x").exists()
+
+
+def test_show_of_what_is_of_no_family(run: Run, keeper: Keeper) -> None:
+    file = keeper.file()
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"pck_crl_issuer_chain": "none"}))
+    code, _, err = run("collateral", "show", file, *keeper.root)
+    assert (code, "of no platform family" in err) == (3, True)
