@@ -16,7 +16,7 @@ from cloister.cli.collateral_words import plain_summary, print_summary
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.identities import ed25519_key
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, MeshFolder, examples
+from cloister.cli.options import FOLDER, AsJson, At, MeshFolder, examples, moment
 from cloister.cli.output import print_json, say
 from cloister.client import EvidenceFile, anchor_of
 from cloister.client.collateral_bundles import bundled, genuine, summarize, wanted_for_quote
@@ -68,6 +68,7 @@ def fetch(
     root_crl_url: Annotated[str, typer.Option(help="Where the root's revocation list is, if not as usual.")] = "",
     plain_http: Annotated[bool, typer.Option("--plain-http", help="Speak http to another machine.")] = False,
     anchor_root: Root = None,
+    at: At = "",
     key: Key = None,
     version: Version = None,
 ) -> None:
@@ -85,7 +86,7 @@ def fetch(
     keys = _keys(key) if key else []
     if len(set(wanted)) > 1 and not keys:
         raise Stop("several families go into a bundle, which is signed: name a --key", ExitCode.USAGE)
-    anchor, now = anchor_of(_root(anchor_root)), datetime.now(UTC)
+    anchor, now = anchor_of(_root(anchor_root)), moment(at)
     from cloister.pcs.client import PcsClient  # with it comes all of HTTP, which no other command waits for
 
     answers = asyncio.run(PcsClient(source).fetch(list(dict.fromkeys(wanted))))
@@ -106,12 +107,13 @@ def sign(
     out: Out,
     key: Key = None,
     anchor_root: Root = None,
+    at: At = "",
     version: Version = None,
 ) -> None:
     """Make a signed bundle of collateral, or add a signature to a bundle. What is not genuine is not signed."""
     keys = _keys(key)
     with _nothing_written():
-        raw = bundled([_read(one) for one in files], keys, anchor_of(_root(anchor_root)), datetime.now(UTC), version)
+        raw = bundled([_read(one) for one in files], keys, anchor_of(_root(anchor_root)), moment(at), version)
     _write(out, raw)
     for one in keys:
         say(f"your key, for collateral_signers: {one.public_key().public_bytes_raw().hex()}")
@@ -121,14 +123,15 @@ def sign(
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle, or JSON with QuoteCollateralV3 names.")],
     anchor_root: Root = None,
+    at: At = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what collateral is about: families, evaluation numbers, dates, who signed it, and whether it is genuine.
 
-    Ends with 3 where something in it does not lead back to the root now.
+    Ends with 3 where something in it does not lead back to the root at that time.
     """
     try:
-        summary = summarize(_read(file), anchor_of(_root(anchor_root)), datetime.now(UTC))
+        summary = summarize(_read(file), anchor_of(_root(anchor_root)), moment(at))
     except EvidenceRejected as error:
         raise Stop(f"{file} is of no platform family: {error} ({error.reason})", ExitCode.REFUSED) from error
     if as_json:

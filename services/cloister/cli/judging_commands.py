@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,7 +11,7 @@ import typer
 
 from cloister.cli.evidence_words import plain_judgement, print_judgement
 from cloister.cli.failures import ExitCode, Stop
-from cloister.cli.options import AsJson, examples
+from cloister.cli.options import AsJson, At, examples, moment
 from cloister.cli.output import print_json, print_json_line, say, table
 from cloister.cli.trusted import trusted
 from cloister.client import EvidenceFile, JudgedEntry, judge_corpus, judge_file
@@ -44,16 +43,14 @@ def verify(
     trust: Annotated[
         Path | None, typer.Option(help="Trust bundle to judge by; by default Intel's root and the default policy.")
     ] = None,
-    at: Annotated[
-        str, typer.Option(metavar="TIME", help="Time to judge at, ISO 8601, in UTC unless it says. (default: now)")
-    ] = "",
+    at: At = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge a quote or an evidence bundle offline: what it is, who vouches for it, and whether it is believed.
 
     Asks nobody. Ends with 0 when it is believed, with 3 when it is not, and with 2 when it cannot be judged at all.
     """
-    now = _time(at) if at else datetime.now(UTC)
+    now = moment(at)
     try:
         evidence = EvidenceFile.read(file, collateral)
         bundle = trusted(trust) if trust is not None else None
@@ -88,14 +85,6 @@ def judge(
     defects = _print_lines(judged) if as_json else _print_table(list(judged))
     if defects:
         raise Stop(f"{defects} could not be judged because of a defect of this program; please report it")
-
-
-def _time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Stop(f"'{text[:64]}' is no time such as 2026-11-22T12:00:00Z", ExitCode.USAGE) from error
 
 
 def _print_lines(judged: Iterable[JudgedEntry]) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import DEFAULT_FOLDER, ENVIRONMENT
 
 MeshFolder = Annotated[
@@ -30,9 +32,24 @@ TrustFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait at most.")]
 
+At = Annotated[
+    str, typer.Option("--at", metavar="TIME", help="Time to judge at, ISO 8601, in UTC unless it says. (default: now)")
+]
+
 FOLDER = DEFAULT_FOLDER
 
 _32_BYTES = re.compile(r"[0-9a-f]{64}")
+
+
+def moment(text: str) -> datetime:
+    """The time that an option names, in UTC unless it says; the present where it is empty."""
+    if not text:
+        return datetime.now(UTC)
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Stop(f"'{text[:64]}' is no time such as 2026-11-22T12:00:00Z", ExitCode.USAGE) from error
 
 
 def examples(*lines: str) -> str:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cloister.cli import app
 from cloister_simulator.platform import Platform
-from fakes import pcs_server
+from fakes import corpus, pcs_server
 from fakes.held_collateral import other_family, quote_of
 from fakes.pcs_server import PcsServer, serving
 from fakes.pki import MeshPki
@@ -85,3 +85,17 @@ def test_nothing_is_written_when_something_is_wrong(
     with serving(PcsServer([platform.collateral()], cache=True, misbehaves=misbehaves)) as service:
         ended, _, err = run("fetch", "--url", service.url, "--for", folder / "quote.bin", "-o", out)
     assert (ended, said in err, out.exists()) == (code, True, False), err
+
+
+@pytest.mark.skipif(not corpus.present(), reason=corpus.ABSENT)
+def test_what_was_recorded_is_judged_at_its_time(run: Run, folder: Path) -> None:
+    one, out = corpus.evaluation("tdx4-utd-01:valid"), folder / "recorded.json"
+    with serving(PcsServer([one.collateral.read_bytes()], cache=True)) as service:
+        words = ("fetch", "--url", service.url, "--for", one.quote, "-o", out)
+        assert run(*words)[0] == 3  # it has expired
+        assert not out.exists()
+        assert run(*words, "--at", one.now.isoformat())[0] == 0
+    assert run("show", out, "--at", one.now.isoformat())[0] == 0
+    code, said, _ = run("show", out, "--json")
+    (family,) = json.loads(said)["families"]
+    assert (code, family["tee"], family["fmspc"], family["ca"]) == (3, "tdx", "b0c06f000000", "platform")
