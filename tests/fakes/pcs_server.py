@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import socket
+import socketserver
 import ssl
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -134,6 +136,55 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *_args: Any) -> None:
         """A client that goes away, as from a server that drips, is no error."""
+
+
+class _Tunnel(socketserver.StreamRequestHandler):
+    """A proxy's answer to CONNECT: bytes both ways, until either end is done."""
+
+    def handle(self) -> None:
+        target = self.rfile.readline().decode().split()[1]
+        while self.rfile.readline().strip():
+            pass
+        self.server.heard.append(target)  # type: ignore[attr-defined]  # of `_Proxy`
+        host, _, port = target.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as beyond:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(beyond, self.connection), daemon=True)
+            back.start()
+            _pump(self.connection, beyond)
+            back.join()
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Tunnel)
+        self.heard: list[str] = []
+
+    def handle_error(self, *_args: Any) -> None:
+        """An end that goes away is no error."""
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def proxying() -> Iterator[tuple[str, list[str]]]:
+    """A proxy: its address, and to whom it was asked to connect."""
+    with _Proxy() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", server.heard
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def fetch(
     evaluation: Annotated[int | None, typer.Option(min=1, help="Number of the TCB evaluation data instead.")] = None,
     ca_file: Annotated[Path | None, typer.Option(help="CA of the service in PEM, instead of the system's.")] = None,
     root_crl_url: Annotated[str, typer.Option(help="Where the root's revocation list is, if not as usual.")] = "",
+    proxy: Annotated[str, typer.Option(help="http://host:port of a proxy that leads to the service.")] = "",
     plain_http: Annotated[bool, typer.Option("--plain-http", help="Speak http to another machine.")] = False,
     anchor_root: Root = None,
     at: At = "",
@@ -76,7 +77,7 @@ def fetch(
 
     Nothing is written unless everything came and leads back to the root.
     """
-    source = Source(url=url, ca_file=ca_file, root_crl_url=root_crl_url, plain_http=plain_http)
+    source = Source(url=url, ca_file=ca_file, root_crl_url=root_crl_url, proxy=proxy, plain_http=plain_http)
     wanted = [
         *(Wanted(tee=tee, fmspc=one.lower(), ca=ca, update=update, evaluation=evaluation) for one in fmspc or ()),
         *(_wanted_for(one, update, evaluation) for one in quotes or ()),

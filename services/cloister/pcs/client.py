@@ -49,7 +49,7 @@ class PcsClient:
 
         An error's message names the service's host and what was wrong.
         """
-        async with connected(self._context) as http:
+        async with connected(self._context, self._source.proxy) as http:
             run = _Run(self._source, Download(http, self._limits, self._pause))
             return {one: await run.attempted(one) for one in wanted}
 

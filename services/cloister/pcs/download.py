@@ -114,10 +114,11 @@ class Download:
         return bytes(body)
 
 
-def connected(ca_context: ssl.SSLContext) -> httpx.AsyncClient:
+def connected(ca_context: ssl.SSLContext, proxy: str = "") -> httpx.AsyncClient:
     """Connections that follow nothing, read no environment, and believe `ca_context`."""
     return httpx.AsyncClient(
         verify=ca_context,
+        proxy=proxy or None,
         follow_redirects=False,
         trust_env=False,
         timeout=None,  # noqa: S113  # each answer has a deadline as a whole, which these do not add up to

@@ -24,6 +24,7 @@ INTEL_ROOT_CRL: Final = "https://certificates.trustedservices.intel.com/IntelSGX
 _VERSION_PATH: Final = re.compile(r"/(?:sgx|tdx)/certification/v(\d+)\Z")
 _FMSPC: Final = re.compile(r"[0-9a-f]{12}")
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
+_PROXY: Final = re.compile(r"http://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}/?")
 _MAX_EVALUATION: Final = 0xFFFFFFFF
 _URL_INVALID: Final = "pcs.url_invalid"
 
@@ -74,6 +75,8 @@ class Source:
         url: `https://host[:port]`, with or without the path `/sgx/certification/v4` that other tools want to have.
         ca_file: PEM certificates that the service's TLS certificate must lead back to, instead of the system's.
         root_crl_url: Where the root's revocation list is, if not where this kind of service has it.
+        proxy: `http://host:port` of a proxy that leads there; the environment's is never used. It carries TLS, and sees
+            no more than which host is asked.
         plain_http: Whether `http` will do beyond this machine. All that comes is signed; what it hides is who asks.
 
     Raises:
@@ -83,6 +86,7 @@ class Source:
     url: str
     ca_file: Path | None = None
     root_crl_url: str = ""
+    proxy: str = ""
     plain_http: bool = False
 
     def __post_init__(self) -> None:
@@ -92,6 +96,9 @@ class Source:
         _require(spoken, f"{address.hostname}: only version 4 of the service is spoken", _URL_INVALID)
         if self.root_crl_url:
             self._checked(self.root_crl_url)
+        _require(
+            not self.proxy or _PROXY.fullmatch(self.proxy) is not None, "a proxy is http://host:port", _URL_INVALID
+        )
 
     def tcb_info(self, wanted: Wanted) -> str:
         """Address of the TCB info."""

@@ -32,6 +32,7 @@ class Settings:
             believed by Intel's signatures and dates, not by `collateral_signers`.
         collateral_ca_file: PEM certificates that its TLS certificate must lead back to, instead of the system's.
         collateral_root_crl_url: Where it has the root's revocation list, if not where its kind has it.
+        collateral_proxy: `http://host:port` of a proxy that leads there, or empty; the environment's is never used.
         collateral_update: `standard` or `early` TCB evaluation data.
         collateral_refresh_s: How often to ask it, a minute at least and ten days at most.
         policy: Appraisal policy, TOML or an envelope that people signed; a newer one that was applied counts in its
@@ -62,6 +63,7 @@ class Settings:
     collateral_url: str = ""
     collateral_ca_file: Path | None = None
     collateral_root_crl_url: str = ""
+    collateral_proxy: str = ""
     collateral_update: str = "standard"
     collateral_refresh_s: float = 6 * 3600.0
     policy: Path | None = None
@@ -103,7 +105,10 @@ class Settings:
         if not self.collateral_url:
             return None
         return Source(
-            url=self.collateral_url, ca_file=self.collateral_ca_file, root_crl_url=self.collateral_root_crl_url
+            url=self.collateral_url,
+            ca_file=self.collateral_ca_file,
+            root_crl_url=self.collateral_root_crl_url,
+            proxy=self.collateral_proxy,
         )
 
     def _check_collateral(self) -> None:

@@ -77,6 +77,16 @@ def test_on_this_machine_http_will_do(url: str) -> None:
     assert Source(url="http://pccs.example", plain_http=True).root_crl().startswith("http://pccs.example")
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    ["proxy.example:3128", "https://proxy.example:3128", "http://u:p@proxy.example:3128", "http://proxy.example", "x"],
+)
+def test_a_proxy_is_named_by_its_address(proxy: str) -> None:
+    Source(url="https://pccs.example", proxy="http://proxy.example:3128")
+    with pytest.raises(InvalidRequest, match="http://host:port"):
+        Source(url="https://pccs.example", proxy=proxy)
+
+
 @pytest.mark.attack("G27")
 @pytest.mark.parametrize(
     "changes",

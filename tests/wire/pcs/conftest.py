@@ -28,9 +28,9 @@ class Asking:
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    def client(self, service: PcsServer, *, ca_file: Path | None = None) -> PcsClient:
+    def client(self, service: PcsServer, *, ca_file: Path | None = None, proxy: str = "") -> PcsClient:
         limits = replace(PATIENT, deadline_s=1.0) if service.misbehaves in DRIPS else PATIENT
-        source = Source(url=service.url, root_crl_url=service.root_crl_url, ca_file=ca_file)
+        source = Source(url=service.url, root_crl_url=service.root_crl_url, ca_file=ca_file, proxy=proxy)
         return PcsClient(source, limits=limits, pause=self.pause)
 
     async def fetch(self, service: PcsServer, *wanted: Wanted, ca_file: Path | None = None) -> bytes | CloisterError:

@@ -18,7 +18,7 @@ from cloister.pcs import Wanted
 from cloister_simulator.platform import Platform
 from fakes import corpus
 from fakes.held_collateral import other_family
-from fakes.pcs_server import PcsServer, serving
+from fakes.pcs_server import PcsServer, proxying, serving
 from fakes.pki import MeshPki
 from wire.pcs.conftest import Asking, wanted_for
 
@@ -81,6 +81,15 @@ async def test_families_share_what_they_share(asking: Asking, platform: Platform
     assert isinstance(unknown, NotFound)
     assert json.loads(first)["pck_crl"] == json.loads(second)["pck_crl"]
     assert len(service.heard) == 3 + 3  # three of TCB info, and the rest once
+
+
+async def test_a_proxy_that_is_named_passes_tls_on(
+    asking: Asking, simulated: Callable[..., PcsServer], wanted: Wanted, tls: MeshPki, ca_file: Path
+) -> None:
+    with serving(simulated(cache=True), tls) as service, proxying() as (proxy, heard):
+        found = await asking.client(service, ca_file=ca_file, proxy=proxy).fetch([wanted])
+    assert isinstance(found[wanted], bytes)
+    assert set(heard) == {service.url.removeprefix("https://")}
 
 
 @pytest.mark.parametrize(
