@@ -122,7 +122,7 @@ class VerifierDesk:
             identity.spiffe_id,
             quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
             trust=lambda: mesh_trust(identity, jwks, self.policies.current(), self.anchor),
-            collateral=lambda _quote: self.collateral.current(self.now()).raw,
+            collateral=lambda quote: self.collateral.current(quote, self.now()).raw,
         )
 
     def now(self) -> datetime:

@@ -27,6 +27,7 @@ MEASURED_VERIFIER = (
     "errors.py",
     "evidence",
     "kit",
+    "pcs",
     "rpc",
     "seal",
     "verifier",

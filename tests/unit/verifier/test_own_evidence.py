@@ -14,6 +14,7 @@ from cloister.evidence.binding import decode
 from cloister.evidence.gramine import GramineQuoter
 from cloister.verifier import own_evidence
 from cloister.verifier.own_evidence import MAX_WAITING
+from fakes.held_collateral import quote_of
 from fakes.sim import VERIFIER_ENCLAVE, SampleEvidence, good_evidence, simulated_quoter
 from fakes.verifier_desk import VerifierDesk, enrol_peer, submission, verifier_desk
 
@@ -51,7 +52,7 @@ async def test_its_claims_name_the_verifier_and_what_it_stands_for(desk: Verifie
     assert (claims.nonce, claims.tls_spki_sha256) == (NONCE, KEY)
     assert claims.config_digest == made.trust.digest()
     assert made.trust.policy_digest == desk.policy.digest
-    assert made.bundle.collateral == desk.collateral.current(desk.now()).raw
+    assert made.bundle.collateral == desk.collateral.current(quote_of(desk.platform), desk.now()).raw
     assert claims.instance == decode((await attester.evidence(NONCE, KEY)).bundle.evidence.claims).instance
     assert claims.instance != decode((await desk.own_attester().evidence(NONCE, KEY)).bundle.evidence.claims).instance
 

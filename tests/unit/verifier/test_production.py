@@ -38,7 +38,7 @@ def production(desk: VerifierDesk) -> VerifierDesk:
     desk.memory_path.unlink(missing_ok=True)
     desk.anchor = INTEL_SGX
     desk.restart()
-    assert desk.collateral.current(desk.now()).verified.anchor is INTEL_SGX
+    assert desk.collateral.current(genuine.quote.read_bytes(), desk.now()).verified.anchor is INTEL_SGX
     return desk
 
 
