@@ -174,23 +174,23 @@ class VerifierDesk:
         assert "no longer believed" in why
         self.attested.revoke(member.instance)
 
-    def challenge(
+    async def challenge(
         self, key: ec.EllipticCurvePrivateKey, peer: PeerIdentity, purpose: Purpose = Purpose.MESH
     ) -> Challenge:
         """A challenge for this TLS key."""
         key_hash = hashlib.sha256(spki(key.public_key())).digest()
-        return self.nonces.issue(purpose, peer=peer.spiffe_id, tls_spki_sha256=key_hash)
+        return await self.nonces.issue(purpose, peer=peer.spiffe_id, tls_spki_sha256=key_hash)
 
-    def evidence(self, **changes: Any) -> tuple[Challenge, SampleEvidence]:
+    async def evidence(self, **changes: Any) -> tuple[Challenge, SampleEvidence]:
         """A challenge for a starting worker, and its good answer."""
         key = changes.pop("tls_key", None) or new_key()
-        challenge = self.challenge(key, enrol_peer())
+        challenge = await self.challenge(key, enrol_peer())
         answer: dict[str, Any] = {"platform": self.platform, "nonce": challenge.nonce, "tls_key": key, **changes}
         return challenge, good_evidence(**answer)
 
     async def join(self, **changes: Any) -> tuple[SampleEvidence, Issued]:
         """A worker starts."""
-        challenge, evidence = self.evidence(**changes)
+        challenge, evidence = await self.evidence(**changes)
         return evidence, await self.appraiser.appraise(submission(challenge, evidence), enrol_peer())
 
     async def again(
@@ -198,7 +198,7 @@ class VerifierDesk:
     ) -> Issued:
         """The same worker attests once more, as a member of the mesh."""
         peer = peer or worker_peer(evidence)
-        challenge = self.challenge(evidence.tls_key, peer, purpose)
+        challenge = await self.challenge(evidence.tls_key, peer, purpose)
         answer = reissued(evidence, challenge.nonce, self.platform, **claims)
         return await self.appraiser.appraise(submission(challenge, answer), peer)
 

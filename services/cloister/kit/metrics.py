@@ -42,6 +42,12 @@ class Metrics:
             "Quotes on which the two verifiers disagreed; each one is an alarm.",
             registry=self.registry,
         )
+        self._state_refusals = Counter(
+            "cloister_state_refusals_total",
+            "Records in shared state that were not as they must be; each one is an alarm.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._keys = Counter(
             "cloister_keys_total", "Model keys asked for.", ("outcome", "reason"), registry=self.registry
         )
@@ -89,6 +95,10 @@ class Metrics:
     def verifiers_disagreed(self) -> None:
         """Our verifier and the library came to different ends about the same bytes."""
         self._disagreements.inc()
+
+    def state_refused(self, reason: str) -> None:
+        """Something in Redis was forged, malformed or missing."""
+        self._state_refusals.labels(self._limited("state", reason)).inc()
 
     def key_asked(self, *, released: bool, reason: str = "") -> None:
         """One key released or refused."""

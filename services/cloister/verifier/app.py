@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,13 +33,13 @@ from cloister.verifier.collateral_memory import FileMemory
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
 from cloister.verifier.mesh_ca import MeshCa
-from cloister.verifier.nonces import Nonces
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
 from cloister.verifier.settings import Settings
 from cloister.verifier.standing import Standing
+from cloister.verifier.state import kept_state
 
 SIMULATED_ANCHOR = "simulated"
 MAX_MESSAGE_BYTES = 4 << 20
@@ -97,9 +96,9 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         memory = FileMemory(folder / COLLATERAL_MEMORY)
         collateral = collateral_store(settings, anchor, memory, utc_now())
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
-        nonces = Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)
-        attested = AttestedWorkers(monotonic=time.monotonic)
-        metrics = _metrics(attested)
+        metrics = Metrics()
+        nonces, attested = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics))
+        _show_workers(metrics, attested)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         appraiser = Appraiser(
             audience=str(identity.spiffe_id),
@@ -138,6 +137,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             https = https_server(settings.https_listen, identity, settings.tls, served, lifecycle=lifecycle)
             await stack.enter_async_context(https)
         lifecycle.spawn(attested.expiring(), "attested.expiring")
+        lifecycle.spawn(attested.keeping(), "attested.keeping")
         lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
         keep_fresh(collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
         server = await stack.enter_async_context(
@@ -224,12 +224,10 @@ def _jwks(signing_key: SigningKey) -> str:
     return json.dumps({"keys": [signing_key.jwk()]})
 
 
-def _metrics(attested: AttestedWorkers) -> Metrics:
-    metrics = Metrics()
+def _show_workers(metrics: Metrics, attested: AttestedWorkers) -> None:
     for simulated in (False, True):
         gauge = metrics.workers.labels(str(simulated).lower())
         gauge.set_function(partial(attested.count, simulated=simulated))
-    return metrics
 
 
 async def _expel(attested: AttestedWorkers, member: Member, _why: str) -> None:

@@ -25,10 +25,11 @@ from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import load_spki
 from cloister.rpc.identity import PeerIdentity
 from cloister.rpc.spiffe import WORKER
-from cloister.verifier.attested import AttestedWorkers, Keys, Member
+from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral import CollateralStore, Endorsements
+from cloister.verifier.member import Keys, Member
 from cloister.verifier.mesh_ca import MeshCa
-from cloister.verifier.nonces import Challenge, Nonces, Purpose
+from cloister.verifier.nonces import Challenge, Challenges, Purpose
 from cloister.verifier.results import attestation_result, claimed, facts
 
 REFUSED = "the request was refused"
@@ -88,7 +89,7 @@ class Appraiser:
         collateral: CollateralStore,
         ca: MeshCa,
         signing_key: SigningKey,
-        nonces: Nonces,
+        nonces: Challenges,
         attested: AttestedWorkers,
         audit: AuditLog,
         metrics: Metrics,
@@ -116,17 +117,19 @@ class Appraiser:
             EvidenceRejected: Anything else that speaks against it; always the same words.
             NotReady: There is no collateral to appraise with; the caller is not at fault.
             Overloaded: Too many instances are attested.
-            Unavailable: The record cannot be written; nothing was issued.
+            Unavailable: Record or state cannot be written; nothing was issued.
         """
         spki_sha256 = hashlib.sha256(submission.tls_spki).digest()
         purpose = None
         try:
-            challenge = self._nonces.consume(submission.challenge_id, peer=peer.spiffe_id, tls_spki_sha256=spki_sha256)
+            challenge = await self._nonces.consume(
+                submission.challenge_id, peer=peer.spiffe_id, tls_spki_sha256=spki_sha256
+            )
             purpose = challenge.purpose
             believed = await asyncio.to_thread(self._judge, submission, challenge, peer)
             instance = believed.appraisal.claims.instance
             life = self._life(purpose)
-            self._attested.pin(instance, believed.keys, life_s=life.total_seconds())
+            await self._attested.pin(instance, believed.keys, life_s=life.total_seconds())
         except (EvidenceRejected, InvalidRequest, ChallengeExpired, NotReady, Overloaded) as objection:
             await asyncio.to_thread(self._record_rejection, objection, submission, purpose, peer)
             if isinstance(objection, ChallengeExpired | NotReady | Overloaded):
@@ -135,7 +138,7 @@ class Appraiser:
         issued = await asyncio.to_thread(self._issue, believed, submission, purpose, peer)
         await self._check_not_overtaken(believed, submission, purpose, peer)
         if purpose is Purpose.MESH:
-            self._attested.admit(self._member(believed, submission, issued), life_s=life.total_seconds())
+            await self._attested.admit(self._member(believed, submission, issued), life_s=life.total_seconds())
         return issued
 
     def _judge(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:

@@ -1,11 +1,14 @@
 """Who is attested now, and who wants to know.
 
-A worker is a member from its first accepted evidence until its Attestation Result ends, it leaves, or it is replaced.
+A worker is a member from its first accepted evidence until its Attestation Result ends, it leaves, or it is revoked.
 Its instance name is pinned to the keys of its first evidence for as long as any result for them lives, past leaving
 too: the same instance with another key is another party and is refused.
 
 A watcher first gets everyone as they are (JOINED each, then CURRENT), then each change. Its queue is bounded: one that
 does not keep up is cut and must begin again, which gives it a fresh and complete picture.
+
+What is said here is kept in a `MemberStore`, so it outlives this process, and reaches other verifiers where there are
+several. What comes from there, from the past or from a peer, comes in by `merge`.
 
 Called on the event loop only. Time is monotonic.
 """
@@ -13,93 +16,33 @@ Called on the event loop only. Time is monotonic.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from enum import Enum
+from typing import Final, Protocol
 
-from cloister.errors import CloisterError, EvidenceRejected, Overloaded, Unavailable
+from cloister.errors import EvidenceRejected, Overloaded, Unavailable
+from cloister.verifier.member import Change, Event, Keys, Member, MemberRecord
+from cloister.verifier.watchers import Watchers
 
+__all__ = ["AttestedWorkers", "Change", "Event", "Keys", "Member", "MemberStore"]
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The public keys that one start of a worker speaks with."""
-
-    tls_spki_sha256: bytes
-    receipt_key: bytes
-    hpke_suite: str
-    hpke_public: bytes
+RETRY_S: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An attested worker, with what a third party needs in order to judge it.
+class MemberStore(Protocol):
+    """Where members and the pins of their keys are kept."""
 
-    Attributes:
-        endpoint: host:port to reach it at, as it says; a hint for routing, believed by nobody.
-        collateral: JSON, exactly as the verifier used it.
-        expires_at: End of its Attestation Result.
-    """
+    async def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
+        """Bind an instance name to its keys for `life_s` from now, wherever this store is read.
 
-    instance: str
-    spiffe_id: str
-    server_name: str
-    endpoint: str
-    keys: Keys
-    claims: bytes
-    quote: bytes
-    collateral: bytes
-    attestation_result: str
-    expires_at: datetime
-    simulated: bool
+        Raises:
+            EvidenceRejected: It is bound to others (`instance.keys_changed`).
+            Unavailable: That cannot be kept.
+        """
 
-
-class Change(Enum):
-    """What happened to a member; CURRENT says that the snapshot is complete."""
-
-    JOINED = "joined"
-    RENEWED = "renewed"
-    GONE = "gone"
-    CURRENT = "current"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of what a watcher hears. `reason` is set for GONE: left, expired or revoked."""
-
-    change: Change
-    member: Member | None = None
-    reason: str = ""
-
-
-class _Watcher:
-    """What waits for one watcher, and why nothing more will come."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._waiting: deque[Event] = deque()
-        self._wake = asyncio.Event()
-        self.end: CloisterError | None = None
-
-    def offer(self, event: Event) -> None:
-        if len(self._waiting) >= self._limit:
-            self.stop(Overloaded("the watcher did not keep up; begin again", reason="watcher.cut"))
-        self._waiting.append(event)
-        self._wake.set()
-
-    def stop(self, end: CloisterError) -> None:
-        self.end = end
-        self._wake.set()
-
-    async def next(self) -> Event:
-        while self.end is None and not self._waiting:
-            self._wake.clear()
-            await self._wake.wait()
-        if self.end is not None:
-            raise self.end
-        return self._waiting.popleft()
+    async def put(self, record: MemberRecord, *, life_s: float) -> None:
+        """Keep a record for `life_s` from now, unless one of a higher rank is kept; raises Unavailable."""
 
 
 @dataclass(slots=True)
@@ -108,11 +51,18 @@ class _Pin:
     ends_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    record: MemberRecord
+    ends_at: float
+
+
 class AttestedWorkers:
     """The members, their expiry, and the watchers.
 
     Args:
         monotonic: A clock that never goes back, in seconds.
+        store: Keeps them; without one they live in memory only.
         capacity: Most instances known at once, those that left included until their results end.
         queue_limit: Most events that wait for one watcher.
         watcher_limit: Most watchers at once.
@@ -122,70 +72,73 @@ class AttestedWorkers:
         self,
         *,
         monotonic: Callable[[], float],
+        store: MemberStore | None = None,
         capacity: int = 16_384,
         queue_limit: int = 1024,
         watcher_limit: int = 256,
     ) -> None:
         self._monotonic = monotonic
+        self._store = store
         self._capacity = capacity
-        self._queue_limit = queue_limit
-        self._watcher_limit = watcher_limit
-        self._members: dict[str, tuple[Member, float]] = {}
+        self._held: dict[str, _Held] = {}
         self._pins: dict[str, _Pin] = {}
-        self._watchers: set[_Watcher] = set()
+        self._unkept: dict[str, _Held] = {}
+        self._watchers = Watchers(queue_limit=queue_limit, watcher_limit=watcher_limit)
         self._changed = asyncio.Event()
-        self._closed = False
+        self._removed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._members)
-
-    def count(self, *, simulated: bool) -> int:
-        """How many members there are under a simulated anchor, or under Intel's; for any thread."""
-        return sum(member.simulated == simulated for member, _ in list(self._members.values()))
-
-    def get(self, instance: str) -> Member | None:
-        """The member with this instance name, if it is attested now."""
-        held = self._members.get(instance)
-        return held[0] if held is not None else None
+        return len(self.members)
 
     @property
     def members(self) -> list[Member]:
         """Everyone attested now; for any thread."""
-        return [member for member, _ in list(self._members.values())]
+        return [held.record.member for held in list(self._held.values()) if not held.record.removed]
 
-    def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
+    @property
+    def records(self) -> list[tuple[MemberRecord, float]]:
+        """All that is known, removals too, and for how many seconds it still counts."""
+        now = self._monotonic()
+        return [(held.record, held.ends_at - now) for held in self._held.values() if held.ends_at > now]
+
+    def count(self, *, simulated: bool) -> int:
+        """How many members there are under a simulated anchor, or under Intel's; for any thread."""
+        return sum(member.simulated == simulated for member in self.members)
+
+    def get(self, instance: str) -> Member | None:
+        """The member with this instance name, if it is attested now."""
+        held = self._held.get(instance)
+        return held.record.member if held is not None and not held.record.removed else None
+
+    async def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
         """Bind an instance name to its keys for `life_s` from now, or find that it is bound to others.
 
         Raises:
             EvidenceRejected: The instance is known with another key (`instance.keys_changed`).
             Overloaded: Too many instances are known.
+            Unavailable: It cannot be kept.
         """
-        now = self._monotonic()
-        held = self._pins.get(instance)
-        if held is not None and held.ends_at > now:
-            if held.keys != keys:
-                raise EvidenceRejected("this instance is known with other keys", reason="instance.keys_changed")
-            held.ends_at = max(held.ends_at, now + life_s)
-            return
-        if held is None and len(self._pins) >= self._capacity:
-            self.expire()
-            if len(self._pins) >= self._capacity:
-                raise Overloaded("too many instances are attested", reason="instances.full")
-        self._pins[instance] = _Pin(keys, now + life_s)
+        self._check_pin(instance, keys)
+        if self._store is not None:
+            await self._store.pin(instance, keys, life_s=life_s)
+        self._pin_here(instance, keys, life_s)
 
-    def admit(self, member: Member, *, life_s: float) -> Change:
+    async def admit(self, member: Member, *, life_s: float) -> None:
         """Make `member` known to all watchers for `life_s` from now; its keys are pinned by this too.
 
         Raises:
             EvidenceRejected: The instance is known with another key.
             Overloaded: Too many instances are known.
+            Unavailable: It cannot be kept; nobody hears of it.
         """
-        self.pin(member.instance, member.keys, life_s=life_s)
-        change = Change.RENEWED if member.instance in self._members else Change.JOINED
-        self._members[member.instance] = (member, self._monotonic() + life_s)
-        self._changed.set()
-        self._publish(Event(change, member))
-        return change
+        await self.pin(member.instance, member.keys, life_s=life_s)
+        held = self._held.get(member.instance)
+        # Counting from the end of the result, later memberships outrank those that somebody may have forgotten.
+        version = max(int(member.expires_at.timestamp() * 1000), held.record.version + 1 if held else 0)
+        record = MemberRecord(member, version)
+        if self._store is not None:
+            await self._store.put(record, life_s=life_s)
+        self.merge(record, life_s=life_s)
 
     def leave(self, instance: str) -> bool:
         """Take a member out because it says it is going; says whether there was one."""
@@ -194,6 +147,26 @@ class AttestedWorkers:
     def revoke(self, instance: str) -> bool:
         """Take a member out because it is not believed any more; says whether there was one. Its pin stays."""
         return self._remove(instance, "revoked")
+
+    def merge(self, record: MemberRecord, *, life_s: float) -> None:
+        """Take in what is known of an instance, unless more is known already.
+
+        Raises:
+            EvidenceRejected: The instance is known with another key.
+            Overloaded: Too many instances are known.
+        """
+        member, now = record.member, self._monotonic()
+        before = self._held.get(member.instance)
+        if life_s <= 0 or (before is not None and before.record.rank >= record.rank):
+            return
+        self._pin_here(member.instance, member.keys, life_s)
+        self._held[member.instance] = _Held(record, now + life_s)
+        self._changed.set()
+        was = before.record.member if before is not None and not before.record.removed else None
+        if not record.removed:
+            self._watchers.publish(Event(Change.JOINED if was is None else Change.RENEWED, member))
+        elif was is not None:
+            self._watchers.publish(Event(Change.GONE, was, record.removed))
 
     def expire(self) -> float | None:
         """Take out all whose results have ended.
@@ -204,11 +177,12 @@ class AttestedWorkers:
         now = self._monotonic()
         for instance in [name for name, pin in self._pins.items() if pin.ends_at <= now]:
             del self._pins[instance]
-        for instance, (member, ends_at) in list(self._members.items()):
-            if ends_at <= now:
-                del self._members[instance]
-                self._publish(Event(Change.GONE, member, "expired"))
-        return min((ends_at - now for _, ends_at in self._members.values()), default=None)
+        for instance, held in list(self._held.items()):
+            if held.ends_at <= now:
+                del self._held[instance]
+                if not held.record.removed:
+                    self._watchers.publish(Event(Change.GONE, held.record.member, "expired"))
+        return min((held.ends_at - now for held in self._held.values()), default=None)
 
     async def expiring(self) -> None:
         """Take members out as their results end, for as long as the service runs."""
@@ -221,53 +195,55 @@ class AttestedWorkers:
             except TimeoutError:
                 continue
 
-    @contextmanager
-    def watching(self) -> Iterator[AsyncIterator[Event]]:
+    async def keeping(self) -> None:
+        """See that removals are kept too, for as long as the service runs: they take effect before."""
+        while self._store is not None:
+            await self._removed.wait()
+            self._removed.clear()
+            for instance, held in list(self._unkept.items()):
+                try:
+                    await self._store.put(held.record, life_s=held.ends_at - self._monotonic())
+                except (Unavailable, Overloaded):
+                    await asyncio.sleep(RETRY_S)
+                    self._removed.set()
+                else:
+                    if self._unkept[instance] is held:
+                        del self._unkept[instance]
+
+    def watching(self) -> AbstractContextManager[AsyncIterator[Event]]:
         """Everyone as they are, then CURRENT, then each change as it happens.
 
         Raises:
             Overloaded: There are too many watchers; while iterating: this one was too slow (`watcher.cut`).
             Unavailable: This service is going; while iterating too.
         """
-        if self._closed:
-            raise _draining()
-        if len(self._watchers) >= self._watcher_limit:
-            raise Overloaded("too many are watching", reason="watchers.full")
-        watcher = _Watcher(self._queue_limit)
-        snapshot = [Event(Change.JOINED, member) for member, _ in self._members.values()]
-        self._watchers.add(watcher)
-        try:
-            yield _events(watcher, [*snapshot, Event(Change.CURRENT)])
-        finally:
-            self._watchers.discard(watcher)
+        joined = [Event(Change.JOINED, member) for member in self.members]
+        return self._watchers.watching([*joined, Event(Change.CURRENT)])
 
     def close(self) -> None:
         """Tell every watcher that this service is going: they begin again, elsewhere or later."""
-        self._closed = True
-        for watcher in self._watchers:
-            watcher.stop(_draining())
-        self._watchers.clear()
+        self._watchers.close()
 
     def _remove(self, instance: str, reason: str) -> bool:
-        held = self._members.pop(instance, None)
-        if held is None:
+        held = self._held.get(instance)
+        if held is None or held.record.removed:
             return False
-        self._publish(Event(Change.GONE, held[0], reason))
+        record = MemberRecord(held.record.member, held.record.version, reason)
+        self._unkept[instance] = _Held(record, held.ends_at)
+        self._removed.set()
+        self.merge(record, life_s=held.ends_at - self._monotonic())
         return True
 
-    def _publish(self, event: Event) -> None:
-        for watcher in list(self._watchers):
-            watcher.offer(event)
-            if watcher.end is not None:
-                self._watchers.discard(watcher)
+    def _check_pin(self, instance: str, keys: Keys) -> None:
+        held = self._pins.get(instance)
+        if held is not None and held.ends_at > self._monotonic() and held.keys != keys:
+            raise EvidenceRejected("this instance is known with other keys", reason="instance.keys_changed")
 
-
-def _draining() -> Unavailable:
-    return Unavailable("the verifier is draining", reason="peer.draining")
-
-
-async def _events(watcher: _Watcher, snapshot: list[Event]) -> AsyncIterator[Event]:
-    for event in snapshot:
-        yield event
-    while True:
-        yield await watcher.next()
+    def _pin_here(self, instance: str, keys: Keys, life_s: float) -> None:
+        self._check_pin(instance, keys)
+        held, ends_at = self._pins.get(instance), self._monotonic() + life_s
+        if held is None and len(self._pins) >= self._capacity:
+            self.expire()
+            if len(self._pins) >= self._capacity:
+                raise Overloaded("too many instances are attested", reason="instances.full")
+        self._pins[instance] = _Pin(keys, max(ends_at, held.ends_at if held is not None else 0.0))

@@ -2,11 +2,11 @@
 
 A challenge is bound to what it was asked for: purpose, the caller's SPIFFE id, and the TLS key that the evidence will
 speak for. It is removed before anything about it is checked, so of any number of concurrent uses exactly one goes on.
-The store lives in memory only: a restart makes every earlier challenge void. It is bounded, in all and for each peer;
-whoever asks for too many crowds out their own oldest, not a neighbour's. Time is monotonic, so setting the clock of
-the machine neither revives a challenge nor ends one.
+A store is bounded, in all and for each peer; whoever asks for too many crowds out their own oldest, not a neighbour's.
 
-Called on the event loop only: no method awaits, so none is interrupted half way.
+`Nonces` lives in memory only: a restart makes every earlier challenge void. Time is monotonic, so setting the clock of
+the machine neither revives a challenge nor ends one. Called on the event loop only: no method awaits anything, so none
+is interrupted half way. Several verifiers share theirs: `replicas/challenges.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from cloister.errors import ChallengeExpired, InvalidRequest
 
@@ -44,11 +45,33 @@ class Challenge:
     purpose: Purpose
     peer: str
     tls_spki_sha256: bytes
-    ends_at: float
+
+
+class Challenges(Protocol):
+    """A bounded store of challenges that were issued and not yet used."""
+
+    @property
+    def ttl_s(self) -> float:
+        """How long a challenge may be used, in seconds."""
+
+    async def issue(self, purpose: Purpose, *, peer: str, tls_spki_sha256: bytes) -> Challenge:
+        """Make a challenge for `peer` and the TLS key with this hash.
+
+        Raises:
+            InvalidRequest: The hash is not 32 bytes.
+        """
+
+    async def consume(self, challenge_id: bytes, *, peer: str, tls_spki_sha256: bytes) -> Challenge:
+        """Take a challenge out, then see whether it was this caller's, for this key, and still in time.
+
+        Raises:
+            ChallengeExpired: Unknown, used, too old, or issued to another peer or for another key. Which of them is
+                not told.
+        """
 
 
 class Nonces:
-    """A bounded store of challenges that were issued and not yet used.
+    """The `Challenges` of one verifier, in memory.
 
     Args:
         ttl_s: How long a challenge may be used.
@@ -64,7 +87,7 @@ class Nonces:
         self._monotonic = monotonic
         self._capacity = capacity
         self._per_peer = per_peer
-        self._held: OrderedDict[bytes, Challenge] = OrderedDict()
+        self._held: OrderedDict[bytes, tuple[Challenge, float]] = OrderedDict()
         self._by_peer: dict[str, OrderedDict[bytes, None]] = {}
 
     def __len__(self) -> int:
@@ -75,14 +98,9 @@ class Nonces:
         """How long a challenge may be used, in seconds."""
         return self._ttl_s
 
-    def issue(self, purpose: Purpose, *, peer: str, tls_spki_sha256: bytes) -> Challenge:
-        """Make a challenge for `peer` and the TLS key with this hash.
-
-        Raises:
-            InvalidRequest: The hash is not 32 bytes.
-        """
-        if len(tls_spki_sha256) != 32:
-            raise InvalidRequest("tls_spki_sha256 must be 32 bytes", reason="challenge.invalid")
+    async def issue(self, purpose: Purpose, *, peer: str, tls_spki_sha256: bytes) -> Challenge:
+        """See `Challenges`."""
+        check_spki_sha256(tls_spki_sha256)
         now = self._monotonic()
         self._drop_expired(now)
         self._make_room(peer)
@@ -92,43 +110,38 @@ class Nonces:
             purpose=purpose,
             peer=peer,
             tls_spki_sha256=tls_spki_sha256,
-            ends_at=now + self._ttl_s,
         )
-        self._held[challenge.challenge_id] = challenge
+        self._held[challenge.challenge_id] = (challenge, now + self._ttl_s)
         self._by_peer.setdefault(peer, OrderedDict())[challenge.challenge_id] = None
         return challenge
 
-    def consume(self, challenge_id: bytes, *, peer: str, tls_spki_sha256: bytes) -> Challenge:
-        """Take a challenge out, then see whether it was this caller's, for this key, and still in time.
-
-        Raises:
-            ChallengeExpired: Unknown, used, too old, or issued to another peer or for another key. Which of them is
-                not told.
-        """
-        challenge = self._take(challenge_id)
+    async def consume(self, challenge_id: bytes, *, peer: str, tls_spki_sha256: bytes) -> Challenge:
+        """See `Challenges`."""
+        challenge, ends_at = self._take(challenge_id) or (None, 0.0)
         usable = (
             challenge is not None
-            and challenge.ends_at > self._monotonic()
+            and ends_at > self._monotonic()
             and challenge.peer == peer
             and challenge.tls_spki_sha256 == tls_spki_sha256
         )
         if challenge is None or not usable:
-            raise ChallengeExpired("the challenge is unknown, used or too old; begin again")
+            raise expired()
         return challenge
 
-    def _take(self, challenge_id: bytes) -> Challenge | None:
-        challenge = self._held.pop(challenge_id, None)
-        if challenge is not None:
-            theirs = self._by_peer[challenge.peer]
+    def _take(self, challenge_id: bytes) -> tuple[Challenge, float] | None:
+        held = self._held.pop(challenge_id, None)
+        if held is not None:
+            peer = held[0].peer
+            theirs = self._by_peer[peer]
             del theirs[challenge_id]
             if not theirs:
-                del self._by_peer[challenge.peer]
-        return challenge
+                del self._by_peer[peer]
+        return held
 
     def _drop_expired(self, now: float) -> None:
         while self._held:
-            oldest = next(iter(self._held.values()))
-            if oldest.ends_at > now:
+            oldest, ends_at = next(iter(self._held.values()))
+            if ends_at > now:
                 return
             self._take(oldest.challenge_id)
 
@@ -138,3 +151,14 @@ class Nonces:
         if len(self._held) >= self._capacity:
             heaviest = max(self._by_peer.values(), key=len)
             self._take(next(iter(heaviest)))
+
+
+def check_spki_sha256(tls_spki_sha256: bytes) -> None:
+    """Raise InvalidRequest unless this can be the hash of a key."""
+    if len(tls_spki_sha256) != 32:
+        raise InvalidRequest("tls_spki_sha256 must be 32 bytes", reason="challenge.invalid")
+
+
+def expired() -> ChallengeExpired:
+    """The one refusal for all reasons."""
+    return ChallengeExpired("the challenge is unknown, used or too old; begin again")

@@ -22,8 +22,9 @@ from cloister.kit.server import ANY_ROLE, current_peer
 from cloister.rpc.identity import TlsIdentity, spki_sha256
 from cloister.rpc.spiffe import WORKER
 from cloister.verifier.appraiser import Appraiser, Submission
-from cloister.verifier.attested import AttestedWorkers, Change, Event, Member
-from cloister.verifier.nonces import Nonces, Purpose
+from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.member import Change, Event, Member
+from cloister.verifier.nonces import Challenges, Purpose
 from cloister.verifier.own_evidence import OwnAttester
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce
@@ -69,7 +70,7 @@ class VerifierServicer(Base):
         self,
         *,
         appraiser: Appraiser,
-        nonces: Nonces,
+        nonces: Challenges,
         attested: AttestedWorkers,
         audit: AuditLog,
         policies: PolicyInForce,
@@ -96,7 +97,7 @@ class VerifierServicer(Base):
             raise InvalidRequest("a challenge has a purpose", reason="challenge.invalid")
         if purpose is not Purpose.MESH and peer.role != WORKER:
             raise NotAllowed("who enrols may join the mesh and nothing else")
-        made = self._nonces.issue(purpose, peer=peer.spiffe_id, tls_spki_sha256=request.tls_spki_sha256)
+        made = await self._nonces.issue(purpose, peer=peer.spiffe_id, tls_spki_sha256=request.tls_spki_sha256)
         return pb.ChallengeResponse(
             challenge_id=made.challenge_id,
             nonce=made.nonce,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloister.kit.redis import RedisSettings
 from cloister.pcs import Source
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
@@ -48,6 +49,8 @@ class Settings:
         membership_s: How long an attested worker is a member before it must attest again, an hour at most.
         https_listen: host:port where anybody gets our keys, trust document and evidence; empty for none. Shows the
             certificate of `tls`.
+        redis: Where several verifiers of one cluster share challenges and members. Without it there is one verifier,
+            and both are kept on this machine.
         metrics_listen: host:port of the metrics page, or empty for none.
     """
 
@@ -74,6 +77,7 @@ class Settings:
     challenge_ttl_s: float = 60.0
     membership_s: float = 3600.0
     https_listen: str = ""
+    redis: RedisSettings | None = None
     metrics_listen: str = ""
     log_json: bool = True
     grace_s: float = 10.0

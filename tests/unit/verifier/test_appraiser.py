@@ -116,7 +116,7 @@ async def test_an_accepted_appraisal_is_in_the_record(desk: VerifierDesk) -> Non
 
 async def test_the_record_holds_no_token_quote_or_nonce(desk: VerifierDesk) -> None:
     evidence, issued = await desk.join()
-    challenge, other = desk.evidence()
+    challenge, other = await desk.evidence()
     await rejected(desk, submission(challenge, other, quote=other.quote[:-1]))
     written = b"".join(entry.record for entry in desk.audit.records())
     for secret in (issued.attestation_result.encode(), evidence.claims.nonce, challenge.nonce, evidence.quote):
@@ -155,7 +155,7 @@ async def test_a_member_is_known_again_after_a_restart(desk: VerifierDesk) -> No
 
 async def test_who_enrols_gets_no_result_for_the_provisioner(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
-    challenge = desk.challenge(evidence.tls_key, enrol_peer(), Purpose.KEY_RELEASE)
+    challenge = await desk.challenge(evidence.tls_key, enrol_peer(), Purpose.KEY_RELEASE)
     sent = submission(challenge, evidence)
     assert await rejected(desk, sent) == (0, "peer.not_member")
 
@@ -171,8 +171,8 @@ async def test_a_worker_speaks_for_its_own_tls_key(desk: VerifierDesk) -> None:
 async def test_a_worker_speaks_for_its_own_instance(desk: VerifierDesk) -> None:
     victim, _ = await desk.join()
     worker, _ = await desk.join()
-    challenge = desk.challenge(worker.tls_key, worker_peer(worker))
-    _, foreign = desk.evidence(nonce=challenge.nonce, tls_key=worker.tls_key, instance=victim.claims.instance)
+    challenge = await desk.challenge(worker.tls_key, worker_peer(worker))
+    _, foreign = await desk.evidence(nonce=challenge.nonce, tls_key=worker.tls_key, instance=victim.claims.instance)
     step, reason = await rejected(desk, submission(challenge, foreign), worker_peer(worker))
     assert (step, reason) == (5, "claims.spiffe_id_mismatched")
 
@@ -193,7 +193,7 @@ async def test_the_same_instance_with_another_key_is_refused(desk: VerifierDesk,
 
 async def test_the_same_instance_enrolling_with_another_tls_key_is_refused(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
-    challenge, forked = desk.evidence(instance=evidence.claims.instance)
+    challenge, forked = await desk.evidence(instance=evidence.claims.instance)
     assert await rejected(desk, submission(challenge, forked)) == (0, "instance.keys_changed")
     member = desk.attested.get(evidence.claims.instance)
     assert member is not None
@@ -204,7 +204,7 @@ async def test_the_same_instance_enrolling_with_another_tls_key_is_refused(desk:
 
 
 async def test_of_200_concurrent_answers_one_succeeds(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
 
     async def answer() -> bool:
         try:
@@ -219,7 +219,7 @@ async def test_of_200_concurrent_answers_one_succeeds(desk: VerifierDesk) -> Non
 
 
 async def test_a_rejected_answer_has_used_the_challenge_up(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     await rejected(desk, submission(challenge, evidence, quote=b""))
     with pytest.raises(ChallengeExpired):
         await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
@@ -227,28 +227,28 @@ async def test_a_rejected_answer_has_used_the_challenge_up(desk: VerifierDesk) -
 
 
 async def test_a_restart_voids_old_challenges(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     desk.restart()
     with pytest.raises(ChallengeExpired):
         await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
 
 
 async def test_a_challenge_ends_with_its_time(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     desk.clock.pass_s(60)
     with pytest.raises(ChallengeExpired):
         await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
 
 
 async def test_a_challenge_for_one_key_does_not_serve_another(desk: VerifierDesk) -> None:
-    challenge, _ = desk.evidence()
-    _, other = desk.evidence(nonce=challenge.nonce)
+    challenge, _ = await desk.evidence()
+    _, other = await desk.evidence(nonce=challenge.nonce)
     with pytest.raises(ChallengeExpired):
         await desk.appraiser.appraise(submission(challenge, other), enrol_peer())
 
 
 async def test_a_challenge_of_one_peer_does_not_serve_another(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     with pytest.raises(ChallengeExpired):
         await desk.appraiser.appraise(submission(challenge, evidence), worker_peer(evidence))
 
@@ -271,7 +271,7 @@ _OTHER_CLUSTER = "other.cloister.internal"
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_claims_that_are_not_for_us(desk: VerifierDesk, change: dict[str, Any], step: int, reason: str) -> None:
-    challenge, evidence = desk.evidence(**change)
+    challenge, evidence = await desk.evidence(**change)
     assert await rejected(desk, submission(challenge, evidence)) == (step, reason)
 
 
@@ -282,22 +282,22 @@ async def test_claims_that_are_not_for_us(desk: VerifierDesk, change: dict[str, 
 async def test_a_platform_that_is_not_good_enough(desk: VerifierDesk, field: str, value: object, step: int) -> None:
     setattr(desk.platform, field, value)
     desk.publish(desk.platform)
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     found, _ = await rejected(desk, submission(challenge, evidence))
     assert found == step
     assert len(desk.attested) == 0
 
 
 async def test_claims_other_than_those_quoted_are_refused(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
-    _, other = desk.evidence(nonce=challenge.nonce, tls_key=evidence.tls_key)
+    challenge, evidence = await desk.evidence()
+    _, other = await desk.evidence(nonce=challenge.nonce, tls_key=evidence.tls_key)
     sent = submission(challenge, evidence, claims=other.claims_bytes)
     assert await rejected(desk, sent) == (5, "claims.unbound")
     assert desk.entries()[-1]["instance"] == other.claims.instance
 
 
 async def test_a_rejection_names_the_enclave_that_was_quoted(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence(nonce=bytes(32))
+    challenge, evidence = await desk.evidence(nonce=bytes(32))
     await rejected(desk, submission(challenge, evidence))
     entry = desk.entries()[-1]
     assert (entry["mrenclave"], entry["purpose"]) == (ENCLAVE.mrenclave.hex(), "mesh")
@@ -305,20 +305,20 @@ async def test_a_rejection_names_the_enclave_that_was_quoted(desk: VerifierDesk)
 
 @pytest.mark.parametrize("quote", [b"", b"\xff" * 70_000, bytes(4096)], ids=["empty", "huge", "zeros"])
 async def test_bytes_that_are_no_quote_are_refused(desk: VerifierDesk, quote: bytes) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     step, _ = await rejected(desk, submission(challenge, evidence, quote=quote))
     assert step == 1
     await desk.join()
 
 
 async def test_a_tls_key_of_another_curve_is_refused(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence(tls_key=ec.generate_private_key(ec.SECP384R1()))
+    challenge, evidence = await desk.evidence(tls_key=ec.generate_private_key(ec.SECP384R1()))
     assert await rejected(desk, submission(challenge, evidence)) == (0, "request.invalid")
 
 
 async def test_evidence_under_another_root_is_refused(desk: VerifierDesk) -> None:
     other = Platform.generate(desk.now())
-    challenge, evidence = desk.evidence(platform=other)
+    challenge, evidence = await desk.evidence(platform=other)
     step, _ = await rejected(desk, submission(challenge, evidence))
     assert step == 2
 
@@ -331,7 +331,7 @@ async def test_evidence_under_another_root_is_refused(desk: VerifierDesk) -> Non
 async def test_expired_collateral_stops_new_attestations(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
     desk.ahead = timedelta(days=31)
-    challenge, late = desk.evidence()
+    challenge, late = await desk.evidence()
     with pytest.raises(NotReady) as refused:
         await desk.appraiser.appraise(submission(challenge, late), enrol_peer())
     assert refused.value.reason == desk.entries()[-1]["reason"] == "collateral.expired"
@@ -356,8 +356,8 @@ async def test_results_are_for_this_verifier_only(desk: VerifierDesk) -> None:
         desk.read(issued, "provisioner")
 
 
-def test_what_is_sent_and_issued_hides_in_repr(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+async def test_what_is_sent_and_issued_hides_in_repr(desk: VerifierDesk) -> None:
+    challenge, evidence = await desk.evidence()
     sent = submission(challenge, evidence, tls_spki=spki(new_key().public_key()))
     assert "quote" not in repr(sent)
 
@@ -369,14 +369,14 @@ async def test_a_disagreement_of_the_two_verifiers_is_an_alarm(
         raise EvidenceRejected("they differ", step=8, reason="verifiers.disagree")
 
     monkeypatch.setattr("cloister.appraisal.second.confirm", disagree)
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     assert await rejected(desk, submission(challenge, evidence)) == (8, "verifiers.disagree")
     assert desk.metrics.registry.get_sample_value("cloister_verifier_disagreements_total") == 1
 
 
 async def test_outcomes_are_counted(desk: VerifierDesk) -> None:
     await desk.join()
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     await rejected(desk, submission(challenge, evidence, quote=b""))
     counted = desk.metrics.registry.get_sample_value
     labels = {"outcome": "rejected", "reason": "quote.malformed"}

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cloister.errors import EvidenceRejected, Overloaded, Unavailable
-from cloister.verifier.attested import AttestedWorkers, Change, Event, Keys, Member
+from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.member import Change, Event, Keys, Member
 from fakes.results import CLUSTER, INSTANCE, NOW, WORKER, Clock
 
 KEYS = Keys(tls_spki_sha256=b"t" * 32, receipt_key=b"r" * 32, hpke_suite="x25519", hpke_public=b"h" * 32)
@@ -46,11 +47,11 @@ async def next_event(events: AsyncIterator[Event]) -> Event:
 
 
 async def test_a_watcher_hears_of_everyone_and_then_of_changes(workers: AttestedWorkers, clock: Clock) -> None:
-    workers.admit(MEMBER, life_s=60)
+    await workers.admit(MEMBER, life_s=60)
     with workers.watching() as events:
         assert await next_event(events) == Event(Change.JOINED, MEMBER)
         assert await next_event(events) == Event(Change.CURRENT)
-        workers.admit(replace(MEMBER, attestation_result="second"), life_s=60)
+        await workers.admit(replace(MEMBER, attestation_result="second"), life_s=60)
         renewed = await next_event(events)
         assert renewed.change is Change.RENEWED
         assert renewed.member is not None
@@ -62,19 +63,19 @@ async def test_a_watcher_hears_of_everyone_and_then_of_changes(workers: Attested
 
 
 async def test_a_revoked_member_is_gone_and_its_keys_stay_pinned(workers: AttestedWorkers) -> None:
-    workers.admit(MEMBER, life_s=60)
+    await workers.admit(MEMBER, life_s=60)
     with workers.watching() as events:
         assert workers.revoke(INSTANCE)
         heard = [await next_event(events) for _ in range(3)]
     assert heard[-1] == Event(Change.GONE, MEMBER, "revoked")
     assert not workers.revoke(INSTANCE)
     with pytest.raises(EvidenceRejected):
-        workers.pin(INSTANCE, replace(KEYS, receipt_key=b"x" * 32), life_s=60)
+        await workers.pin(INSTANCE, replace(KEYS, receipt_key=b"x" * 32), life_s=60)
 
 
 async def test_a_member_ends_with_its_result(workers: AttestedWorkers, clock: Clock) -> None:
-    workers.admit(MEMBER, life_s=60)
-    workers.admit(other(1), life_s=90)
+    await workers.admit(MEMBER, life_s=60)
+    await workers.admit(other(1), life_s=90)
     assert workers.expire() == 60
     with workers.watching() as events:
         for _ in range(3):
@@ -92,7 +93,7 @@ async def test_expiry_happens_by_itself(clock: Clock) -> None:
     workers = AttestedWorkers(monotonic=loop.time)
     async with asyncio.TaskGroup() as group:
         expiring = group.create_task(workers.expiring())
-        workers.admit(MEMBER, life_s=0.01)
+        await workers.admit(MEMBER, life_s=0.01)
         with workers.watching() as events:
             heard = [await next_event(events) for _ in range(3)]
         expiring.cancel()
@@ -109,40 +110,42 @@ async def test_expiry_happens_by_itself(clock: Clock) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_the_same_instance_with_another_key_is_refused(workers: AttestedWorkers, change: dict[str, bytes]) -> None:
-    workers.admit(MEMBER, life_s=60)
+async def test_the_same_instance_with_another_key_is_refused(
+    workers: AttestedWorkers, change: dict[str, bytes]
+) -> None:
+    await workers.admit(MEMBER, life_s=60)
     with pytest.raises(EvidenceRejected) as refused:
-        workers.admit(replace(MEMBER, keys=replace(KEYS, **change)), life_s=60)  # type: ignore[arg-type]  # by name
+        await workers.admit(replace(MEMBER, keys=replace(KEYS, **change)), life_s=60)  # type: ignore[arg-type]  # by name
     assert refused.value.reason == "instance.keys_changed"
     assert workers.get(INSTANCE) == MEMBER
 
 
-def test_keys_stay_pinned_after_leaving_until_the_result_ends(workers: AttestedWorkers, clock: Clock) -> None:
-    workers.admit(MEMBER, life_s=60)
+async def test_keys_stay_pinned_after_leaving_until_the_result_ends(workers: AttestedWorkers, clock: Clock) -> None:
+    await workers.admit(MEMBER, life_s=60)
     workers.leave(INSTANCE)
     another = replace(MEMBER, keys=replace(KEYS, hpke_public=b"x" * 32))
     with pytest.raises(EvidenceRejected):
-        workers.admit(another, life_s=60)
+        await workers.admit(another, life_s=60)
     clock.pass_s(60)
-    workers.admit(another, life_s=60)
+    await workers.admit(another, life_s=60)
     assert workers.get(INSTANCE) == another
 
 
-def test_the_list_is_bounded(workers: AttestedWorkers, clock: Clock) -> None:
+async def test_the_list_is_bounded(workers: AttestedWorkers, clock: Clock) -> None:
     for number in range(4):
-        workers.admit(other(number), life_s=60)
+        await workers.admit(other(number), life_s=60)
     with pytest.raises(Overloaded):
-        workers.admit(MEMBER, life_s=60)
-    workers.admit(other(0), life_s=60)
+        await workers.admit(MEMBER, life_s=60)
+    await workers.admit(other(0), life_s=60)
     clock.pass_s(60)
-    workers.admit(MEMBER, life_s=60)
+    await workers.admit(MEMBER, life_s=60)
 
 
 async def test_a_slow_watcher_is_cut_and_begins_again(workers: AttestedWorkers) -> None:
     with workers.watching() as slow, workers.watching() as quick:
         await next_event(slow)
         for _ in range(4):
-            workers.admit(MEMBER, life_s=60)
+            await workers.admit(MEMBER, life_s=60)
             while (await next_event(quick)).change is Change.CURRENT:
                 pass
         with pytest.raises(Overloaded) as cut:
@@ -154,7 +157,7 @@ async def test_a_slow_watcher_is_cut_and_begins_again(workers: AttestedWorkers) 
         assert await next_event(again) == Event(Change.CURRENT)
 
 
-def test_watchers_are_bounded(workers: AttestedWorkers) -> None:
+async def test_watchers_are_bounded(workers: AttestedWorkers) -> None:
     with workers.watching(), workers.watching(), pytest.raises(Overloaded), workers.watching():
         pass
     with workers.watching():

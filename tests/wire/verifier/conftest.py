@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from cloister.ear import SigningKey
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
+from fakes.redis_server import RedisServer, redis_running
 from fakes.running_services import Running, WireWorker, running_verifier, verifier_settings
 from fakes.sim import simulated_platform
 
@@ -38,3 +39,9 @@ async def verifier(tmp_path: Path, pki: MeshPki, platform: Platform, signing_key
 @pytest.fixture
 def worker(pki: MeshPki, platform: Platform) -> WireWorker:
     return WireWorker(pki, platform)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path, pki: MeshPki) -> Iterator[RedisServer]:
+    with redis_running(tmp_path / "redis", pki) as server:
+        yield server

@@ -1,0 +1,1 @@
+"""Several verifiers as one: challenges and members that they share through Redis, which none of them trusts."""

@@ -1,0 +1,87 @@
+"""Runs scripts in Redis, each call with a deadline, and says what an error in an answer means."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from cloister.errors import CloisterError, NotReady, Unavailable
+from cloister.kit.log import get_logger
+from cloister.kit.redis import command, translated
+from cloister.verifier.replicas import scripts
+
+Word = bytes | str | int
+_SHOWN: Final = 200
+_log = get_logger()
+
+
+class StateLost(Unavailable):
+    """What a session had in Redis is not there any more: another process answers, or it was set back or flushed."""
+
+    default_reason = "state.lost"
+
+
+class Runner:
+    """The scripts of `scripts.py` in one Redis.
+
+    Args:
+        prefix: What all keys begin with.
+        timeout_s: Deadline of each exchange.
+        on_refused: Told the reason whenever something in Redis was not as it must be.
+    """
+
+    def __init__(self, client: Redis, *, prefix: str, timeout_s: float, on_refused: Callable[[str], None]) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._timeout_s = timeout_s
+        self._on_refused = on_refused
+
+    async def register(self) -> None:
+        """Hand the scripts to Redis, which forgets them when it restarts."""
+        for script in scripts.ALL:
+            await command(self._client, self._timeout_s, "SCRIPT", "LOAD", script)
+
+    async def run(self, script: str, *words: Word) -> Any:
+        """Run one script.
+
+        Raises:
+            StateLost: Redis is not the one that the session began with, or was set back.
+            NotReady: Something there has a type that it must not have (`state.malformed`).
+            Unavailable: There was no answer.
+        """
+        return (await self.run_all([(script, words)]))[0]
+
+    async def run_all(self, calls: Sequence[tuple[str, Sequence[Word]]]) -> list[Any]:
+        """Run scripts one after the other, all sent at once; raises as `run` does, for the first that fails."""
+        with translated():
+            async with asyncio.timeout(self._timeout_s):
+                pipe = self._client.pipeline(transaction=False)
+                for script, words in calls:
+                    pipe.execute_command("EVALSHA", _sha1(script), 0, self._prefix, *words)
+                answers: list[Any] = await pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self._meaning(answer) from answer
+        return answers
+
+    def refused(self, reason: str, **about: str) -> None:
+        """Note that something in Redis was not as it must be: somebody writes there who must not."""
+        self._on_refused(reason)
+        _log.error("state.refused", reason=reason, **about)
+
+    def _meaning(self, answer: Exception) -> CloisterError:
+        if isinstance(answer, NoScriptError) or str(answer).startswith(scripts.LOST):
+            return StateLost("the shared state was lost for a moment; try again")
+        self.refused("state.malformed", answer=str(answer)[:_SHOWN])
+        return NotReady("the shared state is not what it must be", reason="state.malformed")
+
+
+@lru_cache(maxsize=64)
+def _sha1(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,84 @@
+"""Replicas of a verifier's state over one real Redis, without the verifiers around them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cloister.kit.redis import connected
+from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.replicas.challenges import SharedNonces
+from cloister.verifier.replicas.link import Link
+from cloister.verifier.replicas.members import MemberReader, SharedMembers
+from cloister.verifier.replicas.runner import Runner
+from cloister.verifier.replicas.sealing import RecordSeal
+from fakes.pki import CLUSTER
+from fakes.redis_server import RedisServer
+
+PREFIX = f"{CLUSTER}:verifier:"
+
+
+@dataclass
+class Replica:
+    """One replica's state, its loops under way.
+
+    Attributes:
+        refusals: Reasons of everything in Redis that it refused.
+    """
+
+    link: Link
+    nonces: SharedNonces
+    attested: AttestedWorkers
+    refusals: list[str] = field(default_factory=list)
+
+    async def session_after(self, before: bytes = b"") -> bytes:
+        """The name of a session that is under way and is not the one before."""
+        async with asyncio.timeout(20):
+            while True:
+                journal = self.link._journal
+                if journal is not None and journal.session != before:
+                    return journal.session
+                await asyncio.sleep(0.02)
+
+    async def settle(self) -> None:
+        """Wait until all that is in the stream now has been heard."""
+        read_to = self.link._read_to
+        async with asyncio.timeout(20):
+            while self.link._read_to == read_to or self.link._journal is None:
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def replica(
+    server: RedisServer,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ttl_s: float = 60.0,
+    shared_key: bytes = b"s" * 32,
+    per_peer: int = 1024,
+    capacity: int = 65_536,
+) -> AsyncIterator[Replica]:
+    """A replica that has begun its first session."""
+    refusals: list[str] = []
+    seal = RecordSeal(shared_key, CLUSTER)
+    async with connected(server.settings(timeout_s=2.0)) as client:
+        runner = Runner(client, prefix=PREFIX, timeout_s=2.0, on_refused=refusals.append)
+        link = Link(runner, seal, ttl_s=ttl_s, monotonic=monotonic)
+        store = SharedMembers(link, runner, seal, max_life_s=3600, now=now)
+        attested = AttestedWorkers(monotonic=monotonic, store=store)
+        reader = MemberReader(store, attested, runner)
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(link.writing()), group.create_task(attested.keeping())]
+            await link.begin(reader)
+            loops.append(group.create_task(link.following(reader)))
+            nonces = SharedNonces(link, runner, seal, per_peer=per_peer, capacity=capacity)
+            try:
+                yield Replica(link, nonces, attested, refusals)
+            finally:
+                for loop in loops:
+                    loop.cancel()
