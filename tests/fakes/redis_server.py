@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,7 @@ class RedisServer:
         users: In place of the access list.
     """
 
-    def __init__(
-        self, folder: Path, pki: MeshPki, *, lines: str = "", users: str = "", append_only: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, pki: MeshPki, *, lines: str = "", users: str = "") -> None:
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True)
@@ -50,7 +48,7 @@ class RedisServer:
         server = pki.identity("verifier", "redis", ("localhost",), ("127.0.0.1",))
         self._server = server.write(folder / "server")
         self._client = pki.identity("verifier", "main").write(folder / "client")
-        self._write(pki, lines, users, append_only)
+        self._write(pki, lines, users)
 
     def settings(self, **changes: Any) -> RedisSettings:
         """What a replica is told of it."""
@@ -102,6 +100,13 @@ class RedisServer:
         ) as client:
             return client.execute_command(*words)
 
+    def restart_whole(self) -> None:
+        """End it in order, with all its content on disk, and start it: nothing is lost."""
+        with suppress(RedisError):
+            self.admin("SHUTDOWN", "SAVE")
+        self.kill()
+        self.start()
+
     def saved(self) -> Path:
         """A copy of everything, as a snapshot on disk would have it."""
         self.admin("SAVE")
@@ -123,7 +128,7 @@ class RedisServer:
         for key, (life_ms, content) in dumped.items():
             self.admin("RESTORE", key, life_ms, content, "REPLACE")
 
-    def _write(self, pki: MeshPki, lines: str, users: str, append_only: bool) -> None:
+    def _write(self, pki: MeshPki, lines: str, users: str) -> None:
         for name, content in (("password", PASSWORD.encode()), ("shared.key", b"s" * 32)):
             (self.folder / name).touch(mode=0o600)
             (self.folder / name).write_bytes(content)
@@ -145,7 +150,6 @@ tls-protocols TLSv1.3
 aclfile {self.folder / "users.acl"}
 dir {self.data}
 save ""
-appendonly {"yes" if append_only else "no"}
 maxmemory-policy noeviction
 {lines}
 """

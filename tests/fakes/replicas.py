@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 from cloister.kit.redis import connected
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.replicas import scripts
 from cloister.verifier.replicas.challenges import SharedNonces
+from cloister.verifier.replicas.entries import Kind
 from cloister.verifier.replicas.link import Link
 from cloister.verifier.replicas.members import MemberReader, SharedMembers
 from cloister.verifier.replicas.runner import Runner
@@ -35,21 +37,32 @@ class Replica:
     attested: AttestedWorkers
     refusals: list[str] = field(default_factory=list)
 
-    async def session_after(self, before: bytes = b"") -> bytes:
-        """The name of a session that is under way and is not the one before."""
-        async with asyncio.timeout(20):
-            while True:
-                journal = self.link._journal
-                if journal is not None and journal.session != before:
-                    return journal.session
-                await asyncio.sleep(0.02)
+    async def session_after(self) -> None:
+        """Wait until a session is under way."""
+        await until(lambda: self.link._journal is not None)
 
     async def settle(self) -> None:
-        """Wait until all that is in the stream now has been heard."""
-        read_to = self.link._read_to
-        async with asyncio.timeout(20):
-            while self.link._read_to == read_to or self.link._journal is None:
-                await asyncio.sleep(0.02)
+        """Wait until this replica has heard all that is in the stream now."""
+        journal = self.link.journal
+        number, _ = await self.link.write(scripts.WRITE, Kind.TICK, b"")
+        await until(lambda: journal._peers[journal.session].number >= number)
+
+
+async def met(*replicas: Replica) -> None:
+    """Wait until they know each other, so that what one issues is good at all."""
+
+    def known() -> bool:
+        journals = [each.link.journal for each in replicas]
+        return all(one.sight().get(other.session, 0) >= other._floor for one in journals for other in journals)
+
+    await until(known)
+
+
+async def until(true: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Wait for something that other tasks bring about."""
+    async with asyncio.timeout(within_s):
+        while not true():
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -80,5 +93,6 @@ async def replica(
             try:
                 yield Replica(link, nonces, attested, refusals)
             finally:
+                link.close()
                 for loop in loops:
                     loop.cancel()

@@ -76,6 +76,7 @@ async def _shared(
             loops.append(lifecycle.spawn(link.following(reader), "link.following"))
             yield SharedNonces(link, runner, seal), attested
         finally:
+            link.close()
             for loop in loops:
                 loop.cancel()
             await asyncio.wait(loops)

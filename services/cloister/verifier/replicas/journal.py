@@ -107,6 +107,11 @@ class Journal:
         self._floor = self.number + 1
 
     @property
+    def must_write(self) -> bool:
+        """Whether no challenge can be fresh before we have written again."""
+        return self._floor > self.number
+
+    @property
     def hears_itself(self) -> bool:
         """Whether what we write still comes back to us."""
         own = self._peers.get(self.session)

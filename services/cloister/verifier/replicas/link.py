@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -73,11 +73,12 @@ class Link:
         self._ticked_at = 0.0
         self._queue: deque[_Write] = deque()
         self._wake = asyncio.Event()
+        self._closed = False
 
     @property
     def journal(self) -> Journal:
         """The session's; raises Unavailable when there is none, or it has not heard itself for too long."""
-        if self._journal is None or not self._journal.hears_itself:
+        if self._closed or self._journal is None or not self._journal.hears_itself:
             raise Unavailable("the shared state cannot be reached", reason="state.unavailable")
         return self._journal
 
@@ -104,7 +105,7 @@ class Link:
 
     async def following(self, listener: Listener) -> None:
         """Keep a session and follow the stream, for as long as the service runs."""
-        while True:
+        while not self._closed:
             try:
                 if self._journal is None:
                     await self.begin(listener)
@@ -135,7 +136,7 @@ class Link:
 
     async def writing(self) -> None:
         """Send what waits, for as long as the service runs."""
-        while True:
+        while not self._closed:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
@@ -144,9 +145,16 @@ class Link:
                     await self._send([each for each in batch if each.journal is self._journal])
                 except (Unavailable, NotReady) as error:
                     self._end(error)
-                for each in batch:
-                    if not each.answer.done():
-                        each.answer.set_exception(StateLost("the shared state was lost for a moment; try again"))
+                finally:
+                    _fail(batch)
+
+    def close(self) -> None:
+        """Come to an end: nothing is written any more, and both loops return, even where a cancellation got lost."""
+        self._closed = True
+        self._journal = None
+        _fail(self._queue)
+        self._queue.clear()
+        self._wake.set()
 
     async def _send(self, batch: list[_Write]) -> None:
         numbers, calls = [], []
@@ -182,7 +190,9 @@ class Link:
                 whole = False
         if not whole:
             journal.void()
+        if journal.must_write:
             await self._tick()
+        if not whole:
             await listener.load()
         elif changed:
             await listener.changed(list(changed))
@@ -203,3 +213,9 @@ class Link:
             _log.warning("session.lost", reason=error.reason)
         self._journal = None
         self._set_back |= isinstance(error, StateLost)
+
+
+def _fail(writes: Iterable[_Write]) -> None:
+    for each in writes:
+        if not each.answer.done():
+            each.answer.set_exception(StateLost("the shared state was lost for a moment; try again"))
