@@ -79,7 +79,7 @@ class Link:
     def journal(self) -> Journal:
         """The session's; raises Unavailable when there is none, or it has not heard itself for too long."""
         if self._closed or self._journal is None or not self._journal.hears_itself:
-            raise Unavailable("the shared state cannot be reached", reason="state.unavailable")
+            raise _away()
         return self._journal
 
     async def call(self, script: str, *words: Word) -> Any:
@@ -218,4 +218,8 @@ class Link:
 def _fail(writes: Iterable[_Write]) -> None:
     for each in writes:
         if not each.answer.done():
-            each.answer.set_exception(StateLost("the shared state was lost for a moment; try again"))
+            each.answer.set_exception(_away())
+
+
+def _away() -> Unavailable:
+    return Unavailable("the shared state cannot be reached; try again", reason="state.unavailable")
