@@ -6,7 +6,6 @@ Settings that a server reports of itself can be wrong or forbidden to read; what
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import suppress
 from typing import Final
 
@@ -30,7 +29,7 @@ async def check_server(client: Redis, settings: RedisSettings) -> None:
     """
     told = await _told(client, settings)
     who = await command(client, settings.timeout_s, "ACL", "WHOAMI")
-    if who != settings.user.encode():
+    if who not in (settings.user, settings.user.encode()):
         raise NotReady("Redis knows us as another user than redis.user", reason=EXPOSED)
     if int(told["redis_version"].split(".")[0]) < 7 or told["redis_mode"] not in ("standalone", "sentinel"):
         raise NotReady("Redis 7 or later is needed, and no Redis Cluster", reason=_UNSUITABLE)
@@ -46,10 +45,10 @@ async def check_server(client: Redis, settings: RedisSettings) -> None:
 
 async def _told(client: Redis, settings: RedisSettings) -> dict[str, str]:
     """What the server says of itself, as far as we look at it."""
-    raw = b""
+    found: dict[str, str] = {}
     for section in ("server", "memory"):
-        raw += await command(client, settings.timeout_s, "INFO", section)
-    found = dict(re.findall(r"^(\w+):(.*?)\r?$", raw.decode("utf-8", "replace"), re.MULTILINE))
+        told = await command(client, settings.timeout_s, "INFO", section)
+        found |= {str(name): str(value) for name, value in told.items()}
     missing = {"redis_version", "redis_mode", "maxmemory_policy", "tcp_port"} - found.keys()
     if missing:
         raise NotReady(f"this is no Redis: it does not say its {', '.join(sorted(missing))}", reason=_UNSUITABLE)
@@ -84,11 +83,16 @@ async def _speaks_plain(host: str, port: int, timeout_s: float) -> bool:
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(b"PING\r\n")
-                await writer.drain()
-                return (await reader.read(1)) in (b"+", b"-")
-            finally:
-                writer.close()
     except (OSError, TimeoutError):
         return False
+    try:
+        async with asyncio.timeout(timeout_s):
+            writer.write(b"PING\r\n")
+            await writer.drain()
+            return await reader.read(1) in (b"+", b"-")
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

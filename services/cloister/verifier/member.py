@@ -125,7 +125,7 @@ class MemberRecord:
                 expires_at=datetime.fromtimestamp(expires_at_ms / 1000, UTC),
                 simulated=simulated,
             )
-        except (ValueError, TypeError, OverflowError, OSError) as error:
+        except (cbor2.CBORDecodeError, ValueError, TypeError, OverflowError, OSError) as error:
             raise InvalidRequest("this is no record of a member", reason="record.malformed") from error
         return cls(member, version, removed), collateral_sha256
 

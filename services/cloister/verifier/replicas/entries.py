@@ -46,7 +46,7 @@ class Entry:
         try:
             session, number, kind, about = cbor2.loads(seal.open(PLACE, sealed))
             made = cls(session, number, Kind(kind), about)
-        except (ValueError, TypeError) as error:
+        except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
             raise SealBroken(reason="state.forged") from error
         if not (isinstance(session, bytes) and isinstance(number, int) and isinstance(about, bytes)):
             raise SealBroken(reason="state.forged")
