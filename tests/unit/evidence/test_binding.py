@@ -46,6 +46,7 @@ def test_report_data_is_the_hash_and_zeros() -> None:
     assert report_data(_RAW) == hashlib.sha256(_RAW).digest() + bytes(32)
 
 
+@pytest.mark.attack("D03")
 @unhurried
 @given(st.integers(0, len(_RAW) * 8 - 1))
 def test_changed_claims_are_other_claims_or_none(bit: int) -> None:
@@ -112,6 +113,7 @@ def test_a_malformed_claim_is_refused(change: dict[str, object]) -> None:
         decode(cbor2.dumps(_members(**change), canonical=True))
 
 
+@pytest.mark.attack("D04")
 @pytest.mark.parametrize("name", list(cbor2.loads(_RAW)))
 def test_no_claim_may_be_missing(name: str) -> None:
     members = _members()
@@ -120,6 +122,7 @@ def test_no_claim_may_be_missing(name: str) -> None:
         decode(cbor2.dumps(members, canonical=True))
 
 
+@pytest.mark.attack("D04")
 def test_other_encodings_of_the_same_claims_are_refused() -> None:
     members = _members()
     assert cbor2.dumps(members, canonical=True) == _RAW

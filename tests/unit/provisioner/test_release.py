@@ -129,6 +129,7 @@ async def test_of_200_concurrent_uses_of_a_nonce_one_succeeds(desk: ReleaseDesk)
 # The Attestation Result
 
 
+@pytest.mark.attack("E06")
 async def test_of_50_concurrent_uses_of_a_result_one_succeeds(desk: ReleaseDesk) -> None:
     token = desk.token()
     requests = [desk.request(token=token) for _ in range(50)]

@@ -12,6 +12,7 @@ from cloister.provisioner.used_results import UsedResults, last_release_at
 from fakes.results import NOW, Clock, good_result
 
 
+@pytest.mark.attack("E06")
 def test_a_result_serves_once() -> None:
     used = UsedResults(started_at=NOW, last_release_at=None)
     used.use(good_result(), now=NOW)
@@ -33,6 +34,7 @@ def test_an_earlier_one_is_not() -> None:
     assert refused.value.reason == "token.before_start"
 
 
+@pytest.mark.attack("E06")
 @pytest.mark.parametrize(("ago_s", "issued_s"), [(1, 0), (1, 28), (1, 29), (30, 0), (-600, 30)])
 def test_what_may_have_been_used_before_the_start_is_refused(ago_s: int, issued_s: int) -> None:
     used = UsedResults(started_at=NOW, last_release_at=NOW - timedelta(seconds=ago_s))

@@ -153,6 +153,7 @@ async def test_a_member_is_known_again_after_a_restart(desk: VerifierDesk) -> No
     assert desk.attested.get(evidence.claims.instance) is not None
 
 
+@pytest.mark.attack("D02")
 async def test_who_enrols_gets_no_result_for_the_provisioner(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
     challenge = await desk.challenge(evidence.tls_key, enrol_peer(), Purpose.KEY_RELEASE)
@@ -177,6 +178,7 @@ async def test_a_worker_speaks_for_its_own_instance(desk: VerifierDesk) -> None:
     assert (step, reason) == (5, "claims.spiffe_id_mismatched")
 
 
+@pytest.mark.attack("C10")
 @pytest.mark.parametrize(
     "claims",
     [{"hpke_public": b"\x09" + bytes(1215)}, {"receipt_key": b"\x07" * 32}],
@@ -191,6 +193,7 @@ async def test_the_same_instance_with_another_key_is_refused(desk: VerifierDesk,
         await desk.again(evidence, Purpose.KEY_RELEASE, **claims)
 
 
+@pytest.mark.attack("C10")
 async def test_the_same_instance_enrolling_with_another_tls_key_is_refused(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
     challenge, forked = await desk.evidence(instance=evidence.claims.instance)
@@ -203,6 +206,7 @@ async def test_the_same_instance_enrolling_with_another_tls_key_is_refused(desk:
 # The challenge
 
 
+@pytest.mark.attack("D01")
 async def test_of_200_concurrent_answers_one_succeeds(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence()
 
@@ -226,6 +230,7 @@ async def test_a_rejected_answer_has_used_the_challenge_up(desk: VerifierDesk) -
     assert desk.entries()[-1]["reason"] == "challenge.expired"
 
 
+@pytest.mark.attack("D10")
 async def test_a_restart_voids_old_challenges(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence()
     desk.restart()
@@ -233,6 +238,7 @@ async def test_a_restart_voids_old_challenges(desk: VerifierDesk) -> None:
         await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
 
 
+@pytest.mark.attack("D02")
 async def test_a_challenge_ends_with_its_time(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence()
     desk.clock.pass_s(60)
@@ -247,6 +253,7 @@ async def test_a_challenge_for_one_key_does_not_serve_another(desk: VerifierDesk
         await desk.appraiser.appraise(submission(challenge, other), enrol_peer())
 
 
+@pytest.mark.attack("D02")
 async def test_a_challenge_of_one_peer_does_not_serve_another(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence()
     with pytest.raises(ChallengeExpired):
@@ -258,6 +265,7 @@ async def test_a_challenge_of_one_peer_does_not_serve_another(desk: VerifierDesk
 _OTHER_CLUSTER = "other.cloister.internal"
 
 
+@pytest.mark.attack("D05")
 @pytest.mark.parametrize(
     ("change", "step", "reason"),
     [
@@ -288,6 +296,7 @@ async def test_a_platform_that_is_not_good_enough(desk: VerifierDesk, field: str
     assert len(desk.attested) == 0
 
 
+@pytest.mark.attack("D03")
 async def test_claims_other_than_those_quoted_are_refused(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence()
     _, other = await desk.evidence(nonce=challenge.nonce, tls_key=evidence.tls_key)
@@ -349,6 +358,7 @@ async def test_no_record_nothing_issued(desk: VerifierDesk) -> None:
     await desk.join()
 
 
+@pytest.mark.attack("D02")
 async def test_results_are_for_this_verifier_only(desk: VerifierDesk) -> None:
     _, issued = await desk.join()
     assert desk.read(issued, "mesh").issuer == VERIFIER

@@ -100,6 +100,7 @@ async def test_expiry_happens_by_itself(clock: Clock) -> None:
     assert [event.change for event in heard] == [Change.JOINED, Change.CURRENT, Change.GONE]
 
 
+@pytest.mark.attack("C10")
 @pytest.mark.parametrize(
     "change",
     [

@@ -39,6 +39,7 @@ async def test_the_purpose_comes_back_as_it_was_asked_for(nonces: Nonces) -> Non
     assert taken.purpose.audience == "provisioner"
 
 
+@pytest.mark.attack("D02")
 @pytest.mark.parametrize(
     ("peer", "key"), [(OTHER, KEY), (PEER, hashlib.sha256(b"another key").digest())], ids=["peer", "key"]
 )
@@ -50,6 +51,7 @@ async def test_another_caller_or_key_uses_it_up_and_gets_nothing(nonces: Nonces,
         await nonces.consume(issued.challenge_id, peer=PEER, tls_spki_sha256=KEY)
 
 
+@pytest.mark.attack("D02")
 async def test_time_ends_a_challenge(nonces: Nonces, clock: Clock) -> None:
     kept = await nonces.issue(Purpose.MESH, peer=PEER, tls_spki_sha256=KEY)
     late = await nonces.issue(Purpose.MESH, peer=PEER, tls_spki_sha256=KEY)
@@ -60,6 +62,7 @@ async def test_time_ends_a_challenge(nonces: Nonces, clock: Clock) -> None:
         await nonces.consume(late.challenge_id, peer=PEER, tls_spki_sha256=KEY)
 
 
+@pytest.mark.attack("D10")
 async def test_a_restart_voids_all_challenges(nonces: Nonces, clock: Clock) -> None:
     issued = await nonces.issue(Purpose.MESH, peer=PEER, tls_spki_sha256=KEY)
     restarted = Nonces(ttl_s=60, monotonic=clock)
@@ -94,6 +97,7 @@ async def test_what_has_expired_is_forgotten(nonces: Nonces, clock: Clock) -> No
     assert len(nonces) == 1
 
 
+@pytest.mark.attack("D01")
 async def test_of_200_concurrent_uses_one_succeeds(nonces: Nonces) -> None:
     issued = await nonces.issue(Purpose.MESH, peer=PEER, tls_spki_sha256=KEY)
     gate = asyncio.Event()
