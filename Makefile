@@ -18,6 +18,7 @@ up: .venv/installed
 	$(BIN)/python deploy/demo/demo.py --stay-up
 
 test: check .venv-protoc/installed
+	@sh deploy/redis.sh
 	$(BIN)/pytest -n logical --dist loadfile
 
 check: .venv/installed

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cloister_simulator import store
 
@@ -22,3 +25,17 @@ def program(service: str, settings: Path) -> list[str]:
             store.create(platform, datetime.now(UTC))
         command = ["cloister_simulator", "verifier", "--platform", str(platform)]
     return [sys.executable, "-m", *command, "--settings", str(settings)]
+
+
+def written(folder: Path, settings: Any) -> Path:
+    """The settings as the file that an operator would write."""
+    lines, table = [], ["[tls]"]
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name == "tls":
+            table += [f"{part.name} = {json.dumps(str(getattr(value, part.name)))}" for part in fields(value)]
+        elif value is not None:
+            lines.append(f"{field.name} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
+    path = folder / "settings.toml"
+    path.write_text("\n".join([*lines, *table]) + "\n")
+    return path

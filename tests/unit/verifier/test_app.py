@@ -13,6 +13,7 @@ from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotReady
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.redis import RedisSettings
 from cloister.rpc.certificates import key_pem, new_key
 from cloister.verifier.app import assembled, private_folder, trust_anchor
 from cloister.verifier.policy_in_force import check_pinned
@@ -186,3 +187,38 @@ def test_the_cluster_is_a_cluster(tmp_path: Path) -> None:
 def test_a_simulated_anchor_cannot_be_hidden_by_its_name() -> None:
     with pytest.raises(InvalidRequest):
         TrustAnchor(INTEL_SGX_NAME, simulated_platform().root_der())
+
+
+async def test_a_file_of_members_that_is_damaged(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    (settings.state_dir / "members.db").write_bytes(b"junk" * 1000)
+    assert "every worker attests anew" in await why_not(settings)
+
+
+async def test_a_shared_key_that_is_none(settings: Settings, tmp_path: Path) -> None:
+    redis = RedisSettings(
+        url="rediss://127.0.0.1:1",
+        trust_roots=settings.tls.trust_roots,
+        certificate=settings.tls.certificate,
+        private_key=settings.tls.private_key,
+        user="verifier",
+        password_file=private_file(tmp_path / "password", b"secret"),
+        shared_key=private_file(tmp_path / "shared.key", b"short"),
+    )
+    assert "32 random bytes" in await why_not(replace(settings, redis=redis))
+
+
+@pytest.mark.attack("H06")
+def test_a_redis_table_without_tls_is_refused_by_the_settings(tmp_path: Path) -> None:
+    paths = ("ca_certificate", "ca_private_key", "signing_key", "collateral", "state_dir")
+    tls = ("certificate", "private_key", "trust_roots")
+    lines = ['cluster = "demo.cloister.internal"', 'listen = "127.0.0.1:0"', *(f'{name} = "x"' for name in paths)]
+    lines += ["[tls]", *(f'{name} = "x"' for name in tls), "[redis]", *(f'{name} = "x"' for name in tls)]
+    lines += ['password_file = "x"', 'shared_key = "x"', 'user = "verifier"']
+    path = tmp_path / "verifier.toml"
+    path.write_text("\n".join([*lines, 'url = "rediss://127.0.0.1:6379"']))
+    loaded = load(Settings, path, {}, prefix="CLOISTER_VERIFIER_")
+    assert loaded.redis is not None
+    path.write_text("\n".join([*lines, 'url = "redis://127.0.0.1:6379"']))
+    with pytest.raises(InvalidRequest, match="rediss://"):
+        load(Settings, path, {}, prefix="CLOISTER_VERIFIER_")

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,8 @@ from cloister.ear import SigningKey
 from cloister.verifier.settings import Settings as VerifierSettings
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
-from fakes.programs import program
+from fakes.programs import program, written
 from fakes.running_services import provisioner_settings, verifier_settings
-
-
-def written(folder: Path, settings: Any) -> Path:
-    """The settings as the file that an operator would write."""
-    lines, table = [], ["[tls]"]
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if field.name == "tls":
-            table += [f"{part.name} = {json.dumps(str(getattr(value, part.name)))}" for part in fields(value)]
-        elif value is not None:
-            lines.append(f"{field.name} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
-    path = folder / "settings.toml"
-    path.write_text("\n".join([*lines, *table]) + "\n")
-    return path
 
 
 @pytest.fixture(params=["verifier", "provisioner"])
