@@ -96,7 +96,8 @@ ISSUE: Final = (
     + """
 local id, peer = ARGV[4], ARGV[7]
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000000 + time[2]
+local ends = now + ARGV[6] * 1000
 for _, each in ipairs(redis.call('ZRANGE', p .. 'held', '-inf', now, 'BYSCORE', 'LIMIT', 0, 64)) do
     local at = string.find(each, ':', 1, true)
     drop(string.sub(each, 1, at - 1), string.sub(each, at + 1))
@@ -107,8 +108,8 @@ if redis.call('ZCARD', p .. 'held') >= tonumber(ARGV[8]) then
     if heaviest then drop(heaviest, oldest(heaviest) or '') end
 end
 redis.call('SET', p .. 'challenge:' .. id, ARGV[5], 'PX', ARGV[6])
-redis.call('ZADD', p .. 'held', now + ARGV[6], peer .. ':' .. id)
-redis.call('ZADD', p .. 'held:' .. peer, now + ARGV[6], id)
+redis.call('ZADD', p .. 'held', ends, peer .. ':' .. id)
+redis.call('ZADD', p .. 'held:' .. peer, ends, id)
 redis.call('PEXPIRE', p .. 'held:' .. peer, ARGV[6] * 2)
 redis.call('ZADD', p .. 'peers', redis.call('ZCARD', p .. 'held:' .. peer), peer)
 """
