@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cloister.errors import EvidenceRejected, Overloaded, Unavailable
+from cloister.errors import EvidenceRejected, NotReady, Overloaded, Unavailable
 from cloister.verifier.member import Change, Event, Keys, Member, MemberRecord
 from cloister.verifier.watchers import Watchers
 
@@ -85,7 +85,7 @@ class AttestedWorkers:
         self._unkept: dict[str, _Held] = {}
         self._watchers = Watchers(queue_limit=queue_limit, watcher_limit=watcher_limit)
         self._changed = asyncio.Event()
-        self._removed = asyncio.Event()
+        self._unkept_grew = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self.members)
@@ -195,17 +195,24 @@ class AttestedWorkers:
             except TimeoutError:
                 continue
 
+    def keep(self, instance: str) -> None:
+        """Have what is known of an instance kept soon: a removal, or what the store has lost."""
+        held = self._held.get(instance)
+        if held is not None:
+            self._unkept[instance] = held
+            self._unkept_grew.set()
+
     async def keeping(self) -> None:
-        """See that removals are kept too, for as long as the service runs: they take effect before."""
+        """See that this happens, for as long as the service runs."""
         while self._store is not None:
-            await self._removed.wait()
-            self._removed.clear()
+            await self._unkept_grew.wait()
+            self._unkept_grew.clear()
             for instance, held in list(self._unkept.items()):
                 try:
                     await self._store.put(held.record, life_s=held.ends_at - self._monotonic())
-                except (Unavailable, Overloaded):
+                except (Unavailable, Overloaded, NotReady):
                     await asyncio.sleep(RETRY_S)
-                    self._removed.set()
+                    self._unkept_grew.set()
                 else:
                     if self._unkept[instance] is held:
                         del self._unkept[instance]
@@ -229,9 +236,8 @@ class AttestedWorkers:
         if held is None or held.record.removed:
             return False
         record = MemberRecord(held.record.member, held.record.version, reason)
-        self._unkept[instance] = _Held(record, held.ends_at)
-        self._removed.set()
         self.merge(record, life_s=held.ends_at - self._monotonic())
+        self.keep(instance)
         return True
 
     def _check_pin(self, instance: str, keys: Keys) -> None:

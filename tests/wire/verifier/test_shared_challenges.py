@@ -74,6 +74,7 @@ async def test_a_redis_set_back_in_place_revives_nothing(redis_server: RedisServ
         older = redis_server.dumped()
         assert {key_of(challenge), key_of(unused)} < older.keys()
         assert await used(b, challenge)
+        await a.settle()
         for at in (a, b):
             redis_server.set_back(older)
             await refused(at, challenge)

@@ -81,7 +81,7 @@ class SharedNonces:
         number, record = await self._link.write(
             scripts.CONSUME, Kind.USED, challenge_id, challenge_id.hex(), _name(peer)
         )
-        if record is None:
+        if record is None or self._link.journal is not journal:
             raise expired()
         journal.use(challenge_id, journal.session, number)
         challenge, sight = self._opened(challenge_id, record)

@@ -131,13 +131,13 @@ class MemberReader:
         self._runner = runner
 
     async def load(self) -> None:
-        """Read everything, then put back what Redis knows less well than we do."""
+        """Read everything, and have put back what Redis knows less well than we do."""
         listed = await self._store.read(await self._store.instances())
         ranks = {record.member.instance: record.rank for record, _ in listed}
         self._merge(listed)
-        for record, life_s in self._attested.records:
+        for record, _ in self._attested.records:
             if ranks.get(record.member.instance, -1) < record.rank:
-                await self._store.put(record, life_s=life_s)
+                self._attested.keep(record.member.instance)
 
     async def changed(self, instances: list[str]) -> None:
         """Read these."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 LOST: Final = "LOST"
-MAX_RECORD_BYTES: Final = 64 << 10
+# A quote of the largest size that is appraised, and all that is kept with it.
+MAX_RECORD_BYTES: Final = 128 << 10
 STREAM_ENTRIES: Final = 65_536
 HEAD_TTL_MS: Final = 60_000
 
