@@ -97,7 +97,7 @@ async def test_outside_an_enclave_there_is_none(desk: VerifierDesk, tmp_path: Pa
 @pytest.mark.attack("D06")
 async def test_a_verifiers_evidence_is_not_taken_for_a_workers(desk: VerifierDesk) -> None:
     """Anybody may have the verifier make evidence for a nonce that it gave out itself; it joins nobody to the mesh."""
-    challenge, good = desk.evidence()
+    challenge, good = await desk.evidence()
     bundle = (await desk.own_attester().evidence(challenge.nonce, good.claims.tls_spki_sha256)).bundle.evidence
     with pytest.raises(EvidenceRejected):
         await desk.appraiser.appraise(
@@ -110,7 +110,7 @@ async def test_a_verifiers_evidence_is_not_taken_for_a_workers(desk: VerifierDes
 @pytest.mark.attack("D06")
 @pytest.mark.parametrize("role", ["verifier", "provisioner", "gateway", "operator"])
 async def test_evidence_earns_a_workers_certificate_and_no_other(desk: VerifierDesk, role: str) -> None:
-    challenge, good = desk.evidence()
+    challenge, good = await desk.evidence()
     keys = {"hpke_suite": "", "hpke_public": b"", "receipt_key": b""} if role == "verifier" else {}
     posing: SampleEvidence = good_evidence(
         platform=desk.platform, nonce=challenge.nonce, tls_key=good.tls_key, role=role, **keys

@@ -44,7 +44,7 @@ def production(desk: VerifierDesk) -> VerifierDesk:
 
 @pytest.mark.attack("C11")
 async def test_simulated_evidence_is_refused_by_its_root(production: VerifierDesk) -> None:
-    challenge, evidence = production.evidence()
+    challenge, evidence = await production.evidence()
     with pytest.raises(EvidenceRejected):
         await production.appraiser.appraise(submission(challenge, evidence), enrol_peer())
     (entry,) = production.entries()
@@ -56,7 +56,7 @@ async def test_simulated_evidence_is_refused_by_its_root(production: VerifierDes
 async def test_collateral_of_a_simulated_root_is_no_collateral(production: VerifierDesk) -> None:
     production.publish(production.platform)
     production.restart()
-    challenge, evidence = production.evidence()
+    challenge, evidence = await production.evidence()
     with pytest.raises(NotReady) as refused:
         await production.appraiser.appraise(submission(challenge, evidence), enrol_peer())
     assert refused.value.reason == "crl.issuer_mismatched"
@@ -89,7 +89,7 @@ async def test_nothing_an_attester_says_of_itself_makes_its_result_genuine(
 @pytest.mark.attack("C11")
 @pytest.mark.parametrize("more", [{"sim": False}, {"simulated": False}, {"anchor": "intel-sgx"}, {"hardware": 2}])
 async def test_claims_that_would_say_so_are_no_claims(desk: VerifierDesk, more: dict[str, Any]) -> None:
-    challenge, good = desk.evidence()
+    challenge, good = await desk.evidence()
     claims = cbor2.dumps({**cbor2.loads(good.claims_bytes), **more}, canonical=True)
     quote = desk.platform.quote(report_data(claims))
     with pytest.raises(EvidenceRejected):

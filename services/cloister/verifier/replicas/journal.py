@@ -29,12 +29,6 @@ SILENCE_S: Final = 10.0
 Sight = Mapping[bytes, int]
 
 
-class SequenceBroken(NotReady):
-    """Something that a replica wrote did not reach us, or came twice."""
-
-    default_reason = "sequence.broken"
-
-
 @dataclass(slots=True)
 class _Peer:
     number: int
@@ -91,7 +85,7 @@ class Journal:
         """Note an entry of the stream, ours or a peer's.
 
         Raises:
-            SequenceBroken: It does not follow the one heard before; every challenge issued until now is void.
+            NotReady: It does not follow the one heard before (`sequence.broken`); what was issued until now is void.
         """
         peer = self._peers.get(session)
         expected = peer.number + 1 if peer is not None else 1
@@ -100,7 +94,7 @@ class Journal:
             return
         self.void()
         if peer is not None:
-            raise SequenceBroken(f"entry {expected} of a replica is missing", reason="sequence.broken")
+            raise NotReady(f"entry {expected} of a replica is missing", reason="sequence.broken")
 
     def void(self) -> None:
         """Refuse every challenge issued until now: all that do not name the next entry that we write."""

@@ -19,8 +19,8 @@ from cloister.errors import ChallengeExpired, CloisterError, NotReady, Overloade
 from cloister.kit.log import get_logger
 from cloister.verifier.replicas import scripts
 from cloister.verifier.replicas.entries import Entry, Kind
-from cloister.verifier.replicas.journal import Journal, SequenceBroken
-from cloister.verifier.replicas.runner import Runner, StateLost, Word
+from cloister.verifier.replicas.journal import Journal
+from cloister.verifier.replicas.runner import LOST, Runner, Word
 from cloister.verifier.replicas.sealing import RecordSeal
 
 POLL_S: Final = 0.1
@@ -185,7 +185,7 @@ class Link:
             try:
                 entry = Entry.opened(self._seal, sealed)
                 whole &= self._heard(journal, entry, changed)
-            except (SealBroken, SequenceBroken) as error:
+            except (SealBroken, NotReady) as error:
                 self._runner.refused(error.reason, at=self._read_to)
                 whole = False
         if not whole:
@@ -212,7 +212,7 @@ class Link:
         if self._journal is not None:
             _log.warning("session.lost", reason=error.reason)
         self._journal = None
-        self._set_back |= isinstance(error, StateLost)
+        self._set_back |= error.reason == LOST
 
 
 def _fail(writes: Iterable[_Write]) -> None:

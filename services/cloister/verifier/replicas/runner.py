@@ -17,14 +17,9 @@ from cloister.kit.redis import command, translated
 from cloister.verifier.replicas import scripts
 
 Word = bytes | str | int
+LOST: Final = "state.lost"
 _SHOWN: Final = 200
 _log = get_logger()
-
-
-class StateLost(Unavailable):
-    """What a session had in Redis is not there any more: another process answers, or it was set back or flushed."""
-
-    default_reason = "state.lost"
 
 
 class Runner:
@@ -51,9 +46,9 @@ class Runner:
         """Run one script.
 
         Raises:
-            StateLost: Redis is not the one that the session began with, or was set back.
+            Unavailable: There was no answer; or Redis is not the one that the session began with, or was set back or
+                flushed (`state.lost`).
             NotReady: Something there has a type that it must not have (`state.malformed`).
-            Unavailable: There was no answer.
         """
         return (await self.run_all([(script, words)]))[0]
 
@@ -77,7 +72,7 @@ class Runner:
 
     def _meaning(self, answer: Exception) -> CloisterError:
         if isinstance(answer, NoScriptError) or str(answer).startswith(scripts.LOST):
-            return StateLost("the shared state was lost for a moment; try again")
+            return Unavailable("the shared state was lost for a moment; try again", reason=LOST)
         self.refused("state.malformed", answer=str(answer)[:_SHOWN])
         return NotReady("the shared state is not what it must be", reason="state.malformed")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cloister.errors import ChallengeExpired
-from cloister.verifier.replicas.journal import SILENCE_S, Journal, SequenceBroken
+from cloister.errors import ChallengeExpired, NotReady
+from cloister.verifier.replicas.journal import SILENCE_S, Journal
 from fakes.results import Clock
 
 ID, OTHER_ID = b"i" * 16, b"o" * 16
@@ -91,7 +91,7 @@ def test_an_entry_out_of_order_voids_what_was_issued(journal: Journal, clock: Cl
         journal.hear(b"peer", number)
     sight = journal.sight()
     journal.check_fresh(sight)
-    with pytest.raises(SequenceBroken):
+    with pytest.raises(NotReady):
         journal.hear(b"peer", bad)
     with pytest.raises(ChallengeExpired):
         journal.check_fresh(sight)
