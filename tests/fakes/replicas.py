@@ -86,7 +86,7 @@ async def replica(
         attested = AttestedWorkers(monotonic=monotonic, store=store)
         reader = MemberReader(store, attested, runner)
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(link.writing()), group.create_task(attested.keeping())]
+            loops = [group.create_task(loop) for loop in (link.writing(), link.calling(), attested.keeping())]
             await link.begin(reader)
             loops.append(group.create_task(link.following(reader)))
             nonces = SharedNonces(link, runner, seal, per_peer=per_peer, capacity=capacity)

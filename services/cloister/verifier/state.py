@@ -70,7 +70,10 @@ async def _shared(
         store = SharedMembers(link, runner, seal, max_life_s=settings.membership_s, now=_utc_now)
         attested = AttestedWorkers(monotonic=time.monotonic, store=store)
         reader = MemberReader(store, attested, runner)
-        loops = [lifecycle.spawn(link.writing(), "link.writing")]
+        loops = [
+            lifecycle.spawn(link.writing(), "link.writing"),
+            lifecycle.spawn(link.calling(), "link.calling"),
+        ]
         try:
             await link.begin(reader)
             loops.append(lifecycle.spawn(link.following(reader), "link.following"))

@@ -50,6 +50,15 @@ async def test_of_1000_parallel_uses_over_two_replicas_one_succeeds(redis_server
         assert [task.result() for task in tasks if task.result()] == [challenge]
 
 
+async def test_1000_that_ask_at_once_are_all_served(redis_server: RedisServer) -> None:
+    async with replica(redis_server) as a:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(issued(a)) for _ in range(1000)]
+        async with asyncio.TaskGroup() as group:
+            taken = [group.create_task(used(a, each.result())) for each in asked]
+        assert [each.result() for each in taken] == [each.result() for each in asked]
+
+
 async def refused(at: Replica, challenge: Challenge) -> None:
     """It is not taken: neither while the session is lost, nor in the next."""
     with suppress(Unavailable):

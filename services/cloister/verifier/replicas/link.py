@@ -9,8 +9,7 @@ in order; everything else runs beside them.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -18,17 +17,16 @@ from typing import Any, Final, Protocol
 from cloister.errors import ChallengeExpired, CloisterError, NotReady, Overloaded, SealBroken, Unavailable
 from cloister.kit.log import get_logger
 from cloister.verifier.replicas import scripts
+from cloister.verifier.replicas.batches import Batches, away
 from cloister.verifier.replicas.entries import Entry, Kind
 from cloister.verifier.replicas.journal import Journal
-from cloister.verifier.replicas.runner import LOST, Runner, Word
+from cloister.verifier.replicas.runner import LOST, Call, Runner, Word
 from cloister.verifier.replicas.sealing import RecordSeal
 
 POLL_S: Final = 0.1
 TICK_S: Final = 1.0
 RETRY_S: Final = 0.5
 _PAGE: Final = 512
-_BATCH: Final = 128
-_QUEUE: Final = 8192
 
 _log = get_logger()
 
@@ -50,7 +48,6 @@ class _Write:
     about: bytes
     words: tuple[Word, ...]
     journal: Journal
-    answer: asyncio.Future[tuple[int, Any]]
 
 
 class Link:
@@ -71,20 +68,20 @@ class Link:
         self._read_to = ""
         self._set_back = False
         self._ticked_at = 0.0
-        self._queue: deque[_Write] = deque()
-        self._wake = asyncio.Event()
         self._closed = False
+        self._writes = Batches(self._send)
+        self._calls = Batches(runner.run_each)
 
     @property
     def journal(self) -> Journal:
         """The session's; raises Unavailable when there is none, or it has not heard itself for too long."""
         if self._closed or self._journal is None or not self._journal.hears_itself:
-            raise _away()
+            raise away()
         return self._journal
 
     async def call(self, script: str, *words: Word) -> Any:
-        """Run a script that does not write to the stream; raises Unavailable or NotReady."""
-        return await self._runner.run(script, self._run, self.journal.session.hex(), *words)
+        """Run a script that does not write to the stream; raises Unavailable, Overloaded or NotReady."""
+        return await self._calls.ask((script, (self._run, self.journal.session.hex(), *words)))
 
     async def write(self, script: str, kind: Kind, about: bytes, *words: Word) -> tuple[int, Any]:
         """Run a script that writes one entry to the stream, after all that were asked for before.
@@ -96,12 +93,8 @@ class Link:
             Unavailable: It failed, or nobody knows whether it did; the session is over.
             Overloaded: Too many wait.
         """
-        if len(self._queue) >= _QUEUE:
-            raise Overloaded("too many changes wait for the shared state", reason="state.busy")
-        answer: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Write(script, kind, about, words, self.journal, answer))
-        self._wake.set()
-        return await answer
+        number, answer = await self._writes.ask(_Write(script, kind, about, words, self.journal))
+        return number, answer
 
     async def following(self, listener: Listener) -> None:
         """Keep a session and follow the stream, for as long as the service runs."""
@@ -135,39 +128,40 @@ class Link:
         _log.info("session.begun", all_void=kind is Kind.VOID)
 
     async def writing(self) -> None:
-        """Send what waits, for as long as the service runs."""
-        while not self._closed:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
-                try:
-                    await self._send([each for each in batch if each.journal is self._journal])
-                except (Unavailable, NotReady) as error:
-                    self._end(error)
-                finally:
-                    _fail(batch)
+        """Send what is to be written, for as long as the service runs."""
+        await self._writes.running()
+
+    async def calling(self) -> None:
+        """Send everything else, for as long as the service runs."""
+        await self._calls.running()
 
     def close(self) -> None:
-        """Come to an end: nothing is written any more, and both loops return, even where a cancellation got lost."""
+        """Come to an end: nothing is sent any more, and all loops return."""
         self._closed = True
         self._journal = None
-        _fail(self._queue)
-        self._queue.clear()
-        self._wake.set()
+        self._writes.close()
+        self._calls.close()
 
-    async def _send(self, batch: list[_Write]) -> None:
-        numbers, calls = [], []
+    async def _send(self, batch: Sequence[_Write]) -> Sequence[Any]:
+        numbers: list[int] = []
+        calls: list[Call] = []
         for each in batch:
+            if each.journal is not self._journal:
+                raise away()
             session, number = each.journal.session, each.journal.next_number()
             entry = Entry(session, number, each.kind, each.about).sealed(self._seal)
             nothing = Entry(session, number, Kind.TICK).sealed(self._seal)
             numbers.append(number)
             calls.append((each.script, (self._run, session.hex(), number, entry, nothing, *each.words)))
-        answers = await self._runner.run_all(calls) if calls else []
-        for each, number, answer in zip(batch, numbers, answers, strict=True):
-            if not each.answer.cancelled():
-                each.answer.set_result((number, answer))
+        try:
+            answers = await self._runner.run_each(calls)
+            for answer in answers:
+                if isinstance(answer, CloisterError):
+                    raise answer
+        except (Unavailable, NotReady) as error:
+            self._end(error)
+            raise
+        return list(zip(numbers, answers, strict=True))
 
     async def _tick(self) -> None:
         journal, self._ticked_at = self.journal, self._monotonic()
@@ -177,7 +171,7 @@ class Link:
     async def _follow(self, listener: Listener) -> bool:
         """Hear what came; says whether there is more."""
         journal = self.journal
-        page = await self.call(scripts.FOLLOW, self._read_to, _PAGE)
+        page = await self._runner.run(scripts.FOLLOW, self._run, journal.session.hex(), self._read_to, _PAGE)
         changed: dict[str, None] = {}
         whole = True
         for at, sealed in page:
@@ -213,13 +207,3 @@ class Link:
             _log.warning("session.lost", reason=error.reason)
         self._journal = None
         self._set_back |= error.reason == LOST
-
-
-def _fail(writes: Iterable[_Write]) -> None:
-    for each in writes:
-        if not each.answer.done():
-            each.answer.set_exception(_away())
-
-
-def _away() -> Unavailable:
-    return Unavailable("the shared state cannot be reached; try again", reason="state.unavailable")

@@ -17,6 +17,7 @@ from cloister.kit.redis import command, translated
 from cloister.verifier.replicas import scripts
 
 Word = bytes | str | int
+Call = tuple[str, tuple[Word, ...]]
 LOST: Final = "state.lost"
 _SHOWN: Final = 200
 _log = get_logger()
@@ -50,20 +51,27 @@ class Runner:
                 flushed (`state.lost`).
             NotReady: Something there has a type that it must not have (`state.malformed`).
         """
-        return (await self.run_all([(script, words)]))[0]
+        (answer,) = await self.run_each([(script, words)])
+        if isinstance(answer, CloisterError):
+            raise answer
+        return answer
 
-    async def run_all(self, calls: Sequence[tuple[str, Sequence[Word]]]) -> list[Any]:
-        """Run scripts one after the other, all sent at once; raises as `run` does, for the first that fails."""
+    async def run_each(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts one after the other, all sent at once.
+
+        Returns:
+            For each its answer, or the error that `run` would raise.
+
+        Raises:
+            Unavailable: There was no answer; nobody knows which of them ran.
+        """
         with translated():
             async with asyncio.timeout(self._timeout_s):
                 pipe = self._client.pipeline(transaction=False)
                 for script, words in calls:
                     pipe.execute_command("EVALSHA", _sha1(script), 0, self._prefix, *words)
                 answers: list[Any] = await pipe.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise self._meaning(answer) from answer
-        return answers
+        return [self._meaning(answer) if isinstance(answer, Exception) else answer for answer in answers]
 
     def refused(self, reason: str, **about: str) -> None:
         """Note that something in Redis was not as it must be: somebody writes there who must not."""
