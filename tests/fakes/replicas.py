@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from cloister.appraisal import freshness
 from cloister.kit.redis import connected
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.collateral_memory import CollateralMemory
 from cloister.verifier.replicas import scripts
+from cloister.verifier.replicas.ages import SharedMemory
 from cloister.verifier.replicas.challenges import SharedNonces
 from cloister.verifier.replicas.entries import Kind
 from cloister.verifier.replicas.link import Link
-from cloister.verifier.replicas.members import MemberReader, SharedMembers
+from cloister.verifier.replicas.listening import Listening
+from cloister.verifier.replicas.members import SharedMembers
 from cloister.verifier.replicas.runner import Runner
 from cloister.verifier.replicas.sealing import RecordSeal
 from fakes.pki import CLUSTER
 from fakes.redis_server import RedisServer
 
 PREFIX = f"{CLUSTER}:verifier:"
+
+
+class Remembered:
+    """A `CollateralMemory` that forgets when the test ends."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, list[int]] = {}
+
+    def newest(self) -> dict[str, list[int]]:
+        return dict(self._newest)
+
+    def remember(self, ages: Mapping[str, list[int]]) -> None:
+        self._newest = freshness.newest(self._newest, ages)
 
 
 @dataclass
@@ -35,6 +52,7 @@ class Replica:
     link: Link
     nonces: SharedNonces
     attested: AttestedWorkers
+    ages: SharedMemory
     refusals: list[str] = field(default_factory=list)
 
     async def session_after(self) -> None:
@@ -75,6 +93,7 @@ async def replica(
     shared_key: bytes = b"s" * 32,
     per_peer: int = 1024,
     capacity: int = 65_536,
+    memory: CollateralMemory | None = None,
 ) -> AsyncIterator[Replica]:
     """A replica that has begun its first session."""
     refusals: list[str] = []
@@ -84,14 +103,17 @@ async def replica(
         link = Link(runner, seal, ttl_s=ttl_s, monotonic=monotonic)
         store = SharedMembers(link, runner, seal, max_life_s=3600, now=now)
         attested = AttestedWorkers(monotonic=monotonic, store=store)
-        reader = MemberReader(store, attested, runner)
+        ages = SharedMemory(memory or Remembered(), link, asyncio.get_running_loop())
+        listening = Listening(store, attested, ages, runner)
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(loop) for loop in (link.writing(), link.calling(), attested.keeping())]
-            await link.begin(reader)
-            loops.append(group.create_task(link.following(reader)))
+            loops = [
+                group.create_task(loop) for loop in (link.writing(), link.calling(), ages.telling(), attested.keeping())
+            ]
+            await link.begin(listening)
+            loops.append(group.create_task(link.following(listening)))
             nonces = SharedNonces(link, runner, seal, per_peer=per_peer, capacity=capacity)
             try:
-                yield Replica(link, nonces, attested, refusals)
+                yield Replica(link, nonces, attested, ages, refusals)
             finally:
                 link.close()
                 for loop in loops:

@@ -28,8 +28,6 @@ from cloister.rpc.files import read_private
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers, Member
-from cloister.verifier.collateral_memory import FILE_NAME as COLLATERAL_MEMORY
-from cloister.verifier.collateral_memory import FileMemory
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
 from cloister.verifier.mesh_ca import MeshCa
@@ -93,11 +91,11 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         policies.remember()
-        memory = FileMemory(folder / COLLATERAL_MEMORY)
-        collateral = collateral_store(settings, anchor, memory, utc_now())
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         metrics = Metrics()
-        nonces, attested = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics))
+        state = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics))
+        nonces, attested = state.challenges, state.attested
+        collateral = collateral_store(settings, anchor, state.collateral_memory, utc_now())
         _show_workers(metrics, attested)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         appraiser = Appraiser(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,47 +16,60 @@ from cloister.kit.metrics import Metrics
 from cloister.kit.redis import RedisSettings, connected
 from cloister.kit.redis_checks import check_server
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.collateral_memory import FILE_NAME as COLLATERAL_MEMORY
+from cloister.verifier.collateral_memory import CollateralMemory, FileMemory
 from cloister.verifier.member_file import MemberFile
 from cloister.verifier.nonces import Challenges, Nonces
+from cloister.verifier.replicas.ages import SharedMemory
 from cloister.verifier.replicas.challenges import SharedNonces
 from cloister.verifier.replicas.link import Link
-from cloister.verifier.replicas.members import MemberReader, SharedMembers
+from cloister.verifier.replicas.listening import Listening
+from cloister.verifier.replicas.members import SharedMembers
 from cloister.verifier.replicas.runner import Runner
 from cloister.verifier.replicas.sealing import RecordSeal
 from cloister.verifier.settings import Settings
 
-State = tuple[Challenges, AttestedWorkers]
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a verifier knows that is not in its settings."""
+
+    challenges: Challenges
+    attested: AttestedWorkers
+    collateral_memory: CollateralMemory
 
 
 @asynccontextmanager
 async def kept_state(settings: Settings, folder: Path, lifecycle: Lifecycle, metrics: Metrics) -> AsyncIterator[State]:
-    """Challenges and members, wherever the settings say.
+    """Challenges, members and the memory of collateral, wherever the settings say.
 
     Raises:
         NotReady: The file or the Redis is not what it must be; the message says what to do.
         Unavailable: Redis does not answer.
     """
+    memory = FileMemory(folder / COLLATERAL_MEMORY)
     if settings.redis is None:
         with MemberFile.opened(folder / "members.db", now=_utc_now) as store:
-            yield _on_this_machine(settings, store)
+            yield _on_this_machine(settings, store, memory)
     else:
-        async with _shared(settings, settings.redis, lifecycle, metrics) as state:
+        async with _shared(settings, settings.redis, memory, lifecycle, metrics) as state:
             yield state
 
 
-def _on_this_machine(settings: Settings, store: MemberFile) -> State:
+def _on_this_machine(settings: Settings, store: MemberFile, memory: CollateralMemory) -> State:
     attested = AttestedWorkers(monotonic=time.monotonic, store=store)
     for record, life_s in store.records(max_life_s=settings.membership_s):
         attested.merge(record, life_s=life_s)
     if len(attested):
         _log.info("members.restored", members=len(attested))
-    return Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic), attested
+    return State(Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic), attested, memory)
 
 
 @asynccontextmanager
 async def _shared(
-    settings: Settings, redis: RedisSettings, lifecycle: Lifecycle, metrics: Metrics
+    settings: Settings, redis: RedisSettings, memory: CollateralMemory, lifecycle: Lifecycle, metrics: Metrics
 ) -> AsyncIterator[State]:
     seal = RecordSeal(redis.read_shared_key(), settings.cluster)
     async with connected(redis) as client:
@@ -69,15 +83,17 @@ async def _shared(
         link = Link(runner, seal, ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic)
         store = SharedMembers(link, runner, seal, max_life_s=settings.membership_s, now=_utc_now)
         attested = AttestedWorkers(monotonic=time.monotonic, store=store)
-        reader = MemberReader(store, attested, runner)
+        ages = SharedMemory(memory, link, asyncio.get_running_loop())
+        listening = Listening(store, attested, ages, runner)
         loops = [
             lifecycle.spawn(link.writing(), "link.writing"),
             lifecycle.spawn(link.calling(), "link.calling"),
+            lifecycle.spawn(ages.telling(), "ages.telling"),
         ]
         try:
-            await link.begin(reader)
-            loops.append(lifecycle.spawn(link.following(reader), "link.following"))
-            yield SharedNonces(link, runner, seal), attested
+            await link.begin(listening)
+            loops.append(lifecycle.spawn(link.following(listening), "link.following"))
+            yield State(SharedNonces(link, runner, seal), attested, ages)
         finally:
             link.close()
             for loop in loops:

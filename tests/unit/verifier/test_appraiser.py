@@ -414,5 +414,5 @@ async def test_what_overtaken_collateral_believed_is_withheld(
         await desk.join()
     assert refused.value.reason == desk.entries()[-1]["reason"] == "collateral.changed"
     assert len(desk.attested) == 0
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     assert await rejected(desk, submission(challenge, evidence)) == (2, "certificate.revoked")

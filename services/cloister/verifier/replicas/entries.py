@@ -25,6 +25,7 @@ class Kind(Enum):
     TICK = "tick"  # nothing
     USED = "used"  # a challenge, `about` is its id
     CHANGED = "changed"  # a member, `about` is its instance
+    AGES = "ages"  # somebody knows how new collateral was, `about` says it
 
 
 @dataclass(frozen=True, slots=True)

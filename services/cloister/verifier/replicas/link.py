@@ -32,13 +32,16 @@ _log = get_logger()
 
 
 class Listener(Protocol):
-    """Who hears of members."""
+    """Who hears what the others say."""
 
     async def load(self) -> None:
-        """Read the whole list: a session begins, or something was missed."""
+        """Read everything: a session begins, or something was missed."""
 
     async def changed(self, instances: list[str]) -> None:
         """Read these members anew."""
+
+    async def told(self, ages: bytes) -> None:
+        """Somebody says how new collateral was."""
 
 
 @dataclass(slots=True)
@@ -172,13 +175,14 @@ class Link:
         """Hear what came; says whether there is more."""
         journal = self.journal
         page = await self._runner.run(scripts.FOLLOW, self._run, journal.session.hex(), self._read_to, _PAGE)
-        changed: dict[str, None] = {}
+        heard: list[Entry] = []
         whole = True
         for at, sealed in page:
             self._read_to = at.decode("ascii")
             try:
                 entry = Entry.opened(self._seal, sealed)
-                whole &= self._heard(journal, entry, changed)
+                whole &= _taken_in(journal, entry)
+                heard.append(entry)
             except (SealBroken, NotReady) as error:
                 self._runner.refused(error.reason, at=self._read_to)
                 whole = False
@@ -186,24 +190,30 @@ class Link:
             journal.void()
         if journal.must_write:
             await self._tick()
+        await self._pass_on(listener, heard, whole=whole)
+        return len(page) == _PAGE
+
+    async def _pass_on(self, listener: Listener, heard: list[Entry], *, whole: bool) -> None:
+        changed = dict.fromkeys(entry.about.decode("ascii") for entry in heard if entry.kind is Kind.CHANGED)
         if not whole:
             await listener.load()
         elif changed:
             await listener.changed(list(changed))
-        return len(page) == _PAGE
-
-    def _heard(self, journal: Journal, entry: Entry, changed: dict[str, None]) -> bool:
-        """Take one entry in; says whether what was issued before it may still be trusted."""
-        if entry.kind is Kind.USED:
-            with suppress(ChallengeExpired):
-                journal.use(entry.about, entry.session, entry.number)
-        elif entry.kind is Kind.CHANGED:
-            changed[entry.about.decode("ascii")] = None
-        journal.hear(entry.session, entry.number)
-        return entry.kind is not Kind.VOID
+        for entry in heard:
+            if entry.kind is Kind.AGES:
+                await listener.told(entry.about)
 
     def _end(self, error: CloisterError) -> None:
         if self._journal is not None:
             _log.warning("session.lost", reason=error.reason)
         self._journal = None
         self._set_back |= error.reason == LOST
+
+
+def _taken_in(journal: Journal, entry: Entry) -> bool:
+    """Note one entry; says whether what was issued before it may still be trusted."""
+    if entry.kind is Kind.USED:
+        with suppress(ChallengeExpired):
+            journal.use(entry.about, entry.session, entry.number)
+    journal.hear(entry.session, entry.number)
+    return entry.kind is not Kind.VOID

@@ -17,8 +17,7 @@ from typing import Any, Final
 import cbor2
 
 from cloister.appraisal.collateral import MAX_COLLATERAL_BYTES
-from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, SealBroken, Unavailable
-from cloister.verifier.attested import AttestedWorkers
+from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken, Unavailable
 from cloister.verifier.member import Keys, MemberRecord
 from cloister.verifier.replicas import scripts
 from cloister.verifier.replicas.entries import Kind
@@ -120,35 +119,6 @@ class SharedMembers:
 
     def _life_s(self, record: MemberRecord) -> float:
         return min((record.member.expires_at - self._now()).total_seconds(), self._max_life_s)
-
-
-class MemberReader:
-    """Brings into a replica's list what the others put into Redis: a link's `Listener`."""
-
-    def __init__(self, store: SharedMembers, attested: AttestedWorkers, runner: Runner) -> None:
-        self._store = store
-        self._attested = attested
-        self._runner = runner
-
-    async def load(self) -> None:
-        """Read everything, and have put back what Redis knows less well than we do."""
-        listed = await self._store.read(await self._store.instances())
-        ranks = {record.member.instance: record.rank for record, _ in listed}
-        self._merge(listed)
-        for record, _ in self._attested.records:
-            if ranks.get(record.member.instance, -1) < record.rank:
-                self._attested.keep(record.member.instance)
-
-    async def changed(self, instances: list[str]) -> None:
-        """Read these."""
-        self._merge(await self._store.read(instances))
-
-    def _merge(self, read: list[tuple[MemberRecord, float]]) -> None:
-        for record, life_s in read:
-            try:
-                self._attested.merge(record, life_s=life_s)
-            except CloisterError as error:
-                self._runner.refused(error.reason, what="member", instance=record.member.instance)
 
 
 def _pages(instances: Sequence[str]) -> Iterator[list[str]]:
