@@ -139,6 +139,12 @@ class Appraiser:
         await self._check_not_overtaken(believed, submission, purpose, peer)
         if purpose is Purpose.MESH:
             await self._attested.admit(self._member(believed, submission, issued), life_s=life.total_seconds())
+            try:
+                # While it was being kept it was no member yet, whom others judge anew.
+                await self._check_not_overtaken(believed, submission, purpose, peer)
+            except CloisterError:
+                self._attested.revoke(instance)
+                raise
         return issued
 
     def _judge(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:

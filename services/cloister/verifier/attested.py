@@ -16,8 +16,9 @@ Called on the event loop only. Time is monotonic.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -84,7 +85,8 @@ class AttestedWorkers:
         self._pins: dict[str, _Pin] = {}
         self._unkept: dict[str, _Held] = {}
         self._watchers = Watchers(queue_limit=queue_limit, watcher_limit=watcher_limit)
-        self._changed = asyncio.Event()
+        self._soonest = math.inf
+        self._sooner = asyncio.Event()
         self._unkept_grew = asyncio.Event()
 
     def __len__(self) -> int:
@@ -160,8 +162,10 @@ class AttestedWorkers:
         if life_s <= 0 or (before is not None and before.record.rank >= record.rank):
             return
         self._pin_here(member.instance, member.keys, life_s)
-        self._held[member.instance] = _Held(record, now + life_s)
-        self._changed.set()
+        self._held[member.instance] = held = _Held(record, now + life_s)
+        if held.ends_at < self._soonest:
+            self._soonest = held.ends_at
+            self._sooner.set()
         was = before.record.member if before is not None and not before.record.removed else None
         if not record.removed:
             self._watchers.publish(Event(Change.JOINED if was is None else Change.RENEWED, member))
@@ -187,13 +191,12 @@ class AttestedWorkers:
     async def expiring(self) -> None:
         """Take members out as their results end, for as long as the service runs."""
         while True:
-            self._changed.clear()
+            self._sooner.clear()
             wait_s = self.expire()
-            try:
+            self._soonest = math.inf if wait_s is None else self._monotonic() + wait_s
+            with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+                    await self._sooner.wait()
 
     def keep(self, instance: str) -> None:
         """Have what is known of an instance kept soon: a removal, or what the store has lost."""

@@ -101,6 +101,20 @@ async def test_expiry_happens_by_itself(clock: Clock) -> None:
 
 
 @pytest.mark.attack("C10")
+async def test_who_comes_later_and_ends_sooner_is_taken_out_in_time() -> None:
+    workers = AttestedWorkers(monotonic=asyncio.get_running_loop().time)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        expiring = group.create_task(workers.expiring())
+        await workers.admit(MEMBER, life_s=60)
+        await asyncio.sleep(0)  # it waits for that end now
+        await workers.admit(replace(MEMBER, instance="later"), life_s=0.01)
+        with workers.watching() as events:
+            heard = [await next_event(events) for _ in range(4)]
+        expiring.cancel()
+    assert (heard[-1].change, heard[-1].member and heard[-1].member.instance) == (Change.GONE, "later")
+    assert len(workers) == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -14,6 +14,8 @@ from cloister.appraisal.policy import Policy
 from cloister.errors import ChallengeExpired, InvalidRequest, Overloaded, Unavailable
 from cloister.kit.lifecycle import Lifecycle
 from cloister.verifier import appraiser
+from cloister.verifier.attested import AttestedWorkers, MemberStore
+from cloister.verifier.member import Keys, MemberRecord
 from cloister.verifier.nonces import Purpose
 from cloister.verifier.policy_desk import MAX_WAITING, PolicyDesk
 from cloister.verifier.policy_in_force import Signers
@@ -194,4 +196,24 @@ async def test_who_joins_under_an_overtaken_policy_is_no_member(desk: VerifierDe
     overtaken()
     with pytest.raises(ChallengeExpired):
         await desk.join(enclave=OTHER)
+    assert len(desk.attested) == 0
+
+
+@pytest.mark.attack("J09")
+async def test_who_is_being_kept_while_the_policy_changes_is_no_member(desk: VerifierDesk) -> None:
+    class Slow(MemberStore):
+        """A store that takes its time, in which a policy comes into force."""
+
+        async def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
+            pass
+
+        async def put(self, record: MemberRecord, *, life_s: float) -> None:
+            if not record.removed:
+                desk.policies.put(desk.policies.check(signed(policy_toml(2), 0, 1)))
+
+    desk.attested = AttestedWorkers(monotonic=desk.clock, store=Slow())
+    desk.restart()
+    with pytest.raises(ChallengeExpired) as refused:
+        await desk.join(enclave=OTHER)
+    assert refused.value.reason == "policy.changed"
     assert len(desk.attested) == 0
