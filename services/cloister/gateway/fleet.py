@@ -1,14 +1,16 @@
 """The workers this gateway knows: told by the verifier, linked for as long as they are attested.
 
 `WatchAttested` gives everyone attested, then each change. While the verifier cannot be reached the fleet stays as it
-was, and each worker goes when its own Attestation Result ends. The gateway judges no evidence: it hands it to the
-clients, who do.
+was, and each worker goes when its own Attestation Result ends. `WatchTrust` gives what is revoked: whoever it names
+goes at once, also one that a verifier which has started again knows no more. The gateway judges no evidence: it hands
+it to the clients, who do, and with it the keys that the verifier signs with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -22,9 +24,12 @@ from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
 from cloister.gateway.wire import Route
 from cloister.kit.log import get_logger
+from cloister.kit.revocation import names_told, revoked
+from cloister.kit.trust_feed import TrustFeed
 from cloister.rpc.channel import STREAM_S, Peer
 
 EXPIRY_S: Final = 1.0
+SILENCE_S: Final = 5.0
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 # A worker names its endpoint itself. To gRPC an address may also be a scheme, such as unix: or xds:, so no other form.
 _ENDPOINT: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
@@ -44,6 +49,7 @@ class Fleet:
     Attributes:
         dispatcher: Takes calls.
         current: Set once the verifier has told everyone who is attested.
+        key_set: The verifier's signed key set as it came, for clients; empty while there is none.
     """
 
     def __init__(
@@ -62,6 +68,10 @@ class Fleet:
         self._wall_ms = wall_ms
         self._simulated_workers = simulated_workers
         self._members: dict[str, Member] = {}
+        self.key_set = b""
+        self._trust = TrustFeed(
+            monotonic=time.monotonic, silence_s=SILENCE_S, learn=self._note_keys, heard=self._drop_revoked
+        )
 
     @property
     def members(self) -> list[Member]:
@@ -96,6 +106,7 @@ class Fleet:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dispatcher.expiring(), name="calls expire")
             group.create_task(self._expiring(), name="members expire")
+            group.create_task(self._trust.follow(verifier), name="trust followed")
             pause_s = FIRST_PAUSE_S
             while True:
                 began_s = asyncio.get_running_loop().time()
@@ -149,6 +160,9 @@ class Fleet:
             _log.warning("worker.refused", instance=worker.instance, reason="hardware.simulated")
             self._remove(worker.instance, "simulated")
             return
+        if self._is_revoked(worker):
+            self._remove(worker.instance, "revoked")
+            return
         member = self._members.get(worker.instance)
         if member is not None and member.worker.endpoint == worker.endpoint:
             member.worker = worker
@@ -158,6 +172,18 @@ class Fleet:
         keeping = member.keep_linked(self._connect, self.dispatcher)
         member.task = group.create_task(keeping, name=f"link {worker.instance[:8]}")
         _log.info("worker.joined", instance=worker.instance, endpoint=worker.endpoint, simulated=worker.simulated)
+
+    def _is_revoked(self, worker: AttestedWorker) -> bool:
+        names = names_told(worker.instance, worker.bundle.attestation_result)
+        return revoked(names, self._trust.revoked) is not None
+
+    def _drop_revoked(self) -> None:
+        for member in self.members:
+            if self._is_revoked(member.worker):
+                self._remove(member.worker.instance, "revoked")
+
+    def _note_keys(self, key_set: bytes) -> None:
+        self.key_set = key_set
 
     def _remove(self, instance: str, reason: str) -> None:
         """Send a worker nothing more. One that leaves may finish what it has; of any other the link ends now."""
