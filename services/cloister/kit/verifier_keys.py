@@ -78,7 +78,7 @@ class LearnedKeys:
             token: An Attestation Result, not checked yet.
             fetch: Asks the verifier for its signed set, within a deadline.
         """
-        if self._known(token):
+        if self.knows(token):
             return
         now_s = self._monotonic()
         if self._looked_at_s is not None and now_s - self._looked_at_s < LOOK_EVERY_S:
@@ -89,11 +89,12 @@ class LearnedKeys:
         except (CloisterError, TimeoutError) as error:
             _log.warning("verifier_keys.not_learned", error=error)
 
-    def _known(self, token: str) -> bool:
+    def knows(self, token: str) -> bool:
+        """Whether the key that a token says it is signed with is one of ours; true of what is no token at all."""
         try:
             return self.keys.named(ear.key_named(token)) is not None
         except CloisterError:
-            return True  # no token at all, and no reason to ask anybody
+            return True  # no reason to ask anybody: whoever checks it will say what it is
 
 
 async def fetch_key_set(verifier: Peer) -> bytes:

@@ -149,7 +149,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         lifecycle.spawn(attested.expiring(), "attested.expiring")
         lifecycle.spawn(revocations.expiring(), "revocations.expiring")
         lifecycle.spawn(_closing(attested, revocations, lifecycle), "watches.closing")
-        lifecycle.spawn(_following(signing_keys, ca, identity), "keys.following")
+        lifecycle.spawn(_following(signing_keys, ca, identity, revocations), "keys.following")
         keep_fresh(collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
         server = await stack.enter_async_context(
             Server.mtls(
@@ -256,9 +256,12 @@ async def _closing(attested: AttestedWorkers, revocations: Revocations, lifecycl
     revocations.close()
 
 
-async def _following(keys: SigningKeys, ca: MeshCa, identity: TlsIdentity) -> None:
-    """Take over new keys and a new authority as they are put in place."""
+async def _following(keys: SigningKeys, ca: MeshCa, identity: TlsIdentity, revocations: Revocations) -> None:
+    """Take over new keys and a new authority as they are put in place; relying parties hear of the keys at once."""
     while True:
         await asyncio.sleep(LOOK_S)
+        told = keys.key_set()
         await asyncio.to_thread(keys.look)
+        if keys.key_set() != told:
+            revocations.tell_again()
         await asyncio.to_thread(ca.look, identity.trust_roots)

@@ -139,6 +139,10 @@ class Revocations:
         if self._closed:
             raise Unavailable("the verifier is draining", reason="peer.draining")
 
+    def tell_again(self) -> None:
+        """Wake everyone who waits for changes: what they are told besides has changed."""
+        self._adopt(self._held)
+
     def close(self) -> None:
         """Send everyone away who waits for changes."""
         self._closed = True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cloister.ear import KeySet
-from cloister.errors import InvalidRequest, NotReady
+from cloister.errors import InvalidRequest, NotReady, Unavailable
 from cloister.kit.key_set import KeySigners
 from cloister.kit.verifier_keys import LearnedKeys
 
@@ -63,6 +63,14 @@ class VerifierKeys:
             self._keys.learn(key_set)
 
     async def look_for(self, token: str, fetch: Callable[[], Awaitable[bytes]]) -> None:
-        """Ask for a newer set if a token is by a key that is not known; see `LearnedKeys.look_for`."""
-        if isinstance(self._keys, LearnedKeys):
-            await self._keys.look_for(token, fetch)
+        """Ask for a newer set if a token is by a key that is not known; see `LearnedKeys.look_for`.
+
+        Raises:
+            Unavailable: It is not known still (`token.key_unknown`). The set that names it may be on its way, so a
+                worker goes on as it is, asks again, and ends with its membership if none comes.
+        """
+        if not isinstance(self._keys, LearnedKeys):
+            return
+        await self._keys.look_for(token, fetch)
+        if not self._keys.knows(token):
+            raise Unavailable("the result is signed with a key that is not known here yet", reason="token.key_unknown")
