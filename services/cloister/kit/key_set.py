@@ -82,11 +82,12 @@ class SignedKeySet:
         if not isinstance(members, dict) or members.keys() != _MEMBERS:
             raise ValueError("its members are not issuer, version and keys")
         version, jwks = members["version"], members["keys"]
+        keys = KeySet.from_jwks(json.dumps({"keys": jwks}))
         if type(version) is not int or version < 1:
             raise ValueError("its version is not a number from 1 on")
         if len(jwks) > MAX_KEYS or not all({"nbf", "exp"} <= key.keys() for key in jwks):
             raise ValueError("it has too many keys, or one without the times that it signs in")
-        return cls(version, str(members["issuer"]), tuple(jwks), KeySet.from_jwks(json.dumps({"keys": jwks})), envelope)
+        return cls(version, str(members["issuer"]), tuple(jwks), keys, envelope)
 
     def published(self, since: datetime) -> str:
         """The plain JSON Web Key Set of the keys that sign after `since`: any JOSE library reads it."""

@@ -183,7 +183,10 @@ class RevocationFile:
         if not self._path.exists():
             return []
         try:
-            return [_read(row) for row in json.loads(read_private(self._path))]
+            rows = json.loads(read_private(self._path))
+            if not isinstance(rows, list):
+                raise ValueError("no list")
+            return [_read(row) for row in rows]
         except (ValueError, KeyError, TypeError, InvalidRequest) as error:
             raise NotReady(
                 f"{self._path} cannot be read, so nothing says what is revoked; put its last copy back, or remove it "
