@@ -24,7 +24,7 @@ from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
 from cloister.gateway.wire import Route
 from cloister.kit.log import get_logger
-from cloister.kit.revocation import names_told, revoked
+from cloister.kit.revocation import Name, names_told, revoked
 from cloister.kit.trust_feed import TrustFeed
 from cloister.rpc.channel import STREAM_S, Peer
 
@@ -68,10 +68,9 @@ class Fleet:
         self._wall_ms = wall_ms
         self._simulated_workers = simulated_workers
         self._members: dict[str, Member] = {}
+        self._withheld: dict[str, AttestedWorker] = {}
         self.key_set = b""
-        self._trust = TrustFeed(
-            monotonic=time.monotonic, silence_s=SILENCE_S, learn=self._note_keys, heard=self._drop_revoked
-        )
+        self._revoked: frozenset[Name] = frozenset()
 
     @property
     def members(self) -> list[Member]:
@@ -106,7 +105,13 @@ class Fleet:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dispatcher.expiring(), name="calls expire")
             group.create_task(self._expiring(), name="members expire")
-            group.create_task(self._trust.follow(verifier), name="trust followed")
+            feed = TrustFeed(
+                monotonic=time.monotonic,
+                silence_s=SILENCE_S,
+                learn=self._note_keys,
+                heard=lambda: self._sort_out(feed.revoked, group),
+            )
+            group.create_task(feed.follow(verifier), name="trust followed")
             pause_s = FIRST_PAUSE_S
             while True:
                 began_s = asyncio.get_running_loop().time()
@@ -125,6 +130,9 @@ class Fleet:
         for member in self.members:
             if member.worker.expires_at_ms <= now_ms:
                 self._remove(member.worker.instance, "expired")
+        for worker in list(self._withheld.values()):
+            if worker.expires_at_ms <= now_ms:
+                del self._withheld[worker.instance]
 
     async def _expiring(self) -> None:
         while True:
@@ -139,6 +147,7 @@ class Fleet:
                 if event.kind in (AttestedEvent.KIND_JOINED, AttestedEvent.KIND_RENEWED):
                     self._put(worker, group)
                 elif event.kind == AttestedEvent.KIND_GONE:
+                    self._withheld.pop(worker.instance, None)
                     self._remove(worker.instance, event.reason)
                 elif event.kind == AttestedEvent.KIND_CURRENT:
                     # One that is not listed may be as good as ever: a verifier that has started again knows its
@@ -161,7 +170,7 @@ class Fleet:
             self._remove(worker.instance, "simulated")
             return
         if self._is_revoked(worker):
-            self._remove(worker.instance, "revoked")
+            self._withhold(worker)
             return
         member = self._members.get(worker.instance)
         if member is not None and member.worker.endpoint == worker.endpoint:
@@ -175,12 +184,22 @@ class Fleet:
 
     def _is_revoked(self, worker: AttestedWorker) -> bool:
         names = names_told(worker.instance, worker.bundle.attestation_result)
-        return revoked(names, self._trust.revoked) is not None
+        return revoked(names, self._revoked) is not None
 
-    def _drop_revoked(self) -> None:
+    def _withhold(self, worker: AttestedWorker) -> None:
+        """Use a worker no longer, and remember it: the lift of its revocation may come before its renewal."""
+        self._withheld[worker.instance] = worker
+        self._remove(worker.instance, "revoked")
+
+    def _sort_out(self, names: frozenset[Name], group: asyncio.TaskGroup) -> None:
+        """Go by a new list of what is revoked."""
+        self._revoked = names
         for member in self.members:
             if self._is_revoked(member.worker):
-                self._remove(member.worker.instance, "revoked")
+                self._withhold(member.worker)
+        withheld, self._withheld = self._withheld, {}
+        for worker in withheld.values():
+            self._put(worker, group)
 
     def _note_keys(self, key_set: bytes) -> None:
         self.key_set = key_set

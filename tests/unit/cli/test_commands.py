@@ -48,6 +48,17 @@ COMMANDS = [
     ("trust", "pin"),
     ("trust", "accept"),
     ("audit", "list"),
+    ("identity", "renew"),
+    ("ca", "rotate"),
+    ("verifier", "rotate-key"),
+    ("verifier", "keys"),
+    ("revoke", "measurement"),
+    ("revoke", "signer"),
+    ("revoke", "platform"),
+    ("revoke", "instance"),
+    ("revoke", "list"),
+    ("revoke", "lift"),
+    ("revoke", "order"),
 ]
 
 
