@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from cloister.cli.reaching import reached
 from cloister.client import revoke
 from cloister.kit.revocation import Kind, Name
 from fakes.load import Truth, load_on
-from fakes.running_mesh import RunningMesh, probe, soon, until
+from fakes.running_mesh import MODEL, RunningMesh, probe, soon, until
 
 WITHIN_S = 5.0
 
@@ -115,3 +116,22 @@ def refusals(mesh: RunningMesh) -> list[str]:
 def test_only_an_operator_revokes(doomed: RunningMesh, role: str) -> None:
     options = ("--reason", "x", "--identity", doomed.identity(role))
     assert "role.not_allowed" in doomed.cli("revoke", "instance", "0" * 32, *options, code=3)
+
+
+@pytest.mark.attack("E08")
+def test_a_disowned_key_takes_what_it_signed_with_it_and_everybody_attests_anew(doomed: RunningMesh) -> None:
+    """Memberships last an hour here: nobody renews because it was time to."""
+    said = doomed.cli("verifier", "rotate-key", "--disown")
+    kid = said.split()[0]
+    assert [key["kid"] for key in doomed.json("verifier", "keys")["keys"]] == [kid]
+
+    def answered() -> bool:
+        data = doomed.folder / "x.json"
+        data.write_text(json.dumps({"x": [[0.0] * 8]}))
+        try:
+            doomed.cli("infer", MODEL, "--input", data)
+        except AssertionError:
+            return False
+        return True
+
+    until(answered, "workers whom the new key vouches for answer", within_s=30)

@@ -58,8 +58,11 @@ class Ring:
         trusted: KeySigners,
         lead: timedelta = LEAD,
         life: timedelta = KEY_LIFE,
+        disown: bool = False,
     ) -> tuple[str, datetime, bytes]:
         """Have a new key take over; return its thumbprint, when that is, and the signed set.
+
+        With `disown` the keys before it are not in the set any more, so nothing that they signed is believed.
 
         Raises:
             InvalidRequest: The set in the folder is not one that `trusted` signed.
@@ -69,7 +72,9 @@ class Ring:
         if len(held.jwks) >= MAX_KEYS:
             raise Stop(f"the set holds {MAX_KEYS} keys already")
         begins_at = (now + lead).replace(microsecond=0) + timedelta(seconds=1)
-        rows = [_ended(row, begins_at) for row in held.jwks]
+        if disown:
+            begins_at = now.replace(microsecond=0) - timedelta(minutes=5)
+        rows = [] if disown else [_ended(row, begins_at) for row in held.jwks]
         check_enough(signers, trusted)
         key = self._new_key()
         rows.append(timed(key.jwk(), begins_at, begins_at + life))

@@ -33,11 +33,18 @@ def rotate_key(
     ] = None,
     lead: Annotated[int, typer.Option(min=0, max=30 * 86_400, help="Seconds until the new key takes over.")] = 60,
     days: Annotated[int, typer.Option(min=1, max=825, help="How long the new key may sign.")] = 365,
+    disown: Annotated[
+        bool,
+        typer.Option(
+            "--disown", help="Where a key was stolen: no earlier key is believed any more, what it has signed included."
+        ),
+    ] = False,
 ) -> None:
     """Have a new key take over from the one that signs now; nothing is restarted, and nobody's request fails.
 
     The new key is published at once, and signs after the lead time. The old one is believed until the last result that
-    it signed has ended, an hour later; its private half is erased.
+    it signed has ended, an hour later; its private half is erased. With --disown the new key signs at once
+    and every worker attests anew; requests may fail for the few seconds that takes.
     """
     mesh = Mesh.read(mesh_folder)
     bundle = TrustBundle.read(mesh.trust)
@@ -50,6 +57,7 @@ def rotate_key(
         trusted=bundle.signers,
         lead=timedelta(seconds=lead),
         life=timedelta(days=days),
+        disown=disown,
     )
     newer = bundle.learned(key_set)
     plain = replace(newer, thumbprints=newer.keys().thumbprints)

@@ -129,9 +129,9 @@ class KeySet:
         return self._windows.get(kid, ALWAYS)
 
     def signs_at(self, kid: str, moment: datetime) -> bool:
-        """Whether the key of this thumbprint signs at a moment."""
+        """Whether the key of this thumbprint is one of ours and signs at a moment."""
         window = self.window(kid)
-        return window.begins_at <= moment < window.ends_at
+        return kid in self._keys and window.begins_at <= moment < window.ends_at
 
 
 def thumbprint(jwk: Mapping[str, str]) -> str:

@@ -159,8 +159,10 @@ class KeyRing:
         self._held = held
 
     def _erase(self) -> None:
-        retired_by, before = self._now() - STILL_SIGNING, self._held
-        self._held = {kid: key for kid, key in before.items() if self._set.keys.window(kid).ends_at > retired_by}
+        retired_by, before, keys = self._now() - STILL_SIGNING, self._held, self._set.keys
+        self._held = {
+            kid: key for kid, key in before.items() if keys.named(kid) and keys.window(kid).ends_at > retired_by
+        }
         for kid in before.keys() - self._held.keys():
             try:
                 (self._folder / f"{kid}.key").unlink(missing_ok=True)

@@ -73,7 +73,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
             WorkerServicer(answers, served, slots=settings.slots, stopping=lifecycle.stopping),
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
-        listening = watching(verifier, token=lambda: member.result.token, learn=pinned.learn, monotonic=clock.counter_s)
+
+        def learn(key_set: bytes) -> None:
+            pinned.learn(key_set)
+            if not pinned.knows(member.result.token):  # the verifier's key before was disowned
+                member.renew_soon()
+
+        listening = watching(verifier, token=lambda: member.result.token, learn=learn, monotonic=clock.counter_s)
         lifecycle.spawn(listening, "revocation")
         lifecycle.spawn(_report(server.health, served), "health")
         releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)

@@ -62,6 +62,10 @@ class VerifierKeys:
         if isinstance(self._keys, LearnedKeys):
             self._keys.learn(key_set)
 
+    def knows(self, token: str) -> bool:
+        """Whether the key that a token says it is signed with is one of these."""
+        return not isinstance(self._keys, LearnedKeys) or self._keys.knows(token)
+
     async def look_for(self, token: str, fetch: Callable[[], Awaitable[bytes]]) -> None:
         """Ask for a newer set if a token is by a key that is not known; see `LearnedKeys.look_for`.
 
@@ -72,5 +76,5 @@ class VerifierKeys:
         if not isinstance(self._keys, LearnedKeys):
             return
         await self._keys.look_for(token, fetch)
-        if not self._keys.knows(token):
+        if not self.knows(token):
             raise Unavailable("the result is signed with a key that is not known here yet", reason="token.key_unknown")

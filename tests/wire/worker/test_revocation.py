@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister import ear
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH, REVOCATION_KIND_PLATFORM, Revocation
 from cloister.errors import EvidenceRejected
+from cloister.kit.key_set import timed
 from fakes.key_ring import SignedKeys, public
 
 
@@ -74,6 +75,17 @@ async def test_a_key_set_that_is_told_needs_no_look(mesh, keys):
         mesh.verifier.key = mesh.verifier.signs_with = keys.new
         await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= first + 3)
     assert mesh.verifier.keys_asked == 0
+
+
+@pytest.mark.attack("E08")
+async def test_a_worker_whose_verifiers_key_is_disowned_attests_anew_at_once(mesh, keys):
+    async with mesh.worker(signed_settings(mesh, keys)):
+        await mesh.verifier.until(lambda: mesh.verifier.shown)
+        mesh.verifier.key = mesh.verifier.signs_with = keys.new
+        began = datetime.now(UTC) - timedelta(minutes=5)
+        alone = keys.write([timed(keys.new.jwk(), began, began + timedelta(days=1))], version=2)
+        await mesh.verifier.tell(key_set=alone)
+        await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) == 2)
 
 
 @pytest.mark.attack("E09")
