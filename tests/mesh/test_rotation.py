@@ -56,21 +56,16 @@ async def test_new_identities_for_everybody_fail_no_request(turning: RunningMesh
 async def test_a_new_authority_for_workers_fails_no_request(turning: RunningMesh, truth: Truth) -> None:
     path = turning.folder / "verifier" / "attested_ca.pem"
 
-    def certified_by(authority: x509.Certificate, program: str) -> bool:
-        try:
-            presented(turning, program).verify_directly_issued_by(authority)
-        except Exception:  # whatever the library says of another issuer
-            return False
-        return True
-
     async with load_on(turning, truth) as load:
         before = on_disk(path)
-        assert certified_by(before, "worker-1")
+        assert is_issued(presented(turning, "worker-1"), before)
         await asyncio.to_thread(turning.cli, "ca", "rotate")
         after = on_disk(path)
         assert after.public_key() != before.public_key()
         for program in ("worker-1", "worker-2"):
-            await soon(lambda: certified_by(after, program), f"{program} has a certificate of the new one")  # noqa: B023
+            await soon(
+                lambda: is_issued(presented(turning, program), after), f"{program} has a certificate of the new one"
+            )
         await load.more()
 
 
@@ -87,3 +82,43 @@ async def test_new_signing_keys_fail_no_request_and_need_no_restart(turning: Run
     assert {program["name"]: program["pid"] for program in turning.state["programs"]} == pids
     events = [json.loads(line)["event"] for line in turning.log("provisioner").splitlines() if line.startswith("{")]
     assert events.count("verifier_keys.learned") == 2
+
+
+@pytest.mark.attack("J08")
+async def test_a_new_root_fails_no_request(turning: RunningMesh, truth: Truth) -> None:
+    """Workers are started anew once, one after the other; everybody else takes the new root up by itself."""
+
+    async def started_anew(program: str) -> None:
+        before = await asyncio.to_thread(turning.serving)
+        pid = await asyncio.to_thread(turning.kill, program)
+        await soon(lambda: turning.program(program)["pid"] not in (None, pid), "it is started again")
+        known = {worker["instance"] for worker in before}
+        await soon(lambda: len({each["instance"] for each in turning.serving()} - known) == 1, "and serves")
+        await soon(lambda: len(turning.serving()) == 2, "and both serve")
+
+    async with load_on(turning, truth) as load:
+        await asyncio.to_thread(turning.cli, "ca", "add-root")
+        for program in ("worker-1", "worker-2"):
+            await started_anew(program)
+        await asyncio.to_thread(turning.cli, "ca", "use-root")
+        root = on_disk(turning.folder / "pki" / "root_ca.pem")
+        authority = on_disk(turning.folder / "verifier" / "attested_ca.pem")
+        for program, issuer in (
+            ("gateway", root),
+            ("verifier", root),
+            ("provisioner", root),
+            ("worker-1", authority),
+            ("worker-2", authority),
+        ):
+            await soon(lambda: is_issued(presented(turning, program), issuer), f"{program} is of the new root")  # noqa: B023
+        await load.more()
+        await asyncio.to_thread(turning.cli, "ca", "drop-root")
+        await load.more(300)
+
+
+def is_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except Exception:  # whatever the library says of another issuer
+        return False
+    return True

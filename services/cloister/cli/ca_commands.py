@@ -7,20 +7,14 @@ from typing import Annotated
 
 import typer
 
-from cloister.cli import identities
+from cloister.cli import root_rotation
 from cloister.cli.identities import mesh_root
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, MeshFolder, examples
 from cloister.cli.output import say
 from cloister.rpc import certificates
-from cloister.rpc.files import replace_private
 
 app = typer.Typer(help="The authorities that certificates of the mesh lead back to.", no_args_is_help=True)
-
-
-@app.callback()
-def ca() -> None:
-    """The authorities that certificates of the mesh lead back to."""
 
 
 @app.command(epilog=examples("cloister ca rotate", "cloister ca rotate --days 365"))
@@ -36,9 +30,32 @@ def rotate(
     root = mesh_root(mesh)
     now = datetime.now(UTC)
     authority = certificates.intermediate_ca(root, mesh.cluster, now=now, life=timedelta(days=days))
-    folder = mesh.folder / "verifier"
-    # Between the two the verifier finds a pair that does not fit, keeps what it has, and looks again.
-    replace_private(folder / "attested_ca.key", certificates.key_pem(authority.key))
-    identities.replace_public(folder / "attested_ca.pem", authority.certificate_pem)
+    root_rotation.replace_authority(mesh, authority)
     ends = authority.certificate.not_valid_after_utc.date().isoformat()
     say(f"workers are certified by a new authority from now on, good until {ends}")
+
+
+@app.command("add-root", epilog=examples("cloister ca add-root"))
+def add_root(mesh_folder: MeshFolder = FOLDER) -> None:
+    """Step 1 of 3 to another root: make it, and have it trusted beside the old one."""
+    root_rotation.add(Mesh.read(mesh_folder), datetime.now(UTC))
+    say("a new root is trusted beside the old one")
+    say("now start the workers anew, one after the other, and hand out trust.json and trust_roots.pem again")
+    say("then: cloister ca use-root")
+
+
+@app.command("use-root", epilog=examples("cloister ca use-root"))
+def use_root(mesh_folder: MeshFolder = FOLDER) -> None:
+    """Step 2 of 3: sign every identity and the workers' authority anew, with the root that was added."""
+    renewed = root_rotation.use(Mesh.read(mesh_folder), datetime.now(UTC))
+    say(f"{renewed} identities and the workers' authority are signed by the new root")
+    say(
+        "once every worker has renewed, an hour at most, and handed-out identities are issued anew: cloister ca drop-root"
+    )
+
+
+@app.command("drop-root", epilog=examples("cloister ca drop-root"))
+def drop_root(mesh_folder: MeshFolder = FOLDER) -> None:
+    """Step 3 of 3: trust the old root no more."""
+    root_rotation.drop(Mesh.read(mesh_folder))
+    say("the old root is trusted no more; workers forget it when they are next started")

@@ -107,3 +107,32 @@ def test_a_key_is_named_only_by_who_may(run: Run, mesh: Mesh, tmp_path: Path) ->
     assert (code, "1 must" in error) == (1, True)
     assert kids(run, mesh) == before
     assert len(list(mesh.signing_keys.glob("*.key"))) == 1
+
+
+def trusted(folder: Path) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates((folder / "trust_roots.pem").read_bytes())
+
+
+def test_a_new_root_is_trusted_then_used_then_alone(run: Run, mesh: Mesh) -> None:
+    folder, path = mesh.identity("gateway"), mesh.folder / "pki" / "root_ca.pem"
+    old = x509.load_pem_x509_certificate(path.read_bytes())
+    assert run("ca", "drop-root", "--mesh", mesh.folder)[0] == 2
+    assert run("ca", "use-root", "--mesh", mesh.folder)[0] == 2
+    assert run("ca", "add-root", "--mesh", mesh.folder)[0] == 0
+    assert run("ca", "add-root", "--mesh", mesh.folder)[0] == 2
+    first, new = trusted(folder)
+    assert first == old
+    certificate(folder).verify_directly_issued_by(old)
+    assert run("ca", "use-root", "--mesh", mesh.folder)[0] == 0
+    certificate(folder).verify_directly_issued_by(new)
+    authority = x509.load_pem_x509_certificate((mesh.folder / "verifier" / "attested_ca.pem").read_bytes())
+    authority.verify_directly_issued_by(new)
+    assert trusted(folder) == [old, new]
+    assert run("ca", "drop-root", "--mesh", mesh.folder)[0] == 0
+    assert trusted(folder) == [new]
+    assert TrustBundle.read(mesh.trust).root_ca_pem.encode() == path.read_bytes()
+    assert sorted(each.name for each in (mesh.folder / "pki").iterdir()) == [
+        "root_ca.key",
+        "root_ca.pem",
+        "verifier_keys.key",
+    ]

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister import ear
 from cloister.errors import NotReady
+from cloister.kit.key_set import timed
 from cloister.verifier.signing_keys import KeyRing, PinnedKey
 from fakes.key_ring import SignedKeys
 from fakes.results import NOW, VERIFIER, good_result
@@ -78,6 +79,17 @@ def test_the_private_half_of_a_retired_key_is_erased(desk: Desk) -> None:
     with pytest.raises(NotReady):
         desk.ring.at(desk.keys.turns_at - timedelta(seconds=1))
     assert desk.opened().at(desk.now).kid == desk.keys.new.kid
+
+
+@pytest.mark.attack("E08")
+def test_a_key_that_is_disowned_signs_nothing_more(desk: Desk) -> None:
+    new = timed(desk.keys.new.jwk(), NOW - timedelta(minutes=5), NOW + timedelta(days=1))
+    desk.publish(desk.keys.write([new], version=2))
+    desk.at(NOW)
+    assert (desk.ring.at(NOW).kid, desk.published()) == (desk.keys.new.kid, {desk.keys.new.kid})
+    with pytest.raises(NotReady):
+        desk.ring.at(NOW - timedelta(minutes=6))
+    assert not (desk.folder / f"{desk.keys.old.kid}.key").exists()
 
 
 def test_a_set_that_is_not_signed_as_it_must_be_does_not_replace_what_is_in_force(desk: Desk) -> None:
