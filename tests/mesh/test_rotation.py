@@ -63,9 +63,7 @@ async def test_a_new_authority_for_workers_fails_no_request(turning: RunningMesh
         after = on_disk(path)
         assert after.public_key() != before.public_key()
         for program in ("worker-1", "worker-2"):
-            await soon(
-                lambda: is_issued(presented(turning, program), after), f"{program} has a certificate of the new one"
-            )
+            await soon(lambda: is_issued(presented(turning, program), after), f"{program} has one")  # noqa: B023
         await load.more()
 
 

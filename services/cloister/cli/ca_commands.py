@@ -49,9 +49,8 @@ def use_root(mesh_folder: MeshFolder = FOLDER) -> None:
     """Step 2 of 3: sign every identity and the workers' authority anew, with the root that was added."""
     renewed = root_rotation.use(Mesh.read(mesh_folder), datetime.now(UTC))
     say(f"{renewed} identities and the workers' authority are signed by the new root")
-    say(
-        "once every worker has renewed, an hour at most, and handed-out identities are issued anew: cloister ca drop-root"
-    )
+    say("once every worker has renewed, an hour at most, and identities that were handed out are issued anew:")
+    say("cloister ca drop-root")
 
 
 @app.command("drop-root", epilog=examples("cloister ca drop-root"))
