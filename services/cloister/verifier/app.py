@@ -44,10 +44,12 @@ from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
 from cloister.verifier.settings import Settings
 from cloister.verifier.signing_keys import LOOK_S, KeyRing, PinnedKey, SigningKeys
 from cloister.verifier.standing import Standing
-from cloister.verifier.trust_watch import TrustWatch
+from cloister.verifier.trust_watch import MAX_WATCHERS, TrustWatch
 
 SIMULATED_ANCHOR = "simulated"
 MAX_MESSAGE_BYTES = 4 << 20
+# Besides the watches: every worker of the mesh keeps one open.
+MAX_CALLS = 1024
 
 _log = get_logger()
 
@@ -121,7 +123,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             membership=timedelta(seconds=settings.membership_s),
             now=utc_now,
         )
-        orders = LiftOrders(settings.cluster, settings.lift_signers, settings.lift_threshold)
+        orders = lift_orders(settings)
         revoker = Revoker(revocations, attested, audit, orders=orders, now=utc_now)
         standing = Standing(
             attested=attested,
@@ -159,6 +161,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
                 roles=ROLES,
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
+                max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
             )
         )
@@ -230,6 +233,13 @@ def _say_what_counts(anchor: TrustAnchor, policy: Policy, signers: Signers) -> N
         _log.warning("policy.unsigned", meaning="whoever can write the policy's file decides what is believed")
     if not policy.reference_values:
         _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
+
+
+def lift_orders(settings: Settings) -> LiftOrders:
+    """Who may have a revocation lifted: those named for it, or else those who sign policies."""
+    if settings.lift_signers:
+        return LiftOrders(settings.cluster, settings.lift_signers, settings.lift_threshold)
+    return LiftOrders(settings.cluster, settings.policy_signers, settings.policy_threshold)
 
 
 def opened_keys(settings: Settings, *, issuer: str) -> SigningKeys:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cloister.errors import AlreadyExists, EvidenceRejected, InvalidRequest, NotFound, NotReady, Overloaded, Unavailable
-from cloister.kit.revocation import Kind, Name, Names, revoked
+from cloister.kit.revocation import Kind, Name, Names
 from cloister.rpc.files import read_private, replace_private
 
 MAX_REVOCATIONS: Final = 10_000
@@ -94,9 +94,11 @@ class Revocations:
             EvidenceRejected: At step 7; `measurement.revoked`, `signer.revoked`, `platform.revoked` or
                 `instance.revoked`.
         """
-        found = revoked(names, self.names)
-        if found is not None:
-            raise EvidenceRejected(f"its {found.kind.value} is revoked", step=7, reason=found.kind.refusal)
+        held, now = self._held, self._now()
+        for name in names:
+            found = held.get(name)
+            if found is not None and (found.ends_at is None or found.ends_at > now):
+                raise EvidenceRejected(f"its {name.kind.value} is revoked", step=7, reason=name.kind.refusal)
 
     async def add(self, *added: Revocation) -> None:
         """Bring revocations into force.

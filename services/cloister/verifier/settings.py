@@ -49,8 +49,8 @@ class Settings:
         anchor_root: DER root certificate that evidence must lead back to; Intel's SGX root if absent. Under any other
             root, evidence counts as simulated and every result says so.
         lift_signers: Ed25519 public keys, in hex, of those who must sign an order before a revocation is lifted; empty
-            lets an operator lift it alone.
-        lift_threshold: How many of them must.
+            takes `policy_signers`, and where there are none either, an operator lifts it alone.
+        lift_threshold: How many of `lift_signers` must.
         state_dir: Folder for the record; made with mode 0700 if it is not there.
         challenge_ttl_s: How long a challenge may be answered, a minute at most.
         membership_s: How long an attested worker is a member before it must attest again, an hour at most.

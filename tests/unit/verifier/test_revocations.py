@@ -146,11 +146,11 @@ async def test_a_lift_needs_as_many_signatures_as_the_settings_say(tmp_path: Pat
 
 
 @pytest.mark.attack("B18")
-async def test_members_that_no_longer_pass_are_put_out_and_may_start_anew(desk: VerifierDesk) -> None:
+async def test_a_member_that_no_longer_passes_is_put_out_and_may_start_anew(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
-    members = desk.attested.members
-    assert await desk.revoker.expel(members, reason="pck.revoked", by="verifier") == 1
-    assert await desk.revoker.expel([], reason="pck.revoked", by="verifier") == 0
+    (member,) = desk.attested.members
+    await desk.revoker.expel(member, "no longer believed: pck.revoked" + "x" * 300, by="verifier")
+    assert desk.attested.members == []
     with pytest.raises(EvidenceRejected):
         await desk.again(evidence, Purpose.MESH)
     await desk.join()  # the cause is gone: another start of the worker is judged as it is now
@@ -161,6 +161,25 @@ async def test_members_that_no_longer_pass_are_put_out_and_may_start_anew(desk: 
         noticing = group.create_task(desk.revocations.expiring(every_s=0.001))
         await desk.revocations.changed(version)
         noticing.cancel()
+
+
+@pytest.mark.attack("B18")
+async def test_a_member_that_fell_hears_it_itself(desk: VerifierDesk) -> None:
+    evidence, issued = await desk.join()
+    desk.platform.tcb_status = "Revoked"
+    desk.publish(desk.platform)
+    review = await desk.standing.review("collateral")
+    assert [fallen.instance for fallen in review.fallen] == [evidence.claims.instance]
+    (event,) = await listened(desk, worker_peer(evidence), issued.attestation_result)
+    assert [each.value for each in event.revocations] == [evidence.claims.instance]
+
+
+async def test_a_member_goes_also_when_the_disk_is_full(desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.join()
+    monkeypatch.setattr(desk.revocations, "_store", Broken())
+    (member,) = desk.attested.members
+    await desk.revoker.expel(member, "no longer believed", by="verifier")
+    assert desk.attested.members == []
 
 
 class Broken:
