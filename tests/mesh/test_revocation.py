@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from cloister.cli.identities import key_in
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.reaching import reached
 from cloister.client import revoke
 from cloister.kit.revocation import Kind, Name
+from fakes.key_ring import public
 from fakes.load import Truth, load_on
 from fakes.running_mesh import MODEL, RunningMesh, probe, soon, until
 
@@ -24,12 +27,31 @@ def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """A mesh of its own: some of its workers will not be believed any more."""
     mesh = RunningMesh(tmp_path_factory.mktemp("doomed") / "mesh")
     mesh.found()
+    settings = mesh.folder / "verifier" / "settings.toml"
+    signers = json.dumps([public(key_in(path)) for path in lift_keys(mesh)])
+    settings.write_text(settings.read_text().replace("[tls]", f"lift_signers = {signers}\nlift_threshold = 2\n[tls]"))
     sealed = mesh.seal(probe())
     with mesh.up(workers=2):
         mesh.cli("model", "publish", sealed)
         mesh.allow("--allow-simulated", "--allow-plain")
         mesh.until_serving(2)
         yield mesh
+
+
+def lift_keys(mesh: RunningMesh) -> list[Path]:
+    """Two people who must both agree before anything is believed again."""
+    return [mesh.identity("owner") / "signing_key.pem", mesh.folder / "pki" / "verifier_keys.key"]
+
+
+def lift_measurement(mesh: RunningMesh) -> None:
+    """Each signs the same order, and the operator brings it."""
+    order = mesh.folder / f"order-{secrets.token_hex(4)}.json"
+    what = ("measurement", mesh.mrenclave)
+    refused = mesh.cli("revoke", "lift", *what, "--reason", "the drill is over", code=3)
+    assert "signed by 2 of 2 keys" in refused
+    for key in lift_keys(mesh):
+        mesh.cli("revoke", "order", *what, "--sign", key, "--out", order)
+    mesh.cli("revoke", "lift", *what, "--reason", "the drill is over", "--order", order)
 
 
 async def revoked(mesh: RunningMesh, name: Name) -> int:
@@ -80,7 +102,7 @@ def test_a_revoked_measurement_serves_nothing_until_it_is_lifted(doomed: Running
     (listed,) = [each for each in doomed.json("revoke", "list") if each["kind"] == "measurement"]
     assert (listed["value"], listed["reason"]) == (doomed.mrenclave, "a drill")
     until(lambda: refusals(doomed).count("measurement.revoked") >= 2, "both tried to come back, and were refused")
-    doomed.cli("revoke", "lift", "measurement", doomed.mrenclave, "--reason", "the drill is over")
+    lift_measurement(doomed)
     doomed.until_serving(2)
     events = [each["event"] for each in doomed.json("audit", "list", "--record", "appraisals")]
     assert "revocation.made" in events
@@ -95,7 +117,7 @@ def test_what_was_revoked_stays_revoked_when_the_verifier_is_killed(doomed: Runn
     until(lambda: bool(listing(doomed)), "and answers")
     assert doomed.mrenclave in {each["value"] for each in listing(doomed)}
     assert not doomed.serving()
-    doomed.cli("revoke", "lift", "measurement", doomed.mrenclave, "--reason", "the drill is over")
+    lift_measurement(doomed)
     doomed.until_serving(2)
 
 

@@ -23,6 +23,8 @@ from cloister.verifier.mesh_ca import MAX_LIFE
 
 KEY_SET_FILE: Final = "key_set.json"
 LOOK_S: Final = 1.0
+# Whoever has to fetch the keys of those who name the next one wants to hear of it in time.
+WARN_BEFORE: Final = timedelta(days=30)
 # An appraisal is signed by the key of the moment it was made at, a little later.
 STILL_SIGNING: Final = timedelta(seconds=60)
 _log = get_logger()
@@ -99,6 +101,7 @@ class KeyRing:
         self._issuer = issuer
         self._now = now
         self._held: dict[str, SigningKey] = {}
+        self._warned_of: datetime | None = None
         try:
             self._set = self._read()
         except CloisterError as error:
@@ -140,6 +143,7 @@ class KeyRing:
             _log.error("signing_keys.refused", folder=str(self._folder), error=error)
         self._hold()
         self._erase()
+        self._warn()
 
     def _read(self) -> SignedKeySet:
         return SignedKeySet.read(read_public(self._folder / KEY_SET_FILE), self._signers, issuer=self._issuer)
@@ -157,6 +161,13 @@ class KeyRing:
                 if key.kid == kid:
                     held[kid] = key
         self._held = held
+
+    def _warn(self) -> None:
+        """Say once of each key that it is the last one, and ends soon."""
+        last = max((self._set.keys.window(kid).ends_at for kid in self._held), default=self._now())
+        if last != self._warned_of and last - self._now() < WARN_BEFORE:
+            self._warned_of = last
+            _log.warning("signing_key.ending", ends_at=last, consequence="then no result is issued any more")
 
     def _erase(self) -> None:
         retired_by, before, keys = self._now() - STILL_SIGNING, self._held, self._set.keys

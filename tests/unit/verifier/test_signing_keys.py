@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,11 @@ from cloister.errors import NotReady
 from cloister.kit.key_set import timed
 from cloister.verifier.signing_keys import KeyRing, PinnedKey
 from fakes.key_ring import SignedKeys
+from fakes.logged import logged
 from fakes.results import NOW, VERIFIER, good_result
 from fakes.running_services import private_file
+
+__all__ = ["logged"]
 
 
 class Desk:
@@ -119,6 +123,12 @@ def test_a_private_key_that_lies_open_or_is_anothers_is_not_used(desk: Desk) -> 
     private_file(new, desk.keys.new.to_pem())
     desk.ring.look()
     assert desk.ring.at(desk.now).kid == desk.keys.new.kid
+
+
+def test_the_end_of_the_last_key_is_told_in_time_and_once(desk: Desk, logged: io.StringIO) -> None:
+    for days in (100, 160, 161):
+        desk.at(NOW + timedelta(days=days))
+    assert logged.getvalue().count("signing_key.ending") == 1
 
 
 def test_without_a_key_that_signs_the_verifier_does_not_start(desk: Desk) -> None:
