@@ -24,7 +24,8 @@ from cloister.rpc.files import create_private, replace_private
 
 KEY_SET_FILE: Final = "key_set.json"
 KEY_LIFE: Final = timedelta(days=365)
-LEAD: Final = timedelta(seconds=60)
+# Longer than stock clients keep a key set that they got over HTTPS.
+LEAD: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def rotate_key(
         list[Path] | None,
         typer.Option(help="Ed25519 key of who may name the keys; repeat. By default DIR/pki/verifier_keys.key."),
     ] = None,
-    lead: Annotated[int, typer.Option(min=0, max=30 * 86_400, help="Seconds until the new key takes over.")] = 60,
+    lead: Annotated[int, typer.Option(min=0, max=30 * 86_400, help="Seconds until the new key takes over.")] = 600,
     days: Annotated[int, typer.Option(min=1, max=825, help="How long the new key may sign.")] = 365,
     disown: Annotated[
         bool,

@@ -124,7 +124,7 @@ def fingerprint_bundle(trust: MeshTrust, root_ca_pem: str, anchor: TrustAnchor, 
 
 
 def renewed(new: TrustBundle, old: TrustBundle, *, new_keys: bool) -> TrustBundle:
-    """A pin made again: what the old bundle names of workers, owners and policies stays.
+    """A pin made again: what the old bundle names of workers, owners, key signers and policies stays.
 
     Args:
         new: The pin of today.
@@ -145,6 +145,8 @@ def renewed(new: TrustBundle, old: TrustBundle, *, new_keys: bool) -> TrustBundl
         new,
         mrenclave=old.mrenclave,
         owners=old.owners,
+        signers=old.signers,
+        key_set=old.key_set,
         policy_toml=old.policy_toml,
         verifier_policies=old.verifier_policies,
     )
