@@ -124,11 +124,11 @@ class VerifierDesk:
     def own_attester(self, quoter: Quoter | None = None) -> OwnAttester:
         """What attests the verifier itself."""
         identity = self.identity
-        jwks = json.dumps({"keys": [self.signing_key.jwk()]})
+        keys = PinnedKey(self.signing_key)
         return OwnAttester(
             identity.spiffe_id,
             quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
-            trust=lambda: mesh_trust(identity, jwks, self.policies.current(), self.anchor),
+            trust=lambda: mesh_trust(identity, keys, self.policies.current(), self.anchor),
             collateral=lambda quote: self.collateral.current(quote, self.now()).raw,
         )
 

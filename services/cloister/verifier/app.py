@@ -139,7 +139,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         attester = OwnAttester(
             identity.spiffe_id,
             quoter or GramineQuoter(),
-            trust=lambda: mesh_trust(identity, signing_keys.jwks(), policies.current(), anchor),
+            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor),
             collateral=lambda quote: collateral.current(quote, utc_now()).raw,
         )
         if settings.https_listen:

@@ -48,9 +48,15 @@ class SigningKeys(Protocol):
     def look(self) -> None:
         """Take over what has changed. Blocking."""
 
+    @property
+    def signers(self) -> KeySigners | None:
+        """Who may say which keys these are; None where each is pinned."""
+
 
 class PinnedKey:
     """One key, whose thumbprint others have pinned."""
+
+    signers = None
 
     def __init__(self, key: SigningKey) -> None:
         self._key = key
@@ -97,7 +103,7 @@ class KeyRing:
 
     def __init__(self, folder: Path, signers: KeySigners, *, issuer: str, now: Callable[[], datetime]) -> None:
         self._folder = folder
-        self._signers = signers
+        self.signers = signers
         self._issuer = issuer
         self._now = now
         self._held: dict[str, SigningKey] = {}
@@ -146,7 +152,7 @@ class KeyRing:
         self._warn()
 
     def _read(self) -> SignedKeySet:
-        return SignedKeySet.read(read_public(self._folder / KEY_SET_FILE), self._signers, issuer=self._issuer)
+        return SignedKeySet.read(read_public(self._folder / KEY_SET_FILE), self.signers, issuer=self._issuer)
 
     def _hold(self) -> None:
         retired_by, held = self._now() - STILL_SIGNING, dict(self._held)
