@@ -24,7 +24,7 @@ from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
 from cloister.gateway.wire import Route
 from cloister.kit.log import get_logger
-from cloister.kit.revocation import Name, names_told, revoked
+from cloister.kit.revocation import Name, is_revoked
 from cloister.kit.trust_feed import TrustFeed
 from cloister.rpc.channel import STREAM_S, Peer
 
@@ -183,8 +183,7 @@ class Fleet:
         _log.info("worker.joined", instance=worker.instance, endpoint=worker.endpoint, simulated=worker.simulated)
 
     def _is_revoked(self, worker: AttestedWorker) -> bool:
-        names = names_told(worker.instance, worker.bundle.attestation_result)
-        return revoked(names, self._revoked) is not None
+        return is_revoked(worker.instance, worker.bundle.attestation_result, self._revoked)
 
     def _withhold(self, worker: AttestedWorker) -> None:
         """Use a worker no longer, and remember it: the lift of its revocation may come before its renewal."""

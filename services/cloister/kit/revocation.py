@@ -98,6 +98,17 @@ def names_told(instance: str, attestation_result: str) -> Names:
         return (Name(Kind.INSTANCE, instance),)
 
 
+def is_revoked(instance: str, attestation_result: str, revocations: Collection[Name]) -> bool:
+    """Whether a worker that we are told of is revoked; its token is read only where that can make a difference."""
+    if not revocations:
+        return False
+    if Name(Kind.INSTANCE, instance) in revocations:
+        return True
+    if all(name.kind is Kind.INSTANCE for name in revocations):
+        return False
+    return revoked(names_told(instance, attestation_result), revocations) is not None
+
+
 def revoked(names: Names, revocations: Collection[Name]) -> Name | None:
     """The first of `names` that is revoked, if any."""
     return next((name for name in names if name in revocations), None)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from cloister.errors import Overloaded, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
-from cloister.kit.revocation import Kind, Name, names_told, revoked
+from cloister.kit.revocation import Kind, Name, is_revoked
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.revocations import MAX_REASON, Revocation, Revocations
@@ -59,7 +59,7 @@ class Revoker:
         revocation = Revocation(name=name, reason=reason, by=by, revoked_at=self._now())
         sequence = await self._recorded("revocation.made", name, reason, by)
         await self._revocations.add(revocation)
-        return sequence, self._put_out({name})
+        return sequence, await self._put_out(name)
 
     async def lift(self, name: Name, *, reason: str, by: str, order: bytes = b"") -> int:
         """Give trust back; return the number of its record. Members that went attest anew.
@@ -82,7 +82,7 @@ class Revoker:
         Its instance stays revoked for an hour, which no result of its outlives. A worker that starts anew is another
         instance, and is judged as it then is. What cannot be kept past a restart is in the log: the member is out.
         """
-        self._put_out({Name(Kind.INSTANCE, member.instance)})
+        self._attested.revoke(member.instance)
         now = self._now()
         revocation = Revocation(
             name=Name(Kind.INSTANCE, member.instance),
@@ -96,19 +96,19 @@ class Revoker:
         except (Overloaded, Unavailable) as error:
             _log.error("revocation.not_kept", instance=member.instance, error=error)
 
-    def _put_out(self, names: set[Name]) -> int:
-        """Take every member of one of these names out of the mesh."""
-        going = [
-            member.instance
-            for member in self._attested.members
-            if revoked(names_told(member.instance, member.attestation_result), names)
-        ]
+    async def _put_out(self, name: Name) -> int:
+        """Take every member of this name out of the mesh; nobody of that name joins meanwhile."""
+        going = await asyncio.to_thread(_named, self._attested.members, name)
         for instance in going:
-            self._attested.revoke(instance)
-            _log.warning("worker.revoked", instance=instance)
+            if self._attested.revoke(instance):
+                _log.warning("worker.revoked", instance=instance)
         return len(going)
 
     async def _recorded(self, event: str, name: Name, reason: str, by: str) -> int:
         return await asyncio.to_thread(
             self._audit.append, event, kind=name.kind.value, value=name.value, why=reason, peer=by
         )
+
+
+def _named(members: list[Member], name: Name) -> list[str]:
+    return [each.instance for each in members if is_revoked(each.instance, each.attestation_result, {name})]
