@@ -163,7 +163,7 @@ class Appraiser:
     async def _check_not_overtaken(
         self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity
     ) -> None:
-        """Withhold what older policy or collateral believed, or what was revoked: only members are judged anew by the new."""
+        """Withhold what older policy or collateral believed, and what was revoked meanwhile."""
         try:
             if believed.appraisal.policy_digest != self._policy().digest:
                 raise ChallengeExpired("the appraisal policy changed; begin again", reason="policy.changed")
