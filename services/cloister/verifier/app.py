@@ -251,10 +251,6 @@ def opened_keys(settings: Settings, *, issuer: str) -> SigningKeys:
     return KeyRing(settings.signing_keys, signers, issuer=issuer, now=utc_now)
 
 
-def _serving(lifecycle: Lifecycle) -> bool:
-    return not lifecycle.stopping.is_set()
-
-
 def _metrics(attested: AttestedWorkers) -> Metrics:
     metrics = Metrics()
     for simulated in (False, True):
