@@ -10,7 +10,14 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from cloister.api.v1.verifier_pb2 import AttestedEvent, AttestedWorker, WatchAttestedRequest
+from cloister.api.v1.verifier_pb2 import (
+    AttestedEvent,
+    AttestedWorker,
+    Revocation,
+    TrustEvent,
+    WatchAttestedRequest,
+    WatchTrustRequest,
+)
 from cloister.api.v1.verifier_pb2_grpc import VerifierServicer, add_VerifierServicer_to_server
 from fakes.pki import MeshPki
 
@@ -21,7 +28,10 @@ class AttestedFeed(VerifierServicer):
     def __init__(self) -> None:
         self.workers: dict[str, AttestedWorker] = {}
         self.port = 0
+        self.revoked: list[Revocation] = []
+        self.key_set = b""
         self._watchers: set[asyncio.Queue[AttestedEvent | None]] = set()
+        self._trust_changed = asyncio.Condition()
 
     @asynccontextmanager
     async def serving(self, pki: MeshPki) -> AsyncIterator[AttestedFeed]:
@@ -65,6 +75,22 @@ class AttestedFeed(VerifierServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
         finally:
             self._watchers.discard(events)
+
+    async def revoke(self, *revocations: Revocation, key_set: bytes = b"") -> None:
+        """Say that these are revoked, and no others."""
+        async with self._trust_changed:
+            self.revoked, self.key_set = list(revocations), key_set
+            self._trust_changed.notify_all()
+
+    async def WatchTrust(self, request: WatchTrustRequest, context: Any) -> None:
+        sequence = 0
+        async with self._trust_changed:
+            while True:
+                sequence += 1
+                await context.write(
+                    TrustEvent(sequence=sequence, listed=True, revocations=self.revoked, key_set=self.key_set)
+                )
+                await self._trust_changed.wait()
 
     def _tell(self, event: AttestedEvent) -> None:
         for events in self._watchers:

@@ -23,9 +23,10 @@ from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Released, Releaser, ReleaseRequest
+from cloister.provisioner.revoked import Standing, Unfollowed
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import FileVault
-from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.provisioner.verifier_keys import PinnedKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
 from cloister.seal.hpke import X25519, KeyPair
@@ -93,12 +94,21 @@ class ReleaseDesk:
         self.registry = Registry(cluster=CLUSTER, store=self.store, vault=self.vault, audit=self.audit)
         self.releaser = self.new_releaser()
 
-    def new_releaser(self, *, per_minute: int = 100_000, started_at: datetime = NOW, vault: Any = None) -> Releaser:
+    def new_releaser(
+        self,
+        *,
+        per_minute: int = 100_000,
+        started_at: datetime = NOW,
+        vault: Any = None,
+        standing: Standing | None = None,
+    ) -> Releaser:
         """A releaser over the same store, as after a restart."""
         return Releaser(
             cluster=CLUSTER,
             verifier_id=VERIFIER,
-            verifier_keys=VerifierKeys(self.keys_path, [self.verifier.kid, self.next_verifier.kid]),
+            verifier_keys=PinnedKeys(self.keys_path, [self.verifier.kid, self.next_verifier.kid]),
+            standing=standing or Unfollowed(),
+            look_for_keys=self.look_for_keys,
             store=self.store,
             vault=vault or self.vault,
             audit=self.audit,
@@ -109,6 +119,9 @@ class ReleaseDesk:
             per_platform=Rates(per_minute=per_minute * 10, monotonic=self.clock),
             now=lambda: self.now,
         )
+
+    async def look_for_keys(self, token: str) -> None:
+        """Keys are pinned one by one here: there is nobody to ask."""
 
     def publish_keys(self, *keys: SigningKey) -> None:
         """Write the verifier's key set."""

@@ -23,6 +23,7 @@ from cloister.worker.attester import Attester
 from cloister.worker.clock import MeshClock
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.release import KeyRelease
+from cloister.worker.verifier_keys import VerifierKeys
 from fakes.results import CLUSTER, NOW, VERIFIER, Clock, good_result
 
 CONFIG = b"c" * 32
@@ -147,7 +148,7 @@ class ReleaseRig:
             Quoting(),
             cluster=CLUSTER,
             audience=VERIFIER,
-            verifier_keys=keys_of(self.verifier.key),
+            verifier_keys=VerifierKeys(b"", keys_of(self.verifier.key)),
             config_digest=CONFIG,
             endpoint="127.0.0.1:1",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,12 +27,18 @@ from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralStore
 from cloister.verifier.collateral_files import WatchedFile
 from cloister.verifier.collateral_memory import FileMemory
+from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
+from cloister.verifier.revocations import RevocationFile, Revocations
+from cloister.verifier.revoker import Revoker
+from cloister.verifier.servicer import VerifierServicer
+from cloister.verifier.signing_keys import PinnedKey
 from cloister.verifier.standing import Standing
+from cloister.verifier.trust_watch import TrustWatch
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
 from fakes.results import Clock
@@ -100,6 +106,7 @@ class VerifierDesk:
     metrics: Metrics = field(default_factory=Metrics)
     ahead: timedelta = timedelta()
     membership: timedelta = timedelta(hours=1)
+    lift: tuple[Collection[str], int] = ((), 1)
 
     def __post_init__(self) -> None:
         self.collateral_path = self.folder / "collateral.json"
@@ -117,11 +124,11 @@ class VerifierDesk:
     def own_attester(self, quoter: Quoter | None = None) -> OwnAttester:
         """What attests the verifier itself."""
         identity = self.identity
-        jwks = json.dumps({"keys": [self.signing_key.jwk()]})
+        keys = PinnedKey(self.signing_key)
         return OwnAttester(
             identity.spiffe_id,
             quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
-            trust=lambda: mesh_trust(identity, jwks, self.policies.current(), self.anchor),
+            trust=lambda: mesh_trust(identity, keys, self.policies.current(), self.anchor),
             collateral=lambda quote: self.collateral.current(quote, self.now()).raw,
         )
 
@@ -138,6 +145,10 @@ class VerifierDesk:
     def restart(self) -> None:
         """All that lives in memory is new."""
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
+        self.revocations = Revocations(RevocationFile(self.folder / "revocations.json"), now=self.now)
+        self.revoker = Revoker(
+            self.revocations, self.attested, self.audit, orders=LiftOrders(CLUSTER, *self.lift), now=self.now
+        )
         self.collateral = CollateralStore(
             self.anchor, FileMemory(self.memory_path), watched=WatchedFile(self.collateral_path)
         )
@@ -160,9 +171,10 @@ class VerifierDesk:
             anchor=self.anchor,
             collateral=self.collateral,
             ca=MeshCa(self.pki.attested, CLUSTER),
-            signing_key=self.signing_key,
+            signing_keys=PinnedKey(self.signing_key),
             nonces=self.nonces,
             attested=self.attested,
+            revocations=self.revocations,
             audit=self.audit,
             metrics=self.metrics,
             membership=self.membership,
@@ -172,7 +184,29 @@ class VerifierDesk:
     async def expel(self, member: Member, why: str) -> None:
         """Put a member out."""
         assert "no longer believed" in why
-        self.attested.revoke(member.instance)
+        await self.revoker.expel(member, why, by=VERIFIER)
+
+    def trust_watch(self) -> TrustWatch:
+        """What relying parties listen to."""
+        keys = PinnedKey(self.signing_key)
+        return TrustWatch(self.revocations, key_set=keys.key_set, own_keys=keys.keys, issuer=VERIFIER)
+
+    def servicer(self) -> VerifierServicer:
+        """The calls."""
+        return VerifierServicer(
+            appraiser=self.appraiser,
+            nonces=self.nonces,
+            attested=self.attested,
+            audit=self.audit,
+            signing_keys=PinnedKey(self.signing_key),
+            policies=self.policies,
+            policy_desk=self.policy_desk,
+            revocations=self.revocations,
+            revoker=self.revoker,
+            trust=self.trust_watch(),
+            attester=self.own_attester(),
+            identity=self.identity,
+        )
 
     async def challenge(
         self, key: ec.EllipticCurvePrivateKey, peer: PeerIdentity, purpose: Purpose = Purpose.MESH

@@ -58,6 +58,8 @@ class FakeVerifier(VerifierServicer):
         left: Instances that said so.
         signs_with: The key that results are signed with.
         spoil: Changes a result before it is signed.
+        shown: The results that workers showed who watch.
+        keys_asked: How often somebody asked for the keys.
     """
 
     def __init__(self, pki: MeshPki) -> None:
@@ -71,6 +73,11 @@ class FakeVerifier(VerifierServicer):
         self.claims: list[binding.Claims] = []
         self.results: dict[str, ear.AttestationResult] = {}
         self.left: list[str] = []
+        self.revoked: list[pb.Revocation] = []
+        self.key_set = b""
+        self.keys_asked = 0
+        self.trust_changed = asyncio.Condition()
+        self.shown: list[str] = []
         self.changed = asyncio.Condition()
         self._nonces: dict[bytes, tuple[bytes, int]] = {}
 
@@ -111,6 +118,29 @@ class FakeVerifier(VerifierServicer):
         self.results[result.ear_id] = result
         chain = self._certified(request.tls_spki, claims.instance) if mesh else b""
         return pb.AppraiseResponse(attestation_result=ear.issue(result, self.signs_with), certificate_chain=chain)
+
+    async def WatchTrust(self, request, context):
+        async with self.changed:
+            self.shown.append(request.attestation_result)
+            self.changed.notify_all()
+        sequence = 0
+        async with self.trust_changed:
+            while True:
+                sequence += 1
+                await context.write(
+                    pb.TrustEvent(sequence=sequence, listed=True, revocations=self.revoked, key_set=self.key_set)
+                )
+                await self.trust_changed.wait()
+
+    async def GetKeys(self, request, context):
+        self.keys_asked += 1
+        return pb.GetKeysResponse(key_set=self.key_set)
+
+    async def tell(self, *revocations, key_set=b""):
+        """Tell workers what is revoked, and which keys sign."""
+        async with self.trust_changed:
+            self.revoked, self.key_set = list(revocations), key_set
+            self.trust_changed.notify_all()
 
     async def Leave(self, request, context):
         async with self.changed:

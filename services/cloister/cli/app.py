@@ -9,6 +9,7 @@ import typer
 
 from cloister.cli import (
     audit_commands,
+    ca_commands,
     collateral_commands,
     evidence_commands,
     identity_commands,
@@ -17,7 +18,9 @@ from cloister.cli import (
     model_commands,
     policy_commands,
     receipt_commands,
+    revoke_commands,
     trust_commands,
+    verifier_commands,
 )
 from cloister.cli.failures import EXIT_CODES, ExitCode, Stop, exit_code, sentence
 from cloister.cli.output import complain
@@ -44,6 +47,9 @@ app.add_typer(collateral_commands.app, name="collateral")
 app.add_typer(receipt_commands.app, name="receipt")
 app.add_typer(trust_commands.app, name="trust")
 app.add_typer(audit_commands.app, name="audit")
+app.add_typer(revoke_commands.app, name="revoke")
+app.add_typer(verifier_commands.app, name="verifier")
+app.add_typer(ca_commands.app, name="ca")
 
 
 def main() -> None:

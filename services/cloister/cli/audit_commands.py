@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +13,8 @@ import typer
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
 from cloister.cli.output import print_json, say, table
-from cloister.client import AuditLine, appraisals, releases, tls_files
-from cloister.rpc.channel import Peer
-from cloister.rpc.identity import TlsIdentity
-from cloister.rpc.spiffe import server_name
+from cloister.cli.reaching import reached
+from cloister.client import AuditLine, appraisals, releases
 
 app = typer.Typer(help="The append-only records of what was decided, and why.", no_args_is_help=True)
 
@@ -77,19 +73,10 @@ def list_(
 
 async def _lines(mesh: Mesh, identity: Path, record: Record, model: str, after: int) -> list[AuditLine]:
     if record is Record.APPRAISALS:
-        async with _peer(mesh, identity, "verifier", mesh.verifier) as verifier:
+        async with reached(mesh, identity, "verifier", mesh.verifier) as verifier:
             return [line async for line in appraisals(verifier, after)]
-    async with _peer(mesh, identity, "provisioner", mesh.provisioner) as provisioner:
+    async with reached(mesh, identity, "provisioner", mesh.provisioner) as provisioner:
         return [line async for line in releases(provisioner, model, after)]
-
-
-@asynccontextmanager
-async def _peer(mesh: Mesh, identity: Path, role: str, address: str) -> AsyncIterator[Peer]:
-    async with (
-        TlsIdentity.watching(tls_files(identity)) as own,
-        Peer(address, own, server_name(mesh.cluster, role)) as peer,
-    ):
-        yield peer
 
 
 def _row(line: AuditLine) -> tuple[object, ...]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from cloister.cli import identities, settings_text
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.key_rotation import Ring
 from cloister.cli.mesh_folder import MAIN, Mesh
 from cloister.cli.ports import FIRST, free_ports
 from cloister.client import TrustBundle, anchor_of
-from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest
+from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.rpc import certificates
 from cloister.rpc.files import create_private
 from cloister.rpc.spiffe import check_cluster, spiffe_id
@@ -105,14 +106,18 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))
-    signing_key = _write_verifier(mesh, root, () if plan.simulated else plan.mrenclave, now)
-    _write_services(mesh, plan.models, verifier_id, signing_key.kid)
+    signers, key_set = _write_signing_keys(mesh, verifier_id, now)
+    _write_verifier(mesh, root, () if plan.simulated else plan.mrenclave, signers, now)
+    _write_services(mesh, plan.models, verifier_id, signers)
+    first = SignedKeySet.read(key_set, signers, issuer=verifier_id)
     bundle = TrustBundle(
         cluster=plan.cluster,
         root_ca_pem=root.certificate_pem.decode(),
         verifier_id=verifier_id,
-        verifier_jwks=json.dumps({"keys": [signing_key.jwk()]}),
-        thumbprints=frozenset({signing_key.kid}),
+        verifier_jwks=first.published(now),
+        thumbprints=first.keys.thumbprints,
+        signers=signers,
+        key_set=key_set,
         anchor=anchor_of(anchor_root.read_bytes() if anchor_root else None),
         mrenclave=_measurements(plan),
         owners=frozenset({identities.owner_key(mesh.identity("owner"))}),
@@ -126,34 +131,41 @@ def _write_authority(folder: Path, name: str, authority: certificates.Authority)
     (folder / f"{name}.pem").write_bytes(authority.certificate_pem)
 
 
-def _write_verifier(mesh: Mesh, root: certificates.Authority, mrenclave: Sequence[str], now: datetime) -> SigningKey:
-    """The verifier's folder: a CA for attested workers, a key to sign Attestation Results with, policy, settings."""
+def _write_signing_keys(mesh: Mesh, verifier_id: str, now: datetime) -> tuple[KeySigners, bytes]:
+    """The keys for Attestation Results, and the key that vouches for them; return who may, and the signed set."""
+    create_private(mesh.key_signer, identities.new_ed25519_pem())
+    signer = identities.key_in(mesh.key_signer)
+    mesh.signing_keys.parent.mkdir(mode=0o700)
+    key_set = Ring(folder=mesh.signing_keys, issuer=verifier_id).found(signer, now)
+    return KeySigners(frozenset({signer.public_key().public_bytes_raw().hex()})), key_set
+
+
+def _write_verifier(
+    mesh: Mesh, root: certificates.Authority, mrenclave: Sequence[str], signers: KeySigners, now: datetime
+) -> None:
+    """The verifier's folder: a CA for attested workers, policy, settings."""
     folder = mesh.folder / "verifier"
     _write_authority(folder, "attested_ca", certificates.intermediate_ca(root, mesh.cluster, now=now))
-    key = SigningKey.generate()
-    create_private(folder / "ear_signing.key", key.to_pem())
-    (folder / "jwks.json").write_text(json.dumps({"keys": [key.jwk()]}, indent=2) + "\n")
     simulator = "../simulator/" if mesh.simulated else ""
     anchor_root = f"{simulator}root.der" if simulator else ""
     policy = "policy.toml" if mrenclave else ""
     if policy:
         (folder / policy).write_text(settings_text.appraisal_policy(mrenclave))
     text = settings_text.verifier(
-        mesh, anchor_root=anchor_root, collateral=f"{simulator}collateral.json", policy=policy
+        mesh, anchor_root=anchor_root, collateral=f"{simulator}collateral.json", policy=policy, signers=signers
     )
     mesh.settings("verifier").write_text(text)
-    return key
 
 
-def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str, thumbprint: str) -> None:
+def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str, signers: KeySigners) -> None:
     for service in ("provisioner", "gateway", "worker"):
         (mesh.folder / service).mkdir(mode=0o700)
     create_private(mesh.folder / "provisioner" / "root.key", secrets.token_bytes(32))
-    text = settings_text.provisioner(mesh, verifier_id=verifier_id, thumbprints=[thumbprint])
+    text = settings_text.provisioner(mesh, verifier_id=verifier_id, signers=signers)
     mesh.settings("provisioner").write_text(text)
     mesh.settings("gateway").write_text(settings_text.gateway(mesh))
     owners = (identities.owner_key(mesh.identity("owner")),)
-    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners))
+    mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners, signers=signers))
 
 
 def _simulated_platform(folder: Path) -> Path:

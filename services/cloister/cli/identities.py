@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.rpc import certificates
-from cloister.rpc.files import create_private
-from cloister.rpc.spiffe import ROLES, WORKER, server_name, spiffe_id
+from cloister.rpc.files import create_private, read_private, replace_private
+from cloister.rpc.spiffe import ROLES, WORKER, SpiffeId, server_name, spiffe_id
 
 SERVICES = frozenset({"verifier", "provisioner", "gateway"})
 ISSUED_ROLES = sorted(ROLES - {WORKER})  # a worker's certificate is earned by evidence, never issued by hand
@@ -74,7 +74,50 @@ def issue(
     (folder / "certificate.pem").write_bytes(pem)
     (folder / "trust_roots.pem").write_bytes(root.certificate_pem)
     if role == "owner":
-        create_private(folder / "signing_key.pem", _signing_key_pem())
+        create_private(folder / "signing_key.pem", new_ed25519_pem())
+
+
+def renew(
+    root: certificates.Authority, folder: Path, *, now: datetime, life: timedelta = LIFE, roots: bytes = b""
+) -> Identity:
+    """Give an identity a new key and a new certificate for the same names; whoever uses it takes both up by itself.
+
+    The owner's signing key stays: models and policies are signed by it.
+
+    Args:
+        root: Signs it.
+        folder: Of the identity.
+        now: Aware UTC.
+        life: How long the certificate is good for.
+        roots: The roots to trust from now on, in PEM; empty leaves them.
+    """
+    old = certificates.load_certificate((folder / "certificate.pem").read_bytes())
+    names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    identity = SpiffeId.parse(described(folder).spiffe_id)
+    key = certificates.new_key()
+    pem = certificates.issue(
+        root,
+        key.public_key(),
+        identity,
+        now=now,
+        life=life,
+        usage=certificates.Usage.SERVICE if identity.role in SERVICES else certificates.Usage.CLIENT,
+        dns=names.get_values_for_type(x509.DNSName),
+        ips=[str(each) for each in names.get_values_for_type(x509.IPAddress)],
+    )
+    if roots:
+        replace_public(folder / "trust_roots.pem", roots)
+    # Between the two a reader finds a pair that does not fit, keeps what it has, and looks again.
+    replace_private(folder / "private_key.pem", certificates.key_pem(key))
+    replace_public(folder / "certificate.pem", pem)
+    return described(folder)
+
+
+def replace_public(path: Path, content: bytes) -> None:
+    """Write a file that anybody may read, in place of what is there: whole, or not at all."""
+    staged = path.with_name(f".{path.name}.new")
+    staged.write_bytes(content)
+    staged.replace(path)
 
 
 def listed(mesh: Mesh) -> Iterator[Identity]:
@@ -104,13 +147,30 @@ def described(folder: Path) -> Identity:
     )
 
 
+def mesh_root(mesh: Mesh) -> certificates.Authority:
+    """The root CA with its key; raises Stop where the key is not."""
+    pki = mesh.folder / "pki"
+    try:
+        return certificates.Authority.from_pem((pki / "root_ca.pem").read_bytes(), (pki / "root_ca.key").read_bytes())
+    except FileNotFoundError as error:
+        raise Stop(
+            f"{error.filename} is not here; only the holder of the root CA's key issues identities", ExitCode.USAGE
+        ) from error
+
+
 def signing_key(folder: Path) -> Ed25519PrivateKey:
     """A model owner's signing key."""
     path = folder / "signing_key.pem"
-    try:
-        return ed25519_key(path.read_bytes(), path)
-    except FileNotFoundError as error:
-        raise Stop(f"{folder} holds no signing_key.pem; only an owner's identity has one", ExitCode.USAGE) from error
+    if not path.exists():
+        raise Stop(f"{folder} holds no signing_key.pem; only an owner's identity has one", ExitCode.USAGE)
+    return key_in(path)
+
+
+def key_in(path: Path) -> Ed25519PrivateKey:
+    """The signing key of a person in a file that only they may read."""
+    if not path.exists():
+        raise Stop(f"there is no key {path}", ExitCode.USAGE)
+    return ed25519_key(read_private(path), path)
 
 
 def ed25519_key(pem: bytes, path: Path) -> Ed25519PrivateKey:
@@ -120,7 +180,7 @@ def ed25519_key(pem: bytes, path: Path) -> Ed25519PrivateKey:
     except (ValueError, TypeError) as error:
         raise Stop(f"{path} is not a private key in PEM without a passphrase") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise Stop(f"{path} is not an Ed25519 key, which models and policies are signed with")
+        raise Stop(f"{path} is not an Ed25519 key, which documents are signed with")
     return key
 
 
@@ -129,7 +189,8 @@ def owner_key(folder: Path) -> str:
     return signing_key(folder).public_key().public_bytes_raw().hex()
 
 
-def _signing_key_pem() -> bytes:
+def new_ed25519_pem() -> bytes:
+    """A fresh Ed25519 private key in PEM, for a file that only its owner may read."""
     return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

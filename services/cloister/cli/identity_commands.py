@@ -11,11 +11,10 @@ import typer
 
 from cloister.cli import identities
 from cloister.cli.failures import ExitCode, Stop
-from cloister.cli.identities import Identity
+from cloister.cli.identities import Identity, mesh_root
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, examples
 from cloister.cli.output import facts, print_json, say, table
-from cloister.rpc.certificates import Authority
 
 app = typer.Typer(help="Certificates for the services and people of a mesh.", no_args_is_help=True)
 
@@ -57,7 +56,7 @@ def issue(
     Workers are not among the roles: a worker earns its certificate by evidence, from the verifier.
     """
     mesh = Mesh.read(mesh_folder)
-    root = _root(mesh)
+    root = mesh_root(mesh)
     if out is not None:
         if out.exists():
             raise Stop(f"{out} exists already; name a new folder for --out")
@@ -74,6 +73,28 @@ def issue(
         say(f"clients accept its models once their trust bundle does: cloister trust accept --owner {issued.owner_key}")
     if out is not None:
         say(f"hand over {out} by a way you trust; it holds a private key. There: cloister infer ... --mesh {out.name}")
+
+
+@app.command(
+    epilog=examples("cloister identity renew .cloister/identities/gateway/main", "cloister identity renew --all")
+)
+def renew(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="FOLDER...", help="Folders of identities.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every identity in the mesh folder.")] = False,
+    mesh_folder: MeshFolder = FOLDER,
+    days: Annotated[int, typer.Option(min=1, max=825, help="How long the certificates are good for.")] = 365,
+) -> None:
+    """Give identities new keys and certificates under the mesh's root CA; running services take them up by themselves.
+
+    Names stay as they are, and so does the key that an owner signs models with.
+    """
+    if bool(folders) == all_:
+        raise Stop("name the identities' folders, or --all", ExitCode.USAGE)
+    mesh = Mesh.read(mesh_folder)
+    root, now = mesh_root(mesh), datetime.now(UTC)
+    for folder in folders or [each.folder for each in identities.listed(mesh)]:
+        renewed = identities.renew(root, folder, now=now, life=timedelta(days=days))
+        say(f"{renewed.spiffe_id} good until {renewed.expires_at.date().isoformat()}")
 
 
 @app.command("list", epilog=examples("cloister identity list --json"))
@@ -98,16 +119,6 @@ def show(
         print_json(_plain(found))
     else:
         facts(_plain(found))
-
-
-def _root(mesh: Mesh) -> Authority:
-    pki = mesh.folder / "pki"
-    try:
-        return Authority.from_pem((pki / "root_ca.pem").read_bytes(), (pki / "root_ca.key").read_bytes())
-    except FileNotFoundError as error:
-        raise Stop(
-            f"{error.filename} is not here; only the holder of the root CA's key issues identities", ExitCode.USAGE
-        ) from error
 
 
 def _plain(identity: Identity) -> dict[str, object]:

@@ -6,7 +6,7 @@ bundle and one identity in the same places, so that every command works with eit
     mesh.toml                      cluster, whether its workers are simulated, addresses
     trust.json                     what clients believe by; no secret
     identities/<role>/<name>/      certificate.pem private_key.pem trust_roots.pem, and signing_key.pem of an owner
-    pki/                           the root CA; keep its key offline
+    pki/                           keys to keep offline: the root CA's, and who may name the verifier's signing keys
     verifier/ provisioner/ gateway/ worker/    settings and state of each service
     models/<name>/<version>/       sealed models, which workers read
     logs/ run/                     what 'cloister up' writes
@@ -80,6 +80,16 @@ class Mesh:
     def trust(self) -> Path:
         """The trust bundle."""
         return self.folder / "trust.json"
+
+    @property
+    def key_signer(self) -> Path:
+        """The key of whoever may say which keys the verifier signs with; keep it offline."""
+        return self.folder / "pki" / "verifier_keys.key"
+
+    @property
+    def signing_keys(self) -> Path:
+        """Folder of the keys that the verifier signs with."""
+        return self.folder / "verifier" / "signing_keys"
 
     @property
     def models(self) -> Path:

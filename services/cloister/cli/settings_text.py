@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 
 from cloister.cli.mesh_folder import MAIN, Mesh
+from cloister.kit.key_set import KeySigners
 
 Value = str | int | float | bool | Sequence[str]
 
-VERIFIER_KEYS = "../verifier/jwks.json"
+VERIFIER_KEYS = "../verifier/signing_keys/key_set.json"
 OWNERS_NOTE = """\
 # A model is served only if its owner's public signing key is among model_owners. For a further owner, add the key that
 # 'cloister identity show FOLDER' tells to the list here and start the workers anew: these settings are part of what
@@ -18,7 +19,7 @@ OWNERS_NOTE = """\
 IDENTITY_OF = {"verifier": "verifier", "provisioner": "provisioner", "gateway": "gateway", "worker": "enrol"}
 
 
-def verifier(mesh: Mesh, *, anchor_root: str, collateral: str, policy: str) -> str:
+def verifier(mesh: Mesh, *, anchor_root: str, collateral: str, policy: str, signers: KeySigners) -> str:
     """The verifier's; `anchor_root` is empty for Intel's own root, `policy` for the built-in one."""
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
@@ -26,7 +27,8 @@ def verifier(mesh: Mesh, *, anchor_root: str, collateral: str, policy: str) -> s
         "https_listen": mesh.verifier_https,
         "ca_certificate": "attested_ca.pem",
         "ca_private_key": "attested_ca.key",
-        "signing_key": "ear_signing.key",
+        "signing_keys": "signing_keys",
+        **_signers(signers),
         "collateral": collateral,
         "state_dir": "state",
         "log_json": True,
@@ -45,15 +47,16 @@ def appraisal_policy(mrenclave: Sequence[str]) -> str:
     return head + _lines({"policy_id": "founded", "version": 1}) + "".join(rows)
 
 
-def provisioner(mesh: Mesh, *, verifier_id: str, thumbprints: Sequence[str]) -> str:
-    """The provisioner's; `thumbprints` are those of the verifier's keys."""
+def provisioner(mesh: Mesh, *, verifier_id: str, signers: KeySigners) -> str:
+    """The provisioner's; `signers` say which keys are the verifier's."""
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
         "listen": mesh.provisioner,
         "state_dir": "state",
         "root_key": "root.key",
         "verifier_keys": VERIFIER_KEYS,
-        "verifier_thumbprints": tuple(thumbprints),
+        **_signers(signers),
+        "verifier": mesh.verifier,
         "verifier_id": verifier_id,
         "log_json": True,
     }
@@ -74,19 +77,24 @@ def gateway(mesh: Mesh) -> str:
     return _text("gateway", values)
 
 
-def worker(mesh: Mesh, *, models: Sequence[str], owners: Sequence[str]) -> str:
+def worker(mesh: Mesh, *, models: Sequence[str], owners: Sequence[str], signers: KeySigners) -> str:
     """The workers'; each process is given its own port by 'cloister up'. `owners` are public signing keys in hex."""
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
         "verifier": mesh.verifier,
         "provisioner": mesh.provisioner,
         "verifier_keys": VERIFIER_KEYS,
+        **_signers(signers),
         "models": tuple(models),
         "model_owners": tuple(owners),
         "models_dir": "../models",
         "log_json": True,
     }
     return _text("worker", values, OWNERS_NOTE)
+
+
+def _signers(signers: KeySigners) -> Mapping[str, Value]:
+    return {"key_signers": tuple(sorted(signers.keys)), "key_threshold": signers.threshold}
 
 
 def _text(service: str, values: Mapping[str, Value], note: str = "") -> str:

@@ -15,9 +15,12 @@ from cloister.client.operator import (
     apply_policy,
     appraisals,
     attested_evidence,
+    lift,
     mesh_status,
     policy_in_force,
     releases,
+    revocations,
+    revoke,
 )
 from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
 from cloister.client.pin import AttestedPin, pin_by_evidence, pin_by_fingerprint, root_fingerprints
@@ -71,6 +74,7 @@ __all__ = [
     "judge_corpus",
     "judge_file",
     "kept_in",
+    "lift",
     "list_models",
     "load_receipt",
     "mesh_status",
@@ -81,6 +85,8 @@ __all__ = [
     "read_policy",
     "releases",
     "renewed",
+    "revocations",
+    "revoke",
     "root_fingerprints",
     "save_receipt",
     "seal_to",

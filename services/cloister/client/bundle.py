@@ -11,7 +11,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from cloister.appraisal.policy import Policy
 from cloister.client.pinned import Pinned
 from cloister.ear import KeySet
 from cloister.errors import InvalidRequest, NotFound
+from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.rpc.certificates import load_certificates
 from cloister.rpc.spiffe import SpiffeId
 
@@ -28,6 +29,7 @@ MAX_BYTES: Final = 256 * 1024
 
 _REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "anchor"})
 _OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy", "pinned", "verifier_policies"})
+_OPTIONAL_OF_VERIFIER: Final = frozenset({"key_signers", "key_threshold", "key_set"})
 _32_BYTES: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,6 +43,9 @@ class TrustBundle:
         verifier_id: SPIFFE id that Attestation Results must come from.
         verifier_jwks: Its public keys, a JSON Web Key Set.
         thumbprints: RFC 7638 thumbprints of the keys that count; all others in the set do not.
+        signers: Who may say which keys are the verifier's. Where they are named, only sets that they have signed count,
+            and neither the plain set nor the thumbprints.
+        key_set: A set that they have signed, to begin with.
         anchor: Where quotes must chain to.
         mrenclave: Measurements of workers that may serve; None leaves that to the reference values of the policy, and
             where that has none either, nobody is believed.
@@ -59,6 +64,8 @@ class TrustBundle:
     anchor: TrustAnchor = INTEL_SGX
     mrenclave: frozenset[str] | None = None
     owners: frozenset[str] | None = None
+    signers: KeySigners | None = None
+    key_set: bytes = field(default=b"", repr=False)
     policy_toml: str | None = None
     verifier_policies: frozenset[str] | None = None
     pinned: Pinned | None = None
@@ -81,7 +88,23 @@ class TrustBundle:
 
     def keys(self) -> KeySet:
         """The verifier's keys that count."""
+        if self.signers is not None:
+            return SignedKeySet.read(self.key_set, self.signers, issuer=self.verifier_id).keys
         return KeySet.from_jwks(self.verifier_jwks, self.thumbprints)
+
+    def learned(self, key_set: bytes) -> TrustBundle:
+        """This bundle with a newer set of the verifier's keys, if it is one; else this bundle.
+
+        Raises:
+            InvalidRequest: Enough of the signers have not signed it, or this bundle names none.
+        """
+        if not key_set or key_set == self.key_set:
+            return self
+        if self.signers is None:
+            raise InvalidRequest("the trust bundle pins the verifier's keys one by one, and learns no others")
+        found = SignedKeySet.read(key_set, self.signers, issuer=self.verifier_id)
+        known = SignedKeySet.read(self.key_set, self.signers, issuer=self.verifier_id)
+        return replace(self, key_set=key_set) if found.version > known.version else self
 
     def policy(self) -> Policy:
         """What the client itself asks of a quote."""
@@ -113,7 +136,7 @@ class TrustBundle:
             raise InvalidRequest("the trust bundle is too long")
         try:
             found = _members(json.loads(raw), _REQUIRED, _OPTIONAL)
-            verifier = _members(found["verifier"], frozenset({"id", "jwks", "thumbprints"}))
+            verifier = _members(found["verifier"], frozenset({"id", "jwks", "thumbprints"}), _OPTIONAL_OF_VERIFIER)
             if found["format"] != FORMAT:
                 raise ValueError("another format")
             return cls(
@@ -125,6 +148,8 @@ class TrustBundle:
                 anchor=_anchor(found["anchor"]),
                 mrenclave=_texts(found["mrenclave"]) if "mrenclave" in found else None,
                 owners=_texts(found["owners"]) if "owners" in found else None,
+                signers=_signers(verifier),
+                key_set=json.dumps(verifier["key_set"], indent=2).encode() if "key_set" in verifier else b"",
                 policy_toml=_text(found["policy"]) if "policy" in found else None,
                 verifier_policies=_texts(found["verifier_policies"]) if "verifier_policies" in found else None,
                 pinned=Pinned.from_plain(found["pinned"]) if "pinned" in found else None,
@@ -134,6 +159,15 @@ class TrustBundle:
 
     def to_json(self) -> bytes:
         """Return the file's content."""
+        verifier: dict[str, object] = {
+            "id": self.verifier_id,
+            "jwks": json.loads(self.verifier_jwks),
+            "thumbprints": sorted(self.thumbprints),
+        }
+        if self.signers is not None:
+            verifier["key_signers"] = sorted(self.signers.keys)
+            verifier["key_threshold"] = self.signers.threshold
+            verifier["key_set"] = json.loads(self.key_set)
         anchor: dict[str, object] = {"name": self.anchor.name, "simulated": self.anchor.simulated}
         if self.anchor.simulated:
             anchor["root_der"] = b64encode(self.anchor.root_der).decode()
@@ -141,11 +175,7 @@ class TrustBundle:
             "format": FORMAT,
             "cluster": self.cluster,
             "anchor": anchor,
-            "verifier": {
-                "id": self.verifier_id,
-                "jwks": json.loads(self.verifier_jwks),
-                "thumbprints": sorted(self.thumbprints),
-            },
+            "verifier": verifier,
             "root_ca_pem": self.root_ca_pem,
         }
         if self.mrenclave is not None:
@@ -166,6 +196,17 @@ def anchor_of(root_der: bytes | None) -> TrustAnchor:
     if root_der is None or root_der == INTEL_SGX.root_der:
         return INTEL_SGX
     return TrustAnchor("simulated", root_der)
+
+
+def _signers(verifier: Mapping[str, object]) -> KeySigners | None:
+    if not verifier.keys() & _OPTIONAL_OF_VERIFIER:
+        return None
+    for name in _OPTIONAL_OF_VERIFIER - verifier.keys():
+        raise ValueError(f"its verifier lacks '{name}'")
+    threshold = verifier["key_threshold"]
+    if type(threshold) is not int:
+        raise ValueError("'key_threshold' is no number")
+    return KeySigners(_texts(verifier["key_signers"]), threshold)
 
 
 def _anchor(member: object) -> TrustAnchor:

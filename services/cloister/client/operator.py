@@ -19,11 +19,18 @@ from cloister.api.v1.verifier_pb2 import (
     ApplyPolicyResponse,
     GetPolicyRequest,
     GetPolicyResponse,
+    LiftRevocationRequest,
+    LiftRevocationResponse,
     ListAppraisalsRequest,
     ListEvidenceRequest,
+    ListRevocationsRequest,
+    Revocation,
+    RevokeRequest,
+    RevokeResponse,
 )
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.errors import InvalidRequest
+from cloister.kit.revocation import KIND_NUMBERS, Name
 from cloister.rpc.channel import Peer
 from cloister.seal.merkle import leaf_hash
 
@@ -80,6 +87,28 @@ async def releases(
     request = ListAuditRequest(model_name=model, after_sequence=after)
     async for record in provisioner.stub(ProvisionerStub).ListAudit(request, timeout=timeout_s):
         yield _line(record)
+
+
+async def revoke(verifier: Peer, name: Name, reason: str, timeout_s: float = 10.0) -> RevokeResponse:
+    """Take trust from one thing; says how many workers went. Role: operator."""
+    request = RevokeRequest(kind=KIND_NUMBERS[name.kind], value=name.value, reason=reason)
+    answer: RevokeResponse = await verifier.stub(VerifierStub).Revoke(request, timeout=timeout_s)
+    return answer
+
+
+async def lift(
+    verifier: Peer, name: Name, reason: str, order: bytes = b"", timeout_s: float = 10.0
+) -> LiftRevocationResponse:
+    """Give it back; `order` is signed by as many as must. Role: operator."""
+    request = LiftRevocationRequest(kind=KIND_NUMBERS[name.kind], value=name.value, reason=reason, order=order)
+    answer: LiftRevocationResponse = await verifier.stub(VerifierStub).LiftRevocation(request, timeout=timeout_s)
+    return answer
+
+
+async def revocations(verifier: Peer, timeout_s: float = 10.0) -> list[Revocation]:
+    """What is revoked now, and why; oldest first. Roles: owner, auditor, operator."""
+    answer: Any = await verifier.stub(VerifierStub).ListRevocations(ListRevocationsRequest(), timeout=timeout_s)
+    return list(answer.revocations)
 
 
 def _line(record: AuditRecord) -> AuditLine:

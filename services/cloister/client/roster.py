@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,7 +20,7 @@ from cloister.api.v1.gateway_pb2_grpc import GatewayStub
 from cloister.client.bundle import TrustBundle
 from cloister.client.collateral import KnownCollateral
 from cloister.client.trust import VerifiedWorker, believe
-from cloister.errors import CloisterError, EvidenceRejected, Unavailable
+from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, Unavailable
 from cloister.rpc.channel import Peer
 
 FRESH_S: Final = 10.0
@@ -119,6 +120,8 @@ class Roster:
     async def _list(self, key: Key, timeout_s: float) -> Serving:
         request = ListWorkersRequest(model_name=key[0], model_version=key[1])
         answer: ListWorkersResponse = await self._stub.ListWorkers(request, timeout=timeout_s)
+        with suppress(InvalidRequest):  # a set that its signers did not sign changes nothing
+            self._trust = self._trust.learned(answer.key_set)
         believed: list[VerifiedWorker] = []
         refused: list[Refused] = []
         for offer in answer.workers[:MAX_WORKERS]:

@@ -25,6 +25,7 @@ from cloister.ear import KeySet
 from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.evidence.binding import VERIFIER
 from cloister.evidence.mesh_trust import MeshTrust, root_ders
+from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.rpc.certificates import certificate_pem, load_certificates
 
 _KEY_MEMBERS: Final = ("kty", "crv", "x", "y", "kid", "alg", "use")
@@ -139,25 +140,53 @@ def renewed(new: TrustBundle, old: TrustBundle, *, new_keys: bool) -> TrustBundl
     if new.pinned is not None and new.pinned.is_weak:
         if old.pinned is not None and not old.pinned.is_weak:
             raise _rejected("what was pinned by evidence is not pinned anew by a fingerprint", "pin.weakened")
-        if new.thumbprints != old.thumbprints and not new_keys:
+        if not _same_keys(new, old) and not new_keys:
             raise _rejected("the verifier's keys are not those that were pinned, and no evidence says so", "keys.other")
     return replace(
         new,
         mrenclave=old.mrenclave,
         owners=old.owners,
+        key_set=old.learned(new.key_set).key_set if new.signers == old.signers else new.key_set,
         policy_toml=old.policy_toml,
         verifier_policies=old.verifier_policies,
     )
 
 
+def _same_keys(new: TrustBundle, old: TrustBundle) -> bool:
+    """Whether the keys are named by the same people, or where nobody names them, are the same."""
+    if new.signers is not None or old.signers is not None:
+        return new.signers == old.signers
+    return new.thumbprints == old.thumbprints
+
+
 def check_keys(trust: MeshTrust) -> None:
-    """Check that the key set has exactly the keys whose thumbprints it is said to have; raises EvidenceRejected."""
+    """Check that the key set has exactly the keys whose thumbprints it is said to have; raises EvidenceRejected.
+
+    Where people are named who may say which keys they are, they must have said so of these.
+    """
     try:
         held = KeySet.from_jwks(trust.jwks).thumbprints
     except InvalidRequest as error:
         raise _rejected("the verifier's keys are no key set", "keys.malformed") from error
     if held != trust.thumbprints:
         raise _rejected("the verifier's keys are not those that its thumbprints name", "keys.other")
+    signers = _signers(trust)
+    if signers is not None:
+        try:
+            signed = SignedKeySet.read(trust.key_set, signers, issuer=trust.verifier_id)
+        except InvalidRequest as error:
+            raise _rejected("those who may name the verifier's keys have not named these", "keys.unsigned") from error
+        if not held <= signed.keys.thumbprints:
+            raise _rejected("the verifier shows a key that its signed key set does not name", "keys.other")
+
+
+def _signers(trust: MeshTrust) -> KeySigners | None:
+    if not trust.key_signers:
+        return None
+    try:
+        return KeySigners(trust.key_signers, trust.key_threshold)
+    except InvalidRequest as error:
+        raise _rejected("who may name the verifier's keys is not told as it must be", "keys.malformed") from error
 
 
 def check_anchor(trust: MeshTrust, anchor: TrustAnchor) -> None:
@@ -180,6 +209,8 @@ def _bundle(trust: MeshTrust, root_ca_pem: str, pinned: Pinned) -> TrustBundle:
         verifier_jwks=json.dumps({"keys": keys}),
         thumbprints=trust.thumbprints,
         anchor=anchor_of(trust.anchor_root_der),
+        signers=_signers(trust),
+        key_set=trust.key_set,
         pinned=pinned,
     )
 

@@ -2,7 +2,7 @@
 
 from cloister.ear.keys import TOKEN_TYPE, KeySet, SigningKey, thumbprint
 from cloister.ear.result import PROFILE, SIMULATED_HARDWARE, AttestationResult
-from cloister.ear.token import LEEWAY, MAX_TOKEN_BYTES, check, issue
+from cloister.ear.token import LEEWAY, MAX_TOKEN_BYTES, check, issue, key_named, unverified
 
 __all__ = [
     "LEEWAY",
@@ -15,5 +15,7 @@ __all__ = [
     "SigningKey",
     "check",
     "issue",
+    "key_named",
     "thumbprint",
+    "unverified",
 ]

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from jwt import PyJWS
 
-from cloister.ear.members import array, base64url, digest, exact_object, from_base64url, parse_json
+from cloister.ear.members import array, base64url, digest, exact_object, from_base64url, parse_json, time
 from cloister.errors import InvalidRequest
 
 TOKEN_TYPE: Final = "ear+jwt"  # noqa: S105  # a media type
@@ -75,11 +76,26 @@ class SigningKey:
         return f"SigningKey(kid={self.kid!r})"
 
 
-class KeySet:
-    """Public keys that Attestation Results may be signed with, by thumbprint."""
+class Window(NamedTuple):
+    """When a key signs: from the one moment on and before the other, aware UTC."""
 
-    def __init__(self, keys: Mapping[str, PublicKey]) -> None:
+    begins_at: datetime
+    ends_at: datetime
+
+
+ALWAYS: Final = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+class KeySet:
+    """Public keys that Attestation Results may be signed with, by thumbprint, and the times that each signs in.
+
+    A key's times are the members `nbf` and `exp` of its JSON Web Key, as OpenID Federation 1.0 (section 8.7) has them;
+    without them it signs always.
+    """
+
+    def __init__(self, keys: Mapping[str, PublicKey], windows: Mapping[str, Window] | None = None) -> None:
         self._keys = dict(keys)
+        self._windows = dict(windows or {})
 
     @classmethod
     def from_jwks(cls, jwks: str | bytes, pinned_thumbprints: Collection[str] | None = None) -> KeySet:
@@ -90,13 +106,14 @@ class KeySet:
         """
         try:
             members = exact_object(parse_json(jwks), None)
-            found = [_from_jwk(exact_object(key, None)) for key in array(members["keys"])]
+            rows = [exact_object(key, None) for key in array(members["keys"])]
+            found = [(_from_jwk(row), _window(row)) for row in rows]
         except (KeyError, ValueError, RecursionError) as error:
             raise InvalidRequest("not a JSON Web Key Set of P-256 or Ed25519 public keys") from error
-        keys = {kid: key for kid, key in found if pinned_thumbprints is None or kid in pinned_thumbprints}
+        keys = {kid: key for (kid, key), _ in found if pinned_thumbprints is None or kid in pinned_thumbprints}
         if not keys:
             raise InvalidRequest("the JSON Web Key Set holds no key to be trusted")
-        return cls(keys)
+        return cls(keys, {kid: window for (kid, _), window in found})
 
     @property
     def thumbprints(self) -> frozenset[str]:
@@ -106,6 +123,15 @@ class KeySet:
     def named(self, kid: str) -> PublicKey | None:
         """Return the key of this thumbprint, if it is one of ours."""
         return self._keys.get(kid)
+
+    def window(self, kid: str) -> Window:
+        """When the key of this thumbprint signs."""
+        return self._windows.get(kid, ALWAYS)
+
+    def signs_at(self, kid: str, moment: datetime) -> bool:
+        """Whether the key of this thumbprint is one of ours and signs at a moment."""
+        window = self.window(kid)
+        return kid in self._keys and window.begins_at <= moment < window.ends_at
 
 
 def thumbprint(jwk: Mapping[str, str]) -> str:
@@ -132,6 +158,15 @@ def _jwk(key: PublicKey) -> dict[str, str]:
         raise InvalidRequest("the key is on another curve than P-256")
     numbers = key.public_numbers()
     return {"kty": "EC", "crv": "P-256", "x": base64url(numbers.x.to_bytes(32)), "y": base64url(numbers.y.to_bytes(32))}
+
+
+def _window(jwk: Mapping[str, object]) -> Window:
+    window = Window(
+        time(jwk["nbf"]) if "nbf" in jwk else ALWAYS.begins_at, time(jwk["exp"]) if "exp" in jwk else ALWAYS.ends_at
+    )
+    if window.ends_at <= window.begins_at:
+        raise ValueError("a key that ends before it begins")
+    return window
 
 
 def _from_jwk(jwk: dict[str, object]) -> tuple[str, PublicKey]:

@@ -50,9 +50,9 @@ def check(
 
     Raises:
         EvidenceRejected: It is not; `reason` is `token.malformed`, `.key_unknown`, `.signature`, `.issuer`,
-            `.audience`, `.not_yet`, `.expired` or `.too_long`.
+            `.audience`, `.key_retired`, `.not_yet`, `.expired` or `.too_long`.
     """
-    payload = _verified_payload(token, keys)
+    kid, payload = _verified_payload(token, keys)
     try:
         result = from_claims(parse_json(payload))
     except (ValueError, RecursionError) as error:
@@ -61,6 +61,8 @@ def check(
         raise _rejected("issuer")
     if result.audience != audience:
         raise _rejected("audience")
+    if not keys.signs_at(kid, result.issued_at):
+        raise _rejected("key_retired")
     if now is not None and result.issued_at > now + LEEWAY:
         raise _rejected("not_yet")
     if now is not None and result.expires_at <= now - LEEWAY:
@@ -70,11 +72,33 @@ def check(
     return result
 
 
+def unverified(token: str) -> AttestationResult:
+    """Return what a token says, believed by nobody: to show it, or to find out whether to distrust it all the more.
+
+    Raises:
+        EvidenceRejected: It is no token of this profile (`token.malformed`).
+    """
+    _read_header(token)
+    try:
+        return from_claims(parse_json(from_base64url(token.split(".")[1])))
+    except (ValueError, RecursionError) as error:
+        raise _rejected("malformed") from error
+
+
 def _rejected(why: str) -> EvidenceRejected:
     return EvidenceRejected(f"the Attestation Result is not accepted: {why}", reason=f"token.{why}")
 
 
-def _verified_payload(token: str, keys: KeySet) -> bytes:
+def key_named(token: str) -> str:
+    """Return the thumbprint of the key that a token says it is signed with; nothing about it is checked yet.
+
+    Raises:
+        EvidenceRejected: It is no token of this profile (`token.malformed`).
+    """
+    return _read_header(token)[0]
+
+
+def _verified_payload(token: str, keys: KeySet) -> tuple[str, bytes]:
     kid, algorithm = _read_header(token)
     key = keys.named(kid)
     if key is None:
@@ -85,7 +109,7 @@ def _verified_payload(token: str, keys: KeySet) -> bytes:
         payload: bytes = PyJWS(algorithms=[algorithm]).decode(token, key, algorithms=[algorithm])
     except (PyJWTError, ValueError) as error:
         raise _rejected("signature") from error
-    return payload
+    return kid, payload
 
 
 def _read_header(token: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
@@ -26,6 +26,8 @@ MAX_BYTES: Final = 256 * 1024
 _MEMBERS: Final = frozenset(
     {"format", "cluster", "verifier", "root_ca_pem", "jwks", "thumbprints", "policy", "anchor_root_der"}
 )
+_SIGNED_MEMBERS: Final = frozenset({"keys_named_by", "key_set"})
+_SIGNERS_MEMBERS: Final = frozenset({"signers", "threshold"})
 _POLICY_MEMBERS: Final = frozenset({"id", "version", "digest"})
 
 
@@ -43,6 +45,10 @@ class MeshTrust:
         policy_version: 0 where policies are not versioned.
         policy_digest: SHA-256, 32 bytes; what Attestation Results carry.
         anchor_root_der: The root certificate that evidence of workers must lead back to.
+        key_signers: Who may say which keys are the verifier's: Ed25519 public keys in hex. None where its keys are
+            pinned one by one.
+        key_threshold: How many of them must.
+        key_set: The keys as they vouch for them; its signatures, and no digest, make it believable.
     """
 
     cluster: str
@@ -54,29 +60,35 @@ class MeshTrust:
     policy_version: int
     policy_digest: bytes
     anchor_root_der: bytes = field(repr=False)
+    key_signers: frozenset[str] = frozenset()
+    key_threshold: int = 1
+    key_set: bytes = field(default=b"", repr=False)
 
     def digest(self) -> bytes:
         """SHA-256 of a deterministic CBOR map (RFC 8949, section 4.2.1), 32 bytes.
 
         Its members: `v` is 1; `ca` the SHA-256 of each root certificate's DER, sorted; `jwks` the thumbprints, sorted;
-        `policy` an array of the policy's name, version and digest; `anchor` the SHA-256 of the anchor's DER. Cluster
-        and verifier are claims of their own.
+        `policy` an array of the policy's name, version and digest; `anchor` the SHA-256 of the anchor's DER; and where
+        there are key signers, `signers` an array of their threshold and their keys, sorted. Cluster and verifier are
+        claims of their own.
 
         Raises:
             InvalidRequest: The root CA is no certificate.
         """
-        said = {
+        said: dict[str, object] = {
             "v": 1,
             "ca": sorted(sha256(der).digest() for der in root_ders(self.root_ca_pem)),
             "jwks": sorted(self.thumbprints),
             "policy": [self.policy_id, self.policy_version, self.policy_digest],
             "anchor": sha256(self.anchor_root_der).digest(),
         }
+        if self.key_signers:
+            said["signers"] = [self.key_threshold, sorted(self.key_signers)]
         return sha256(cbor2.dumps(said, canonical=True)).digest()
 
     def to_json(self) -> bytes:
         """The document, as it is served."""
-        content = {
+        content: dict[str, object] = {
             "format": FORMAT,
             "cluster": self.cluster,
             "verifier": self.verifier_id,
@@ -86,6 +98,9 @@ class MeshTrust:
             "policy": {"id": self.policy_id, "version": self.policy_version, "digest": self.policy_digest.hex()},
             "anchor_root_der": b64encode(self.anchor_root_der).decode(),
         }
+        if self.key_signers:
+            content["keys_named_by"] = {"signers": sorted(self.key_signers), "threshold": self.key_threshold}
+            content["key_set"] = json.loads(self.key_set)
         return json.dumps(content, indent=2).encode() + b"\n"
 
     @classmethod
@@ -98,7 +113,9 @@ class MeshTrust:
         if len(raw) > MAX_BYTES:
             raise InvalidRequest("the mesh's trust document is too long", reason="mesh_trust.malformed")
         try:
-            return _read(_object(json.loads(raw), _MEMBERS))
+            members = json.loads(raw)
+            named = isinstance(members, dict) and "keys_named_by" in members
+            return _read(_object(members, _MEMBERS | _SIGNED_MEMBERS if named else _MEMBERS))
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"not a mesh's trust document: {error}", reason="mesh_trust.malformed") from error
 
@@ -135,8 +152,22 @@ def _read(members: Mapping[str, object]) -> MeshTrust:
         policy_digest=digest,
         anchor_root_der=b64decode(_text(members["anchor_root_der"]), validate=True),
     )
+    if "keys_named_by" in members:
+        trust = _with_signers(trust, _object(members["keys_named_by"], _SIGNERS_MEMBERS), members["key_set"])
     root_ders(trust.root_ca_pem)
     return trust
+
+
+def _with_signers(trust: MeshTrust, named_by: Mapping[str, object], key_set: object) -> MeshTrust:
+    signers, threshold = named_by["signers"], named_by["threshold"]
+    if not isinstance(signers, list) or not signers or type(threshold) is not int:
+        raise ValueError("'keys_named_by' names nobody")
+    return replace(
+        trust,
+        key_signers=frozenset(_text(each) for each in signers),
+        key_threshold=threshold,
+        key_set=json.dumps(key_set, indent=2).encode(),
+    )
 
 
 def _object(value: object, names: frozenset[str]) -> Mapping[str, object]:

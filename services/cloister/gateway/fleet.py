@@ -1,14 +1,16 @@
 """The workers this gateway knows: told by the verifier, linked for as long as they are attested.
 
 `WatchAttested` gives everyone attested, then each change. While the verifier cannot be reached the fleet stays as it
-was, and each worker goes when its own Attestation Result ends. The gateway judges no evidence: it hands it to the
-clients, who do.
+was, and each worker goes when its own Attestation Result ends. `WatchTrust` gives what is revoked: whoever it names
+goes at once, also one that a verifier which has started again knows no more. The gateway judges no evidence: it hands
+it to the clients, who do, and with it the keys that the verifier signs with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -22,9 +24,12 @@ from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
 from cloister.gateway.wire import Route
 from cloister.kit.log import get_logger
+from cloister.kit.revocation import Name, is_revoked
+from cloister.kit.trust_feed import TrustFeed
 from cloister.rpc.channel import STREAM_S, Peer
 
 EXPIRY_S: Final = 1.0
+SILENCE_S: Final = 5.0
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 # A worker names its endpoint itself. To gRPC an address may also be a scheme, such as unix: or xds:, so no other form.
 _ENDPOINT: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
@@ -44,6 +49,7 @@ class Fleet:
     Attributes:
         dispatcher: Takes calls.
         current: Set once the verifier has told everyone who is attested.
+        key_set: The verifier's signed key set as it came, for clients; empty while there is none.
     """
 
     def __init__(
@@ -62,6 +68,9 @@ class Fleet:
         self._wall_ms = wall_ms
         self._simulated_workers = simulated_workers
         self._members: dict[str, Member] = {}
+        self._withheld: dict[str, AttestedWorker] = {}
+        self.key_set = b""
+        self._revoked: frozenset[Name] = frozenset()
 
     @property
     def members(self) -> list[Member]:
@@ -96,6 +105,13 @@ class Fleet:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.dispatcher.expiring(), name="calls expire")
             group.create_task(self._expiring(), name="members expire")
+            feed = TrustFeed(
+                monotonic=time.monotonic,
+                silence_s=SILENCE_S,
+                learn=self._note_keys,
+                heard=lambda: self._sort_out(feed.revoked, group),
+            )
+            group.create_task(feed.follow(verifier), name="trust followed")
             pause_s = FIRST_PAUSE_S
             while True:
                 began_s = asyncio.get_running_loop().time()
@@ -114,6 +130,9 @@ class Fleet:
         for member in self.members:
             if member.worker.expires_at_ms <= now_ms:
                 self._remove(member.worker.instance, "expired")
+        for worker in list(self._withheld.values()):
+            if worker.expires_at_ms <= now_ms:
+                del self._withheld[worker.instance]
 
     async def _expiring(self) -> None:
         while True:
@@ -128,6 +147,7 @@ class Fleet:
                 if event.kind in (AttestedEvent.KIND_JOINED, AttestedEvent.KIND_RENEWED):
                     self._put(worker, group)
                 elif event.kind == AttestedEvent.KIND_GONE:
+                    self._withheld.pop(worker.instance, None)
                     self._remove(worker.instance, event.reason)
                 elif event.kind == AttestedEvent.KIND_CURRENT:
                     # One that is not listed may be as good as ever: a verifier that has started again knows its
@@ -149,6 +169,9 @@ class Fleet:
             _log.warning("worker.refused", instance=worker.instance, reason="hardware.simulated")
             self._remove(worker.instance, "simulated")
             return
+        if self._is_revoked(worker):
+            self._withhold(worker)
+            return
         member = self._members.get(worker.instance)
         if member is not None and member.worker.endpoint == worker.endpoint:
             member.worker = worker
@@ -158,6 +181,27 @@ class Fleet:
         keeping = member.keep_linked(self._connect, self.dispatcher)
         member.task = group.create_task(keeping, name=f"link {worker.instance[:8]}")
         _log.info("worker.joined", instance=worker.instance, endpoint=worker.endpoint, simulated=worker.simulated)
+
+    def _is_revoked(self, worker: AttestedWorker) -> bool:
+        return is_revoked(worker.instance, worker.bundle.attestation_result, self._revoked)
+
+    def _withhold(self, worker: AttestedWorker) -> None:
+        """Use a worker no longer, and remember it: the lift of its revocation may come before its renewal."""
+        self._withheld[worker.instance] = worker
+        self._remove(worker.instance, "revoked")
+
+    def _sort_out(self, names: frozenset[Name], group: asyncio.TaskGroup) -> None:
+        """Go by a new list of what is revoked."""
+        self._revoked = names
+        for member in self.members:
+            if self._is_revoked(member.worker):
+                self._withhold(member.worker)
+        withheld, self._withheld = self._withheld, {}
+        for worker in withheld.values():
+            self._put(worker, group)
+
+    def _note_keys(self, key_set: bytes) -> None:
+        self.key_set = key_set
 
     def _remove(self, instance: str, reason: str) -> None:
         """Send a worker nothing more. One that leaves may finish what it has; of any other the link ends now."""

@@ -138,7 +138,7 @@ class GatewayServicer(GatewayBase):
             raise self._fleet.missing(Route(request.model_name, request.model_version, "", None))
         if len(serving) > MAX_LISTED:
             serving = random.sample(serving, MAX_LISTED)
-        response = gateway_pb2.ListWorkersResponse()
+        response = gateway_pb2.ListWorkersResponse(key_set=self._fleet.key_set)
         for member, state in serving:
             response.workers.add(
                 instance=member.worker.instance,

@@ -15,6 +15,7 @@ from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
+from cloister.provisioner.following import following
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
@@ -24,7 +25,6 @@ from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults, last_release_at
 from cloister.provisioner.vault import FileVault, Vault
-from cloister.provisioner.verifier_keys import VerifierKeys
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -53,8 +53,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
     """
     async with AsyncExitStack() as stack:
         vault = FileVault.opened(settings.root_key)
-        keys = VerifierKeys(settings.verifier_keys, settings.verifier_thumbprints)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        followed = await stack.enter_async_context(following(settings, identity, lifecycle))
         folder = private_folder(settings.state_dir)
         store = stack.enter_context(ModelStore.opened(folder / "models.db"))
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
@@ -65,7 +65,9 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         releaser = Releaser(
             cluster=settings.cluster,
             verifier_id=settings.verifier_id,
-            verifier_keys=keys,
+            verifier_keys=followed.keys,
+            standing=followed.standing,
+            look_for_keys=followed.look_for_keys,
             store=store,
             vault=vault,
             audit=audit,

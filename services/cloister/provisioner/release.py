@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -35,6 +35,7 @@ from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.policy import ReleasePolicy, check_meant_for, parse_policy
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import Vault
@@ -77,6 +78,8 @@ class Releaser:
         verifier_id: SPIFFE id of the one verifier whose results are believed.
         per_instance: How often one worker may ask.
         per_platform: How often all workers on one platform may ask.
+        standing: Whether a result counts still.
+        look_for_keys: Gets a token by a key that may be new.
         now: Aware UTC.
     """
 
@@ -86,6 +89,8 @@ class Releaser:
         cluster: str,
         verifier_id: str,
         verifier_keys: VerifierKeys,
+        standing: Standing,
+        look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
         vault: Vault,
         audit: AuditLog,
@@ -99,6 +104,8 @@ class Releaser:
         self._cluster = cluster
         self._verifier_id = verifier_id
         self._verifier_keys = verifier_keys
+        self._standing = standing
+        self._look_for_keys = look_for_keys
         self._store = store
         self._vault = vault
         self._audit = audit
@@ -123,6 +130,7 @@ class Releaser:
         except ChallengeExpired as expired:
             await asyncio.to_thread(self._record_refusal, expired, request, peer, None)
             raise
+        await self._look_for_keys(request.attestation_result)
         return await asyncio.to_thread(self._answer, request, peer)
 
     def _answer(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
@@ -132,10 +140,11 @@ class Releaser:
             result = self._checked(request, now)  # 1 the verifier said so, to us, lately
             _same_party(result, peer)  # 2 of the key at the other end
             _possesses(result, request)  # 3 which holds the receipt key too
-            self._per_instance.take(result.instance)  # 4 and does not ask too often
+            self._standing.check(result)  # 4 nobody has revoked it since
+            self._per_instance.take(result.instance)  # 5 and does not ask too often
             self._per_platform.take(result.ppid_sha256)
-            self._used.use(result, now=now)  # 5 a result serves once
-            return self._granted(request, result)  # 6 and the owner allows it
+            self._used.use(result, now=now)  # 6 a result serves once
+            return self._granted(request, result)  # 7 and the owner allows it
         except (Overloaded, NotReady) as refusal:
             self._record_refusal(refusal, request, peer, result)
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloister.kit.key_set import KeySigners
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
 
@@ -22,9 +23,15 @@ class Settings:
         listen: host:port.
         state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
         root_key: File of 32 random bytes, mode 0600, that model keys are wrapped under.
-        verifier_keys: JSON Web Key Set of the verifier; read again when it changes.
-        verifier_thumbprints: RFC 7638 thumbprints of the keys in it that count; a new key of the verifier's is named
-            here before it is used.
+        verifier: host:port of the verifier, to follow what it revokes and which keys it signs with. Empty for neither:
+            then a result counts for the five minutes of its life whatever happens, and new keys come by the file only.
+        silence_s: How long without a sign of life from the verifier keys are still released.
+        verifier_keys: The verifier's keys; read again when the file changes.
+        key_signers: Ed25519 public keys, in hex, of those who may say which keys are the verifier's; `verifier_keys` is
+            then a set that they have signed.
+        key_threshold: How many of them must.
+        verifier_thumbprints: Without key signers, RFC 7638 thumbprints of the keys that count in `verifier_keys`, a
+            plain JSON Web Key Set; a new key is named here before it is used.
         verifier_id: SPIFFE id of the verifier whose results are believed.
         releases_per_minute: How often one worker may ask; a platform may ask ten times as often.
         metrics_listen: host:port of the metrics page, or empty for none.
@@ -36,8 +43,12 @@ class Settings:
     state_dir: Path
     root_key: Path
     verifier_keys: Path
-    verifier_thumbprints: tuple[str, ...]
     verifier_id: str
+    verifier_thumbprints: tuple[str, ...] = ()
+    key_signers: tuple[str, ...] = ()
+    key_threshold: int = 1
+    verifier: str = ""
+    silence_s: float = 10.0
     releases_per_minute: int = 120
     metrics_listen: str = ""
     log_json: bool = True
@@ -49,8 +60,12 @@ class Settings:
         verifier = SpiffeId.parse(self.verifier_id)
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
-        if not self.verifier_thumbprints:
-            raise ValueError("verifier_thumbprints is empty")
+        if bool(self.verifier_thumbprints) == bool(self.key_signers):
+            raise ValueError("either verifier_thumbprints or key_signers says which of the verifier's keys count")
+        if self.key_signers:
+            KeySigners(frozenset(self.key_signers), self.key_threshold)
+        if self.silence_s < 2:
+            raise ValueError("silence_s must be 2 or more: the verifier says each second that it is there")
         if not all(_THUMBPRINT.fullmatch(each) for each in self.verifier_thumbprints):
             raise ValueError("verifier_thumbprints: one is not a SHA-256 thumbprint, 43 characters of base64url")
         if self.releases_per_minute < 1:

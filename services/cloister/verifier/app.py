@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,6 @@ from pathlib import Path
 from cloister.api.v1.verifier_pb2_grpc import add_VerifierServicer_to_server
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import Policy
-from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest, NotReady
 from cloister.evidence.gramine import GramineQuoter
 from cloister.evidence.quoter import Quoter
@@ -20,27 +19,34 @@ from cloister.kit.audit import AuditLog
 from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.https import https_server
+from cloister.kit.key_set import KeySigners
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.rpc.files import read_private
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
-from cloister.verifier.attested import AttestedWorkers, Member
+from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
+from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
+from cloister.verifier.revocations import RevocationFile, Revocations
+from cloister.verifier.revoker import Revoker
 from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
 from cloister.verifier.settings import Settings
+from cloister.verifier.signing_keys import LOOK_S, KeyRing, PinnedKey, SigningKeys
 from cloister.verifier.standing import Standing
 from cloister.verifier.state import kept_state
+from cloister.verifier.trust_watch import MAX_WATCHERS, TrustWatch
 
 SIMULATED_ANCHOR = "simulated"
 MAX_MESSAGE_BYTES = 4 << 20
+# Besides the watches: every worker of the mesh keeps one open.
+MAX_CALLS = 1024
 
 _log = get_logger()
 
@@ -87,8 +93,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         signers = Signers(keys=settings.policy_signers, threshold=settings.policy_threshold)
         policies = PolicyInForce.opened(settings.policy, signers=signers, anchor=anchor, folder=settings.state_dir)
         ca = MeshCa.opened(settings.ca_certificate, settings.ca_private_key, cluster=settings.cluster)
-        signing_key = _signing_key(settings.signing_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
+        signing_keys = opened_keys(settings, issuer=str(identity.spiffe_id))
         folder = private_folder(settings.state_dir)
         policies.remember()
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
@@ -96,6 +102,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         state = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics))
         nonces, attested = state.challenges, state.attested
         collateral = collateral_store(settings, anchor, state.collateral_memory, utc_now())
+        revocations = Revocations(RevocationFile(folder / "revocations.json"), now=utc_now)
         _show_workers(metrics, attested)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         appraiser = Appraiser(
@@ -104,39 +111,45 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             anchor=anchor,
             collateral=collateral,
             ca=ca,
-            signing_key=signing_key,
+            signing_keys=signing_keys,
             nonces=nonces,
             attested=attested,
+            revocations=revocations,
             audit=audit,
             metrics=metrics,
             membership=timedelta(seconds=settings.membership_s),
             now=utc_now,
         )
+        orders = lift_orders(settings)
+        revoker = Revoker(revocations, attested, audit, orders=orders, now=utc_now)
         standing = Standing(
             attested=attested,
             policy=policies.current,
             endorsed=collateral.current,
             anchor=anchor,
-            expel=partial(_expel, attested),
+            expel=partial(revoker.expel, by=str(identity.spiffe_id)),
             audit=audit,
             now=utc_now,
         )
         policy_desk = PolicyDesk(policies, standing, audit)
         lifecycle.spawn(policy_desk.running(), "policy_desk.running")
-        jwks = partial(_jwks, signing_key)
         attester = OwnAttester(
             identity.spiffe_id,
             quoter or GramineQuoter(),
-            trust=lambda: mesh_trust(identity, jwks(), policies.current(), anchor),
+            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor),
             collateral=lambda quote: collateral.current(quote, utc_now()).raw,
         )
         if settings.https_listen:
-            served = endpoints(jwks=jwks, attester=attester, serving=lambda: not lifecycle.stopping.is_set())
+            served = endpoints(
+                jwks=signing_keys.jwks, attester=attester, serving=lambda: not lifecycle.stopping.is_set()
+            )
             https = https_server(settings.https_listen, identity, settings.tls, served, lifecycle=lifecycle)
             await stack.enter_async_context(https)
         lifecycle.spawn(attested.expiring(), "attested.expiring")
         lifecycle.spawn(attested.keeping(), "attested.keeping")
-        lifecycle.spawn(_closing(attested, lifecycle), "attested.closing")
+        lifecycle.spawn(revocations.expiring(), "revocations.expiring")
+        lifecycle.spawn(_closing(attested, revocations, lifecycle), "watches.closing")
+        lifecycle.spawn(_following(signing_keys, ca, identity, revocations), "keys.following")
         keep_fresh(collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
         server = await stack.enter_async_context(
             Server.mtls(
@@ -146,6 +159,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
                 roles=ROLES,
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
+                max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
             )
         )
@@ -156,9 +170,17 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             audit=audit,
             policies=policies,
             policy_desk=policy_desk,
-            jwks=jwks,
             attester=attester,
             identity=identity,
+            signing_keys=signing_keys,
+            revocations=revocations,
+            revoker=revoker,
+            trust=TrustWatch(
+                revocations,
+                key_set=signing_keys.key_set,
+                own_keys=signing_keys.keys,
+                issuer=str(identity.spiffe_id),
+            ),
         )
         server.add(add_VerifierServicer_to_server, servicer)
         await server.health.set(SERVICE, True)
@@ -211,15 +233,20 @@ def _say_what_counts(anchor: TrustAnchor, policy: Policy, signers: Signers) -> N
         _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
 
 
-def _signing_key(path: Path) -> SigningKey:
-    try:
-        return SigningKey.from_pem(read_private(path))
-    except InvalidRequest as error:
-        raise NotReady(f"signing_key {path}: {error}", reason="signing_key.unusable") from error
+def lift_orders(settings: Settings) -> LiftOrders:
+    """Who may have a revocation lifted: those named for it, or else those who sign policies."""
+    if settings.lift_signers:
+        return LiftOrders(settings.cluster, settings.lift_signers, settings.lift_threshold)
+    return LiftOrders(settings.cluster, settings.policy_signers, settings.policy_threshold)
 
 
-def _jwks(signing_key: SigningKey) -> str:
-    return json.dumps({"keys": [signing_key.jwk()]})
+def opened_keys(settings: Settings, *, issuer: str) -> SigningKeys:
+    """What results are signed with: the one key that others pin, or a ring that they follow."""
+    if settings.signing_key is not None:
+        return PinnedKey.opened(settings.signing_key)
+    assert settings.signing_keys is not None  # the settings have one or the other
+    signers = KeySigners(frozenset(settings.key_signers), settings.key_threshold)
+    return KeyRing(settings.signing_keys, signers, issuer=issuer, now=utc_now)
 
 
 def _show_workers(metrics: Metrics, attested: AttestedWorkers) -> None:
@@ -228,11 +255,19 @@ def _show_workers(metrics: Metrics, attested: AttestedWorkers) -> None:
         gauge.set_function(partial(attested.count, simulated=simulated))
 
 
-async def _expel(attested: AttestedWorkers, member: Member, _why: str) -> None:
-    attested.revoke(member.instance)
-
-
-async def _closing(attested: AttestedWorkers, lifecycle: Lifecycle) -> None:
+async def _closing(attested: AttestedWorkers, revocations: Revocations, lifecycle: Lifecycle) -> None:
     """End the watches when the service stops: they would hold the drain up to the end of its grace."""
     await lifecycle.stopping.wait()
     attested.close()
+    revocations.close()
+
+
+async def _following(keys: SigningKeys, ca: MeshCa, identity: TlsIdentity, revocations: Revocations) -> None:
+    """Take over new keys and a new authority as they are put in place; relying parties hear of the keys at once."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        told = keys.key_set()
+        await asyncio.to_thread(keys.look)
+        if keys.key_set() != told:
+            revocations.tell_again()
+        await asyncio.to_thread(ca.look, identity.trust_roots)

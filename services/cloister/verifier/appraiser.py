@@ -17,7 +17,6 @@ from cloister import ear
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
 from cloister.appraisal.policy import Policy
-from cloister.ear import SigningKey
 from cloister.errors import ChallengeExpired, CloisterError, EvidenceRejected, InvalidRequest, NotReady, Overloaded
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
@@ -30,7 +29,9 @@ from cloister.verifier.collateral import CollateralStore, Endorsements
 from cloister.verifier.member import Keys, Member
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Challenges, Purpose
-from cloister.verifier.results import attestation_result, claimed, facts
+from cloister.verifier.results import attestation_result, claimed, facts, names
+from cloister.verifier.revocations import Revocations
+from cloister.verifier.signing_keys import SigningKeys
 
 REFUSED = "the request was refused"
 DISAGREEMENT = "verifiers.disagree"
@@ -88,9 +89,10 @@ class Appraiser:
         anchor: TrustAnchor,
         collateral: CollateralStore,
         ca: MeshCa,
-        signing_key: SigningKey,
+        signing_keys: SigningKeys,
         nonces: Challenges,
         attested: AttestedWorkers,
+        revocations: Revocations,
         audit: AuditLog,
         metrics: Metrics,
         membership: timedelta,
@@ -101,9 +103,10 @@ class Appraiser:
         self._anchor = anchor
         self._collateral = collateral
         self._ca = ca
-        self._signing_key = signing_key
+        self._signing_keys = signing_keys
         self._nonces = nonces
         self._attested = attested
+        self._revocations = revocations
         self._audit = audit
         self._metrics = metrics
         self._membership = membership
@@ -127,6 +130,7 @@ class Appraiser:
             )
             purpose = challenge.purpose
             believed = await asyncio.to_thread(self._judge, submission, challenge, peer)
+            self._revocations.check(names(believed.appraisal))
             instance = believed.appraisal.claims.instance
             life = self._life(purpose)
             await self._attested.pin(instance, believed.keys, life_s=life.total_seconds())
@@ -168,15 +172,18 @@ class Appraiser:
     async def _check_not_overtaken(
         self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity
     ) -> None:
-        """Withhold what older policy or collateral believed: only members are judged anew by the new."""
-        if believed.appraisal.policy_digest != self._policy().digest:
-            changed = ChallengeExpired("the appraisal policy changed; begin again", reason="policy.changed")
-        elif not self._collateral.holds(believed.endorsements):
-            changed = ChallengeExpired("newer collateral came; begin again", reason="collateral.changed")
-        else:
-            return
-        await asyncio.to_thread(self._record_rejection, changed, submission, purpose, peer)
-        raise changed
+        """Withhold what older policy or collateral believed, and what was revoked meanwhile."""
+        try:
+            if believed.appraisal.policy_digest != self._policy().digest:
+                raise ChallengeExpired("the appraisal policy changed; begin again", reason="policy.changed")
+            if not self._collateral.holds(believed.endorsements):
+                raise ChallengeExpired("newer collateral came; begin again", reason="collateral.changed")
+            self._revocations.check(names(believed.appraisal))
+        except (ChallengeExpired, EvidenceRejected) as objection:
+            await asyncio.to_thread(self._record_rejection, objection, submission, purpose, peer)
+            if isinstance(objection, ChallengeExpired):
+                raise
+            raise EvidenceRejected(REFUSED) from None
 
     def _expected(self, challenge: Challenge, peer: PeerIdentity) -> Expected:
         member = peer.role == WORKER
@@ -197,6 +204,7 @@ class Appraiser:
         result = attestation_result(
             believed.appraisal, issuer=self._audience, purpose=purpose, life=self._life(purpose)
         )
+        signing_key = self._signing_keys.at(result.issued_at)
         chain = b""
         if purpose is Purpose.MESH:
             chain = self._ca.certify(
@@ -205,7 +213,7 @@ class Appraiser:
                 now=result.issued_at,
                 life=result.expires_at - result.issued_at,
             )
-        token = ear.issue(result, self._signing_key)
+        token = ear.issue(result, signing_key)
         self._audit.append(
             "evidence.accepted",
             purpose=purpose.name.lower(),

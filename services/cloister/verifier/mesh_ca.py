@@ -6,24 +6,33 @@ with the Attestation Result that it was issued with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
+
 from cloister.errors import InvalidRequest, NotReady
-from cloister.rpc.certificates import Authority, Usage, issue, load_spki
+from cloister.kit.log import get_logger
+from cloister.rpc.certificates import Authority, Usage, issue, load_certificates, load_spki
 from cloister.rpc.files import read_private
 from cloister.rpc.spiffe import WORKER, server_name, spiffe_id
 
 MAX_LIFE = timedelta(hours=1)
+_log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
 class MeshCa:
-    """Signs for the workers of one cluster."""
+    """Signs for the workers of one cluster.
 
-    authority: Authority
-    cluster: str
+    Attributes:
+        authority: What it signs with; a new one is taken over while the service runs.
+        cluster: Trust domain.
+    """
+
+    def __init__(self, authority: Authority, cluster: str, files: tuple[Path, Path] | None = None) -> None:
+        self.authority = authority
+        self.cluster = cluster
+        self._files = files
 
     @classmethod
     def opened(cls, certificate: Path, private_key: Path, *, cluster: str) -> MeshCa:
@@ -32,13 +41,26 @@ class MeshCa:
         Raises:
             NotReady: A file is missing, open to others, or the two do not make an authority.
         """
-        key = read_private(private_key)
+        return cls(_read(certificate, private_key), cluster, (certificate, private_key))
+
+    def look(self, trust_roots: bytes) -> None:
+        """Take over the authority that the files hold now, if the mesh's roots vouch for it. Blocking.
+
+        Certificates that the one before has signed stay good until they end: both lead back to a root. Two files
+        that do not fit together, since only one of them is new yet, are left for the next look.
+        """
+        if self._files is None:
+            return
         try:
-            return cls(Authority.from_pem(certificate.read_bytes(), key), cluster)
-        except OSError as error:
-            raise NotReady(f"{certificate} cannot be read: {error.strerror}", reason="ca.unusable") from error
-        except InvalidRequest as error:
-            raise NotReady(f"{certificate} and {private_key}: {error}", reason="ca.unusable") from error
+            found = _read(*self._files)
+            if found.certificate == self.authority.certificate:
+                return
+            _check_vouched_for(found, trust_roots)
+        except NotReady as error:
+            _log.warning("ca.refused", reason=error.reason, error=error)
+            return
+        self.authority = found
+        _log.info("ca.replaced", ends_at=found.certificate.not_valid_after_utc)
 
     def server_name(self, instance: str) -> str:
         """The DNS name in the certificate of this instance."""
@@ -57,10 +79,11 @@ class MeshCa:
             InvalidRequest: The key is none we sign for.
             NotReady: The authority has expired (`ca.expired`).
         """
-        if self.authority.certificate.not_valid_after_utc <= now:
+        authority = self.authority
+        if authority.certificate.not_valid_after_utc <= now:
             raise NotReady("the authority for attested workers has expired", reason="ca.expired")
         leaf = issue(
-            self.authority,
+            authority,
             load_spki(tls_spki),
             spiffe_id(self.cluster, WORKER, instance),
             now=now,
@@ -68,4 +91,24 @@ class MeshCa:
             usage=Usage.SERVICE,
             dns=(self.server_name(instance),),
         )
-        return leaf + self.authority.certificate_pem
+        return leaf + authority.certificate_pem
+
+
+def _read(certificate: Path, private_key: Path) -> Authority:
+    key = read_private(private_key)
+    try:
+        return Authority.from_pem(certificate.read_bytes(), key)
+    except OSError as error:
+        raise NotReady(f"{certificate} cannot be read: {error.strerror}", reason="ca.unusable") from error
+    except InvalidRequest as error:
+        raise NotReady(f"{certificate} and {private_key}: {error}", reason="ca.unusable") from error
+
+
+def _check_vouched_for(authority: Authority, trust_roots: bytes) -> None:
+    for root in load_certificates(trust_roots):
+        try:
+            authority.certificate.verify_directly_issued_by(root)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return
+    raise NotReady("the new authority is not one that the mesh's root signed", reason="ca.untrusted")

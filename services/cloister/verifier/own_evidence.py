@@ -23,14 +23,16 @@ from cloister.evidence.mesh_trust import MeshTrust
 from cloister.evidence.quoter import Quoter
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import SpiffeId
+from cloister.verifier.signing_keys import SigningKeys
 
 NONCE_BYTES: Final = 32
 MAX_WAITING: Final = 16
 QUOTE_S: Final = 20.0
 
 
-def mesh_trust(identity: TlsIdentity, jwks: str, policy: Policy, anchor: TrustAnchor) -> MeshTrust:
+def mesh_trust(identity: TlsIdentity, keys: SigningKeys, policy: Policy, anchor: TrustAnchor) -> MeshTrust:
     """What a verifier with this identity, these keys, this policy and this anchor stands for."""
+    jwks, signers = keys.jwks(), keys.signers
     return MeshTrust(
         cluster=identity.spiffe_id.cluster,
         verifier_id=str(identity.spiffe_id),
@@ -41,6 +43,9 @@ def mesh_trust(identity: TlsIdentity, jwks: str, policy: Policy, anchor: TrustAn
         policy_version=policy.version,
         policy_digest=policy.digest,
         anchor_root_der=anchor.root_der,
+        key_signers=signers.keys if signers is not None else frozenset(),
+        key_threshold=signers.threshold if signers is not None else 1,
+        key_set=keys.key_set(),
     )
 
 

@@ -14,6 +14,7 @@ from cloister.appraisal.quote import parse_quote
 from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.evidence import binding
+from cloister.kit.revocation import Kind, Name, Names
 from cloister.verifier.nonces import Purpose
 
 # AR4SI, `executables`: code of which the Verifier knows nothing, good or bad.
@@ -64,6 +65,16 @@ def attestation_result(appraisal: Appraisal, *, issuer: str, purpose: Purpose, l
         configuration=appraisal.configuration,
         policy_id=appraisal.policy_id,
         policy_digest=appraisal.policy_digest,
+    )
+
+
+def names(appraisal: Appraisal) -> Names:
+    """Everything that whoever was appraised can be revoked by, the broadest first."""
+    return (
+        Name(Kind.MEASUREMENT, appraisal.mrenclave.hex()),
+        Name(Kind.SIGNER, appraisal.mrsigner.hex()),
+        Name(Kind.PLATFORM, appraisal.ppid_sha256.hex()),
+        Name(Kind.INSTANCE, appraisal.claims.instance),
     )
 
 

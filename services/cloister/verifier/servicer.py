@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from itertools import islice
 from typing import Final
 
@@ -18,6 +19,7 @@ from cloister.api.v1.verifier_pb2_grpc import VerifierServicer as Base
 from cloister.errors import InvalidRequest, NotAllowed, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
+from cloister.kit.revocation import Name, kind_of
 from cloister.kit.server import ANY_ROLE, current_peer
 from cloister.rpc.identity import TlsIdentity, spki_sha256
 from cloister.rpc.spiffe import WORKER
@@ -28,6 +30,10 @@ from cloister.verifier.nonces import Challenges, Purpose
 from cloister.verifier.own_evidence import OwnAttester
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce
+from cloister.verifier.revocations import Revocations
+from cloister.verifier.revoker import Revoker
+from cloister.verifier.signing_keys import SigningKeys
+from cloister.verifier.trust_watch import SIGN_OF_LIFE_S, TrustWatch, described
 
 SERVICE: Final = "cloister.api.v1.Verifier"
 ROLES: Final[Mapping[str, frozenset[str]]] = {
@@ -41,9 +47,15 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/GetPolicy": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/ListEvidence": frozenset({"auditor", "operator"}),
     f"/{SERVICE}/GetEvidence": ANY_ROLE,
+    f"/{SERVICE}/Revoke": frozenset({"operator"}),
+    f"/{SERVICE}/LiftRevocation": frozenset({"operator"}),
+    f"/{SERVICE}/ListRevocations": frozenset({"owner", "auditor", "operator"}),
+    f"/{SERVICE}/WatchTrust": frozenset({"gateway", "provisioner", "operator", WORKER}),
 }
 # How long a watcher may take to read one event before its stream is cut.
 WRITE_S: Final = 30.0
+# A worker does not end for want of news: its lease and its membership bound what it may do meanwhile.
+WORKER_SIGN_OF_LIFE_S: Final = 20.0
 
 _PURPOSES: Final[Mapping[int, Purpose]] = {
     pb.PURPOSE_MESH: Purpose.MESH,
@@ -75,9 +87,12 @@ class VerifierServicer(Base):
         audit: AuditLog,
         policies: PolicyInForce,
         policy_desk: PolicyDesk,
-        jwks: Callable[[], str],
         attester: OwnAttester,
         identity: TlsIdentity,
+        signing_keys: SigningKeys,
+        revocations: Revocations,
+        revoker: Revoker,
+        trust: TrustWatch,
     ) -> None:
         self._appraiser = appraiser
         self._nonces = nonces
@@ -85,9 +100,12 @@ class VerifierServicer(Base):
         self._audit = audit
         self._policies = policies
         self._policy_desk = policy_desk
-        self._jwks = jwks
         self._attester = attester
         self._identity = identity
+        self._signing_keys = signing_keys
+        self._revocations = revocations
+        self._revoker = revoker
+        self._trust = trust
 
     async def Challenge(self, request: pb.ChallengeRequest, context: _Context) -> pb.ChallengeResponse:
         """A nonce for one piece of evidence."""
@@ -133,11 +151,7 @@ class VerifierServicer(Base):
         """Everyone attested, then what changes."""
         with self._attested.watching() as events:
             async for event in events:
-                try:
-                    async with asyncio.timeout(WRITE_S):
-                        await context.write(_event(event))
-                except TimeoutError:
-                    raise Unavailable("the watcher does not read; begin again", reason="watcher.cut") from None
+                await _write(context, _event(event))
 
     async def ListAppraisals(self, request: pb.ListAppraisalsRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record, oldest first."""
@@ -148,12 +162,46 @@ class VerifierServicer(Base):
 
     async def GetKeys(self, request: pb.GetKeysRequest, context: _Context) -> pb.GetKeysResponse:
         """What results are signed with."""
-        return pb.GetKeysResponse(jwks=self._jwks())
+        return pb.GetKeysResponse(jwks=self._signing_keys.jwks(), key_set=self._signing_keys.key_set())
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
         """Our own evidence."""
         made = await self._attester.evidence(request.nonce, spki_sha256(self._identity.certificate))
         return pb.GetEvidenceResponse(bundle=made.bundle, mesh_trust=made.trust.to_json())
+
+    async def Revoke(self, request: pb.RevokeRequest, context: _Context) -> pb.RevokeResponse:
+        """Something is not believed any more."""
+        name = Name.read(kind_of(request.kind), request.value)
+        sequence, members = await self._revoker.revoke(name, reason=request.reason, by=current_peer().spiffe_id)
+        return pb.RevokeResponse(audit_sequence=sequence, members=members)
+
+    async def LiftRevocation(self, request: pb.LiftRevocationRequest, context: _Context) -> pb.LiftRevocationResponse:
+        """It is believed again."""
+        name = Name.read(kind_of(request.kind), request.value)
+        sequence = await self._revoker.lift(
+            name, reason=request.reason, by=current_peer().spiffe_id, order=request.order
+        )
+        return pb.LiftRevocationResponse(audit_sequence=sequence)
+
+    async def ListRevocations(
+        self, request: pb.ListRevocationsRequest, context: _Context
+    ) -> pb.ListRevocationsResponse:
+        """What is revoked, and why."""
+        return pb.ListRevocationsResponse(revocations=[described(each) for each in self._revocations.in_force])
+
+    async def WatchTrust(  # type: ignore[override]  # as WatchAttested
+        self, request: pb.WatchTrustRequest, context: _Context
+    ) -> None:
+        """What relying parties must know, and that we are there."""
+        peer = current_peer()
+        events = self._trust.events(
+            peer,
+            request.attestation_result,
+            sign_of_life_s=WORKER_SIGN_OF_LIFE_S if peer.role == WORKER else SIGN_OF_LIFE_S,
+        )
+        async with aclosing(events):
+            async for event in events:
+                await _write(context, event)
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, context: _Context) -> pb.ApplyPolicyResponse:
         """A policy takes effect, on members too."""
@@ -187,6 +235,14 @@ class VerifierServicer(Base):
         """Everyone attested now."""
         for member in self._attested.members:
             yield _worker(member)
+
+
+async def _write(context: _Context, message: object) -> None:
+    try:
+        async with asyncio.timeout(WRITE_S):
+            await context.write(message)
+    except TimeoutError:
+        raise Unavailable("the watcher does not read; begin again", reason="watcher.cut") from None
 
 
 def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:

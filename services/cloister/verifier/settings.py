@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cloister.kit.key_set import KeySigners
 from cloister.kit.redis import RedisSettings
 from cloister.pcs import Source
 from cloister.rpc.identity import TlsFiles
@@ -23,7 +24,11 @@ class Settings:
         cluster: Trust domain of the mesh.
         listen: host:port.
         ca_certificate: The authority for attested workers; `ca_private_key` is its key, mode 0600.
-        signing_key: P-256 key in PEM that Attestation Results are signed with, mode 0600.
+        signing_key: P-256 key in PEM that Attestation Results are signed with, mode 0600, where others pin that one
+            key; else `signing_keys`.
+        signing_keys: Folder of the signed key set and its private keys; looked at again while the service runs.
+        key_signers: Ed25519 public keys, in hex, of those who may say which keys are the verifier's.
+        key_threshold: How many of them must.
         collateral: A collateral bundle, as 'cloister collateral' makes it, or where there are no `collateral_signers`
             also JSON with the QuoteCollateralV3 names; read again when it changes. There must be this, a
             `collateral_url`, or both.
@@ -44,6 +49,9 @@ class Settings:
         policy_threshold: How many of them must have signed it.
         anchor_root: DER root certificate that evidence must lead back to; Intel's SGX root if absent. Under any other
             root, evidence counts as simulated and every result says so.
+        lift_signers: Ed25519 public keys, in hex, of those who must sign an order before a revocation is lifted; empty
+            takes `policy_signers`, and where there are none either, an operator lifts it alone.
+        lift_threshold: How many of `lift_signers` must.
         state_dir: Folder for the record; made with mode 0700 if it is not there.
         challenge_ttl_s: How long a challenge may be answered, a minute at most.
         membership_s: How long an attested worker is a member before it must attest again, an hour at most.
@@ -59,7 +67,10 @@ class Settings:
     tls: TlsFiles
     ca_certificate: Path
     ca_private_key: Path
-    signing_key: Path
+    signing_key: Path | None = None
+    signing_keys: Path | None = None
+    key_signers: tuple[str, ...] = ()
+    key_threshold: int = 1
     collateral: Path | None = None
     collateral_signers: tuple[str, ...] = ()
     collateral_threshold: int = 1
@@ -73,6 +84,8 @@ class Settings:
     policy_signers: tuple[str, ...] = ()
     policy_threshold: int = 1
     anchor_root: Path | None = None
+    lift_signers: tuple[str, ...] = ()
+    lift_threshold: int = 1
     state_dir: Path
     challenge_ttl_s: float = 60.0
     membership_s: float = 3600.0
@@ -90,6 +103,12 @@ class Settings:
             raise ValueError("challenge_ttl_s must be above 0 and at most 60")
         if not 1 <= self.membership_s <= 3600:
             raise ValueError("membership_s must be 1 to 3600")
+        if (self.signing_key is None) == (self.signing_keys is None):
+            raise ValueError("either signing_key or signing_keys says what results are signed with")
+        if self.signing_keys is not None:
+            KeySigners(frozenset(self.key_signers), self.key_threshold)
+        if self.lift_signers:
+            KeySigners(frozenset(self.lift_signers), self.lift_threshold)
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
         self._check_collateral()

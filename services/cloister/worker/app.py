@@ -20,6 +20,7 @@ from cloister.worker.keeper import Loader, ModelKeeper
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.membership import Membership
 from cloister.worker.release import KeyRelease
+from cloister.worker.revocation import watching
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
 from cloister.worker.settings import Settings
@@ -40,14 +41,16 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
     provisioner_name = server_name(settings.cluster, "provisioner")
     async with AsyncExitStack() as stack:
         enrol = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
-        pinned = VerifierKeys.read(settings.verifier_keys)
+        pinned = VerifierKeys.read(
+            settings.verifier_keys, settings.signers, issuer=settings.audience, monotonic=clock.counter_s
+        )
         attester = Attester(
             keys,
             quoter,
             cluster=settings.cluster,
             audience=settings.audience,
-            verifier_keys=pinned.keys,
-            config_digest=settings.digest(enrol.trust_roots, pinned.raw),
+            verifier_keys=pinned,
+            config_digest=settings.digest(enrol.trust_roots, pinned.pinned),
             endpoint=settings.endpoint or settings.listen,
         )
         async with Peer(settings.verifier, enrol, verifier_name) as asked:
@@ -70,6 +73,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
             WorkerServicer(answers, served, slots=settings.slots, stopping=lifecycle.stopping),
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
+
+        def learn(key_set: bytes) -> None:
+            pinned.learn(key_set)
+            if not pinned.knows(member.result.token):  # the verifier's key before was disowned
+                member.renew_soon()
+
+        listening = watching(verifier, token=lambda: member.result.token, learn=learn, monotonic=clock.counter_s)
+        lifecycle.spawn(listening, "revocation")
         lifecycle.spawn(_report(server.health, served), "health")
         releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
         loader = Loader(settings.models_dir, settings.threads, settings.slots)

@@ -22,13 +22,15 @@ from cloister.api.v1.verifier_pb2 import (
     Purpose,
 )
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
-from cloister.ear import AttestationResult, KeySet
+from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected
 from cloister.evidence.binding import Claims, encode, report_data
 from cloister.evidence.quoter import Quoter
+from cloister.kit.verifier_keys import fetch_key_set
 from cloister.rpc.channel import Peer
 from cloister.rpc.spiffe import WORKER, spiffe_id
 from cloister.worker.keys import WorkerKeys
+from cloister.worker.verifier_keys import VerifierKeys
 
 CALL_S: Final = 30.0
 
@@ -84,7 +86,7 @@ class Attester:
         *,
         cluster: str,
         audience: str,
-        verifier_keys: KeySet,
+        verifier_keys: VerifierKeys,
         config_digest: bytes,
         endpoint: str,
     ) -> None:
@@ -121,6 +123,7 @@ class Attester:
             ),
             timeout=CALL_S,
         )
+        await self._verifier_keys.look_for(answer.attestation_result, lambda: fetch_key_set(verifier))
         return self._checked(answer, purpose, claims)
 
     def _claims(self, nonce: bytes) -> Claims:
@@ -142,7 +145,7 @@ class Attester:
         terms = _TERMS[purpose]
         result = ear.check(
             answer.attestation_result,
-            self._verifier_keys,
+            self._verifier_keys.keys,
             issuer=self._audience,
             audience=terms.audience,
             now=None,  # `MeshClock.hear` compares it with all the time we know

@@ -8,6 +8,7 @@ Evidence that is no longer believed ends the worker, and so does a membership th
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 from cloister.api.v1.verifier_pb2 import PURPOSE_MESH, LeaveRequest
@@ -40,6 +41,7 @@ class Membership:
         self.result = result
         self._attester = attester
         self._clock = clock
+        self._due = asyncio.Event()
 
     @classmethod
     async def join(
@@ -75,7 +77,7 @@ class Membership:
         return cls(attester, clock, identity, result)
 
     async def renewing(self, verifier: Peer) -> None:
-        """Renew at two thirds of each life, for as long as the worker runs.
+        """Renew at two thirds of each life, or when told to, for as long as the worker runs.
 
         Raises:
             EvidenceRejected: We are no longer believed.
@@ -84,13 +86,20 @@ class Membership:
         """
         backoff = Backoff()
         while True:
-            await asyncio.sleep(renewal_s(self._clock.lasts_s(self.result.expires_at)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(renewal_s(self._clock.lasts_s(self.result.expires_at))):
+                    await self._due.wait()
+            self._due.clear()
             while not await self._renewed(verifier):
                 left_s = self._clock.lasts_s(self.result.expires_at)
                 if left_s <= 0:
                     raise NotReady("the membership ended before it could be renewed", reason="membership.ended")
                 await backoff.pause(left_s)
             backoff.reset()
+
+    def renew_soon(self) -> None:
+        """Renew now rather than at two thirds: what we have convinces nobody any more."""
+        self._due.set()
 
     async def leave(self, verifier: Peer) -> None:
         """Say that we are going; if nobody hears it, the membership ends by itself."""

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from cloister.errors import InvalidRequest
 from cloister.kit.config import host_chosen
+from cloister.kit.key_set import KeySigners
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
 from cloister.seal.hpke import SUITES, XWING
@@ -45,7 +46,10 @@ class Settings:
         cluster: Trust domain of the mesh.
         verifier: host:port, as is `provisioner`.
         verifier_id: SPIFFE id of the verifier that evidence is made for; empty for `spiffe://<cluster>/verifier/main`.
-        verifier_keys: JSON Web Key Set of the verifier; Attestation Results signed by any other key are not ours.
+        verifier_keys: The verifier's keys; Attestation Results signed by any other key are not ours. A JSON Web Key
+            Set, or with `key_signers` a set that they have signed.
+        key_signers: Ed25519 public keys, in hex, of those who may say which keys are the verifier's.
+        key_threshold: How many of them must.
         models: What to serve, each `name` or `name@version`.
         model_owners: Ed25519 public keys, 64 lower-case hex digits each; models of any other owner are refused.
         models_dir: Holds `<name>/<version>/model.sealed`.
@@ -66,6 +70,8 @@ class Settings:
     models_dir: Path
     tls: TlsFiles
     verifier_id: str = ""
+    key_signers: tuple[str, ...] = ()
+    key_threshold: int = 1
     listen: str = host_chosen("0.0.0.0:8443")
     endpoint: str = host_chosen("")
     hpke_suite: str = XWING
@@ -80,6 +86,7 @@ class Settings:
         verifier = SpiffeId.parse(self.audience)
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
+        self.signers  # noqa: B018 - raises for what is none
         _check_wanted(self.wanted)
         if not self.model_owners:
             raise ValueError("model_owners is empty")
@@ -98,6 +105,11 @@ class Settings:
         return self.verifier_id or f"spiffe://{self.cluster}/verifier/main"
 
     @property
+    def signers(self) -> KeySigners | None:
+        """Who may say which keys are the verifier's; None where the keys themselves are pinned."""
+        return KeySigners(frozenset(self.key_signers), self.key_threshold) if self.key_signers else None
+
+    @property
     def wanted(self) -> tuple[WantedModel, ...]:
         """The models to serve."""
         return tuple(WantedModel.parse(text) for text in self.models)
@@ -112,7 +124,7 @@ class Settings:
 
         Args:
             trust_roots: PEM of the roots that peers must chain to. The paths of files say nothing and are left out.
-            verifier_keys: What the file of that name holds.
+            verifier_keys: What the file of that name holds; empty where its signers are pinned in its place.
         """
         said = {
             "cluster": self.cluster,
@@ -126,6 +138,8 @@ class Settings:
             "slots": self.slots,
             "trust_roots": hashlib.sha256(trust_roots).hexdigest(),
             "verifier_keys": hashlib.sha256(verifier_keys).hexdigest(),
+            "key_signers": sorted(self.key_signers),
+            "key_threshold": self.key_threshold,
         }
         return hashlib.sha256(json.dumps(said, separators=(",", ":"), sort_keys=True).encode()).digest()
 

@@ -48,6 +48,20 @@ COMMANDS = [
     ("trust", "pin"),
     ("trust", "accept"),
     ("audit", "list"),
+    ("identity", "renew"),
+    ("ca", "rotate"),
+    ("ca", "add-root"),
+    ("ca", "use-root"),
+    ("ca", "drop-root"),
+    ("verifier", "rotate-key"),
+    ("verifier", "keys"),
+    ("revoke", "measurement"),
+    ("revoke", "signer"),
+    ("revoke", "platform"),
+    ("revoke", "instance"),
+    ("revoke", "list"),
+    ("revoke", "lift"),
+    ("revoke", "order"),
 ]
 
 

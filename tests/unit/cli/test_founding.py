@@ -20,6 +20,7 @@ from cloister.client import TrustBundle, tls_files
 from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.settings import Settings as GatewaySettings
 from cloister.kit.config import load
+from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.provisioner.settings import Settings as ProvisionerSettings
 from cloister.rpc.certificates import Authority, load_certificate
 from cloister.rpc.identity import TlsIdentity
@@ -124,13 +125,19 @@ def test_workers_serve_models_of_the_founding_owner_and_the_settings_say_how_to_
 
 def test_the_provisioner_pins_the_key_of_the_verifier_that_was_founded(mesh: Mesh) -> None:
     settings = load(ProvisionerSettings, mesh.settings("provisioner"), {}, prefix="CLOISTER_")
-    assert set(settings.verifier_thumbprints) == TrustBundle.read(mesh.trust).thumbprints
+    bundle = TrustBundle.read(mesh.trust)
+    signed = SignedKeySet.read(settings.verifier_keys.read_bytes(), bundle.signers, issuer=settings.verifier_id)
+    assert bundle.signers == KeySigners(frozenset(settings.key_signers), settings.key_threshold)
+    assert signed.keys.thumbprints == bundle.keys().thumbprints
 
 
 def test_workers_pin_the_key_of_the_verifier_that_was_founded(mesh: Mesh) -> None:
     settings = load(WorkerSettings, mesh.settings("worker"), {}, prefix="CLOISTER_")
-    pinned = VerifierKeys.read(settings.verifier_keys)
+    pinned = VerifierKeys.read(
+        settings.verifier_keys, settings.signers, issuer=settings.audience, monotonic=lambda: 0.0
+    )
     assert pinned.keys.thumbprints == TrustBundle.read(mesh.trust).keys().thumbprints
+    assert pinned.pinned == b""
 
 
 def test_named_measurements_are_what_verifier_and_clients_believe(

@@ -14,6 +14,7 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.client import TrustBundle, anchor_of
 from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotFound
+from fakes.key_ring import SignedKeys
 from fakes.serving import FakeVerifier
 from fakes.sim import simulated_platform
 
@@ -40,6 +41,53 @@ def test_a_bundle_survives_its_file(changes: dict[str, Any], tmp_path: Path) -> 
     assert found.to_json() == bundle.to_json()
     assert (found.anchor.root_der, found.mrenclave) == (bundle.anchor.root_der, bundle.mrenclave)
     assert found.keys().thumbprints == bundle.thumbprints
+
+
+@pytest.fixture
+def ring() -> SignedKeys:
+    return SignedKeys()
+
+
+def signed(ring: SignedKeys, **changes: Any) -> TrustBundle:
+    """A bundle that pins who names the keys."""
+    return FakeVerifier().trust(signers=ring.signers, key_set=ring.first(), **changes)
+
+
+def test_where_signers_are_pinned_only_what_they_signed_counts(ring: SignedKeys, tmp_path: Path) -> None:
+    bundle = signed(ring)
+    assert bundle.keys().thumbprints == {ring.old.kid}
+    found = TrustBundle.from_json(bundle.to_json())
+    assert found.to_json() == bundle.to_json()
+    assert (found.signers, found.keys().thumbprints) == (ring.signers, {ring.old.kid})
+
+
+@pytest.mark.attack("J08")
+def test_a_newer_set_is_learned_and_an_older_one_is_not(ring: SignedKeys) -> None:
+    bundle = signed(ring)
+    newer = bundle.learned(ring.second())
+    assert newer.keys().thumbprints == {ring.old.kid, ring.new.kid}
+    assert newer.learned(ring.first()) is newer
+    assert bundle.learned(b"") is bundle
+
+
+@pytest.mark.attack("E09")
+def test_a_set_that_no_signer_signed_is_not_learned(ring: SignedKeys) -> None:
+    for bundle in (signed(ring), FakeVerifier().trust()):
+        with pytest.raises(InvalidRequest):
+            bundle.learned(SignedKeys(old=ring.old).second())
+
+
+def test_signers_and_their_set_come_together(ring: SignedKeys) -> None:
+    for name in ("key_signers", "key_threshold", "key_set"):
+        content = json.loads(signed(ring).to_json())
+        del content["verifier"][name]
+        with pytest.raises(InvalidRequest, match=name):
+            TrustBundle.from_json(json.dumps(content).encode())
+    for name, value in (("key_threshold", 2), ("key_threshold", "1"), ("key_signers", []), ("key_set", {})):
+        content = json.loads(signed(ring).to_json())
+        content["verifier"][name] = value
+        with pytest.raises(InvalidRequest):
+            TrustBundle.from_json(json.dumps(content).encode())
 
 
 def test_only_intels_root_is_not_simulated() -> None:

@@ -12,7 +12,7 @@ from hashlib import sha256
 import pytest
 
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
-from cloister.appraisal.anchors import INTEL_SGX
+from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import CONTRAINDICATED, Policy
 from cloister.appraisal.reference import PlatformMode, PlatformRule, ReferenceValue
 from cloister.client.bundle import TrustBundle
@@ -29,6 +29,7 @@ from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.evidence.mesh_trust import root_ders
 from fakes import corpus
+from fakes.key_ring import SignedKeys
 from fakes.pki import MeshPki
 from fakes.public_verifier import MRENCLAVE, VerifierVisit, jwks, verifier_visit
 from fakes.sim import VERIFIER_ENCLAVE, good_evidence
@@ -288,3 +289,69 @@ def test_collateral_comes_with_the_evidence_and_is_judged_with_it(visit: Verifie
     with pytest.raises(EvidenceRejected) as refused:
         visit.judge()
     assert refused.value.step == 2
+
+
+@pytest.fixture
+def ring(visit: VerifierVisit) -> SignedKeys:
+    """The verifier's keys, named by people whom its trust document names."""
+    made = SignedKeys(issuer=visit.trust.verifier_id)
+    visit.trust = replace(
+        visit.trust,
+        jwks=jwks(made.old),
+        thumbprints=frozenset({made.old.kid}),
+        key_signers=made.signers.keys,
+        key_threshold=made.signers.threshold,
+        key_set=made.first(),
+    )
+    return made
+
+
+@pytest.mark.attack("J08")
+def test_a_pin_follows_those_who_name_the_verifiers_keys(visit: VerifierVisit, ring: SignedKeys) -> None:
+    bundle = attested_bundle(visit.trust, visit.judge())
+    assert bundle.signers == ring.signers
+    assert bundle.learned(ring.second()).keys().thumbprints == {ring.old.kid, ring.new.kid}
+    assert TrustBundle.from_json(bundle.to_json()).to_json() == bundle.to_json()
+
+
+@pytest.mark.attack("E09")
+def test_who_may_name_the_keys_is_part_of_what_evidence_vouches_for(visit: VerifierVisit, ring: SignedKeys) -> None:
+    vouched = visit.evidence()
+    thief = SignedKeys(issuer=ring.issuer, old=ring.old)
+    visit.trust = replace(visit.trust, key_signers=thief.signers.keys, key_set=thief.first())
+    with pytest.raises(EvidenceRejected) as refused:
+        visit.judge(vouched)
+    assert refused.value.reason == "claims.config_digest_mismatched"
+
+
+@pytest.mark.attack("E09")
+def test_keys_that_nobody_named_are_not_pinned(visit: VerifierVisit, ring: SignedKeys) -> None:
+    for changes, reason in (
+        ({"key_set": SignedKeys(issuer=ring.issuer).first()}, "keys.unsigned"),
+        ({"jwks": jwks(ring.new), "thumbprints": frozenset({ring.new.kid})}, "keys.other"),
+        ({"key_threshold": 2}, "keys.malformed"),
+    ):
+        good = visit.trust
+        visit.trust = replace(good, **changes)  # type: ignore[arg-type]
+        with pytest.raises(EvidenceRejected) as refused:
+            visit.judge()
+        assert refused.value.reason == reason
+        visit.trust = good
+
+
+def test_a_weak_pin_made_again_goes_with_the_same_people_and_not_with_others(
+    visit: VerifierVisit, ring: SignedKeys
+) -> None:
+    anchor = TrustAnchor("simulated", visit.platform.root_der())
+    old = fingerprint_bundle(visit.trust, visit.trust.root_ca_pem, anchor, NOW)
+    both = frozenset({ring.old.kid, ring.new.kid})
+    rotated = replace(visit.trust, jwks=jwks(ring.old, ring.new), thumbprints=both, key_set=ring.second())
+    new = renewed(fingerprint_bundle(rotated, rotated.root_ca_pem, anchor, NOW), old, new_keys=False)
+    assert new.keys().thumbprints == both
+    again = renewed(old, new, new_keys=False)
+    assert again.keys().thumbprints == both  # an older set does not come back
+    thief = SignedKeys(issuer=ring.issuer, old=ring.old)
+    stolen = replace(visit.trust, key_signers=thief.signers.keys, key_set=thief.first())
+    with pytest.raises(EvidenceRejected) as refused:
+        renewed(fingerprint_bundle(stolen, stolen.root_ca_pem, anchor, NOW), old, new_keys=False)
+    assert refused.value.reason == "keys.other"

@@ -58,6 +58,7 @@ def test_the_digest_is_the_one_that_is_written_down() -> None:
         {"policy_id": "other"},
         {"policy_version": 1},
         {"anchor_root_der": b"another"},
+        {"key_signers": frozenset({"ab" * 32})},
     ],
     ids=[
         "another root",
@@ -68,10 +69,26 @@ def test_the_digest_is_the_one_that_is_written_down() -> None:
         "its name",
         "its version",
         "another anchor",
+        "people who name its keys",
     ],
 )
 def test_whatever_a_client_relies_on_moves_the_digest(change: dict[str, Any]) -> None:
     assert replace(TRUST, **change).digest() != TRUST.digest()
+
+
+def test_people_who_name_the_keys_come_back_as_they_were_and_each_moves_the_digest() -> None:
+    named = replace(TRUST, key_signers=frozenset({"ab" * 32, "cd" * 32}), key_threshold=2, key_set=b'{\n  "a": 1\n}')
+    assert MeshTrust.from_json(named.to_json()) == named
+    others = (replace(named, key_threshold=1), replace(named, key_signers=frozenset({"ab" * 32})))
+    assert len({each.digest() for each in (named, TRUST, *others)}) == 4
+    assert replace(named, key_set=b"{}").digest() == named.digest()  # its signatures vouch for it
+
+
+@pytest.mark.parametrize("named_by", [{}, [], {"signers": [], "threshold": 1}, {"signers": ["ab"], "threshold": "1"}])
+def test_people_who_are_not_named_as_they_must_be(named_by: object) -> None:
+    content = {**json.loads(TRUST.to_json()), "keys_named_by": named_by, "key_set": {}}
+    with pytest.raises(InvalidRequest):
+        MeshTrust.from_json(json.dumps(content).encode())
 
 
 def test_the_order_of_roots_does_not_matter() -> None:

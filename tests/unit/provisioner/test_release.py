@@ -181,6 +181,7 @@ async def test_bytes_that_are_no_result_are_refused(desk: ReleaseDesk, token: st
     assert await refused(desk, desk.request(token=token)) == "token.malformed"
 
 
+@pytest.mark.attack("E08")
 async def test_a_new_verifier_key_is_believed_and_a_retired_one_is_not(desk: ReleaseDesk) -> None:
     rotated = desk.next_verifier
     desk.publish_keys(desk.verifier, rotated)

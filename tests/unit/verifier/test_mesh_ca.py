@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloister.errors import InvalidRequest, NotReady
-from cloister.rpc.certificates import key_pem, new_key, spki
+from cloister.rpc.certificates import Authority, intermediate_ca, key_pem, new_key, root_ca, spki
 from cloister.verifier.mesh_ca import MeshCa
 from fakes.pki import CLUSTER, MeshPki
 
@@ -80,3 +80,47 @@ def test_a_certificate_that_is_not_there_is_refused(pki: MeshPki, tmp_path: Path
     certificate.unlink()
     with pytest.raises(NotReady, match="cannot be read"):
         MeshCa.opened(certificate, private, cluster=CLUSTER)
+
+
+def replaced(pki: MeshPki, folder: Path, root: Authority | None = None) -> Authority:
+    """Put a new authority in the files."""
+    new = intermediate_ca(root or pki.root, CLUSTER, now=NOW)
+    (folder / "ca.key").write_bytes(key_pem(new.key))
+    (folder / "ca.pem").write_bytes(new.certificate_pem)
+    return new
+
+
+@pytest.mark.attack("J08")
+def test_a_new_authority_is_taken_over_and_what_the_old_one_signed_stays_good(pki: MeshPki, tmp_path: Path) -> None:
+    ca = MeshCa.opened(*write(pki, tmp_path), cluster=CLUSTER)
+    key = spki(new_key().public_key())
+    before = ca.certify(key, INSTANCE, now=NOW, life=timedelta(hours=1))
+    new = replaced(pki, tmp_path)
+    ca.look(pki.roots_pem)
+    after = ca.certify(key, INSTANCE, now=NOW, life=timedelta(hours=1))
+    for chain, authority in ((before, pki.attested), (after, new)):
+        leaf, intermediate = x509.load_pem_x509_certificates(chain)
+        assert intermediate == authority.certificate
+        leaf.verify_directly_issued_by(intermediate)
+        intermediate.verify_directly_issued_by(pki.root.certificate)
+
+
+def test_two_files_that_do_not_fit_yet_are_left_for_the_next_look(pki: MeshPki, tmp_path: Path) -> None:
+    ca = MeshCa.opened(*write(pki, tmp_path), cluster=CLUSTER)
+    new = replaced(pki, tmp_path)
+    (tmp_path / "ca.pem").write_bytes(pki.attested.certificate_pem)
+    ca.look(pki.roots_pem)
+    assert ca.authority.certificate == pki.attested.certificate
+    (tmp_path / "ca.pem").write_bytes(new.certificate_pem)
+    ca.look(pki.roots_pem)
+    assert ca.authority.certificate == new.certificate
+
+
+def test_an_authority_that_no_root_of_the_mesh_signed_is_not_taken_over(pki: MeshPki, tmp_path: Path) -> None:
+    ca = MeshCa.opened(*write(pki, tmp_path), cluster=CLUSTER)
+    other = root_ca(CLUSTER, now=NOW)
+    new = replaced(pki, tmp_path, other)
+    ca.look(pki.roots_pem)
+    assert ca.authority.certificate == pki.attested.certificate
+    ca.look(pki.roots_pem + other.certificate_pem)  # while the root itself is replaced, both are trusted
+    assert ca.authority.certificate == new.certificate

@@ -10,7 +10,7 @@ import pytest
 from cloister.api.v1 import verifier_pb2 as pb
 from cloister.errors import Unavailable
 from cloister.verifier import servicer
-from cloister.verifier.servicer import ROLES, VerifierServicer
+from cloister.verifier.servicer import ROLES
 from fakes.verifier_desk import VerifierDesk, verifier_desk
 
 
@@ -30,17 +30,7 @@ class Stalled:
 async def test_a_watcher_that_does_not_read_is_cut(desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servicer, "WRITE_S", 0.01)
     context: Any = Stalled()
-    served = VerifierServicer(
-        appraiser=desk.appraiser,
-        nonces=desk.nonces,
-        attested=desk.attested,
-        audit=desk.audit,
-        policies=desk.policies,
-        policy_desk=desk.policy_desk,
-        jwks=lambda: "{}",
-        attester=desk.own_attester(),
-        identity=desk.identity,
-    )
+    served = desk.servicer()
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable) as cut:
             await served.WatchAttested(pb.WatchAttestedRequest(), context)

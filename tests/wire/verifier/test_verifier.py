@@ -203,7 +203,12 @@ _CALLS: dict[str, tuple[Any, set[str]]] = {
     "Leave": (pb.LeaveRequest(), {"worker"}),
     "WatchAttested": (pb.WatchAttestedRequest(), {"gateway", "operator"}),
     "ListAppraisals": (pb.ListAppraisalsRequest(), {"owner", "auditor", "operator"}),
+    "ListRevocations": (pb.ListRevocationsRequest(), {"owner", "auditor", "operator"}),
+    "Revoke": (pb.RevokeRequest(), {"operator"}),
+    "LiftRevocation": (pb.LiftRevocationRequest(), {"operator"}),
+    "WatchTrust": (pb.WatchTrustRequest(), {"gateway", "provisioner", "operator", "worker"}),
 }
+_STREAMS = ("WatchAttested", "ListAppraisals", "WatchTrust")
 _ROLES = ("provisioner", "gateway", "worker", "enrol", "owner", "client", "operator", "auditor")
 
 
@@ -213,11 +218,11 @@ async def test_each_role_calls_what_it_may_and_nothing_else(verifier: Running, r
         for method, (request, allowed) in _CALLS.items():
             call = getattr(stub_of(peer), method)(request, timeout=CALL_S)
             try:
-                await (call.read() if method in ("WatchAttested", "ListAppraisals") else call)
+                await (call.read() if method in _STREAMS else call)
             except NotAllowed:
                 assert role not in allowed, method
-            except ChallengeExpired:
-                assert method == "Appraise"
+            except (ChallengeExpired, InvalidRequest):
+                assert method in ("Appraise", "Revoke", "LiftRevocation")
                 assert role in allowed
             else:
                 assert role in allowed, method

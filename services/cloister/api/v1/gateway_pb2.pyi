@@ -16,10 +16,12 @@ class ListWorkersRequest(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class ListWorkersResponse(_message.Message):
-    __slots__ = ("workers",)
+    __slots__ = ("workers", "key_set")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    KEY_SET_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[ServingWorker]
-    def __init__(self, workers: _Optional[_Iterable[_Union[ServingWorker, _Mapping]]] = ...) -> None: ...
+    key_set: bytes
+    def __init__(self, workers: _Optional[_Iterable[_Union[ServingWorker, _Mapping]]] = ..., key_set: _Optional[bytes] = ...) -> None: ...
 
 class ServingWorker(_message.Message):
     __slots__ = ("instance", "bundle", "model_version", "model_digest", "allow_plain", "manifest")

@@ -16,15 +16,17 @@ from cloister.api.v1 import audit_pb2 as cloister_dot_api_dot_v1_dot_audit__pb2
 from cloister.api.v1 import evidence_pb2 as cloister_dot_api_dot_v1_dot_evidence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63loister/api/v1/verifier.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/audit.proto\x1a\x1e\x63loister/api/v1/evidence.proto\"V\n\x10\x43hallengeRequest\x12)\n\x07purpose\x18\x01 \x01(\x0e\x32\x18.cloister.api.v1.Purpose\x12\x17\n\x0ftls_spki_sha256\x18\x02 \x01(\x0c\"O\n\x11\x43hallengeResponse\x12\x14\n\x0c\x63hallenge_id\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03\"x\n\x0f\x41ppraiseRequest\x12\x14\n\x0c\x63hallenge_id\x18\x01 \x01(\x0c\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.cloister.api.v1.Evidence\x12\x10\n\x08tls_spki\x18\x03 \x01(\x0c\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\"`\n\x10\x41ppraiseResponse\x12\x1a\n\x12\x61ttestation_result\x18\x01 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x02 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse\"\x16\n\x14WatchAttestedRequest\"\xd0\x01\n\x0e\x41ttestedWorker\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x17\n\x0ftls_spki_sha256\x18\x04 \x01(\x0c\x12\x13\n\x0bserver_name\x18\x05 \x01(\t\x12/\n\x06\x62undle\x18\x06 \x01(\x0b\x32\x1f.cloister.api.v1.EvidenceBundle\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x11\n\tsimulated\x18\x08 \x01(\x08\"\xe5\x01\n\rAttestedEvent\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.cloister.api.v1.AttestedEvent.Kind\x12/\n\x06worker\x18\x02 \x01(\x0b\x32\x1f.cloister.api.v1.AttestedWorker\x12\x0e\n\x06reason\x18\x03 \x01(\t\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_JOINED\x10\x01\x12\x10\n\x0cKIND_RENEWED\x10\x02\x12\r\n\tKIND_GONE\x10\x03\x12\x10\n\x0cKIND_CURRENT\x10\x04\"/\n\x15ListAppraisalsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\"\x10\n\x0eGetKeysRequest\"\x1f\n\x0fGetKeysResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\t\"$\n\x12\x41pplyPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\"\xce\x01\n\x13\x41pplyPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\r\n\x05stood\x18\x03 \x01(\r\x12;\n\x06\x66\x61llen\x18\x04 \x03(\x0b\x32+.cloister.api.v1.ApplyPolicyResponse.Fallen\x12\x10\n\x08unjudged\x18\x05 \x01(\r\x1a\x38\n\x06\x46\x61llen\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x12\n\x10GetPolicyRequest\"h\n\x11GetPolicyResponse\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0e\n\x06policy\x18\x04 \x01(\x0c\x12\x0f\n\x07signers\x18\x05 \x03(\t\"\x15\n\x13ListEvidenceRequest\"#\n\x12GetEvidenceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"Z\n\x13GetEvidenceResponse\x12/\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.EvidenceBundle\x12\x12\n\nmesh_trust\x18\x02 \x01(\x0c*M\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPURPOSE_MESH\x10\x01\x12\x17\n\x13PURPOSE_KEY_RELEASE\x10\x02\x32\xda\x06\n\x08Verifier\x12R\n\tChallenge\x12!.cloister.api.v1.ChallengeRequest\x1a\".cloister.api.v1.ChallengeResponse\x12O\n\x08\x41ppraise\x12 .cloister.api.v1.AppraiseRequest\x1a!.cloister.api.v1.AppraiseResponse\x12\x46\n\x05Leave\x12\x1d.cloister.api.v1.LeaveRequest\x1a\x1e.cloister.api.v1.LeaveResponse\x12X\n\rWatchAttested\x12%.cloister.api.v1.WatchAttestedRequest\x1a\x1e.cloister.api.v1.AttestedEvent0\x01\x12X\n\x0eListAppraisals\x12&.cloister.api.v1.ListAppraisalsRequest\x1a\x1c.cloister.api.v1.AuditRecord0\x01\x12L\n\x07GetKeys\x12\x1f.cloister.api.v1.GetKeysRequest\x1a .cloister.api.v1.GetKeysResponse\x12X\n\x0b\x41pplyPolicy\x12#.cloister.api.v1.ApplyPolicyRequest\x1a$.cloister.api.v1.ApplyPolicyResponse\x12R\n\tGetPolicy\x12!.cloister.api.v1.GetPolicyRequest\x1a\".cloister.api.v1.GetPolicyResponse\x12W\n\x0cListEvidence\x12$.cloister.api.v1.ListEvidenceRequest\x1a\x1f.cloister.api.v1.AttestedWorker0\x01\x12X\n\x0bGetEvidence\x12#.cloister.api.v1.GetEvidenceRequest\x1a$.cloister.api.v1.GetEvidenceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63loister/api/v1/verifier.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/audit.proto\x1a\x1e\x63loister/api/v1/evidence.proto\"V\n\x10\x43hallengeRequest\x12)\n\x07purpose\x18\x01 \x01(\x0e\x32\x18.cloister.api.v1.Purpose\x12\x17\n\x0ftls_spki_sha256\x18\x02 \x01(\x0c\"O\n\x11\x43hallengeResponse\x12\x14\n\x0c\x63hallenge_id\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03\"x\n\x0f\x41ppraiseRequest\x12\x14\n\x0c\x63hallenge_id\x18\x01 \x01(\x0c\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.cloister.api.v1.Evidence\x12\x10\n\x08tls_spki\x18\x03 \x01(\x0c\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\"`\n\x10\x41ppraiseResponse\x12\x1a\n\x12\x61ttestation_result\x18\x01 \x01(\t\x12\x19\n\x11\x63\x65rtificate_chain\x18\x02 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x03 \x01(\x03\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse\"\x16\n\x14WatchAttestedRequest\"\xd0\x01\n\x0e\x41ttestedWorker\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x17\n\x0ftls_spki_sha256\x18\x04 \x01(\x0c\x12\x13\n\x0bserver_name\x18\x05 \x01(\t\x12/\n\x06\x62undle\x18\x06 \x01(\x0b\x32\x1f.cloister.api.v1.EvidenceBundle\x12\x15\n\rexpires_at_ms\x18\x07 \x01(\x03\x12\x11\n\tsimulated\x18\x08 \x01(\x08\"\xe5\x01\n\rAttestedEvent\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.cloister.api.v1.AttestedEvent.Kind\x12/\n\x06worker\x18\x02 \x01(\x0b\x32\x1f.cloister.api.v1.AttestedWorker\x12\x0e\n\x06reason\x18\x03 \x01(\t\"`\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_JOINED\x10\x01\x12\x10\n\x0cKIND_RENEWED\x10\x02\x12\r\n\tKIND_GONE\x10\x03\x12\x10\n\x0cKIND_CURRENT\x10\x04\"/\n\x15ListAppraisalsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\"\x10\n\x0eGetKeysRequest\"0\n\x0fGetKeysResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\t\x12\x0f\n\x07key_set\x18\x02 \x01(\x0c\"\x91\x01\n\nRevocation\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.cloister.api.v1.RevocationKind\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12\x15\n\rrevoked_at_ms\x18\x05 \x01(\x03\x12\x12\n\nends_at_ms\x18\x06 \x01(\x03\"]\n\rRevokeRequest\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.cloister.api.v1.RevocationKind\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"9\n\x0eRevokeResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07members\x18\x02 \x01(\r\"t\n\x15LiftRevocationRequest\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.cloister.api.v1.RevocationKind\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05order\x18\x04 \x01(\x0c\"0\n\x16LiftRevocationResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x18\n\x16ListRevocationsRequest\"K\n\x17ListRevocationsResponse\x12\x30\n\x0brevocations\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.Revocation\"/\n\x11WatchTrustRequest\x12\x1a\n\x12\x61ttestation_result\x18\x01 \x01(\t\"q\n\nTrustEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06listed\x18\x02 \x01(\x08\x12\x30\n\x0brevocations\x18\x03 \x03(\x0b\x32\x1b.cloister.api.v1.Revocation\x12\x0f\n\x07key_set\x18\x04 \x01(\x0c\"$\n\x12\x41pplyPolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\"\xce\x01\n\x13\x41pplyPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\r\n\x05stood\x18\x03 \x01(\r\x12;\n\x06\x66\x61llen\x18\x04 \x03(\x0b\x32+.cloister.api.v1.ApplyPolicyResponse.Fallen\x12\x10\n\x08unjudged\x18\x05 \x01(\r\x1a\x38\n\x06\x46\x61llen\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x12\n\x10GetPolicyRequest\"h\n\x11GetPolicyResponse\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x0e\n\x06policy\x18\x04 \x01(\x0c\x12\x0f\n\x07signers\x18\x05 \x03(\t\"\x15\n\x13ListEvidenceRequest\"#\n\x12GetEvidenceRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"Z\n\x13GetEvidenceResponse\x12/\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.EvidenceBundle\x12\x12\n\nmesh_trust\x18\x02 \x01(\x0c*M\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPURPOSE_MESH\x10\x01\x12\x17\n\x13PURPOSE_KEY_RELEASE\x10\x02*\xaa\x01\n\x0eRevocationKind\x12\x1f\n\x1bREVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREVOCATION_KIND_MEASUREMENT\x10\x01\x12\x1a\n\x16REVOCATION_KIND_SIGNER\x10\x02\x12\x1c\n\x18REVOCATION_KIND_PLATFORM\x10\x03\x12\x1c\n\x18REVOCATION_KIND_INSTANCE\x10\x04\x32\xbf\t\n\x08Verifier\x12R\n\tChallenge\x12!.cloister.api.v1.ChallengeRequest\x1a\".cloister.api.v1.ChallengeResponse\x12O\n\x08\x41ppraise\x12 .cloister.api.v1.AppraiseRequest\x1a!.cloister.api.v1.AppraiseResponse\x12\x46\n\x05Leave\x12\x1d.cloister.api.v1.LeaveRequest\x1a\x1e.cloister.api.v1.LeaveResponse\x12X\n\rWatchAttested\x12%.cloister.api.v1.WatchAttestedRequest\x1a\x1e.cloister.api.v1.AttestedEvent0\x01\x12X\n\x0eListAppraisals\x12&.cloister.api.v1.ListAppraisalsRequest\x1a\x1c.cloister.api.v1.AuditRecord0\x01\x12L\n\x07GetKeys\x12\x1f.cloister.api.v1.GetKeysRequest\x1a .cloister.api.v1.GetKeysResponse\x12X\n\x0b\x41pplyPolicy\x12#.cloister.api.v1.ApplyPolicyRequest\x1a$.cloister.api.v1.ApplyPolicyResponse\x12R\n\tGetPolicy\x12!.cloister.api.v1.GetPolicyRequest\x1a\".cloister.api.v1.GetPolicyResponse\x12W\n\x0cListEvidence\x12$.cloister.api.v1.ListEvidenceRequest\x1a\x1f.cloister.api.v1.AttestedWorker0\x01\x12X\n\x0bGetEvidence\x12#.cloister.api.v1.GetEvidenceRequest\x1a$.cloister.api.v1.GetEvidenceResponse\x12I\n\x06Revoke\x12\x1e.cloister.api.v1.RevokeRequest\x1a\x1f.cloister.api.v1.RevokeResponse\x12\x61\n\x0eLiftRevocation\x12&.cloister.api.v1.LiftRevocationRequest\x1a\'.cloister.api.v1.LiftRevocationResponse\x12\x64\n\x0fListRevocations\x12\'.cloister.api.v1.ListRevocationsRequest\x1a(.cloister.api.v1.ListRevocationsResponse\x12O\n\nWatchTrust\x12\".cloister.api.v1.WatchTrustRequest\x1a\x1b.cloister.api.v1.TrustEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cloister.api.v1.verifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=1626
-  _globals['_PURPOSE']._serialized_end=1703
+  _globals['_PURPOSE']._serialized_start=2380
+  _globals['_PURPOSE']._serialized_end=2457
+  _globals['_REVOCATIONKIND']._serialized_start=2460
+  _globals['_REVOCATIONKIND']._serialized_end=2630
   _globals['_CHALLENGEREQUEST']._serialized_start=112
   _globals['_CHALLENGEREQUEST']._serialized_end=198
   _globals['_CHALLENGERESPONSE']._serialized_start=200
@@ -50,23 +52,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETKEYSREQUEST']._serialized_start=1050
   _globals['_GETKEYSREQUEST']._serialized_end=1066
   _globals['_GETKEYSRESPONSE']._serialized_start=1068
-  _globals['_GETKEYSRESPONSE']._serialized_end=1099
-  _globals['_APPLYPOLICYREQUEST']._serialized_start=1101
-  _globals['_APPLYPOLICYREQUEST']._serialized_end=1137
-  _globals['_APPLYPOLICYRESPONSE']._serialized_start=1140
-  _globals['_APPLYPOLICYRESPONSE']._serialized_end=1346
-  _globals['_APPLYPOLICYRESPONSE_FALLEN']._serialized_start=1290
-  _globals['_APPLYPOLICYRESPONSE_FALLEN']._serialized_end=1346
-  _globals['_GETPOLICYREQUEST']._serialized_start=1348
-  _globals['_GETPOLICYREQUEST']._serialized_end=1366
-  _globals['_GETPOLICYRESPONSE']._serialized_start=1368
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1472
-  _globals['_LISTEVIDENCEREQUEST']._serialized_start=1474
-  _globals['_LISTEVIDENCEREQUEST']._serialized_end=1495
-  _globals['_GETEVIDENCEREQUEST']._serialized_start=1497
-  _globals['_GETEVIDENCEREQUEST']._serialized_end=1532
-  _globals['_GETEVIDENCERESPONSE']._serialized_start=1534
-  _globals['_GETEVIDENCERESPONSE']._serialized_end=1624
-  _globals['_VERIFIER']._serialized_start=1706
-  _globals['_VERIFIER']._serialized_end=2564
+  _globals['_GETKEYSRESPONSE']._serialized_end=1116
+  _globals['_REVOCATION']._serialized_start=1119
+  _globals['_REVOCATION']._serialized_end=1264
+  _globals['_REVOKEREQUEST']._serialized_start=1266
+  _globals['_REVOKEREQUEST']._serialized_end=1359
+  _globals['_REVOKERESPONSE']._serialized_start=1361
+  _globals['_REVOKERESPONSE']._serialized_end=1418
+  _globals['_LIFTREVOCATIONREQUEST']._serialized_start=1420
+  _globals['_LIFTREVOCATIONREQUEST']._serialized_end=1536
+  _globals['_LIFTREVOCATIONRESPONSE']._serialized_start=1538
+  _globals['_LIFTREVOCATIONRESPONSE']._serialized_end=1586
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=1588
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=1612
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=1614
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=1689
+  _globals['_WATCHTRUSTREQUEST']._serialized_start=1691
+  _globals['_WATCHTRUSTREQUEST']._serialized_end=1738
+  _globals['_TRUSTEVENT']._serialized_start=1740
+  _globals['_TRUSTEVENT']._serialized_end=1853
+  _globals['_APPLYPOLICYREQUEST']._serialized_start=1855
+  _globals['_APPLYPOLICYREQUEST']._serialized_end=1891
+  _globals['_APPLYPOLICYRESPONSE']._serialized_start=1894
+  _globals['_APPLYPOLICYRESPONSE']._serialized_end=2100
+  _globals['_APPLYPOLICYRESPONSE_FALLEN']._serialized_start=2044
+  _globals['_APPLYPOLICYRESPONSE_FALLEN']._serialized_end=2100
+  _globals['_GETPOLICYREQUEST']._serialized_start=2102
+  _globals['_GETPOLICYREQUEST']._serialized_end=2120
+  _globals['_GETPOLICYRESPONSE']._serialized_start=2122
+  _globals['_GETPOLICYRESPONSE']._serialized_end=2226
+  _globals['_LISTEVIDENCEREQUEST']._serialized_start=2228
+  _globals['_LISTEVIDENCEREQUEST']._serialized_end=2249
+  _globals['_GETEVIDENCEREQUEST']._serialized_start=2251
+  _globals['_GETEVIDENCEREQUEST']._serialized_end=2286
+  _globals['_GETEVIDENCERESPONSE']._serialized_start=2288
+  _globals['_GETEVIDENCERESPONSE']._serialized_end=2378
+  _globals['_VERIFIER']._serialized_start=2633
+  _globals['_VERIFIER']._serialized_end=3848
 # @@protoc_insertion_point(module_scope)

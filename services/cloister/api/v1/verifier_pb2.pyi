@@ -13,9 +13,22 @@ class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PURPOSE_UNSPECIFIED: _ClassVar[Purpose]
     PURPOSE_MESH: _ClassVar[Purpose]
     PURPOSE_KEY_RELEASE: _ClassVar[Purpose]
+
+class RevocationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVOCATION_KIND_UNSPECIFIED: _ClassVar[RevocationKind]
+    REVOCATION_KIND_MEASUREMENT: _ClassVar[RevocationKind]
+    REVOCATION_KIND_SIGNER: _ClassVar[RevocationKind]
+    REVOCATION_KIND_PLATFORM: _ClassVar[RevocationKind]
+    REVOCATION_KIND_INSTANCE: _ClassVar[RevocationKind]
 PURPOSE_UNSPECIFIED: Purpose
 PURPOSE_MESH: Purpose
 PURPOSE_KEY_RELEASE: Purpose
+REVOCATION_KIND_UNSPECIFIED: RevocationKind
+REVOCATION_KIND_MEASUREMENT: RevocationKind
+REVOCATION_KIND_SIGNER: RevocationKind
+REVOCATION_KIND_PLATFORM: RevocationKind
+REVOCATION_KIND_INSTANCE: RevocationKind
 
 class ChallengeRequest(_message.Message):
     __slots__ = ("purpose", "tls_spki_sha256")
@@ -122,10 +135,92 @@ class GetKeysRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetKeysResponse(_message.Message):
-    __slots__ = ("jwks",)
+    __slots__ = ("jwks", "key_set")
     JWKS_FIELD_NUMBER: _ClassVar[int]
+    KEY_SET_FIELD_NUMBER: _ClassVar[int]
     jwks: str
-    def __init__(self, jwks: _Optional[str] = ...) -> None: ...
+    key_set: bytes
+    def __init__(self, jwks: _Optional[str] = ..., key_set: _Optional[bytes] = ...) -> None: ...
+
+class Revocation(_message.Message):
+    __slots__ = ("kind", "value", "reason", "by", "revoked_at_ms", "ends_at_ms")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    kind: RevocationKind
+    value: str
+    reason: str
+    by: str
+    revoked_at_ms: int
+    ends_at_ms: int
+    def __init__(self, kind: _Optional[_Union[RevocationKind, str]] = ..., value: _Optional[str] = ..., reason: _Optional[str] = ..., by: _Optional[str] = ..., revoked_at_ms: _Optional[int] = ..., ends_at_ms: _Optional[int] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("kind", "value", "reason")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: RevocationKind
+    value: str
+    reason: str
+    def __init__(self, kind: _Optional[_Union[RevocationKind, str]] = ..., value: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RevokeResponse(_message.Message):
+    __slots__ = ("audit_sequence", "members")
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    members: int
+    def __init__(self, audit_sequence: _Optional[int] = ..., members: _Optional[int] = ...) -> None: ...
+
+class LiftRevocationRequest(_message.Message):
+    __slots__ = ("kind", "value", "reason", "order")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    kind: RevocationKind
+    value: str
+    reason: str
+    order: bytes
+    def __init__(self, kind: _Optional[_Union[RevocationKind, str]] = ..., value: _Optional[str] = ..., reason: _Optional[str] = ..., order: _Optional[bytes] = ...) -> None: ...
+
+class LiftRevocationResponse(_message.Message):
+    __slots__ = ("audit_sequence",)
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    def __init__(self, audit_sequence: _Optional[int] = ...) -> None: ...
+
+class ListRevocationsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListRevocationsResponse(_message.Message):
+    __slots__ = ("revocations",)
+    REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    revocations: _containers.RepeatedCompositeFieldContainer[Revocation]
+    def __init__(self, revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ...) -> None: ...
+
+class WatchTrustRequest(_message.Message):
+    __slots__ = ("attestation_result",)
+    ATTESTATION_RESULT_FIELD_NUMBER: _ClassVar[int]
+    attestation_result: str
+    def __init__(self, attestation_result: _Optional[str] = ...) -> None: ...
+
+class TrustEvent(_message.Message):
+    __slots__ = ("sequence", "listed", "revocations", "key_set")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LISTED_FIELD_NUMBER: _ClassVar[int]
+    REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    KEY_SET_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    listed: bool
+    revocations: _containers.RepeatedCompositeFieldContainer[Revocation]
+    key_set: bytes
+    def __init__(self, sequence: _Optional[int] = ..., listed: bool = ..., revocations: _Optional[_Iterable[_Union[Revocation, _Mapping]]] = ..., key_set: _Optional[bytes] = ...) -> None: ...
 
 class ApplyPolicyRequest(_message.Message):
     __slots__ = ("policy",)

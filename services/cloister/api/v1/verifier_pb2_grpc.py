@@ -90,6 +90,26 @@ class VerifierStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceResponse.FromString,
                 _registered_method=True)
+        self.Revoke = channel.unary_unary(
+                '/cloister.api.v1.Verifier/Revoke',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.RevokeRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.RevokeResponse.FromString,
+                _registered_method=True)
+        self.LiftRevocation = channel.unary_unary(
+                '/cloister.api.v1.Verifier/LiftRevocation',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.LiftRevocationRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.LiftRevocationResponse.FromString,
+                _registered_method=True)
+        self.ListRevocations = channel.unary_unary(
+                '/cloister.api.v1.Verifier/ListRevocations',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListRevocationsRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListRevocationsResponse.FromString,
+                _registered_method=True)
+        self.WatchTrust = channel.unary_stream(
+                '/cloister.api.v1.Verifier/WatchTrust',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WatchTrustRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.TrustEvent.FromString,
+                _registered_method=True)
 
 
 class VerifierServicer(object):
@@ -165,6 +185,35 @@ class VerifierServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Revoke(self, request, context):
+        """Take trust from a measurement, signer, platform or instance: whoever has it goes at once. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftRevocation(self, request, context):
+        """Give it back. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevocations(self, request, context):
+        """What is revoked now, and why. Roles: owner, auditor, operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTrust(self, request, context):
+        """What relying parties must know: all of it at first, then all of it at each change, and a sign of life each second.
+        Roles: gateway, provisioner, operator; worker, who hears only what concerns itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerifierServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -217,6 +266,26 @@ def add_VerifierServicer_to_server(servicer, server):
                     servicer.GetEvidence,
                     request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceResponse.SerializeToString,
+            ),
+            'Revoke': grpc.unary_unary_rpc_method_handler(
+                    servicer.Revoke,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.RevokeRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.RevokeResponse.SerializeToString,
+            ),
+            'LiftRevocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftRevocation,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.LiftRevocationRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.LiftRevocationResponse.SerializeToString,
+            ),
+            'ListRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevocations,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListRevocationsRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.ListRevocationsResponse.SerializeToString,
+            ),
+            'WatchTrust': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTrust,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WatchTrustRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.TrustEvent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -489,6 +558,114 @@ class Verifier(object):
             '/cloister.api.v1.Verifier/GetEvidence',
             cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_verifier__pb2.GetEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Revoke(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/Revoke',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.RevokeRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.RevokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftRevocation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/LiftRevocation',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.LiftRevocationRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.LiftRevocationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/ListRevocations',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.ListRevocationsRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.ListRevocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/WatchTrust',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.WatchTrustRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.TrustEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -186,7 +186,71 @@ _VerifierGetEvidenceType = typing_extensions.TypeVar(
     ],
 )
 
-class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType, _VerifierGetEvidenceType]):
+_VerifierRevokeType = typing_extensions.TypeVar(
+    '_VerifierRevokeType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.RevokeRequest,
+        cloister.api.v1.verifier_pb2.RevokeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.RevokeRequest,
+        cloister.api.v1.verifier_pb2.RevokeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.RevokeRequest,
+        cloister.api.v1.verifier_pb2.RevokeResponse,
+    ],
+)
+
+_VerifierLiftRevocationType = typing_extensions.TypeVar(
+    '_VerifierLiftRevocationType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+        cloister.api.v1.verifier_pb2.LiftRevocationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+        cloister.api.v1.verifier_pb2.LiftRevocationResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+        cloister.api.v1.verifier_pb2.LiftRevocationResponse,
+    ],
+)
+
+_VerifierListRevocationsType = typing_extensions.TypeVar(
+    '_VerifierListRevocationsType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+        cloister.api.v1.verifier_pb2.ListRevocationsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+        cloister.api.v1.verifier_pb2.ListRevocationsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+        cloister.api.v1.verifier_pb2.ListRevocationsResponse,
+    ],
+)
+
+_VerifierWatchTrustType = typing_extensions.TypeVar(
+    '_VerifierWatchTrustType',
+    grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.WatchTrustRequest,
+        cloister.api.v1.verifier_pb2.TrustEvent,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.WatchTrustRequest,
+        cloister.api.v1.verifier_pb2.TrustEvent,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.WatchTrustRequest,
+        cloister.api.v1.verifier_pb2.TrustEvent,
+    ],
+)
+
+class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType, _VerifierGetEvidenceType, _VerifierRevokeType, _VerifierLiftRevocationType, _VerifierListRevocationsType, _VerifierWatchTrustType]):
     @typing.overload
     def __init__(self: VerifierStub[
         grpc.UnaryUnaryMultiCallable[
@@ -228,6 +292,22 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.verifier_pb2.GetEvidenceRequest,
             cloister.api.v1.verifier_pb2.GetEvidenceResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.RevokeRequest,
+            cloister.api.v1.verifier_pb2.RevokeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+            cloister.api.v1.verifier_pb2.LiftRevocationResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+            cloister.api.v1.verifier_pb2.ListRevocationsResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            cloister.api.v1.verifier_pb2.WatchTrustRequest,
+            cloister.api.v1.verifier_pb2.TrustEvent,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -273,6 +353,22 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
             cloister.api.v1.verifier_pb2.GetEvidenceRequest,
             cloister.api.v1.verifier_pb2.GetEvidenceResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.RevokeRequest,
+            cloister.api.v1.verifier_pb2.RevokeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+            cloister.api.v1.verifier_pb2.LiftRevocationResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+            cloister.api.v1.verifier_pb2.ListRevocationsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            cloister.api.v1.verifier_pb2.WatchTrustRequest,
+            cloister.api.v1.verifier_pb2.TrustEvent,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Challenge: _VerifierChallengeType
@@ -304,6 +400,20 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
 
     GetEvidence: _VerifierGetEvidenceType
     """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role."""
+
+    Revoke: _VerifierRevokeType
+    """Take trust from a measurement, signer, platform or instance: whoever has it goes at once. Role: operator."""
+
+    LiftRevocation: _VerifierLiftRevocationType
+    """Give it back. Role: operator."""
+
+    ListRevocations: _VerifierListRevocationsType
+    """What is revoked now, and why. Roles: owner, auditor, operator."""
+
+    WatchTrust: _VerifierWatchTrustType
+    """What relying parties must know: all of it at first, then all of it at each change, and a sign of life each second.
+    Roles: gateway, provisioner, operator; worker, who hears only what concerns itself.
+    """
 
 VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -345,6 +455,22 @@ VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.verifier_pb2.GetEvidenceRequest,
         cloister.api.v1.verifier_pb2.GetEvidenceResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.RevokeRequest,
+        cloister.api.v1.verifier_pb2.RevokeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+        cloister.api.v1.verifier_pb2.LiftRevocationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+        cloister.api.v1.verifier_pb2.ListRevocationsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.verifier_pb2.WatchTrustRequest,
+        cloister.api.v1.verifier_pb2.TrustEvent,
     ],
 ]
 
@@ -428,5 +554,39 @@ class VerifierServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.verifier_pb2.GetEvidenceResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.GetEvidenceResponse]]:
         """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role."""
+
+    @abc.abstractmethod
+    def Revoke(
+        self,
+        request: cloister.api.v1.verifier_pb2.RevokeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.RevokeResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.RevokeResponse]]:
+        """Take trust from a measurement, signer, platform or instance: whoever has it goes at once. Role: operator."""
+
+    @abc.abstractmethod
+    def LiftRevocation(
+        self,
+        request: cloister.api.v1.verifier_pb2.LiftRevocationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.LiftRevocationResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.LiftRevocationResponse]]:
+        """Give it back. Role: operator."""
+
+    @abc.abstractmethod
+    def ListRevocations(
+        self,
+        request: cloister.api.v1.verifier_pb2.ListRevocationsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.ListRevocationsResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.ListRevocationsResponse]]:
+        """What is revoked now, and why. Roles: owner, auditor, operator."""
+
+    @abc.abstractmethod
+    def WatchTrust(
+        self,
+        request: cloister.api.v1.verifier_pb2.WatchTrustRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.verifier_pb2.TrustEvent], collections.abc.AsyncIterator[cloister.api.v1.verifier_pb2.TrustEvent]]:
+        """What relying parties must know: all of it at first, then all of it at each change, and a sign of life each second.
+        Roles: gateway, provisioner, operator; worker, who hears only what concerns itself.
+        """
 
 def add_VerifierServicer_to_server(servicer: VerifierServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
