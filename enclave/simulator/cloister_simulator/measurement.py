@@ -22,6 +22,7 @@ MEASURED_VERIFIER = (
     "__init__.py",
     "api",
     "appraisal",
+    "der.py",
     "dsse.py",
     "ear",
     "errors.py",

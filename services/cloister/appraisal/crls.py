@@ -58,6 +58,7 @@ def verify(der: bytes, issuer: Certificate, now: datetime) -> RevocationList:
     """
     try:
         crl = x509.load_der_x509_crl(der)
+        named = crl.issuer  # parsed no sooner than it is asked for, as are the others
         this_update, next_update = crl.last_update_utc, crl.next_update_utc
         critical = [extension.oid for extension in crl.extensions if extension.critical]
         serials = frozenset(entry.serial_number for entry in crl)
@@ -65,7 +66,7 @@ def verify(der: bytes, issuer: Certificate, now: datetime) -> RevocationList:
         raise rejected(Step.CHAIN, "crl.malformed", "a revocation list does not parse") from None
     if critical or next_update is None:
         raise rejected(Step.CHAIN, "crl.malformed", "a revocation list is partial, indirect or without an end")
-    if crl.issuer != issuer.subject:
+    if named != issuer.subject:
         raise rejected(Step.CHAIN, "crl.issuer_mismatched", "a revocation list is of another CA")
     if crl.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256 or not crl.is_signature_valid(
         issuer.public_key
@@ -74,7 +75,7 @@ def verify(der: bytes, issuer: Certificate, now: datetime) -> RevocationList:
     if not this_update <= now < next_update:
         raise rejected(Step.CHAIN, "crl.expired", "a revocation list is not current at this time")
     return RevocationList(
-        issuer=crl.issuer,
+        issuer=named,
         issuer_spki=issuer.spki,
         this_update=this_update,
         next_update=next_update,

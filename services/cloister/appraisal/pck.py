@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cloister.appraisal import der
+from cloister import der
 from cloister.appraisal.certs import Certificate
 from cloister.appraisal.steps import Step, rejected
 from cloister.errors import EvidenceRejected

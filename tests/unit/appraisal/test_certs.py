@@ -16,7 +16,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloister.appraisal import certs, crls, der, pck
+from cloister import der
+from cloister.appraisal import certs, crls, pck
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.certs import Certificate, Role
 from cloister.errors import EvidenceRejected, InvalidRequest
@@ -228,6 +229,19 @@ def test_revocation_lists() -> None:
     assert reason(lambda: crls.verify(delta, ROOT, BEGIN)) == "crl.malformed"
     stranger = certs.load(issued("Intel SGX Root CA", key=ec.generate_private_key(ec.SECP256R1())))
     assert reason(lambda: crls.verify(revocation_list(), stranger, BEGIN)) == "crl.signature_broken"
+
+
+@pytest.mark.attack("B08")
+def test_a_revocation_list_whose_issuer_has_no_name_is_malformed() -> None:
+    """Found by fuzzing: the name is parsed late, and was parsed where nothing caught what it raised."""
+    good = revocation_list()
+    issuer = name_of("Intel SGX Root CA").public_bytes()
+    nameless = der.encoded(der.SEQUENCE, der.encoded(0x31, b""))
+    assert good.count(issuer) == 1
+    (_, tbs), *rest = der.elements(der.contents(good, der.SEQUENCE))
+    parts = der.encoded(der.SEQUENCE, tbs.replace(issuer, nameless)) + b"".join(der.encoded(*each) for each in rest)
+    damaged = der.encoded(der.SEQUENCE, parts)
+    assert reason(lambda: crls.verify(damaged, ROOT, BEGIN)) == "crl.malformed"
 
 
 def test_the_pinned_root() -> None:

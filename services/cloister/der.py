@@ -1,8 +1,8 @@
-"""A reader for the few DER values inside a PCK certificate's SGX extension (ITU-T X.690).
+"""The little DER that certificates make us read for ourselves (ITU-T X.690).
 
-`cryptography` parses certificates, but hands this extension over as bytes, and calls its own `hazmat.asn1` unstable. We
-need nested sequences of object identifiers and small values and nothing else, so this accepts only that: low tags,
-definite minimal lengths, minimal integers.
+`cryptography` parses certificates, but hands Intel's SGX extension over as bytes, refuses what older Gramine writes,
+and calls its own `hazmat.asn1` unstable. We need nested sequences of object identifiers and small values, so this
+accepts only that: low tags, definite minimal lengths, minimal integers.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from typing import Final
 
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
+BIT_STRING: Final = 0x03
 OCTET_STRING: Final = 0x04
 OBJECT_IDENTIFIER: Final = 0x06
 ENUMERATED: Final = 0x0A
+UTC_TIME: Final = 0x17
+GENERALIZED_TIME: Final = 0x18
 SEQUENCE: Final = 0x30
 
 
@@ -41,6 +44,15 @@ def elements(sequence_contents: bytes) -> list[tuple[int, bytes]]:
         tag, inside, position = _value(sequence_contents, position)
         values.append((tag, inside))
     return values
+
+
+def encoded(tag: int, inside: bytes) -> bytes:
+    """Return the value with this tag and these contents, of less than 64 KiB: the reverse of `contents`."""
+    size = len(inside)
+    if size < 0x80:
+        return bytes([tag, size]) + inside
+    octets = size.to_bytes(1 if size < 0x100 else 2, "big")
+    return bytes([tag, 0x80 | len(octets)]) + octets + inside
 
 
 def unsigned(inside: bytes) -> int:
