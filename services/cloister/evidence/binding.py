@@ -18,6 +18,7 @@ from typing import Final
 import cbor2
 
 from cloister.errors import InvalidRequest
+from cloister.evidence import cbor
 
 VERSION: Final = 1
 VERIFIER: Final = "verifier"
@@ -123,9 +124,9 @@ def report_data(claims_bytes: bytes) -> bytes:
 
 def _load(raw: bytes) -> object:
     try:
-        return cbor2.loads(raw)
-    except (cbor2.CBORDecodeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise InvalidRequest("the claims are not CBOR") from error
+        return cbor.read(raw)
+    except ValueError as error:
+        raise InvalidRequest("the claims are not CBOR as evidence has it") from error
 
 
 def _names(role: object) -> frozenset[str]:
