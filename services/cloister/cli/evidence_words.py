@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cloister.cli.output import facts, say, warn
-from cloister.client import EvidenceFile, Judgement, quote_facts, step_meaning
+from cloister.client import EvidenceFile, Judgement, Kind, quote_facts, step_meaning
 
 STATUS_WORDS: Final = {
     "UpToDate": "every fix that Intel asks for is in place",
@@ -24,13 +24,22 @@ STATUS_WORDS: Final = {
     "Revoked": "Intel has withdrawn its trust from it",
 }
 
-# What is objected to where evidence is genuine under some other root.
+BINDING: Final = 5  # number of the check that the quote is over what came with it
+
+# What is objected to where evidence is genuine under some other root, and where it is only too late or too early.
 _OTHER_ROOT: Final = frozenset({"anchor.untrusted", "chain.broken", "crl.issuer_mismatched"})
+_OTHER_TIME: Final = frozenset({"certificate.expired", "collateral.expired", "crl.expired", "token.expired"})
+
+_INSIDE: Final = {
+    Kind.QUOTE: "",
+    Kind.CERTIFICATE: "an RA-TLS certificate with ",
+    Kind.BUNDLE: "an evidence bundle with ",
+}
 
 
 def print_judgement(evidence: EvidenceFile, found: Judgement) -> None:
     """Say what the evidence is, what is known of it, and whether it is believed."""
-    quote = quote_facts(evidence.raw_quote)
+    quote = quote_facts(_raw_quote(evidence, found))
     if found.believed:
         say("the evidence is believed", "bold green")
     else:
@@ -38,7 +47,13 @@ def print_judgement(evidence: EvidenceFile, found: Judgement) -> None:
     said = _said(quote or {})
     proven = _proven(found) | (said if found.verified else {})
     facts(
-        {"what it is": _kind(evidence, quote), **_decision(found), **proven, **_dates(found), **_open(evidence, found)},
+        {
+            "what it is": _kind(evidence, found, quote),
+            **_decision(found),
+            **proven,
+            **_dates(evidence, found),
+            **_open(evidence, found),
+        },
         indent="  ",
     )
     if said and found.verified is None:
@@ -46,8 +61,18 @@ def print_judgement(evidence: EvidenceFile, found: Judgement) -> None:
         facts(said, indent="  ")
     if found.verified and found.anchor.simulated:
         warn("It is under a simulator's root, as the trust bundle allows: it proves nothing about hardware.")
-    if found.refusal and found.refusal.reason in _OTHER_ROOT and not found.anchor.simulated:
+    _print_hint(found)
+
+
+def _print_hint(found: Judgement) -> None:
+    """What to try where evidence may be good, and was judged under another root, time or rule."""
+    reason = found.refusal.reason if found.refusal else ""
+    if reason in _OTHER_ROOT and not found.anchor.simulated:
         warn("Judged under Intel's root. Evidence from a simulator is judged by its mesh's trust bundle: --trust.")
+    if reason in _OTHER_TIME:
+        warn("Judged as of the time above. Evidence that was kept is judged as of the time it was made: --at.")
+    if reason == "evidence.legacy":
+        warn("Such a quote says nothing but the key, not even for whom; --allow-legacy-ra-tls judges it all the same.")
 
 
 def plain_judgement(evidence: EvidenceFile, found: Judgement) -> dict[str, Any]:
@@ -55,7 +80,7 @@ def plain_judgement(evidence: EvidenceFile, found: Judgement) -> dict[str, Any]:
     verified, refusal = found.verified, found.refusal
     return {
         "believed": found.believed,
-        "kind": "evidence bundle" if evidence.is_bundle else "quote",
+        "kind": evidence.kind.value,
         "crypto": "verified" if verified else "reject",
         "anchor": found.anchor.name,
         "simulated": found.anchor.simulated,
@@ -72,14 +97,22 @@ def plain_judgement(evidence: EvidenceFile, found: Judgement) -> dict[str, Any]:
         "message": str(refusal) if refusal else None,
         "spiffe_id": found.claims.spiffe_id if found.claims else None,
         "audience": found.claims.audience if found.claims else None,
-        "quote": quote_facts(evidence.raw_quote),
+        "attestation_result": _plain_result(found),
+        "certificate": _plain_attester(found),
+        "quote": quote_facts(_raw_quote(evidence, found)),
         "collateral": _plain_dates(found),
     }
 
 
-def _kind(evidence: EvidenceFile, quote: dict[str, object] | None) -> str:
-    size = f"{len(evidence.raw_quote):,} bytes"
-    inside = "an evidence bundle with " if evidence.is_bundle else ""
+def _raw_quote(evidence: EvidenceFile, found: Judgement) -> bytes:
+    return evidence.raw_quote if found.attester is None else found.attester.raw_quote
+
+
+def _kind(evidence: EvidenceFile, found: Judgement, quote: dict[str, object] | None) -> str:
+    if evidence.kind is Kind.CERTIFICATE and found.attester is None:
+        return "an RA-TLS certificate that was refused as such; no quote was looked at"
+    size = f"{len(_raw_quote(evidence, found)):,} bytes"
+    inside = _INSIDE[evidence.kind]
     if quote is None:
         return f"{inside}{size} that are no quote of a known kind"
     about = "an SGX enclave" if quote["tee"] == "sgx" else "a TDX trust domain"
@@ -115,6 +148,8 @@ def _proven(found: Judgement) -> dict[str, object]:
         **(behind if tcb.patched_to != tcb.tcb_date else {}),
         "platform": f"family (FMSPC) {verified.platform.fmspc.hex()}",
         **_claims(found),
+        **_attester(found),
+        **_result(found),
     }
 
 
@@ -130,6 +165,30 @@ def _claims(found: Judgement) -> dict[str, object]:
     }
 
 
+def _attester(found: Judgement) -> dict[str, object]:
+    """What a certificate's quote is bound to, once the quote is found to be over it."""
+    attester = found.attester
+    if attester is None or found.verified is None or found.step == BINDING:
+        return {}
+    passed_over = {"passed over": f"claims {', '.join(attester.passed_over)}"} if attester.passed_over else {}
+    return {
+        "speaks for": f"the TLS key with SHA-256 {attester.spki_sha256.hex()}",
+        "bound by": "the legacy extension: the key alone" if attester.legacy else "its claims",
+        "nonce": attester.nonce.hex() if attester.nonce else "none: it may be of any age",
+        **passed_over,
+    }
+
+
+def _result(found: Judgement) -> dict[str, object]:
+    result = found.result
+    if result is None:
+        return {}
+    return {
+        "also found by": f"{result.issuer}, with the same findings",
+        "its result": f"{result.ear_id}, from {_time(result.issued_at)} to {_time(result.expires_at)}",
+    }
+
+
 def _said(quote: dict[str, object]) -> dict[str, object]:
     shown = {name: value for name, value in quote.items() if name not in {"tee", "version", "padding_bytes"}}
     return {name: _worded(value) for name, value in shown.items()}
@@ -141,12 +200,14 @@ def _worded(value: object) -> object:
     return ", ".join(value) if isinstance(value, list) else value
 
 
-def _dates(found: Judgement) -> dict[str, object]:
+def _dates(evidence: EvidenceFile, found: Judgement) -> dict[str, object]:
     """From when until when the collateral holds; where it is not believed, what it says of that."""
     if found.verified:
         endorsed = found.verified.endorsed
         span = f"holds from {_time(endorsed.valid_from)} to {_time(endorsed.valid_until)}"
         return {"collateral": f"{span}, evaluation {endorsed.evaluation}"}
+    if evidence.kind is Kind.CERTIFICATE and found.attester is None:
+        return {}
     if found.collateral is None:
         return {"collateral": "does not parse"}
     tcb_info = found.collateral.tcb_info
@@ -157,7 +218,33 @@ def _open(evidence: EvidenceFile, found: Judgement) -> dict[str, object]:
     """What a judgement offline leaves open, so that nobody takes it for more."""
     code = {"code": "not judged: no measurement is named; compare it with one that you trust"}
     freshness = {"freshness": "not judged: nobody here sent the challenge it answers"}
-    return {**({} if found.pins_code else code), **(freshness if evidence.is_bundle else {})} if found.believed else {}
+    verifier = {"Attestation Result": "not judged: a trust bundle says whose signature counts; name it with --trust"}
+    if not found.believed:
+        return {}
+    return {
+        **({} if found.pins_code else code),
+        **(verifier if evidence.kind is Kind.BUNDLE and found.result is None else {}),
+        **({} if evidence.kind is Kind.QUOTE else freshness),
+    }
+
+
+def _plain_result(found: Judgement) -> dict[str, Any] | None:
+    result = found.result
+    if result is None:
+        return None
+    return {"id": result.ear_id, "issuer": result.issuer, "expires_at": _time(result.expires_at)}
+
+
+def _plain_attester(found: Judgement) -> dict[str, Any] | None:
+    attester = found.attester
+    if attester is None:
+        return None
+    return {
+        "tls_spki_sha256": attester.spki_sha256.hex(),
+        "nonce": attester.nonce.hex() if attester.nonce is not None else None,
+        "legacy": attester.legacy,
+        "claims_passed_over": list(attester.passed_over),
+    }
 
 
 def _plain_dates(found: Judgement) -> dict[str, Any] | None:

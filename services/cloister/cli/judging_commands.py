@@ -1,4 +1,4 @@
-"""`cloister evidence verify` and `judge`: quotes in files, judged offline by what judges workers."""
+"""`cloister evidence verify` and `judge`: evidence in files, judged offline by what judges workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "cloister evidence verify worker.bundle --trust trust.json",
             "cloister evidence verify quote.bin --collateral collateral.json --at 2026-11-22T12:00:00Z",
-            "cloister evidence verify quote.bin --collateral collateral.json --json",
+            "cloister evidence verify ra-tls.pem --collateral collateral.json --json",
         )
     )(verify)
     app.command(
@@ -35,7 +35,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A quote as it is, or an evidence bundle.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A quote, an RA-TLS certificate (PEM or DER), or an evidence bundle.")
+    ],
     collateral: Annotated[
         Path | None,
         typer.Option(help="Collateral to judge by, JSON with QuoteCollateralV3 names; a bundle brings its own."),
@@ -44,11 +46,20 @@ def verify(
         Path | None, typer.Option(help="Trust bundle to judge by; by default Intel's root and the default policy.")
     ] = None,
     at: At = "",
+    allow_legacy_ra_tls: Annotated[
+        bool,
+        typer.Option(
+            "--allow-legacy-ra-tls",
+            help="Also judge certificates of Gramine before 1.8, whose quote is bound to the key and to nothing else.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a quote or an evidence bundle offline: what it is, who vouches for it, and whether it is believed.
+    """Judge a quote, an RA-TLS certificate or an evidence bundle offline: what it is, and whether it is believed.
 
     Asks nobody. Ends with 0 when it is believed, with 3 when it is not, and with 2 when it cannot be judged at all.
+
+    The Attestation Result in a bundle must be of the verifier that --trust names, in time, and agree with our findings.
     """
     now = moment(at)
     try:
@@ -58,7 +69,7 @@ def verify(
         raise Stop(str(error), ExitCode.USAGE) from error
     if not evidence.raw_collateral:
         raise Stop(f"{file} brings no collateral to judge it by; name it with --collateral", ExitCode.USAGE)
-    found = judge_file(evidence, bundle, now)
+    found = judge_file(evidence, bundle, now, allow_legacy_ra_tls=allow_legacy_ra_tls)
     if as_json:
         print_json(plain_judgement(evidence, found))
     else:

@@ -17,12 +17,14 @@ from cloister.appraisal.body import EnclaveReport
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.quote import Quote
-from cloister.appraisal.steps import Step
+from cloister.appraisal.steps import Step, rejected
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
 from cloister.client.bundle import TrustBundle
 from cloister.client.trust import WORKER_ROLE, Code, check_code
+from cloister.ear import AttestationResult
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
 from cloister.evidence.binding import Claims
+from cloister.evidence.ratls import RaTlsEvidence
 
 _STEPS: Final[dict[int, str]] = {
     Step.QUOTE: "The bytes are a quote of a kind that is known.",
@@ -46,6 +48,8 @@ class Judgement:
         collateral: None where it does not even parse. Believed only if there is `verified`.
         verified: The quote, if it is genuine under the anchor at the time.
         claims: What the quote is over, if it is over the claims that came with it.
+        result: What the mesh's verifier found of it, where that came along and agrees.
+        attester: What an RA-TLS certificate says, where the quote came in one and that much is in order.
         refusal: The check that objected; None when everything is believed.
     """
 
@@ -57,6 +61,24 @@ class Judgement:
     verified: VerifiedQuote | None
     claims: Claims | None
     refusal: EvidenceRejected | InvalidRequest | None
+    result: AttestationResult | None = None
+    attester: RaTlsEvidence | None = None
+
+    @classmethod
+    def unread(
+        cls, objection: EvidenceRejected | InvalidRequest, anchor: TrustAnchor, policy: Policy, now: datetime
+    ) -> Judgement:
+        """The judgement of what was refused before there was a quote to look at."""
+        return cls(
+            anchor=anchor,
+            policy_id=policy.policy_id,
+            pins_code=False,
+            judged_at=now,
+            collateral=None,
+            verified=None,
+            claims=None,
+            refusal=objection,
+        )
 
     @property
     def believed(self) -> bool:
@@ -77,6 +99,7 @@ def judge(
     now: datetime,
     *,
     claims_bytes: bytes | None = None,
+    report_data: bytes | None = None,
     trust: TrustBundle | None = None,
 ) -> Judgement:
     """Judge a quote, and keep what was found. Whatever the bytes are, the answer is a judgement.
@@ -87,7 +110,8 @@ def judge(
         anchor: What both must lead back to.
         policy: What is believed of what is genuine.
         now: Aware.
-        claims_bytes: What the quote must be over; None for a quote by itself.
+        claims_bytes: Claims of a Cloister worker, which the quote must be over; None for any other quote.
+        report_data: What REPORTDATA must be; None where nothing says.
         trust: Whose measurements, cluster and verifier must be met as well.
     """
     collateral, verified, claims, refusal = None, None, None, None
@@ -96,6 +120,8 @@ def judge(
         verified = verify_quote(raw_quote, collateral, anchor, now)
         if claims_bytes is not None:
             claims = verify_binding(verified.quote, claims_bytes, _expected(trust))
+        if report_data not in (None, verified.quote.body.report_data):
+            raise rejected(Step.BINDING, "claims.unbound", "the quote is not over what came with it")
         policy.evaluate(verified, now)
         if trust is not None:
             check_code(_code(verified.quote), trust)
@@ -124,7 +150,7 @@ def step_of(error: CloisterError) -> int:
 
 def step_meaning(step: int) -> str:
     """What the check with this number asks for."""
-    return _STEPS.get(step, "What is to be judged can be read, and is what the trust bundle names.")
+    return _STEPS.get(step, "What came can be read, and is what the trust bundle names.")
 
 
 def _expected(trust: TrustBundle | None) -> Expected:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from cloister import ear
+from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
 from cloister.appraisal.reference import Measured
@@ -97,7 +98,30 @@ def believe(
         EvidenceRejected: It is not believed; `step` is that of our own appraisal where that objected.
         InvalidRequest: Something does not even parse.
     """
-    bundle = serving.bundle
+    result, appraisal = vouched(serving.bundle, trust, now, collateral=collateral)
+    if result.instance != serving.instance:
+        raise _rejected("the evidence is another worker's", "instance.other")
+    model = check_model(serving, model_name, trust)  # and it serves a model of an owner that we accept
+    return VerifiedWorker(
+        instance=result.instance,
+        result=result,
+        appraisal=appraisal,
+        token=serving.bundle.attestation_result,
+        model=model,
+        owner=serving.manifest.public_key,
+        allow_plain=serving.allow_plain,
+    )
+
+
+def vouched(
+    bundle: EvidenceBundle, trust: TrustBundle, now: datetime, *, collateral: KnownCollateral | None = None
+) -> tuple[AttestationResult, Appraisal]:
+    """Judge evidence that a verifier has judged before: its Attestation Result, and our own appraisal, must agree.
+
+    Raises:
+        EvidenceRejected: Either is not believed, or they differ (`findings.other`).
+        InvalidRequest: Something does not even parse.
+    """
     result = ear.check(  # 1 the verifier we know vouches for it, to the mesh, now
         bundle.attestation_result,
         trust.keys(),
@@ -117,18 +141,7 @@ def believe(
         expect=_claimed(result),  # 4 for exactly the keys and the run in the Result
     )
     _same_findings(result, appraisal)  # 5 and with the same findings
-    if result.instance != serving.instance:
-        raise _rejected("the evidence is another worker's", "instance.other")
-    model = check_model(serving, model_name, trust)  # 6 and it serves a model of an owner that we accept
-    return VerifiedWorker(
-        instance=result.instance,
-        result=result,
-        appraisal=appraisal,
-        token=bundle.attestation_result,
-        model=model,
-        owner=serving.manifest.public_key,
-        allow_plain=serving.allow_plain,
-    )
+    return result, appraisal
 
 
 def check_model(serving: ServingWorker, model_name: str, trust: TrustBundle) -> ModelManifest:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.appraisal.endorsements import TcbStatus
 from cloister.cli.evidence_words import STATUS_WORDS
 from cloister.client import judge_corpus
+from cloister.evidence.binding import report_data
+from cloister.evidence.ratls import evidence_extension
+from cloister_simulator.platform import Platform
 from fakes import corpus
-from fakes.serving import FakeVerifier, FakeWorker
+from fakes.ra_tls import EVIDENCE, Certificate, attester, attester_claims, legacy_attester
+from fakes.serving import VERIFIER, FakeVerifier, FakeWorker
 from fakes.sim import ENCLAVE, SampleEvidence, good_evidence, simulated_platform
 
 Run = Callable[..., tuple[int, str, str]]
@@ -148,6 +153,102 @@ def test_a_quote_by_itself(run: Run, kept: Kept) -> None:
     assert "no quote of a known kind" in run("evidence", "verify", *words)[1]
     collateral.write_bytes(b"{}")
     assert refused(run, *words) == (2, "collateral.malformed")
+
+
+def write_certificate(folder: Path, made: Certificate, platform: Platform) -> tuple[Path, ...]:
+    """The words that judge it as PEM; its DER lies beside."""
+    (folder / "ra-tls.pem").write_bytes(made.pem())
+    (folder / "ra-tls.der").write_bytes(made.der())
+    (folder / "collateral.json").write_bytes(platform.collateral())
+    return folder / "ra-tls.pem", Path("--collateral"), folder / "collateral.json"
+
+
+def enclave_fields() -> dict[str, Any]:
+    return asdict(ENCLAVE)
+
+
+def test_an_ra_tls_certificate(run: Run, kept: Kept) -> None:
+    platform = simulated_platform()
+    for name, value in enclave_fields().items():
+        setattr(platform, name, value)
+    made = attester(platform)
+    pem, *collateral = write_certificate(kept.folder, made, platform)
+    code, out, _ = run("evidence", "verify", pem, *collateral, "--trust", kept.trust)
+    assert code == 0
+    for said in ("RA-TLS certificate with a quote of an SGX enclave", hashlib.sha256(made.spki).hexdigest(), "any age"):
+        assert said in out
+    found = json.loads(
+        run("evidence", "verify", kept.folder / "ra-tls.der", *collateral, "--trust", kept.trust, "--json")[1]
+    )
+    assert (found["believed"], found["kind"]) == (True, "RA-TLS certificate")
+    assert found["certificate"] == {
+        "tls_spki_sha256": hashlib.sha256(made.spki).hexdigest(),
+        "nonce": None,
+        "legacy": False,
+        "claims_passed_over": [],
+    }
+    kept.write(mrenclave=frozenset({"ab" * 32}))
+    assert refused(run, pem, *collateral, "--trust", kept.trust) == (0, "measurement.unknown")
+    assert refused(run, pem, *collateral)[0] == 2
+
+
+@pytest.mark.attack("D13")
+def test_a_certificate_whose_quote_is_anothers_is_not_believed(run: Run, kept: Kept) -> None:
+    platform = simulated_platform()
+    made = attester(platform)
+    thief = Certificate()
+    claims = attester_claims(thief.spki)
+    quote = platform.quote(report_data(attester_claims(made.spki)))
+    thief.extensions.append((EVIDENCE, None, evidence_extension(quote, claims).value))
+    words = write_certificate(kept.folder, thief, platform)
+    assert refused(run, *words, "--trust", kept.trust) == (5, "claims.unbound")
+    assert hashlib.sha256(thief.spki).hexdigest() not in run("evidence", "verify", *words, "--trust", kept.trust)[1]
+    words = write_certificate(kept.folder, replace(made, key=thief.key), platform)
+    assert refused(run, *words, "--trust", kept.trust) == (0, "claims.key_mismatched")
+    assert "no quote was looked at" in run("evidence", "verify", *words, "--trust", kept.trust)[1]
+
+
+@pytest.mark.attack("D13")
+def test_a_legacy_certificate_is_judged_only_when_asked_for(run: Run, kept: Kept) -> None:
+    platform = simulated_platform()
+    for name, value in enclave_fields().items():
+        setattr(platform, name, value)
+    words = (*write_certificate(kept.folder, legacy_attester(platform), platform), "--trust", kept.trust)
+    assert refused(run, *words) == (0, "evidence.legacy")
+    code, _, err = run("evidence", "verify", *words)
+    assert code == 3
+    assert "--allow-legacy-ra-tls" in err
+    code, out, _ = run("evidence", "verify", *words, "--allow-legacy-ra-tls")
+    assert code == 0
+    assert "the legacy extension: the key alone" in out
+
+
+def test_what_the_verifier_found_must_agree(run: Run, kept: Kept) -> None:
+    found = json.loads(run("evidence", "verify", kept.file, "--trust", kept.trust, "--json")[1])
+    assert found["attestation_result"]["issuer"] == VERIFIER
+    assert "also found by" in run("evidence", "verify", kept.file, "--trust", kept.trust)[1]
+    other = (
+        FakeWorker(kept.verifier, spoil=lambda result: replace(result, tcb_evaluation=99, isvsvn=9)).serving().bundle
+    )
+    for token, reason in (
+        ("", "token.malformed"),
+        (FakeWorker(FakeVerifier()).token, "token.key_unknown"),
+        (FakeWorker(kept.verifier).token, "claims.nonce_mismatched"),
+    ):
+        kept.bundle.attestation_result = token
+        kept.write()
+        assert refused(run, kept.file, "--trust", kept.trust)[1] == reason
+    kept.bundle.CopyFrom(other)
+    kept.write()
+    assert refused(run, kept.file, "--trust", kept.trust) == (0, "findings.other")
+
+
+def test_a_kept_bundle_is_judged_as_of_its_time(run: Run, kept: Kept) -> None:
+    late = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
+    assert refused(run, kept.file, "--trust", kept.trust, "--at", late) == (0, "token.expired")
+    code, _, err = run("evidence", "verify", kept.file, "--trust", kept.trust, "--at", late)
+    assert code == 3
+    assert "--at" in err
 
 
 def test_a_status_that_is_refused_is_explained(run: Run, kept: Kept) -> None:
