@@ -19,6 +19,7 @@ from typing import Final
 
 from cloister.api.v1 import audit_pb2
 from cloister.errors import Unavailable
+from cloister.kit.calls import request_id
 from cloister.seal.merkle import leaf_hash
 
 _SCHEMA: Final = """
@@ -81,7 +82,8 @@ class AuditLog:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 sequence = self._last() + 1
-                record = _canonical({**fields, "sequence": sequence, "time": _time(self._now()), "event": event})
+                about = {"sequence": sequence, "time": _time(self._now()), "event": event, **_asked()}
+                record = _canonical({**fields, **about})
                 self._connection.execute("INSERT INTO records VALUES (?, ?, ?)", (sequence, record, leaf_hash(record)))
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -129,6 +131,12 @@ class AuditLog:
     def _last(self) -> int:
         row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM records").fetchone()
         return int(row[0])
+
+
+def _asked() -> dict[str, Field]:
+    """What finds the call that this came of in the service's log."""
+    request = request_id()
+    return {"request": request} if request else {}
 
 
 def _canonical(fields: dict[str, Field]) -> bytes:

@@ -60,6 +60,12 @@ def current_call() -> Call:
     return _current.get()
 
 
+def request_id() -> str:
+    """Names the call that the running task answers, in log and record; empty outside of one."""
+    call = _current.get(None)
+    return "" if call is None else call.request_id
+
+
 def current_peer() -> PeerIdentity:
     """Who calls.
 
