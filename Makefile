@@ -2,6 +2,8 @@
 # make up      the same mesh, kept up until Ctrl-C
 # make test    everything CI runs
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
+# make attacks every attack of docs/attacks.md, with the tests that play it
+# make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
 # make lock    the lock files anew (needs uv)
 # All of them install what they need into .venv first. PYTHON picks the interpreter.
 
@@ -9,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: bench-seal demo up test check fmt protos lock clean setup
+.PHONY: attacks bench-seal demo up test check fmt fuzz protos lock clean setup
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -30,6 +32,12 @@ check: .venv/installed
 fmt: .venv/installed
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+attacks: .venv/installed
+	@PYTHONPATH=tests $(BIN)/python -m fakes.catalogue
+
+fuzz: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -W ignore -m fuzz $(or $(TARGET),all) --runs $(or $(RUNS),100000) --seed $(or $(SEED),1) $(if $(COVERAGE),--coverage)
 
 protos: .venv-protoc/installed
 	.venv-protoc/bin/python protos/generate.py
