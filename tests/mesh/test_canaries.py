@@ -56,6 +56,7 @@ def command_lines(mesh: RunningMesh) -> bytes:
     return said
 
 
+@pytest.mark.attack("G3")
 async def test_no_secret_is_left_anywhere(planted_mesh: RunningMesh) -> None:
     mesh = planted_mesh
     errors = []

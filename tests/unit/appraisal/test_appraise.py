@@ -146,6 +146,7 @@ def test_claims_of_another(sim: Platform, good: SampleEvidence, judge: Judge) ->
     assert rejection(lambda: judge(good, evidence=mixed)) == (5, "claims.unbound")
 
 
+@pytest.mark.attack("D12")
 def test_report_data_with_more_than_the_claims(sim: Platform, good: SampleEvidence, judge: Judge) -> None:
     digest = hashlib.sha256(good.claims_bytes).digest()
     longer = Evidence(raw_quote=sim.quote(digest + bytes(31) + b"\x01"), claims_bytes=good.claims_bytes)

@@ -144,6 +144,7 @@ def flipped(raw: bytes, offset: int, mask: int) -> bytes:
     return raw[:offset] + bytes([raw[offset] ^ mask]) + raw[offset + 1 :]
 
 
+@pytest.mark.attack("A23")
 @settings(deadline=None)  # the first example pays for the platform
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255), st.integers(0, len(GOOD)), st.binary(max_size=40))
 def test_what_is_accepted_after_damage_says_what_was_signed(offset: int, mask: int, cut: int, splice: bytes) -> None:

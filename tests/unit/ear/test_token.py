@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -129,6 +130,7 @@ def test_a_result_that_cannot_be_is_not_issued(wrong: dict[str, Any], why: str) 
 # E01, E02: algorithms and keys
 
 
+@pytest.mark.attack("E01")
 def test_no_algorithm_but_the_key_s_own() -> None:
     public = _PRIVATE.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -143,6 +145,7 @@ def test_no_algorithm_but_the_key_s_own() -> None:
     _refused("signature", _with_header({**_HEADER, "alg": "RS256"}, rsa_key, "RS256"))
 
 
+@pytest.mark.attack("E02")
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "cty", "nonce"])
 def test_a_header_holds_nothing_else(name: str) -> None:
     _refused("malformed", _with_header({**_HEADER, name: _KEY.jwk()}))
@@ -167,6 +170,7 @@ def test_a_header_has_its_members(header: object) -> None:
     _refused("malformed", _with_header(header))
 
 
+@pytest.mark.attack("E01")
 def test_a_key_that_is_not_ours_signs_nothing() -> None:
     other = SigningKey.generate()
     _refused("key_unknown", ear.issue(_RESULT, other))
@@ -176,6 +180,7 @@ def test_a_key_that_is_not_ours_signs_nothing() -> None:
 # E03, E04: times, issuer, audience
 
 
+@pytest.mark.attack("E03")
 @pytest.mark.parametrize(
     ("now", "reason"),
     [
@@ -188,6 +193,7 @@ def test_a_token_has_its_time(now: datetime, reason: str) -> None:
     _refused(reason, _TOKEN, now=now)
 
 
+@pytest.mark.attack("E03")
 def test_leeway_is_thirty_seconds() -> None:
     assert _check(_TOKEN, now=NOW - timedelta(seconds=30)) == _RESULT
     assert _check(_TOKEN, now=NOW + timedelta(minutes=5, seconds=29)) == _RESULT
@@ -200,10 +206,12 @@ def test_who_has_no_clock_learns_the_time_from_a_token_and_all_else_is_checked()
     _refused("key_unknown", _TOKEN, others, now=None)
 
 
+@pytest.mark.attack("E03")
 def test_a_life_is_bounded() -> None:
     _refused("too_long", _TOKEN, max_life=timedelta(minutes=4, seconds=59))
 
 
+@pytest.mark.attack("E04")
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
@@ -220,6 +228,7 @@ def test_a_token_is_from_one_verifier_for_one_audience(asked: dict[str, str], re
 # E07: other spellings
 
 
+@pytest.mark.attack("E07")
 def test_nobody_else_makes_a_second_token_of_one() -> None:
     head, payload, signature = _TOKEN.split(".")
     raw = _unb64(signature)
@@ -227,6 +236,7 @@ def test_nobody_else_makes_a_second_token_of_one() -> None:
     _refused("signature", f"{head}.{payload}.{_b64(malleated)}")
 
 
+@pytest.mark.attack("E07")
 @pytest.mark.parametrize(
     "respell",
     [
@@ -251,6 +261,15 @@ def test_a_token_has_one_spelling(respell: Callable[[str], str]) -> None:
         _check(respelt)
 
 
+@pytest.mark.attack("E07")
+def test_a_megabyte_is_refused_by_its_length() -> None:
+    head, _, signature = _TOKEN.split(".")
+    for token in ("A" * (1 << 20), f"{head}.{'A' * (1 << 20)}.{signature}", "." * (1 << 20), _TOKEN + "=" * (1 << 20)):
+        begun = time.thread_time()
+        _refused("malformed", token)
+        assert time.thread_time() - begun < 0.05
+
+
 @unhurried
 @given(st.integers(0, len(_TOKEN) * 8 - 1))
 def test_no_changed_bit_is_accepted(bit: int) -> None:
@@ -268,6 +287,7 @@ def test_any_text_is_refused(text: str) -> None:
 # E10: strict members of a payload that is well signed
 
 
+@pytest.mark.attack("E07")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -287,6 +307,8 @@ def test_a_payload_that_is_none_is_refused(payload: bytes) -> None:
     _refused("malformed", _signed(payload))
 
 
+@pytest.mark.attack("E03")
+@pytest.mark.attack("E05")
 @pytest.mark.parametrize("name", list(_claims()))
 def test_no_claim_may_be_missing(name: str) -> None:
     claims = _claims()
@@ -301,6 +323,10 @@ def test_no_claim_of_ours_may_be_missing(name: str) -> None:
     _refused("malformed", _signed(claims))
 
 
+@pytest.mark.attack("E03")
+@pytest.mark.attack("E04")
+@pytest.mark.attack("E05")
+@pytest.mark.attack("E10")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -329,6 +355,7 @@ def test_a_malformed_claim_is_refused(name: str, value: object) -> None:
     _refused("malformed", _signed({**_claims(), name: value}))
 
 
+@pytest.mark.attack("E10")
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -149,6 +149,8 @@ async def test_a_result_from_before_a_restart_is_refused(desk: ReleaseDesk) -> N
     await desk.releaser.release(desk.request(), desk.worker.peer())
 
 
+@pytest.mark.attack("E03")
+@pytest.mark.attack("E04")
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -166,6 +168,7 @@ async def test_a_result_that_is_not_for_this_moment_and_service(
     assert await refused(desk, desk.request(token=desk.token(**fields))) == reason
 
 
+@pytest.mark.attack("E03")
 async def test_an_expired_result_is_refused(desk: ReleaseDesk) -> None:
     token = desk.token()
     desk.now += timedelta(minutes=5, seconds=31)
@@ -210,6 +213,7 @@ async def test_a_broken_key_file_changes_nothing(desk: ReleaseDesk) -> None:
 
 
 @pytest.mark.attack("D07")
+@pytest.mark.attack("E05")
 async def test_a_result_presented_over_another_tls_key_is_refused(desk: ReleaseDesk) -> None:
     thief = WorkerKeys()
     nonce = desk.nonces.issue(peer=WORKER, tls_spki_sha256=thief.tls_spki_sha256)
@@ -217,6 +221,7 @@ async def test_a_result_presented_over_another_tls_key_is_refused(desk: ReleaseD
     assert await refused(desk, request, spki_sha256=thief.tls_spki_sha256) == "peer.other"
 
 
+@pytest.mark.attack("E05")
 async def test_a_result_presented_by_another_identity_is_refused(desk: ReleaseDesk) -> None:
     other = f"spiffe://{CLUSTER}/worker/{'f' * 32}"
     nonce = desk.nonces.issue(peer=other, tls_spki_sha256=desk.worker.tls_spki_sha256)
@@ -224,10 +229,12 @@ async def test_a_result_presented_by_another_identity_is_refused(desk: ReleaseDe
 
 
 @pytest.mark.attack("D07")
+@pytest.mark.attack("E05")
 async def test_who_lacks_the_receipt_key_is_refused(desk: ReleaseDesk) -> None:
     assert await refused(desk, desk.request(signer=Ed25519PrivateKey.generate())) == "proof.invalid"
 
 
+@pytest.mark.attack("E05")
 @pytest.mark.parametrize("field", ["nonce", "token", "model", "version"])
 async def test_a_proof_holds_for_its_own_request_only(desk: ReleaseDesk, field: str) -> None:
     good = desk.request()

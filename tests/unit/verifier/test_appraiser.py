@@ -372,6 +372,7 @@ async def test_what_is_sent_and_issued_hides_in_repr(desk: VerifierDesk) -> None
     assert "quote" not in repr(sent)
 
 
+@pytest.mark.attack("J10")
 async def test_a_disagreement_of_the_two_verifiers_is_an_alarm(
     desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
