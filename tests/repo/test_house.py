@@ -40,6 +40,7 @@ def test_the_worker_process_stays_small() -> None:
         assert kept_out not in loaded
 
 
+@pytest.mark.attack("C13")
 @pytest.mark.parametrize("service", ["gateway", "provisioner", "verifier", "worker", "client", "cli"])
 def test_no_part_of_the_product_loads_the_simulator(service: str) -> None:
     module = f"cloister.{service}" if service in {"client", "cli"} else f"cloister.{service}.app"
