@@ -114,6 +114,7 @@ def test_what_is_not_expected_is_not_compared(good: SampleEvidence, judge: Judge
     assert judge(good, expect=Expected()).claims == good.claims
 
 
+@pytest.mark.attack("D05")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -140,6 +141,7 @@ def test_another_technology(good: SampleEvidence, judge: Judge) -> None:
     assert rejection(lambda: judge(good, expect=expect)) == (5, "tee.unexpected")
 
 
+@pytest.mark.attack("D03")
 def test_claims_of_another(sim: Platform, good: SampleEvidence, judge: Judge) -> None:
     other = good_evidence(platform=sim)
     mixed = Evidence(raw_quote=good.quote, claims_bytes=other.claims_bytes)
@@ -153,6 +155,7 @@ def test_report_data_with_more_than_the_claims(sim: Platform, good: SampleEviden
     assert rejection(lambda: judge(good, evidence=longer)) == (5, "claims.unbound")
 
 
+@pytest.mark.attack("D04")
 def test_claims_in_another_form(sim: Platform, good: SampleEvidence, judge: Judge) -> None:
     for claims_bytes in (b"", b"\xa0", good.claims_bytes + b"\x00", good.claims_bytes[:-1]):
         quote = sim.quote(hashlib.sha256(claims_bytes).digest() + bytes(32))

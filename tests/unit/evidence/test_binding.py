@@ -70,6 +70,7 @@ def _members(**change: object) -> dict[object, object]:
     return {**cbor2.loads(_RAW), **change}
 
 
+@pytest.mark.attack("D04")
 @pytest.mark.parametrize(
     "change",
     [
