@@ -99,11 +99,7 @@ def _interoperable(found: SelfSigned, value: bytes) -> RaTlsEvidence:
                 "the evidence in the certificate is not the CBOR tag 60000 over a quote and claims",
                 reason="evidence.malformed",
             )
-    if len(claims_bytes) > binding.MAX_CLAIMS_BYTES:
-        raise InvalidRequest("the claims are too long", reason="claims.malformed")
-    claims = _read(claims_bytes, "claims")
-    if not isinstance(claims, dict):
-        raise InvalidRequest("the claims are not a map", reason="claims.malformed")
+    claims = _claims(claims_bytes)
     _check_key(claims.get("pubkey-hash"), found.spki)
     nonce = claims.get("nonce")
     if not isinstance(nonce, bytes | None):
@@ -115,6 +111,13 @@ def _interoperable(found: SelfSigned, value: bytes) -> RaTlsEvidence:
         nonce=nonce,
         passed_over=tuple(sorted(claims.keys() - {"pubkey-hash", "nonce"})),
     )
+
+
+def _claims(raw: bytes) -> dict[str, Item]:
+    claims = _read(raw, "claims") if len(raw) <= binding.MAX_CLAIMS_BYTES else None
+    if not isinstance(claims, dict):
+        raise InvalidRequest("the claims are too long, or not a map", reason="claims.malformed")
+    return claims
 
 
 def _legacy(found: SelfSigned, allowed: bool) -> RaTlsEvidence:
