@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from fuzz.__main__ import TARGETS
 from fuzz.quotes import Quotes
 from fuzz.target import ACCEPTED, Findings, Target, outcome, run
+from fuzz.targets import TARGETS
 
 RUNS = 300
 SEED = 20261125

@@ -1,0 +1,17 @@
+"""All targets, by the name they have on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fuzz.certificates import Certificates
+from fuzz.claims import ClaimsMaps
+from fuzz.collateral import Collaterals
+from fuzz.envelopes import Envelopes
+from fuzz.quotes import Quotes
+from fuzz.target import Target
+from fuzz.tokens import Tokens
+
+TARGETS: Mapping[str, Callable[[], Target]] = {
+    kind.name: kind for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, Certificates, Envelopes)
+}
