@@ -66,6 +66,7 @@ def test_quotes_that_were_cut(one: Evaluation) -> None:
         (QE_AUTH_LENGTH, b"\xff\xff"),
         (KIND + 2, b"\xff" * 4),
     ],
+    ids=["nothing signed", "without end", "one too many", "authentication data", "certificates"],
 )
 def test_a_length_that_lies_is_refused_before_anything_is_made_of_it(offset: int, new: bytes) -> None:
     raw = patched(offset, new)

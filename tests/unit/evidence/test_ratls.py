@@ -294,6 +294,7 @@ def test_a_key_of_another_kind() -> None:
         b"\xb8\x01" + ra_tls.attester_claims(GOOD.spki)[1:],
         b"\xa2" + ra_tls.attester_claims(GOOD.spki)[1:] * 2,
     ],
+    ids=range(12),
 )
 def test_claims_that_do_not_say_one_thing(claims: bytes) -> None:
     assert refused(with_claims(claims)) == "claims.malformed"
@@ -311,6 +312,7 @@ def test_claims_that_do_not_say_one_thing(claims: bytes) -> None:
         GOOD.extensions[0][2] + b"\0",
         b"",
     ],
+    ids=range(8),
 )
 def test_an_extension_that_is_not_the_profile_s(value: bytes) -> None:
     assert refused(with_value(value)) == "evidence.malformed"
