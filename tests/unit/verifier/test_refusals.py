@@ -92,10 +92,10 @@ class Attempt:
 
     async def send(self) -> int:
         """Bytes that were sent; the caller heard no more than that it was refused."""
-        challenge, evidence = self._desk.evidence()
+        challenge, evidence = await self._desk.evidence()
         sent = submission(challenge, evidence, **self._change(evidence))
         if sent.tls_spki != submission(challenge, evidence).tls_spki:
-            challenge = self._desk.nonces.issue(
+            challenge = await self._desk.nonces.issue(
                 challenge.purpose, peer=enrol_peer().spiffe_id, tls_spki_sha256=hashlib.sha256(sent.tls_spki).digest()
             )
             sent = submission(challenge, evidence, tls_spki=sent.tls_spki)
@@ -109,7 +109,7 @@ class Attempt:
         took = []
         for _ in range(3):
             begun = time.process_time()
-            self._desk.evidence()
+            await self._desk.evidence()
             between = time.process_time()
             await self.send()
             took.append(time.process_time() - between - (between - begun))
@@ -164,13 +164,13 @@ async def test_a_refusal_is_counted_once_recorded_once_and_hurts_nobody(desk: Ve
 async def test_a_quote_in_other_bytes_is_no_other_answer_to_a_challenge(
     desk: VerifierDesk, respelt: Callable[[bytes], bytes]
 ) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
     again = respelt(evidence.quote)
     assert again != evidence.quote
     with pytest.raises(ChallengeExpired):
         await desk.appraiser.appraise(submission(challenge, evidence, quote=again), enrol_peer())
-    fresh = desk.challenge(evidence.tls_key, enrol_peer())
+    fresh = await desk.challenge(evidence.tls_key, enrol_peer())
     with pytest.raises(EvidenceRejected):
         await desk.appraiser.appraise(submission(fresh, evidence, quote=again), enrol_peer())
     assert desk.entries()[-1]["reason"] == "claims.nonce_mismatched"
@@ -179,7 +179,7 @@ async def test_a_quote_in_other_bytes_is_no_other_answer_to_a_challenge(
 @pytest.mark.attack("A21")
 @pytest.mark.attack("A22")
 async def test_nothing_depends_on_which_of_its_spellings_a_quote_comes_in(desk: VerifierDesk) -> None:
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     other = malleated(evidence.quote)
     await desk.appraiser.appraise(submission(challenge, evidence, quote=other), enrol_peer())
     member = desk.attested.get(evidence.claims.instance)
@@ -194,7 +194,7 @@ async def test_a_verifier_whose_clock_is_a_year_off_believes_nobody_until_it_is_
 ) -> None:
     await desk.join()
     desk.ahead = off
-    challenge, evidence = desk.evidence()
+    challenge, evidence = await desk.evidence()
     with pytest.raises(NotReady):
         await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
     assert desk.entries()[-1]["reason"] in {"collateral.expired", "collateral.not_yet_valid"}
