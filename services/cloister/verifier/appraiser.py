@@ -18,7 +18,6 @@ from cloister import ear
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected
 from cloister.appraisal.policy import Policy
-from cloister.appraisal.steps import Step
 from cloister.ear import AttestationResult
 from cloister.errors import (
     ChallengeExpired,
@@ -163,8 +162,7 @@ class Appraiser:
 
     async def _believed(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:
         now = self._now()
-        if submission.oversized:
-            raise EvidenceRejected("quote or claims are too large", step=Step.QUOTE, reason="quote.too_large")
+        submission.check_size()
         load_spki(submission.tls_spki)
         _may_ask(challenge, peer)
         case = Case(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cloister.appraisal.quote import MAX_QUOTE_BYTES
+from cloister.appraisal.steps import Step, rejected
 from cloister.evidence.binding import MAX_CLAIMS_BYTES
 
 
@@ -23,6 +24,13 @@ class Submission:
     def oversized(self) -> bool:
         """Whether quote or claims are larger than any can be."""
         return len(self.quote) > MAX_QUOTE_BYTES or len(self.claims) > MAX_CLAIMS_BYTES
+
+    def check_size(self) -> None:
+        """Refuse what is oversized, as the appraisal would; raises EvidenceRejected."""
+        if len(self.quote) > MAX_QUOTE_BYTES:
+            raise rejected(Step.QUOTE, "quote.too_large", "the quote is larger than any can be")
+        if len(self.claims) > MAX_CLAIMS_BYTES:
+            raise rejected(Step.BINDING, "claims.malformed", "the claims are larger than any can be")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

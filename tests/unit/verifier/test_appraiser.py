@@ -333,9 +333,13 @@ async def test_bytes_that_are_no_quote_are_refused(desk: VerifierDesk, quote: by
 
 
 @pytest.mark.attack("G1")
-@pytest.mark.parametrize(("field", "size_bytes"), [("quote", (64 << 10) + 1), ("claims", 4097)])
+@pytest.mark.parametrize(
+    ("field", "size_bytes", "objection"),
+    [("quote", (64 << 10) + 1, (1, "quote.too_large")), ("claims", 4097, (5, "claims.malformed"))],
+    ids=["quote", "claims"],
+)
 async def test_evidence_larger_than_any_does_not_wait_for_its_turn(
-    desk: VerifierDesk, field: str, size_bytes: int
+    desk: VerifierDesk, field: str, size_bytes: int, objection: tuple[int, str]
 ) -> None:
     challenge, evidence = await desk.evidence()
     desk.turns = Turns(0)
@@ -343,7 +347,7 @@ async def test_evidence_larger_than_any_does_not_wait_for_its_turn(
     challenge = await desk.challenge(evidence.tls_key, enrol_peer())
     sent = submission(challenge, evidence, **{field: bytes(size_bytes)})
     async with asyncio.timeout(5):
-        assert await rejected(desk, sent) == (1, "quote.too_large")
+        assert await rejected(desk, sent) == objection
 
 
 async def test_a_tls_key_of_another_curve_is_refused(desk: VerifierDesk) -> None:
