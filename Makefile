@@ -11,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench-seal demo up test check fmt fuzz protos lock clean setup
+.PHONY: attacks bench-appraise bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -44,6 +44,16 @@ protos: .venv-protoc/installed
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
+
+bench-appraise: .venv/installed
+	$(BIN)/python benchmarks/micro/appraise.py
+	$(BIN)/python benchmarks/micro/judges.py
+
+bench-record: .venv/installed
+	$(BIN)/python benchmarks/micro/record.py
+
+bench-renewals: .venv/installed
+	$(BIN)/python benchmarks/scenarios/renewals.py
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras --group dev -o dev.lock

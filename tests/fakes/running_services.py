@@ -68,6 +68,7 @@ def verifier_settings(
         collateral=folder / "collateral.json",
         anchor_root=folder / "root.der",
         state_dir=folder / "state",
+        appraisal_processes=0,
         grace_s=2.0,
     )
     return replace(settings, **changes)

@@ -22,11 +22,13 @@ from cloister.kit.audit import AuditLog
 from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import new_key, spki
 from cloister.rpc.identity import PeerIdentity, TlsIdentity
-from cloister.verifier.appraiser import Appraiser, Issued, Submission
+from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralStore
 from cloister.verifier.collateral_files import WatchedFile
 from cloister.verifier.collateral_memory import FileMemory
+from cloister.verifier.disagreements import Disagreements
+from cloister.verifier.judges import Judge, Threads
 from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
@@ -38,7 +40,9 @@ from cloister.verifier.revoker import Revoker
 from cloister.verifier.servicer import VerifierServicer
 from cloister.verifier.signing_keys import PinnedKey
 from cloister.verifier.standing import Standing
+from cloister.verifier.submission import Issued, Submission
 from cloister.verifier.trust_watch import TrustWatch
+from cloister.verifier.turns import Turns
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
 from fakes.results import Clock
@@ -106,6 +110,8 @@ class VerifierDesk:
     metrics: Metrics = field(default_factory=Metrics)
     ahead: timedelta = timedelta()
     membership: timedelta = timedelta(hours=1)
+    judge: Judge | None = None
+    turns: Turns = field(default_factory=lambda: Turns(16))
     lift: tuple[Collection[str], int] = ((), 1)
 
     def __post_init__(self) -> None:
@@ -152,6 +158,7 @@ class VerifierDesk:
         self.collateral = CollateralStore(
             self.anchor, FileMemory(self.memory_path), watched=WatchedFile(self.collateral_path)
         )
+        judge = self.judge or Threads(self.anchor)
         document = PolicyDocument(raw=b"", toml=b"", policy=self.policy)
         memory = self.folder / "policy.json"
         self.policies = PolicyInForce(document, signers=self.signers, anchor=self.anchor, memory=memory)
@@ -159,7 +166,7 @@ class VerifierDesk:
             attested=self.attested,
             policy=self.policies.current,
             endorsed=self.collateral.current,
-            anchor=self.anchor,
+            judge=judge,
             expel=self.expel,
             audit=self.audit,
             now=self.now,
@@ -169,6 +176,8 @@ class VerifierDesk:
             audience=VERIFIER,
             policy=self.policies.current,
             anchor=self.anchor,
+            judge=judge,
+            turns=self.turns,
             collateral=self.collateral,
             ca=MeshCa(self.pki.attested, CLUSTER),
             signing_keys=PinnedKey(self.signing_key),
@@ -176,6 +185,7 @@ class VerifierDesk:
             attested=self.attested,
             revocations=self.revocations,
             audit=self.audit,
+            disagreements=Disagreements(self.folder / "disagreements"),
             metrics=self.metrics,
             membership=self.membership,
             now=self.now,

@@ -165,6 +165,15 @@ def check(certificate: Certificate, role: Role, now: datetime) -> None:
         EvidenceRejected: Step 2.
     """
     check_constraints(certificate, role)
+    check_date(certificate, role, now)
+
+
+def check_date(certificate: Certificate, role: Role, now: datetime) -> None:
+    """Check that a certificate, which has this role, is valid at `now`.
+
+    Raises:
+        EvidenceRejected: Step 2.
+    """
     if not certificate.not_before <= now <= certificate.not_after:
         raise rejected(Step.CHAIN, "certificate.expired", f"the {role.name} certificate is not valid at this time")
 

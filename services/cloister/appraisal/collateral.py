@@ -17,6 +17,7 @@ from typing import Final
 from cloister.appraisal import certs, crls, signature, strict_json
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.certs import Certificate, Role
+from cloister.appraisal.chains import VerifiedChains
 from cloister.appraisal.crls import RevocationList
 from cloister.appraisal.endorsements import MAX_DOCUMENT_BYTES, QeIdentity, TcbInfo, parse_qe_identity, parse_tcb_info
 from cloister.appraisal.steps import Step, rejected
@@ -164,6 +165,7 @@ class VerifiedCollateral:
 
     Attributes:
         pck_ca: The CA whose certificates `pck_crl` is about; a quote's PCK certificate must be of this CA.
+        chains: PCK chains that were verified under exactly this; never passed on to a copy.
     """
 
     collateral: Collateral
@@ -173,6 +175,7 @@ class VerifiedCollateral:
     pck_crl: RevocationList = field(repr=False)
     valid_from: datetime
     valid_until: datetime
+    chains: VerifiedChains = field(init=False, repr=False, compare=False, default_factory=VerifiedChains)
 
     @property
     def tcb_info(self) -> TcbInfo:

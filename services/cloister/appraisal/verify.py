@@ -15,6 +15,7 @@ from cloister.appraisal import certs, signature
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.body import TdReport
 from cloister.appraisal.certs import Certificate, Role
+from cloister.appraisal.chains import VerifiedChain
 from cloister.appraisal.collateral import Collateral, VerifiedCollateral
 from cloister.appraisal.endorsements import QeIdentity, Standing
 from cloister.appraisal.pck import Platform, parse_platform
@@ -61,22 +62,36 @@ def verify_quote(
     """
     quote = parse_quote(raw_quote)  # 1 the bytes are a quote
     endorsed = collateral.verified(anchor, now)  # 2 collateral and its key chain to the anchor
-    pck = verify_chain(quote, endorsed, now)
-    platform = verify_platform(quote, pck, endorsed)
-    quoting_enclave = verify_quoting_enclave(quote, pck, endorsed.qe_identity)  # 3 a known quoting enclave vouches
+    chain = verify_chain(quote, endorsed, now)
+    platform = chain.platform
+    check_family(quote, platform, endorsed)
+    quoting_enclave = verify_quoting_enclave(
+        quote, chain.pck, endorsed.qe_identity
+    )  # 3 a known quoting enclave vouches
     verify_signature(quote)  # 4 for exactly these bytes
     report = quote.body if isinstance(quote.body, TdReport) else None
     tcb = tcb_level(platform, report, quoting_enclave, endorsed.tcb_info)  # 6 on a platform patched thus far
     return VerifiedQuote(quote=quote, platform=platform, tcb=tcb, endorsed=endorsed)
 
 
-def verify_chain(quote: Quote, endorsed: VerifiedCollateral, now: datetime) -> Certificate:
-    """Check that the quote's PCK certificate chains to the anchor and is not revoked, and return it.
+def verify_chain(quote: Quote, endorsed: VerifiedCollateral, now: datetime) -> VerifiedChain:
+    """Check that the quote's PCK certificate chains to the anchor and is not revoked, and read its platform.
 
     Raises:
         EvidenceRejected: Step 2.
     """
-    ders = certs.split_pem(quote.pck_chain)
+    known = endorsed.chains.find(quote.pck_chain)
+    if known is not None:
+        certs.check_date(known.ca, Role.PCK_CA, now)
+        certs.check_date(known.pck, Role.PCK, now)
+        return known
+    chain = _new_chain(quote.pck_chain, endorsed, now)
+    endorsed.chains.keep(quote.pck_chain, chain)
+    return chain
+
+
+def _new_chain(pck_chain: bytes, endorsed: VerifiedCollateral, now: datetime) -> VerifiedChain:
+    ders = certs.split_pem(pck_chain)
     brought = endorsed.collateral.pck_certificate_chain
     # Where collateral brings a chain along, another verifier might look there first: it has to be the same one.
     if brought is not None and certs.split_pem(brought.encode("utf-8")) != ders:
@@ -90,7 +105,7 @@ def verify_chain(quote: Quote, endorsed: VerifiedCollateral, now: datetime) -> C
     certs.check(pck, Role.PCK, now)
     certs.check_issued(pck, ca, below=0)
     endorsed.pck_crl.check(pck)
-    return pck
+    return VerifiedChain(pck, ca, parse_platform(pck))
 
 
 def _ca_and_root(second: bytes, third: bytes, endorsed: VerifiedCollateral) -> tuple[bytes, bytes]:
@@ -113,19 +128,17 @@ def _pck_ca(der: bytes, endorsed: VerifiedCollateral, now: datetime) -> Certific
     return ca
 
 
-def verify_platform(quote: Quote, pck: Certificate, endorsed: VerifiedCollateral) -> Platform:
-    """Read the platform from its certificate, and check that the collateral is about it.
+def check_family(quote: Quote, platform: Platform, endorsed: VerifiedCollateral) -> None:
+    """Check that the collateral is about the quote's TEE and platform family.
 
     Raises:
         EvidenceRejected: Step 2.
     """
-    platform = parse_platform(pck)
     tcb_info = endorsed.tcb_info
     if tcb_info.tee is not quote.tee or endorsed.qe_identity.tee is not quote.tee:
         raise rejected(Step.CHAIN, "collateral.mismatched", "the collateral is about another TEE")
     if (tcb_info.fmspc, tcb_info.pce_id) != (platform.fmspc, platform.pce_id):
         raise rejected(Step.CHAIN, "collateral.mismatched", "the collateral is about another platform family")
-    return platform
 
 
 def verify_quoting_enclave(quote: Quote, pck: Certificate, identity: QeIdentity) -> Standing:

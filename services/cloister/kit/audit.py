@@ -2,19 +2,25 @@
 
 One SQLite table whose triggers forbid UPDATE and DELETE. That keeps honest code from slips; against the operator, leaf
 hashes (RFC 6962) let anyone who kept a Merkle root see that a record is missing or changed. Each record is the
-canonical JSON of its fields. No record, no release: what cannot be written raises `Unavailable`. Blocking; callers use
-`asyncio.to_thread`.
+canonical JSON of its fields. No record, no release: what cannot be written raises `Unavailable`.
+
+One thread writes. What comes while it waits for the disk goes into its next transaction together, so a crowd shares
+the waiting; everyone is told only when theirs is on disk. `append` and reading block; `appended` is for the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from cloister.api.v1 import audit_pb2
@@ -35,8 +41,17 @@ BEGIN SELECT RAISE(ABORT, 'records are not deleted'); END;
 """
 _PAGE: Final = 256
 _MAX_RECORD_BYTES: Final = 64 << 10
+_MAX_GROUP: Final = 256
 
 Field = str | int | float | bool | None | list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A record to write, and who waits for its number."""
+
+    about: dict[str, Field]
+    written: Future[int] = field(default_factory=Future)
 
 
 class AuditLog:
@@ -46,6 +61,9 @@ class AuditLog:
         self._connection = connection
         self._now = now
         self._lock = threading.Lock()
+        self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
 
     @classmethod
     @contextmanager
@@ -64,7 +82,9 @@ class AuditLog:
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 connection.executescript(_SCHEMA)
-            yield cls(connection, now)
+            audit = cls(connection, now)
+            with audit._writing():
+                yield audit
         finally:
             connection.close()
 
@@ -78,18 +98,73 @@ class AuditLog:
         Raises:
             Unavailable: It could not be written; whatever it was about must not happen.
         """
-        with self._lock, _translated():
-            self._connection.execute("BEGIN IMMEDIATE")
+        return self._submitted(event, fields).result()
+
+    async def appended(self, event: str, **fields: Field) -> int:
+        """As `append`, without holding the event loop up. One that is cancelled may be written or not."""
+        return await asyncio.wrap_future(self._submitted(event, fields))
+
+    def _submitted(self, event: str, fields: dict[str, Field]) -> Future[int]:
+        about = {**fields, "event": event, **_asked()}  # asked for here: the thread that writes is in no call
+        with _translated():
+            # What is no record must not spoil those that it would be written with.
+            if len(_canonical(about)) > _MAX_RECORD_BYTES:
+                raise ValueError("a record holds facts, not documents")
+        entry = _Entry(about)
+        with self._gate:
+            if self._closed:
+                raise Unavailable("the record is closed", reason="record.unavailable")
+            self._entries.put(entry)
+        return entry.written
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        writer = threading.Thread(target=self._write_all, name="audit", daemon=True)
+        writer.start()
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._closed = True
+                self._entries.put(None)
+            writer.join()
+
+    def _write_all(self) -> None:
+        while (entry := self._entries.get()) is not None:
+            group: list[_Entry] = [entry]
+            with suppress(Empty):
+                while len(group) < _MAX_GROUP and (entry := self._entries.get_nowait()) is not None:
+                    group.append(entry)
+            group = [one for one in group if one.written.set_running_or_notify_cancel()]
             try:
-                sequence = self._last() + 1
-                about = {"sequence": sequence, "time": _time(self._now()), "event": event, **_asked()}
-                record = _canonical({**fields, **about})
-                self._connection.execute("INSERT INTO records VALUES (?, ?, ?)", (sequence, record, leaf_hash(record)))
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-        return sequence
+                with self._lock, _translated():
+                    numbers = self._write(group)
+            except Exception as error:  # this thread has nobody to raise to but those who wait
+                for one in group:
+                    one.written.set_exception(error)
+            else:
+                for one, number in zip(group, numbers, strict=True):
+                    one.written.set_result(number)
+            if entry is None:
+                return
+
+    def _write(self, group: Sequence[_Entry]) -> list[int]:
+        """Write all of a group in one transaction, or nothing; returns their numbers."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            last = self._last()
+            numbers = list(range(last + 1, last + 1 + len(group)))
+            records = [
+                _canonical({**one.about, "sequence": number, "time": _time(self._now())})
+                for one, number in zip(group, numbers, strict=True)
+            ]
+            rows = [(number, record, leaf_hash(record)) for number, record in zip(numbers, records, strict=True)]
+            self._connection.executemany("INSERT INTO records VALUES (?, ?, ?)", rows)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        return numbers
 
     def records(self, after: int = 0) -> Iterator[audit_pb2.AuditRecord]:
         """Records with a sequence number above `after`, oldest first, as far as they went when asked.
@@ -142,10 +217,7 @@ def _asked() -> dict[str, Field]:
 def _canonical(fields: dict[str, Field]) -> bytes:
     """RFC 8785 for what occurs here: sorted keys, no spaces, UTF-8."""
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    raw = text.encode("utf-8")
-    if len(raw) > _MAX_RECORD_BYTES:
-        raise ValueError("a record holds facts, not documents")
-    return raw
+    return text.encode("utf-8")
 
 
 def _time(now: datetime) -> str:

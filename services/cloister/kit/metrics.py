@@ -22,7 +22,7 @@ class Metrics:
 
     Attributes:
         registry: What the exporter shows.
-        queued: Gateway: requests that wait for a slot.
+        queued: Gateway: requests that wait for a slot. Verifier: evidence that waits for its turn.
         workers: Gateway and verifier: attested workers, by whether their anchor is simulated.
         slots: Gateway: slots that workers have granted.
         slots_used: Gateway: slots with a call under way.
@@ -52,7 +52,7 @@ class Metrics:
             "cloister_keys_total", "Model keys asked for.", ("outcome", "reason"), registry=self.registry
         )
         self.workers = Gauge("cloister_workers", "Workers attested now.", ("simulated",), registry=self.registry)
-        self.queued = Gauge("cloister_queued", "Requests that wait for a slot.", registry=self.registry)
+        self.queued = Gauge("cloister_queued", "Requests that wait their turn.", registry=self.registry)
         self.slots = Gauge("cloister_slots", "Slots granted by workers.", registry=self.registry)
         self.slots_used = Gauge("cloister_slots_used", "Slots with a call under way.", registry=self.registry)
         self._collateral_until = Gauge(
@@ -80,6 +80,12 @@ class Metrics:
         self._refreshes = Counter(
             "cloister_collateral_refreshes_total", "Collateral asked for.", ("outcome",), registry=self.registry
         )
+        self._lag = Histogram(
+            "cloister_loop_lag_seconds",
+            "How late the event loop came to a timer.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._known: dict[str, set[str]] = {}
 
     def call_answered(self, call: Call) -> None:
@@ -95,6 +101,10 @@ class Metrics:
     def verifiers_disagreed(self) -> None:
         """Our verifier and the library came to different ends about the same bytes."""
         self._disagreements.inc()
+
+    def loop_lagged(self, seconds: float) -> None:
+        """For `lag.watching`."""
+        self._lag.observe(seconds)
 
     def state_refused(self, reason: str) -> None:
         """Something in Redis was forged, malformed or missing."""

@@ -15,6 +15,7 @@ from cloister.appraisal.policy import Policy
 from cloister.errors import InvalidRequest, NotReady
 from cloister.evidence.gramine import GramineQuoter
 from cloister.evidence.quoter import Quoter
+from cloister.kit import lag
 from cloister.kit.audit import AuditLog
 from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
@@ -27,8 +28,10 @@ from cloister.kit.server import Server
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.disagreements import Disagreements
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
+from cloister.verifier.judge_pool import judging
 from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
@@ -42,11 +45,15 @@ from cloister.verifier.signing_keys import LOOK_S, KeyRing, PinnedKey, SigningKe
 from cloister.verifier.standing import Standing
 from cloister.verifier.state import kept_state
 from cloister.verifier.trust_watch import MAX_WATCHERS, TrustWatch
+from cloister.verifier.turns import Turns
 
 SIMULATED_ANCHOR = "simulated"
 MAX_MESSAGE_BYTES = 4 << 20
-# Besides the watches: every worker of the mesh keeps one open.
-MAX_CALLS = 1024
+# Besides the watches: every worker of the mesh keeps one open. A thousand workers that renew at once wait in `Turns`,
+# which knows whom to serve first, and not before it.
+MAX_CALLS = 4096
+# Answers under way at once: enough that judging, signing and one write to disk for all of them overlap.
+IN_FLIGHT = 32
 
 _log = get_logger()
 
@@ -72,6 +79,7 @@ async def serve_genuine(settings: Settings, lifecycle: Lifecycle) -> None:
 async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> None:
     """Run the verifier until told to stop, then drain."""
     async with assembled(settings, lifecycle, quoter) as server:
+        lag.spare_collections()
         await server.run()
 
 
@@ -104,11 +112,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         collateral = collateral_store(settings, anchor, state.collateral_memory, utc_now())
         revocations = Revocations(RevocationFile(folder / "revocations.json"), now=utc_now)
         _show_workers(metrics, attested)
+        turns = Turns(IN_FLIGHT)
+        metrics.queued.set_function(partial(len, turns))
+        judge = await stack.enter_async_context(judging(anchor, settings.appraisal_processes, lifecycle))
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         appraiser = Appraiser(
             audience=str(identity.spiffe_id),
             policy=policies.current,
             anchor=anchor,
+            judge=judge,
+            turns=turns,
             collateral=collateral,
             ca=ca,
             signing_keys=signing_keys,
@@ -116,6 +129,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             attested=attested,
             revocations=revocations,
             audit=audit,
+            disagreements=Disagreements(folder / "disagreements"),
             metrics=metrics,
             membership=timedelta(seconds=settings.membership_s),
             now=utc_now,
@@ -126,7 +140,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             attested=attested,
             policy=policies.current,
             endorsed=collateral.current,
-            anchor=anchor,
+            judge=judge,
             expel=partial(revoker.expel, by=str(identity.spiffe_id)),
             audit=audit,
             now=utc_now,
@@ -151,6 +165,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         lifecycle.spawn(_closing(attested, revocations, lifecycle), "watches.closing")
         lifecycle.spawn(_following(signing_keys, ca, identity, revocations), "keys.following")
         keep_fresh(collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
+        lifecycle.spawn(lag.watching(metrics.loop_lagged), "lag.watching")
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,

@@ -2,7 +2,8 @@
 
 The challenge is consumed first, whatever comes of it. A worker speaks for its own instance and keys only; whoever
 enrols joins the mesh and gets nothing else. Every appraisal is in the record, with all detail, before its answer
-leaves; a rejected caller hears one sentence. Appraisals compute and write to disk off the event loop.
+leaves; a rejected caller hears one sentence. Judging, signing and writing are off the event loop, and of more requests
+than can be answered at once those wait who can best afford to (`turns.py`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cloister import ear
 from cloister.appraisal.anchors import TrustAnchor
-from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
+from cloister.appraisal.appraise import Appraisal, Evidence, Expected
 from cloister.appraisal.policy import Policy
-from cloister.errors import ChallengeExpired, CloisterError, EvidenceRejected, InvalidRequest, NotReady, Overloaded
+from cloister.ear import AttestationResult
+from cloister.errors import (
+    ChallengeExpired,
+    CloisterError,
+    EvidenceRejected,
+    InternalError,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    Unavailable,
+)
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
@@ -26,38 +37,23 @@ from cloister.rpc.identity import PeerIdentity
 from cloister.rpc.spiffe import WORKER
 from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral import CollateralStore, Endorsements
+from cloister.verifier.disagreements import DISAGREEMENT, REASONS, Disagreements
+from cloister.verifier.judges import Case, Judge
 from cloister.verifier.member import Keys, Member
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Challenges, Purpose
 from cloister.verifier.results import attestation_result, claimed, facts, names
 from cloister.verifier.revocations import Revocations
 from cloister.verifier.signing_keys import SigningKeys
+from cloister.verifier.submission import Issued, Submission
+from cloister.verifier.turns import Turns
 
 REFUSED = "the request was refused"
-DISAGREEMENT = "verifiers.disagree"
 KEY_RELEASE_LIFE = timedelta(minutes=5)
+# What can stand between an answered challenge and its result: all of it is in the record.
+_RECORDED = (EvidenceRejected, InvalidRequest, ChallengeExpired, NotReady, Overloaded, Unavailable, InternalError)
 
 _log = get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """What a caller sends in answer to a challenge; `tls_spki` is the DER of the key that the claims carry."""
-
-    challenge_id: bytes = field(repr=False)
-    claims: bytes = field(repr=False)
-    quote: bytes = field(repr=False)
-    tls_spki: bytes
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """The answer to believed evidence; the chain (PEM, leaf first) is empty unless the purpose was MESH."""
-
-    attestation_result: str = field(repr=False)
-    certificate_chain: bytes
-    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +83,8 @@ class Appraiser:
         audience: str,
         policy: Callable[[], Policy],
         anchor: TrustAnchor,
+        judge: Judge,
+        turns: Turns,
         collateral: CollateralStore,
         ca: MeshCa,
         signing_keys: SigningKeys,
@@ -94,6 +92,7 @@ class Appraiser:
         attested: AttestedWorkers,
         revocations: Revocations,
         audit: AuditLog,
+        disagreements: Disagreements,
         metrics: Metrics,
         membership: timedelta,
         now: Callable[[], datetime],
@@ -101,6 +100,8 @@ class Appraiser:
         self._audience = audience
         self._policy = policy
         self._anchor = anchor
+        self._judge = judge
+        self._turns = turns
         self._collateral = collateral
         self._ca = ca
         self._signing_keys = signing_keys
@@ -108,6 +109,7 @@ class Appraiser:
         self._attested = attested
         self._revocations = revocations
         self._audit = audit
+        self._disagreements = disagreements
         self._metrics = metrics
         self._membership = membership
         self._now = now
@@ -119,9 +121,16 @@ class Appraiser:
             ChallengeExpired: It was used, is too old, or another's; or policy or collateral changed meanwhile.
             EvidenceRejected: Anything else that speaks against it; always the same words.
             NotReady: There is no collateral to appraise with; the caller is not at fault.
-            Overloaded: Too many instances are attested.
-            Unavailable: Record or state cannot be written; nothing was issued.
+            Overloaded: Too many instances are attested, or wait to be.
+            Unavailable: Record or state cannot be written, or the appraisal did not come to an end; nothing was issued.
         """
+        if submission.oversized:
+            return await self._answered(submission, peer)  # refused at once: what waits is small
+        ends_at = self._attested.ends_at(peer.name) if peer.role == WORKER else None
+        async with self._turns.turn(peer.spiffe_id, ends_at=ends_at):
+            return await self._answered(submission, peer)
+
+    async def _answered(self, submission: Submission, peer: PeerIdentity) -> Issued:
         spki_sha256 = hashlib.sha256(submission.tls_spki).digest()
         purpose = None
         try:
@@ -129,17 +138,17 @@ class Appraiser:
                 submission.challenge_id, peer=peer.spiffe_id, tls_spki_sha256=spki_sha256
             )
             purpose = challenge.purpose
-            believed = await asyncio.to_thread(self._judge, submission, challenge, peer)
+            believed = await self._believed(submission, challenge, peer)
             self._revocations.check(names(believed.appraisal))
             instance = believed.appraisal.claims.instance
             life = self._life(purpose)
             await self._attested.pin(instance, believed.keys, life_s=life.total_seconds())
-        except (EvidenceRejected, InvalidRequest, ChallengeExpired, NotReady, Overloaded) as objection:
-            await asyncio.to_thread(self._record_rejection, objection, submission, purpose, peer)
-            if isinstance(objection, ChallengeExpired | NotReady | Overloaded):
-                raise
-            raise EvidenceRejected(REFUSED) from None
-        issued = await asyncio.to_thread(self._issue, believed, submission, purpose, peer)
+        except _RECORDED as objection:
+            await self._record_rejection(objection, submission, purpose, peer)
+            if isinstance(objection, EvidenceRejected | InvalidRequest):
+                raise EvidenceRejected(REFUSED) from None
+            raise
+        issued = await self._issue(believed, submission, purpose, peer)
         await self._check_not_overtaken(believed, submission, purpose, peer)
         if purpose is Purpose.MESH:
             await self._attested.admit(self._member(believed, submission, issued), life_s=life.total_seconds())
@@ -151,23 +160,31 @@ class Appraiser:
                 raise
         return issued
 
-    def _judge(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:
+    async def _believed(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:
         now = self._now()
+        submission.check_size()
         load_spki(submission.tls_spki)
         _may_ask(challenge, peer)
-        endorsements = self._collateral.current(submission.quote, now)
-        appraisal = appraise(
-            Evidence(raw_quote=submission.quote, claims_bytes=submission.claims),
-            endorsements.verified,
-            self._policy(),
-            self._anchor,
-            now,
+        case = Case(
+            evidence=Evidence(raw_quote=submission.quote, claims_bytes=submission.claims),
             expect=self._expected(challenge, peer),
+            endorsements=await asyncio.to_thread(self._collateral.current, submission.quote, now),
+            policy=self._policy(),
+            now=now,
         )
+        appraisal = await self._judged(case)
         claims = appraisal.claims
         if claims.spiffe_id != f"spiffe://{self._ca.cluster}/{WORKER}/{claims.instance}":
             raise EvidenceRejected("the claimed identity is not that of the instance", step=5, reason="identity.other")
-        return _Believed(appraisal, endorsements)
+        return _Believed(appraisal, case.endorsements)
+
+    async def _judged(self, case: Case) -> Appraisal:
+        try:
+            return await self._judge.judge(case)
+        except CloisterError as objection:
+            if objection.reason in REASONS:
+                await asyncio.to_thread(self._disagreements.keep, case, objection.reason)
+            raise
 
     async def _check_not_overtaken(
         self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity
@@ -180,7 +197,7 @@ class Appraiser:
                 raise ChallengeExpired("newer collateral came; begin again", reason="collateral.changed")
             self._revocations.check(names(believed.appraisal))
         except (ChallengeExpired, EvidenceRejected) as objection:
-            await asyncio.to_thread(self._record_rejection, objection, submission, purpose, peer)
+            await self._record_rejection(objection, submission, purpose, peer)
             if isinstance(objection, ChallengeExpired):
                 raise
             raise EvidenceRejected(REFUSED) from None
@@ -200,21 +217,12 @@ class Appraiser:
     def _life(self, purpose: Purpose) -> timedelta:
         return self._membership if purpose is Purpose.MESH else KEY_RELEASE_LIFE
 
-    def _issue(self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity) -> Issued:
+    async def _issue(self, believed: _Believed, submission: Submission, purpose: Purpose, peer: PeerIdentity) -> Issued:
         result = attestation_result(
             believed.appraisal, issuer=self._audience, purpose=purpose, life=self._life(purpose)
         )
-        signing_key = self._signing_keys.at(result.issued_at)
-        chain = b""
-        if purpose is Purpose.MESH:
-            chain = self._ca.certify(
-                submission.tls_spki,
-                result.instance,
-                now=result.issued_at,
-                life=result.expires_at - result.issued_at,
-            )
-        token = ear.issue(result, signing_key)
-        self._audit.append(
+        issued = await asyncio.to_thread(self._signed, result, submission.tls_spki, purpose)
+        await self._audit.appended(
             "evidence.accepted",
             purpose=purpose.name.lower(),
             peer=peer.spiffe_id,
@@ -223,6 +231,14 @@ class Appraiser:
             **facts(result),
         )
         self._metrics.evidence_appraised(accepted=True)
+        return issued
+
+    def _signed(self, result: AttestationResult, tls_spki: bytes, purpose: Purpose) -> Issued:
+        chain = b""
+        if purpose is Purpose.MESH:
+            life = result.expires_at - result.issued_at
+            chain = self._ca.certify(tls_spki, result.instance, now=result.issued_at, life=life)
+        token = ear.issue(result, self._signing_keys.at(result.issued_at))
         return Issued(attestation_result=token, certificate_chain=chain, expires_at=result.expires_at)
 
     def _member(self, believed: _Believed, submission: Submission, issued: Issued) -> Member:
@@ -241,21 +257,22 @@ class Appraiser:
             simulated=believed.appraisal.simulated,
         )
 
-    def _record_rejection(
+    async def _record_rejection(
         self, objection: CloisterError, submission: Submission, purpose: Purpose | None, peer: PeerIdentity
     ) -> None:
         self._metrics.evidence_appraised(accepted=False, reason=objection.reason)
         if objection.reason == DISAGREEMENT:
             self._metrics.verifiers_disagreed()
             _log.error("verifiers.disagreed", peer=peer.spiffe_id)
-        self._audit.append(
+        says = await asyncio.to_thread(claimed, submission.quote, submission.claims)
+        await self._audit.appended(
             "evidence.rejected",
             step=objection.step if isinstance(objection, EvidenceRejected) else 0,
             reason=objection.reason,
             purpose=purpose.name.lower() if purpose is not None else None,
             peer=peer.spiffe_id,
             anchor=self._anchor.name,
-            **claimed(submission.quote, submission.claims),
+            **says,
         )
 
 

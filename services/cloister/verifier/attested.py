@@ -112,6 +112,11 @@ class AttestedWorkers:
         held = self._held.get(instance)
         return held.record.member if held is not None and not held.record.removed else None
 
+    def ends_at(self, instance: str) -> float | None:
+        """When the membership of `instance` ends, on our clock; None where it has none."""
+        held = self._held.get(instance)
+        return held.ends_at if held is not None and not held.record.removed else None
+
     async def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
         """Bind an instance name to its keys for `life_s` from now, or find that it is bound to others.
 

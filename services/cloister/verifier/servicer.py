@@ -23,7 +23,7 @@ from cloister.kit.revocation import Name, kind_of
 from cloister.kit.server import ANY_ROLE, current_peer
 from cloister.rpc.identity import TlsIdentity, spki_sha256
 from cloister.rpc.spiffe import WORKER
-from cloister.verifier.appraiser import Appraiser, Submission
+from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.member import Change, Event, Member
 from cloister.verifier.nonces import Challenges, Purpose
@@ -33,6 +33,7 @@ from cloister.verifier.policy_in_force import PolicyInForce
 from cloister.verifier.revocations import Revocations
 from cloister.verifier.revoker import Revoker
 from cloister.verifier.signing_keys import SigningKeys
+from cloister.verifier.submission import Submission
 from cloister.verifier.trust_watch import SIGN_OF_LIFE_S, TrustWatch, described
 
 SERVICE: Final = "cloister.api.v1.Verifier"

@@ -52,11 +52,14 @@ class Settings:
         lift_signers: Ed25519 public keys, in hex, of those who must sign an order before a revocation is lifted; empty
             takes `policy_signers`, and where there are none either, an operator lifts it alone.
         lift_threshold: How many of `lift_signers` must.
-        state_dir: Folder for the record; made with mode 0700 if it is not there.
+        state_dir: Folder for the record, and for evidence that the two verifiers disagree on; made with mode 0700 if it
+            is not there.
         challenge_ttl_s: How long a challenge may be answered, a minute at most.
         membership_s: How long an attested worker is a member before it must attest again, an hour at most.
         https_listen: host:port where anybody gets our keys, trust document and evidence; empty for none. Shows the
             certificate of `tls`.
+        appraisal_processes: How many processes judge evidence beside this one, which then holds only what they may not
+            see: our keys. One for each CPU if absent; 0 judges on threads, for where a process may start no other.
         redis: Where several verifiers of one cluster share challenges and members. Without it there is one verifier,
             and both are kept on this machine.
         metrics_listen: host:port of the metrics page, or empty for none.
@@ -90,6 +93,7 @@ class Settings:
     challenge_ttl_s: float = 60.0
     membership_s: float = 3600.0
     https_listen: str = ""
+    appraisal_processes: int | None = None
     redis: RedisSettings | None = None
     metrics_listen: str = ""
     log_json: bool = True
@@ -103,6 +107,8 @@ class Settings:
             raise ValueError("challenge_ttl_s must be above 0 and at most 60")
         if not 1 <= self.membership_s <= 3600:
             raise ValueError("membership_s must be 1 to 3600")
+        if self.appraisal_processes is not None and not 0 <= self.appraisal_processes <= 256:
+            raise ValueError("appraisal_processes must be 0 to 256")
         if (self.signing_key is None) == (self.signing_keys is None):
             raise ValueError("either signing_key or signing_keys says what results are signed with")
         if self.signing_keys is not None:

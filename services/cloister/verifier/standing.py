@@ -4,30 +4,34 @@ A member was believed when it joined. When the policy changes, or a refresh of c
 would not be believed today goes at once, and not when its result ends. Without collateral to judge by nobody goes: the
 fault is ours, and results end by themselves.
 
-Members are judged one by one on threads, so the event loop is held by none of it.
+Members are judged where new evidence is, a few at a time beside it. A judgement that comes to no end takes nobody out.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from cloister.appraisal.anchors import TrustAnchor
-from cloister.appraisal.appraise import Evidence, Expected, appraise
+from cloister.appraisal.appraise import Evidence, Expected
 from cloister.appraisal.policy import Policy
-from cloister.errors import EvidenceRejected, NotReady, Unavailable
+from cloister.errors import EvidenceRejected, InternalError, NotReady, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import Endorsements
+from cloister.verifier.judges import Case, Judge
 
 Endorsed = Callable[[bytes, datetime], Endorsements]
 """The collateral in force for a quote at a time; raises NotReady where there is none. Blocks, on any thread."""
 
 Expel = Callable[[Member, str], Awaitable[object]]
 """Takes a member out because it is not believed any more; the words say why."""
+
+AT_ONCE: Final = 8
 
 _log = get_logger()
 
@@ -58,20 +62,11 @@ class Review:
     unjudged: int
 
 
-def reappraise(member: Member, policy: Policy, endorsed: Endorsed, anchor: TrustAnchor, now: datetime) -> None:
-    """Judge a member's evidence as if it came now, but for the challenge, which was used. Blocks for milliseconds.
-
-    Raises:
-        EvidenceRejected: It would not be believed.
-        NotReady: There is no collateral to judge it by.
-    """
+def case_of(member: Member, policy: Policy, endorsements: Endorsements, now: datetime) -> Case:
+    """A member's evidence as if it came now, but for the challenge, which was used."""
     keys = member.keys
-    appraise(
-        Evidence(raw_quote=member.quote, claims_bytes=member.claims),
-        endorsed(member.quote, now).verified,
-        policy,
-        anchor,
-        now,
+    return Case(
+        evidence=Evidence(raw_quote=member.quote, claims_bytes=member.claims),
         expect=Expected(
             instance=member.instance,
             spiffe_id=member.spiffe_id,
@@ -80,6 +75,9 @@ def reappraise(member: Member, policy: Policy, endorsed: Endorsed, anchor: Trust
             hpke_suite=keys.hpke_suite,
             hpke_public=keys.hpke_public,
         ),
+        endorsements=endorsements,
+        policy=policy,
+        now=now,
     )
 
 
@@ -99,7 +97,7 @@ class Standing:
         attested: AttestedWorkers,
         policy: Callable[[], Policy],
         endorsed: Endorsed,
-        anchor: TrustAnchor,
+        judge: Judge,
         expel: Expel,
         audit: AuditLog,
         now: Callable[[], datetime],
@@ -107,7 +105,7 @@ class Standing:
         self._attested = attested
         self._policy = policy
         self._endorsed = endorsed
-        self._anchor = anchor
+        self._judge = judge
         self._expel = expel
         self._audit = audit
         self._now = now
@@ -120,27 +118,42 @@ class Standing:
         Args:
             cause: What changed, for the record: `policy`, `collateral`.
         """
-        policy = self._policy()
-        stood, unjudged, fallen = 0, 0, []
-        for member in self._attested.members:
-            try:
-                await asyncio.to_thread(reappraise, member, policy, self._endorsed, self._anchor, self._now())
-                stood += 1
-            except NotReady:
-                unjudged += 1
-            except EvidenceRejected as objection:
-                if self._attested.get(member.instance) is member:
-                    fallen.append(Fallen(member.instance, objection.step, objection.reason))
-                    await self._expel(member, f"no longer believed since the {cause} changed: {objection.reason}")
-                    await self._record(fallen[-1], policy, cause)
-        return Review(policy=policy, stood=stood, fallen=tuple(fallen), unjudged=unjudged)
+        policy, members = self._policy(), self._attested.members
+        found: dict[str, Fallen | None] = {}
+        waiting = iter(members)
+
+        async def judge_in_turn() -> None:
+            for member in waiting:
+                with suppress(NotReady, Unavailable, InternalError):
+                    found[member.instance] = await self._judged(member, policy, cause)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(judge_in_turn())
+        outcomes = [found[member.instance] for member in members if member.instance in found]
+        fallen = tuple(outcome for outcome in outcomes if outcome is not None)
+        return Review(policy=policy, stood=outcomes.count(None), fallen=fallen, unjudged=len(members) - len(outcomes))
+
+    async def _judged(self, member: Member, policy: Policy, cause: str) -> Fallen | None:
+        """Judge one and revoke it if it fell; None if it stands, or is not the member any more that was judged."""
+        now = self._now()
+        try:
+            endorsements = await asyncio.to_thread(self._endorsed, member.quote, now)
+            await self._judge.judge(case_of(member, policy, endorsements, now))
+        except EvidenceRejected as objection:
+            if self._attested.get(member.instance) is not member:
+                return None
+            fallen = Fallen(member.instance, objection.step, objection.reason)
+            await self._expel(member, f"no longer believed since the {cause} changed: {objection.reason}")
+            await self._record(fallen, policy, cause)
+            return fallen
+        return None
 
     async def _record(self, fallen: Fallen, policy: Policy, cause: str) -> None:
         """After the fact: what lets somebody in waits for the disk, what keeps one out does not."""
         _log.warning("member.revoked", instance=fallen.instance, reason=fallen.reason, cause=cause)
         try:
-            await asyncio.to_thread(
-                self._audit.append,
+            await self._audit.appended(
                 "member.revoked",
                 instance=fallen.instance,
                 cause=cause,

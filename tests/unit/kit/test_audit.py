@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +86,70 @@ def test_threads_do_not_mix(audit: AuditLog) -> None:
     with ThreadPoolExecutor(4) as pool:
         numbers = list(pool.map(lambda number: audit.append("e", number=number), range(40)))
     assert sorted(numbers) == list(range(1, 41))
+
+
+async def test_what_comes_while_the_disk_is_busy_is_written_together(audit: AuditLog) -> None:
+    statements: list[str] = []
+    audit._connection.set_trace_callback(statements.append)
+    async with asyncio.TaskGroup() as group:
+        with audit._lock:  # as it is while a transaction goes to disk
+            tasks = [group.create_task(audit.appended("e", number=number)) for number in range(50)]
+            await asyncio.sleep(0.02)
+    assert [task.result() for task in tasks] == list(range(1, 51))
+    assert [json.loads(record.record)["number"] for record in audit.records()] == list(range(50))
+    assert 1 <= statements.count("COMMIT") <= 2
+
+
+async def test_it_is_on_disk_when_its_number_is_known(audit: AuditLog, path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(audit.appended("e")) for _ in range(5)]
+    other = sqlite3.connect(path)
+    assert {number for (number,) in other.execute("SELECT sequence FROM records")} == {task.result() for task in tasks}
+    other.close()
+
+
+async def test_what_is_no_record_spoils_no_other(audit: AuditLog) -> None:
+    async with asyncio.TaskGroup() as group:
+        with audit._lock:
+            good = [group.create_task(audit.appended("e")) for _ in range(3)]
+            bad = group.create_task(_reason(audit.appended("e", field="x" * (65 << 10))))
+            await asyncio.sleep(0.02)
+    assert bad.result() == "record.unavailable"
+    assert [task.result() for task in good] == [1, 2, 3]
+
+
+async def test_a_group_that_cannot_be_written_fails_as_one(audit: AuditLog, path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.executescript(
+        "CREATE TRIGGER full BEFORE INSERT ON records WHEN NEW.sequence = 3 "
+        "BEGIN SELECT RAISE(ABORT, 'disk full'); END;"
+    )
+    audit.append("first")
+    async with asyncio.TaskGroup() as group:
+        with audit._lock:
+            tasks = [group.create_task(_reason(audit.appended("e"))) for _ in range(3)]
+            await asyncio.sleep(0.02)
+    other.close()
+    written = [record.sequence for record in audit.records()]
+    assert len(written) == 1 + [task.result() for task in tasks].count("")
+    assert 3 not in written
+
+
+async def test_a_closed_record_says_so(path: Path) -> None:
+    with AuditLog.opened(path) as audit:
+        audit.append("e")
+    for closed in (lambda: audit.append("e"), lambda: next(audit.records())):
+        with pytest.raises(Unavailable):
+            closed()
+
+
+async def _reason(appending: Awaitable[int]) -> str:
+    """Empty for what was written."""
+    try:
+        await appending
+    except Unavailable as error:
+        return error.reason
+    return ""
 
 
 @pytest.mark.parametrize("statement", ["UPDATE records SET record = x'00'", "DELETE FROM records"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,15 +16,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.appraisal.appraise import Appraisal
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import ReferenceValue
-from cloister.errors import ChallengeExpired, EvidenceRejected, NotReady, Unavailable
-from cloister.rpc.certificates import new_key, spki, spki_sha256
+from cloister.errors import (
+    ChallengeExpired,
+    CloisterError,
+    EvidenceRejected,
+    InternalError,
+    NotReady,
+    Overloaded,
+    Unavailable,
+)
+from cloister.rpc.certificates import key_pem, new_key, spki, spki_sha256
 from cloister.rpc.identity import PeerIdentity
-from cloister.verifier import appraiser
-from cloister.verifier.appraiser import REFUSED, Submission
+from cloister.verifier import judges
+from cloister.verifier.appraiser import REFUSED
+from cloister.verifier.judges import Case
 from cloister.verifier.nonces import Purpose
+from cloister.verifier.submission import Submission
+from cloister.verifier.turns import Turns
 from cloister_simulator.platform import Platform
 from fakes.sim import CLUSTER, ENCLAVE, VERIFIER
 from fakes.verifier_desk import ENDPOINT, VerifierDesk, enrol_peer, submission, verifier_desk, worker_peer
@@ -320,6 +332,24 @@ async def test_bytes_that_are_no_quote_are_refused(desk: VerifierDesk, quote: by
     await desk.join()
 
 
+@pytest.mark.attack("G1")
+@pytest.mark.parametrize(
+    ("field", "size_bytes", "objection"),
+    [("quote", (64 << 10) + 1, (1, "quote.too_large")), ("claims", 4097, (5, "claims.malformed"))],
+    ids=["quote", "claims"],
+)
+async def test_evidence_larger_than_any_does_not_wait_for_its_turn(
+    desk: VerifierDesk, field: str, size_bytes: int, objection: tuple[int, str]
+) -> None:
+    challenge, evidence = await desk.evidence()
+    desk.turns = Turns(0)
+    desk.restart()
+    challenge = await desk.challenge(evidence.tls_key, enrol_peer())
+    sent = submission(challenge, evidence, **{field: bytes(size_bytes)})
+    async with asyncio.timeout(5):
+        assert await rejected(desk, sent) == objection
+
+
 async def test_a_tls_key_of_another_curve_is_refused(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence(tls_key=ec.generate_private_key(ec.SECP384R1()))
     assert await rejected(desk, submission(challenge, evidence)) == (0, "request.invalid")
@@ -373,16 +403,74 @@ async def test_what_is_sent_and_issued_hides_in_repr(desk: VerifierDesk) -> None
 
 
 @pytest.mark.attack("J10")
-async def test_a_disagreement_of_the_two_verifiers_is_an_alarm(
-    desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def disagree(*_: object) -> None:
-        raise EvidenceRejected("they differ", step=8, reason="verifiers.disagree")
-
-    monkeypatch.setattr("cloister.appraisal.second.confirm", disagree)
+async def test_a_disagreement_of_the_two_verifiers_is_refused_told_and_kept(desk: VerifierDesk) -> None:
+    desk.platform.cpusvn = bytes(16)  # the other verifier measures platforms by it, ours by what it stands for
     challenge, evidence = await desk.evidence()
     assert await rejected(desk, submission(challenge, evidence)) == (8, "verifiers.disagree")
     assert desk.metrics.registry.get_sample_value("cloister_verifier_disagreements_total") == 1
+    (kept,) = (desk.folder / "disagreements").iterdir()
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    bundle = EvidenceBundle.FromString(kept.read_bytes())
+    assert (bundle.evidence.quote, bundle.evidence.claims) == (evidence.quote, evidence.claims_bytes)
+    assert bundle.collateral == desk.collateral_path.read_bytes()
+    for secret in (challenge.challenge_id, key_pem(evidence.tls_key), evidence.receipt_key.private_bytes_raw()):
+        assert secret not in kept.read_bytes()
+
+
+async def test_evidence_that_the_verifiers_agree_about_is_not_kept(desk: VerifierDesk) -> None:
+    await desk.join()
+    challenge, evidence = await desk.evidence(nonce=bytes(32))
+    await rejected(desk, submission(challenge, evidence))
+    assert not (desk.folder / "disagreements").exists()
+
+
+class Fails:
+    """A judge that comes to no end."""
+
+    def __init__(self, error: CloisterError) -> None:
+        self._error = error
+
+    async def judge(self, case: Case) -> Appraisal:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("gone", reason="appraisal.lost"), InternalError("a mistake of ours", reason="appraisal.failed")],
+    ids=lambda error: error.reason,
+)
+async def test_evidence_that_no_judge_survives_is_recorded_and_kept(tmp_path: Path, error: CloisterError) -> None:
+    with verifier_desk(tmp_path, judge=Fails(error)) as desk:
+        with pytest.raises(type(error)):
+            await desk.join()
+        assert desk.entries()[-1]["reason"] == error.reason
+        assert len(list((tmp_path / "disagreements").iterdir())) == 1
+        assert len(desk.attested) == 0
+
+
+@pytest.mark.attack("D11")
+async def test_a_flood_of_those_who_enrol_does_not_hold_a_member_up(tmp_path: Path) -> None:
+    with verifier_desk(tmp_path, turns=Turns(1, limit=8)) as desk:
+        member, _ = await desk.join()
+        order: list[str] = []
+
+        async def arrives(name: str, coming: Coroutine[Any, Any, object]) -> None:
+            try:
+                await coming
+            except Overloaded:
+                order.append("refused")
+            else:
+                order.append(name)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(arrives("new", desk.join()))
+            await asyncio.sleep(0)
+            group.create_task(arrives("member", desk.again(member, Purpose.MESH)))
+    served = [name for name in order if name != "refused"]
+    assert served.index("member") <= 1  # after the one that was inside already
+    assert len(served) == 9
+    assert len(order) == 21
 
 
 async def test_outcomes_are_counted(desk: VerifierDesk) -> None:
@@ -399,10 +487,10 @@ async def test_outcomes_are_counted(desk: VerifierDesk) -> None:
 async def test_what_overtaken_collateral_believed_is_withheld(
     desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = appraiser.appraise
+    whole = judges.appraise
 
     def appraise(*arguments: Any, **named: Any) -> Appraisal:
-        monkeypatch.setattr(appraiser, "appraise", whole)
+        monkeypatch.setattr(judges, "appraise", whole)
         found = whole(*arguments, **named)
         desk.platform.revoked.add("pck")
         desk.platform.reissue(desk.now() + timedelta(minutes=5))
@@ -410,7 +498,7 @@ async def test_what_overtaken_collateral_believed_is_withheld(
         desk.collateral.look(desk.now())
         return found
 
-    monkeypatch.setattr(appraiser, "appraise", appraise)
+    monkeypatch.setattr(judges, "appraise", appraise)
     with pytest.raises(ChallengeExpired) as refused:
         await desk.join()
     assert refused.value.reason == desk.entries()[-1]["reason"] == "collateral.changed"

@@ -13,7 +13,7 @@ from cloister.appraisal.appraise import Appraisal
 from cloister.appraisal.policy import Policy
 from cloister.errors import ChallengeExpired, InvalidRequest, Overloaded, Unavailable
 from cloister.kit.lifecycle import Lifecycle
-from cloister.verifier import appraiser
+from cloister.verifier import judges
 from cloister.verifier.attested import AttestedWorkers, MemberStore
 from cloister.verifier.member import Keys, MemberRecord
 from cloister.verifier.nonces import Purpose
@@ -152,16 +152,16 @@ Overtake = Callable[[], None]
 @pytest.fixture
 def overtaken(desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch) -> Overtake:
     """Once called, the next appraisal ends under a policy that is not in force any more."""
-    whole = appraiser.appraise
+    whole = judges.appraise
 
     def act() -> None:
         def appraise(*arguments: Any, **named: Any) -> Appraisal:
-            monkeypatch.setattr(appraiser, "appraise", whole)
+            monkeypatch.setattr(judges, "appraise", whole)
             found = whole(*arguments, **named)
             desk.policies.put(desk.policies.check(signed(policy_toml(2), 0, 1)))
             return found
 
-        monkeypatch.setattr(appraiser, "appraise", appraise)
+        monkeypatch.setattr(judges, "appraise", appraise)
 
     return act
 

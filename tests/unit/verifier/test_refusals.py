@@ -77,8 +77,8 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     "sixty certificates": (quote(lambda raw: with_chain(raw[CERTIFICATES:].rstrip(b"\0") * 13, raw)), "chain.too_long"),
     "a bit": (quote(lambda raw: patched(REPORT + 70, b"\1", raw)), "quote.signature_broken"),
     "another attestation key": (quote(stolen), "qe_report.data_mismatched"),
-    "claims that are harmful": (harmful_claims, "claims.unbound"),
-    "claims without end": (lambda _: {"claims": b"\x81" * (1 << 20)}, "claims.unbound"),
+    "claims that are harmful": (harmful_claims, "claims.malformed"),
+    "claims without end": (lambda _: {"claims": b"\x81" * (1 << 20)}, "claims.malformed"),
     "a key that is none": (lambda _: {"tls_spki": b"\x30" * 1000}, "request.invalid"),
 }
 

@@ -80,14 +80,14 @@ async def test_what_is_revoked_while_a_worker_is_appraised_does_not_slip_through
     desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence, _ = await desk.join()
-    name, append, loop = named(desk, Kind.MEASUREMENT), desk.audit.append, asyncio.get_running_loop()
+    name, appended = named(desk, Kind.MEASUREMENT), desk.audit.appended
 
-    def slow(event: str, **fields: object) -> int:
+    async def slow(event: str, **fields: object) -> int:
         if event == "evidence.accepted":
-            asyncio.run_coroutine_threadsafe(desk.revoker.revoke(name, reason="", by=BY), loop).result(5)
-        return append(event, **fields)  # type: ignore[arg-type]
+            await desk.revoker.revoke(name, reason="", by=BY)
+        return await appended(event, **fields)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(desk.audit, "append", slow)
+    monkeypatch.setattr(desk.audit, "appended", slow)
     with pytest.raises(EvidenceRejected):
         await desk.again(evidence, Purpose.MESH)
     assert desk.attested.members == []

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.appraise import Appraisal
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.reference import PlatformMode, PlatformRule, ReferenceValue
-from cloister.errors import CloisterError, EvidenceRejected
-from cloister.verifier import standing
+from cloister.errors import CloisterError, EvidenceRejected, Unavailable
+from cloister.verifier import judges, standing
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.judges import Case, Threads
 from cloister.verifier.nonces import Purpose
 from cloister.verifier.standing import Fallen
 from cloister_simulator.measurement import Measurement
-from fakes.sim import ENCLAVE, SampleEvidence
+from fakes.sim import ENCLAVE, SampleEvidence, simulated_platform
 from fakes.verifier_desk import VerifierDesk, verifier_desk
 
 OTHER = Measurement(mrenclave=b"\x05" * 32)
@@ -109,8 +112,10 @@ async def test_evidence_is_not_judged_for_another_member(desk: VerifierDesk) -> 
         replace(member, instance="0" * 32),
         replace(member, keys=replace(member.keys, receipt_key=bytes(32))),
     ):
+        now = desk.now()
+        case = standing.case_of(changed, Policy.default(), desk.collateral.current(changed.quote, now), now)
         with pytest.raises(EvidenceRejected) as refused:
-            standing.reappraise(changed, Policy.default(), desk.collateral.current, desk.anchor, desk.now())
+            await Threads(desk.anchor).judge(case)
         assert refused.value.step == 5
 
 
@@ -122,10 +127,40 @@ async def test_who_renews_meanwhile_is_left_alone(desk: VerifierDesk, monkeypatc
 
     monkeypatch.setattr(AttestedWorkers, "members", [former])
     put(desk, WANTS_OURS)
-    monkeypatch.setattr(standing, "appraise", _refuse)
+    monkeypatch.setattr(judges, "appraise", _refuse)
     review = await desk.standing.review("policy")
     assert review.fallen == ()
     assert desk.attested.get(instance(evidence)) is not None
+
+
+async def test_a_judgement_that_comes_to_no_end_takes_nobody_out(tmp_path: Path) -> None:
+    class Once(Threads):
+        """Judges the first case, and is lost with all others."""
+
+        used = False
+
+        async def judge(self, case: Case) -> Appraisal:
+            if self.used:
+                raise Unavailable("the appraisal did not come to an end; begin again", reason="appraisal.lost")
+            self.used = True
+            return await super().judge(case)
+
+    platform = simulated_platform()
+    once = Once(TrustAnchor("simulated", platform.root_der()))
+    with verifier_desk(tmp_path, platform=platform, judge=once) as desk:
+        await desk.join()
+        review = await desk.standing.review("policy")
+        assert (review.stood, review.fallen, review.unjudged) == (0, (), 1)
+        assert len(desk.attested) == 1
+
+
+async def test_many_are_judged_and_told_apart(desk: VerifierDesk) -> None:
+    joined = [await desk.join(enclave=OTHER if number % 3 == 0 else ENCLAVE) for number in range(20)]
+    put(desk, WANTS_OURS)
+    review = await desk.standing.review("policy")
+    others = [instance(evidence) for number, (evidence, _) in enumerate(joined) if number % 3 == 0]
+    assert [one.instance for one in review.fallen] == others
+    assert (review.stood, review.unjudged) == (13, 0)
 
 
 async def test_a_record_that_cannot_be_written_keeps_nobody_in(desk: VerifierDesk) -> None:

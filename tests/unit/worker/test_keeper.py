@@ -282,6 +282,7 @@ async def test_a_bug_ends_the_keeper(desk):
             await desk.keeper.keep()
 
 
+@pytest.mark.attack("J13")
 def test_renewals_come_before_two_thirds_and_spread():
     times = {renewal_s(300) for _ in range(50)}
     assert len(times) > 40

@@ -44,6 +44,14 @@ async def running(command: list[str], **environment: str) -> asyncio.subprocess.
     )
 
 
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def alive(pid: str) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 async def test_it_serves_until_told_to_stop(service: tuple[str, Any], tmp_path: Path) -> None:
     name, settings = service
     process = await started(name, written(tmp_path, settings))
@@ -58,6 +66,26 @@ async def test_it_serves_until_told_to_stop(service: tuple[str, Any], tmp_path: 
         rest, _ = await process.communicate()
     assert process.returncode == 0
     assert [json.loads(line)["event"] for line in rest.splitlines()][-1] == "service.stopped"
+
+
+async def test_its_judging_processes_end_with_it_however_it_ends(
+    tmp_path: Path, pki: MeshPki, platform: Platform, signing_key: SigningKey
+) -> None:
+    settings = replace(verifier_settings(tmp_path, pki, platform, signing_key), appraisal_processes=2)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = await started("verifier", written(tmp_path, settings))
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            while json.loads(await process.stdout.readline())["event"] != "server.listening":
+                pass
+            children = children_of(process.pid)
+            assert len(children) == 2
+            process.send_signal(number)
+            said, _ = await process.communicate()
+            assert process.returncode == (0 if number is signal.SIGTERM else -number)
+            assert b"judge.lost" not in said
+            while any(map(alive, children)):  # noqa: ASYNC110 - not ours to await
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.attack("C12")

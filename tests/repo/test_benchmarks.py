@@ -1,0 +1,46 @@
+"""Benchmarks run as they stand; how fast is no business of a test."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fakes.sim import good_evidence
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{Path(name).stem}", BENCHMARKS / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_part_of_an_appraisal_is_called_as_it_is_now() -> None:
+    bench: Any = loaded("micro/appraise.py")
+    for case in bench.cases():
+        for part in bench.parts(case, good_evidence()).values():
+            part()
+        bench.full(case, good_evidence())()
+
+
+@pytest.mark.parametrize("name", ["micro/judges.py", "micro/record.py", "micro/seal.py"])
+def test_the_others_fit_what_they_measure(name: str) -> None:
+    assert callable(loaded(name).main)
+
+
+async def test_a_few_workers_join_and_renew() -> None:
+    bench: Any = loaded("scenarios/renewals.py")
+    waves, steps = await bench.measure(4, 1, time_steps=True)
+    assert [len(wave.served_s) for wave in waves] == [4, 4]
+    assert steps["steps"] > 0
+    bench.table(waves, 4)

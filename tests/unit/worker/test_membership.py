@@ -1,0 +1,72 @@
+"""A membership renews in time, also where the verifier has too much to do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from cloister.errors import NotReady, Overloaded
+from cloister.rpc.certificates import new_key
+from cloister.worker.attester import OwnResult
+from cloister.worker.clock import MeshClock
+from cloister.worker.membership import Membership
+from fakes.pki import MeshPki
+
+INSTANCE = "ab" * 16
+
+
+@dataclass
+class BusyVerifier:
+    """Has evidence appraised, except for so many times when it is full."""
+
+    pki: MeshPki
+    full: int
+    served: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self):
+        self.keys = SimpleNamespace(tls=new_key(), instance=INSTANCE)
+
+    def result(self, life: timedelta) -> OwnResult:
+        now = datetime.now(UTC)
+        chain = self.pki.identity("worker", INSTANCE, key=self.keys.tls).certificate
+        return OwnResult(token="t", ear_id="e", issued_at=now, expires_at=now + life, certificate=chain)
+
+    async def appraised(self, peer, purpose):
+        if self.full:
+            self.full -= 1
+            raise Overloaded("too many wait to be appraised")
+        self.served.set()
+        return self.result(timedelta(hours=1))
+
+
+async def renewing(verifier: BusyVerifier) -> Membership:
+    clock, first = MeshClock(), verifier.result(timedelta(seconds=0.2))
+    clock.hear(first.issued_at)
+    identity = verifier.pki.identity("worker", INSTANCE, key=verifier.keys.tls).held()
+    membership = Membership(verifier, clock, identity, first)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        task = group.create_task(membership.renewing(None))
+        served = group.create_task(verifier.served.wait())
+        await asyncio.wait({task, served}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+        task.cancel()
+        served.cancel()
+    return membership
+
+
+@pytest.mark.attack("J13")
+async def test_a_renewal_that_finds_no_place_is_tried_again_before_the_membership_ends():
+    verifier = BusyVerifier(MeshPki(), full=1)
+    membership = await renewing(verifier)
+    assert verifier.served.is_set()
+    assert membership.result.expires_at - membership.result.issued_at == timedelta(hours=1)
+
+
+async def test_a_membership_that_could_not_be_renewed_ends_the_worker():
+    with pytest.raises(ExceptionGroup) as ended:
+        await renewing(BusyVerifier(MeshPki(), full=1000))
+    assert ended.group_contains(NotReady, match="ended before it could be renewed")
