@@ -1,13 +1,15 @@
 """PCK chains that were verified once under some collateral, so that the next quote of the same platform need not wait.
 
 A platform attests with the same certificates for months. What was found holds for exactly the same bytes, under exactly
-the same collateral, for as long as each certificate is valid: so an entry is found by its bytes, lives in the
+the same collateral, for as long as each certificate is valid: so an entry is found by the SHA-256 of its bytes (white
+space in PEM is the attester's to choose: whole chains as keys would let one platform fill the memory), lives in the
 `VerifiedCollateral` that it was verified under and dies with it, and its dates are compared at every use. A chain that
 was refused is never kept, so nobody without a certificate from the anchor can fill the memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -35,7 +37,7 @@ class VerifiedChain:
 
 
 class VerifiedChains:
-    """The chains last used, by their bytes as quotes carry them. Thread safe."""
+    """The chains last used, by the SHA-256 of their bytes as quotes carry them. Thread safe."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
@@ -47,16 +49,18 @@ class VerifiedChains:
 
     def find(self, pck_chain: bytes) -> VerifiedChain | None:
         """The chain with these bytes, if it is known."""
+        digest = hashlib.sha256(pck_chain).digest()
         with self._lock:
-            chain = self._held.get(pck_chain)
+            chain = self._held.get(digest)
             if chain is not None:
-                self._held.move_to_end(pck_chain)
+                self._held.move_to_end(digest)
             return chain
 
     def keep(self, pck_chain: bytes, chain: VerifiedChain) -> None:
         """Know this chain from now on; the one not used for longest makes room."""
+        digest = hashlib.sha256(pck_chain).digest()
         with self._lock:
-            self._held[pck_chain] = chain
-            self._held.move_to_end(pck_chain)
+            self._held[digest] = chain
+            self._held.move_to_end(digest)
             if len(self._held) > self._capacity:
                 self._held.popitem(last=False)
