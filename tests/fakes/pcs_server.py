@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import socket
 import socketserver
 import ssl
@@ -274,6 +275,15 @@ def hangs_up(handler: Handler) -> None:
     handler.send_header("Content-Length", "100")
     handler.end_headers()
     handler.wfile.write(b"{")
+    handler.close_connection = True
+
+
+def breaks_tls(handler: Handler) -> None:
+    """Somebody on the way puts bytes of their own into the connection, which takes no key."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    os.write(handler.connection.fileno(), b"\x17\x03\x03\x00\x40" + bytes(64))
     handler.close_connection = True
 
 

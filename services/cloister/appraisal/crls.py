@@ -25,6 +25,7 @@ _MALFORMED: Final = (
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
 )
 
 

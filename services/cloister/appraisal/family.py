@@ -74,8 +74,10 @@ def check_endorsed(quote: Quote, anchor: TrustAnchor, now: datetime) -> None:
     ders = certs.split_pem(quote.pck_chain)
     if len(ders) != 3:
         raise rejected(Step.CHAIN, "chain.broken", "the PCK chain is not of three certificates")
-    anchor.check_is_root(ders[2])
-    pck, ca = certs.load(ders[0]), certs.load(ders[1])
+    pck, ca, root = (certs.load(der) for der in ders)
+    if ca.common_name in Role.ROOT.value:  # in some genuine quotes the root comes before the CA
+        ca, root = root, ca
+    anchor.check_is_root(root.der)
     for certificate, role, issuer, below in ((ca, Role.PCK_CA, anchor.root, 1), (pck, Role.PCK, ca, 0)):
         certs.check(certificate, role, now)
         certs.check_issued(certificate, issuer, below=below)

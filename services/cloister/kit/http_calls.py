@@ -75,7 +75,7 @@ class HttpGuard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, _Answer(send))
+            await self._answer(scope, receive, _Answer(send, receive if _has_body(scope) else None))
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
@@ -116,17 +116,28 @@ class _Bounded:
 
 
 class _Answer:
-    """`send`, which remembers whether an answer has begun."""
+    """`send`, which remembers whether an answer has begun, and lets what is left of a request pass with its end.
 
-    def __init__(self, send: Send) -> None:
+    Hypercorn puts a body into a small queue, and at the end says so there: where nobody takes anything out, as of a GET
+    with a body, it would wait for room for ever.
+    """
+
+    def __init__(self, send: Send, body: Receive | None) -> None:
         self._send = send
+        self._body = body
         self.request_id = secrets.token_hex(8)
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-        await self._send(message)
+        if self._body is None or message["type"] != "http.response.body" or message.get("more_body"):
+            await self._send(message)
+            return
+        async with asyncio.TaskGroup() as group:
+            passing = group.create_task(_passed(self._body))
+            await self._send(message)
+            passing.cancel()
 
     async def fail(self, error: Exception) -> None:
         """Say what went wrong, unless an answer has begun: then the connection ends in the middle of it."""
@@ -142,7 +153,16 @@ class _Answer:
         if status == STATUSES[Overloaded]:
             headers.append((b"retry-after", b"1"))
         await self({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await self({"type": "http.response.body", "body": body})
+
+
+async def _passed(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def failure(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:

@@ -98,7 +98,7 @@ class Download:
                 return Answer(response.headers, await self._body(response, host))
         except TimeoutError:
             raise Unavailable(f"{host}: no whole answer in time", reason="pcs.slow") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # broken TLS in the middle comes as OpenSSL's own error
             raise Unavailable(f"{host}: {_cause(error)}", reason="pcs.unreachable") from error
 
     async def _body(self, response: httpx.Response, host: str | None) -> bytes:
@@ -161,7 +161,7 @@ def _backoff(attempt: int) -> float:
     return float(2 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
 
 
-def _cause(error: httpx.HTTPError) -> str:
+def _cause(error: Exception) -> str:
     """What went wrong, without addresses or paths that the library may repeat."""
     seen: BaseException | None = error
     while seen is not None:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +18,9 @@ from cloister.appraisal import strict_json
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.collateral import MAX_COLLATERAL_BYTES, Collateral
 from cloister.errors import EvidenceRejected, InvalidRequest
+from cloister.rpc.certificates import new_key
 from cloister_simulator.platform import Platform
+from fakes.sim import simulated_platform
 
 CHAINS = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 
@@ -200,3 +206,45 @@ def test_a_string_that_never_ends_is_looked_through_once() -> None:
 )
 def test_any_bytes(raw: bytes) -> None:
     assert refused(raw).reason.startswith("collateral.")
+
+
+def _unknown_name(der: bytes) -> bytes:
+    """A list whose authority is named in a form that no library reads, signed by anybody."""
+    crl = x509.load_der_x509_crl(der)
+    begin, end = crl.last_update_utc, crl.next_update_utc
+    assert end is not None
+    builder = x509.CertificateRevocationListBuilder(crl.issuer, begin, end)
+    named = x509.UnrecognizedExtension(ExtensionOID.AUTHORITY_KEY_IDENTIFIER, bytes.fromhex("3007a105a303020105"))
+    return builder.add_extension(named, critical=False).sign(new_key(), SHA256()).public_bytes(Encoding.DER)
+
+
+def _no_text(der: bytes) -> bytes:
+    """A list whose issuer has a name that is no text."""
+    at = der.index(b"Intel SGX")
+    return der[:at] + b"\xff" + der[at + 1 :]
+
+
+@pytest.mark.attack("B08")
+@pytest.mark.parametrize("name", ["root_ca_crl", "pck_crl"])
+@pytest.mark.parametrize("spoil", [_unknown_name, _no_text])
+def test_a_revocation_list_that_cannot_be_read_whole_is_refused_as_any_other(
+    sim: Platform, name: str, spoil: Callable[[bytes], bytes]
+) -> None:
+    found = Collateral.parse(sim.collateral())
+    spoilt = edited(sim, **{name: spoil(getattr(found, name)).hex()})
+    with pytest.raises(EvidenceRejected) as rejected:
+        Collateral.parse(spoilt).verified(TrustAnchor("simulated", sim.root_der()), sim.window.issued_at)
+    assert (rejected.value.step, rejected.value.reason) == (2, "crl.malformed")
+
+
+@pytest.mark.attack("B08")
+@given(at=st.integers(0, 10_000), value=st.integers(1, 255))
+def test_a_revocation_list_with_any_signed_byte_changed_is_refused(at: int, value: int) -> None:
+    sim = simulated_platform()
+    raw = Collateral.parse(sim.collateral()).root_ca_crl
+    signed = x509.load_der_x509_crl(raw).tbs_certlist_bytes
+    crl, at = bytearray(raw), raw.index(signed) + at % len(signed)
+    crl[at] ^= value
+    changed = Collateral.parse(edited(sim, root_ca_crl=bytes(crl).hex()))
+    with pytest.raises(EvidenceRejected):
+        changed.verified(TrustAnchor("simulated", sim.root_der()), sim.window.issued_at)

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.certs import split_pem
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.family import Family, PckCa, check_endorsed, family_of_collateral, family_of_quote
 from cloister.appraisal.quote import parse_quote
@@ -57,3 +62,24 @@ def test_a_platform_that_nobody_vouches_for(field: str, value: object, reason: s
     with pytest.raises(EvidenceRejected) as refused:
         check_endorsed(parse_quote(quote_of(platform)), anchor, now)
     assert refused.value.reason == reason
+
+
+def test_the_root_may_stand_before_the_ca() -> None:
+    platform = simulated_platform()
+    anchor, now = TrustAnchor("simulated", platform.root_der()), platform.window.issued_at
+    quote = parse_quote(quote_of(platform))
+    leaf, ca, root = split_pem(quote.pck_chain)
+    chains = {
+        "as in some genuine quotes": (leaf, root, ca),
+        "a CA in the root's place": (leaf, ca, ca),
+        "a root in the CA's place": (leaf, root, root),
+    }
+    made = {name: replace(quote, pck_chain=b"".join(map(pem, chain))) for name, chain in chains.items()}
+    check_endorsed(made.pop("as in some genuine quotes"), anchor, now)
+    for broken in made.values():
+        with pytest.raises(EvidenceRejected):
+            check_endorsed(broken, anchor, now)
+
+
+def pem(der: bytes) -> bytes:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)

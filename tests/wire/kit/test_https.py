@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +193,82 @@ async def test_an_address_that_is_taken_is_said(files: TlsFiles) -> None:
         with pytest.raises(InvalidRequest, match="https_listen: must be host:port"):
             async with https_server("nowhere", held, files, Site().app, lifecycle=lifecycle):
                 pass
+
+
+# Peers that mean ill
+
+
+async def raw(pki: MeshPki, server: HttpsServer, sent: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A TLS connection on which this was said."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting(pki))
+    writer.write(sent)
+    return reader, writer
+
+
+async def test_connections_that_do_not_even_begin_tls_are_counted(pki: MeshPki, files: TlsFiles) -> None:
+    async with listening(files, Site(), max_connections=2) as (server, _), asyncio.timeout(8):
+        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(6)]
+        for reader, _ in silent[2:]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        for _, writer in silent:
+            writer.close()
+        while True:
+            with suppress(httpx.TransportError):
+                async with visitor(pki, server) as client:
+                    assert (await client.get("/")).status_code == 200
+                    break
+
+
+async def test_a_body_that_nobody_wants_holds_nothing(pki: MeshPki, files: TlsFiles) -> None:
+    unwanted = b"GET / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 64
+    async with listening(files, Site(), max_connections=1) as (server, _), asyncio.timeout(8):
+        for sent in (unwanted, unwanted, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"):
+            heard = b""
+            while not heard:
+                with suppress(ConnectionError):  # cut, while the one before is not quite gone
+                    reader, writer = await raw(pki, server, sent)
+                    heard = await reader.read()
+                    writer.close()
+            assert heard.startswith(b"HTTP/1.1 200")
+
+
+async def test_who_does_not_read_is_cut_and_keeps_nobody_out(pki: MeshPki, files: TlsFiles) -> None:
+    site = Site()
+    async with (
+        listening(files, site, max_concurrent=1, write_s=0.3) as (server, _),
+        visitor(pki, server) as first,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as group,
+    ):
+        asked = group.create_task(first.get("/slow"))
+        await site.entered.wait()
+        _, flood = await raw(pki, server, b"")
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(2):
+                while True:  # each is told 429, until nothing more fits in between
+                    flood.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+                    await flood.drain()
+        site.release.set()
+        assert (await asked).status_code == 200
+        flood.transport.abort()
+        async with visitor(pki, server) as other:
+            while (await other.get("/")).status_code != 200:
+                pass
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: \r\n\r\n",
+    ],
+    ids=["prior knowledge", "upgrade"],
+)
+async def test_nothing_but_http_1_1_is_spoken(pki: MeshPki, files: TlsFiles, sent: bytes) -> None:
+    async with listening(files, Site()) as (server, _), asyncio.timeout(8):
+        reader, writer = await raw(pki, server, sent)
+        heard = await reader.read()
+        writer.close()
+        assert b"\x00\x00\x00\x04" not in heard  # no frame of HTTP/2
+        assert (await connected(pki, server)).startswith(b"HTTP/1.1 200")

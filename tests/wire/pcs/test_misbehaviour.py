@@ -189,6 +189,16 @@ async def test_a_service_that_is_somebody_else_is_asked_nothing(
     assert service.heard == []
 
 
+@pytest.mark.attack("B16")
+async def test_a_connection_that_somebody_writes_into_is_broken_and_no_more(
+    asking: Asking, simulated: Callable[..., PcsServer], wanted: Wanted, tls: MeshPki, ca_file: Path
+) -> None:
+    with serving(simulated(cache=True, misbehaves=pcs_server.breaks_tls), tls) as service:
+        error = await asking.fetch(service, wanted, ca_file=ca_file)
+    assert isinstance(error, Unavailable)
+    assert (error.reason, str(error)) == ("pcs.unreachable", "127.0.0.1: it does not speak TLS as it should")
+
+
 # Through to what the verifier holds
 
 
