@@ -14,6 +14,7 @@ from cloister import dsse
 from cloister.appraisal.policy import Policy
 from cloister.errors import InvalidRequest
 
+MAX_DOCUMENT_BYTES: Final = 720 * 1024  # the longest policy in base64, with as many signatures as there may be
 PAYLOAD_TYPE: Final = "application/vnd.cloister.appraisal-policy.v1+toml"
 
 
@@ -39,6 +40,8 @@ class PolicyDocument:
         Raises:
             InvalidRequest: Reason `policy.malformed` or `signature.malformed`.
         """
+        if len(raw) > MAX_DOCUMENT_BYTES:
+            raise InvalidRequest("the policy is longer than 720 KiB with its signatures", reason="policy.malformed")
         if not raw.lstrip().startswith(b"{"):
             return cls(raw=raw, toml=raw, policy=Policy.from_toml(raw))
         toml = dsse.payload(raw, PAYLOAD_TYPE)

@@ -6,6 +6,7 @@ decided in `verifier_trust.py`.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import httpx
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from google.protobuf.message import DecodeError
 
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
@@ -29,7 +31,7 @@ from cloister.errors import (
 )
 from cloister.evidence.mesh_trust import MeshTrust
 from cloister.rpc.certificates import spki_sha256
-from cloister.rpc.spiffe import server_name
+from cloister.rpc.spiffe import check_cluster, server_name
 
 MAX_BYTES: Final = 2 << 20
 
@@ -92,8 +94,10 @@ async def trust_of(address: str, root_ca_pem: str, cluster: str, *, timeout_s: f
 
     Raises:
         EvidenceRejected: Who answers has no certificate for a verifier of that cluster under that root.
+        InvalidRequest: `cluster`, which a stranger named, is none.
         CloisterError: As `offered_by`.
     """
+    check_cluster(cluster)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cadata=root_ca_pem)
@@ -111,25 +115,46 @@ def _unverified() -> ssl.SSLContext:
 
 
 class _Site:
-    def __init__(self, client: httpx.AsyncClient, address: str, name: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, address: str, name: str, timeout_s: float) -> None:
         self._client = client
         self._address = address
+        self._timeout_s = timeout_s
         self._extensions = {"sni_hostname": name} if name else {}
 
     async def get(self, path: str) -> tuple[bytes, bytes]:
         """Content, and the SHA-256 of the listener's SubjectPublicKeyInfo."""
         url = f"https://{self._address}{path}"
-        async with self._client.stream("GET", url, extensions=self._extensions) as answer:
+        async with (
+            asyncio.timeout(self._timeout_s),  # for the whole, so that one who drips does not hold us
+            self._client.stream("GET", url, extensions=self._extensions) as answer,
+        ):
             tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
-            peer = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True))
-            content = bytearray()
-            async for piece in answer.aiter_bytes():
-                content += piece
-                if len(content) > MAX_BYTES:
-                    raise InvalidRequest("the verifier's answer is too large", reason="answer.too_large")
+            peer = _certificate(tls.getpeercert(binary_form=True))
+            content = await _content(answer)
             if answer.status_code != httpx.codes.OK:
-                raise _error(answer, bytes(content))
-            return bytes(content), spki_sha256(peer)
+                raise _error(answer, content)
+            return content, spki_sha256(peer)
+
+
+async def _content(answer: httpx.Response) -> bytes:
+    """The body as it came: what is compressed could be of any size."""
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidRequest("the verifier's answer is compressed, which nobody asked for", reason="answer.malformed")
+    content = bytearray()
+    async for piece in answer.aiter_raw():
+        content += piece
+        if len(content) > MAX_BYTES:
+            raise InvalidRequest("the verifier's answer is too large", reason="answer.too_large")
+    return bytes(content)
+
+
+def _certificate(der: bytes) -> x509.Certificate:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidRequest("the verifier's TLS certificate cannot be read", reason="answer.malformed") from error
+    return certificate
 
 
 @asynccontextmanager
@@ -138,9 +163,11 @@ async def _site(address: str, context: ssl.SSLContext, timeout_s: float, name: s
         raise InvalidRequest("the address of a verifier's HTTPS listener is HOST:PORT", reason="address.invalid")
     try:
         # No proxy and no redirect: who answers is who was meant.
-        async with httpx.AsyncClient(verify=context, timeout=timeout_s, trust_env=False) as client:
-            yield _Site(client, address, name)
-    except httpx.HTTPError as error:
+        async with httpx.AsyncClient(
+            verify=context, timeout=timeout_s, trust_env=False, headers={"Accept-Encoding": "identity"}
+        ) as client:
+            yield _Site(client, address, name, timeout_s)
+    except (httpx.HTTPError, OSError) as error:  # broken TLS in the middle comes as OpenSSL's own error
         if _is_distrust(error):
             raise EvidenceRejected(
                 "who answers there has no certificate for a verifier of that mesh under that root CA",

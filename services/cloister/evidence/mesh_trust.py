@@ -8,6 +8,7 @@ appraised that evidence can take this document from anybody, the operator of the
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ _MEMBERS: Final = frozenset(
 )
 _SIGNED_MEMBERS: Final = frozenset({"keys_named_by", "key_set"})
 _SIGNERS_MEMBERS: Final = frozenset({"signers", "threshold"})
+_POLICY_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in policies; it is shown to people
 _POLICY_MEMBERS: Final = frozenset({"id", "version", "digest"})
 
 
@@ -138,6 +140,8 @@ def _read(members: Mapping[str, object]) -> MeshTrust:
         raise ValueError("'thumbprints' is no list")
     if type(policy["version"]) is not int or policy["version"] < 0:
         raise ValueError("the policy's version is no whole number")
+    if not _POLICY_ID.fullmatch(_text(policy["id"])):
+        raise ValueError("the policy's name is none")
     digest = bytes.fromhex(_text(policy["digest"]))
     if len(digest) != 32:
         raise ValueError("the policy's digest is not 32 bytes")

@@ -172,6 +172,8 @@ class _Connections:
             await _Connection(
                 self._app, asyncio.get_running_loop(), self._config, self._worker, LifespanState(), reader, writer
             ).within(self._limits)
+        except OSError:  # it broke off, or did not say goodbye
+            pass
         except Exception as error:  # of hypercorn's making; there is nobody to tell
             _log.warning("https.connection_failed", error=error, exc_info=error)
 

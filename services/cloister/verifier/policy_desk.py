@@ -62,7 +62,9 @@ class PolicyDesk:
         try:
             self._proposals.put_nowait(proposal)
         except asyncio.QueueFull:
-            raise Overloaded("other policies are being applied", reason="policies.waiting") from None
+            full = Overloaded("other policies are being applied", reason="policies.waiting")
+            await asyncio.to_thread(self._refused, peer, full)
+            raise full from None
         return await proposal.answer
 
     async def running(self) -> None:
@@ -93,11 +95,14 @@ class PolicyDesk:
             self._record(document, proposal.peer)
             self._in_force.put(document)
         except CloisterError as objection:
-            _log.warning("policy.refused", peer=proposal.peer, reason=objection.reason)
-            self._audit.append("policy.refused", peer=proposal.peer, reason=objection.reason)
+            self._refused(proposal.peer, objection)
             raise
         policy = document.policy
         _log.info("policy.applied", policy_id=policy.policy_id, version=policy.version, peer=proposal.peer)
+
+    def _refused(self, peer: str, objection: CloisterError) -> None:
+        _log.warning("policy.refused", peer=peer, reason=objection.reason)
+        self._audit.append("policy.refused", peer=peer, reason=objection.reason)
 
     def _record(self, document: PolicyDocument, peer: str) -> None:
         policy, replaced = document.policy, self._in_force.current()

@@ -115,10 +115,12 @@ def test_the_order_of_roots_does_not_matter() -> None:
         plain(policy={"id": "a", "version": -1, "digest": "ab" * 32}),
         plain(policy={"id": "a", "version": 0, "digest": "ab"}),
         plain(policy={"id": "a", "version": 0, "digest": "zz" * 32}),
+        plain(policy={"id": "\ud800", "version": 0, "digest": "ab" * 32}),
+        plain(policy={"id": "a\nmrenclave  " + "ab" * 32, "version": 0, "digest": "ab" * 32}),
         plain(anchor_root_der="!"),
         b" " * MAX_BYTES + TRUST.to_json(),
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_anything_else_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:

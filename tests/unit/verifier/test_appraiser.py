@@ -365,6 +365,21 @@ async def test_evidence_under_another_root_is_refused(desk: VerifierDesk) -> Non
 # Collateral and record
 
 
+async def test_what_cannot_be_judged_for_a_full_disk_is_in_the_record(desk: VerifierDesk) -> None:
+    await desk.join()
+    desk.platform.tcb_evaluation += 1
+    desk.publish(desk.platform)
+    staged = desk.memory_path.with_suffix(".new")  # what is seen of collateral is first written there
+    staged.mkdir()
+    before = len(desk.entries())
+    with pytest.raises(Unavailable):
+        await desk.join()
+    (entry,) = desk.entries()[before:]
+    assert (entry["event"], entry["reason"]) == ("evidence.rejected", "state.unavailable")
+    staged.rmdir()
+    await desk.join()
+
+
 @pytest.mark.attack("B04")
 @pytest.mark.attack("B17")
 async def test_expired_collateral_stops_new_attestations(desk: VerifierDesk) -> None:

@@ -142,6 +142,8 @@ async def test_policies_do_not_queue_up_without_bound(tmp_path: Path) -> None:
             await asyncio.sleep(0)
             with pytest.raises(Overloaded):
                 await idle.apply(policy_toml(9), OPERATOR)
+            (entry,) = desk.entries()
+            assert (entry["event"], entry["reason"]) == ("policy.refused", "policies.waiting")
             for task in waiting:
                 task.cancel()
 

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloister import dsse
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import Policy
+from cloister.appraisal.policy_document import PAYLOAD_TYPE
+from cloister.appraisal.policy_file import MAX_POLICY_BYTES
 from cloister.errors import AlreadyExists, CloisterError, InvalidRequest, NotReady, Unavailable
 from cloister.verifier.policy_in_force import MEMORY, PolicyInForce, Signers
 from fakes.policies import SIGNER_KEYS, policy_toml, signed
@@ -85,6 +89,24 @@ def test_a_memory_that_was_edited_is_lost(open_: Open, tmp_path: Path) -> None:
     members = json.loads((tmp_path / MEMORY).read_bytes())
     (tmp_path / MEMORY).write_text(json.dumps({**members, "version": 1}))
     assert refusal(lambda: open_(raw), NotReady) == "policy.memory_lost"
+
+
+@pytest.mark.attack("C08")
+def test_nothing_is_put_in_force_that_a_restart_could_not_read(open_: Open) -> None:
+    policies = open_(signed(policy_toml(1), 0, 1))
+    swollen = signed(policy_toml(2), 0, 1) + b" " * (1 << 20)  # the signatures still hold
+    assert refusal(lambda: apply(policies, swollen)) == "policy.malformed"
+    assert open_(signed(policy_toml(1), 0, 1)).current().version == 1
+
+
+def test_the_longest_policy_with_the_most_signatures_is_remembered(open_: Open) -> None:
+    comment = "# " + "x" * (MAX_POLICY_BYTES - len(policy_toml(2)) - 2)
+    crowd = [Ed25519PrivateKey.generate() for _ in range(dsse.MAX_SIGNATURES)]
+    signers = Signers(keys=[key.public_key().public_bytes_raw().hex() for key in crowd], threshold=len(crowd))
+    longest = dsse.sign(policy_toml(2, comment), PAYLOAD_TYPE, crowd)
+    first = dsse.sign(policy_toml(1), PAYLOAD_TYPE, crowd)
+    assert apply(open_(first, signers), longest) == 2
+    assert open_(first, signers).current().version == 2
 
 
 def test_under_intels_root_a_policy_names_code(open_: Open) -> None:

@@ -104,6 +104,18 @@ async def test_without_collateral_nobody_falls(desk: VerifierDesk) -> None:
     assert len(desk.attested) == 1
 
 
+async def test_a_disk_that_is_full_makes_nobody_fall_and_ends_nothing(desk: VerifierDesk) -> None:
+    await desk.join()
+    desk.platform.tcb_evaluation += 1
+    desk.publish(desk.platform)
+    staged = desk.memory_path.with_suffix(".new")  # what is seen is first written there
+    staged.mkdir()
+    review = await desk.standing.review("collateral")
+    assert (review.stood, review.fallen, review.unjudged) == (0, (), 1)
+    staged.rmdir()
+    assert (await desk.standing.review("collateral")).stood == 1
+
+
 async def test_evidence_is_not_judged_for_another_member(desk: VerifierDesk) -> None:
     evidence, _ = await desk.join()
     member = desk.attested.get(instance(evidence))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,12 +17,12 @@ from typing import Any
 import httpx
 import pytest
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from cloister.appraisal.anchors import INTEL_SGX
-from cloister.client import TrustBundle, pin_by_evidence, pin_by_fingerprint
+from cloister.client import TrustBundle, pin_by_evidence, pin_by_fingerprint, root_fingerprints
 from cloister.client.pinned import PinnedBy
 from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest, NotReady, Unavailable
@@ -310,3 +312,49 @@ async def test_the_command_pins_renews_and_says_what_a_pin_is_worth(public: Publ
     assert "was left as it is" in err
     assert "pin.weakened" in err
     assert strong.read_bytes() == before
+
+
+@pytest.mark.parametrize("cluster", ["x" * 64 + ".internal", "demo..internal", "\ud800.internal"])
+async def test_a_cluster_that_is_no_name_is_refused(
+    public: PublicVerifier, pki: MeshPki, tmp_path: Path, cluster: str
+) -> None:
+    middle = Middle(public)
+    middle.changed = lambda trust: replace(trust, cluster=cluster)
+    async with in_the_middle(middle, pki, tmp_path / "middle") as address:
+        with pytest.raises(InvalidRequest):
+            await by_fingerprint(public, address)
+
+
+@pytest.mark.attack("D14")
+async def test_an_answer_that_would_grow_a_thousandfold_twice_is_not_unpacked(pki: MeshPki, tmp_path: Path) -> None:
+    bomb = gzip.compress(gzip.compress(bytes(64 << 20)))
+
+    async def packed(_request: Request) -> Response:
+        return Response(bomb, headers={"content-encoding": "gzip, gzip"})
+
+    files = pki.identity("verifier", "one", ips=("127.0.0.1",)).write(tmp_path)
+    async with site(files, Router([Route("/v1/trust", packed)])) as address:
+        tracemalloc.start()
+        try:
+            with pytest.raises(InvalidRequest) as refused:
+                await root_fingerprints(address, timeout_s=10.0)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert refused.value.reason == "answer.malformed"
+    assert peak < 16 << 20
+
+
+async def test_who_drips_is_not_waited_for(pki: MeshPki, tmp_path: Path) -> None:
+    async def dripping() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    async def drip(_request: Request) -> Response:
+        return StreamingResponse(dripping())
+
+    files = pki.identity("verifier", "one", ips=("127.0.0.1",)).write(tmp_path)
+    async with site(files, Router([Route("/v1/trust", drip)])) as address, asyncio.timeout(10):
+        with pytest.raises(Unavailable):
+            await root_fingerprints(address, timeout_s=1.0)
