@@ -19,7 +19,7 @@ from typing import Final
 
 from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.policy import Policy
-from cloister.appraisal.policy_document import PolicyDocument
+from cloister.appraisal.policy_document import PolicyDocument, check_signed
 from cloister.errors import AlreadyExists, InvalidRequest, NotReady, Unavailable
 from cloister.kit.log import get_logger
 from cloister.rpc.files import read_private, read_public, replace_private
@@ -38,9 +38,11 @@ class Signers:
 
     def read(self, raw: bytes) -> PolicyDocument:
         """Read a policy that they have signed; raises InvalidRequest."""
+        if self.keys:
+            check_signed(raw, self.keys, self.threshold)
         document = PolicyDocument.read(raw)
         if self.keys:
-            document.check_signed(self.keys, self.threshold)
+            document.check_versioned()
         return document
 
 

@@ -10,12 +10,13 @@ from cloister import dsse
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.policy_document import PAYLOAD_TYPE, PolicyDocument
 from cloister.errors import InvalidRequest
+from cloister.verifier.policy_in_force import Signers
 from fakes.policies import SIGNER_KEYS, SIGNERS, policy_toml, signed
 
 
 def refusal(raw: bytes, trusted: tuple[str, ...] = SIGNER_KEYS, threshold: int = 2) -> str:
     with pytest.raises(InvalidRequest) as refused:
-        PolicyDocument.read(raw).check_signed(trusted, threshold)
+        Signers(keys=trusted, threshold=threshold).read(raw)
     return refused.value.reason
 
 
@@ -31,7 +32,7 @@ def test_both_forms_hold_the_same_policy() -> None:
 @pytest.mark.attack("C08")
 def test_enough_of_those_who_may_decide_have_signed() -> None:
     toml = policy_toml(3)
-    PolicyDocument.read(signed(toml, 0, 2)).check_signed(SIGNER_KEYS, 2)
+    assert Signers(keys=SIGNER_KEYS, threshold=2).read(signed(toml, 0, 2)).policy.version == 3
     assert refusal(toml) == "policy.unsigned"
     assert refusal(signed(toml, 0)) == "signature.insufficient"
     assert refusal(signed(toml, 0, 1), SIGNER_KEYS[1:]) == "signature.insufficient"

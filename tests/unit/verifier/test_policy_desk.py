@@ -25,6 +25,7 @@ from fakes.verifier_desk import VerifierDesk, verifier_desk
 
 OPERATOR = "spiffe://demo.cloister.internal/operator/main"
 OTHER = Measurement(mrenclave=b"\x05" * 32)
+LONG = b".".join([b"a"] * 200_000) + b" = 1"  # would be read for hours
 TWO_OF_THREE = Signers(keys=SIGNER_KEYS, threshold=2)
 
 
@@ -60,7 +61,10 @@ async def test_an_applied_policy_is_in_force_in_the_record_and_on_its_members(de
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"", "policy.malformed"),
+        (b"", "policy.unsigned"),
+        pytest.param(LONG, "policy.unsigned", id="long and unsigned"),
+        pytest.param(signed(LONG, 0), "signature.insufficient", id="long and signed by one"),
+        (signed(b"policy_id = 1", 0, 1), "policy.malformed"),
         (b"{", "signature.malformed"),
         (policy_toml(3), "policy.unsigned"),
         (signed(policy_toml(3), 1), "signature.insufficient"),
