@@ -32,8 +32,9 @@ class WatchedFile:
         self._signers = signers
         self._threshold = threshold
         self._stamp: tuple[int, int, int] | None = None
+        self._unreadable: tuple[int, int, int] | None = None
         try:
-            for raw in self._read().collaterals:
+            for raw in collateral_bundle.read(self._content(), signers, threshold).collaterals:
                 Collateral.parse(raw)
         except (OSError, InvalidRequest) as error:
             advice = "'cloister collateral fetch' and 'import' put it there"
@@ -58,17 +59,23 @@ class WatchedFile:
             raise
         if stamp == self._stamp:
             return None
-        self._stamp = stamp
-        return self._read()
+        try:
+            raw = self._content()
+        except OSError:  # it may be readable again with nothing of this changed
+            if stamp == self._unreadable:
+                return None
+            self._unreadable = stamp
+            raise
+        self._stamp, self._unreadable = stamp, None
+        return collateral_bundle.read(raw, self._signers, self._threshold)
 
     def unread(self) -> None:
         """What was last read could not be used for a reason of ours: take it for new once more."""
         self._stamp = None
 
-    def _read(self) -> CollateralFile:
+    def _content(self) -> bytes:
         with self.path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-        return collateral_bundle.read(raw, self._signers, self._threshold)
+            return file.read(MAX_FILE_BYTES + 1)
 
 
 class FetchedFile:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -127,6 +128,22 @@ def test_a_file_that_is_gone_changes_nothing_and_is_missed_once(held: HeldCollat
 
 @pytest.mark.attack("B04")
 @pytest.mark.attack("B17")
+def test_a_file_that_cannot_be_read_for_a_while_is_taken_when_it_can_be(held: HeldCollateral, now: datetime) -> None:
+    before = held.current(now)
+    held.platform.reissue(now + HOURS)
+    raw = held.publish()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with capture_logs() as logs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))  # no descriptor is left
+        try:
+            found = [held.store.current(quote_of(held.platform), now + HOURS) for _ in range(3)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert found == [before] * 3
+    assert [line["event"] for line in logs] == ["collateral.refused"]  # said once
+    assert held.current(now + HOURS).raw == raw
+
+
 def test_expired_collateral_refuses_new_appraisals(held: HeldCollateral, now: datetime) -> None:
     held.current(now)
     assert why_not(held, now + DAYS_31) == "collateral.expired"
