@@ -123,7 +123,7 @@ async def test_an_applied_policy_is_in_force_and_cuts_whom_it_does_not_believe(
 @pytest.mark.parametrize(
     ("raw", "kind", "reason"),
     [
-        (b"", InvalidRequest, "policy.malformed"),
+        (b"", InvalidRequest, "policy.unsigned"),
         (policy_toml(9), InvalidRequest, "policy.unsigned"),
         (signed(policy_toml(9), 2), InvalidRequest, "signature.insufficient"),
         (signed(policy_toml(9, 'accepted_advisories = ""'), 0, 1), InvalidRequest, "policy.malformed"),
