@@ -71,8 +71,9 @@ class MeshTrust:
 
         Its members: `v` is 1; `ca` the SHA-256 of each root certificate's DER, sorted; `jwks` the thumbprints, sorted;
         `policy` an array of the policy's name, version and digest; `anchor` the SHA-256 of the anchor's DER; and where
-        there are key signers, `signers` an array of their threshold and their keys, sorted. Cluster and verifier are
-        claims of their own.
+        there are key signers, `signers` an array of their threshold and their keys, sorted, and `key_set` the SHA-256 of
+        the signed key set in JSON with sorted members and no white space: an older one, signed by the same people, may
+        name keys that were withdrawn since. Cluster and verifier are claims of their own.
 
         Raises:
             InvalidRequest: The root CA is no certificate.
@@ -86,6 +87,7 @@ class MeshTrust:
         }
         if self.key_signers:
             said["signers"] = [self.key_threshold, sorted(self.key_signers)]
+            said["key_set"] = sha256(_compact(self.key_set)).digest()
         return sha256(cbor2.dumps(said, canonical=True)).digest()
 
     def to_json(self) -> bytes:
@@ -172,6 +174,10 @@ def _with_signers(trust: MeshTrust, named_by: Mapping[str, object], key_set: obj
         key_threshold=threshold,
         key_set=json.dumps(key_set, indent=2).encode(),
     )
+
+
+def _compact(document: bytes) -> bytes:
+    return json.dumps(json.loads(document), sort_keys=True, separators=(",", ":")).encode()
 
 
 def _object(value: object, names: frozenset[str]) -> Mapping[str, object]:

@@ -58,7 +58,7 @@ def test_the_digest_is_the_one_that_is_written_down() -> None:
         {"policy_id": "other"},
         {"policy_version": 1},
         {"anchor_root_der": b"another"},
-        {"key_signers": frozenset({"ab" * 32})},
+        {"key_signers": frozenset({"ab" * 32}), "key_set": b"{}"},
     ],
     ids=[
         "another root",
@@ -79,9 +79,13 @@ def test_whatever_a_client_relies_on_moves_the_digest(change: dict[str, Any]) ->
 def test_people_who_name_the_keys_come_back_as_they_were_and_each_moves_the_digest() -> None:
     named = replace(TRUST, key_signers=frozenset({"ab" * 32, "cd" * 32}), key_threshold=2, key_set=b'{\n  "a": 1\n}')
     assert MeshTrust.from_json(named.to_json()) == named
-    others = (replace(named, key_threshold=1), replace(named, key_signers=frozenset({"ab" * 32})))
-    assert len({each.digest() for each in (named, TRUST, *others)}) == 4
-    assert replace(named, key_set=b"{}").digest() == named.digest()  # its signatures vouch for it
+    others = (
+        replace(named, key_threshold=1),
+        replace(named, key_signers=frozenset({"ab" * 32})),
+        replace(named, key_set=b'{"a": 0}'),  # an older set, in which a key counts that was withdrawn since
+    )
+    assert len({each.digest() for each in (named, TRUST, *others)}) == 5
+    assert replace(named, key_set=b'{"a":1}').digest() == named.digest()
 
 
 @pytest.mark.parametrize("named_by", [{}, [], {"signers": [], "threshold": 1}, {"signers": ["ab"], "threshold": "1"}])
