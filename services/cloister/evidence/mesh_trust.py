@@ -71,9 +71,9 @@ class MeshTrust:
 
         Its members: `v` is 1; `ca` the SHA-256 of each root certificate's DER, sorted; `jwks` the thumbprints, sorted;
         `policy` an array of the policy's name, version and digest; `anchor` the SHA-256 of the anchor's DER; and where
-        there are key signers, `signers` an array of their threshold and their keys, sorted, and `key_set` the SHA-256 of
-        the signed key set in JSON with sorted members and no white space: an older one, signed by the same people, may
-        name keys that were withdrawn since. Cluster and verifier are claims of their own.
+        there are key signers, `signers` an array of their threshold and their keys, sorted, and `key_set` the SHA-256
+        of the signed key set in JSON with sorted members and no white space: an older one, signed by the same people,
+        may name keys that were withdrawn since. Cluster and verifier are claims of their own.
 
         Raises:
             InvalidRequest: The root CA is no certificate.

@@ -80,6 +80,12 @@ class Metrics:
         self._refreshes = Counter(
             "cloister_collateral_refreshes_total", "Collateral asked for.", ("outcome",), registry=self.registry
         )
+        self._collateral_refusals = Counter(
+            "cloister_collateral_refusals_total",
+            "Collateral that was offered and did not come into force.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._lag = Histogram(
             "cloister_loop_lag_seconds",
             "How late the event loop came to a timer.",
@@ -128,6 +134,10 @@ class Metrics:
     def collateral_refreshed(self, outcome: str) -> None:
         """One family asked for: `adopted`, `unchanged`, `refused`, or `failed` where there was no answer."""
         self._refreshes.labels(outcome).inc()
+
+    def collateral_refused(self, reason: str) -> None:
+        """Something that a file or a source offered is not in force."""
+        self._collateral_refusals.labels(self._limited("collateral", reason)).inc()
 
     def _limited(self, label: str, value: str) -> str:
         known = self._known.setdefault(label, set())

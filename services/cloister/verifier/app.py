@@ -28,6 +28,7 @@ from cloister.kit.server import Server
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.collateral_record import CollateralRecord
 from cloister.verifier.disagreements import Disagreements
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
@@ -109,7 +110,9 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         metrics = Metrics()
         state = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics))
         nonces, attested = state.challenges, state.attested
-        collateral = collateral_store(settings, anchor, state.collateral_memory, utc_now())
+        collateral = collateral_store(
+            settings, anchor, state.collateral_memory, CollateralRecord(audit, metrics), utc_now()
+        )
         revocations = Revocations(RevocationFile(folder / "revocations.json"), now=utc_now)
         _show_workers(metrics, attested)
         turns = Turns(IN_FLIGHT)

@@ -44,11 +44,14 @@ class CollateralStore:
         on_adopted: Each is called with the families that have other collateral than before, after it is in force and in
             the thread that brought it. It must be quick and must not raise: set an event, and do the work elsewhere.
         on_unknown: Each is called, likewise, with a family that a genuine platform is of and nobody has collateral for.
+        on_refused: Each is called, likewise, with the reason why something that was offered is not in force, and the
+            family that it is for, or None where that could not be read; once until the reason is another.
     """
 
     def __init__(self, anchor: TrustAnchor, memory: CollateralMemory, *, watched: WatchedFile | None = None) -> None:
         self.on_adopted: list[Callable[[frozenset[Family]], None]] = []
         self.on_unknown: list[Callable[[Family], None]] = []
+        self.on_refused: list[Callable[[str, Family | None], None]] = []
         self._anchor = anchor
         self._memory = memory
         self._watched = watched
@@ -110,7 +113,7 @@ class CollateralStore:
             try:
                 found = self._watched.changed()
             except (OSError, InvalidRequest) as error:
-                _log.error("collateral.refused", path=str(self._watched.path), error=error, kept=bool(self._held))
+                self._say_refused(error, None, path=str(self._watched.path))
                 return
             if found is None:
                 return
@@ -157,11 +160,11 @@ class CollateralStore:
 
     def _take(self, found: Adoption) -> None:
         for error in found.unreadable:
-            _log.error("collateral.refused", error=error, kept=bool(self._held))
+            self._say_refused(error, None)
         for family, objection in found.objections.items():
             known = self._objections.get(family)
             if known is None or known.reason != objection.reason:
-                _log.error("collateral.refused", family=str(family), error=objection, kept=family in self._held)
+                self._say_refused(objection, family)
         settled = found.adopted.keys() | found.confirmed
         kept = {family: error for family, error in self._objections.items() if family not in settled}
         objections = kept | found.objections
@@ -170,6 +173,14 @@ class CollateralStore:
         self._objections = MappingProxyType(objections)
         self._held = MappingProxyType({**self._held, **found.adopted})
         self._refused = MappingProxyType({family: raw for family, raw in refused.items() if family in curable})
+
+    def _say_refused(self, error: Exception, family: Family | None, **where: str) -> None:
+        kept = family in self._held if family else bool(self._held)
+        named = {"family": str(family)} if family else {}
+        _log.error("collateral.refused", error=error, kept=kept, **named, **where)
+        reason = error.reason if isinstance(error, CloisterError) else "file.unreadable"
+        for tell in self.on_refused:
+            tell(reason, family)
 
     def _missing(self, family: Family, quote: Quote, now: datetime) -> CloisterError:
         if objection := self._objections.get(family):

@@ -19,6 +19,7 @@ from cloister.verifier import collateral_alarms
 from cloister.verifier.collateral import CollateralStore
 from cloister.verifier.collateral_files import FetchedFile, WatchedFile
 from cloister.verifier.collateral_memory import CollateralMemory
+from cloister.verifier.collateral_record import CollateralRecord
 from cloister.verifier.collateral_refresh import Pace, Refresher
 from cloister.verifier.settings import Settings
 
@@ -28,9 +29,16 @@ Review = Callable[[str], Awaitable[object]]
 
 
 def collateral_store(
-    settings: Settings, anchor: TrustAnchor, memory: CollateralMemory, now: datetime
+    settings: Settings, anchor: TrustAnchor, memory: CollateralMemory, record: CollateralRecord, now: datetime
 ) -> CollateralStore:
     """The collateral in force at the start: the operator's file, and what was fetched before. Blocking.
+
+    Args:
+        settings: Name both.
+        anchor: What all of it must lead back to.
+        memory: How new the newest of each part was.
+        record: Is told what comes into force, and what is refused, now and later.
+        now: Aware UTC.
 
     Raises:
         NotReady: The file is missing, is not collateral, or is not signed as it must be.
@@ -41,6 +49,8 @@ def collateral_store(
     if settings.collateral is not None:
         watched = WatchedFile(settings.collateral, signers=signers, threshold=threshold)
     store = CollateralStore(anchor, memory, watched=watched)
+    store.on_refused.append(record.refused)
+    store.on_adopted.append(lambda families: record.adopted(families, store.held))
     if settings.collateral_source is not None:
         store.offer(_fetched(settings.state_dir).read(), now)
     store.look(now)

@@ -140,11 +140,12 @@ async def test_a_rejected_worker_hears_one_sentence_and_the_record_has_the_rest(
     assert {(str(error), error.reason, error.step) for error in heard} == {
         ("the request was refused", "evidence.rejected", 0)
     }
-    first, second = await records(verifier)
+    collateral, first, second = await records(verifier)
+    assert collateral["event"] == "collateral.adopted"
     assert (first["step"], first["reason"]) == (7, "enclave.debug")
     assert (second["step"], second["reason"]) == (5, "claims.cluster_mismatched")
     await joined(verifier, worker)
-    (third,) = await records(verifier, after=2)
+    (third,) = await records(verifier, after=3)
     assert (third["event"], third["instance"]) == ("evidence.accepted", worker.instance)
 
 
@@ -177,7 +178,8 @@ async def test_a_restart_voids_challenges_and_keeps_the_record(
         async with verifier.as_role("enrol") as enrol:
             with pytest.raises(ChallengeExpired):
                 await stub_of(enrol).Appraise(worker.answer(challenge), timeout=CALL_S)
-        assert [entry["event"] for entry in await records(verifier)] == ["evidence.accepted", "evidence.rejected"]
+        kept = [entry["event"] for entry in await records(verifier) if entry["event"] != "collateral.adopted"]
+        assert kept == ["evidence.accepted", "evidence.rejected"]
 
 
 @pytest.mark.attack("D07")
