@@ -61,6 +61,9 @@ _ADVICE_BY_REASON = {
     "policy.unpinned": "",
     "policy.unsigned": "",
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
+    "file.unreadable": "",
+    "file.exposed": "",
+    "pcs.ca_unusable": "name the file of its CA certificates, in PEM",
     "pcs.unreachable": "are --url and --ca-file right, and may this machine reach it?",
     "pcs.slow": "try again later, or name another service with --url",
     "pcs.busy": "try again later, or name another service with --url",
@@ -89,6 +92,8 @@ def exit_code(error: BaseException) -> ExitCode:
 def sentence(error: BaseException) -> str:
     """What was wrong and what to do, on one line."""
     text = " ".join(str(error).split()) or _nameless(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename} cannot be used: {error.strerror}"
     if isinstance(error, CloisterError):
         text = f"{text} ({error.reason})"
     advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -83,12 +84,12 @@ class Keeper:
             await self._ended.wait()
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """The last line of its log; of an error there, what it says."""
         try:
             lines = self.log.read_text(errors="replace").strip().splitlines()
         except FileNotFoundError:
             lines = []
-        return lines[-1][:500] if lines else f"see {self.log}"
+        return _said(lines[-1])[:500] if lines else f"see {self.log}"
 
     async def _run_once(self, changed: Callable[[], None]) -> int:
         with self.log.open("ab") as log:
@@ -124,6 +125,16 @@ class Keeper:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+
+def _said(line: str) -> str:
+    """The error in a line of the log, without what surrounds it; the line where it names none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line
+    error = found.get("error") if isinstance(found, dict) else None
+    return error if isinstance(error, str) else line
 
 
 def _named(code: int) -> str:
