@@ -238,6 +238,6 @@ def _print_answer(policy_id: str, answer: ApplyPolicyResponse) -> None:
     say(f"{answer.stood} workers are believed as before, {len(answer.fallen)} were revoked")
     if answer.fallen:
         table(("worker", "step", "reason"), [(one.instance, one.step, one.reason) for one in answer.fallen])
-        say("one that a later policy accepts comes back when it attests anew: at its renewal, or started again")
+        say("they end; started again, they are judged by the policy that is in force then")
     if answer.unjudged:
         warn(f"{answer.unjudged} could not be judged anew, for want of collateral; they stay until their results end.")

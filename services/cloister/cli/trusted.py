@@ -20,7 +20,8 @@ def trusted(path: Path) -> TrustBundle:
     """Read a trust bundle.
 
     Raises:
-        Stop: There is none, or it is something else; the message names the file.
+        Stop: There is none, or it cannot be read.
+        InvalidRequest: It is something else. Either message names the file.
     """
     bundle = read_bundle(path)
     if bundle.pinned is not None and bundle.pinned.is_weak:
@@ -29,13 +30,13 @@ def trusted(path: Path) -> TrustBundle:
 
 
 def read_bundle(path: Path) -> TrustBundle:
-    """The same without a word about what it rests on; raises Stop."""
+    """The same without a word about what it rests on; raises as `trusted`."""
     try:
         return TrustBundle.read(path)
     except NotFound as error:
         raise Stop(str(error), ExitCode.USAGE) from error
     except InvalidRequest as error:
-        raise Stop(f"{path}: {error}; 'cloister trust pin' makes one") from error
+        raise InvalidRequest(f"{path}: {error}", reason=error.reason) from error
     except OSError as error:
         raise Stop(f"{path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
 
