@@ -69,7 +69,7 @@ _ADVICE_BY_REASON = {
     "pcs.busy": "try again later, or name another service with --url",
     "pcs.unknown": "are --fmspc, --tee and --ca those of the platform? '--for QUOTE' reads them from a quote",
     "collateral.family_unknown": "give the verifier collateral for it: 'cloister collateral fetch' and 'import'",
-    "signature.insufficient": "have those sign it who may: 'cloister collateral sign'",
+    "signature.insufficient": "have those sign it who may: 'cloister policy sign' or 'cloister collateral sign'",
     "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
 }
 _DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|certificate verify failed", re.IGNORECASE)
