@@ -304,7 +304,7 @@ def stay_up(mesh: Path) -> None:
         console.print("the worker's code has changed since; its new measurement is allowed")
         with running(mesh, workers=0):
             allow(mesh)
-        cloister("trust", "pin", "--mrenclave", measured, "--mesh", mesh)
+        cloister("trust", "accept", "--mrenclave", measured, "--mesh", mesh)
         write_mark(mesh, measured)
     example = f".venv/bin/cloister infer {train.MODEL_NAME} --input {mesh / 'record.json'}"
     console.print(f"one patient to ask about, once it is up: {example}")

@@ -16,6 +16,7 @@ from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.trusted import trusted
 from cloister.client import Client
+from cloister.errors import NotFound
 from cloister.oip.contents import Array
 from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import datatype_named
@@ -29,6 +30,19 @@ async def connected(mesh: Mesh, identity: Path | None, trust: Path | None = None
     folder = identity or mesh.identity("client")
     async with Client.connect(mesh.gateway, trust=trusted(trust or mesh.trust), identity=folder) as client:
         yield client
+
+
+@asynccontextmanager
+async def asked_for(model: str, version: str) -> AsyncIterator[None]:
+    """Say which model a gateway does not know, and what it may be for; it says only that there is no such model."""
+    try:
+        yield
+    except NotFound as error:
+        wanted = f"version {version} of '{model}'" if version else f"'{model}'"
+        raise Stop(
+            f"the gateway knows no worker that serves {wanted} ({error.reason}); is the name right, and has a worker "
+            "its key? 'cloister status' shows what is served, 'cloister audit list' why a key was refused"
+        ) from error
 
 
 def read_inputs(path: Path, contract: ModelContract) -> dict[str, Array]:

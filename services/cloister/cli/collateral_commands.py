@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +13,16 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.cli.collateral_words import plain_summary, print_summary
-from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.failures import ExitCode, Stop, sentence
 from cloister.cli.identities import ed25519_key
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, At, MeshFolder, examples, moment
+from cloister.cli.options import FOLDER, AsJson, At, MeshFolder, check_place, examples, moment, root_der
 from cloister.cli.output import print_json, say
 from cloister.client import EvidenceFile, anchor_of
 from cloister.client.collateral_bundles import bundled, genuine, summarize, wanted_for_quote
-from cloister.errors import EvidenceRejected, NotReady
+from cloister.errors import EvidenceRejected, InvalidRequest, NotReady
 from cloister.pcs import INTEL_PCS, Source, Wanted
-from cloister.rpc.files import read_private, read_public, replace_public
+from cloister.rpc.files import read_private, replace_public
 
 app = typer.Typer(help="Collateral: what Intel publishes about platforms.", no_args_is_help=True)
 
@@ -77,17 +77,22 @@ def fetch(
 
     Nothing is written unless everything came and leads back to the root.
     """
+    check_place(out)
     source = Source(url=url, ca_file=ca_file, root_crl_url=root_crl_url, proxy=proxy, plain_http=plain_http)
-    wanted = [
-        *(Wanted(tee=tee, fmspc=one.lower(), ca=ca, update=update, evaluation=evaluation) for one in fmspc or ()),
-        *(_wanted_for(one, update, evaluation) for one in quotes or ()),
-    ]
+    try:
+        wanted = [
+            *(Wanted(tee=tee, fmspc=one.lower(), ca=ca, update=update, evaluation=evaluation) for one in fmspc or ()),
+            *(_wanted_for(one, update, evaluation) for one in quotes or ()),
+        ]
+    except InvalidRequest as error:
+        asked = f"--tee {tee} --ca {ca} --update {update} --fmspc {' '.join(fmspc or ())}"
+        raise Stop(f"{asked[:200]} names no platform family: {error}", ExitCode.USAGE) from error
     if not wanted:
         raise Stop("name a platform family with --fmspc, or a quote of one with --for", ExitCode.USAGE)
     keys = _keys(key) if key else []
     if len(set(wanted)) > 1 and not keys:
         raise Stop("several families go into a bundle, which is signed: name a --key", ExitCode.USAGE)
-    anchor, now = anchor_of(_root(anchor_root)), moment(at)
+    anchor, now = anchor_of(root_der(anchor_root)), moment(at)
     from cloister.pcs.client import PcsClient  # with it comes all of HTTP, which no other command waits for
 
     answers = asyncio.run(PcsClient(source).fetch(list(dict.fromkeys(wanted))))
@@ -112,9 +117,10 @@ def sign(
     version: Version = None,
 ) -> None:
     """Make a signed bundle of collateral, or add a signature to a bundle. What is not genuine is not signed."""
-    keys = _keys(key)
-    with _nothing_written():
-        raw = bundled([_read(one) for one in files], keys, anchor_of(_root(anchor_root)), moment(at), version)
+    check_place(out)
+    keys, anchor, now = _keys(key), anchor_of(root_der(anchor_root)), moment(at)
+    with _nothing_written(*files):
+        raw = bundled([_read(one) for one in files], keys, anchor, now, version)
     _write(out, raw)
     for one in keys:
         say(f"your key, for collateral_signers: {one.public_key().public_bytes_raw().hex()}")
@@ -132,7 +138,8 @@ def show(
     Ends with 3 where something in it does not lead back to the root at that time.
     """
     try:
-        summary = summarize(_read(file), anchor_of(_root(anchor_root)), moment(at))
+        with _named(file):
+            summary = summarize(_read(file), anchor_of(root_der(anchor_root)), moment(at))
     except EvidenceRejected as error:
         raise Stop(f"{file} is of no platform family: {error} ({error.reason})", ExitCode.REFUSED) from error
     if as_json:
@@ -172,8 +179,8 @@ def import_(
         raise Stop("there is no verifier here; install 'cloister[serve]'") from error
     path = settings_file or Mesh.read(mesh_folder).settings("verifier")
     settings = config.load(Settings, path, {}, prefix="CLOISTER_VERIFIER_")
-    anchor, now, raw = anchor_of(_root(settings.anchor_root)), datetime.now(UTC), _read(file)
-    with _nothing_written():
+    anchor, now, raw = anchor_of(root_der(settings.anchor_root)), datetime.now(UTC), _read(file)
+    with _nothing_written(file):
         if key:
             raw = bundled([raw], _keys(key), anchor, now, version)
         families = import_collateral(raw, settings, anchor, now)
@@ -182,10 +189,20 @@ def import_(
 
 
 @contextmanager
-def _nothing_written() -> Iterator[None]:
-    """Say of collateral that is not believed what that means here: it is nobody's evidence."""
+def _named(*files: Path) -> Iterator[None]:
+    """Say which files do not parse."""
     try:
         yield
+    except InvalidRequest as error:
+        raise Stop(f"{', '.join(map(str, files))}: {sentence(error)}") from error
+
+
+@contextmanager
+def _nothing_written(*files: Path) -> Iterator[None]:
+    """Say of collateral that is not believed what that means here: it is nobody's evidence."""
+    try:
+        with _named(*files) if files else nullcontext():
+            yield
     except EvidenceRejected as error:
         dated = error.reason.endswith((".expired", ".rolled_back"))
         advice = "fetch newer collateral" if dated else "is it of the root that --anchor-root or the settings name?"
@@ -208,13 +225,12 @@ def _wanted_for(path: Path, update: str, evaluation: int | None) -> Wanted:
         raise Stop(f"{path} names no platform family: {error}", ExitCode.USAGE) from error
 
 
-def _root(path: Path | None) -> bytes | None:
-    return read_public(path) if path else None
-
-
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(MAX_FILE_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
     if len(raw) > MAX_FILE_BYTES:
         raise Stop(f"{path} is far too large for collateral", ExitCode.USAGE)
     return raw

@@ -11,7 +11,7 @@ from cloister.client.collateral_bundles import CollateralFacts, CollateralSummar
 def print_summary(summary: CollateralSummary) -> None:
     """A few lines about the file, and a row for each platform family."""
     if summary.version is None:
-        say("collateral of one platform family, signed by nobody but Intel")
+        say("collateral of one platform family, in no bundle: signed by nobody but whoever published it")
     else:
         issued = _day(summary.issued_at) if summary.issued_at else "-"
         signers = ", ".join(sorted(summary.signers)) or "nobody"

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cloister.cli import judging_commands
-from cloister.cli.asking import connected
-from cloister.cli.failures import ExitCode
+from cloister.cli.asking import asked_for, connected
+from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, examples
 from cloister.cli.output import facts, print_json, say, warn
@@ -44,7 +44,7 @@ def show(
     mesh = Mesh.read(mesh_folder)
 
     async def call() -> Serving:
-        async with connected(mesh, identity, trust) as client:
+        async with connected(mesh, identity, trust) as client, asked_for(model, version):
             return await client.workers(model, version, timeout)
 
     serving = asyncio.run(call())
@@ -69,6 +69,8 @@ def save(
     Acts as the mesh folder's auditor. 'cloister evidence verify' judges one, 'cloister policy explain' all of them.
     """
     mesh = Mesh.read(mesh_folder)
+    if folder.exists() and not folder.is_dir():
+        raise Stop(f"{folder} is a file; name a folder to keep evidence in", ExitCode.USAGE)
 
     async def call() -> dict[str, bytes]:
         async with (
@@ -78,6 +80,9 @@ def save(
             return {name: bundle.SerializeToString() async for name, bundle in attested_evidence(verifier)}
 
     kept = asyncio.run(call())
+    if not kept:
+        say(f"no worker is attested now, so there is nothing to keep, and {folder} was left as it is")
+        return
     folder.mkdir(parents=True, exist_ok=True)
     for name, bundle in kept.items():
         (folder / f"{name}.bundle").write_bytes(bundle)

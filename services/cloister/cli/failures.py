@@ -61,12 +61,15 @@ _ADVICE_BY_REASON = {
     "policy.unpinned": "",
     "policy.unsigned": "",
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
+    "file.unreadable": "",
+    "file.exposed": "",
+    "pcs.ca_unusable": "name the file of its CA certificates, in PEM",
     "pcs.unreachable": "are --url and --ca-file right, and may this machine reach it?",
     "pcs.slow": "try again later, or name another service with --url",
     "pcs.busy": "try again later, or name another service with --url",
     "pcs.unknown": "are --fmspc, --tee and --ca those of the platform? '--for QUOTE' reads them from a quote",
     "collateral.family_unknown": "give the verifier collateral for it: 'cloister collateral fetch' and 'import'",
-    "signature.insufficient": "have those sign it who may: 'cloister collateral sign'",
+    "signature.insufficient": "have those sign it who may: 'cloister policy sign' or 'cloister collateral sign'",
     "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
 }
 _DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|certificate verify failed", re.IGNORECASE)
@@ -89,6 +92,8 @@ def exit_code(error: BaseException) -> ExitCode:
 def sentence(error: BaseException) -> str:
     """What was wrong and what to do, on one line."""
     text = " ".join(str(error).split()) or _nameless(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename} cannot be used: {error.strerror}"
     if isinstance(error, CloisterError):
         text = f"{text} ({error.reason})"
     advice = next((_ADVICE[kind] for kind in type(error).__mro__ if kind in _ADVICE), "")

@@ -178,9 +178,11 @@ def ed25519_key(pem: bytes, path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        raise Stop(f"{path} is not a private key in PEM without a passphrase") from error
+        raise Stop(f"{path} is not a private key in PEM without a passphrase", ExitCode.USAGE) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise Stop(f"{path} is not an Ed25519 key, which documents are signed with")
+        raise Stop(
+            f"{path} is not an Ed25519 key; 'openssl genpkey -algorithm ed25519 -out FILE' makes one", ExitCode.USAGE
+        )
     return key
 
 

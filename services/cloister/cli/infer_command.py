@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from cloister.cli.asking import connected, plain, read_inputs, shown
+from cloister.cli.asking import asked_for, connected, plain, read_inputs, shown
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, examples
+from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, check_place, examples
 from cloister.cli.output import facts, out, print_json, say, warn
 from cloister.client import Answer, save_receipt
 
@@ -56,11 +56,11 @@ def infer(
     if plain_request and receipt is not None:
         raise Stop("a plain answer has no receipt; leave out --plain or --receipt", ExitCode.USAGE)
     for file in (receipt, output):
-        _check_place(file)
+        check_place(file)
     wanted = _digest(digest)
 
     async def ask() -> Answer:
-        async with connected(mesh, identity, trust) as client:
+        async with connected(mesh, identity, trust) as client, asked_for(model, version):
             arrays = read_inputs(inputs, await client.contract(model, version, timeout))
             return await client.infer(
                 model, arrays, version=version, digest=wanted, sealed=not plain_request, timeout_s=timeout
@@ -112,13 +112,6 @@ def _plain(answer: Answer) -> dict[str, Any]:
         if worker is not None
         else None,
     }
-
-
-def _check_place(file: Path | None) -> None:
-    """An answer is not asked for in vain: what it is to be kept in can be made."""
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        wrong = f"{file} is a folder" if file.is_dir() else f"there is no folder {file.parent}"
-        raise Stop(f"{wrong}; name a file in a folder that exists", ExitCode.USAGE)
 
 
 def _digest(text: str) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
 SETTLED_S: Final = 30.0  # a program that ran for so long starts again at once
 DRAIN_S: Final = 25.0  # more than any service's own grace
+_READ_LINES: Final = 20  # a program that has just been started again has not failed yet: its reason is further up
 BAD_SETTINGS: Final = 2  # the exit code of a service whose settings are wrong: starting again would not help
 
 
@@ -83,12 +85,13 @@ class Keeper:
             await self._ended.wait()
 
     def last_words(self) -> str:
-        """The last line of its log."""
+        """The last error in its log, without what surrounds it; where there is none, the last line."""
         try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()
+            lines = self.log.read_text(errors="replace").strip().splitlines()[-_READ_LINES:]
         except FileNotFoundError:
             lines = []
-        return lines[-1][:500] if lines else f"see {self.log}"
+        errors = (found for line in reversed(lines) if (found := _error_in(line)))
+        return next(errors, lines[-1] if lines else f"see {self.log}")[:500]
 
     async def _run_once(self, changed: Callable[[], None]) -> int:
         with self.log.open("ab") as log:
@@ -124,6 +127,16 @@ class Keeper:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+
+def _error_in(line: str) -> str:
+    """What a line of a log says of an error; empty where it tells of none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return ""
+    error = found.get("error") if isinstance(found, dict) else None
+    return error if isinstance(error, str) else ""
 
 
 def _named(code: int) -> str:

@@ -204,7 +204,10 @@ def _print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     table(("service", "address", "health", "process"), rows)
     say("")
     columns = ("worker", "endpoint", "state", "slots", "models", "attested until", "mrenclave", "tcb")
-    table(columns, [_worker_row(worker) for worker in found["workers"]])
+    if found["workers"]:
+        table(columns, [_worker_row(worker) for worker in found["workers"]])
+    else:
+        say("no worker is attested now; 'cloister audit list --record appraisals' says who was refused or revoked, why")
     requests = found["requests"]
     if requests["total"] is not None:
         say(f"\nrequests: {requests['total']}, of which failed {requests['failed']}; queued now {requests['queued']}")

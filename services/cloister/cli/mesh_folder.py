@@ -54,8 +54,8 @@ class Mesh:
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
-                f"{folder} is no mesh folder; make one with 'cloister init {folder} --model NAME', "
-                "or name yours with --mesh",
+                f"{folder} is no mesh folder; make one with 'cloister init {folder} --model NAME', or name yours with "
+                "--mesh: what a mesh's founder handed you is one too",
                 ExitCode.USAGE,
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:

@@ -13,10 +13,12 @@ import typer
 
 from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerRule
 from cloister.cli import identities, sealed_folder
+from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
 from cloister.cli.output import facts, print_json, progress_bytes, say, table, warn
 from cloister.client import OwnerClient, seal_to, tls_files
+from cloister.errors import NotFound
 from cloister.seal.manifest import ModelManifest
 
 app = typer.Typer(help="Seal models, publish them, and say who may have their keys.", no_args_is_help=True)
@@ -149,7 +151,12 @@ def allow(
                 min_model_version=min_version,
             )
 
-    policy, line = asyncio.run(call())
+    try:
+        policy, line = asyncio.run(call())
+    except NotFound as error:
+        raise Stop(
+            f"you have published no model '{name}' ({error.reason}); 'cloister model list' shows what you have"
+        ) from error
     say(f"policy {policy.version} of {name} holds (line {line} of the provisioner's record)", "bold")
     if allow_simulated:
         warn("Simulated workers may have this key: whoever owns their machine can read it, and the model.")

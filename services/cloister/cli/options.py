@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.x509 import load_der_x509_certificate
 
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import DEFAULT_FOLDER, ENVIRONMENT
+from cloister.errors import NotReady
+from cloister.rpc.files import read_public
 
 MeshFolder = Annotated[
     Path,
@@ -50,6 +53,27 @@ def moment(text: str) -> datetime:
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise Stop(f"'{text[:64]}' is no time such as 2026-11-22T12:00:00Z", ExitCode.USAGE) from error
+
+
+def check_place(file: Path | None) -> None:
+    """Nothing is asked or made in vain: the file it is to be kept in can be made."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        wrong = f"{file} is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise Stop(f"{wrong}; name a file in a folder that exists", ExitCode.USAGE)
+
+
+def root_der(path: Path | None) -> bytes | None:
+    """A root certificate of quotes as its file has it, for `anchor_of`; None where none is named."""
+    if path is None:
+        return None
+    try:
+        raw = read_public(path)
+        load_der_x509_certificate(raw)
+    except NotReady as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+    except ValueError as error:
+        raise Stop(f"{path} is no certificate in DER, as the root of quotes is kept (root.der)") from error
+    return raw
 
 
 def examples(*lines: str) -> str:

@@ -12,20 +12,20 @@ from typing import Annotated, Final
 import typer
 
 from cloister.cli.failures import ExitCode, Stop
-from cloister.cli.options import AsJson, Timeout, examples, hex_32
+from cloister.cli.options import AsJson, Timeout, check_place, examples, hex_32, root_der
 from cloister.cli.output import alarm, facts, print_json, say, warn
-from cloister.cli.trusted import WEAK, write_bundle
+from cloister.cli.trusted import WEAK, read_bundle, write_bundle
 from cloister.client import (
     AttestedPin,
     TrustBundle,
     anchor_of,
     pin_by_evidence,
     pin_by_fingerprint,
+    read_policy,
     renewed,
     root_fingerprints,
 )
-from cloister.errors import EvidenceRejected, NotReady
-from cloister.rpc.files import read_public
+from cloister.errors import EvidenceRejected, InvalidRequest, NotReady, Unavailable
 
 SIMULATED: Final = (
     "The root named with --anchor-root is not Intel's: this evidence is simulated, and proves nothing about hardware."
@@ -55,8 +55,8 @@ def add_to(app: typer.Typer) -> None:
     """Give the `trust` command this part."""
     app.command(
         epilog=examples(
-            "cloister trust pin verifier.example:8444 --mrenclave 3f0c...e1 --worker 9a41...07 --out trust.json",
-            "cloister trust pin verifier.example:8444 --fingerprint sha256:51d2...9c --out trust.json",
+            "cloister trust pin verifier.example:8443 --mrenclave 3f0c...e1 --worker 9a41...07 --out trust.json",
+            "cloister trust pin verifier.example:8443 --fingerprint sha256:51d2...9c --out trust.json",
         )
     )(pin)
 
@@ -101,6 +101,8 @@ def pin(
     bundle that is at --out already keeps the workers, owners and policies that it names. Ends with 3 when the verifier
     is not believed.
     """
+    check_place(out)
+    known = read_bundle(out) if out.exists() else None
     wanted = Wanted(
         address=address,
         mrenclave=hex_32(mrenclave or ()),
@@ -116,13 +118,23 @@ def pin(
     try:
         attested = _attested(wanted) if wanted.mrenclave or policy is not None else None
         bundle = attested.bundle if attested is not None else _by_fingerprint(wanted)
-        if out.exists():
-            bundle = renewed(bundle, TrustBundle.read(out), new_keys=new_keys)
+        if known is not None:
+            bundle = renewed(bundle, known, new_keys=new_keys)
     except EvidenceRejected as error:
         raise Stop(
             f"the verifier at {address} is not believed, and {out} was left as it is: {error} ({error.reason})",
             ExitCode.REFUSED,
         ) from error
+    except Unavailable as error:
+        raise Stop(
+            f"no verifier answers over HTTPS at {address} ({error.reason}); is it the address in https_listen of the "
+            "verifier's settings, and is the verifier up? It is another one than that of its gRPC",
+            ExitCode.UNAVAILABLE,
+        ) from error
+    except InvalidRequest as error:
+        if error.reason != "address.invalid":
+            raise
+        raise Stop(f"'{address[:80]}' is no HOST:PORT, such as verifier.example:8443", ExitCode.USAGE) from error
     bundle = _named(bundle, wanted)
     write_bundle(bundle, out)
     _report(bundle, attested, out, as_json=as_json)
@@ -135,8 +147,8 @@ def _attested(wanted: Wanted) -> AttestedPin:
                 wanted.address,
                 mrenclave=wanted.mrenclave,
                 fingerprints=wanted.fingerprints,
-                policy_toml=_content(wanted.policy),
-                anchor=anchor_of(_content(wanted.anchor_root)),
+                policy_toml=_policy(wanted.policy),
+                anchor=anchor_of(root_der(wanted.anchor_root)),
                 timeout_s=wanted.timeout_s,
             )
         )
@@ -153,7 +165,7 @@ def _attested(wanted: Wanted) -> AttestedPin:
 def _by_fingerprint(wanted: Wanted) -> TrustBundle:
     fingerprints = wanted.fingerprints or _confirmed(wanted)
     pinning = pin_by_fingerprint(
-        wanted.address, fingerprints, anchor=anchor_of(_content(wanted.anchor_root)), timeout_s=wanted.timeout_s
+        wanted.address, fingerprints, anchor=anchor_of(root_der(wanted.anchor_root)), timeout_s=wanted.timeout_s
     )
     return asyncio.run(pinning)
 
@@ -229,16 +241,19 @@ def plain(bundle: TrustBundle) -> dict[str, object]:
     }
 
 
-def _content(path: Path | None) -> bytes | None:
+def _policy(path: Path | None) -> bytes | None:
+    """A policy as it is in its file, which says what it means; one that does not load is named."""
     try:
-        return None if path is None else read_public(path)
+        return None if path is None else read_policy(path).toml
     except NotReady as error:
         raise Stop(str(error), ExitCode.USAGE) from error
+    except InvalidRequest as error:
+        raise Stop(f"{path} is no policy that loads: {error} ({error.reason})") from error
 
 
 def _fingerprint(text: str) -> str:
-    """As printed by us, or by openssl: with colons and in capitals."""
-    digits = text.lower().removeprefix("sha256:").replace(":", "")
+    """As printed by us, or by openssl: with colons and in capitals, or its whole line."""
+    digits = text.rpartition("=")[2].lower().removeprefix("sha256:").replace(":", "")
     if not _FINGERPRINT.fullmatch(digits):
         raise typer.BadParameter(f"'{text[:80]}' is not sha256: and 64 hex digits")
     return digits

@@ -14,7 +14,7 @@ import typer
 from cloister.api.v1.verifier_pb2 import ApplyPolicyResponse, GetPolicyResponse
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, TrustFile, examples
+from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, TrustFile, check_place, examples
 from cloister.cli.output import facts, print_json, say, table, warn
 from cloister.cli.policy_file import PolicyFile, opened
 from cloister.cli.trusted import trusted
@@ -32,7 +32,7 @@ from cloister.client import (
     step_meaning,
     tls_files,
 )
-from cloister.errors import InvalidRequest, NotFound, NotReady
+from cloister.errors import NotReady
 from cloister.rpc.channel import Peer
 from cloister.rpc.files import read_public
 from cloister.rpc.identity import TlsIdentity
@@ -78,18 +78,23 @@ def explain(
     raw_collateral = _collateral(collateral) if collateral is not None else b""
     if evidence is None:
         mesh = Mesh.read(mesh_folder)
-        bundle: TrustBundle | None = _bundle(trust or mesh.trust)
+        bundle: TrustBundle | None = trusted(trust or mesh.trust)
         kept = asyncio.run(_attested(mesh, identity))
     else:
-        bundle = _bundle(trust) if trust is not None else None
+        bundle = trusted(trust) if trust is not None else None
         kept = _kept(evidence)
     anchor = bundle.anchor if bundle is not None else anchor_of(None)
     now = datetime.now(UTC)
     found = list(consequences(document.policy, kept, anchor, now, raw_collateral=raw_collateral))
+    reasons = {one.found.refusal.reason for one in found if one.found.refusal}
+    if collateral is not None and "collateral.malformed" in reasons:
+        raise Stop(f"{collateral} is no collateral, so nobody was judged by it", ExitCode.USAGE)
     if as_json:
         print_json([_plain(one) for one in found])
     else:
         _print_consequences(found)
+        if bundle is None and any(one.falls for one in found):
+            warn("Judged under Intel's root. Evidence from a simulator is judged by its mesh's trust bundle: --trust.")
     if any(one.falls for one in found):
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -126,6 +131,7 @@ def show(
 ) -> None:
     """Show which policy is in force on the running verifier. 'cloister policy check' says what it means."""
     mesh = Mesh.read(mesh_folder)
+    check_place(out)
 
     async def call() -> GetPolicyResponse:
         async with _verifier(mesh, identity) as verifier:
@@ -148,13 +154,6 @@ def show(
         facts({**shown, "version": answer.version or "none", "signers": ", ".join(answer.signers) or "nobody"})
 
 
-def _bundle(path: Path) -> TrustBundle:
-    try:
-        return trusted(path)
-    except (NotFound, InvalidRequest, OSError) as error:
-        raise Stop(str(error), ExitCode.USAGE) from error
-
-
 def _collateral(path: Path) -> bytes:
     try:
         return read_public(path)
@@ -163,6 +162,8 @@ def _collateral(path: Path) -> bytes:
 
 
 def _kept(folder: Path) -> list[KeptEvidence]:
+    if not folder.is_dir():
+        raise Stop(f"{folder} is no folder; 'cloister evidence save DIR' makes one with evidence", ExitCode.USAGE)
     try:
         found = kept_in(folder)
     except NotReady as error:
@@ -237,5 +238,6 @@ def _print_answer(policy_id: str, answer: ApplyPolicyResponse) -> None:
     say(f"{answer.stood} workers are believed as before, {len(answer.fallen)} were revoked")
     if answer.fallen:
         table(("worker", "step", "reason"), [(one.instance, one.step, one.reason) for one in answer.fallen])
+        say("they end; started again, they are judged by the policy that is in force then")
     if answer.unjudged:
         warn(f"{answer.unjudged} could not be judged anew, for want of collateral; they stay until their results end.")

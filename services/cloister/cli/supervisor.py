@@ -19,6 +19,7 @@ from cloister.cli.programs import Program
 from cloister.cli.running import write_state
 
 START_S: Final = 60.0
+TRIES: Final = 4  # a program that ended so often before it was ever ready will not be
 _POLL_S: Final = 0.1
 
 
@@ -80,7 +81,12 @@ class Supervisor:
         began = time.monotonic()
         try:
             async with asyncio.timeout(START_S):
-                while not await probes.ready(keeper.program):  # noqa: ASYNC110  # of another process
+                while not await probes.ready(keeper.program):  # of another process
+                    if keeper.restarts >= TRIES:
+                        raise Stop(
+                            f"{keeper.program.name} ends whenever it is started: {keeper.last_words()} "
+                            f"(all of it: {keeper.log})"
+                        )
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise Stop(

@@ -74,7 +74,9 @@ def accept(
     if verifier_policy:
         bundle = replace(bundle, verifier_policies=hex_32(verifier_policy))
     write_bundle(bundle, path)
-    say(f"{path} now believes this and nothing else; give it to your clients")
+    named = {"workers": mrenclave, "model owners": owner, "policies of the verifier": verifier_policy}
+    changed = " and ".join(f"{what} that you named" for what, values in named.items() if values)
+    say(f"{path} now believes the {changed}, and no others; give it to your clients")
 
 
 def _path(mesh_folder: Path, trust: Path | None) -> Path:

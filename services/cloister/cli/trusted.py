@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.output import alarm
 from cloister.client import TrustBundle
+from cloister.errors import InvalidRequest, NotFound
 
 WEAK: Final = (
     "This trust bundle was pinned by a fingerprint: no evidence says what code its verifier runs, and whoever controls "
@@ -18,13 +20,25 @@ def trusted(path: Path) -> TrustBundle:
     """Read a trust bundle.
 
     Raises:
-        NotFound: There is none.
-        InvalidRequest: It is something else.
+        Stop: There is none, or it cannot be read.
+        InvalidRequest: It is something else. Either message names the file.
     """
-    bundle = TrustBundle.read(path)
+    bundle = read_bundle(path)
     if bundle.pinned is not None and bundle.pinned.is_weak:
         alarm(WEAK)
     return bundle
+
+
+def read_bundle(path: Path) -> TrustBundle:
+    """The same without a word about what it rests on; raises as `trusted`."""
+    try:
+        return TrustBundle.read(path)
+    except NotFound as error:
+        raise Stop(str(error), ExitCode.USAGE) from error
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{path}: {error}", reason=error.reason) from error
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
 
 
 def write_bundle(bundle: TrustBundle, path: Path) -> None:

@@ -199,14 +199,19 @@ def test_what_is_not_genuine_is_not_signed(run: Run, keeper: Keeper) -> None:
     ("words", "said"),
     [
         (["fetch", "-o", "x"], "--fmspc"),
-        (["fetch", "-o", "x", "--fmspc", "zz"], "12 lower-case hex"),
+        (["fetch", "-o", "x", "--fmspc", "zz"], "--fmspc zz names no platform family: an FMSPC is 12 lower-case hex"),
+        (["fetch", "-o", "x", "--fmspc", "0" * 12, "--ca", "cpu"], "--ca cpu"),
+        (["fetch", "-o", "none/x", "--fmspc", "0" * 12], "there is no folder none"),
+        (["fetch", "-o", "x", "--fmspc", "0" * 12, "--anchor-root", "one.json"], "one.json is no certificate in DER"),
         (["fetch", "-o", "x", "--fmspc", "0" * 12, "--url", "http://pccs.example"], "only https"),
         (["fetch", "-o", "x", "--fmspc", "0" * 12, "--fmspc", "1" * 12], "--key"),
         (["fetch", "-o", "x", "--for", "one.json"], "names no platform family"),
         (["fetch", "-o", "x", "--for", "absent"], "names no platform family"),
         (["sign", "one.json", "-o", "x"], "--key"),
         (["import", "one.json", "--settings", "absent.toml"], "absent.toml"),
-        (["show", "absent"], "absent"),
+        (["import", "0.pem", "--settings", "settings.toml"], "0.pem: the collateral is no signed bundle, and must be"),
+        (["show", "absent"], "absent cannot be read"),
+        (["show", "0.pem"], "0.pem: collateral is not"),
     ],
 )
 def test_what_is_wrong_with_a_command_is_said(

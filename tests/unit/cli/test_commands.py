@@ -301,6 +301,10 @@ def test_what_clients_believe_is_shown_and_pinned(run: Run, mesh: Mesh, tmp_path
     _, out, _ = run("trust", "show", "--trust", trust, "--json")
     assert json.loads(out)["verifier_policies"] == ["cd" * 32]
     assert run("trust", "accept", "--trust", trust)[0] == 2
+    for wrong, ended in ((tmp_path, 2), (tmp_path / "none.json", 2), (mesh.folder / "mesh.toml", 1)):
+        code, out, err = run("trust", "show", "--trust", wrong)
+        assert (code, out) == (ended, "")
+        assert str(wrong) in err
     assert run("trust", "accept", "--owner", "AB", "--trust", trust)[0] == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cloister import errors
@@ -38,6 +40,12 @@ def test_a_sentence_says_what_was_wrong_its_reason_and_what_to_do() -> None:
     said = sentence(errors.Unavailable("no connection\nto the gateway", reason="peer.unavailable"))
     assert said.startswith("no connection to the gateway (peer.unavailable); ")
     assert "cloister status" in said
+
+
+def test_an_error_of_the_system_names_its_file_in_words(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised:  # noqa: PT011  # whatever the system says
+        (tmp_path / "none" / "x").read_bytes()
+    assert sentence(raised.value) == f"{tmp_path / 'none' / 'x'} cannot be used: No such file or directory"
 
 
 def test_what_came_over_the_wire_cannot_move_the_cursor() -> None:

@@ -101,3 +101,24 @@ async def test_cancelling_leaves_no_process(tmp_path: Path) -> None:
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"event":"service.failed","error":"NotReady: no root","trace":["a.py:1"]}', "NotReady: no root"),
+        ('{"event":"server.listening"}', '{"event":"server.listening"}'),
+        ("[1]", "[1]"),
+        ("Killed", "Killed"),
+    ],
+)
+def test_of_an_error_in_its_log_the_last_words_are_what_it_says(tmp_path: Path, line: str, words: str) -> None:
+    watched = Watched(tmp_path, "exit 0")
+    watched.keeper.log.write_text(f"earlier\n{line}\n")
+    assert watched.keeper.last_words() == words
+
+
+def test_the_error_is_said_though_the_program_has_been_started_again(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "exit 0")
+    watched.keeper.log.write_text('{"error":"NotReady: older"}\n{"error":"NotReady: no policy"}\nThis is simulated.\n')
+    assert watched.keeper.last_words() == "NotReady: no policy"

@@ -59,6 +59,41 @@ def test_what_names_no_verifier_is_wrong_usage(run: Run, tmp_path: Path, words: 
     assert not (tmp_path / "trust.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("verifier.example", "--out", "trust.json"), 2, "'verifier.example' is no HOST:PORT"),
+        ((ADDRESS, "--out", "none/trust.json"), 2, "there is no folder none"),
+        ((ADDRESS, "--out", "."), 2, ". is a folder"),
+        ((ADDRESS, "--out", "notes.txt"), 1, "notes.txt: not a trust bundle"),
+        ((ADDRESS, "--out", "trust.json", "--policy", "notes.txt"), 1, "notes.txt is no policy that loads"),
+        ((ADDRESS, "--out", "trust.json", "--policy", "none.toml"), 2, "none.toml cannot be read"),
+        ((ADDRESS, "--out", "trust.json", "--anchor-root", "notes.txt"), 1, "notes.txt is no certificate in DER"),
+        ((ADDRESS, "--out", "trust.json", "--anchor-root", "none.der"), 2, "none.der cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anybody_is_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    ended, out, err = run("trust", "pin", *words, "--mrenclave", "ab" * 32)  # a connection would fail the test
+    assert (ended, out) == (code, "")
+    assert says in err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_fingerprint_is_taken_as_openssl_prints_it(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def pin(address: str, named: frozenset[str], **_terms: object) -> TrustBundle:
+        assert (address, named) == (ADDRESS, frozenset({"ab" * 32}))
+        return bundle(PinnedBy.FINGERPRINT, None)
+
+    monkeypatch.setattr(pin_command, "pin_by_fingerprint", pin)
+    line = f"sha256 Fingerprint={':'.join(['AB'] * 32)}"
+    assert run("trust", "pin", ADDRESS, "--fingerprint", line, "--out", tmp_path / "trust.json")[0] == 0
+
+
 @pytest.mark.parametrize("words", [("trust", "show"), ("trust", "show", "--json")])
 def test_a_bundle_that_rests_on_no_evidence_says_so_once_each_time(
     run: Run, tmp_path: Path, words: tuple[str, ...]

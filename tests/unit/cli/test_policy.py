@@ -165,6 +165,28 @@ def test_people_sign_one_after_another(run: Run, file: Path, keys: list[Path]) -
     assert ", ".join(sorted(SIGNER_KEYS)) in out
 
 
+def test_a_signature_on_the_toml_again_joins_those_that_are_there(run: Run, file: Path, keys: list[Path]) -> None:
+    for key in keys[:2]:
+        assert run("policy", "sign", file, "--key", key)[0] == 0
+    check_signed(file.with_suffix(".signed.json").read_bytes(), SIGNER_KEYS, 2)
+
+
+@pytest.mark.parametrize("there", ["another policy", "no policy"])
+def test_what_is_there_and_is_something_else_is_left_as_it_is(
+    run: Run, file: Path, keys: list[Path], there: str
+) -> None:
+    assert run("policy", "sign", file, "--key", keys[0])[0] == 0
+    signed = file.with_suffix(".signed.json")
+    if there == "no policy":
+        signed.write_bytes(b"my only copy")
+    before = signed.read_bytes()
+    file.write_bytes(file.read_bytes() + b"\n# changed\n")
+    code, _, err = run("policy", "sign", file, "--key", keys[1])
+    assert code == 1
+    assert "was left as it is" in err
+    assert signed.read_bytes() == before
+
+
 def test_what_nobody_should_sign_is_not_signed(run: Run, file: Path, keys: list[Path]) -> None:
     file.write_text('policy_id = "x"')
     code, _, err = run("policy", "sign", file, "--key", keys[0])
@@ -183,7 +205,7 @@ def test_a_key_is_an_ed25519_key_that_nobody_else_reads(run: Run, file: Path, ke
     assert code == 2
     assert "chmod 600" in err
     keys[1].write_bytes(b"junk")
-    assert run("policy", "sign", file, "--key", keys[1])[0] == 1
+    assert run("policy", "sign", file, "--key", keys[1])[0] == 2
     assert run("policy", "sign", file, "--key", tmp_path / "none")[0] == 2
 
 
@@ -264,12 +286,18 @@ def test_newer_collateral_shows_who_will_fall_out(run: Run, file: Path, kept: Ke
     code, out, _ = run(*words, "--collateral", tmp_path / "early.json", "--json")
     assert (code, json.loads(out)[0]["tcb_status"]) == (0, "UpToDate")
     assert run(*words, "--collateral", tmp_path / "none")[0] == 2
+    code, out, err = run(*words, "--collateral", file)
+    assert (code, out) == (2, "")
+    assert f"{file} is no collateral" in err
 
 
 def test_a_folder_without_evidence_is_wrong_usage(run: Run, file: Path, tmp_path: Path) -> None:
     code, out, err = run("policy", "explain", file, "--evidence", tmp_path)
     assert (code, out) == (2, "")
     assert "cloister evidence save" in err
+    code, out, err = run("policy", "explain", file, "--evidence", file)
+    assert (code, out) == (2, "")
+    assert f"{file} is no folder" in err
 
 
 # The guide

@@ -150,3 +150,13 @@ def test_the_port_of_the_verifiers_https_is_looked_at_too(mesh: Mesh, monkeypatc
     monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.verifier_https)
     with pytest.raises(Stop, match=f"{mesh.verifier_https} is taken .* change 'https_listen'"):
         programs.stages(mesh, 2, simulated=False)
+
+
+async def test_a_program_that_never_starts_is_not_waited_for(small: Mesh) -> None:
+    said = """echo '{"error":"NotReady: no policy"}'; exit 1"""
+    stages = [[script(small, "verifier", "verifier", said)]]
+    with pytest.raises(Stop, match="verifier ends whenever it is started: NotReady: no policy") as stopped:
+        async with asyncio.timeout(20):
+            await Supervisor(small, small.folder / "up.json", [].append).run(stages, lambda: None)
+    assert stopped.value.code is ExitCode.FAILED
+    assert order(small, "began").count("verifier") == supervisor.TRIES

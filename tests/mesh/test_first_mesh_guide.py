@@ -1,0 +1,99 @@
+"""The guide to a first mesh is walked as it is written: its commands, in its order, from an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from fakes.running_mesh import BIN, until
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "first-mesh.md").read_text()
+FEATURES = 30
+
+
+def commands() -> list[str]:
+    """Every line of the guide's blocks of commands."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+    return [line for language, block in blocks if not language for line in block.splitlines()]
+
+
+class Reader:
+    """Somebody who types what the guide says, in a folder of their own, and fills in what it tells them to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def types(self, command: str) -> str:
+        words = [self._filled(word) for word in shlex.split(command)]
+        environment = {name: value for name, value in os.environ.items() if name != "CLOISTER_MESH"}
+        program = [BIN / words[0], *words[1:]]
+        done = subprocess.run(program, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _filled(self, word: str) -> str:
+        meanings: dict[str, Callable[[], str]] = {
+            "<worker>": lambda: self._measured("worker"),
+            "<verifier>": lambda: self._measured("verifier"),
+            "<address>": lambda: str(
+                tomllib.loads((self.folder / "mesh" / "mesh.toml").read_text())["addresses"]["verifier_https"]
+            ),
+        }
+        return meanings[word]() if word in meanings else word
+
+    def _measured(self, service: str) -> str:
+        return str(json.loads(self.types(f"cloister-simulator measure {service} --json"))["mrenclave"])
+
+    def serves(self) -> bool:
+        workers = json.loads(self.types("cloister status mesh --json"))["workers"]
+        return len(workers) == 2 and all(worker["models"] for worker in workers)
+
+    def has_its_files(self) -> None:
+        """What the guide says one needs: a model, inputs, and its policy."""
+        x = ops.parameter([-1, FEATURES], np.float32, name="measurements")
+        x.output(0).set_names({"measurements"})
+        y = ops.sigmoid(ops.reduce_sum(x, ops.constant(np.array([1])), keep_dims=True))
+        y.output(0).set_names({"benign_probability"})
+        ov.save_model(ov.Model([ops.result(y)], [x]), self.folder / "model" / "model.xml", compress_to_fp16=False)
+        (self.folder / "record.json").write_text(json.dumps({"measurements": [[0.0] * FEATURES]}))
+        (policy,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+        (self.folder / "policy.toml").write_text(policy.replace("<worker>", self._measured("worker")))
+
+
+def test_the_guide_works_as_it_is_written(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    (tmp_path / "model").mkdir()
+    reader.has_its_files()
+    port = 20_000 + 16 * secrets.randbelow(600)
+    said: dict[str, str] = {}
+    try:
+        for command in commands():
+            if command.startswith("cloister identity issue"):
+                until(reader.serves, "the workers have the model's key")
+            chosen = f" --port {port}" if command.startswith("cloister init") else ""
+            said[command] = reader.types(command + chosen)
+    finally:
+        subprocess.run([BIN / "cloister", "down", "mesh"], cwd=tmp_path, capture_output=True, timeout=120)
+    (asked,) = (out for command, out in said.items() if command.startswith("cloister infer"))
+    assert "0.5" in asked
+    (explained,) = (out for command, out in said.items() if command.startswith("cloister policy explain"))
+    assert "2 judged: 2 would stay" in explained
+    (shown,) = (out for command, out in said.items() if command.startswith("cloister trust show"))
+    assert "by its evidence" in shown
+
+
+@pytest.mark.parametrize("code", range(5))
+def test_the_guide_says_what_exit_codes_mean(code: int) -> None:
+    assert len(re.findall(rf"^\| {code} \|", GUIDE, re.MULTILINE)) == 1
