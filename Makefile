@@ -1,6 +1,7 @@
 # make demo    a sealed model through the whole mesh, on real data, on this machine
 # make up      the same mesh, kept up until Ctrl-C
 # make test    everything CI runs
+# make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench-appraise bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
+.PHONY: attacks bench bench-appraise bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -42,6 +43,15 @@ fuzz: .venv/installed
 protos: .venv-protoc/installed
 	.venv-protoc/bin/python protos/generate.py
 
+# SCENARIO=tiny|images|text|all, or MODELS="mlp resnet50"; ROUNDS=5; PEERS= for none; QUICK=1; more in OPTIONS=.
+SCENARIO ?= tiny
+ROUNDS ?= 5
+PEERS ?= grpc_aio kserve mlserver mosec triton
+
+bench: .venv/installed .venv-plots/installed $(PEERS:%=.venv-peers/%/installed)
+	$(BIN)/python -m benchmarks.scenarios.serving --scenario $(SCENARIO) $(if $(MODELS),--models $(MODELS)) \
+		--peers $(PEERS) --rounds $(ROUNDS) $(if $(QUICK),--quick) $(OPTIONS)
+
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
 
@@ -58,6 +68,9 @@ bench-renewals: .venv/installed
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras --group dev -o dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header protos/protoc.in -o protos/protoc.lock
+	for each in report peers/grpc_aio peers/kserve peers/mlserver peers/mosec peers/triton; do \
+		uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
+			benchmarks/$$each/requirements.in -o benchmarks/$$each/requirements.lock || exit 1; done
 
 setup: .venv/installed
 
@@ -71,5 +84,14 @@ setup: .venv/installed
 	@sh deploy/venv.sh "$(PYTHON)" .venv-protoc protos/protoc.lock
 	@touch $@
 
+.venv-plots/installed: benchmarks/report/requirements.lock
+	@sh deploy/venv.sh "$(PYTHON)" .venv-plots $<
+	@touch $@
+
+# Each peer apart: they want other versions of the same packages.
+.venv-peers/%/installed: benchmarks/peers/%/requirements.lock
+	@sh deploy/venv.sh "$(PYTHON)" .venv-peers/$* $<
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-protoc .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-protoc .venv-plots .venv-peers .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,210 @@
+"""How a load reaches a server: one class for each way, all with `ask`. Requests are bytes that were made before.
+
+The load's own cost is kept low, because it shares the machine: no protobuf is parsed where it need not be. Only
+sealing costs what it costs, since every request must be sealed anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+import numpy as np
+from benchmarks.load import questions
+from benchmarks.load.questions import Arrays
+
+from cloister import Client
+from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
+from cloister.client import Answer
+from cloister.oip.tensors import decode_response, parse_response
+from cloister.rpc.channel import MAX_MESSAGE_BYTES
+
+SERVICE = "/inference.GRPCInferenceService"
+TIMEOUT_S = 60.0
+_ANSWERED = b"\x12"  # first byte of a ModelStreamInferResponse without an error: field 2
+_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where to ask, and how.
+
+    Attributes:
+        carrier: One of `CARRIERS`.
+        address: host:port.
+        model: Name there.
+        questions: Folder of the inputs.
+        identity: Folder of the client's TLS files; empty for a server without TLS.
+        server_name: DNS name in the server's certificate.
+        trust: Trust bundle, for sealed requests.
+        outputs: Names, shapes and NumPy dtypes of the outputs; only for a carrier whose answers are bare bytes.
+    """
+
+    carrier: str
+    address: str
+    model: str
+    questions: str
+    identity: str = ""
+    server_name: str = ""
+    trust: str = ""
+    outputs: Sequence[tuple[str, Sequence[int], str]] = ()
+
+
+class Carrier(Protocol):
+    """Takes questions to a server."""
+
+    async def ask(self, number: int) -> Any:
+        """Ask question `number`, counted round; raises when the answer is an error."""
+
+    def arrays(self, answer: Any) -> Arrays:
+        """The outputs in an answer."""
+
+
+class Unary:
+    """Each request is a gRPC call."""
+
+    def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes]) -> None:
+        self._call = channel.unary_unary(f"{SERVICE}/ModelInfer")  # bytes in, bytes out
+        self._requests = requests
+
+    async def ask(self, number: int) -> bytes:
+        """See `Carrier`."""
+        answer: bytes = await self._call(self._requests[number % len(self._requests)], timeout=TIMEOUT_S)
+        return answer
+
+    def arrays(self, answer: bytes) -> Arrays:
+        """See `Carrier`. MLServer sends an empty message beside raw contents, which the protocol does not allow."""
+        response = parse_response(answer)
+        for output in response.outputs if response.raw_output_contents else ():
+            if not output.contents.ByteSize():
+                output.ClearField("contents")
+        return decode_response(response)
+
+
+class Stream:
+    """All requests are messages of one call, and answers come in their order."""
+
+    def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes]) -> None:
+        self._call = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
+        self._requests = requests
+        self._waiting: deque[asyncio.Future[bytes]] = deque()
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def ask(self, number: int) -> bytes:
+        """See `Carrier`."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._outgoing.put_nowait(self._requests[number % len(self._requests)])
+        answer = await future
+        if answer[:1] != _ANSWERED:
+            raise RuntimeError(ModelStreamInferResponse.FromString(answer).error_message)
+        return answer
+
+    def arrays(self, answer: bytes) -> Arrays:
+        """See `Carrier`."""
+        return decode_response(ModelStreamInferResponse.FromString(answer).infer_response)
+
+    async def write(self) -> None:
+        """One writer: gRPC takes one message at a time."""
+        while True:
+            await self._call.write(await self._outgoing.get())
+
+    async def read(self) -> None:
+        """Hand the answers out."""
+        while (answer := await self._call.read()) is not grpc.aio.EOF:
+            self._waiting.popleft().set_result(answer)
+        raise RuntimeError("the server ended the stream")
+
+
+class Sealed:
+    """What the SDK does: sealed to workers that it has judged, over calls of their own or one stream."""
+
+    def __init__(self, client: Client, model: str, inputs: Sequence[Arrays]) -> None:
+        self._client, self._model, self._inputs = client, model, inputs
+
+    async def ask(self, number: int) -> Answer:
+        """See `Carrier`."""
+        inputs = self._inputs[number % len(self._inputs)]
+        return await self._client.infer(self._model, inputs, timeout_s=TIMEOUT_S)
+
+    def arrays(self, answer: Answer) -> Arrays:
+        """See `Carrier`."""
+        return dict(answer.outputs)
+
+
+class Http:
+    """POST of the tensor's bytes over HTTP/1.1, one connection for each request in flight."""
+
+    def __init__(self, target: Target, inputs: Sequence[Arrays]) -> None:
+        host, _, port = target.address.rpartition(":")
+        self._where, self._outputs = (host, int(port)), target.outputs
+        head = f"POST /inference HTTP/1.1\r\nHost: {target.address}\r\nContent-Length: "
+        bodies = [b"".join(array.tobytes() for array in each.values()) for each in inputs]
+        self._requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def ask(self, number: int) -> bytes:
+        """See `Carrier`."""
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._where)
+        writer.write(self._requests[number % len(self._requests)])
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(head.partition(b"\r\n")[0].decode())
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        answer = await reader.readexactly(int(length))
+        self._idle.append((reader, writer))
+        return answer
+
+    def arrays(self, answer: bytes) -> Arrays:
+        """See `Carrier`."""
+        found, at = {}, 0
+        for name, shape, dtype in self._outputs:
+            array = np.frombuffer(answer, dtype, int(np.prod(shape)), at).reshape(shape)
+            found[name], at = array, at + array.nbytes
+        return found
+
+
+@asynccontextmanager
+async def opened(target: Target) -> AsyncIterator[Carrier]:
+    """The carrier that `target` names, connected."""
+    inputs = questions.read(Path(target.questions))
+    if target.carrier == "http":
+        yield Http(target, inputs)
+    elif target.carrier.startswith("sealed"):
+        async with Client.connect(target.address, trust=target.trust, identity=target.identity) as client:
+            if target.carrier == "sealed stream":
+                async with client.stream() as streaming:
+                    yield Sealed(streaming, target.model, inputs)
+            else:
+                yield Sealed(client, target.model, inputs)
+    else:
+        requests = [questions.oip(target.model, each) for each in inputs]
+        async with _channel(target) as channel, asyncio.TaskGroup() as group:
+            if target.carrier == "unary":
+                yield Unary(channel, requests)
+                return
+            stream = Stream(channel, requests)
+            tasks = [group.create_task(stream.write()), group.create_task(stream.read())]
+            yield stream
+            for task in tasks:
+                task.cancel()
+
+
+def _channel(target: Target) -> grpc.aio.Channel:
+    if not target.identity:
+        return grpc.aio.insecure_channel(target.address, options=_OPTIONS)
+    files = [Path(target.identity) / f"{name}.pem" for name in ("trust_roots", "private_key", "certificate")]
+    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+    options = (*_OPTIONS, ("grpc.ssl_target_name_override", target.server_name))
+    return grpc.aio.secure_channel(target.address, credentials, options=options)

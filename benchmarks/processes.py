@@ -1,0 +1,70 @@
+"""What processes cost, from /proc: CPU time and memory of a process and all that it started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """`pid`, its children, and theirs; empty once it has gone."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        each = waiting.pop()
+        try:
+            threads = [path / "children" for path in Path(f"/proc/{each}/task").iterdir()]
+            waiting += [int(child) for path in threads for child in path.read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found.append(each)
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds so far, user and system, of the whole tree; what a child used that has ended is in its parent's."""
+    return sum(parsed_cpu_s(_read(each, "stat"), children=True) for each in tree(pid))
+
+
+def parsed_cpu_s(stat: str, *, children: bool) -> float:
+    """From the text of /proc/PID/stat; 0 of none.
+
+    Args:
+        stat: The text.
+        children: With what its ended and awaited children used.
+    """
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    ticks = fields[11:15] if children else fields[11:13]
+    return sum(int(field) for field in ticks) / TICKS_PER_S
+
+
+def threads_cpu_s(pid: int) -> dict[str, float]:
+    """CPU seconds so far by name of a thread of this one process; threads of one name together."""
+    found: dict[str, float] = {}
+    for each in Path(f"/proc/{pid}/task").iterdir():
+        name = _read(pid, f"task/{each.name}/comm").strip() or "ended"
+        used_s = parsed_cpu_s(_read(pid, f"task/{each.name}/stat"), children=False)
+        found[name] = found.get(name, 0.0) + used_s
+    return found
+
+
+def memory_bytes(pid: int) -> int:
+    """Memory of the whole tree; what several processes share is divided among them (Pss)."""
+    return sum(parsed_memory_bytes(_read(each, "smaps_rollup")) for each in tree(pid))
+
+
+def parsed_memory_bytes(rollup: str) -> int:
+    """From the text of /proc/PID/smaps_rollup; 0 of none."""
+    for line in rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""

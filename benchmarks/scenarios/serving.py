@@ -1,0 +1,180 @@
+"""How fast the mesh serves, beside OpenVINO in process and the servers that a user would pick otherwise: `make bench`.
+
+Everything that is compared runs at the same time and is asked in turns, round after round, by the same program; what
+does not have its turn is idle. Answers are compared with those of OpenVINO in process before the first round and after
+the last. Prints a table, keeps all samples as JSON and draws them (`benchmarks/report/plots.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.load import questions
+from benchmarks.load.turns import Turn
+from benchmarks.models.catalogue import NETWORKS, Network
+from benchmarks.report import machine, profiles, tables
+from benchmarks.report.samples import Sample, rows
+from benchmarks.report.targets import verdicts
+from benchmarks.systems import loads, mesh, peers
+from benchmarks.systems.loads import Load
+from benchmarks.systems.running import REPOSITORY, Failed, Place
+from rich.console import Console
+
+WORK, RESULTS = REPOSITORY / ".bench", REPOSITORY / "benchmarks" / "results"
+PLOTTER = REPOSITORY / ".venv-plots" / "bin" / "python"
+SCENARIOS = {
+    "tiny": ("mlp", "ffnn"),
+    "images": ("resnet50-u8", "resnet50"),
+    "text": ("bert",),
+    "all": tuple(NETWORKS),
+}
+QUICK_S = 1.0
+WIDTH = 150  # of a table where nobody says how wide the terminal is
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def main() -> int:
+    """Measure, print, keep, draw."""
+    chosen = arguments(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    try:
+        for name in chosen.models or SCENARIOS[chosen.scenario]:
+            compared(NETWORKS[name], chosen)
+    except Failed as error:
+        console.print(f"[bold red]failed:[/] {error}")
+        return 1
+    return 0
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenario", choices=SCENARIOS, default="tiny")
+    parser.add_argument("--models", nargs="*", choices=NETWORKS, help="in place of a scenario")
+    parser.add_argument("--peers", nargs="*", choices=peers.PEERS, default=())
+    parser.add_argument("--carriers", nargs="*", choices=mesh.CARRIERS, default=mesh.CARRIERS, help="to the mesh")
+    parser.add_argument("--in-flight", nargs="+", type=int, default=(1, 8, 32))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0, help="of each worker; 0 lets OpenVINO choose")
+    parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
+    parser.add_argument("--profile", action="store_true", help="then say where gateway and worker spend their time")
+    return parser.parse_args(words)
+
+
+def compared(network: Network, chosen: argparse.Namespace) -> None:
+    """One network on all systems."""
+    about = {"machine": machine.described(REPOSITORY), "workers": chosen.workers, "threads": chosen.threads}
+    with prepared(network) as place, ExitStack() as stack:
+        limit = stack.enter_context(loads.in_process(place))
+        expected = limit.answers(place.folder / "answers", len(network.questions()))
+        console.print(f"{network.name}: starting what is compared ...")
+        asked = [limit, *started(stack, place, chosen, expected)]
+        checked(asked, place, expected)
+        rounds = [one_round(asked, network, chosen, number) for number in range(1 if chosen.quick else chosen.rounds)]
+        checked(asked, place, expected)
+        if chosen.profile:
+            watched(asked, network, max(chosen.in_flight))
+    found = rows(rounds)
+    judged = verdicts(network.name, found)
+    console.print(tables.table(network.name, found, len(rounds)))
+    if judged:
+        console.print(tables.verdict_table(judged))
+    path = RESULTS / f"serving-{network.name}.json"
+    tables.write(path, tables.document(network.name, found, judged, rounds, about))
+    draw(path)
+
+
+@contextmanager
+def prepared(network: Network) -> Iterator[Place]:
+    """A folder with the network's file, its questions, and a mesh that has been founded; emptied before, not after."""
+    folder = WORK / network.name
+    if folder.exists():
+        if (folder / "mesh" / "mesh.toml").exists():
+            mesh.cloister("down", folder / "mesh")  # of a run that was killed
+        shutil.rmtree(folder)
+    place = Place(
+        network=network,
+        folder=folder,
+        mesh=folder / "mesh",
+        xml=network.files(WORK / "models"),
+        questions=folder / "questions",
+    )
+    questions.write(place.questions, network.questions())
+    mesh.found(place.mesh, network.name, 20_000 + 16 * secrets.randbelow(300))
+    yield place
+
+
+def started(
+    stack: ExitStack, place: Place, chosen: argparse.Namespace, expected: Sequence[questions.Arrays]
+) -> Iterator[Load]:
+    """Every system, and a load for each way to ask it."""
+    for name in chosen.peers:
+        running = stack.enter_context(peers.running(peers.PEERS[name], place, expected[0]))
+        for target in running.targets.values():
+            yield stack.enter_context(loads.asking(target, running.name, running.services))
+    running = stack.enter_context(mesh.mesh(place, chosen.workers, chosen.threads))
+    for carrier in chosen.carriers:
+        yield stack.enter_context(loads.asking(running.targets[carrier], running.name, running.services))
+
+
+def checked(asked: Sequence[Load], place: Place, expected: Sequence[questions.Arrays]) -> None:
+    """Everybody answers as OpenVINO in process does; raises Failed."""
+    worst = max(load.check(place.folder / "answers" / load.system / load.carrier, expected) for load in asked)
+    console.print(
+        f"  all answers are OpenVINO's in process; the largest difference is {worst:.1e} of the largest output"
+    )
+
+
+def one_round(asked: Sequence[Load], network: Network, chosen: argparse.Namespace, number: int) -> list[Sample]:
+    """Everybody's turn at each number of requests in flight, beginning with another one each round."""
+    begin = number * len(asked) // max(chosen.rounds, 1)
+    order = [*asked[begin:], *asked[:begin]]
+    found: dict[tuple[int, Load], Sample] = {}
+    for in_flight in chosen.in_flight:
+        turn = Turn(
+            in_flight=in_flight,
+            seconds=QUICK_S if chosen.quick else network.seconds,
+            warm_up_s=network.warm_up_s,
+        )
+        for load in order:
+            found[in_flight, load] = load.sample(turn)
+    console.print(f"  round {number + 1} is done")
+    return [found[in_flight, load] for in_flight in chosen.in_flight for load in asked]
+
+
+def watched(asked: Sequence[Load], network: Network, in_flight: int) -> None:
+    """Where the mesh's processes spend their time; raw stacks are kept for a flame graph."""
+    turn = Turn(in_flight=in_flight, seconds=network.seconds, warm_up_s=network.warm_up_s)
+    for load in asked:
+        if load.system == "mesh":
+            folder = RESULTS / f"profile-{network.name}" / load.carrier.replace(" ", "-")
+            sample, found, threads = profiles.profiled(load, turn, folder)
+            for service, profile in found.items():
+                title = f"{network.name}, {load.carrier}, {in_flight} in flight: {service}"
+                title += f", {sample.cpu_us[service]:.0f} µs for each answer"
+                console.print(profiles.table(title, profile, threads[service]))
+
+
+def draw(path: Path) -> None:
+    """Beside the JSON, where the plotting environment is there."""
+    if not PLOTTER.exists():
+        console.print(
+            f"kept in {path.relative_to(REPOSITORY)}; not drawn: .venv-plots is missing (make bench makes it)"
+        )
+        return
+    program = REPOSITORY / "benchmarks" / "report" / "plots.py"
+    subprocess.run([PLOTTER, program, path], check=True)  # noqa: S603 - our own
+    console.print(f"kept in {path.relative_to(REPOSITORY)}, drawn beside it")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""A load's process, and what its servers cost while it counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import processes
+from benchmarks.load import questions
+from benchmarks.load.carriers import Target
+from benchmarks.load.questions import Arrays
+from benchmarks.load.turns import BEGAN, Counted, Turn
+from benchmarks.report.samples import Sample
+from benchmarks.systems.running import REPOSITORY, Failed, Place
+
+TOLERANCE = 1e-4
+"""Of the largest output: sums over other numbers of threads round otherwise."""
+
+
+class Load:
+    """Told in lines, answers in lines."""
+
+    def __init__(self, process: subprocess.Popen[str], system: str, carrier: str, services: Mapping[str, int]) -> None:
+        self._process = process
+        self.system, self.carrier = system, carrier
+        self.services = services
+
+    def answers(self, folder: Path, count: int) -> list[Arrays]:
+        """Ask every question once, all at the same time."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tell({"check": str(folder)})
+        if self._heard() != {"checked": count}:
+            raise Failed(f"{self.system}, {self.carrier}: not every question was answered")
+        return [questions.load(folder / f"answers-{number}.npz") for number in range(count)]
+
+    def check(self, folder: Path, expected: Sequence[Arrays]) -> float:
+        """Compare its answers with those of OpenVINO in process; returns the largest difference.
+
+        Raises:
+            Failed: One is another answer.
+        """
+        answers = self.answers(folder, len(expected))
+        worst = max(questions.difference(*pair) for pair in zip(answers, expected, strict=True))
+        if not worst <= TOLERANCE:
+            raise Failed(f"{self.system}, {self.carrier}: an answer is {worst:.2e} away from OpenVINO's in process")
+        return worst
+
+    def sample(self, turn: Turn) -> Sample:
+        """One turn, with what every service used meanwhile; raises Failed on any error."""
+        self._tell(asdict(turn))
+        if self._heard() != BEGAN:
+            raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
+        before = self._cpu_s()
+        counted = Counted(**self._heard())
+        after = self._cpu_s()
+        if counted.errors or not counted.answers:
+            raise Failed(f"{self.system}, {self.carrier}: {counted.errors} errors, such as: {counted.error}")
+        used = {name: after[name] - before[name] for name in before}
+        memory = {name: processes.memory_bytes(pid) for name, pid in self.services.items()}
+        return Sample.of(self.system, self.carrier, turn, counted, used, memory)
+
+    def _cpu_s(self) -> dict[str, float]:
+        return {name: processes.cpu_s(pid) for name, pid in self.services.items()}
+
+    def _tell(self, what: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+
+    def _heard(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Failed(f"{self.system}, {self.carrier}: the load ended; it says why above")
+        return json.loads(line)
+
+
+@contextmanager
+def asking(target: Target, system: str, services: Mapping[str, int]) -> Iterator[Load]:
+    """A load for one target."""
+    words = ["benchmarks.load", json.dumps(asdict(target))]
+    with _started(words) as process:
+        yield Load(process, system, target.carrier, services)
+
+
+@contextmanager
+def in_process(place: Place) -> Iterator[Load]:
+    """OpenVINO by itself: load and service in one process."""
+    with _started(["benchmarks.load.in_process", str(place.xml), str(place.questions)]) as process:
+        yield Load(process, "OpenVINO", "in process", {"in process": process.pid})
+
+
+@contextmanager
+def _started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", *words]
+    with subprocess.Popen(  # noqa: S603 - ourselves
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
