@@ -17,8 +17,14 @@ SOURCES := services enclave/simulator tests protos deploy benchmarks
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
 
+# MODEL=mlp|ffnn|resnet50-u8|resnet50|bert serves one of the benchmarks' networks instead; WORKERS= THREADS= PORT=.
 up: .venv/installed
+ifdef MODEL
+	$(BIN)/python -m benchmarks.scenarios.standing --model $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT))
+else
 	$(BIN)/python deploy/demo/demo.py --stay-up
+endif
 
 test: check .venv-protoc/installed
 	@sh deploy/redis.sh

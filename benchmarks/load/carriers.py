@@ -75,7 +75,7 @@ class Unary:
     """Each request is a gRPC call."""
 
     def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes]) -> None:
-        self._call = channel.unary_unary(f"{SERVICE}/ModelInfer")  # bytes in, bytes out
+        self._call: Any = channel.unary_unary(f"{SERVICE}/ModelInfer")  # bytes in, bytes out
         self._requests = requests
 
     async def ask(self, number: int) -> bytes:
@@ -96,7 +96,7 @@ class Stream:
     """All requests are messages of one call, and answers come in their order."""
 
     def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes]) -> None:
-        self._call = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
+        self._call: Any = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
         self._requests = requests
         self._waiting: deque[asyncio.Future[bytes]] = deque()
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()

@@ -76,8 +76,8 @@ def table(title: str, profile: Profile, threads: Mapping[str, float]) -> Table:
 
 
 def _spy(pid: int, path: Path, seconds: float) -> subprocess.Popen[bytes]:
-    options = ["--format", "raw", "--output", path, "--duration", str(max(1, round(seconds))), "--rate", str(RATE)]
-    command = [SPY, "record", "--pid", str(pid), "--nonblocking", *options]
+    options = ["--format", "raw", "--output", str(path), "--duration", str(max(1, round(seconds))), "--rate", str(RATE)]
+    command = [str(SPY), "record", "--pid", str(pid), "--nonblocking", *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - fixed words
 
 

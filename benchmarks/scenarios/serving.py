@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.load import questions
@@ -73,7 +72,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 def compared(network: Network, chosen: argparse.Namespace) -> None:
     """One network on all systems."""
     about = {"machine": machine.described(REPOSITORY), "workers": chosen.workers, "threads": chosen.threads}
-    with prepared(network) as place, ExitStack() as stack:
+    place = mesh.prepared(network, WORK, 20_000 + 16 * secrets.randbelow(300))  # others may run one too
+    with ExitStack() as stack:
         limit = stack.enter_context(loads.in_process(place))
         expected = limit.answers(place.folder / "answers", len(network.questions()))
         console.print(f"{network.name}: starting what is compared ...")
@@ -91,26 +91,6 @@ def compared(network: Network, chosen: argparse.Namespace) -> None:
     path = RESULTS / f"serving-{network.name}.json"
     tables.write(path, tables.document(network.name, found, judged, rounds, about))
     draw(path)
-
-
-@contextmanager
-def prepared(network: Network) -> Iterator[Place]:
-    """A folder with the network's file, its questions, and a mesh that has been founded; emptied before, not after."""
-    folder = WORK / network.name
-    if folder.exists():
-        if (folder / "mesh" / "mesh.toml").exists():
-            mesh.cloister("down", folder / "mesh")  # of a run that was killed
-        shutil.rmtree(folder)
-    place = Place(
-        network=network,
-        folder=folder,
-        mesh=folder / "mesh",
-        xml=network.files(WORK / "models"),
-        questions=folder / "questions",
-    )
-    questions.write(place.questions, network.questions())
-    mesh.found(place.mesh, network.name, 20_000 + 16 * secrets.randbelow(300))
-    yield place
 
 
 def started(

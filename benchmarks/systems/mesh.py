@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load import questions
 from benchmarks.load.carriers import Target
+from benchmarks.models.catalogue import Network
 from benchmarks.systems.running import READY_S, REPOSITORY, Failed, Place, Running
 
 from cloister.cli.mesh_folder import Mesh
@@ -21,10 +24,27 @@ CLUSTER = "bench.cloister.internal"
 CARRIERS = ("unary", "stream", "sealed", "sealed stream")
 
 
-def found(folder: Path, model: str, port: int) -> None:
-    """A mesh of its own, from `port` on, where there is none yet."""
-    words = ("init", folder, "--cluster", CLUSTER, "--model", model, "--port", str(port), "--simulator")
-    cloister(*words)
+def prepared(network: Network, work: Path, port: int) -> Place:
+    """A folder in `work` with the network's file, its questions, and a mesh founded from `port` on.
+
+    Emptied before, and not after: logs and settings are there to be looked at.
+    """
+    folder = work / network.name
+    if folder.exists():
+        if (folder / "mesh" / "mesh.toml").exists():
+            cloister("down", folder / "mesh")  # of a run that was killed
+        shutil.rmtree(folder)
+    place = Place(
+        network=network,
+        folder=folder,
+        mesh=folder / "mesh",
+        xml=network.files(work / "models"),
+        questions=folder / "questions",
+    )
+    questions.write(place.questions, network.questions())
+    words = ("--cluster", CLUSTER, "--model", network.name, "--port", str(port), "--simulator")
+    cloister("init", place.mesh, *words)
+    return place
 
 
 @contextmanager

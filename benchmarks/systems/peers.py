@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks.load.carriers import Target
@@ -62,32 +63,49 @@ def running(peer: Peer, place: Place, answer: Arrays) -> Iterator[Running]:
     Raises:
         Failed: It is not installed, or it does not listen.
     """
+    (port,) = free_ports(1, first=FIRST_PORT + SPAN * list(PEERS).index(peer.name))
+    log = place.folder / "logs" / f"{peer.name}.log"
+    with process(_command(peer, place, port), log, {"BENCH_MODEL": str(place.xml.absolute())}) as pid:
+        wait_for_port(port, pid, log)
+        yield Running(name=peer.name, services={peer.name: pid}, targets=_targets(peer, place, port, answer))
+
+
+def _command(peer: Peer, place: Place, port: int) -> list[str | Path]:
     python = VENVS / peer.name / "bin" / "python"
     if not python.exists():
         raise Failed(f"{peer.name} is not installed: 'make bench PEERS={peer.name}' does that")
-    (port,) = free_ports(1, first=FIRST_PORT + SPAN * list(PEERS).index(peer.name))
-    identities, folder = place.mesh.absolute() / "identities", place.folder.absolute() / peer.name
-    options = {
-        "model": place.xml.absolute(),
-        "name": place.network.name,
-        "port": port,
-        **({"identity": identities / "gateway" / "main"} if peer.tls else {}),
-        **({"folder": folder} if peer.name == "triton" else {}),
-    }
-    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    environment = {"BENCH_MODEL": str(place.xml.absolute())}
+    server = PEERS_DIR / peer.name / "server.py"
     if peer.name == "mosec":  # takes no arguments but its own
-        words = ["--port", str(port), "--address", "127.0.0.1", "--timeout", str(PATIENCE_MS)]
-    log = place.folder / "logs" / f"{peer.name}.log"
-    with process([python, PEERS_DIR / peer.name / "server.py", *words], log, environment) as pid:
-        wait_for_port(port, pid, log)
-        target = {
-            "address": f"127.0.0.1:{port}",
-            "model": place.network.name,
-            "questions": str(place.questions),
-            "identity": str(identities / "client" / "main") if peer.tls else "",
-            "server_name": f"gateway.{CLUSTER}",
-            "outputs": tuple((name, tuple(array.shape), array.dtype.name) for name, array in answer.items()),
-        }
-        targets = {carrier: Target(carrier=carrier, **target) for carrier in peer.carriers}
-        yield Running(name=peer.name, services={peer.name: pid}, targets=targets)
+        return [python, server, "--port", str(port), "--address", "127.0.0.1", "--timeout", str(PATIENCE_MS)]
+    command: list[str | Path] = [
+        python,
+        server,
+        "--model",
+        place.xml.absolute(),
+        "--name",
+        place.network.name,
+        "--port",
+        str(port),
+    ]
+    if peer.tls:
+        command += ["--identity", place.mesh.absolute() / "identities" / "gateway" / "main"]
+    if peer.name == "triton":
+        command += ["--folder", place.folder.absolute() / peer.name]
+    return command
+
+
+def _targets(peer: Peer, place: Place, port: int, answer: Arrays) -> dict[str, Target]:
+    identity = place.mesh.absolute() / "identities" / "client" / "main"
+    outputs = tuple((name, tuple(array.shape), array.dtype.name) for name, array in answer.items())
+    return {
+        carrier: Target(
+            carrier=carrier,
+            address=f"127.0.0.1:{port}",
+            model=place.network.name,
+            questions=str(place.questions),
+            identity=str(identity) if peer.tls else "",
+            server_name=f"gateway.{CLUSTER}",
+            outputs=outputs,
+        )
+        for carrier in peer.carriers
+    }
