@@ -153,10 +153,11 @@ class Http:
         bodies = [b"".join(array.tobytes() for array in each.values()) for each in inputs]
         self._requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._opened: list[asyncio.StreamWriter] = []
 
     async def ask(self, number: int) -> bytes:
         """See `Carrier`."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._where)
+        reader, writer = self._idle.pop() if self._idle else await self._connected()
         writer.write(self._requests[number % len(self._requests)])
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
@@ -174,13 +175,28 @@ class Http:
             found[name], at = array, at + array.nbytes
         return found
 
+    async def close(self) -> None:
+        """Hang up."""
+        for writer in self._opened:
+            writer.close()
+            await writer.wait_closed()
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self._where)
+        self._opened.append(writer)
+        return reader, writer
+
 
 @asynccontextmanager
 async def opened(target: Target) -> AsyncIterator[Carrier]:
     """The carrier that `target` names, connected."""
     inputs = questions.read(Path(target.questions))
     if target.carrier == "http":
-        yield Http(target, inputs)
+        http = Http(target, inputs)
+        try:
+            yield http
+        finally:
+            await http.close()
     elif target.carrier.startswith("sealed"):
         async with Client.connect(target.address, trust=target.trust, identity=target.identity) as client:
             if target.carrier == "sealed stream":
