@@ -41,10 +41,10 @@ def parsed_cpu_s(stat: str, *, children: bool) -> float:
 
 
 def threads_cpu_s(pid: int) -> dict[str, float]:
-    """CPU seconds so far by name of a thread of this one process; threads of one name together."""
+    """CPU seconds so far by name of a thread of this one process; threads of one name together, the first apart."""
     found: dict[str, float] = {}
     for each in Path(f"/proc/{pid}/task").iterdir():
-        name = _read(pid, f"task/{each.name}/comm").strip() or "ended"
+        name = "main" if each.name == str(pid) else _read(pid, f"task/{each.name}/comm").strip() or "ended"
         used_s = parsed_cpu_s(_read(pid, f"task/{each.name}/stat"), children=False)
         found[name] = found.get(name, 0.0) + used_s
     return found

@@ -18,22 +18,28 @@ from rich.table import Table
 SPY = REPOSITORY / ".venv-plots" / "bin" / "py-spy"
 RATE = 200  # stacks a second
 SHOWN = 14
+ENTRY, LOOP = "Runner.run (asyncio/runners.py)", "the loop itself, gRPC and TLS in C"
+WAITING = "Thread.run (threading.py)"  # gRPC's poller waits in C, which py-spy takes for work
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Shares of the samples in which a function itself ran, and in which it or what it called did."""
+    """Shares of the loop's samples in which a function itself ran, and in which it or what it called did."""
 
     itself: Mapping[str, float]
     within: Mapping[str, float]
 
     @classmethod
     def of(cls, lines: Iterable[str]) -> Profile:
-        """From py-spy's raw form: `frame;frame;frame count`, innermost last."""
+        """From py-spy's raw form: `frame;frame;frame count`, innermost last. What runs the loop is left out."""
         itself, within = Counter[str](), Counter[str]()
         for line in lines:
             stack, _, count = line.rpartition(" ")
             frames = [function(frame) for frame in stack.split(";")]
+            if frames[-1] == WAITING:
+                continue
+            if ENTRY in frames:
+                frames = frames[frames.index(ENTRY) + 1 :] or [LOOP]
             itself[frames[-1]] += int(count)
             within.update(dict.fromkeys(frames, int(count)))
         total = itself.total() or 1
