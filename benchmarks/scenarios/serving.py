@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.load import questions
 from benchmarks.load.turns import Turn
@@ -37,6 +38,7 @@ SCENARIOS = {
 }
 QUICK_S = 1.0
 WIDTH = 150  # of a table where nobody says how wide the terminal is
+T = TypeVar("T")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
@@ -116,8 +118,6 @@ def checked(asked: Sequence[Load], place: Place, expected: Sequence[questions.Ar
 
 def one_round(asked: Sequence[Load], network: Network, chosen: argparse.Namespace, number: int) -> list[Sample]:
     """Everybody's turn at each number of requests in flight, beginning with another one each round."""
-    begin = number * len(asked) // max(chosen.rounds, 1)
-    order = [*asked[begin:], *asked[:begin]]
     found: dict[tuple[int, Load], Sample] = {}
     for in_flight in chosen.in_flight:
         turn = Turn(
@@ -125,10 +125,16 @@ def one_round(asked: Sequence[Load], network: Network, chosen: argparse.Namespac
             seconds=QUICK_S if chosen.quick else network.seconds,
             warm_up_s=network.warm_up_s,
         )
-        for load in order:
+        for load in in_turn(asked, number, chosen.rounds):
             found[in_flight, load] = load.sample(turn)
     console.print(f"  round {number + 1} is done")
     return [found[in_flight, load] for in_flight in chosen.in_flight for load in asked]
+
+
+def in_turn(asked: Sequence[T], number: int, rounds: int) -> list[T]:
+    """The order of round `number`: rounds begin at places spread evenly, so that nobody always follows the same one."""
+    begin = number % rounds * len(asked) // rounds
+    return [*asked[begin:], *asked[:begin]]
 
 
 def watched(asked: Sequence[Load], network: Network, in_flight: int) -> None:
