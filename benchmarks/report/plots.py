@@ -39,10 +39,14 @@ def draw_cpu(axes: Any, rows: list[dict[str, Any]]) -> None:
         for process, used in sorted(row["cpu_us"].items()):
             axes.barh(at, used, left=left, color=colour(row["system"], process))
             left += used
-        axes.text(left, at, f" {left:.0f}", va="center")
+        least, most = row["spread_us"]
+        axes.plot([least, most], [at, at], color="black", linewidth=1)
+        axes.text(most, at, f" {row['total_cpu_us']:.0f}", va="center")
     axes.set_yticks(range(len(rows)), [label(row) for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("CPU for each answer, µs: all processes of the service; of the mesh, gateway (blue) and worker")
+    axes.set_xlabel(
+        "CPU for each answer, µs, of all processes (mesh: gateway, then worker); lines from least to most"
+    )
 
 
 def draw_rates(axes: Any, rows: list[dict[str, Any]]) -> None:

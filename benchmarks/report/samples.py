@@ -74,6 +74,7 @@ class Row:
     """Medians over the rounds.
 
     Attributes:
+        spread_us: The least and the most that any round found for the CPU of all services.
         of_limit: Median of the rates' ratio to OpenVINO in process with as many requests in flight, in the same round;
             0 where that was not measured.
     """
@@ -84,6 +85,7 @@ class Row:
     p50_ms: float
     p99_ms: float
     total_cpu_us: float
+    spread_us: tuple[float, float]
     cpu_us: Mapping[str, float]
     load_cpu_us: float
     memory_mb: float
@@ -108,6 +110,7 @@ def _row(kind: Kind, rounds: Sequence[Sequence[Sample]]) -> Row:
         p50_ms=middle(lambda sample: sample.p50_ms),
         p99_ms=middle(lambda sample: sample.p99_ms),
         total_cpu_us=middle(lambda sample: sample.total_cpu_us),
+        spread_us=(min(sample.total_cpu_us for sample in mine), max(sample.total_cpu_us for sample in mine)),
         cpu_us={name: median(sample.cpu_us[name] for sample in mine) for name in mine[0].cpu_us},
         load_cpu_us=middle(lambda sample: sample.load_cpu_us),
         memory_mb=middle(lambda sample: sum(sample.memory_bytes.values())) / 1e6,

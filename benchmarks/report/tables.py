@@ -20,7 +20,7 @@ def table(network: str, rows: Sequence[Row], rounds: int) -> Table:
     shown = Table(title=f"{network}: medians of {rounds} alternating rounds; CPU in µs for each answer")
     for name in ("in flight", "system", "asked by"):
         shown.add_column(name)
-    for name in ("answers/s", "of limit", "p50 ms", "p99 ms", "CPU", "by process", "load's CPU", "MB"):
+    for name in ("answers/s", "of limit", "p50 ms", "p99 ms", "CPU", "least – most", "by process", "load's CPU", "MB"):
         shown.add_column(name, justify="right")
     last = 0
     for row in rows:
@@ -36,6 +36,7 @@ def table(network: str, rows: Sequence[Row], rounds: int) -> Table:
             f"{row.p50_ms:.2f}",
             f"{row.p99_ms:.2f}",
             f"{row.total_cpu_us:.0f}",
+            "{:.0f} – {:.0f}".format(*row.spread_us),
             by_process(row.cpu_us),
             "" if row.kind.carrier == "in process" else f"{row.load_cpu_us:.0f}",
             f"{row.memory_mb:.0f}",

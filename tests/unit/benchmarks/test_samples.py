@@ -35,6 +35,7 @@ def test_one_bad_round_does_not_move_a_median() -> None:
     (row,) = rows([[good], [bad], [good]])
     assert row.per_s == good.per_s
     assert row.total_cpu_us == pytest.approx(good.total_cpu_us)
+    assert row.spread_us == (good.total_cpu_us, bad.total_cpu_us)  # but the reader is told
     assert row.of_limit == 0.0  # no limit was measured
 
 
