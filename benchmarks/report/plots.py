@@ -44,9 +44,7 @@ def draw_cpu(axes: Any, rows: list[dict[str, Any]]) -> None:
         axes.text(most, at, f" {row['total_cpu_us']:.0f}", va="center")
     axes.set_yticks(range(len(rows)), [label(row) for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel(
-        "CPU for each answer, µs, of all processes (mesh: gateway, then worker); lines from least to most"
-    )
+    axes.set_xlabel("CPU for each answer, µs, of all processes (mesh: gateway, then worker); lines from least to most")
 
 
 def draw_rates(axes: Any, rows: list[dict[str, Any]]) -> None:

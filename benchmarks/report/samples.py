@@ -77,11 +77,14 @@ class Row:
         spread_us: The least and the most that any round found for the CPU of all services.
         of_limit: Median of the rates' ratio to OpenVINO in process with as many requests in flight, in the same round;
             0 where that was not measured.
+        cpu_of_limit: The same of CPU for each answer, turned about, so that 1 is again as good as the limit. Where a
+            service is short of CPU, that is what its share would be on a machine of its own.
     """
 
     kind: Kind
     per_s: float
     of_limit: float
+    cpu_of_limit: float
     p50_ms: float
     p99_ms: float
     total_cpu_us: float
@@ -102,11 +105,11 @@ def _row(kind: Kind, rounds: Sequence[Sequence[Sample]]) -> Row:
     def middle(value: Callable[[Sample], float]) -> float:
         return median(value(sample) for sample in mine)
 
-    ratios = [ratio for each in rounds if (ratio := _of_limit(kind, each)) is not None]
     return Row(
         kind=kind,
         per_s=middle(lambda sample: sample.per_s),
-        of_limit=median(ratios) if ratios else 0.0,
+        of_limit=_of_limit(kind, rounds, lambda mine, limit: mine.per_s / limit.per_s),
+        cpu_of_limit=_of_limit(kind, rounds, lambda mine, limit: limit.total_cpu_us / mine.total_cpu_us),
         p50_ms=middle(lambda sample: sample.p50_ms),
         p99_ms=middle(lambda sample: sample.p99_ms),
         total_cpu_us=middle(lambda sample: sample.total_cpu_us),
@@ -117,7 +120,13 @@ def _row(kind: Kind, rounds: Sequence[Sequence[Sample]]) -> Row:
     )
 
 
-def _of_limit(kind: Kind, samples: Sequence[Sample]) -> float | None:
-    limit = [each.per_s for each in samples if each.system == LIMIT and each.in_flight == kind.in_flight]
-    mine = [each.per_s for each in samples if each.kind == kind]
-    return mine[0] / limit[0] if limit and mine else None
+def _of_limit(kind: Kind, rounds: Sequence[Sequence[Sample]], ratio: Callable[[Sample, Sample], float]) -> float:
+    """Median over the rounds of a ratio to the limit in the same round; 0 where that was not measured."""
+    pairs = [
+        (mine, limit)
+        for samples in rounds
+        for limit in samples
+        for mine in samples
+        if mine.kind == kind and limit.system == LIMIT and limit.in_flight == kind.in_flight
+    ]
+    return median(ratio(*pair) for pair in pairs) if pairs else 0.0

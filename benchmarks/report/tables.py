@@ -20,7 +20,18 @@ def table(network: str, rows: Sequence[Row], rounds: int) -> Table:
     shown = Table(title=f"{network}: medians of {rounds} alternating rounds; CPU in µs for each answer")
     for name in ("in flight", "system", "asked by"):
         shown.add_column(name)
-    for name in ("answers/s", "of limit", "p50 ms", "p99 ms", "CPU", "least – most", "by process", "load's CPU", "MB"):
+    for name in (
+        "answers/s",
+        "of limit",
+        "by CPU",
+        "p50 ms",
+        "p99 ms",
+        "CPU",
+        "least – most",
+        "by process",
+        "load's CPU",
+        "MB",
+    ):
         shown.add_column(name, justify="right")
     last = 0
     for row in rows:
@@ -33,6 +44,7 @@ def table(network: str, rows: Sequence[Row], rounds: int) -> Table:
             row.kind.carrier,
             f"{row.per_s:.1f}" if row.per_s < 100 else f"{row.per_s:.0f}",
             f"{row.of_limit:.2f}",
+            f"{row.cpu_of_limit:.2f}",
             f"{row.p50_ms:.2f}",
             f"{row.p99_ms:.2f}",
             f"{row.total_cpu_us:.0f}",

@@ -24,7 +24,9 @@ def verdicts(network: str, rows: Sequence[Row]) -> list[Verdict]:
     """Those that concern this network, at the most requests in flight that were measured."""
     mesh = {row.kind.carrier: row for row in rows if row.kind.system == "mesh" and row.kind.in_flight == _most(rows)}
     if network not in TINY:
-        return [_of_limit(row) for carrier, row in mesh.items() if carrier.startswith("sealed")]
+        sealed = [row for carrier, row in mesh.items() if carrier.startswith("sealed")]
+        rates = [_of_limit(f"of OpenVINO's rate, {row.kind.carrier}", row.of_limit) for row in sealed]
+        return rates + [_of_limit(f"the same by CPU, {row.kind.carrier}", row.cpu_of_limit) for row in sealed]
     found = [
         _at_most(f"CPU of all services, {carrier}", mesh[carrier].total_cpu_us, limit)
         for carrier, limit in (("unary", UNARY_US), ("stream", STREAM_US))
@@ -42,9 +44,8 @@ def _at_most(what: str, found_us: float, limit_us: float) -> Verdict:
     return Verdict(what, f"at most {limit_us:.0f} µs", f"{found_us:.0f} µs", found_us <= limit_us)
 
 
-def _of_limit(row: Row) -> Verdict:
-    what, target = f"of OpenVINO in process, {row.kind.carrier}", f"at least {OF_LIMIT:.2f}"
-    return Verdict(what, target, f"{row.of_limit:.2f}", row.of_limit >= OF_LIMIT)
+def _of_limit(what: str, share: float) -> Verdict:
+    return Verdict(what, f"at least {OF_LIMIT:.2f}", f"{share:.2f}", share >= OF_LIMIT)
 
 
 def _most(rows: Sequence[Row]) -> int:

@@ -66,6 +66,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="of each worker; 0 lets OpenVINO choose")
+    parser.add_argument(
+        "--seconds", type=float, help="that a turn counts; a slow machine needs more for a large network"
+    )
     parser.add_argument("--quick", action="store_true", help="one short round: does it run?")
     parser.add_argument("--profile", action="store_true", help="then say where gateway and worker spend their time")
     return parser.parse_args(words)
@@ -122,7 +125,7 @@ def one_round(asked: Sequence[Load], network: Network, chosen: argparse.Namespac
     for in_flight in chosen.in_flight:
         turn = Turn(
             in_flight=in_flight,
-            seconds=QUICK_S if chosen.quick else network.seconds,
+            seconds=chosen.seconds or (QUICK_S if chosen.quick else network.seconds),
             warm_up_s=network.warm_up_s,
         )
         for load in in_turn(asked, number, chosen.rounds):

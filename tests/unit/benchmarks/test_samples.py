@@ -49,9 +49,17 @@ def test_a_tiny_model_is_held_to_cpu_for_each_answer() -> None:
 
 def test_a_large_model_is_held_to_its_share_of_the_limit() -> None:
     found = rows([[sample(LIMIT, "in process", 100), sample("mesh", "sealed", 91), sample("mesh", "unary", 50)]])
-    (verdict,) = verdicts("resnet50-u8", found)
-    assert verdict.met
-    assert verdict.found == "0.91"
+    assert [(each.what, each.found, each.met) for each in verdicts("resnet50-u8", found)] == [
+        ("of OpenVINO's rate, sealed", "0.91", True),
+        ("the same by CPU, sealed", "0.91", True),
+    ]
+
+
+def test_neighbours_that_take_half_the_machine_from_one_turn_do_not_change_its_share_by_cpu() -> None:
+    slowed = sample("mesh", "sealed", 50, {"gateway": 0.05, "worker-1": 0.50})  # half the answers, half the CPU
+    (_, row) = rows([[sample(LIMIT, "in process", 100), slowed]])
+    assert row.of_limit == 0.5
+    assert row.cpu_of_limit == pytest.approx(1 / 1.1)
 
 
 def test_the_table_names_gateway_and_workers_and_adds_up_the_others() -> None:
