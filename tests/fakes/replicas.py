@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from cloister.appraisal import freshness
 from cloister.kit.redis import connected
 from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral_memory import CollateralMemory
+from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.replicas import scripts
 from cloister.verifier.replicas.ages import SharedMemory
 from cloister.verifier.replicas.challenges import SharedNonces
@@ -20,8 +21,11 @@ from cloister.verifier.replicas.entries import Kind
 from cloister.verifier.replicas.link import Link
 from cloister.verifier.replicas.listening import Listening
 from cloister.verifier.replicas.members import SharedMembers
+from cloister.verifier.replicas.revocations import SharedRevocations
 from cloister.verifier.replicas.runner import Runner
 from cloister.verifier.replicas.sealing import RecordSeal
+from cloister.verifier.revocations import Revocations, RevocationStore
+from cloister.verifier.rulings import Ruling
 from fakes.pki import CLUSTER
 from fakes.redis_server import RedisServer
 
@@ -41,6 +45,19 @@ class Remembered:
         self._newest = freshness.newest(self._newest, ages)
 
 
+class Kept:
+    """A `RevocationStore` that forgets when the test ends."""
+
+    def __init__(self, rulings: Sequence[Ruling] = ()) -> None:
+        self.rulings = list(rulings)
+
+    def load(self) -> list[Ruling]:
+        return list(self.rulings)
+
+    def save(self, rulings: Sequence[Ruling]) -> None:
+        self.rulings = list(rulings)
+
+
 @dataclass
 class Replica:
     """One replica's state, its loops under way.
@@ -53,6 +70,7 @@ class Replica:
     nonces: SharedNonces
     attested: AttestedWorkers
     ages: SharedMemory
+    revocations: Revocations
     refusals: list[str] = field(default_factory=list)
 
     async def session_after(self) -> None:
@@ -94,6 +112,8 @@ async def replica(
     per_peer: int = 1024,
     capacity: int = 65_536,
     memory: CollateralMemory | None = None,
+    kept: RevocationStore | None = None,
+    orders: LiftOrders | None = None,
 ) -> AsyncIterator[Replica]:
     """A replica that has begun its first session."""
     refusals: list[str] = []
@@ -104,16 +124,20 @@ async def replica(
         store = SharedMembers(link, runner, seal, max_life_s=3600, now=now)
         attested = AttestedWorkers(monotonic=monotonic, store=store)
         ages = SharedMemory(memory or Remembered(), link, asyncio.get_running_loop())
-        listening = Listening(store, attested, ages, runner)
+        revocations = Revocations(kept or Kept(), now=now)
+        shared = SharedRevocations(revocations, attested, link, runner, orders=orders or LiftOrders(CLUSTER))
+        listening = Listening(store, attested, ages, shared, runner)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(loop) for loop in (link.writing(), link.calling(), ages.telling(), attested.keeping())
             ]
             await link.begin(listening)
-            loops.append(group.create_task(link.following(listening)))
+            loops += [
+                group.create_task(loop) for loop in (link.following(listening), shared.telling(), shared.watching())
+            ]
             nonces = SharedNonces(link, runner, seal, per_peer=per_peer, capacity=capacity)
             try:
-                yield Replica(link, nonces, attested, ages, refusals)
+                yield Replica(link, nonces, attested, ages, revocations, refusals)
             finally:
                 link.close()
                 for loop in loops:

@@ -38,7 +38,7 @@ from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
-from cloister.verifier.revocations import RevocationFile, Revocations
+from cloister.verifier.revocations import Revocations
 from cloister.verifier.revoker import Revoker
 from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
 from cloister.verifier.settings import Settings
@@ -108,12 +108,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         policies.remember()
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         metrics = Metrics()
-        state = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics))
-        nonces, attested = state.challenges, state.attested
+        orders = lift_orders(settings)
+        kept = kept_state(settings, folder, lifecycle, metrics, orders=orders)
+        state = await stack.enter_async_context(kept)
+        nonces, attested, revocations = state.challenges, state.attested, state.revocations
         collateral = collateral_store(
             settings, anchor, state.collateral_memory, CollateralRecord(audit, metrics), utc_now()
         )
-        revocations = Revocations(RevocationFile(folder / "revocations.json"), now=utc_now)
         _show_workers(metrics, attested)
         turns = Turns(IN_FLIGHT)
         metrics.queued.set_function(partial(len, turns))
@@ -137,7 +138,6 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             membership=timedelta(seconds=settings.membership_s),
             now=utc_now,
         )
-        orders = lift_orders(settings)
         revoker = Revoker(revocations, attested, audit, orders=orders, now=utc_now)
         standing = Standing(
             attested=attested,

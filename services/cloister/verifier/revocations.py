@@ -1,8 +1,9 @@
 """What is revoked: in force from the moment it is on disk, past every restart (attacks E11, J14).
 
-The list is small and read at every appraisal, so it is held whole. `RevocationStore` is where it is kept; a mesh with
-several verifiers puts one in its place that they share. A revocation may end by itself: that is how a member which no
-longer passes today's policy is put out for as long as its results live, and no longer.
+The list is small and read at every appraisal, so it is held whole, lifts included: they are what keeps an older copy
+from bringing back what was lifted (`rulings.py`). `RevocationStore` is where it is kept. A revocation may end by
+itself: that is how a member which no longer passes today's policy is put out for as long as its results live, and no
+longer.
 
 `check` and the properties are for any thread. Everything else is called on the event loop only; the store's calls block
 and are made off it.
@@ -11,48 +12,28 @@ and are made off it.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from cloister.errors import AlreadyExists, EvidenceRejected, InvalidRequest, NotFound, NotReady, Overloaded, Unavailable
-from cloister.kit.revocation import Kind, Name, Names
+from cloister.kit.revocation import Name, Names
 from cloister.rpc.files import read_private, replace_private
+from cloister.verifier.rulings import Revocation, Ruling, decoded, encoded, succeeding
 
+# In force, and as many lifts that are remembered.
 MAX_REVOCATIONS: Final = 10_000
-MAX_REASON: Final = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation:
-    """One thing that is not believed any more.
-
-    Attributes:
-        by: SPIFFE id of who said so.
-        ends_at: When it lifts itself; None for never.
-    """
-
-    name: Name
-    reason: str
-    by: str
-    revoked_at: datetime
-    ends_at: datetime | None = None
-
-    def __post_init__(self) -> None:
-        if not self.reason.isprintable() or len(self.reason) > MAX_REASON:
-            raise InvalidRequest(f"a reason has {MAX_REASON} printable characters at most", reason="revocation.invalid")
 
 
 class RevocationStore(Protocol):
     """Where revocations are kept. Both calls block."""
 
-    def load(self) -> list[Revocation]:
+    def load(self) -> list[Ruling]:
         """Everything that was saved last; raises NotReady when that cannot be told."""
 
-    def save(self, revocations: Sequence[Revocation]) -> None:
+    def save(self, rulings: Sequence[Ruling]) -> None:
         """Keep exactly these, or what was kept before; raises Unavailable."""
 
 
@@ -71,16 +52,21 @@ class Revocations:
         self.version = 1
         self._store = store
         self._now = now
-        self._held: Mapping[Name, Revocation] = {each.name: each for each in store.load()}
+        self._held: Mapping[Name, Ruling] = {each.name: each for each in store.load()}
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._closed = False
 
     @property
-    def in_force(self) -> list[Revocation]:
-        """All of them, oldest first."""
+    def rulings(self) -> list[Ruling]:
+        """All that was ruled and may still count, the last change last."""
         now = self._now()
-        return [each for each in self._held.values() if each.ends_at is None or each.ends_at > now]
+        return [each for each in self._held.values() if not each.has_ended(now)]
+
+    @property
+    def in_force(self) -> list[Revocation]:
+        """All revocations that count, oldest first."""
+        return [each.revocation for each in self.rulings if not each.lifted]
 
     @property
     def names(self) -> frozenset[Name]:
@@ -97,21 +83,28 @@ class Revocations:
         held, now = self._held, self._now()
         for name in names:
             found = held.get(name)
-            if found is not None and (found.ends_at is None or found.ends_at > now):
+            if found is not None and found.binds(now):
                 raise EvidenceRejected(f"its {name.kind.value} is revoked", step=7, reason=name.kind.refusal)
 
-    async def add(self, *added: Revocation) -> None:
-        """Bring revocations into force.
+    async def add(self, added: Revocation) -> None:
+        """Bring a revocation into force; one that would end by itself changes nothing where one holds for good.
 
         Raises:
             Overloaded: There are too many.
-            Unavailable: They cannot be kept; nothing has changed.
+            Unavailable: It cannot be kept; nothing has changed.
         """
         async with self._writing:
-            await self._replace({**self._current(), **{each.name: each for each in added}})
+            held = self._held.get(added.name)
+            if added.ends_at is not None and held is not None and _for_good(held):
+                return
+            wanted = self._with([succeeding(held, added)])
+            if sum(not each.lifted for each in wanted.values()) > MAX_REVOCATIONS:
+                raise Overloaded(f"more than {MAX_REVOCATIONS} revocations are in force", reason="revocations.full")
+            await self._save(wanted)
+            self._adopt(wanted)
 
-    async def lift(self, name: Name) -> None:
-        """Take one out of force.
+    async def lift(self, name: Name, order: bytes = b"") -> None:
+        """Take one out of force; `order` is kept with it.
 
         Raises:
             NotFound: It is not revoked.
@@ -119,20 +112,39 @@ class Revocations:
         """
         async with self._writing:
             self.held(name)
-            await self._replace({held: each for held, each in self._current().items() if held != name})
+            wanted = self._with([replace(self._held[name], lifted=True, order=order)])
+            await self._save(wanted)
+            self._adopt(wanted)
+
+    def news(self, rulings: Iterable[Ruling]) -> list[Ruling]:
+        """Those of another verifier's rulings that outrank what is held here."""
+        now = self._now()
+        return [each for each in rulings if not each.has_ended(now) and self._is_news(each)]
+
+    async def merge(self, rulings: Iterable[Ruling]) -> None:
+        """Take in what another verifier ruled, as far as it is news: in force first, then kept.
+
+        Raises:
+            Unavailable: It counts now, and a restart may forget it.
+        """
+        async with self._writing:
+            news = self.news(rulings)
+            if news:
+                self._adopt(self._with(news))
+                await self._save(self._held)
 
     def check_new(self, name: Name) -> None:
         """Raise AlreadyExists if it is revoked for good already."""
         held = self._held.get(name)
-        if held is not None and held.ends_at is None:
+        if held is not None and _for_good(held):
             raise AlreadyExists(f"this {name.kind.value} is revoked already")
 
     def held(self, name: Name) -> Revocation:
         """The revocation of this name; raises NotFound if it is not revoked."""
-        found = self._current().get(name)
-        if found is None:
+        found = self._held.get(name)
+        if found is None or not found.binds(self._now()):
             raise NotFound(f"this {name.kind.value} is not revoked")
-        return found
+        return found.revocation
 
     async def changed(self, version: int) -> None:
         """Wait until there is a later version than this; raises Unavailable when this service is going."""
@@ -154,20 +166,30 @@ class Revocations:
         """Notice, for as long as the service runs, that a revocation has ended by itself."""
         while True:
             await asyncio.sleep(every_s)
-            current = self._current()
+            current = self.rulings
             if len(current) != len(self._held):
-                self._adopt(current)
+                self._adopt({each.name: each for each in current})
 
-    def _current(self) -> dict[Name, Revocation]:
-        return {each.name: each for each in self.in_force}
+    def _is_news(self, ruling: Ruling) -> bool:
+        held = self._held.get(ruling.name)
+        if held is None:
+            return True
+        # What ends by itself never takes the place of what does not, however it is versioned: its end would be a lift.
+        return held.rank < ruling.rank and (ruling.lasts or not _for_good(held))
 
-    async def _replace(self, wanted: Mapping[Name, Revocation]) -> None:
-        if len(wanted) > MAX_REVOCATIONS:
-            raise Overloaded(f"more than {MAX_REVOCATIONS} revocations are in force", reason="revocations.full")
+    def _with(self, changed: Sequence[Ruling]) -> dict[Name, Ruling]:
+        """What holds after a change. Of too many lifts the oldest are forgotten, which lifts nothing."""
+        now, new = self._now(), {each.name: each for each in changed}
+        every = {name: each for name, each in self._held.items() if name not in new and not each.has_ended(now)} | new
+        lifted = [name for name, each in every.items() if each.lifted]
+        for name in lifted[:-MAX_REVOCATIONS]:
+            del every[name]
+        return every
+
+    async def _save(self, wanted: Mapping[Name, Ruling]) -> None:
         await asyncio.to_thread(self._store.save, list(wanted.values()))
-        self._adopt(wanted)
 
-    def _adopt(self, wanted: Mapping[Name, Revocation]) -> None:
+    def _adopt(self, wanted: Mapping[Name, Ruling]) -> None:
         self._held = dict(wanted)
         self.version += 1
         before, self._changed = self._changed, asyncio.Event()
@@ -180,15 +202,12 @@ class RevocationFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> list[Revocation]:
+    def load(self) -> list[Ruling]:
         """See `RevocationStore`; a file that is damaged, or not there where it was, stops the verifier."""
         if not self._path.exists():
             return []
         try:
-            rows = json.loads(read_private(self._path))
-            if not isinstance(rows, list):
-                raise ValueError("no list")
-            return [_read(row) for row in rows]
+            return decoded(read_private(self._path))
         except (ValueError, KeyError, TypeError, InvalidRequest) as error:
             raise NotReady(
                 f"{self._path} cannot be read, so nothing says what is revoked; put its last copy back, or remove it "
@@ -196,30 +215,13 @@ class RevocationFile:
                 reason="revocations.lost",
             ) from error
 
-    def save(self, revocations: Sequence[Revocation]) -> None:
+    def save(self, rulings: Sequence[Ruling]) -> None:
         """See `RevocationStore`."""
         try:
-            replace_private(self._path, json.dumps([_written(each) for each in revocations], indent=1).encode())
+            replace_private(self._path, encoded(rulings))
         except OSError as error:
             raise Unavailable("the revocation cannot be written", reason="state.unavailable") from error
 
 
-def _written(revocation: Revocation) -> dict[str, str | None]:
-    return {
-        "kind": revocation.name.kind.value,
-        "value": revocation.name.value,
-        "reason": revocation.reason,
-        "by": revocation.by,
-        "revoked_at": revocation.revoked_at.isoformat(),
-        "ends_at": revocation.ends_at.isoformat() if revocation.ends_at is not None else None,
-    }
-
-
-def _read(row: dict[str, Any]) -> Revocation:
-    return Revocation(
-        name=Name.read(Kind(row["kind"]), str(row["value"])),
-        reason=str(row["reason"]),
-        by=str(row["by"]),
-        revoked_at=datetime.fromisoformat(row["revoked_at"]).astimezone(UTC),
-        ends_at=datetime.fromisoformat(row["ends_at"]).astimezone(UTC) if row["ends_at"] is not None else None,
-    )
+def _for_good(ruling: Ruling) -> bool:
+    return ruling.lasts and not ruling.lifted

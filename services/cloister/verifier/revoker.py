@@ -8,18 +8,22 @@ for as long as the Attestation Results they hold could still convince somebody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from typing import Final
 
-from cloister.errors import Overloaded, Unavailable
+from cloister.errors import InvalidRequest, Overloaded, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.kit.revocation import Kind, Name, is_revoked
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.lift_orders import LiftOrders
-from cloister.verifier.revocations import MAX_REASON, Revocation, Revocations
+from cloister.verifier.revocations import Revocations
+from cloister.verifier.rulings import MAX_REASON, Revocation
 
 MEMBERSHIP = timedelta(hours=1)
+# As many signatures as an envelope may have, and some air.
+MAX_ORDER_BYTES: Final = 32 << 10
 _log = get_logger()
 
 
@@ -59,7 +63,7 @@ class Revoker:
         revocation = Revocation(name=name, reason=reason, by=by, revoked_at=self._now())
         sequence = await self._recorded("revocation.made", name, reason, by)
         await self._revocations.add(revocation)
-        return sequence, await self._put_out(name)
+        return sequence, await put_out(self._attested, {name})
 
     async def lift(self, name: Name, *, reason: str, by: str, order: bytes = b"") -> int:
         """Give trust back; return the number of its record. Members that went attest anew.
@@ -67,13 +71,15 @@ class Revoker:
         Raises:
             NotAllowed: As many as must have not signed an order for it.
             NotFound: It is not revoked.
-            InvalidRequest: The reason is not printable, or too long.
+            InvalidRequest: The reason is not printable, or it or the order is too long.
             Unavailable: As `revoke`.
         """
+        if len(order) > MAX_ORDER_BYTES:
+            raise InvalidRequest(f"an order has {MAX_ORDER_BYTES} bytes at most", reason="revocation.invalid")
         Revocation(name=name, reason=reason, by=by, revoked_at=self._now())
         self._orders.check(order, name, self._revocations.held(name).revoked_at)
         sequence = await self._recorded("revocation.lifted", name, reason, by)
-        await self._revocations.lift(name)
+        await self._revocations.lift(name, order)
         return sequence
 
     async def expel(self, member: Member, reason: str, *, by: str) -> None:
@@ -96,19 +102,20 @@ class Revoker:
         except (Overloaded, Unavailable) as error:
             _log.error("revocation.not_kept", instance=member.instance, error=error)
 
-    async def _put_out(self, name: Name) -> int:
-        """Take every member of this name out of the mesh; nobody of that name joins meanwhile."""
-        going = await asyncio.to_thread(_named, self._attested.members, name)
-        for instance in going:
-            if self._attested.revoke(instance):
-                _log.warning("worker.revoked", instance=instance)
-        return len(going)
-
     async def _recorded(self, event: str, name: Name, reason: str, by: str) -> int:
         return await asyncio.to_thread(
             self._audit.append, event, kind=name.kind.value, value=name.value, why=reason, peer=by
         )
 
 
-def _named(members: list[Member], name: Name) -> list[str]:
-    return [each.instance for each in members if is_revoked(each.instance, each.attestation_result, {name})]
+async def put_out(attested: AttestedWorkers, names: Collection[Name]) -> int:
+    """Take every member of these names out of the mesh and return how many went; none of them may join meanwhile."""
+    going = await asyncio.to_thread(_named, attested.members, names)
+    for instance in going:
+        if attested.revoke(instance):
+            _log.warning("worker.revoked", instance=instance)
+    return len(going)
+
+
+def _named(members: list[Member], names: Collection[Name]) -> list[str]:
+    return [each.instance for each in members if is_revoked(each.instance, each.attestation_result, names)]

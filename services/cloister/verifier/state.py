@@ -18,6 +18,7 @@ from cloister.kit.redis_checks import check_server
 from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral_memory import FILE_NAME as COLLATERAL_MEMORY
 from cloister.verifier.collateral_memory import CollateralMemory, FileMemory
+from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.member_file import MemberFile
 from cloister.verifier.nonces import Challenges, Nonces
 from cloister.verifier.replicas.ages import SharedMemory
@@ -25,8 +26,10 @@ from cloister.verifier.replicas.challenges import SharedNonces
 from cloister.verifier.replicas.link import Link
 from cloister.verifier.replicas.listening import Listening
 from cloister.verifier.replicas.members import SharedMembers
+from cloister.verifier.replicas.revocations import SharedRevocations
 from cloister.verifier.replicas.runner import Runner
 from cloister.verifier.replicas.sealing import RecordSeal
+from cloister.verifier.revocations import RevocationFile, Revocations
 from cloister.verifier.settings import Settings
 
 _log = get_logger()
@@ -39,37 +42,49 @@ class State:
     challenges: Challenges
     attested: AttestedWorkers
     collateral_memory: CollateralMemory
+    revocations: Revocations
 
 
 @asynccontextmanager
-async def kept_state(settings: Settings, folder: Path, lifecycle: Lifecycle, metrics: Metrics) -> AsyncIterator[State]:
-    """Challenges, members and the memory of collateral, wherever the settings say.
+async def kept_state(
+    settings: Settings, folder: Path, lifecycle: Lifecycle, metrics: Metrics, *, orders: LiftOrders
+) -> AsyncIterator[State]:
+    """Challenges, members, the memory of collateral and revocations, wherever the settings say.
 
     Raises:
         NotReady: The file or the Redis is not what it must be; the message says what to do.
         Unavailable: Redis does not answer.
     """
     memory = FileMemory(folder / COLLATERAL_MEMORY)
+    revocations = Revocations(RevocationFile(folder / "revocations.json"), now=_utc_now)
     if settings.redis is None:
         with MemberFile.opened(folder / "members.db", now=_utc_now) as store:
-            yield _on_this_machine(settings, store, memory)
+            yield _on_this_machine(settings, store, memory, revocations)
     else:
-        async with _shared(settings, settings.redis, memory, lifecycle, metrics) as state:
+        async with _shared(settings, settings.redis, memory, revocations, orders, lifecycle, metrics) as state:
             yield state
 
 
-def _on_this_machine(settings: Settings, store: MemberFile, memory: CollateralMemory) -> State:
+def _on_this_machine(
+    settings: Settings, store: MemberFile, memory: CollateralMemory, revocations: Revocations
+) -> State:
     attested = AttestedWorkers(monotonic=time.monotonic, store=store)
     for record, life_s in store.records(max_life_s=settings.membership_s):
         attested.merge(record, life_s=life_s)
     if len(attested):
         _log.info("members.restored", members=len(attested))
-    return State(Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic), attested, memory)
+    return State(Nonces(ttl_s=settings.challenge_ttl_s, monotonic=time.monotonic), attested, memory, revocations)
 
 
 @asynccontextmanager
 async def _shared(
-    settings: Settings, redis: RedisSettings, memory: CollateralMemory, lifecycle: Lifecycle, metrics: Metrics
+    settings: Settings,
+    redis: RedisSettings,
+    memory: CollateralMemory,
+    revocations: Revocations,
+    orders: LiftOrders,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
 ) -> AsyncIterator[State]:
     seal = RecordSeal(redis.read_shared_key(), settings.cluster)
     async with connected(redis) as client:
@@ -84,7 +99,8 @@ async def _shared(
         store = SharedMembers(link, runner, seal, max_life_s=settings.membership_s, now=_utc_now)
         attested = AttestedWorkers(monotonic=time.monotonic, store=store)
         ages = SharedMemory(memory, link, asyncio.get_running_loop())
-        listening = Listening(store, attested, ages, runner)
+        rulings = SharedRevocations(revocations, attested, link, runner, orders=orders)
+        listening = Listening(store, attested, ages, rulings, runner)
         loops = [
             lifecycle.spawn(link.writing(), "link.writing"),
             lifecycle.spawn(link.calling(), "link.calling"),
@@ -93,7 +109,9 @@ async def _shared(
         try:
             await link.begin(listening)
             loops.append(lifecycle.spawn(link.following(listening), "link.following"))
-            yield State(SharedNonces(link, runner, seal), attested, ages)
+            loops.append(lifecycle.spawn(rulings.telling(), "revocations.telling"))
+            loops.append(lifecycle.spawn(rulings.watching(), "revocations.watching"))
+            yield State(SharedNonces(link, runner, seal), attested, ages, revocations)
         finally:
             link.close()
             for loop in loops:

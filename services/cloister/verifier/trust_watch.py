@@ -23,7 +23,8 @@ from cloister.rpc.spiffe import WORKER
 from cloister.verifier.lift_orders import milliseconds
 from cloister.verifier.mesh_ca import MAX_LIFE
 from cloister.verifier.nonces import Purpose
-from cloister.verifier.revocations import Revocation, Revocations
+from cloister.verifier.revocations import Revocations
+from cloister.verifier.rulings import Revocation
 
 SIGN_OF_LIFE_S: Final = 1.0
 MAX_WATCHERS: Final = 20_000

@@ -25,7 +25,8 @@ from cloister.rpc.identity import PeerIdentity
 from cloister.verifier import revocations as module
 from cloister.verifier.lift_orders import milliseconds
 from cloister.verifier.nonces import Purpose
-from cloister.verifier.revocations import Revocation, RevocationFile, Revocations
+from cloister.verifier.revocations import RevocationFile, Revocations
+from cloister.verifier.rulings import Revocation, Ruling
 from fakes.key_ring import public
 from fakes.results import INSTANCE, MRENCLAVE, NOW, good_result
 from fakes.verifier_desk import VerifierDesk, verifier_desk, worker_peer
@@ -185,10 +186,10 @@ async def test_a_member_goes_also_when_the_disk_is_full(desk: VerifierDesk, monk
 class Broken:
     """A store that keeps nothing."""
 
-    def load(self) -> list[Revocation]:
+    def load(self) -> list[Ruling]:
         return []
 
-    def save(self, revocations: Sequence[Revocation]) -> None:
+    def save(self, rulings: Sequence[Ruling]) -> None:
         raise Unavailable("the disk is full")
 
 

@@ -1,4 +1,4 @@
-"""Two verifiers over one Redis, as a worker and a gateway meet them (attacks C10, D01, D10)."""
+"""Two verifiers over one Redis, as a worker and a gateway meet them (attacks C10, D01, D10, J14)."""
 
 from __future__ import annotations
 
@@ -127,3 +127,43 @@ async def test_without_redis_no_challenge_and_members_stay(
     await joined(a, b, WireWorker(worker.pki, worker.platform))
     with pytest.raises(ChallengeExpired):
         await answered(b, outstanding)
+
+
+async def told(trust: AsyncIterator[pb.TrustEvent]) -> list[str]:
+    """What is revoked, as soon as there is news, which is within a second."""
+    async with asyncio.timeout(1.0):
+        while not (event := await anext(trust)).listed:
+            pass
+    return [each.value for each in event.revocations]
+
+
+@pytest.mark.attack("J14")
+async def test_what_is_revoked_at_one_is_refused_by_the_other_until_it_is_lifted_anywhere(
+    two: Two, worker: WireWorker
+) -> None:
+    a, b = two
+    what = {"kind": pb.REVOCATION_KIND_MEASUREMENT, "value": worker.enclave.mrenclave.hex(), "reason": "a drill"}
+    another = WireWorker(worker.pki, worker.platform)
+    async with (
+        a.as_role("operator") as operator_a,
+        b.as_role("operator") as operator_b,
+        a.as_role("gateway") as gateway_a,
+        b.as_role("gateway") as gateway_b,
+    ):
+        await joined(a, b, worker)
+        members = aiter(stub_of(gateway_b).WatchAttested(pb.WatchAttestedRequest(), timeout=CALL_S))
+        assert [(await anext(members)).kind for _ in range(2)] == [JOINED, CURRENT]
+        trust_a, trust_b = (
+            aiter(stub_of(gateway).WatchTrust(pb.WatchTrustRequest(), timeout=CALL_S))
+            for gateway in (gateway_a, gateway_b)
+        )
+        assert await told(trust_a) == await told(trust_b) == []
+        await stub_of(operator_a).Revoke(pb.RevokeRequest(**what), timeout=CALL_S)
+        assert await told(trust_b) == await told(trust_a) == [what["value"]]
+        gone = await anext(members)
+        assert (gone.kind, gone.worker.instance, gone.reason) == (GONE, worker.instance, "revoked")
+        with pytest.raises(EvidenceRejected):
+            await joined(b, b, another)
+        await stub_of(operator_b).LiftRevocation(pb.LiftRevocationRequest(**what), timeout=CALL_S)
+        assert await told(trust_a) == []
+        await joined(a, a, another)

@@ -26,6 +26,8 @@ class Kind(Enum):
     USED = "used"  # a challenge, `about` is its id
     CHANGED = "changed"  # a member, `about` is its instance
     AGES = "ages"  # somebody knows how new collateral was, `about` says it
+    RULED = "ruled"  # revocations and lifts, `about` has them
+    KNOWN = "known"  # somebody has told all rulings that it knows, `about` is the digest of all
 
 
 @dataclass(frozen=True, slots=True)

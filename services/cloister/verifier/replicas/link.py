@@ -26,6 +26,7 @@ from cloister.verifier.replicas.sealing import RecordSeal
 POLL_S: Final = 0.1
 TICK_S: Final = 1.0
 RETRY_S: Final = 0.5
+TOLD: Final = frozenset({Kind.AGES, Kind.RULED, Kind.KNOWN})
 _PAGE: Final = 512
 
 _log = get_logger()
@@ -40,8 +41,8 @@ class Listener(Protocol):
     async def changed(self, instances: list[str]) -> None:
         """Read these members anew."""
 
-    async def told(self, ages: bytes) -> None:
-        """Somebody says how new collateral was."""
+    async def told(self, kind: Kind, about: bytes) -> None:
+        """Another says what it knows: an entry of one of the kinds in `TOLD`."""
 
 
 @dataclass(slots=True)
@@ -190,18 +191,8 @@ class Link:
             journal.void()
         if journal.must_write:
             await self._tick()
-        await self._pass_on(listener, heard, whole=whole)
+        await _pass_on(listener, heard, whole=whole, own=journal.session)
         return len(page) == _PAGE
-
-    async def _pass_on(self, listener: Listener, heard: list[Entry], *, whole: bool) -> None:
-        changed = dict.fromkeys(entry.about.decode("ascii") for entry in heard if entry.kind is Kind.CHANGED)
-        if not whole:
-            await listener.load()
-        elif changed:
-            await listener.changed(list(changed))
-        for entry in heard:
-            if entry.kind is Kind.AGES:
-                await listener.told(entry.about)
 
     def _end(self, error: CloisterError) -> None:
         if self._journal is not None:
@@ -217,3 +208,14 @@ def _taken_in(journal: Journal, entry: Entry) -> bool:
             journal.use(entry.about, entry.session, entry.number)
     journal.hear(entry.session, entry.number)
     return entry.kind is not Kind.VOID
+
+
+async def _pass_on(listener: Listener, heard: list[Entry], *, whole: bool, own: bytes) -> None:
+    changed = dict.fromkeys(entry.about.decode("ascii") for entry in heard if entry.kind is Kind.CHANGED)
+    if not whole:
+        await listener.load()
+    elif changed:
+        await listener.changed(list(changed))
+    for entry in heard:
+        if entry.kind in TOLD and entry.session != own:
+            await listener.told(entry.kind, entry.about)
