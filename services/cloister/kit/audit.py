@@ -76,17 +76,19 @@ class AuditLog:
         with _translated():
             path.touch(mode=0o600)
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
+        audit = cls(connection, now)
         try:
             with _translated():
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 connection.executescript(_SCHEMA)
-            audit = cls(connection, now)
             with audit._writing():
                 yield audit
         finally:
-            connection.close()
+            # Whoever was cancelled may still be reading in a thread; SQLite must not lose its connection under it.
+            with audit._lock:
+                connection.close()
 
     def append(self, event: str, **fields: Field) -> int:
         """Write one record and return its sequence number, once it is on disk.

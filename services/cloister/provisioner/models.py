@@ -92,10 +92,13 @@ class ModelStore:
             Unavailable: It cannot be opened.
         """
         connection = _connect(path)
+        store = cls(connection)
         try:
-            yield cls(connection)
+            yield store
         finally:
-            connection.close()
+            # Whoever was cancelled may still be at work in a thread; SQLite must not lose its connection under it.
+            with store._lock:
+                connection.close()
 
     def register(self, model: StoredModel, *, record: Record) -> int:
         """Add a version of a model, and the owner of its name when it is the first; returns what `record` returned.

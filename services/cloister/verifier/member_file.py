@@ -57,6 +57,7 @@ class MemberFile:
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
         except (sqlite3.Error, OSError) as error:
             raise _lost(path) from error
+        kept = cls(connection, now)
         try:
             try:
                 for setting in ("journal_mode=WAL", "synchronous=NORMAL", "trusted_schema=OFF"):
@@ -64,9 +65,11 @@ class MemberFile:
                 connection.executescript(_SCHEMA)
             except sqlite3.Error as error:
                 raise _lost(path) from error
-            yield cls(connection, now)
+            yield kept
         finally:
-            connection.close()
+            # Whoever was cancelled may still be writing in a thread; SQLite must not lose its connection under it.
+            with kept._lock:
+                connection.close()
 
     async def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
         """See `MemberStore`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -173,3 +175,27 @@ def test_at_one_version_a_removal_outranks_a_membership_and_a_later_membership_b
         for record in order:
             attested.merge(record, life_s=LIFE_S)
         assert attested.records[0][0] == again
+
+
+def test_the_file_is_closed_under_nobody_who_writes(tmp_path: Path) -> None:
+    """Who is cancelled leaves a thread behind that writes on: SQLite crashes if its connection goes meanwhile."""
+    opened = MemberFile.opened(tmp_path / "members.db", now=lambda: datetime.now(UTC))
+    store = opened.__enter__()
+    inside, enough = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with store._writing() as connection:
+            inside.set()
+            enough.wait(10)
+            connection.execute("SELECT 1").fetchone()
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = pool.submit(write)
+        assert inside.wait(10)
+        closing = pool.submit(opened.__exit__, None, None, None)
+        assert not wait([closing], timeout=0.05).done
+        enough.set()
+        writing.result(10)
+        closing.result(10)
+    with pytest.raises(Unavailable):
+        store._put(MemberRecord(member(1), 1), LIFE_S)
