@@ -24,6 +24,7 @@ from cloister.worker.revocation import watching
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
 from cloister.worker.settings import Settings
+from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
 
 
@@ -70,7 +71,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
         )
         server.add(
             add_WorkerServicer_to_server,
-            WorkerServicer(answers, served, slots=settings.slots, stopping=lifecycle.stopping),
+            WorkerServicer(
+                answers,
+                served,
+                slots=settings.slots,
+                tenants_apart=settings.tenants_apart,
+                stopping=lifecycle.stopping,
+            ),
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
 
@@ -83,7 +90,9 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
         lifecycle.spawn(listening, "revocation")
         lifecycle.spawn(_report(server.health, served), "health")
         releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
-        loader = Loader(settings.models_dir, settings.threads, settings.slots)
+        loader = Loader(
+            settings.models_dir, settings.threads, settings.slots, settings.max_batch_rows, tunings=Tunings()
+        )
         for wanted in settings.wanted:
             keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)
             lifecycle.spawn(keeper.keep(), f"model {wanted.name}")

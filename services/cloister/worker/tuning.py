@@ -1,0 +1,170 @@
+"""What suits a model on this machine: measured shortly when it is loaded, and remembered until the worker ends.
+
+Two things are measured. Whether rows of different requests may share an evaluation: `rows` has read off the graph that
+no row can reach another, and here each batch that may be formed is held against single evaluations, bit for bit, since
+an answer that depended on who else asks would tell one tenant of another, and would not be the answer that the model's
+owner tested. And which way of using the cores answers most. Nothing is written anywhere: what a host could change on
+disk, it could choose for us.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+
+from cloister.oip.contents import Array
+from cloister.oip.contract import ModelContract
+from cloister.oip.datatypes import DATATYPES
+from cloister.worker.batches import Item, Outputs
+from cloister.worker.infer_requests import InferSlot
+from cloister.worker.shapes import smallest_shapes
+
+MOST_ROWS: Final = 32
+CHECK_S: Final = 0.25
+"""For holding batches against single evaluations; sizes that were not reached are not used."""
+RATE_S: Final = 0.06
+GAIN: Final = 0.9
+"""A row in a batch must take at most this much of what it takes alone, or there are no batches."""
+
+
+@dataclass(slots=True)
+class Tuning:
+    """What was found for one model.
+
+    Attributes:
+        hints: How the pool's model is compiled; None until that was measured.
+        most_rows: In one evaluation, by who evaluates: `loop` or `pool`.
+    """
+
+    hints: Mapping[str, Any] | None = None
+    most_rows: dict[str, int] = field(default_factory=dict)
+
+    def forbid_batches(self) -> None:
+        """A batch has failed, and which of its requests did it is not known: from now on each goes alone."""
+        self.most_rows = dict.fromkeys(("loop", "pool"), 1)
+
+
+class Tunings:
+    """Tunings by model digest. They live as long as this process, and so are of this machine's CPU only."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Tuning] = {}
+
+    def of(self, digest: bytes) -> Tuning:
+        """What is known of this model; empty when it is new."""
+        return self._known.setdefault(digest, Tuning())
+
+
+def rows_alike(slot: InferSlot, contract: ModelContract, most: int, *, within_s: float = float("inf")) -> int:
+    """Up to how many rows batches pay, and give each row the bits that it has alone.
+
+    Args:
+        slot: Evaluates; nobody else uses it meanwhile.
+        contract: Of the model, whose graph keeps rows apart.
+        most: To try.
+        within_s: What one evaluation may take.
+
+    Raises:
+        RuntimeError: An evaluation failed.
+    """
+    if most < 2:
+        return 1
+    ends_s, rows, alone = time.perf_counter() + CHECK_S, random_rows(contract, most), list[bytes]()
+    outputs = [spec.name for spec in contract.outputs]
+    if not _pays(slot, [_item(rows, at, outputs) for at in range(min(4, most))]):
+        return 1
+    found = 1
+    for count in range(1, most + 1):
+        batch = [_item(rows, at, outputs) for at in range(count)]
+        alone.append(_bits(_evaluate(slot, batch[-1:])[0]))
+        began_s = time.perf_counter()
+        together = _evaluate(slot, batch)
+        ended_s = time.perf_counter()
+        if [_bits(one) for one in together] != alone or not _bears_poison(slot, batch, alone):
+            break
+        found = count
+        if ended_s > ends_s or ended_s - began_s > within_s:
+            break
+    return found
+
+
+def rate(slots: list[InferSlot], inputs: Mapping[str, Array]) -> float:
+    """Evaluations a second with all of these infer requests at work; no callback may be set on them yet.
+
+    Raises:
+        RuntimeError: An evaluation failed.
+    """
+    for slot in slots:
+        slot.fill(inputs)
+        slot.evaluate()
+        slot.request.start_async()
+    began_s, done = time.perf_counter(), 0
+    while time.perf_counter() - began_s < RATE_S:
+        slots[done % len(slots)].request.wait()
+        slots[done % len(slots)].request.start_async()
+        done += 1
+    took_s = time.perf_counter() - began_s
+    for slot in slots:
+        slot.request.wait()
+    return done / took_s
+
+
+def random_rows(contract: ModelContract, count: int) -> dict[str, Array]:
+    """Inputs of that many rows that differ from one another; open dimensions taken as 1 otherwise."""
+    generator = np.random.default_rng(count)
+    found: dict[str, Array] = {}
+    for spec, shape in zip(contract.inputs, smallest_shapes(contract), strict=True):
+        dtype, full = DATATYPES[spec.datatype].dtype, (count, *shape[1:])
+        if spec.datatype == "BF16":
+            found[spec.name] = (generator.standard_normal(full).astype("<f4").view("<u4") >> 16).astype(dtype)
+        elif dtype.kind == "f":
+            found[spec.name] = generator.standard_normal(full).astype(dtype)
+        else:
+            found[spec.name] = generator.integers(0, 2, full).astype(dtype)
+    return found
+
+
+def _bears_poison(slot: InferSlot, batch: list[Item], alone: list[bytes]) -> bool:
+    """Whether the rows before the last keep their bits when the last is as bad as can be."""
+    if len(batch) not in (2, 3, 8):
+        return True
+    worst = {name: _worst(array) for name, array in batch[-1].inputs.items()}
+    together = _evaluate(slot, [*batch[:-1], Item(worst, batch[-1].outputs)])
+    return [_bits(one) for one in together[:-1]] == alone[:-1]
+
+
+def _worst(array: Array) -> Array:
+    if array.dtype.kind == "f":
+        return np.full_like(array, np.nan)
+    return np.full_like(array, True if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
+
+
+def _pays(slot: InferSlot, batch: list[Item]) -> bool:
+    def each_s(rows: list[Item]) -> float:
+        took = []
+        for _ in range(4):
+            began_s = time.perf_counter()
+            _evaluate(slot, rows)
+            took.append(time.perf_counter() - began_s)
+        return median(took[1:]) / len(rows)  # the first also prepares for the shape
+
+    return each_s(batch) <= GAIN * each_s(batch[:1])
+
+
+def _evaluate(slot: InferSlot, batch: list[Item]) -> list[Outputs]:
+    slot.fill_rows(batch)
+    slot.evaluate()
+    return slot.read_rows(batch)
+
+
+def _item(rows: Mapping[str, Array], at: int, outputs: list[str]) -> Item:
+    return Item({name: array[at : at + 1] for name, array in rows.items()}, outputs)
+
+
+def _bits(outputs: Outputs) -> bytes:
+    return b"".join(array.tobytes() for array in outputs.values())
