@@ -20,6 +20,7 @@ class FakeEngine:
         broken: Raised instead of an answer.
         closed: Whether `close` was called.
         batches: How many requests came together, each time.
+        parties: Whose each of them was.
     """
 
     def __init__(self, *, inline: bool = True) -> None:
@@ -36,6 +37,7 @@ class FakeEngine:
         self.failed = asyncio.Event()
         self.properties = {"precision": "f32"}
         self.batches: list[int] = []
+        self.parties: list[bytes] = []
 
     def quick(self, item) -> bool:
         return self.inline and not self.failed.is_set()
@@ -44,6 +46,7 @@ class FakeEngine:
         if self.broken is not None:
             raise self.broken
         self.batches.append(len(items))
+        self.parties += [item.party for item in items]
         return [self._evaluated(item) for item in items]
 
     async def infer(self, item):

@@ -95,6 +95,7 @@ class OpenVinoEngine:
         failed: Set once an evaluation has failed.
         config: What the pool's model is compiled with.
         measured_s: One inference on the smallest inputs; infinite when it was not tried.
+        streams: How many evaluations of the pool compute at a time.
         tuning: What suits the model.
     """
 
@@ -129,7 +130,7 @@ class OpenVinoEngine:
         self._quick_bytes = _size_bytes(smallest) * INLINE_S / self.measured_s
         pooled = compiler.pooled(parallel, compare=known and quick is None)
         self.config = pooled.config
-        self._pooled = pooled
+        self.streams, self._pool_rows = pooled.streams, pooled.most_rows
         self._pool = InferPool(pooled.slots, self.failed, streams=pooled.streams, most_rows=pooled.most_rows)
 
     @property
@@ -138,10 +139,15 @@ class OpenVinoEngine:
         return {
             "precision": str(self.config["INFERENCE_PRECISION_HINT"]),
             "performance_hint": str(self.config["PERFORMANCE_HINT"]),
-            "streams": str(self._pooled.streams),
+            "streams": str(self.streams),
             "inline": "true" if self._inline is not None else "false",
-            "max_batch_rows": str(self._inline_rows if self._inline is not None else self._pooled.most_rows),
+            "max_batch_rows": str(self._inline_rows if self._inline is not None else self._pool_rows),
         }
+
+    @property
+    def evaluations(self) -> int:
+        """How many the pool has begun."""
+        return self._pool.evaluations
 
     def quick(self, item: Item) -> bool:
         """Whether to evaluate on the loop: for shapes seen before, and in proportion to the smallest inputs' time.
@@ -179,7 +185,7 @@ class OpenVinoEngine:
 
     async def infer(self, item: Item) -> Outputs:
         """Evaluate in the pool, having looked at the shapes if they are new."""
-        if not 0 < item.rows <= self._pooled.most_rows and not self._guard.known(item.inputs):
+        if not 0 < item.rows <= self._pool_rows and not self._guard.known(item.inputs):
             await asyncio.to_thread(self._guard.check, item.inputs)
         return await self._pool.infer(item)
 
