@@ -1,6 +1,7 @@
 """The worker's end of a link: one result for each call, whatever happens to it."""
 
 import asyncio
+import time
 import tracemalloc
 
 import pytest
@@ -9,6 +10,7 @@ from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResp
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
 from cloister.errors import InvalidRequest
 from cloister.oip.tensors import decode_response
+from cloister.worker.answers import read
 from cloister.worker.link import WorkerLink
 from fakes.attested_worker import Client, Inside, opened, tensors
 from fakes.engines import FakeEngine
@@ -179,6 +181,20 @@ async def test_hostile_tensors_are_refused_before_anything_is_allocated_and_thei
         assert results[ids[1]].failure.error == "InvalidRequest"
         assert inside.engine.batches == [2]
         assert peak_bytes < (1 << 20) + 8 * len(raw)
+
+
+@pytest.mark.attack("I09")
+@pytest.mark.attack("G1")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_refused_costs_little(name):
+    inside, raw = Inside(), HOSTILE[name]().SerializeToString()
+    took_s = []
+    for _ in range(3):
+        began_s = time.process_time()
+        with pytest.raises(InvalidRequest):
+            read(inside.answers.open(raw))
+        took_s.append(time.process_time() - began_s)
+    assert min(took_s) < 0.05
 
 
 @pytest.mark.attack("I09")
