@@ -30,6 +30,8 @@ _POOLED: Final = tuple(MappingProxyType({"PERFORMANCE_HINT": hint}) for hint in 
 _TRIED_COMPILE_S: Final = 1.0
 _TRIED_BYTES: Final = 128 << 20
 """What takes longer to compile, or has more weights, is not compiled twice only to see what is better."""
+_TRIED_S: Final = 0.02
+"""What takes longer for one row is not measured: a cold start would take seconds more, and a batch saves it little."""
 
 
 @dataclass(slots=True)
@@ -105,12 +107,11 @@ class Compiler:
             compare: Whether to find out which way of using the cores is best.
         """
         known = self._tuning.hints
-        if known is None and not compare:
-            return self._measured(self._pool(_POOLED[0], parallel), rated=False)
-        if known is not None:
-            return self._measured(self._pool(known, parallel), rated=False)
+        if known is not None or not compare:
+            return self._measured(self._pool(known or _POOLED[0], parallel), rated=False)
         found = self._measured(self._pool(_POOLED[0], parallel), rated=True)
         if found.rows_s and found.compile_s < _TRIED_COMPILE_S and self._weights_bytes < _TRIED_BYTES:
+            self._tuning.most_rows.pop("pool", None)
             other = self._measured(self._pool(_POOLED[1], parallel), rated=True)
             found = max(found, other, key=lambda tried: tried.rows_s)
         self._tuning.hints = {name: found.config[name] for hints in _POOLED for name in hints}
@@ -129,11 +130,15 @@ class Compiler:
 
     def _measured(self, pool: Pooled, *, rated: bool) -> Pooled:
         rows = self._tuning.most_rows.get("pool")
+        first, one = pool.slots[0], random_rows(self._contract, 1)
         try:
-            pool.most_rows = min(self._most_rows, rows or rows_alike(pool.slots[0], self._contract, self._most_rows))
+            if (self._most_rows == 1 and not rated) or first.measure(one, enough_s=_TRIED_S) > _TRIED_S:
+                return pool
+            pool.most_rows = min(self._most_rows, rows or rows_alike(first, self._contract, self._most_rows))
             if rated:
                 pool.rows_s = pool.most_rows * rate(pool.slots, random_rows(self._contract, pool.most_rows))
         except RuntimeError:
             hints = {name: pool.config[name] for hints in _POOLED for name in hints}
             return self._pool(hints, len(pool.slots))
+        self._tuning.most_rows.setdefault("pool", pool.most_rows)
         return pool

@@ -83,7 +83,7 @@ class OpenVinoEngine:
     """An OpenVINO model on the CPU plugin.
 
     Args:
-        model: As read; left as it is, and not kept.
+        model: As `models.read` gives it, with bounds on what it takes as a position; left as it is, and not kept.
         threads: For inference; 0 lets OpenVINO choose.
         parallel: At most this many asynchronous infer requests.
         weights_bytes: Size of the weights. What takes too long only to be read is not tried inline.
@@ -156,7 +156,7 @@ class OpenVinoEngine:
         """
         if self._inline is None or self.failed.is_set():
             return False
-        if 0 < item.rows <= self._inline_rows:  # measured, and every size on the way follows from the rows
+        if _proved(item.rows, self._inline_rows):
             return True
         return _size_bytes(item.inputs) <= self._quick_bytes and self._guard.fixed(item.inputs)
 
@@ -185,7 +185,7 @@ class OpenVinoEngine:
 
     async def infer(self, item: Item) -> Outputs:
         """Evaluate in the pool, having looked at the shapes if they are new."""
-        if not 0 < item.rows <= self._pool_rows and not self._guard.known(item.inputs):
+        if not _proved(item.rows, self._pool_rows) and not self._guard.known(item.inputs):
             await asyncio.to_thread(self._guard.check, item.inputs)
         return await self._pool.infer(item)
 
@@ -194,6 +194,14 @@ class OpenVinoEngine:
         await self._pool.close()
         if self._pool.batch_failed:
             self.tuning.forbid_batches()
+
+
+def _proved(count: int, most_rows: int) -> bool:
+    """Whether so many rows were tried at load: then nothing but the first axis is open, and it fits at any size.
+
+    Where no rows are shared, one row proves nothing: other axes may be open, and not fit together.
+    """
+    return 0 < count <= most_rows and most_rows > 1
 
 
 def _smallest_inputs(contract: ModelContract) -> dict[str, Array]:

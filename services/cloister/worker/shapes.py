@@ -117,8 +117,7 @@ class ShapeGuard:
         self._known: dict[Shapes, bool] = {}
         self._model = model
         self._reshaping = threading.Lock()
-        if self._open:
-            _strip(model)
+        _strip(model)
         try:
             self._learn(smallest_shapes(contract))
         except InvalidRequest as error:

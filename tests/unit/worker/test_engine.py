@@ -139,6 +139,14 @@ async def test_inputs_that_do_not_fit_together_fail_alone(product):
     assert not product.quick(Item(bad, ()))
 
 
+async def test_one_row_that_does_not_fit_is_no_exception(product):
+    bad = Item(matrices(1, 3, 1, 2), ("c",))
+    assert bad.rows == 1
+    assert not product.quick(bad)
+    assert await reason_of(product.infer(bad)) == "inference.failed"
+    assert not product.failed.is_set()
+
+
 async def test_after_hostile_shapes_everybody_gets_their_own_numbers(product):
     generator = np.random.default_rng(1)
     async with asyncio.timeout(30):
