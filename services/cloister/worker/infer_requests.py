@@ -78,7 +78,7 @@ class InferSlot:
 
     def read(self, outputs: Sequence[str]) -> Outputs:
         """Copies of the outputs, each at its own size."""
-        return {name: self._output(name).copy() for name in outputs}
+        return {name: _copied(self._output(name)) for name in outputs}
 
     def read_rows(self, batch: Sequence[Item]) -> list[Outputs]:
         """Copies of each request's own rows of the outputs that it wants.
@@ -93,7 +93,7 @@ class InferSlot:
         if any(array.shape[0] != places[-1][1] for array in whole.values()):
             raise RuntimeError("an output has not the rows of its inputs")
         return [
-            {name: whole[name][begin:end].copy() for name in item.outputs}
+            {name: _copied(whole[name][begin:end]) for name in item.outputs}
             for item, (begin, end) in zip(batch, places, strict=True)
         ]
 
@@ -119,6 +119,12 @@ class InferSlot:
             if len(took_s) > 2 and min(took_s[1:]) > enough_s:
                 break
         return min(took_s[1:])
+
+
+def _copied(array: Array) -> Array:
+    """A copy over bytes of its own, which an answer takes as they are (`oip.contents.to_raw`)."""
+    raw = array.tobytes()
+    return np.frombuffer(raw, array.dtype).reshape(array.shape) if raw else array.copy()
 
 
 def failure() -> InvalidRequest:

@@ -34,6 +34,13 @@ def bits(outputs):
     return {name: array.tobytes() for name, array in outputs.items()}
 
 
+def under(array):
+    """The bytes that an array lies over."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array
+
+
 async def outcomes(engine, items):
     """All at once, through the pool."""
 
@@ -117,10 +124,10 @@ async def test_a_short_request_after_a_long_one_holds_nothing_of_it(tiny, pooled
         assert secret["sum"].shape == (count,)
         assert short["sum"].tolist() == [1.0]
         assert short["p"].shape == (1, 2)
-        assert short["p"].base is None, "an answer keeps no more memory than its own rows"
+        assert len(under(short["p"])) == short["p"].nbytes, "an answer holds no more memory than its own rows"
         first, second = await outcomes(pooled, [marked(7777.0, count), marked(2.0)])
         assert (first["sum"].shape, second["sum"].tolist()) == ((count,), [2.0])
-        assert second["sum"].base is None
+        assert len(under(second["sum"])) == second["sum"].nbytes
 
 
 @pytest.mark.attack("I08")
