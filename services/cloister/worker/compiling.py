@@ -132,7 +132,7 @@ class Compiler:
         rows = self._tuning.most_rows.get("pool")
         first, one = pool.slots[0], random_rows(self._contract, 1)
         try:
-            if (self._most_rows == 1 and not rated) or first.measure(one, enough_s=_TRIED_S) > _TRIED_S:
+            if (self._most_rows == 1 and not rated) or _heavy(first, one, settled=self._most_rows == 1):
                 return pool
             pool.most_rows = min(self._most_rows, rows or rows_alike(first, self._contract, self._most_rows))
             if rated:
@@ -142,3 +142,20 @@ class Compiler:
             return self._pool(hints, len(pool.slots))
         self._tuning.most_rows.setdefault("pool", pool.most_rows)
         return pool
+
+
+def _heavy(slot: InferSlot, one: Mapping[str, Array], *, settled: bool) -> bool:
+    """Whether to measure no more.
+
+    Args:
+        slot: Evaluates.
+        one: Inputs of one row.
+        settled: Whether all shapes are fixed; otherwise the first evaluation also prepares for its shape, and tells
+            little.
+    """
+    for _ in range(1 if settled else 2):
+        slot.fill(one)
+        began_s = time.perf_counter()
+        slot.evaluate()
+        took_s = time.perf_counter() - began_s
+    return took_s > 2 * _TRIED_S or slot.measure(one, enough_s=_TRIED_S) > _TRIED_S
