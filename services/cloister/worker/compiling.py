@@ -158,4 +158,4 @@ def _heavy(slot: InferSlot, one: Mapping[str, Array], *, settled: bool) -> bool:
         began_s = time.perf_counter()
         slot.evaluate()
         took_s = time.perf_counter() - began_s
-    return took_s > 2 * _TRIED_S or slot.measure(one, enough_s=_TRIED_S) > _TRIED_S
+    return took_s > (2 if settled else 5) * _TRIED_S or slot.measure(one, enough_s=_TRIED_S) > _TRIED_S

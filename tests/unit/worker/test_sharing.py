@@ -224,7 +224,7 @@ def test_what_was_found_out_is_remembered_by_digest():
 @pytest.mark.parametrize("limit", [1, 4])
 async def test_no_more_rows_than_the_settings_say(limit):
     engine = OpenVinoEngine(networks.tiny(), parallel=1, most_rows=limit)
-    assert engine.properties["max_batch_rows"] == str(limit)
+    assert int(engine.properties["max_batch_rows"]) <= limit
     await outcomes(engine, [marked(marker) for marker in MARKERS[:8]])
     assert engine.evaluations >= 8 / limit
     await engine.close()
