@@ -28,8 +28,14 @@ from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
 
 
-async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> None:
+async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tunings: Tunings | None = None) -> None:
     """Attest, join the mesh, serve models until told to stop, then drain and leave.
+
+    Args:
+        settings: Of this worker.
+        lifecycle: Of this process.
+        quoter: Of this platform.
+        tunings: Where what suits each model is measured and kept; a new one if None.
 
     Raises:
         NotReady: This platform makes no quotes, or a file is missing.
@@ -91,7 +97,11 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
         lifecycle.spawn(_report(server.health, served), "health")
         releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
         loader = Loader(
-            settings.models_dir, settings.threads, settings.slots, settings.max_batch_rows, tunings=Tunings()
+            settings.models_dir,
+            settings.threads,
+            settings.slots,
+            settings.max_batch_rows,
+            tunings=tunings or Tunings(),
         )
         for wanted in settings.wanted:
             keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,11 +25,12 @@ from cloister.worker.infer_requests import InferSlot
 from cloister.worker.shapes import smallest_shapes
 
 MOST_ROWS: Final = 32
-CHECK_S: Final = 0.4
+CHECK_S: Final = 0.12
 """For holding batches against single evaluations; sizes that were not reached are not used."""
-RATE_S: Final = 0.06
+RATE_S: Final = 0.03
 TIMED_RUNS: Final = 5
-GAIN: Final = 0.9
+LEAST_RUNS: Final = 20
+GAIN: Final = 0.75
 """A row in a batch must take at most this much of what it takes alone, or there are no batches."""
 
 
@@ -40,10 +41,12 @@ class Tuning:
     Attributes:
         hints: How the pool's model is compiled; None until that was measured.
         most_rows: In one evaluation, by who evaluates: `loop` or `pool`.
+        clock_s: What evaluations are timed by.
     """
 
     hints: Mapping[str, Any] | None = None
     most_rows: dict[str, int] = field(default_factory=dict)
+    clock_s: Callable[[], float] = time.perf_counter
 
     def forbid_batches(self) -> None:
         """A batch has failed, and which of its requests did it is not known: from now on each goes alone."""
@@ -51,49 +54,66 @@ class Tuning:
 
 
 class Tunings:
-    """Tunings by model digest. They live as long as this process, and so are of this machine's CPU only."""
+    """Tunings by model digest. They live as long as this process, and so are of this machine's CPU only.
 
-    def __init__(self) -> None:
+    Args:
+        clock_s: What evaluations are timed by.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:
+        self._clock_s = clock_s
         self._known: dict[bytes, Tuning] = {}
 
     def of(self, digest: bytes) -> Tuning:
         """What is known of this model; empty when it is new."""
-        return self._known.setdefault(digest, Tuning())
+        return self._known.setdefault(digest, Tuning(clock_s=self._clock_s))
 
 
-def rows_alike(slot: InferSlot, contract: ModelContract, most: int, *, within_s: float = math.inf) -> int:
+def rows_alike(slot: InferSlot, contract: ModelContract, most: int, clock_s: Callable[[], float]) -> int:
     """Up to how many rows batches pay, and give each row the bits that it has alone.
+
+    Every size is tried, since kernels are picked by size, and what is between two that agree need not.
 
     Args:
         slot: Evaluates; nobody else uses it meanwhile.
         contract: Of the model, whose graph keeps rows apart.
         most: To try.
-        within_s: What one evaluation may take.
+        clock_s: What evaluations are timed by.
 
     Raises:
         RuntimeError: An evaluation failed.
     """
     if most < 2:
         return 1
-    ends_s, rows, alone = time.perf_counter() + CHECK_S, random_rows(contract, most), list[bytes]()
-    outputs = [spec.name for spec in contract.outputs]
-    if not _pays(slot, [_item(rows, at, outputs) for at in range(min(4, most))]):
+    items, alone = _items(contract, most), list[bytes]()
+    if not _pays(slot, items[:4], clock_s):
         return 1
-    found = 1
+    ends_s = clock_s() + CHECK_S
     for count in range(1, most + 1):
-        batch = [_item(rows, at, outputs) for at in range(count)]
+        if clock_s() > ends_s:
+            return max(1, count - 1)
+        batch = items[:count]
         alone.append(_bits(_evaluate(slot, batch[-1:])[0]))
         if [_bits(one) for one in _evaluate(slot, batch)] != alone or not _bears_poison(slot, batch, alone):
-            break
-        if math.isfinite(within_s) and _least_s(slot, batch, within_s) > within_s:
-            break
-        found = count
-        if time.perf_counter() > ends_s:
-            break
-    return found
+            return max(1, count - 1)
+    return most
 
 
-def rate(slots: list[InferSlot], inputs: Mapping[str, Array]) -> float:
+def rows_within(
+    slot: InferSlot, contract: ModelContract, most: int, within_s: float, clock_s: Callable[[], float]
+) -> int:
+    """How many rows, at most `most`, take less than `within_s` together; found by halving.
+
+    Raises:
+        RuntimeError: An evaluation failed.
+    """
+    items = _items(contract, most)
+    while most > 1 and _least_s(slot, items[:most], within_s, clock_s) >= within_s:
+        most //= 2
+    return most
+
+
+def rate(slots: list[InferSlot], inputs: Mapping[str, Array], clock_s: Callable[[], float]) -> float:
     """Evaluations a second with all of these infer requests at work; no callback may be set on them yet.
 
     Raises:
@@ -103,12 +123,12 @@ def rate(slots: list[InferSlot], inputs: Mapping[str, Array]) -> float:
         slot.fill(inputs)
         slot.evaluate()
         slot.request.start_async()
-    began_s, done = time.perf_counter(), 0
-    while time.perf_counter() - began_s < RATE_S:
+    began_s, done = clock_s(), 0
+    while clock_s() - began_s < RATE_S:
         slots[done % len(slots)].request.wait()
         slots[done % len(slots)].request.start_async()
         done += 1
-    took_s = time.perf_counter() - began_s
+    took_s = clock_s() - began_s
     for slot in slots:
         slot.request.wait()
     return done / took_s
@@ -129,14 +149,14 @@ def random_rows(contract: ModelContract, count: int) -> dict[str, Array]:
     return found
 
 
-def _least_s(slot: InferSlot, batch: list[Item], enough_s: float) -> float:
+def _least_s(slot: InferSlot, batch: list[Item], enough_s: float, clock_s: Callable[[], float]) -> float:
     """What an evaluation takes, the machine's other work aside: the least of a few, or the first that is enough."""
     least_s = math.inf
-    for _ in range(TIMED_RUNS):
-        began_s = time.perf_counter()
+    for _ in range(LEAST_RUNS):
+        began_s = clock_s()
         _evaluate(slot, batch)
-        least_s = min(least_s, time.perf_counter() - began_s)
-        if least_s <= enough_s:
+        least_s = min(least_s, clock_s() - began_s)
+        if least_s < enough_s:
             break
     return least_s
 
@@ -156,17 +176,17 @@ def _worst(array: Array) -> Array:
     return np.full_like(array, True if array.dtype.kind == "b" else np.iinfo(array.dtype).max)
 
 
-def _pays(slot: InferSlot, batch: list[Item]) -> bool:
+def _pays(slot: InferSlot, batch: list[Item], clock_s: Callable[[], float]) -> bool:
     took_s: dict[int, list[float]] = {1: [], len(batch): []}
     _evaluate(slot, batch)  # which also prepares for the shape
-    ends_s = time.perf_counter() + CHECK_S / 4
+    ends_s = clock_s() + CHECK_S / 4
     for turn in range(TIMED_RUNS):  # in turns, so that what else the machine does disturbs both
-        if turn > 1 and time.perf_counter() > ends_s:
+        if turn > 1 and clock_s() > ends_s:
             break
         for count, took in took_s.items():
-            began_s = time.perf_counter()
+            began_s = clock_s()
             _evaluate(slot, batch[:count])
-            took.append(time.perf_counter() - began_s)
+            took.append(clock_s() - began_s)
     return min(took_s[len(batch)]) / len(batch) <= GAIN * min(took_s[1])
 
 
@@ -176,8 +196,10 @@ def _evaluate(slot: InferSlot, batch: list[Item]) -> list[Outputs]:
     return slot.read_rows(batch)
 
 
-def _item(rows: Mapping[str, Array], at: int, outputs: list[str]) -> Item:
-    return Item({name: array[at : at + 1] for name, array in rows.items()}, outputs)
+def _items(contract: ModelContract, count: int) -> list[Item]:
+    """Requests of one row each, for all outputs."""
+    rows, outputs = random_rows(contract, count), [spec.name for spec in contract.outputs]
+    return [Item({name: array[at : at + 1] for name, array in rows.items()}, outputs) for at in range(count)]
 
 
 def _bits(outputs: Outputs) -> bytes:

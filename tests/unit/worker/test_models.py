@@ -16,7 +16,7 @@ from cloister.seal.model_file import seal_model
 from cloister.worker import models
 from cloister.worker.batches import Item
 from cloister.worker.tuning import Tunings
-from fakes import networks
+from fakes import clocks, networks
 
 KEY = Secret(bytes(range(32)))
 
@@ -50,7 +50,13 @@ class Disk:
 
     def load(self, **changes):
         return models.load(
-            self.folder, replace(self.manifest, **changes), KEY, threads=0, parallel=2, most_rows=8, tunings=Tunings()
+            self.folder,
+            replace(self.manifest, **changes),
+            KEY,
+            threads=0,
+            parallel=2,
+            most_rows=8,
+            tunings=Tunings(clocks.quick()),
         )
 
 

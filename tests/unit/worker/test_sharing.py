@@ -10,8 +10,8 @@ import pytest
 from cloister.errors import InvalidRequest, NotReady
 from cloister.worker.batches import Item, take
 from cloister.worker.engine import OpenVinoEngine
-from cloister.worker.tuning import Tuning, Tunings, rows_alike
-from fakes import networks
+from cloister.worker.tuning import CHECK_S, Tuning, Tunings, rows_alike, rows_within
+from fakes import clocks, networks
 
 MARKERS = [1000.0 * (at + 1) for at in range(40)]
 
@@ -57,7 +57,7 @@ async def outcomes(engine, items):
 
 @pytest.fixture
 async def tiny():
-    engine = OpenVinoEngine(networks.tiny(), parallel=2)
+    engine = OpenVinoEngine(networks.tiny(), parallel=2, tuning=Tuning(clock_s=clocks.quick()))
     yield engine
     await engine.close()
 
@@ -75,7 +75,8 @@ async def pooled():
 async def breakable(monkeypatch):
     """An engine whose batches can fail, as no model that passes `rows` is known to; loaded again with `again()`."""
     monkeypatch.setattr("cloister.worker.engine.rows.most_rows", lambda *_: 8)
-    tuning, made = Tuning({"PERFORMANCE_HINT": "LATENCY"}, {"loop": 8, "pool": 8}), []
+    tuning = Tuning({"PERFORMANCE_HINT": "LATENCY"}, {"loop": 8, "pool": 8}, clocks.quick())
+    made = []
 
     def again(weights_bytes=0):
         made.append(OpenVinoEngine(networks.breakable(), parallel=1, weights_bytes=weights_bytes, tuning=tuning))
@@ -210,43 +211,108 @@ async def test_nothing_waits_for_a_batch_to_fill(pooled):
 
 
 def test_what_was_found_out_is_remembered_by_digest():
-    tunings = Tunings()
+    tunings = Tunings(clocks.slow())
     assert tunings.of(b"one") is tunings.of(b"one")
     assert tunings.of(b"one") is not tunings.of(b"two")
     tuning = tunings.of(b"one")
     first = OpenVinoEngine(networks.slow(), parallel=2, tuning=tuning)
     assert tuning.hints in ({"PERFORMANCE_HINT": "THROUGHPUT"}, {"PERFORMANCE_HINT": "LATENCY"})
+    assert tuning.most_rows == {"pool": int(first.properties["max_batch_rows"])}
     again = OpenVinoEngine(networks.slow(), parallel=2, tuning=tuning)
     assert again.properties == first.properties
     assert again.properties["precision"] == "f32"
 
 
+@pytest.mark.parametrize(
+    ("rates", "alike", "hint"),
+    [
+        ([100, 120], [8, 8], "LATENCY"),
+        ([100, 105], [8, 8], "THROUGHPUT"),  # within what a busy machine does
+        ([100, 120], [8, 7], "THROUGHPUT"),  # a row would have other bits among eight
+    ],
+)
+def test_the_cores_are_used_the_other_way_where_that_answers_clearly_more(monkeypatch, rates, alike, hint):
+    monkeypatch.setattr("cloister.worker.compiling.rate", lambda *_: rates.pop(0))
+    monkeypatch.setattr("cloister.worker.compiling.rows_alike", lambda *_: alike.pop(0))
+    tuning = Tuning(clock_s=clocks.slow())
+    engine = OpenVinoEngine(networks.wide(), parallel=2, most_rows=8, tuning=tuning)
+    assert engine.properties["performance_hint"] == tuning.hints["PERFORMANCE_HINT"] == hint
+    assert engine.properties["max_batch_rows"] == "8"
+
+
+def test_a_heavy_model_is_looked_at_and_not_measured():
+    clock = clocks.Ticking(1.0)
+    engine = OpenVinoEngine(networks.slow(), parallel=1, tuning=Tuning(clock_s=clock))
+    assert engine.properties["max_batch_rows"] == "1"
+    assert clock.now_s < 20, "a few evaluations"
+
+
 @pytest.mark.parametrize("limit", [1, 4])
 async def test_no_more_rows_than_the_settings_say(limit):
-    engine = OpenVinoEngine(networks.tiny(), parallel=1, most_rows=limit)
-    assert int(engine.properties["max_batch_rows"]) <= limit
+    tuning = Tuning(clock_s=clocks.slow())
+    engine = OpenVinoEngine(networks.tiny(), parallel=1, most_rows=limit, tuning=tuning)
+    assert engine.properties["max_batch_rows"] == str(limit)
     await outcomes(engine, [marked(marker) for marker in MARKERS[:8]])
-    assert engine.evaluations >= 8 / limit
+    assert engine.evaluations == 8 / limit
     await engine.close()
 
 
-class Blurring:
-    """An infer request whose kernels give a row other bits among others than alone, as a plugin may."""
+class Paced:
+    """An infer request that takes so long for each evaluation and for each row of it, on a clock of its own.
+
+    Attributes:
+        blurred: In batches of this size kernels give a row other bits than alone, as a plugin may.
+    """
+
+    def __init__(self, evaluation_s, row_s, blurred=0):
+        self.evaluation_s, self.row_s, self.blurred = evaluation_s, row_s, blurred
+        self.now_s = 0.0
+
+    def clock_s(self):
+        return self.now_s
 
     def fill_rows(self, batch):
         self.batch = batch
 
     def evaluate(self):
-        pass
+        self.now_s += self.evaluation_s + self.row_s * len(self.batch)
 
     def read_rows(self, batch):
-        wrong = np.float32(1e-7 if len(batch) == 5 else 0)
+        wrong = np.float32(1e-7 if len(batch) == self.blurred else 0)
         return [{"p": item.inputs["x"] + wrong} for item in batch]
 
 
-def test_batches_in_which_a_row_has_other_bits_than_alone_are_not_formed(tiny, monkeypatch):
-    monkeypatch.setattr("cloister.worker.tuning._pays", lambda *_: True)
-    assert rows_alike(Blurring(), tiny.contract, 32) == 4
+def test_batches_in_which_a_row_has_other_bits_than_alone_are_not_formed(tiny):
+    slot = Paced(1e-5, 1e-6, blurred=5)
+    assert rows_alike(slot, tiny.contract, 32, slot.clock_s) == 4
+
+
+def test_batches_that_save_next_to_nothing_are_not_formed(tiny):
+    slot = Paced(1e-6, 1e-5)
+    assert rows_alike(slot, tiny.contract, 32, slot.clock_s) == 1
+
+
+def test_sizes_that_there_is_no_time_to_try_are_not_used(tiny):
+    slot = Paced(2e-3, 1e-4)
+    found = rows_alike(slot, tiny.contract, 32, slot.clock_s)
+    assert 8 < found < 32
+    assert slot.now_s < 1.5 * CHECK_S, "loading waits for no more than one size beyond its time"
+
+
+def test_on_the_loop_as_many_rows_as_there_is_time_for(tiny):
+    slot = Paced(2e-5, 1e-5)
+    assert rows_within(slot, tiny.contract, 32, 200e-6, slot.clock_s) == 16
+    assert rows_within(slot, tiny.contract, 32, 1.0, slot.clock_s) == 32
+    assert rows_within(slot, tiny.contract, 32, 25e-6, slot.clock_s) == 1
+
+
+async def test_a_model_whose_batches_are_not_for_the_loop_goes_to_the_pool_which_has_time_for_them(monkeypatch):
+    monkeypatch.setattr("cloister.worker.compiling.rows_within", lambda *_: 1)
+    tuning = Tuning(clock_s=clocks.quick())
+    engine = OpenVinoEngine(networks.tiny(), parallel=1, tuning=tuning)
+    assert (engine.properties["inline"], engine.properties["max_batch_rows"]) == ("false", "32")
+    assert not engine.quick(marked(1.0))
+    await engine.close()
 
 
 def item(rows, party=b""):

@@ -16,9 +16,11 @@ from cloister.api.v1.worker_pb2_grpc import WorkerStub
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope
 from cloister.seal.session import ClientSessions, RecipientKey
-from fakes import networks
+from cloister.worker.tuning import Tunings
+from fakes import clocks, networks
 
 NETWORKS = {"tiny": networks.tiny, "wide": networks.wide}
+CLOCKS = {"tiny": clocks.quick, "wide": clocks.slow}
 CALLS, IN_FLIGHT = 120, 8
 
 
@@ -115,18 +117,12 @@ class Gateway:
 @pytest.mark.attack("I08")
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("model", NETWORKS)
-async def test_two_gateways_at_once_and_every_answer_is_that_of_openvino_alone(
-    mesh, tmp_path, model, apart, monkeypatch
-):
-    # Whether a batch pays is measured, and not for long, which a busy machine disturbs; here it always does.
-    monkeypatch.setattr("cloister.worker.tuning.CHECK_S", 10.0)
-    monkeypatch.setattr("cloister.worker.tuning._pays", lambda *_: True)
-    monkeypatch.setattr("cloister.worker.compiling._heavy", lambda *_, **__: False)
+async def test_two_gateways_at_once_and_every_answer_is_that_of_openvino_alone(mesh, tmp_path, model, apart):
     if model != "tiny":
         mesh.provisioner.publish(tmp_path / "models", model, 1, networks.ir(NETWORKS[model](), tmp_path))
     async with AsyncExitStack() as stack:
         settings = mesh.settings(models=(model,), tenants_apart=apart, max_batch_rows=8)
-        worker = await stack.enter_async_context(mesh.worker(settings))
+        worker = await stack.enter_async_context(mesh.worker(settings, Tunings(CLOCKS[model]())))
         peer = await stack.enter_async_context(worker.peer("gateway"))
         await peer.ready(10)
         gateways = []
@@ -137,7 +133,8 @@ async def test_two_gateways_at_once_and_every_answer_is_that_of_openvino_alone(
             gateways.append(Gateway(stream, model, Sealing(mesh, model), 1000 * number))
         properties = ModelMetadataResponse.FromString(state.metadata).properties
         assert properties["precision"] == "f32"
-        assert int(properties["max_batch_rows"]) > 1
+        assert properties["max_batch_rows"] == "8"
+        assert properties["inline"] == ("true" if model == "tiny" else "false")
         async with asyncio.timeout(40), asyncio.TaskGroup() as group:
             for gateway in gateways:
                 group.create_task(gateway.run())
