@@ -19,6 +19,8 @@ class FakeEngine:
         entered: Set once somebody waits at the gate.
         broken: Raised instead of an answer.
         closed: Whether `close` was called.
+        batches: How many requests came together, each time.
+        parties: Whose each of them was.
     """
 
     def __init__(self, *, inline: bool = True) -> None:
@@ -33,25 +35,36 @@ class FakeEngine:
         self.broken: Exception | None = None
         self.closed = False
         self.failed = asyncio.Event()
+        self.properties = {"precision": "f32"}
+        self.batches: list[int] = []
+        self.parties: list[bytes] = []
 
-    def quick(self, inputs) -> bool:
+    def quick(self, item) -> bool:
         return self.inline and not self.failed.is_set()
 
-    def infer_now(self, inputs, outputs):
+    def infer_now(self, items):
         if self.broken is not None:
             raise self.broken
-        x = inputs["x"]
-        if (x == 13).any():
-            raise InvalidRequest("the model cannot be evaluated on these inputs", reason="inference.failed")
-        found = {"double": x * np.float32(2), "sum": x.sum(1, dtype=np.float32)}
-        return {name: found[name] for name in outputs}
+        self.batches.append(len(items))
+        self.parties += [item.party for item in items]
+        return [self._evaluated(item) for item in items]
 
-    async def infer(self, inputs, outputs):
+    async def infer(self, item):
         if self.closed or self.failed.is_set():
             raise NotReady("the model is no longer served", reason="model.gone")
         self.entered.set()
         await self.gate.wait()
-        return self.infer_now(inputs, outputs)
+        (outcome,) = self.infer_now([item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def close(self) -> None:
         self.closed = True
+
+    def _evaluated(self, item):
+        x = item.inputs["x"]
+        if (x == 13).any():
+            return InvalidRequest("the model cannot be evaluated on these inputs", reason="inference.failed")
+        found = {"double": x * np.float32(2), "sum": x.sum(1, dtype=np.float32)}
+        return {name: found[name] for name in item.outputs}

@@ -72,9 +72,11 @@ class GatewayEnd:
 
 
 @asynccontextmanager
-async def linked(inside: Inside, slots: int = 4) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
+async def linked(
+    inside: Inside, slots: int = 4, *, tenants_apart: bool = False
+) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
     """A link that runs; it ends with the block."""
-    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots)
+    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots, tenants_apart=tenants_apart)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(link.run(gateway.sent(), gateway.write))
         await gateway.until(lambda: gateway.frames)

@@ -39,6 +39,20 @@ def slow() -> ov.Model:
     return ov.Model([ops.result(y)], [x], "slow")
 
 
+def wide() -> ov.Model:
+    """`x` [n, 30] in, `sum` [n] out; most of a millisecond to read its weights, however many rows there are."""
+    rng = np.random.default_rng(7)
+    x = ops.parameter([-1, FEATURES], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    value: ov.Node = x
+    for before, after in ((FEATURES, 2048), (2048, 2048), (2048, 8)):
+        weights = ops.constant((rng.standard_normal((before, after)) / before**0.5).astype(np.float32))
+        value = ops.tanh(ops.matmul(value, weights, transpose_a=False, transpose_b=False))
+    total = ops.reduce_sum(value, ops.constant([1]), keep_dims=False)
+    total.output(0).set_names({"sum"})
+    return ov.Model([ops.result(total)], [x], "wide")
+
+
 def product() -> ov.Model:
     """`a` [?, ?] and `b` [?, ?] in, their matrix product `c` out: shapes that fit the contract may not fit together."""
     a = ops.parameter([-1, -1], np.float32, name="a")
@@ -59,6 +73,20 @@ def picker() -> ov.Model:
     y = ops.scatter_update(x, at, ops.constant(np.array([9], np.float32)), ops.constant(0))
     y.output(0).set_names({"y"})
     return ov.Model([ops.result(y)], [x, at], "picker")
+
+
+def breakable() -> ov.Model:
+    """`at` [n] in, the same `y` [n] out; a row of 4 cannot be evaluated, and takes the whole batch with it."""
+    at = ops.parameter([-1], np.int64, name="at")
+    at.output(0).set_names({"at"})
+    where = ops.reduce_max(at, ops.constant([0]), keep_dims=True)
+    written = ops.scatter_update(
+        ops.constant(np.zeros(4, np.float32)), where, ops.constant(np.array([9], np.float32)), ops.constant(0)
+    )
+    never = ops.convert(ops.less(ops.reduce_sum(written, ops.constant([0]), keep_dims=False), np.float32(0)), "i64")
+    y = ops.add(at, never)
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [at], "breakable")
 
 
 def echo(dtype: np.dtype, shape: tuple[int, ...] = (-1, 3)) -> ov.Model:

@@ -35,6 +35,7 @@ from cloister.seal.model_file import seal_model
 from cloister.worker.app import serve
 from cloister.worker.models import SEALED_NAME
 from cloister.worker.settings import Settings
+from cloister.worker.tuning import Tunings
 from fakes.pki import MeshPki
 from fakes.results import good_result
 
@@ -339,11 +340,13 @@ class WorkerMesh:
         return Settings(**(fields | changes))
 
     @asynccontextmanager
-    async def worker(self, settings: Settings | None = None) -> AsyncIterator[RunningWorker]:
+    async def worker(
+        self, settings: Settings | None = None, tunings: Tunings | None = None
+    ) -> AsyncIterator[RunningWorker]:
         """A worker in this process, up to `serve`'s first answer; it stops with the block."""
         settings, known = settings or self.settings(), len(self.verifier.claims)
         async with Lifecycle.running() as lifecycle:
-            task = lifecycle.spawn(serve(settings, lifecycle, self.quoter), "worker")
+            task = lifecycle.spawn(serve(settings, lifecycle, self.quoter, tunings), "worker")
             await self.verifier.until(lambda: len(self.verifier.claims) > known)
             yield RunningWorker(settings, lifecycle, task, self, self.verifier.claims[known].instance)
             lifecycle.stop()

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from fakes.sim import good_evidence
 
@@ -31,6 +32,16 @@ def test_every_part_of_an_appraisal_is_called_as_it_is_now() -> None:
         for part in bench.parts(case, good_evidence()).values():
             part()
         bench.full(case, good_evidence())()
+
+
+async def test_the_engine_is_asked_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench: Any = loaded("micro/engine.py")
+    for name, value in {"ROUNDS": 1, "ROUND_S": 0.01, "IN_FLIGHT": (2,)}.items():
+        monkeypatch.setattr(bench, name, value)
+    for model in (bench.perceptron(30, 8, 2), bench.convolutions()):
+        table = Table(*"1234567")
+        await bench.compare(table, "a model", model)
+        assert table.row_count == 1
 
 
 @pytest.mark.parametrize("name", ["micro/judges.py", "micro/record.py", "micro/seal.py"])

@@ -84,9 +84,9 @@ def from_typed(
 
 
 def to_raw(array: Array, datatype: Datatype, tensor: str) -> bytes:
-    """The bytes of `array` as raw contents, in one copy."""
+    """The bytes of `array` as raw contents: those that it lies over, if it is all of them; otherwise in one copy."""
     if datatype.size_bytes:
-        return np.asarray(array, datatype.dtype).tobytes()
+        return _whole(array, datatype) or np.asarray(array, datatype.dtype).tobytes()
     parts: list[bytes] = []
     for element in array.ravel().tolist():
         value = element.encode() if isinstance(element, str) else element
@@ -94,6 +94,15 @@ def to_raw(array: Array, datatype: Datatype, tensor: str) -> bytes:
             raise InvalidRequest(f"tensor '{tensor}': BYTES elements are bytes or str, not {type(element).__name__}")
         parts += (_LENGTH.pack(len(value)), value)
     return b"".join(parts)
+
+
+def _whole(array: Array, datatype: Datatype) -> bytes | None:
+    """The bytes object under an array that covers it from its first byte to its last, in order."""
+    under: Any = array.base
+    while isinstance(under, np.ndarray):
+        under = under.base
+    covers = isinstance(under, bytes) and array.nbytes == len(under) and array.flags.c_contiguous
+    return under if covers and array.dtype == datatype.dtype else None
 
 
 def _bytes_from_raw(raw: bytes, shape: tuple[int, ...], tensor: str) -> Array:

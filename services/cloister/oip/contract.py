@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelMetadataResponse
 from cloister.errors import InvalidRequest
@@ -98,9 +99,11 @@ class ModelContract:
                 raise InvalidRequest(f"output '{name}': parameters of outputs are not supported")
             wanted.add(name)
 
-    def metadata(self, name: str, version: str, platform: str) -> ModelMetadataResponse:
+    def metadata(
+        self, name: str, version: str, platform: str, properties: Mapping[str, str] = MappingProxyType({})
+    ) -> ModelMetadataResponse:
         """What the protocol's ModelMetadata call answers. An open number of dimensions is written as [-1]."""
-        response = ModelMetadataResponse(name=name, versions=[version], platform=platform)
+        response = ModelMetadataResponse(name=name, versions=[version], platform=platform, properties=properties)
         for target, specs in ((response.inputs, self.inputs), (response.outputs, self.outputs)):
             for spec in specs:
                 shape = (ANY_SIZE,) if spec.shape is None else spec.shape

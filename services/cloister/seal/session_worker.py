@@ -38,6 +38,7 @@ class OpenedRequest:
         request: Serialised ModelInferRequest.
         request_id: 16 bytes, chosen by the client.
         recipients: Instances that it is sealed to, this one among them.
+        session_id: Of the session that it came in.
         respond: Seals the one answer: an OpenedResponse to a serialised SealedResponse. Works once.
     """
 
@@ -48,6 +49,7 @@ class OpenedRequest:
     model_digest: bytes
     not_after: datetime
     recipients: tuple[str, ...]
+    session_id: bytes
     respond: Callable[[OpenedResponse], bytes] = field(repr=False)
 
 
@@ -111,6 +113,7 @@ class WorkerSessions:
             model_digest=header.model_digest,
             not_after=datetime.fromtimestamp(header.not_after_ms / 1000, UTC),
             recipients=instances,
+            session_id=recipient.session_id,
             respond=_Answer(self._instance, cipher, transcript).seal,
         )
 

@@ -44,6 +44,10 @@ class Opened:
     plain: ModelInferRequest | None = field(default=None, repr=False)
     sealed: OpenedRequest | None = field(default=None, repr=False)
 
+    def party(self, tenant: str) -> bytes:
+        """Whose it is: of a sealed session, which nobody else can claim, or of the tenant that the gateway names."""
+        return b"session " + self.sealed.session_id if self.sealed is not None else b"tenant " + tenant.encode()
+
 
 @dataclass(slots=True)
 class Work:

@@ -24,11 +24,18 @@ from cloister.worker.revocation import watching
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
 from cloister.worker.settings import Settings
+from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
 
 
-async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> None:
+async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tunings: Tunings | None = None) -> None:
     """Attest, join the mesh, serve models until told to stop, then drain and leave.
+
+    Args:
+        settings: Of this worker.
+        lifecycle: Of this process.
+        quoter: Of this platform.
+        tunings: Where what suits each model is measured and kept; a new one if None.
 
     Raises:
         NotReady: This platform makes no quotes, or a file is missing.
@@ -70,7 +77,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
         )
         server.add(
             add_WorkerServicer_to_server,
-            WorkerServicer(answers, served, slots=settings.slots, stopping=lifecycle.stopping),
+            WorkerServicer(
+                answers,
+                served,
+                slots=settings.slots,
+                tenants_apart=settings.tenants_apart,
+                stopping=lifecycle.stopping,
+            ),
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
 
@@ -83,7 +96,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter) -> Non
         lifecycle.spawn(listening, "revocation")
         lifecycle.spawn(_report(server.health, served), "health")
         releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
-        loader = Loader(settings.models_dir, settings.threads, settings.slots)
+        loader = Loader(
+            settings.models_dir,
+            settings.threads,
+            settings.slots,
+            settings.max_batch_rows,
+            tunings=tunings or Tunings(),
+        )
         for wanted in settings.wanted:
             keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)
             lifecycle.spawn(keeper.keep(), f"model {wanted.name}")

@@ -3,7 +3,8 @@
 A model that was measured to take less than `INLINE_S` runs on the event loop: handing it to another thread and back
 costs several times its own work. It was measured on zeros, so only where shapes alone say how much there is to do. A
 longer one goes through a pool of asynchronous infer requests. A caller that is cancelled never gives back a request
-that is still computing.
+that is still computing. Requests share an evaluation where the model was found to keep their rows apart (`rows`) and to
+give each the bits that it has alone (`tuning`).
 
 Outputs are those of OpenVINO in process with the same `config`, bit for bit, whichever way they were computed. Nothing
 is cached on disk (attacks I06). Inputs whose shapes do not fit together never reach the plugin (`shapes`); an
@@ -14,50 +15,30 @@ elsewhere in memory (I08). Whoever owns it then loads the model afresh.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final, Protocol
+from operator import itemgetter
+from typing import Final, Protocol
 
 import numpy as np
 import openvino as ov
 
-from cloister.errors import InvalidRequest
+from cloister.errors import CloisterError
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract, TensorSpec
+from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import DATATYPES
-from cloister.worker.infer_requests import InferPool, InferSlot, failure
+from cloister.worker import rows
+from cloister.worker.batches import Item, Outputs, take
+from cloister.worker.compiling import Compiler
+from cloister.worker.infer_pool import InferPool, failed_in
+from cloister.worker.infer_requests import InferSlot, gone
+from cloister.worker.ports import contract_of
 from cloister.worker.shapes import ShapeGuard, smallest_shapes
+from cloister.worker.tuning import MOST_ROWS, Tuning
 
 INLINE_S: Final = 200e-6
 SLOW_BYTES: Final = 32 << 20
 """Weights that take longer than `INLINE_S` only to be read."""
-
-# CPU pinning would put every one-thread model of a host on the same first core.
-_BASE_CONFIG: Final[dict[str, Any]] = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "ENABLE_CPU_PINNING": False,
-    "CACHE_DIR": "",
-}
-_INLINE_CONFIG: Final[dict[str, Any]] = {"NUM_STREAMS": 1}
-_POOLED_CONFIG: Final[dict[str, Any]] = {"PERFORMANCE_HINT": "THROUGHPUT"}
-
-_DATATYPES: Final = MappingProxyType(
-    {
-        "boolean": "BOOL",
-        "u8": "UINT8",
-        "u16": "UINT16",
-        "u32": "UINT32",
-        "u64": "UINT64",
-        "i8": "INT8",
-        "i16": "INT16",
-        "i32": "INT32",
-        "i64": "INT64",
-        "f16": "FP16",
-        "bf16": "BF16",
-        "f32": "FP32",
-        "f64": "FP64",
-    }
-)
 
 
 class Engine(Protocol):
@@ -68,28 +49,30 @@ class Engine(Protocol):
         """What the model takes and gives."""
 
     @property
+    def properties(self) -> Mapping[str, str]:
+        """How it is evaluated here, for its metadata."""
+
+    @property
     def failed(self) -> asyncio.Event:
         """Set once an evaluation has failed; nothing is answered any more, and the model must be loaded afresh."""
 
-    def quick(self, inputs: Mapping[str, Array]) -> bool:
-        """Whether these inputs may be evaluated on the event loop, and are expected to take less than `INLINE_S`."""
+    def quick(self, item: Item) -> bool:
+        """Whether this may be evaluated on the event loop, and is expected to take less than `INLINE_S`."""
 
-    def infer_now(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Evaluate on the calling thread; only for what is `quick`.
+    def infer_now(self, items: Sequence[Item]) -> list[Outputs | CloisterError]:
+        """Evaluate on the calling thread, together what may go together; only for what is `quick`.
 
-        Args:
-            inputs: All inputs by name, as the contract wants them.
-            outputs: Which outputs, in which order.
+        Returns:
+            For each, in order: its outputs, as it asked for them; or why there are none (`InvalidRequest`, `NotReady`).
+        """
+
+    async def infer(self, item: Item) -> Outputs:
+        """Evaluate away from the event loop.
 
         Raises:
             InvalidRequest: The model cannot be evaluated on these inputs.
-        """
-
-    async def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Evaluate away from the event loop; otherwise as `infer_now`.
-
-        Raises:
             NotReady: The engine has failed or is being closed.
+            TimeoutError: Its time was up before it began.
         """
 
     async def close(self) -> None:
@@ -100,103 +83,125 @@ class OpenVinoEngine:
     """An OpenVINO model on the CPU plugin.
 
     Args:
-        model: As read. It is taken over: after this it holds no weights.
+        model: As `models.read` gives it, with bounds on what it takes as a position; left as it is, and not kept.
         threads: For inference; 0 lets OpenVINO choose.
         parallel: At most this many asynchronous infer requests.
         weights_bytes: Size of the weights. What takes too long only to be read is not tried inline.
+        most_rows: Of different requests in one evaluation; 1 lets each go alone.
+        tuning: What is known of this model; what is found out is added to it.
 
     Attributes:
         contract: What the model takes and gives.
         failed: Set once an evaluation has failed.
         config: What the pool's model is compiled with.
         measured_s: One inference on the smallest inputs; infinite when it was not tried.
+        streams: How many evaluations of the pool compute at a time.
+        tuning: What suits the model.
     """
 
-    def __init__(self, model: ov.Model, *, threads: int = 0, parallel: int = 16, weights_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        model: ov.Model,
+        *,
+        threads: int = 0,
+        parallel: int = 16,
+        weights_bytes: int = 0,
+        most_rows: int = MOST_ROWS,
+        tuning: Tuning | None = None,
+    ) -> None:
         self.contract = contract_of(model)
         self.failed = asyncio.Event()
-        self.config: dict[str, Any] = _BASE_CONFIG | _POOLED_CONFIG
-        if threads:
-            self.config["INFERENCE_NUM_THREADS"] = threads
-        core = ov.Core()
-        compiled = core.compile_model(model, "CPU", self.config)
-        # Twice as many as compute at a time, so that none waits for the loop between two evaluations.
-        count = min(2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")), parallel)
-        self._pool = InferPool([InferSlot(compiled, self.contract) for _ in range(max(1, count))], self.failed)
-        tried = core.compile_model(model, "CPU", _BASE_CONFIG | _INLINE_CONFIG) if weights_bytes < SLOW_BYTES else None
-        self._guard = ShapeGuard(model, self.contract)
-        self.measured_s = float("inf")
-        self._quick_bytes = 0
-        self._inline = self._quick_slot(tried) if tried is not None else None
+        self.tuning = tuning or Tuning()
+        self._guard = ShapeGuard(model.clone(), self.contract)
+        compiler = Compiler(
+            model,
+            self.contract,
+            threads=threads,
+            weights_bytes=weights_bytes,
+            most_rows=rows.most_rows(model, self.contract, most_rows),
+            tuning=self.tuning,
+        )
+        smallest = _smallest_inputs(self.contract)
+        known = self._guard.known(smallest)
+        tried = weights_bytes < SLOW_BYTES and self._guard.fixed(smallest)
+        quick = compiler.inline(smallest, INLINE_S) if tried else None
+        self._inline: InferSlot | None = quick[0] if quick else None
+        self.measured_s, self._inline_rows = quick[1:] if quick else (float("inf"), 1)
+        self._quick_bytes = _size_bytes(smallest) * INLINE_S / self.measured_s
+        pooled = compiler.pooled(parallel, compare=known and quick is None)
+        self.config = pooled.config
+        self.streams, self._pool_rows = pooled.streams, pooled.most_rows
+        self._pool = InferPool(pooled.slots, self.failed, streams=pooled.streams, most_rows=pooled.most_rows)
 
-    def _quick_slot(self, compiled: ov.CompiledModel) -> InferSlot | None:
-        """An infer request for the loop, when the model turns out to be quick enough for one."""
-        slot, smallest = InferSlot(compiled, self.contract), _smallest_inputs(self.contract)
-        if not self._guard.fixed(smallest):
-            return None
-        try:
-            self.measured_s = slot.measure(smallest, enough_s=10 * INLINE_S)
-        except RuntimeError:  # zeros do not suit every model; the pool will do
-            return None
-        if self.measured_s >= INLINE_S:
-            return None
-        self._quick_bytes = int(_size_bytes(smallest) * INLINE_S / self.measured_s)
-        return slot
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """How it is evaluated here."""
+        return {
+            "precision": str(self.config["INFERENCE_PRECISION_HINT"]),
+            "performance_hint": str(self.config["PERFORMANCE_HINT"]),
+            "streams": str(self.streams),
+            "inline": "true" if self._inline is not None else "false",
+            "max_batch_rows": str(self._inline_rows if self._inline is not None else self._pool_rows),
+        }
 
-    def quick(self, inputs: Mapping[str, Array]) -> bool:
+    @property
+    def evaluations(self) -> int:
+        """How many the pool has begun."""
+        return self._pool.evaluations
+
+    def quick(self, item: Item) -> bool:
         """Whether to evaluate on the loop: for shapes seen before, and in proportion to the smallest inputs' time.
 
         Never where a size on the way, a branch or a loop depends on values: those take what a request makes them take.
         """
         if self._inline is None or self.failed.is_set():
             return False
-        return _size_bytes(inputs) <= self._quick_bytes and self._guard.fixed(inputs)
+        if _proved(item.rows, self._inline_rows):
+            return True
+        return _size_bytes(item.inputs) <= self._quick_bytes and self._guard.fixed(item.inputs)
 
-    def infer_now(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def infer_now(self, items: Sequence[Item]) -> list[Outputs | CloisterError]:
         """Evaluate on the calling thread."""
+        waiting = deque(enumerate(items))
+        found: list[Outputs | CloisterError] = [gone()] * len(items)
+        while waiting and not self.failed.is_set():
+            batch = take(waiting, itemgetter(1), most_rows=self._inline_rows, most=len(items))
+            for (at, _), outcome in zip(batch, self._evaluate([item for _, item in batch]), strict=True):
+                found[at] = outcome
+        return found
+
+    def _evaluate(self, batch: list[Item]) -> list[Outputs | CloisterError]:
         if self._inline is None:
             raise ValueError("this model is not quick")
         try:
-            self._inline.fill(inputs)
+            self._inline.fill_rows(batch)
             self._inline.evaluate()
-            return self._inline.read(outputs)
+            return [*self._inline.read_rows(batch)]
         except RuntimeError:
             self.failed.set()
-            raise failure() from None
+            if len(batch) > 1:
+                self.tuning.forbid_batches()
+            return [failed_in(len(batch)) for _ in batch]
 
-    async def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    async def infer(self, item: Item) -> Outputs:
         """Evaluate in the pool, having looked at the shapes if they are new."""
-        if not self._guard.known(inputs):
-            await asyncio.to_thread(self._guard.check, inputs)
-        return await self._pool.infer(inputs, outputs)
+        if not _proved(item.rows, self._pool_rows) and not self._guard.known(item.inputs):
+            await asyncio.to_thread(self._guard.check, item.inputs)
+        return await self._pool.infer(item)
 
     async def close(self) -> None:
         """Wait until every infer request is back."""
         await self._pool.close()
+        if self._pool.batch_failed:
+            self.tuning.forbid_batches()
 
 
-def contract_of(model: ov.Model) -> ModelContract:
-    """The tensors of a model as the protocol names them.
+def _proved(count: int, most_rows: int) -> bool:
+    """Whether so many rows were tried at load: then nothing but the first axis is open, and it fits at any size.
 
-    Raises:
-        InvalidRequest: A tensor has an element type that the protocol has no word for.
+    Where no rows are shared, one row proves nothing: other axes may be open, and not fit together.
     """
-    return ModelContract(
-        inputs=tuple(_spec(port, "input") for port in model.inputs),
-        outputs=tuple(_spec(port, "output") for port in model.outputs),
-    )
-
-
-def _spec(port: ov.Output, side: str) -> TensorSpec:
-    names = sorted(port.get_names())
-    name = names[0] if names else port.get_node().get_friendly_name()
-    datatype = _DATATYPES.get(port.get_element_type().get_type_name())
-    if datatype is None:
-        raise InvalidRequest(f"{side} '{name}': element type {port.get_element_type()} is not served")
-    partial = port.get_partial_shape()
-    if partial.rank.is_dynamic:
-        return TensorSpec(name, datatype, None)
-    return TensorSpec(name, datatype, tuple(-1 if size.is_dynamic else size.get_length() for size in partial))
+    return 0 < count <= most_rows and most_rows > 1
 
 
 def _smallest_inputs(contract: ModelContract) -> dict[str, Array]:

@@ -1,6 +1,6 @@
-"""OpenVINO's infer requests: one at a time on the calling thread, or several on OpenVINO's own threads.
+"""One of OpenVINO's infer requests: filled, evaluated, read.
 
-Three things about OpenVINO 2026.4 that this module exists to live with:
+Three things about OpenVINO 2026.4 that this module and `infer_pool` exist to live with:
 
 - On a single thread a synchronous evaluation that fails raises nothing and leaves the outputs of the one before in
   place. There the asynchronous call is used, and waited for; it does raise.
@@ -11,10 +11,7 @@ Three things about OpenVINO 2026.4 that this module exists to live with:
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Mapping, Sequence
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,13 +21,11 @@ from cloister.errors import InvalidRequest, NotReady
 from cloister.oip.contents import Array
 from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import DATATYPES
+from cloister.worker.batches import Item, Outputs, bounds
 from cloister.worker.shapes import smallest_shapes
 
 WARM_UP_RUNS: Final = 3
-MEASURED_RUNS: Final = 5
-SWEEP_S: Final = 0.02
-
-Outputs = dict[str, Array]
+MEASURED_RUNS: Final = 12
 
 
 class InferSlot:
@@ -50,13 +45,27 @@ class InferSlot:
 
     def fill(self, inputs: Mapping[str, Array]) -> None:
         """Copy the inputs into the request's own tensors, resized where needed; every byte of them is overwritten."""
-        for name, (tensor, dtype) in self._inputs.items():
-            array = inputs[name]
-            view = self._views.get(name)
-            if view is None or view.shape != array.shape:
-                tensor.shape = list(array.shape)
-                view = self._views[name] = tensor.data.view(dtype)
-            view[...] = array
+        for name, array in inputs.items():
+            self._view(name, array.shape)[...] = array
+
+    def fill_rows(self, batch: Sequence[Item]) -> None:
+        """As `fill`, the rows of one request under those of another, each straight to its place."""
+        if len(batch) == 1:
+            self.fill(batch[0].inputs)
+            return
+        places = bounds(batch)
+        for name, array in batch[0].inputs.items():
+            view = self._view(name, (places[-1][1], *array.shape[1:]))
+            for item, (begin, end) in zip(batch, places, strict=True):
+                view[begin:end] = item.inputs[name]
+
+    def _view(self, name: str, shape: tuple[int, ...]) -> Array:
+        view = self._views.get(name)
+        if view is None or view.shape != shape:
+            tensor, dtype = self._inputs[name]
+            tensor.shape = list(shape)
+            view = self._views[name] = tensor.data.view(dtype)
+        return view
 
     def evaluate(self) -> None:
         """Evaluate on what was filled in, and wait for it; raises RuntimeError when that fails."""
@@ -68,125 +77,53 @@ class InferSlot:
 
     def read(self, outputs: Sequence[str]) -> Outputs:
         """Copies of the outputs, each at its own size."""
-        found: Outputs = {}
-        for name in outputs:
-            at, dtype = self._outputs[name]
-            found[name] = self.request.get_output_tensor(at).data.view(dtype).copy()
+        return {name: _copied(self._output(name)) for name in outputs}
+
+    def read_rows(self, batch: Sequence[Item]) -> list[Outputs]:
+        """Copies of each request's own rows of the outputs that it wants.
+
+        Raises:
+            RuntimeError: An output has another number of rows than went in; then nobody's are known.
+        """
+        if len(batch) == 1:
+            return [self.read(batch[0].outputs)]
+        places = bounds(batch)
+        whole = {name: self._output(name) for name in {name for item in batch for name in item.outputs}}
+        if any(array.shape[0] != places[-1][1] for array in whole.values()):
+            raise RuntimeError("an output has not the rows of its inputs")
+        return [
+            {name: _copied(whole[name][begin:end]) for name in item.outputs}
+            for item, (begin, end) in zip(batch, places, strict=True)
+        ]
+
+    def _output(self, name: str) -> Array:
+        at, dtype = self._outputs[name]
+        found: Array = self.request.get_output_tensor(at).data.view(dtype)
         return found
 
-    def measure(self, inputs: Mapping[str, Array], *, enough_s: float) -> float:
-        """Seconds of one evaluation: the median of a few, or the second where one takes longer than `enough_s`.
+    def measure(self, inputs: Mapping[str, Array], clock_s: Callable[[], float], *, enough_s: float) -> float:
+        """Seconds of one evaluation: the least of several, or of two after the first where both exceed `enough_s`.
+
+        The least, because what else the machine does only ever adds to it.
 
         Raises:
             RuntimeError: It failed.
         """
-        took: list[float] = []
+        took_s: list[float] = []
         for _ in range(WARM_UP_RUNS + MEASURED_RUNS):
             self.fill(inputs)
-            began = time.perf_counter()
+            began_s = clock_s()
             self.evaluate()
-            took.append(time.perf_counter() - began)
-            if took[-1] > enough_s and len(took) > 1:
-                return took[-1]
-        return median(took[WARM_UP_RUNS:])
+            took_s.append(clock_s() - began_s)
+            if len(took_s) > 2 and min(took_s[1:]) > enough_s:
+                break
+        return min(took_s[1:])
 
 
-class InferPool:
-    """Infer requests that compute on OpenVINO's threads, each handed back in its own completion.
-
-    Args:
-        slots: All of one compiled model. Once one evaluation has failed, no later result of any of them is handed out.
-        failed: Set then.
-    """
-
-    def __init__(self, slots: Sequence[InferSlot], failed: asyncio.Event) -> None:
-        self._size = len(slots)
-        self._failed = failed
-        self._closing = False
-        self._idle: asyncio.LifoQueue[InferSlot] = asyncio.LifoQueue()
-        self._running: dict[InferSlot, tuple[asyncio.Future[Outputs], Sequence[str]]] = {}
-        self._sweep: asyncio.TimerHandle | None = None
-        for slot in slots:
-            slot.request.set_callback(self._completed, slot)
-            self._idle.put_nowait(slot)
-
-    async def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Outputs:
-        """Evaluate, once an infer request is free.
-
-        Raises:
-            InvalidRequest: It failed.
-            NotReady: An earlier one failed, or the pool is being closed.
-        """
-        self._check_open()
-        slot = await self._idle.get()
-        try:
-            self._check_open()
-        except NotReady:
-            self._idle.put_nowait(slot)
-            raise
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Outputs] = loop.create_future()
-        self._running[slot] = (answer, outputs)
-        try:
-            slot.fill(inputs)
-            slot.request.start_async()
-        except RuntimeError:
-            self._fail(slot)
-        if self._sweep is None:
-            self._sweep = loop.call_later(SWEEP_S, self._look, loop)
-        return await answer
-
-    async def close(self) -> None:
-        """Wait until every infer request is back."""
-        self._closing = True
-        for _ in range(self._size):
-            await self._idle.get()
-        if self._sweep is not None:
-            self._sweep.cancel()
-
-    def _check_open(self) -> None:
-        if self._closing or self._failed.is_set():
-            raise gone()
-
-    def _completed(self, slot: InferSlot) -> None:
-        """What OpenVINO calls, on a thread of its own. An exception that left it would end up nowhere."""
-        answer, outputs = self._running[slot]
-        outcome: Outputs | Exception
-        try:
-            outcome = slot.read(outputs)
-        except Exception as error:
-            outcome = error
-        answer.get_loop().call_soon_threadsafe(self._complete, slot, outcome)
-
-    def _complete(self, slot: InferSlot, outcome: Outputs | Exception) -> None:
-        slot.request.wait()  # until OpenVINO has let go of it
-        self._find_failed()  # before this outcome is believed: it may have been computed after a failure
-        self._finish(slot, gone() if self._failed.is_set() else outcome)
-
-    def _find_failed(self) -> None:
-        for slot in list(self._running):
-            try:
-                slot.request.wait_for(0)
-            except RuntimeError:
-                self._fail(slot)
-
-    def _fail(self, slot: InferSlot) -> None:
-        self._failed.set()
-        self._finish(slot, failure())
-
-    def _finish(self, slot: InferSlot, outcome: Outputs | Exception) -> None:
-        answer, _ = self._running.pop(slot)
-        self._idle.put_nowait(slot)
-        if answer.done():
-            return
-        if isinstance(outcome, Exception):
-            answer.set_exception(outcome)
-        else:
-            answer.set_result(outcome)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._find_failed()
-        self._sweep = loop.call_later(SWEEP_S, self._look, loop) if self._running else None
+def _copied(array: Array) -> Array:
+    """A copy over bytes of its own, which an answer takes as they are (`oip.contents.to_raw`)."""
+    raw = array.tobytes()
+    return np.frombuffer(raw, array.dtype).reshape(array.shape) if raw else array.copy()
 
 
 def failure() -> InvalidRequest:

@@ -25,6 +25,7 @@ from cloister.worker.engine import Engine
 from cloister.worker.release import Release
 from cloister.worker.served import ServedModel, ServedModels
 from cloister.worker.settings import WantedModel
+from cloister.worker.tuning import Tunings
 
 _log = get_logger()
 
@@ -43,11 +44,15 @@ class Loader(NamedTuple):
         folder: Holds `<name>/<version>/model.sealed`.
         threads: For inference.
         parallel: At most this many evaluations at a time.
+        most_rows: Of different requests in one evaluation.
+        tunings: What was found out about models that were loaded before.
     """
 
     folder: Path
     threads: int
     parallel: int
+    most_rows: int
+    tunings: Tunings
 
     async def load(self, release: Release) -> Engine:
         """Open and compile; raises as `models.load`."""
@@ -58,6 +63,8 @@ class Loader(NamedTuple):
             release.grant.model_key,
             threads=self.threads,
             parallel=self.parallel,
+            most_rows=self.most_rows,
+            tunings=self.tunings,
         )
 
 

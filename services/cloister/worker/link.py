@@ -2,7 +2,8 @@
 
 Every call gets exactly one result, also one that was cancelled, because the gateway counts slots by them. One task
 reads and one writes; whatever has finished when the writer comes round leaves in one frame. What is quick is evaluated
-by the reader itself; the rest has a task for each call, which fails alone.
+by the reader itself, the calls of a frame together where their model allows; the rest has a task for each call. Either
+way a call is read, answered and refused for itself.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, Overloaded
 from cloister.kit.log import get_logger
 from cloister.worker.answers import Answer, Answers, Opened, Work, read, respond
+from cloister.worker.batches import Item, Outputs
+from cloister.worker.engine import Engine
 from cloister.worker.served import ServedModels
 
 FRAME_BYTES: Final = 4 << 20
@@ -25,6 +28,15 @@ MAX_CALL_S: Final = 600.0
 _log = get_logger()
 
 
+class _Ready(NamedTuple):
+    """A call whose tensors fit its model."""
+
+    call_id: int
+    opened: Opened
+    work: Work
+    item: Item
+
+
 class WorkerLink:
     """One gateway's calls.
 
@@ -32,12 +44,14 @@ class WorkerLink:
         answers: Opens requests and seals answers.
         served: What to announce.
         slots: How many calls this gateway may have under way.
+        tenants_apart: Whether requests of different tenants, or of different sealed sessions, share no evaluation.
     """
 
-    def __init__(self, answers: Answers, served: ServedModels, slots: int) -> None:
+    def __init__(self, answers: Answers, served: ServedModels, slots: int, *, tenants_apart: bool = False) -> None:
         self._answers = answers
         self._served = served
         self._slots = slots
+        self._tenants_apart = tenants_apart
         self._calls: dict[int, asyncio.Task[None] | None] = {}  # unanswered; with a task while that evaluates
         self._finished: deque[Answer] = deque()
         self._wakeup = asyncio.Event()
@@ -71,13 +85,22 @@ class WorkerLink:
         async for frame in frames:
             for call_id in frame.cancelled:
                 self._cancel(call_id)
+            began_s, quick = asyncio.get_running_loop().time(), list[_Ready]()
             for call in frame.calls:
-                self._begin(call, group)
+                ready = self._begin(call, began_s)
+                if ready is None:
+                    continue
+                if ready.opened.model.engine.quick(ready.item):
+                    quick.append(ready)
+                else:
+                    self._calls[ready.call_id] = group.create_task(self._evaluate(ready))
+            self._evaluate_now(quick)
             while len(self._finished) > 2 * self._slots:  # it sends far more than it was granted, and reads nothing
                 self._written.clear()
                 await self._written.wait()
 
-    def _begin(self, call: InferCall, group: asyncio.TaskGroup) -> None:
+    def _begin(self, call: InferCall, began_s: float) -> _Ready | None:
+        """Open and read one call; None where it is answered already."""
         call_id = call.call_id
         if call_id in self._calls:
             raise InvalidRequest("a gateway uses a call id twice", reason="link.broken")
@@ -85,31 +108,43 @@ class WorkerLink:
             self._settle(
                 Answer(call_id, error=Overloaded("the gateway has no slot for this call", reason="slots.full"))
             )
-            return
+            return None
         self._calls[call_id] = None
         opened: Opened | None = None
         try:
+            if not call.timeout_ms:
+                raise TimeoutError
             opened = self._answers.open(call.request)
             work = read(opened)
-            engine = opened.model.engine
-            if engine.quick(work.inputs):
-                self._settle(respond(call_id, opened, work, engine.infer_now(work.inputs, work.outputs)))
-                return
         except Exception as error:  # one call fails, not the link
             self._settle(_failed(call_id, opened, error))
-            return
-        timeout_s = min(call.timeout_ms / 1000, MAX_CALL_S)
-        self._calls[call_id] = group.create_task(self._evaluate(call_id, opened, work, timeout_s))
+            return None
+        party = opened.party(call.tenant) if self._tenants_apart else b""
+        ends_at_s = began_s + min(call.timeout_ms / 1000, MAX_CALL_S)
+        return _Ready(call_id, opened, work, Item(work.inputs, work.outputs, party, ends_at_s))
 
-    async def _evaluate(self, call_id: int, opened: Opened, work: Work, timeout_s: float) -> None:
+    def _evaluate_now(self, quick: list[_Ready]) -> None:
+        """Evaluate the quick calls of a frame, those of one engine together."""
+        by_engine: dict[Engine, list[_Ready]] = {}
+        for ready in quick:
+            by_engine.setdefault(ready.opened.model.engine, []).append(ready)
+        for engine, calls in by_engine.items():
+            try:
+                outcomes: list[Outputs | Exception] = [*engine.infer_now([ready.item for ready in calls])]
+            except Exception as error:  # these calls fail, not the link
+                outcomes = [error] * len(calls)
+            for ready, outcome in zip(calls, outcomes, strict=True):
+                self._settle(_answer(ready, outcome))
+
+    async def _evaluate(self, ready: _Ready) -> None:
+        outcome: Outputs | Exception
         try:
-            async with asyncio.timeout(timeout_s):
-                outputs = await opened.model.engine.infer(work.inputs, work.outputs)
-            answer = respond(call_id, opened, work, outputs)
+            async with asyncio.timeout_at(ready.item.ends_at_s):
+                outcome = await ready.opened.model.engine.infer(ready.item)
         except Exception as error:  # one call fails, not the link
-            answer = _failed(call_id, opened, error)
-        self._calls[call_id] = None
-        self._settle(answer)
+            outcome = error
+        self._calls[ready.call_id] = None
+        self._settle(_answer(ready, outcome))
 
     def _cancel(self, call_id: int) -> None:
         task = self._calls.get(call_id)
@@ -151,6 +186,15 @@ class WorkerLink:
             frame.draining = True
         self._models_changed = self._draining = False
         return frame
+
+
+def _answer(ready: _Ready, outcome: Outputs | Exception) -> Answer:
+    if isinstance(outcome, Exception):
+        return _failed(ready.call_id, ready.opened, outcome)
+    try:
+        return respond(ready.call_id, ready.opened, ready.work, outcome)
+    except Exception as error:  # one call fails, not the link
+        return _failed(ready.call_id, ready.opened, error)
 
 
 def _failed(call_id: int, opened: Opened | None, error: Exception) -> Answer:

@@ -23,11 +23,21 @@ from cloister.seal.model_file import open_model
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.scan import scan_ir, scan_onnx
 from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes, make_safe
+from cloister.worker.tuning import Tunings
 
 SEALED_NAME: Final = "model.sealed"
 
 
-def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, parallel: int) -> OpenVinoEngine:
+def load(
+    folder: Path,
+    manifest: ModelManifest,
+    key: Secret,
+    *,
+    threads: int,
+    parallel: int,
+    most_rows: int,
+    tunings: Tunings,
+) -> OpenVinoEngine:
     """Open the sealed model that `manifest` names, and make it ready to evaluate. Blocks; run it off the loop.
 
     Args:
@@ -36,6 +46,8 @@ def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, pa
         key: The model key.
         threads: For inference; 0 lets OpenVINO choose.
         parallel: At most this many evaluations at a time.
+        most_rows: Of different requests in one evaluation.
+        tunings: What was found out about models that were loaded before.
 
     Raises:
         NotReady: The file is missing, or is not one that can hold this model.
@@ -55,7 +67,14 @@ def load(folder: Path, manifest: ModelManifest, key: Secret, *, threads: int, pa
         )
     model, weights_bytes = read(opened.files)
     try:
-        return OpenVinoEngine(model, threads=threads, parallel=parallel, weights_bytes=weights_bytes)
+        return OpenVinoEngine(
+            model,
+            threads=threads,
+            parallel=parallel,
+            weights_bytes=weights_bytes,
+            most_rows=most_rows,
+            tuning=tunings.of(manifest.digest),
+        )
     except RuntimeError:
         raise _refused("OpenVINO cannot compile it") from None
 

@@ -39,13 +39,14 @@ class ServedModel:
     @property
     def state(self) -> ModelState:
         """As told to gateways."""
-        metadata = self.engine.contract.metadata(self.name, self.version, PLATFORM)
+        engine = self.engine
+        metadata = engine.contract.metadata(self.name, self.version, PLATFORM, engine.properties)
         return ModelState(
             name=self.name,
             version=self.version,
             digest=self.digest,
             allow_plain=self.allow_plain,
-            metadata=metadata.SerializeToString(),
+            metadata=metadata.SerializeToString(deterministic=True),
             manifest=self.manifest,
         )
 

@@ -26,19 +26,29 @@ class WorkerServicer(Base):
         answers: Opens requests and seals answers.
         served: What to announce.
         slots: Calls under way at once, for each link.
+        tenants_apart: Whether requests of different tenants share no evaluation.
         stopping: Links drain once it is set.
     """
 
-    def __init__(self, answers: Answers, served: ServedModels, *, slots: int, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        served: ServedModels,
+        *,
+        slots: int,
+        stopping: asyncio.Event,
+        tenants_apart: bool = False,
+    ) -> None:
         self._answers = answers
         self._served = served
         self._slots = slots
+        self._tenants_apart = tenants_apart
         self._stopping = stopping
 
     # The generated base promises an iterator of frames; writing them is the other form that gRPC serves.
     async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:  # type: ignore[override]
         """One gateway's calls, until it ends the stream."""
-        link = WorkerLink(self._answers, self._served, self._slots)
+        link = WorkerLink(self._answers, self._served, self._slots, tenants_apart=self._tenants_apart)
         async with asyncio.TaskGroup() as group:
             draining = group.create_task(self._drain(link, current_peer().expires_at))
             await link.run(request_iterator, context.write)

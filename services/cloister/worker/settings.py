@@ -18,6 +18,7 @@ from cloister.seal.hpke import SUITES, XWING
 from cloister.seal.names import check_model
 
 MAX_SLOTS = 4096
+MAX_BATCH_ROWS = 256
 _OWNER: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,6 +60,8 @@ class Settings:
         hpke_suite: What requests and keys are sealed by: `xwing` or `x25519`.
         threads: For inference; 0 lets OpenVINO choose.
         slots: Calls under way at once, for each gateway.
+        max_batch_rows: Rows of different requests in one evaluation, where the model lets them share one; 1 for none.
+        tenants_apart: Whether requests of different tenants, or of different sealed sessions, never share one.
     """
 
     cluster: str
@@ -77,6 +80,8 @@ class Settings:
     hpke_suite: str = XWING
     threads: int = 0
     slots: int = 16
+    max_batch_rows: int = 32
+    tenants_apart: bool = False
     log_json: bool = True
     grace_s: float = 10.0
 
@@ -96,6 +101,8 @@ class Settings:
             raise ValueError(f"hpke_suite must be one of {', '.join(sorted(SUITES))}")
         if self.threads < 0 or not 1 <= self.slots <= MAX_SLOTS:
             raise ValueError(f"threads must not be negative, slots must be 1 to {MAX_SLOTS}")
+        if not 1 <= self.max_batch_rows <= MAX_BATCH_ROWS:
+            raise ValueError(f"max_batch_rows must be 1 to {MAX_BATCH_ROWS}")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
 
@@ -136,6 +143,8 @@ class Settings:
             "hpke_suite": self.hpke_suite,
             "threads": self.threads,
             "slots": self.slots,
+            "max_batch_rows": self.max_batch_rows,
+            "tenants_apart": self.tenants_apart,
             "trust_roots": hashlib.sha256(trust_roots).hexdigest(),
             "verifier_keys": hashlib.sha256(verifier_keys).hexdigest(),
             "key_signers": sorted(self.key_signers),

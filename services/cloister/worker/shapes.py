@@ -38,12 +38,13 @@ _WEIGHTS_BYTES: Final = 4096
 Shapes = tuple[tuple[int, ...], ...]
 
 
-def _types(names: str) -> frozenset[str]:
+def node_types(names: str) -> frozenset[str]:
+    """Names of operations, as `get_type_name` has them."""
     return frozenset(names.split())
 
 
 # Computed from the elements alike wherever they lie; no value of any input is a position or a size.
-_PLAIN: Final = _types(
+_PLAIN: Final = node_types(
     """
     Abs Acos Acosh Add Asin Asinh Atan Atanh BatchNormInference BitwiseAnd BitwiseLeftShift BitwiseNot BitwiseOr
     BitwiseRightShift BitwiseXor Bucketize Ceiling Clamp Concat Constant Convert ConvertLike ConvertPromoteTypes
@@ -56,7 +57,7 @@ _PLAIN: Final = _types(
     """
 )
 # Input 1 of these holds positions in input 0. It may hold anything too, for it gets bounds.
-_INDEXED: Final = _types(
+_INDEXED: Final = node_types(
     """
     Gather GatherElements GatherND ScatterUpdate ScatterElementsUpdate ScatterNDUpdate EmbeddingBagOffsets
     EmbeddingBagOffsetsSum EmbeddingBagPacked EmbeddingBagPackedSum EmbeddingSegmentsSum
@@ -64,7 +65,7 @@ _INDEXED: Final = _types(
 )
 _FROM_THE_END: Final = frozenset({"GatherElements", "GatherND", "ScatterElementsUpdate", "ScatterNDUpdate"})
 # Only input 0 of these may hold anything; the others say where or how much.
-_FIRST: Final = _types(
+_FIRST: Final = node_types(
     """
     AdaptiveAvgPool AdaptiveMaxPool BatchToSpace Broadcast CumSum DFT IDFT IRDFT Interpolate MVN NormalizeL2 OneHot Pad
     RDFT ReduceL1 ReduceL2 ReduceLogicalAnd ReduceLogicalOr ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape
@@ -116,8 +117,7 @@ class ShapeGuard:
         self._known: dict[Shapes, bool] = {}
         self._model = model
         self._reshaping = threading.Lock()
-        if self._open:
-            _strip(model)
+        _strip(model)
         try:
             self._learn(smallest_shapes(contract))
         except InvalidRequest as error:

@@ -1,6 +1,8 @@
 """The worker's end of a link: one result for each call, whatever happens to it."""
 
 import asyncio
+import time
+import tracemalloc
 
 import pytest
 
@@ -8,6 +10,7 @@ from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResp
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
 from cloister.errors import InvalidRequest
 from cloister.oip.tensors import decode_response
+from cloister.worker.answers import read
 from cloister.worker.link import WorkerLink
 from fakes.attested_worker import Client, Inside, opened, tensors
 from fakes.engines import FakeEngine
@@ -16,6 +19,15 @@ from fakes.gateway_end import GatewayEnd, linked
 
 def plain(value=1.0):
     return tensors(value).SerializeToString()
+
+
+MODELS = [("iris", "2"), ("iris", "3"), ("other", ""), ("iris", "2"), ("iris", "3"), ("other", "")]
+
+
+def wrong_shape():
+    request = tensors(1.0)
+    request.inputs[0].shape[:] = [3, 1]
+    return request.SerializeToString()
 
 
 def total(result):
@@ -58,6 +70,141 @@ async def test_quick_calls_of_a_frame_leave_in_one_frame():
             opened(pending, results[call_id].response) for call_id, (_, pending) in zip(ids, sealed, strict=True)
         ]
         assert len({message.receipt.signature for message in messages}) == 1
+
+
+@pytest.mark.attack("I07")
+async def test_calls_of_a_frame_are_evaluated_together_and_fail_alone():
+    inside = Inside()
+    client = Client(inside)
+    async with linked(inside, slots=8) as (gateway, _):
+        secret, pending = client.seal(tensors(5.0))
+        no_such_model = tensors(1.0, model="other").SerializeToString()
+        ids = gateway.send(plain(1), plain(13), b"\xff", no_such_model, secret, wrong_shape(), plain(2))
+        results = await gateway.answered(*ids)
+        assert inside.engine.batches == [4]
+        assert [total(results[call_id]) for call_id in (ids[0], ids[6])] == [[3], [6]]
+        answer = ModelInferResponse.FromString(opened(pending, results[ids[4]].response).response)
+        assert decode_response(answer)["sum"].tolist() == [15]
+        reasons = [results[call_id].failure.reason for call_id in (ids[1], ids[3])]
+        assert reasons == ["inference.failed", "name.unknown"]
+        assert all(results[call_id].HasField("failure") for call_id in (ids[2], ids[5]))
+
+
+@pytest.mark.attack("I07")
+async def test_models_and_versions_never_share_an_evaluation():
+    inside = Inside()
+    others = [FakeEngine(), FakeEngine()]
+    inside.also_serve(version="3", engine=others[0])
+    inside.also_serve(name="other", engine=others[1])
+    async with linked(inside, slots=8) as (gateway, _):
+        requests = [tensors(float(at), model=name, version=version) for at, (name, version) in enumerate(MODELS)]
+        ids = gateway.send(*(request.SerializeToString() for request in requests))
+        results = await gateway.answered(*ids)
+        assert [total(results[call_id]) for call_id in ids] == [[3.0 * at] for at in range(6)]
+        assert [engine.batches for engine in (inside.engine, *others)] == [[2], [2], [2]]
+
+
+@pytest.mark.attack("I07")
+async def test_tenants_and_sealed_sessions_are_parties_where_they_are_kept_apart():
+    inside = Inside()
+    ann, bob = Client(inside), Client(inside)
+    async with linked(inside, slots=8, tenants_apart=True) as (gateway, _):
+        sealed = [client.seal(tensors(2.0))[0] for client in (ann, bob, ann)]
+        ids = gateway.send(plain(1), *sealed, plain(1))
+        await gateway.answered(*ids)
+        parties = inside.engine.parties
+        assert len(set(parties)) == 3
+        assert (parties[0], parties[1]) == (parties[4], parties[3])
+    async with linked(inside, slots=8) as (gateway, _):
+        inside.engine.parties.clear()
+        await gateway.answered(*gateway.send(plain(1), bob.seal(tensors(2.0))[0]))
+        assert len(set(inside.engine.parties)) == 1
+
+
+async def test_a_call_without_any_time_left_is_not_evaluated():
+    inside = Inside()
+    async with linked(inside) as (gateway, _):
+        (late,) = gateway.send(plain(), timeout_ms=0)
+        assert (await gateway.answered(late))[late].failure.error == "TimeoutError"
+        assert inside.engine.batches == []
+
+
+def hostile(**changes):
+    """A request for `x` [1, 3] FP32 with one thing wrong."""
+    request = tensors(1.0)
+    for name, value in changes.items():
+        if name == "shape":
+            request.inputs[0].shape[:] = value
+        elif name == "raw":
+            request.raw_input_contents[:] = value
+        else:
+            setattr(request.inputs[0], name, value)
+    return request
+
+
+def crowd(count):
+    request = tensors(1.0)
+    for _ in range(count):
+        request.inputs.add(name="x", datatype="FP32", shape=[1 << 30, 3])
+    return request
+
+
+HOSTILE = {
+    "negative dimension": lambda: hostile(shape=[-1, 3]),
+    "huge dimension": lambda: hostile(shape=[1 << 40, 3]),
+    "product that overflows": lambda: hostile(shape=[1 << 62, 3]),
+    "more rows than bytes": lambda: hostile(shape=[1 << 28, 3]),
+    "no rows of absurd width": lambda: hostile(shape=[0, 1 << 62]),
+    "fewer bytes than the shape": lambda: hostile(raw=[bytes(11)]),
+    "more bytes than the shape": lambda: hostile(raw=[bytes(13)]),
+    "other datatype": lambda: hostile(datatype="FP64"),
+    "unknown datatype": lambda: hostile(datatype="FP1024"),
+    "too many dimensions": lambda: hostile(shape=[1] * 1000),
+    "a hundred thousand inputs": lambda: crowd(100_000),
+}
+
+
+@pytest.mark.attack("I09")
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_tensors_are_refused_before_anything_is_allocated_and_their_peers_answered(name):
+    inside = Inside()
+    raw = HOSTILE[name]().SerializeToString()
+    async with linked(inside) as (gateway, _):
+        tracemalloc.start()
+        try:
+            ids = gateway.send(plain(1), raw, plain(2))
+            results = await gateway.answered(*ids)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert [total(results[call_id]) for call_id in (ids[0], ids[2])] == [[3], [6]]
+        assert results[ids[1]].failure.error == "InvalidRequest"
+        assert inside.engine.batches == [2]
+        assert peak_bytes < (1 << 20) + 8 * len(raw)
+
+
+@pytest.mark.attack("I09")
+@pytest.mark.attack("G1")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_refused_costs_little(name):
+    inside, raw = Inside(), HOSTILE[name]().SerializeToString()
+    took_s = []
+    for _ in range(3):
+        began_s = time.process_time()
+        with pytest.raises(InvalidRequest):
+            read(inside.answers.open(raw))
+        took_s.append(time.process_time() - began_s)
+    assert min(took_s) < 0.05
+
+
+@pytest.mark.attack("I09")
+async def test_numbers_that_are_none_stay_with_their_own_request():
+    async with linked(Inside()) as (gateway, _):
+        ids = gateway.send(plain(1), plain(float("nan")), plain(float("inf")), plain(2))
+        results = await gateway.answered(*ids)
+        sums = [total(results[call_id])[0] for call_id in ids]
+        assert sums[::3] == [3, 6]
+        assert str(sums[1:3]) == "[nan, inf]"
 
 
 async def test_what_finishes_while_a_frame_is_written_leaves_in_the_next(slow):

@@ -14,7 +14,9 @@ from cloister.seal.keys import Secret
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import seal_model
 from cloister.worker import models
-from fakes import networks
+from cloister.worker.batches import Item
+from cloister.worker.tuning import Tunings
+from fakes import clocks, networks
 
 KEY = Secret(bytes(range(32)))
 
@@ -47,7 +49,15 @@ class Disk:
         )
 
     def load(self, **changes):
-        return models.load(self.folder, replace(self.manifest, **changes), KEY, threads=0, parallel=2)
+        return models.load(
+            self.folder,
+            replace(self.manifest, **changes),
+            KEY,
+            threads=0,
+            parallel=2,
+            most_rows=8,
+            tunings=Tunings(clocks.quick()),
+        )
 
 
 @pytest.fixture
@@ -59,7 +69,8 @@ def test_what_was_sealed_is_what_is_evaluated(disk):
     engine = disk.load()
     x = np.ones((2, networks.FEATURES), np.float32)
     compiled = ov.Core().compile_model(networks.tiny(), "CPU", engine.config)
-    assert np.array_equal(engine.infer_now({"x": x}, ("p",))["p"], compiled.create_infer_request().infer({"x": x})["p"])
+    (found,) = engine.infer_now([Item({"x": x}, ("p",))])
+    assert np.array_equal(found["p"], compiled.create_infer_request().infer({"x": x})["p"])
 
 
 def test_nothing_is_written(disk, tmp_path, monkeypatch):

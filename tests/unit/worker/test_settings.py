@@ -91,6 +91,8 @@ def test_the_host_chooses_only_what_is_marked(tmp_path):
         ({"slots": 0}, "slots"),
         ({"slots": 5000}, "slots"),
         ({"threads": -1}, "threads"),
+        ({"max_batch_rows": 0}, "max_batch_rows"),
+        ({"max_batch_rows": 1000}, "max_batch_rows"),
         ({"grace_s": -1.0}, "grace_s"),
         ({"verifier_id": "spiffe://other.cloister.internal/verifier/main"}, "verifier_id"),
         ({"verifier_id": "spiffe://demo.cloister.internal/gateway/main"}, "verifier_id"),

@@ -9,7 +9,9 @@ from openvino import opset13 as ops
 
 from cloister.errors import InvalidRequest
 from cloister.worker import models
-from cloister.worker.engine import OpenVinoEngine, contract_of
+from cloister.worker.batches import Item
+from cloister.worker.engine import OpenVinoEngine
+from cloister.worker.ports import contract_of
 from cloister.worker.shapes import MAX_INDEXED, ShapeGuard, make_safe, sizes_fixed
 from fakes import networks
 
@@ -211,9 +213,9 @@ def test_few_bytes_that_ask_for_any_memory_are_refused_at_load(tmp_path):
 async def test_a_size_that_depends_on_values_within_bounds_is_served_but_never_on_the_loop():
     engine = OpenVinoEngine(networks.counted())
     x = {"x": np.array([0, 1, 0, 1], np.uint8)}
-    assert not engine.quick(x)
+    assert not engine.quick(Item(x, ()))
     async with asyncio.timeout(10):
-        assert (await engine.infer(x, ("y",)))["y"].tolist() == [[1, 3]]
+        assert (await engine.infer(Item(x, ("y",))))["y"].tolist() == [[1, 3]]
         await engine.close()
 
 
@@ -221,7 +223,7 @@ async def test_a_bound_that_is_too_large():
     engine = OpenVinoEngine(networks.counted((-1,)))
     vast = {"x": np.broadcast_to(np.zeros(1, np.uint8), (1 << 29,))}
     with pytest.raises(InvalidRequest) as caught:
-        await engine.infer(vast, ("y",))
+        await engine.infer(Item(vast, ("y",)))
     assert caught.value.reason == "inference.too_large"
     await engine.close()
 
@@ -229,9 +231,9 @@ async def test_a_bound_that_is_too_large():
 async def test_a_branch_that_values_choose_is_never_on_the_loop():
     engine = OpenVinoEngine(safe(networks.branching()))
     inputs = {"x": np.arange(8, dtype=np.int32), "at": np.array([1, 2, 3], np.int32), "which": np.array(True)}
-    assert not engine.quick(inputs)
+    assert not engine.quick(Item(inputs, ()))
     async with asyncio.timeout(10):
-        assert (await engine.infer(inputs, ("y",)))["y"].tolist() == [1, 2, 3]
+        assert (await engine.infer(Item(inputs, ("y",))))["y"].tolist() == [1, 2, 3]
         await engine.close()
 
 

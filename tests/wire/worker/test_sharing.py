@@ -1,0 +1,150 @@
+"""Many requests at once over real links: each answer is that of OpenVINO in process, whatever shared its evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResponse
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
+from cloister.api.v1.worker_pb2_grpc import WorkerStub
+from cloister.oip.tensors import decode_response, encode_request
+from cloister.seal import envelope
+from cloister.seal.session import ClientSessions, RecipientKey
+from cloister.worker.tuning import Tunings
+from fakes import clocks, networks
+
+NETWORKS = {"tiny": networks.tiny, "wide": networks.wide}
+CLOCKS = {"tiny": clocks.quick, "wide": clocks.slow}
+CALLS, IN_FLIGHT = 120, 8
+
+
+def inputs(seed):
+    """One to four rows that no other request has."""
+    return np.random.default_rng(seed).standard_normal((1 + seed % 4, networks.FEATURES)).astype(np.float32)
+
+
+class InProcess:
+    """OpenVINO's own answers, each to one request alone."""
+
+    def __init__(self, model, hint):
+        config = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False, "PERFORMANCE_HINT": hint}
+        self.request = ov.Core().compile_model(NETWORKS[model](), "CPU", config).create_infer_request()
+
+    def sums(self, x):
+        return self.request.infer({"x": x})["sum"].tobytes()
+
+
+class Sealing:
+    """A client that believes the worker."""
+
+    def __init__(self, mesh, model):
+        claims = mesh.verifier.claims[0]
+        self.digest = mesh.provisioner.models[model][0].manifest.digest
+        self.recipient = RecipientKey(claims.instance, claims.hpke_suite, claims.hpke_public)
+        self.sessions, self.model, self.cluster = ClientSessions(mesh.pki.cluster), model, mesh.pki.cluster
+
+    def seal(self, request):
+        sealed, pending = self.sessions.seal(
+            request,
+            model_name=self.model,
+            model_version="",
+            model_digest=self.digest,
+            not_after=datetime.now(UTC) + timedelta(seconds=30),
+            recipients=[self.recipient],
+        )
+        carried = envelope.build_request(sealed, model_name=self.model, instances=[self.recipient.instance])
+        return carried.SerializeToString(), pending
+
+
+class Gateway:
+    """Keeps calls in flight, and cancels some of them."""
+
+    def __init__(self, stream, model, client, first_seed):
+        self.stream, self.model, self.client, self.first_seed = stream, model, client, first_seed
+        self.pending, self.found = {}, {}
+
+    def call(self, number):
+        seed = self.first_seed + number
+        raw = encode_request(self.model, {"x": inputs(seed)}, outputs=("sum",)).SerializeToString()
+        if seed % 3 == 0:
+            raw, self.pending[number] = self.client.seal(raw)
+        elif seed % 7 == 0:
+            raw = encode_request(self.model, {"x": inputs(seed)[:, 1:]}).SerializeToString()  # one that fails
+        return InferCall(call_id=number, request=raw, timeout_ms=20_000, tenant=f"tenant {seed % 2}")
+
+    async def run(self):
+        sent = 0
+        while len(self.found) < CALLS:
+            calls = []
+            while sent < CALLS and sent - len(self.found) < IN_FLIGHT:
+                sent += 1
+                calls.append(self.call(sent))
+            gone = [call.call_id for call in calls if call.call_id % 11 == 0]
+            if calls:
+                await self.stream.write(GatewayFrame(calls=calls))
+            if gone:
+                await self.stream.write(GatewayFrame(cancelled=gone))
+            frame = await self.stream.read()
+            assert hasattr(frame, "results"), "the link ended"
+            self.found |= {result.call_id: result for result in frame.results}
+
+    def check(self, truth):
+        answered = 0
+        for number, result in self.found.items():
+            seed = self.first_seed + number
+            if result.failure.reason == "call.cancelled":
+                assert number % 11 == 0
+                continue
+            if seed % 3 and seed % 7 == 0:
+                assert result.failure.error == "InvalidRequest"
+                continue
+            response = ModelInferResponse.FromString(result.response)
+            if number in self.pending:
+                opened = self.pending[number].open(envelope.sealed_response(response))
+                response = ModelInferResponse.FromString(opened.response)
+            assert decode_response(response)["sum"].tobytes() == truth.sums(inputs(seed))
+            answered += 1
+        return answered
+
+
+@pytest.mark.attack("I07")
+@pytest.mark.attack("I08")
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("model", NETWORKS)
+async def test_two_gateways_at_once_and_every_answer_is_that_of_openvino_alone(mesh, tmp_path, model, apart):
+    if model != "tiny":
+        mesh.provisioner.publish(tmp_path / "models", model, 1, networks.ir(NETWORKS[model](), tmp_path))
+    async with AsyncExitStack() as stack:
+        settings = mesh.settings(models=(model,), tenants_apart=apart, max_batch_rows=8)
+        worker = await stack.enter_async_context(mesh.worker(settings, Tunings(CLOCKS[model]())))
+        peer = await stack.enter_async_context(worker.peer("gateway"))
+        await peer.ready(10)
+        gateways = []
+        for number in range(2):
+            stream = peer.stub(WorkerStub).Link(timeout=60)
+            stack.callback(stream.cancel)
+            state = await served(stream)
+            gateways.append(Gateway(stream, model, Sealing(mesh, model), 1000 * number))
+        properties = ModelMetadataResponse.FromString(state.metadata).properties
+        assert properties["precision"] == "f32"
+        assert properties["max_batch_rows"] == "8"
+        assert properties["inline"] == ("true" if model == "tiny" else "false")
+        async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+            for gateway in gateways:
+                group.create_task(gateway.run())
+        truth = InProcess(model, properties["performance_hint"])
+        assert all(gateway.check(truth) > CALLS / 2 for gateway in gateways)
+
+
+async def served(stream):
+    async with asyncio.timeout(20):
+        while True:
+            frame = await stream.read()
+            if frame.models:
+                return frame.models[0]
