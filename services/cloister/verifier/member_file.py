@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS members (
 CREATE TABLE IF NOT EXISTS collateral (sha256 BLOB PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS pins_end ON pins (ends_at_ms);
 CREATE INDEX IF NOT EXISTS members_end ON members (ends_at_ms);
+CREATE INDEX IF NOT EXISTS members_collateral ON members (collateral_sha256);
 """
 
 
@@ -124,7 +125,7 @@ class MemberFile:
                 (member.instance, record.rank, record.encoded(), sha256, now_ms + int(life_s * 1000)),
             )
             connection.execute(
-                "DELETE FROM collateral WHERE sha256 NOT IN (SELECT DISTINCT collateral_sha256 FROM members)"
+                "DELETE FROM collateral WHERE NOT EXISTS (SELECT 1 FROM members WHERE collateral_sha256 = sha256)"
             )
 
     def _now_ms(self) -> int:
