@@ -17,6 +17,7 @@ from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Health, Server
+from cloister.kit.shares import Shares
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -64,6 +65,8 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
                 roles=ROLES,
                 max_message_bytes=settings.max_message_bytes,
                 max_concurrent=settings.max_concurrent,
+                shares=Shares(settings.max_concurrent_per_peer, settings.memory_bytes // 2),
+                max_connections=settings.max_connections,
                 grace_s=settings.grace_s,
                 max_call_s=settings.max_call_s,
                 on_call=metrics.call_answered,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cloister.kit.server import MAX_CONNECTIONS
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
 
@@ -28,6 +29,8 @@ class Settings:
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
         max_message_bytes: Largest message of a client; at most 64 MiB, since frames of the worker link add their own.
         max_concurrent: Most calls and streams of clients at once.
+        max_concurrent_per_peer: Of one client, those included whose answers it has not read.
+        max_connections: Of all clients, open at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
         metrics_listen: host:port of the metrics page, or empty for none.
     """
@@ -44,6 +47,8 @@ class Settings:
     memory_bytes: int = 1 << 30
     max_message_bytes: int = MAX_REQUEST_BYTES
     max_concurrent: int = 1024
+    max_concurrent_per_peer: int = 256
+    max_connections: int = MAX_CONNECTIONS
     max_call_s: float = 300.0
     metrics_listen: str = ""
     log_json: bool = True
@@ -52,7 +57,16 @@ class Settings:
     def __post_init__(self) -> None:
         """Check what can be checked without opening anything; raises ValueError or InvalidRequest."""
         check_cluster(self.cluster)
-        limits = ("queue_limit", "tenant_limit", "stream_limit", "memory_bytes", "max_message_bytes", "max_concurrent")
+        limits = (
+            "queue_limit",
+            "tenant_limit",
+            "stream_limit",
+            "memory_bytes",
+            "max_message_bytes",
+            "max_concurrent",
+            "max_concurrent_per_peer",
+            "max_connections",
+        )
         for field in limits:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be 1 or more")

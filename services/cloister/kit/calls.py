@@ -23,10 +23,13 @@ import grpc.aio
 from cloister.errors import InvalidRequest, NotAllowed, Unauthenticated
 from cloister.kit import log
 from cloister.kit.overdue import Overdue
+from cloister.kit.shares import Shares
 from cloister.rpc.identity import PeerIdentity, peer_identity
 from cloister.rpc.spiffe import ROLES
 from cloister.rpc.status import DETAILS_KEY, code_of, reason_of, to_status, told_as
 
+LARGE_BYTES: Final = 16 << 10
+"""Smaller answers that a peer does not read are bounded well enough by the number of its calls."""
 _MAX_METHODS: Final = 512
 _ids = itertools.count(1)
 
@@ -107,6 +110,7 @@ class Guard(grpc.GenericRpcHandler):
         roles: Who may call what.
         max_call_s: Longest a call with one answer may take, whatever its client's deadline says.
         receive_s: Longest that a request message may take to arrive.
+        shares: What each peer may have open; None where a crowd shares one identity.
         on_call: Called with each call that has ended; for metrics.
         log_answers: Log every call; else those that failed.
     """
@@ -118,6 +122,7 @@ class Guard(grpc.GenericRpcHandler):
         *,
         max_call_s: float,
         receive_s: float,
+        shares: Shares | None = None,
         on_call: Callable[[Call], None] | None = None,
         log_answers: bool = True,
     ) -> None:
@@ -125,6 +130,7 @@ class Guard(grpc.GenericRpcHandler):
         self._roles = roles
         self._max_call_s = max_call_s
         self._receive_s = receive_s
+        self._shares = shares
         self._overdue = Overdue(tick_s=min(1.0, receive_s / 4, max_call_s / 4))
         self._on_call = on_call
         self._log_answers = log_answers
@@ -183,7 +189,10 @@ class Guard(grpc.GenericRpcHandler):
                     requests = await _received(context, parse)
                     self._overdue.watch(call, self._max_call_s)
                 response = await behaviour(requests, context)
-                return serialize(response) if serialize is not None else response
+                raw = serialize(response) if serialize is not None else response
+                if self._shares is not None and len(raw) >= LARGE_BYTES:
+                    self._shares.answered(current_peer().spiffe_id, len(raw))
+                return raw
             except BaseException as error:
                 await self._tell(call, context, self._overdue.judge(call, error))
                 raise
@@ -227,6 +236,8 @@ class Guard(grpc.GenericRpcHandler):
         call.peer = peer
         if peer.role not in allowed:
             raise NotAllowed(f"the role {peer.role} may not call this")
+        if self._shares is not None:
+            self._shares.enter(peer.spiffe_id)
 
     async def _tell(self, call: Call, context: Any, error: BaseException) -> None:
         """Answer with the status of `error`; raises AbortError once it is sent."""

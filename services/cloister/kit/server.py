@@ -21,6 +21,7 @@ from cloister.errors import NotReady
 from cloister.kit import log
 from cloister.kit.calls import Call, Guard, RoleTable, current_call, current_peer
 from cloister.kit.lifecycle import TLS_ENVIRONMENT, Lifecycle
+from cloister.kit.shares import Shares
 from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import ROLES
@@ -28,6 +29,8 @@ from cloister.rpc.spiffe import ROLES
 __all__ = ["ANY_ROLE", "Call", "Health", "Server", "current_call", "current_peer"]
 
 ANY_ROLE: Final = ROLES
+MAX_CONNECTIONS: Final = 8192
+"""Each costs a descriptor and some 50 KiB; the process must have descriptors left for its own calls."""
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),
@@ -35,7 +38,6 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 32 << 10),
     ("grpc.max_concurrent_streams", 1024),
-    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 600_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -95,6 +97,9 @@ class Server:
         roles: Mapping[str, frozenset[str] | set[str]],
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_concurrent: int = 1024,
+        shares: Shares | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        handshake_s: float = 10.0,
         grace_s: float = 10.0,
         drain_pause_s: float = 0.5,
         max_call_s: float = 300.0,
@@ -112,6 +117,9 @@ class Server:
                 refused to all.
             max_message_bytes: Limit of one message, both ways.
             max_concurrent: Calls under way; more are told RESOURCE_EXHAUSTED. A stream counts as long as it is open.
+            shares: What each peer may have open of them; None where a crowd shares one identity.
+            max_connections: Open at once, of all peers; more are closed as they come.
+            handshake_s: Longest that a TLS handshake may take.
             grace_s: How long calls in flight may take to finish at the end.
             drain_pause_s: How long others have to notice NOT_SERVING before calls are turned away.
             max_call_s: Longest call with a single answer, whatever the client asks for.
@@ -129,6 +137,7 @@ class Server:
             RoleTable({_HEALTH_CHECK: ANY_ROLE, **roles}),
             max_call_s=max_call_s,
             receive_s=receive_s,
+            shares=shares,
             on_call=on_call,
             log_answers=log_answers,
         )
@@ -136,6 +145,8 @@ class Server:
             handlers=(guard,),
             options=(
                 *_OPTIONS,
+                ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
+                ("grpc.max_allowed_incoming_connections", max_connections),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
             ),

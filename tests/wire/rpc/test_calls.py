@@ -207,6 +207,7 @@ async def test_a_reader_that_stops_reading_closes_the_generator(echo: Running) -
             await echo.servicer.closed.wait()
 
 
+@pytest.mark.attack("G24")
 async def test_the_server_has_a_longest_call(pki: MeshPki) -> None:
     async with echo_server(pki, max_call_s=0.05) as echo, echo.peer() as peer:
         with pytest.raises(TimeoutError):
@@ -214,6 +215,7 @@ async def test_the_server_has_a_longest_call(pki: MeshPki) -> None:
     assert echo.servicer.cancelled.is_set()
 
 
+@pytest.mark.attack("G19")
 async def test_a_request_that_drips_is_cut_off(pki: MeshPki) -> None:
     async with echo_server(pki, receive_s=0.05) as echo, echo.peer() as peer:
         # On the wire a unary call is a stream of one message; this one sends none.
@@ -222,6 +224,7 @@ async def test_a_request_that_drips_is_cut_off(pki: MeshPki) -> None:
             await dripping
 
 
+@pytest.mark.attack("G21")
 async def test_a_message_over_the_limit_is_refused(pki: MeshPki) -> None:
     async with echo_server(pki, max_message_bytes=1000) as echo, echo.peer() as peer:
         raw = peer.stub(EchoStub).Raw
@@ -231,6 +234,7 @@ async def test_a_message_over_the_limit_is_refused(pki: MeshPki) -> None:
     assert caught.value.reason == "message.too_large"
 
 
+@pytest.mark.attack("G21")
 async def test_a_compressed_message_is_not_inflated(pki: MeshPki) -> None:
     async with echo_server(pki, max_message_bytes=1 << 20) as echo:
         options = [("grpc.compression_enabled_algorithms_bitset", 7)]

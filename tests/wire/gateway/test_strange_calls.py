@@ -1,0 +1,187 @@
+"""Calls that are not what they seem: metadata that claims, paths that nearly match, other protocols, other services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.empty_pb2 import Empty
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from cloister.api.v1.gateway_pb2 import GetStatusRequest
+from cloister.api.v1.gateway_pb2_grpc import GatewayStub
+from cloister.errors import CloisterError, InvalidRequest, NotAllowed
+from fakes.gateway_parts import infer_request
+from fakes.http2_client import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PREFACE,
+    RST,
+    connected,
+    frame,
+    headers,
+    message,
+    read_frame,
+    settings,
+    tls_context,
+)
+from fakes.running_gateway import Rig
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+WORKER = "a" * 32
+
+
+async def said(rig: Rig, folder: Path, block: bytes, body: bytes = b"") -> bytes:
+    """All that comes back, headers and data as they stand on the wire, for one raw call of the client ann."""
+    context = tls_context(rig.pki, folder, role="client", name="ann")
+    answer = b""
+    async with connected(rig.server.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
+        writer.write(PREFACE + settings() + frame(HEADERS, block, flags=END_HEADERS, stream=1))
+        writer.write(frame(DATA, message(body), flags=END_STREAM, stream=1))
+        while (found := await read_frame(reader)) is not None:
+            kind, flags, stream, payload = found
+            if stream == 1 and kind in (HEADERS, DATA):
+                answer += payload
+            if kind in (RST, GOAWAY) or (stream == 1 and flags & END_STREAM):
+                break
+    return answer
+
+
+@pytest.mark.attack("G23")
+@pytest.mark.parametrize(
+    "claims",
+    [
+        (
+            ("x-tenant", "bob"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-client-cert", "URI=spiffe://x/client/bob"),
+        ),
+        (("authorization", "Bearer one"), ("authorization", "Bearer two"), ("x-spiffe-id", "spiffe://x/operator/olga")),
+        (("cloister-tenant-bin", b"\0\xff\n\r"), ("x-real-ip", "127.0.0.1")),
+    ],
+)
+async def test_metadata_makes_nobody_somebody_else(rig: Rig, claims: Any) -> None:
+    worker = await rig.worker(WORKER)
+    peer = await rig.peer("client", "ann")
+    infer: Any = peer.stub(lambda channel: channel.unary_unary(INFER))
+    await infer(infer_request(), timeout=5, metadata=claims)
+    assert [call.tenant for call in worker.seen] == [f"spiffe://{rig.pki.cluster}/client/ann"]
+    with pytest.raises(NotAllowed):
+        await peer.stub(GatewayStub).GetStatus(GetStatusRequest(), timeout=5, metadata=claims)
+
+
+@pytest.mark.attack("G23")
+async def test_a_header_of_a_megabyte_is_refused(rig: Rig) -> None:
+    worker = await rig.worker(WORKER)
+    infer: Any = (await rig.peer()).stub(lambda channel: channel.unary_unary(INFER))
+    with pytest.raises(CloisterError):
+        await infer(infer_request(), timeout=5, metadata=(("x-large", "v" * (1 << 20)),))
+    assert not worker.seen
+
+
+@pytest.mark.attack("G23")
+@pytest.mark.parametrize("more", [{"x-bin": "%%% no base64"}, {"x-broken": "a\r\nx-tenant: bob"}, {"x-nul": "a\0b"}])
+async def test_headers_that_no_client_writes_change_nothing(rig: Rig, tmp_path: Path, more: dict[str, str]) -> None:
+    """They are ignored, or the call is refused; either way nobody is taken for another."""
+    worker = await rig.worker(WORKER)
+    await said(rig, tmp_path, headers(INFER, more), infer_request())
+    assert {call.tenant for call in worker.seen} <= {f"spiffe://{rig.pki.cluster}/client/ann"}
+    assert (await (await rig.raw()).infer(infer_request(), timeout=5)) is not None
+
+
+@pytest.mark.attack("G28")
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.channelz.v1.Channelz/GetServers",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.health.v1.Health/List",
+        "/cloister.api.v1.Gateway/GetStatus",
+    ],
+)
+async def test_clients_find_nothing_that_tells_of_the_inside(rig: Rig, method: str) -> None:
+    peer = await rig.peer("client", "ann")
+    call: Any = peer.stub(lambda channel: channel.unary_unary(method, request_serializer=Empty.SerializeToString))
+    with pytest.raises((NotAllowed, InvalidRequest)):
+        await call(Empty(), timeout=5)
+
+
+@pytest.mark.attack("G28")
+async def test_health_says_serving_and_nothing_of_workers_or_models(rig: Rig) -> None:
+    await rig.worker(WORKER)
+    peer = await rig.peer("client", "ann")
+    check: Any = peer.stub(
+        lambda channel: channel.unary_unary(
+            "/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
+        )
+    )
+    answer = await check(HealthCheckRequest(), timeout=5)
+    assert answer == HealthCheckResponse(status=HealthCheckResponse.SERVING)
+    for service in ("tiny", WORKER, "cloister.api.v1.Worker"):
+        with pytest.raises(CloisterError):
+            await check(HealthCheckRequest(service=service), timeout=5)
+
+
+@pytest.mark.attack("G28")
+@pytest.mark.parametrize("path", ["/metrics", "/debug", "/v2", "/"])
+async def test_the_port_of_clients_serves_no_page(rig: Rig, tmp_path: Path, path: str) -> None:
+    context = tls_context(rig.pki, tmp_path, role="client", name="ann", protocol="http/1.1")
+    try:
+        async with connected(rig.server.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            answer = await reader.read()
+    except OSError:
+        answer = b""
+    assert b"HTTP/1" not in answer
+    assert b"cloister" not in answer
+
+
+@pytest.mark.attack("G29")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/inference.GRPCInferenceService/modelinfer",
+        "/inference.GRPCInferenceService/ModelInfer/",
+        "//inference.GRPCInferenceService/ModelInfer",
+        "/inference.GRPCInferenceService%2FModelInfer",
+        "/x/../inference.GRPCInferenceService/ModelInfer",
+        "/inference.GRPCInferenceService/ModelInfer?x=1",
+        "/cloister.api.v1.Worker/Link",
+        "/cloister.api.v1.Verifier/Challenge",
+        "",
+        "*",
+    ],
+)
+async def test_a_path_that_is_nearly_one_reaches_nothing(rig: Rig, tmp_path: Path, path: str) -> None:
+    worker = await rig.worker(WORKER)
+    answer = await said(rig, tmp_path, headers(path), infer_request())
+    assert b"\x00\x00" not in answer[:2]
+    assert infer_request()[-4:] not in answer
+    assert not worker.seen
+
+
+@pytest.mark.attack("G29")
+@pytest.mark.parametrize("more", [{":method": "GET"}, {":method": "DELETE"}, {":scheme": "ftp"}])
+async def test_a_call_that_is_no_post_is_refused(rig: Rig, tmp_path: Path, more: dict[str, str]) -> None:
+    worker = await rig.worker(WORKER)
+    await said(rig, tmp_path, headers(INFER, more), infer_request())
+    assert not worker.seen
+
+
+@pytest.mark.attack("G29")
+@pytest.mark.parametrize(
+    "more", [{"content-type": "application/json"}, {"transfer-encoding": "chunked"}, {"connection": "upgrade"}]
+)
+async def test_another_content_type_is_no_way_round(rig: Rig, tmp_path: Path, more: dict[str, str]) -> None:
+    """GRPC's core does not look at these headers: the call is a gRPC call, with all that is checked of one."""
+    worker = await rig.worker(WORKER)
+    await said(rig, tmp_path, headers(INFER, more), infer_request())
+    assert {call.tenant for call in worker.seen} <= {f"spiffe://{rig.pki.cluster}/client/ann"}
+    answer = await said(rig, tmp_path, headers("/cloister.api.v1.Gateway/GetStatus", more))
+    assert b"grpc-status\x017" in answer  # PERMISSION_DENIED
