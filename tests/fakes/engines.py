@@ -6,8 +6,8 @@ import asyncio
 
 import numpy as np
 
+from cloister.contract import ModelContract, TensorSpec
 from cloister.errors import InvalidRequest, NotReady
-from cloister.oip.contract import ModelContract, TensorSpec
 
 
 class FakeEngine:

@@ -33,7 +33,8 @@ def infer_request(
 
 def model_state(name: str = "tiny", version: str = "1", *, allow_plain: bool = True) -> ModelState:
     metadata = ModelMetadataResponse(name=name, versions=[version], platform="openvino")
-    metadata.inputs.add(name="x", datatype="FP32", shape=[-1, 4])
+    metadata.inputs.add(name="x", datatype="UINT8", shape=[-1])
+    metadata.outputs.add(name="x", datatype="UINT8", shape=[-1])
     return ModelState(
         name=name,
         version=version,

@@ -16,9 +16,9 @@ from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.trusted import trusted
 from cloister.client import Client
+from cloister.contract import ModelContract
 from cloister.errors import NotFound
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import datatype_named
 
 MAX_SHOWN: Final = 64

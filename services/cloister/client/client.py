@@ -33,9 +33,9 @@ from cloister.client.exchange import sealed_to, target
 from cloister.client.identity import tls_files
 from cloister.client.roster import Roster, Serving
 from cloister.client.tasks import task_group
+from cloister.contract import ModelContract
 from cloister.errors import CloisterError, InvalidRequest, NotReady, Unavailable
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.oip.tensors import Parameter, decode_response, encode_request
 from cloister.rpc.channel import STREAM_S, Peer
 from cloister.rpc.identity import TlsFiles, TlsIdentity

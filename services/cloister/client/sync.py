@@ -22,8 +22,8 @@ from cloister.client.answer import Answer
 from cloister.client.bundle import TrustBundle
 from cloister.client.client import TIMEOUT_S, Client
 from cloister.client.roster import Serving
+from cloister.contract import ModelContract
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.rpc.identity import TlsFiles
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from cloister.errors import CloisterError
 from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
 from cloister.gateway.tenants import Tenants
-from cloister.gateway.wire import read_route
+from cloister.gateway.wire import read_request
 
 Observe = Callable[[str, str, float], None]
 """Told of each request that ended: its outcome, its model (empty when no worker took it), its seconds."""
@@ -39,7 +39,7 @@ class Admission:
             timeout_s: What is left of its deadline.
 
         Raises:
-            InvalidRequest: As `read_route`.
+            InvalidRequest: As `read_request`; or its tensors do not fit the model.
             Overloaded: The tenant, or the model's queue, has no room.
             NotFound, Unavailable: As `Dispatcher.submit`.
             TimeoutError: Nothing is left of the deadline.
@@ -48,7 +48,9 @@ class Admission:
         try:
             if timeout_s <= 0:
                 raise TimeoutError("the deadline passed before the request was read")
-            call = Call(request, read_route(request), tenant, timeout_s)
+            route, tensors = read_request(request)
+            self._dispatcher.check(route, tensors)
+            call = Call(request, route, tenant, timeout_s)
             self._tenants.enter(tenant, len(request))
         except (CloisterError, TimeoutError) as error:
             self.failures += 1

@@ -12,11 +12,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import CloisterError, Overloaded, Unavailable
 from cloister.gateway.call import Call
 from cloister.gateway.catalogue import default_version
+from cloister.gateway.contract import Contracts
 from cloister.gateway.link import EXPIRY_STEP_S, Link
-from cloister.gateway.wire import Route
+from cloister.gateway.wire import Route, Tensors
 
 NO_WORKER = "no worker that serves this can be reached now"
 
@@ -36,11 +38,22 @@ class Dispatcher:
         self._by_model: dict[str, tuple[Link, ...]] = {}
         self._defaults: dict[str, str] = {}
         self._queues: dict[str, deque[Call]] = {}
+        self._contracts = Contracts(self._states)
 
     @property
     def queued(self) -> int:
         """How many calls wait for a slot."""
         return sum(map(len, self._queues.values()))
+
+    def check(self, route: Route, tensors: Tensors) -> None:
+        """Hold the tensors of a plain request against the version that it would be sent to now.
+
+        Raises:
+            InvalidRequest: They cannot fit.
+        """
+        if route.workers is None:
+            version = route.model_version or self._defaults.get(route.model_name, "")
+            self._contracts.check(route.model_name, version, tensors)
 
     def submit(self, call: Call) -> None:
         """Send a call to a worker, or let it wait; its answer comes to `call.answer`.
@@ -171,12 +184,18 @@ class Dispatcher:
             call.fail(Unavailable(NO_WORKER))
             return True
 
+    def _states(self, name: str, version: str) -> list[ModelState]:
+        """What the workers of a version say of it."""
+        links = self._by_model.get(name, ())
+        return [link.models[name][version] for link in links if version in link.models[name]]
+
     def _forget_if_empty(self, name: str) -> None:
         if not self._queues[name]:
             del self._queues[name]
 
     def _index(self) -> None:
         """Note which links serve which model, and the highest version of each."""
+        self._contracts.forget()
         by_model: dict[str, list[Link]] = {}
         for link in self._links.values():
             if link.slots and not link.draining:

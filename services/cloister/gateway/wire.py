@@ -1,9 +1,10 @@
 """What a gateway reads of a request: the fields it routes by, straight from the wire bytes.
 
-Tensors are neither parsed nor copied: a field that is not for routing is stepped over by its length. The reader is
-stricter than a protobuf parser (https://protobuf.dev/programming-guides/encoding/), so that gateway and worker cannot
-understand the same bytes differently: where a parser would let the last of two values win, or treat a wrong wire type
-as an unknown field, this one raises `InvalidRequest`. Work is bounded by a number of fields, not by the size.
+Tensors are neither parsed nor copied: their contents are stepped over by their length, and their headers handed on as
+they lie (`headers` reads them). The reader is stricter than a protobuf parser
+(https://protobuf.dev/programming-guides/encoding/), so that gateway and worker cannot understand the same bytes
+differently: where a parser would let the last of two values win, or treat a wrong wire type as an unknown field, this
+one raises `InvalidRequest`. Work is bounded by a number of fields, not by the size.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ MAX_NESTED_FIELDS = 8
 SEAL_VERSION = b"v1"
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
-_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS = 1, 2, 3, 4
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW_CONTENTS = 1, 2, 3, 4, 5, 6, 7
 _KEY, _VALUE, _STRING_PARAM = 1, 2, 3
-_SEAL, _WORKERS = b"cloister-seal", b"cloister-workers"
+_WIRE_TYPES = {1: _VARINT, 2: _VARINT, _STRING_PARAM: _LEN, 4: _I64, 5: _VARINT}
+_SEAL, _WORKERS = "cloister-seal", "cloister-workers"
 _WORKER_LIST = re.compile(rb"[0-9a-f]{32}(?:,[0-9a-f]{32}){0,63}")
 _MAX_LIST_BYTES = 64 * 33 - 1
 _CACHED_BYTES = _MAX_LIST_BYTES + 100
 _BAD_LIST = "cloister-workers is not a list of worker instances"
+
+
+MAX_COPIED_BYTES = 1024
+"""Of a tensor's header: a larger one, which holds contents, is handed on as a view of the request."""
+
+Part = bytes | memoryview
+"""Bytes of a request, on which an index gives a number."""
 
 
 class Route(NamedTuple):
@@ -39,36 +48,58 @@ class Route(NamedTuple):
     workers: frozenset[str] | None
 
 
-def read_route(raw: bytes) -> Route:
-    """Read the routing fields of a serialised `inference.ModelInferRequest`.
+class Tensors(NamedTuple):
+    """What a request brings: the headers of its inputs and outputs, not looked into, and the sizes of raw contents."""
+
+    inputs: tuple[Part, ...]
+    outputs: tuple[Part, ...]
+    raw_sizes: tuple[int, ...]
+
+
+def read_request(raw: bytes) -> tuple[Route, Tensors]:
+    """Read the routing fields of a serialised `inference.ModelInferRequest`, and find its tensors.
 
     Raises:
-        InvalidRequest: The bytes are not well-formed protobuf, a routing field is repeated, has another wire type or
-            is not UTF-8, or the parameters of a sealed request do not fit together.
+        InvalidRequest: The bytes are not well-formed protobuf, a routing field is repeated or is not UTF-8, a field has
+            another wire type than its own, or the parameters of a sealed request do not fit together.
     """
     texts: dict[int, str] = {}
-    parameters: dict[bytes, bytes] = {}
-    for number, wire_type, start, stop in _fields(raw, 0, len(raw), MAX_FIELDS):
-        if number > _PARAMETERS:
+    parameters: dict[str, bytes] = {}
+    inputs: list[Part] = []
+    outputs: list[Part] = []
+    raw_sizes: list[int] = []
+    for number, wire_type, start, stop in fields(raw, 0, len(raw), MAX_FIELDS):
+        if number > _RAW_CONTENTS:
             continue
         if wire_type != _LEN:
-            raise InvalidRequest("a routing field has the wrong wire type")
-        if number == _PARAMETERS:
+            raise InvalidRequest("a field has the wrong wire type")
+        if number == _RAW_CONTENTS:
+            raw_sizes.append(stop - start)
+        elif number >= _INPUTS:
+            part = raw[start:stop] if stop - start <= MAX_COPIED_BYTES else memoryview(raw)[start:stop]
+            (inputs if number == _INPUTS else outputs).append(part)
+        elif number == _PARAMETERS:
             _read_parameter(raw, start, stop, parameters)
-            continue
-        if number in texts:
+        elif number in texts:
             raise InvalidRequest("a routing field is repeated")
-        texts[number] = _text(raw[start:stop])
-    name, version, request_id = texts.get(_MODEL_NAME, ""), texts.get(_MODEL_VERSION, ""), texts.get(_ID, "")
-    return Route(name, version, request_id, _recipients(parameters))
+        else:
+            texts[number] = text(raw[start:stop])
+    name, version, identifier = texts.get(_MODEL_NAME, ""), texts.get(_MODEL_VERSION, ""), texts.get(_ID, "")
+    route = Route(name, version, identifier, _recipients(parameters))
+    return route, Tensors(tuple(inputs), tuple(outputs), tuple(raw_sizes))
+
+
+def read_route(raw: bytes) -> Route:
+    """The first half of what `read_request` reads."""
+    return read_request(raw)[0]
 
 
 def request_id(raw: bytes) -> str:
     """Return the id of a request that `read_route` refused, to tell its sender which one it was; empty if unclear."""
     try:
-        for number, wire_type, start, stop in _fields(raw, 0, len(raw), MAX_FIELDS):
+        for number, wire_type, start, stop in fields(raw, 0, len(raw), MAX_FIELDS):
             if (number, wire_type) == (_ID, _LEN):
-                return _text(raw[start:stop])
+                return text(raw[start:stop])
     except InvalidRequest:
         return ""
     return ""
@@ -110,7 +141,7 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _fields(raw: bytes, position: int, end: int, limit: int) -> Iterator[tuple[int, int, int, int]]:
+def fields(raw: Part, position: int, end: int, limit: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (number, wire type, start, stop) of each field; `start:stop` is its content, without a length prefix."""
     for _ in range(limit):
         if position == end:
@@ -119,7 +150,7 @@ def _fields(raw: bytes, position: int, end: int, limit: int) -> Iterator[tuple[i
         if tag < 0x80:  # nearly always: one byte
             position += 1
         else:
-            tag, position = _varint(raw, position, end)
+            tag, position = read_varint(raw, position, end)
         number, wire_type = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:
             raise InvalidRequest("a field number is out of range")
@@ -129,10 +160,10 @@ def _fields(raw: bytes, position: int, end: int, limit: int) -> Iterator[tuple[i
                 start = position + 1
                 position = start + raw[position]
             else:
-                length, start = _varint(raw, position, end)
+                length, start = read_varint(raw, position, end)
                 position = start + length
         elif wire_type == _VARINT:
-            _, position = _varint(raw, position, end)
+            _, position = read_varint(raw, position, end)
         elif wire_type == _I64:
             position += 8
         elif wire_type == _I32:
@@ -146,7 +177,7 @@ def _fields(raw: bytes, position: int, end: int, limit: int) -> Iterator[tuple[i
         raise InvalidRequest("the message has too many fields")
 
 
-def _varint(raw: bytes, position: int, end: int) -> tuple[int, int]:
+def read_varint(raw: Part, position: int, end: int) -> tuple[int, int]:
     """Decode one varint of at most 64 bits; return it and the position after it."""
     value = shift = 0
     while position < end and shift < 70:
@@ -161,7 +192,16 @@ def _varint(raw: bytes, position: int, end: int) -> tuple[int, int]:
     raise InvalidRequest("a varint is truncated or too long")
 
 
-def _read_parameter(raw: bytes, start: int, stop: int, into: dict[bytes, bytes]) -> None:
+def parameter_key(entry: Part) -> str:
+    """Return the key of one entry of a map of parameters.
+
+    Raises:
+        InvalidRequest: It is not one key and one value, or the value is not one of the kinds that there are.
+    """
+    return _entry(bytes(entry))[0] if len(entry) <= _CACHED_BYTES else _entry.__wrapped__(bytes(entry))[0]
+
+
+def _read_parameter(raw: bytes, start: int, stop: int, into: dict[str, bytes]) -> None:
     """Read one entry of the parameters map; keep it when it is one of ours."""
     read = _entry if stop - start <= _CACHED_BYTES else _entry.__wrapped__
     key, value = read(raw[start:stop])
@@ -173,23 +213,29 @@ def _read_parameter(raw: bytes, start: int, stop: int, into: dict[bytes, bytes])
 
 
 @lru_cache(maxsize=1024)  # a client sends the same entries with every request
-def _entry(entry: bytes) -> tuple[bytes, bytes | None]:
-    """Return the key of an entry of the parameters map, and its string value when the key is one of ours."""
+def _entry(entry: bytes) -> tuple[str, bytes | None]:
+    """Return the key of an entry of a parameters map, and its string value when the key is one of ours."""
     parts: dict[int, bytes] = {}
-    for number, wire_type, start, stop in _fields(entry, 0, len(entry), MAX_NESTED_FIELDS):
+    for number, wire_type, start, stop in fields(entry, 0, len(entry), MAX_NESTED_FIELDS):
         if number > _VALUE or wire_type != _LEN or number in parts:
             raise InvalidRequest("a parameter is not one key and one value")
         parts[number] = entry[start:stop]
-    key, value = parts.get(_KEY, b""), parts.get(_VALUE, b"")
-    if key not in (_SEAL, _WORKERS):
-        return key, None
-    values = list(_fields(value, 0, len(value), MAX_NESTED_FIELDS))
-    if len(values) != 1 or values[0][:2] != (_STRING_PARAM, _LEN):
+    key, value = text(parts.get(_KEY, b"")), parts.get(_VALUE, b"")
+    values = list(fields(value, 0, len(value), MAX_NESTED_FIELDS))
+    ours = key in (_SEAL, _WORKERS)
+    if ours and (len(values) != 1 or values[0][:2] != (_STRING_PARAM, _LEN)):
         raise InvalidRequest("a parameter for routing is not one string")
-    return key, value[values[0][2] : values[0][3]]
+    if not values:
+        raise InvalidRequest(f"parameter '{key[:64]}' has no value")
+    number, wire_type, start, stop = values[0]
+    if len(values) > 1 or _WIRE_TYPES.get(number) != wire_type:
+        raise InvalidRequest("a parameter has not one value of a kind that there is")
+    if number == _STRING_PARAM:
+        text(value[start:stop])
+    return key, value[start:stop] if ours else None
 
 
-def _recipients(parameters: dict[bytes, bytes]) -> frozenset[str] | None:
+def _recipients(parameters: dict[str, bytes]) -> frozenset[str] | None:
     if not parameters:
         return None
     seal, workers = parameters.get(_SEAL), parameters.get(_WORKERS)
@@ -207,8 +253,9 @@ def _instances(workers: bytes) -> frozenset[str]:
     return frozenset(workers.decode("ascii").split(","))
 
 
-def _text(raw: bytes) -> str:
+def text(raw: Part) -> str:
+    """Decode a string field."""
     try:
-        return raw.decode("utf-8")
+        return str(raw, "utf-8")
     except UnicodeDecodeError:
-        raise InvalidRequest("a routing field is not UTF-8") from None
+        raise InvalidRequest("a text field is not UTF-8") from None

@@ -8,54 +8,29 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from cloister.api.oip import inference_pb2
+from cloister.contract import check_raw_size
 from cloister.errors import InvalidRequest
 from cloister.oip.datatypes import Datatype, type_of_bytes
 
 Array = np.ndarray[Any, Any]
 
-MAX_RANK: Final = 32
-MAX_DIMENSION: Final = 1 << 31
-MAX_ELEMENTS: Final = 1 << 31
-
 _LENGTH = struct.Struct("<I")
 _TYPED_FIELDS: Final = tuple(field.name for field in inference_pb2.InferTensorContents.DESCRIPTOR.fields)
 
 
-def checked_shape(shape: Iterable[int], tensor: str) -> tuple[int, ...]:
-    """The shape as a tuple.
-
-    Raises:
-        InvalidRequest: Too many dimensions, one of them negative or absurd, or a product that no memory holds. An
-            empty tensor does not excuse its other dimensions.
-    """
-    dims = tuple(shape)
-    if len(dims) > MAX_RANK:
-        raise InvalidRequest(f"tensor '{tensor}': more than {MAX_RANK} dimensions")
-    product = 1
-    for dim in dims:
-        if not 0 <= dim <= MAX_DIMENSION:
-            raise InvalidRequest(f"tensor '{tensor}': dimension {dim} is out of range")
-        product *= dim or 1
-    if product > MAX_ELEMENTS:
-        raise InvalidRequest(f"tensor '{tensor}': the shape holds too many elements")
-    return dims
-
-
 def from_raw(raw: bytes, datatype: Datatype, shape: tuple[int, ...], tensor: str) -> Array:
     """A read-only array over `raw`; BYTES elements are copied out of it."""
+    check_raw_size(len(raw), datatype.name, shape, tensor)
     if not datatype.size_bytes:
         return _bytes_from_raw(raw, shape, tensor)
-    expected = math.prod(shape) * datatype.size_bytes
-    if len(raw) != expected:
-        raise InvalidRequest(f"tensor '{tensor}': {len(raw)} bytes of contents, the shape takes {expected}")
-    array = np.frombuffer(raw, datatype.dtype) if expected else np.zeros(0, datatype.dtype)
-    if datatype.name == "BOOL" and expected and int(array.view(np.uint8).max()) > 1:
+    array = np.frombuffer(raw, datatype.dtype) if raw else np.zeros(0, datatype.dtype)
+    if datatype.name == "BOOL" and raw and int(array.view(np.uint8).max()) > 1:
         raise InvalidRequest(f"tensor '{tensor}': a BOOL is neither 0 nor 1")
     array = array.reshape(shape)
     array.flags.writeable = False
@@ -106,12 +81,9 @@ def _whole(array: Array, datatype: Datatype) -> bytes | None:
 
 
 def _bytes_from_raw(raw: bytes, shape: tuple[int, ...], tensor: str) -> Array:
-    count = math.prod(shape)
-    if count * _LENGTH.size > len(raw):
-        raise InvalidRequest(f"tensor '{tensor}': {len(raw)} bytes cannot hold {count} elements")
     elements: list[bytes] = []
     at = 0
-    for _ in range(count):
+    for _ in range(math.prod(shape)):
         start = at + _LENGTH.size
         if start > len(raw):
             raise InvalidRequest(f"tensor '{tensor}': contents end within an element")

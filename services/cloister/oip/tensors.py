@@ -15,8 +15,9 @@ from google.protobuf.message import DecodeError
 
 from cloister.api.oip import inference_pb2
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
+from cloister.contract import check_raw_count, check_shape, refuse_both
 from cloister.errors import InvalidRequest
-from cloister.oip.contents import Array, checked_shape, from_raw, from_typed, to_raw
+from cloister.oip.contents import Array, from_raw, from_typed, to_raw
 from cloister.oip.datatypes import Datatype, datatype_named, datatype_of
 
 MAX_TENSORS: Final = 256
@@ -126,8 +127,7 @@ def _parse(message: _Message, serialised: bytes) -> _Message:
 def _decode(tensors: Sequence[_Tensor], raw: Sequence[bytes]) -> dict[str, Array]:
     if len(tensors) > MAX_TENSORS:
         raise InvalidRequest(f"more than {MAX_TENSORS} tensors")
-    if raw and len(raw) != len(tensors):
-        raise InvalidRequest(f"{len(raw)} raw contents for {len(tensors)} tensors")
+    check_raw_count(len(raw), len(tensors))
     arrays: dict[str, Array] = {}
     for index, tensor in enumerate(tensors):
         name = tensor.name
@@ -136,12 +136,12 @@ def _decode(tensors: Sequence[_Tensor], raw: Sequence[bytes]) -> dict[str, Array
         if name in arrays:
             raise InvalidRequest(f"tensor '{name}' comes twice")
         datatype = datatype_named(tensor.datatype, name)
-        shape = checked_shape(tensor.shape, name)
+        shape = tuple(tensor.shape)
+        check_shape(shape, name)
         if not raw:
             arrays[name] = from_typed(tensor.contents, datatype, shape, name)
-        elif tensor.HasField("contents"):
-            raise InvalidRequest(f"tensor '{name}': contents are both raw and typed")
         else:
+            refuse_both(tensor.HasField("contents"), name)
             arrays[name] = from_raw(raw[index], datatype, shape, name)
     return arrays
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import openvino as ov
 
+from cloister.contract import ModelContract
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.worker.infer_requests import InferSlot
 from cloister.worker.tuning import Tuning, random_rows, rate, rows_alike, rows_within
 

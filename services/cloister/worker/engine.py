@@ -23,9 +23,9 @@ from typing import Final, Protocol
 import numpy as np
 import openvino as ov
 
+from cloister.contract import ModelContract
 from cloister.errors import CloisterError
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import DATATYPES
 from cloister.worker import rows
 from cloister.worker.batches import Item, Outputs, take

@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 import openvino as ov
 
+from cloister.contract import ModelContract
 from cloister.errors import InvalidRequest, NotReady
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import DATATYPES
 from cloister.worker.batches import Item, Outputs, bounds
 from cloister.worker.shapes import smallest_shapes

@@ -7,8 +7,8 @@ from typing import Final
 
 import openvino as ov
 
+from cloister.contract import ModelContract, TensorSpec
 from cloister.errors import InvalidRequest
-from cloister.oip.contract import ModelContract, TensorSpec
 
 _DATATYPES: Final = MappingProxyType(
     {

@@ -17,8 +17,8 @@ from typing import Final
 
 import openvino as ov
 
+from cloister.contract import ANY_SIZE, ModelContract
 from cloister.errors import InvalidRequest
-from cloister.oip.contract import ANY_SIZE, ModelContract
 from cloister.worker.shapes import largest_bytes, node_types, sizes_fixed
 
 _PROBES: Final = (5, 7)

@@ -24,9 +24,9 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cloister.contract import ModelContract
 from cloister.errors import InvalidRequest
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 
 MAX_TENSOR_BYTES: Final = 1 << 31
 MAX_INDEXED: Final = 1 << 24

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from cloister.contract import ModelContract
 from cloister.oip.contents import Array
-from cloister.oip.contract import ModelContract
 from cloister.oip.datatypes import DATATYPES
 from cloister.worker.batches import Item, Outputs
 from cloister.worker.infer_requests import InferSlot

@@ -12,7 +12,7 @@ import pytest
 from cloister.cli.asking import plain, read_inputs
 from cloister.cli.failures import Stop
 from cloister.cli.output import print_json, print_json_line
-from cloister.oip.contract import ModelContract, TensorSpec
+from cloister.contract import ModelContract, TensorSpec
 
 ONE = ModelContract((TensorSpec("x", "FP32", (-1, 2)),), ())
 TWO = ModelContract((TensorSpec("x", "FP32", (-1, 2)), TensorSpec("n", "INT64", (-1,))), ())

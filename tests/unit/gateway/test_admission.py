@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 
+from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelMetadataResponse
+from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest, NotFound, Overloaded
 from cloister.gateway.admission import Admission
 from cloister.gateway.dispatch import Dispatcher
 from cloister.gateway.link import Link
 from cloister.gateway.tenants import Tenants
-from fakes.gateway_parts import TENANT, A, WorkerEnd, infer_request, unknown
+from fakes.gateway_parts import TENANT, A, WorkerEnd, infer_request, model_state, unknown
 
 
 class Desk:
@@ -79,6 +81,39 @@ async def test_a_call_without_time_left_is_not_let_in(timeout_s: float) -> None:
         with pytest.raises(TimeoutError):
             desk.admission.begin(infer_request(), TENANT, timeout_s)
         assert (desk.link.used, desk.tenants.under_way(TENANT), desk.seen) == (0, 0, [("TimeoutError", "")])
+
+
+async def test_a_request_that_cannot_fit_takes_no_slot_and_no_place_in_the_queue() -> None:
+    async with Desk() as desk:
+        await desk.worker.heard()
+        bad = ModelInferRequest.FromString(infer_request())
+        bad.inputs[0].shape[:] = [5]
+        with pytest.raises(InvalidRequest, match=r"tensor 'x': 4 bytes of contents, the shape takes 5"):
+            desk.admission.begin(bad.SerializeToString(), TENANT, 10)
+        assert (desk.link.used, desk.dispatcher.queued, desk.tenants.under_way(TENANT)) == (0, 0, 0)
+        assert desk.seen == [("InvalidRequest", "")]
+
+
+async def test_a_sealed_request_is_held_against_nothing() -> None:
+    async with Desk() as desk:
+        sealed = ModelInferRequest.FromString(infer_request(workers=[A]))
+        sealed.inputs[0].name = "cloister.sealed"
+        call = desk.admission.begin(sealed.SerializeToString(), TENANT, 10)
+        assert call.sent
+
+
+async def test_a_request_without_a_version_is_held_against_the_one_it_would_go_to() -> None:
+    async with Desk() as desk:
+        other = ModelState.FromString(model_state("tiny", "2").SerializeToString())
+        metadata = ModelMetadataResponse.FromString(other.metadata)
+        metadata.inputs[0].name = "renamed"
+        other.metadata = metadata.SerializeToString()
+        desk.admission.begin(infer_request(), TENANT, 10)
+        desk.worker.say(models_changed=True, models=[model_state("tiny", "1"), other])
+        await desk.worker.heard()
+        with pytest.raises(InvalidRequest, match="no input 'x'"):
+            desk.admission.begin(infer_request(), TENANT, 10)
+        desk.admission.begin(infer_request(version="1"), TENANT, 10)
 
 
 async def test_what_is_refused_holds_nothing() -> None:

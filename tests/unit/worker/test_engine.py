@@ -6,8 +6,8 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from cloister.contract import TensorSpec
 from cloister.errors import CloisterError, InvalidRequest
-from cloister.oip.contract import TensorSpec
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.infer_requests import InferSlot

@@ -46,14 +46,21 @@ async def test_large_messages_pass(rig: Rig) -> None:
     assert all(task.result().raw_output_contents[0] == tensor for task in asked)
 
 
-async def test_the_largest_message_fits_through_a_link(rig: Rig) -> None:
+@pytest.mark.attack("G21")
+async def test_the_largest_message_passes_both_ways_and_one_byte_more_is_refused(rig: Rig) -> None:
     worker = await rig.worker(A)
-    worker.tamper = "unknown"  # no need to carry all of it back
-    request = infer_request()
-    request += infer_request(tensor=bytes(MAX_REQUEST_BYTES - len(request) - 100))[len(b"\x0a\x04tiny") :]
-    assert MAX_REQUEST_BYTES - 100 <= len(request) <= MAX_REQUEST_BYTES
-    await failing(await rig.raw(), Unavailable, request=request, timeout_s=30)
-    assert len(worker.seen[0].request) == len(request)
+    stub = await rig.raw()
+    around = len(infer_request(tensor=bytes(32 << 20))) - (32 << 20)
+    tensor = bytes(MAX_REQUEST_BYTES - around)
+    largest = infer_request(tensor=tensor)
+    assert len(largest) == MAX_REQUEST_BYTES
+    answer = await ask(stub, largest, timeout_s=30)
+    assert answer.raw_output_contents[0] == tensor
+    assert len(worker.seen[0].request) == MAX_REQUEST_BYTES
+    with pytest.raises(InvalidRequest, match="larger") as caught:
+        await ask(stub, infer_request(tensor=tensor + b"1"), timeout_s=30)
+    assert caught.value.reason == "message.too_large"
+    assert len(worker.seen) == 1
 
 
 async def test_a_message_limit_of_clients_is_not_one_of_frames(tmp_path: Path, pki: MeshPki) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cloister.api.oip.inference_pb2 import ModelMetadataResponse
+from cloister.contract import ModelContract, TensorSpec
 from cloister.errors import InvalidRequest
-from cloister.oip.contract import ModelContract, TensorSpec
 from cloister.oip.tensors import encode_request
 
 CONTRACT = ModelContract(
@@ -33,7 +33,6 @@ def refused(bad):
 
 
 def test_what_fits_passes():
-    CONTRACT.check(arrays())
     CONTRACT.check_request(request())
 
 
@@ -49,8 +48,6 @@ def test_what_fits_passes():
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(name, array):
-    with pytest.raises(InvalidRequest, match=f"tensor '{name}'"):
-        CONTRACT.check(arrays() | {name: array})
     assert f"tensor '{name}'" in refused(request(**{name: array}))
 
 
@@ -68,8 +65,9 @@ def test_missing_unknown_twice():
     bad = request()
     bad.inputs.append(bad.inputs[0])
     assert "tensor 'image' comes twice" in refused(bad)
-    with pytest.raises(InvalidRequest, match="'image' is missing"):
-        CONTRACT.check({})
+    bad = request()
+    del bad.inputs[:]
+    assert "'image' is missing" in refused(bad)
 
 
 def test_outputs():
