@@ -18,7 +18,7 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Health, Server
 from cloister.kit.shares import Shares
-from cloister.rpc.channel import Peer
+from cloister.rpc.channel import MAX_MESSAGE_BYTES, Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
@@ -64,6 +64,7 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
                 lifecycle=lifecycle,
                 roles=ROLES,
                 max_message_bytes=settings.max_message_bytes,
+                max_answer_bytes=MAX_MESSAGE_BYTES,  # what a worker has computed is not thrown away
                 max_concurrent=settings.max_concurrent,
                 shares=Shares(settings.max_concurrent_per_peer, settings.memory_bytes // 2),
                 max_connections=settings.max_connections,

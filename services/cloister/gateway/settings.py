@@ -27,7 +27,8 @@ class Settings:
         tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
         stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
-        max_message_bytes: Largest message of a client; at most 64 MiB, since frames of the worker link add their own.
+        max_message_bytes: Largest request of a client; at most 64 MiB, since frames of the worker link add their own.
+            Answers may be as large as a worker's `max_message_bytes` lets them be.
         max_concurrent: Most calls and streams of clients at once.
         max_concurrent_per_peer: Of one client, those included whose answers it has not read.
         max_connections: Of all clients, open at once.

@@ -96,6 +96,7 @@ class Server:
         lifecycle: Lifecycle,
         roles: Mapping[str, frozenset[str] | set[str]],
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_answer_bytes: int = 0,
         max_concurrent: int = 1024,
         shares: Shares | None = None,
         max_connections: int = MAX_CONNECTIONS,
@@ -116,6 +117,7 @@ class Server:
             roles: `/package.Service/Method` or `package.Service` to the roles that may call it. What is not here is
                 refused to all.
             max_message_bytes: Limit of one message, both ways.
+            max_answer_bytes: Limit of those that we send, where it is another one; 0 for the same.
             max_concurrent: Calls under way; more are told RESOURCE_EXHAUSTED. A stream counts as long as it is open.
             shares: What each peer may have open of them; None where a crowd shares one identity.
             max_connections: Open at once, of all peers; more are closed as they come.
@@ -148,7 +150,7 @@ class Server:
                 ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
                 ("grpc.max_allowed_incoming_connections", max_connections),
                 ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_answer_bytes or max_message_bytes),
             ),
             maximum_concurrent_rpcs=max_concurrent,
             compression=grpc.Compression.NoCompression,

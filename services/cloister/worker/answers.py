@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -24,8 +23,7 @@ from cloister.seal import envelope, receipt
 from cloister.seal.session import OpenedRequest, WorkerSessions
 from cloister.worker.clock import MeshClock
 from cloister.worker.served import ServedModel, ServedModels
-
-MAX_RESPONSE_BYTES: Final = 64 << 20
+from cloister.worker.settings import MAX_MESSAGE_BYTES
 
 
 @dataclass(slots=True)
@@ -104,6 +102,10 @@ class Answers:
         receipt_key: Signs receipts.
         instance: Of this worker.
         ear_id: The Attestation Result that is in force.
+        max_message_bytes: Largest request that is opened, and largest answer that is given.
+
+    Attributes:
+        max_message_bytes: As given.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Answers:
         *,
         instance: str,
         ear_id: Callable[[], str],
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._served = served
         self._sessions = sessions
@@ -122,13 +125,16 @@ class Answers:
         self._receipt_key = receipt_key
         self._instance = instance
         self._ear_id = ear_id
+        self.max_message_bytes = max_message_bytes
 
     def open(self, raw: bytes) -> Opened:
         """Open a serialised ModelInferRequest, sealed or in clear.
 
         Raises:
-            CloisterError: It does not open, or the model is not here; may be told to the gateway.
+            CloisterError: It is too large, does not open, or the model is not here; may be told to the gateway.
         """
+        if len(raw) > self.max_message_bytes:
+            raise InvalidRequest("the request is larger than this worker takes", reason="message.too_large")
         request = parse_request(raw)
         if envelope.is_sealed(request):
             sealed = self._sessions.open(
@@ -192,13 +198,15 @@ def read(opened: Opened) -> Work:
     return Work(request.id, inputs, outputs)
 
 
-def respond(call_id: int, opened: Opened, work: Work, outputs: Mapping[str, Array]) -> Answer:
+def respond(call_id: int, opened: Opened, work: Work, outputs: Mapping[str, Array], most_bytes: int) -> Answer:
     """The answer that holds these outputs.
 
     Raises:
         InvalidRequest: It would be larger than a message may be.
     """
     model = opened.model
+    if sum([array.nbytes for array in outputs.values()]) > most_bytes:  # before any of it is copied
+        raise _too_large()
     response = encode_response(
         model.name,
         outputs,
@@ -207,9 +215,13 @@ def respond(call_id: int, opened: Opened, work: Work, outputs: Mapping[str, Arra
         datatypes=model.engine.contract.output_datatypes,
     )
     serialised = response.SerializeToString()
-    if len(serialised) > MAX_RESPONSE_BYTES:
-        raise InvalidRequest("the answer would be larger than a message may be", reason="response.too_large")
+    if len(serialised) > most_bytes:
+        raise _too_large()
     return Answer(call_id, opened, serialised)
+
+
+def _too_large() -> InvalidRequest:
+    return InvalidRequest("the answer would be larger than a message may be", reason="response.too_large")
 
 
 def _result(answer: Answer, receipts: Iterator[Receipt]) -> InferResult:

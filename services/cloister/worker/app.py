@@ -74,6 +74,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             keys.receipt,
             instance=keys.instance,
             ear_id=lambda: member.result.ear_id,
+            max_message_bytes=settings.max_message_bytes,
         )
         server.add(
             add_WorkerServicer_to_server,

@@ -134,7 +134,7 @@ class WorkerLink:
             except Exception as error:  # these calls fail, not the link
                 outcomes = [error] * len(calls)
             for ready, outcome in zip(calls, outcomes, strict=True):
-                self._settle(_answer(ready, outcome))
+                self._settle(_answer(ready, outcome, self._answers.max_message_bytes))
 
     async def _evaluate(self, ready: _Ready) -> None:
         outcome: Outputs | Exception
@@ -144,7 +144,7 @@ class WorkerLink:
         except Exception as error:  # one call fails, not the link
             outcome = error
         self._calls[ready.call_id] = None
-        self._settle(_answer(ready, outcome))
+        self._settle(_answer(ready, outcome, self._answers.max_message_bytes))
 
     def _cancel(self, call_id: int) -> None:
         task = self._calls.get(call_id)
@@ -188,11 +188,11 @@ class WorkerLink:
         return frame
 
 
-def _answer(ready: _Ready, outcome: Outputs | Exception) -> Answer:
+def _answer(ready: _Ready, outcome: Outputs | Exception, most_bytes: int) -> Answer:
     if isinstance(outcome, Exception):
         return _failed(ready.call_id, ready.opened, outcome)
     try:
-        return respond(ready.call_id, ready.opened, ready.work, outcome)
+        return respond(ready.call_id, ready.opened, ready.work, outcome, most_bytes)
     except Exception as error:  # one call fails, not the link
         return _failed(ready.call_id, ready.opened, error)
 

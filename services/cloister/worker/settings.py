@@ -19,6 +19,8 @@ from cloister.seal.names import check_model
 
 MAX_SLOTS = 4096
 MAX_BATCH_ROWS = 256
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""What a sealed answer and a frame add to it must stay below `rpc.channel.MAX_MESSAGE_BYTES`."""
 _OWNER: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -62,6 +64,7 @@ class Settings:
         slots: Calls under way at once, for each gateway.
         max_batch_rows: Rows of different requests in one evaluation, where the model lets them share one; 1 for none.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, never share one.
+        max_message_bytes: Largest request that is opened, and largest answer that is given.
     """
 
     cluster: str
@@ -82,6 +85,7 @@ class Settings:
     slots: int = 16
     max_batch_rows: int = 32
     tenants_apart: bool = False
+    max_message_bytes: int = MAX_MESSAGE_BYTES
     log_json: bool = True
     grace_s: float = 10.0
 
@@ -103,6 +107,8 @@ class Settings:
             raise ValueError(f"threads must not be negative, slots must be 1 to {MAX_SLOTS}")
         if not 1 <= self.max_batch_rows <= MAX_BATCH_ROWS:
             raise ValueError(f"max_batch_rows must be 1 to {MAX_BATCH_ROWS}")
+        if not 1 <= self.max_message_bytes <= MAX_MESSAGE_BYTES:
+            raise ValueError(f"max_message_bytes must be 1 to {MAX_MESSAGE_BYTES}")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
 
@@ -145,6 +151,7 @@ class Settings:
             "slots": self.slots,
             "max_batch_rows": self.max_batch_rows,
             "tenants_apart": self.tenants_apart,
+            "max_message_bytes": self.max_message_bytes,
             "trust_roots": hashlib.sha256(trust_roots).hexdigest(),
             "verifier_keys": hashlib.sha256(verifier_keys).hexdigest(),
             "key_signers": sorted(self.key_signers),

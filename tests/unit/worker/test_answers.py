@@ -35,7 +35,7 @@ def answered(inside, raw, call_id=7):
     try:
         found = inside.answers.open(raw)
         work = read(found)
-        return respond(call_id, found, work, evaluated(found, work))
+        return respond(call_id, found, work, evaluated(found, work), inside.answers.max_message_bytes)
     except CloisterError as error:
         return Answer(call_id, found, error=error)
 
@@ -206,9 +206,26 @@ def test_nothing_about_contents_in_reprs(inside, client):
     assert "float32" not in repr(work)
 
 
-def test_an_answer_larger_than_a_message(inside, monkeypatch):
-    monkeypatch.setattr("cloister.worker.answers.MAX_RESPONSE_BYTES", 10)
-    assert outer(inside, tensors().SerializeToString()).reason == "response.too_large"
+@pytest.mark.attack("G21")
+def test_an_answer_larger_than_a_message(inside):
+    request = tensors(rows=100).SerializeToString()
+    size_bytes = len(result(inside, request).response)
+    assert size_bytes > len(request)
+    inside.answers.max_message_bytes = size_bytes
+    assert result(inside, request).response
+    for most_bytes in (size_bytes - 1, len(request)):
+        inside.answers.max_message_bytes = most_bytes
+        assert outer(inside, request).reason == "response.too_large"
+
+
+@pytest.mark.attack("G21")
+def test_a_request_larger_than_the_worker_takes(inside, client):
+    plain, (sealed, _) = tensors(rows=100).SerializeToString(), client.seal(tensors(rows=100))
+    for raw in (plain, sealed):
+        inside.answers.max_message_bytes = len(raw) - 1
+        assert outer(inside, raw).reason == "message.too_large"
+        inside.answers.max_message_bytes = 64 << 20
+        assert result(inside, raw).response
 
 
 def test_a_lease_that_has_ended_ends_here_too(inside, client):

@@ -93,6 +93,8 @@ def test_the_host_chooses_only_what_is_marked(tmp_path):
         ({"threads": -1}, "threads"),
         ({"max_batch_rows": 0}, "max_batch_rows"),
         ({"max_batch_rows": 1000}, "max_batch_rows"),
+        ({"max_message_bytes": 0}, "max_message_bytes"),
+        ({"max_message_bytes": (64 << 20) + 1}, "max_message_bytes"),
         ({"grace_s": -1.0}, "grace_s"),
         ({"verifier_id": "spiffe://other.cloister.internal/verifier/main"}, "verifier_id"),
         ({"verifier_id": "spiffe://demo.cloister.internal/gateway/main"}, "verifier_id"),
@@ -119,8 +121,9 @@ def test_the_digest_covers_what_matters_and_not_what_the_host_chooses():
         replace(base, provisioner="evil:1"),
         replace(base, verifier="evil:1"),
         replace(base, hpke_suite="x25519"),
+        replace(base, max_message_bytes=1 << 20),
         replace(base, verifier_id="spiffe://demo.cloister.internal/verifier/two"),
     )
     digests = {each.digest(b"roots", b"keys") for each in (base, *other)}
     digests |= {base.digest(b"other roots", b"keys"), base.digest(b"roots", b"other keys")}
-    assert len(digests) == 10
+    assert len(digests) == 11

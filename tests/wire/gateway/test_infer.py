@@ -76,6 +76,14 @@ async def test_a_message_limit_of_clients_is_not_one_of_frames(tmp_path: Path, p
     assert all(task.result() for task in asked)
 
 
+async def test_an_answer_may_be_larger_than_a_request(tmp_path: Path, pki: MeshPki) -> None:
+    async with running_gateway(tmp_path, pki, max_message_bytes=100_000) as rig:
+        await rig.worker(A)
+        tensor = bytes(100_000 - len(infer_request(tensor=bytes(90_000))) + 90_000)
+        answer = await ask(await rig.raw(), tensor=tensor)  # with the worker's name, and so longer than what was asked
+        assert answer.ByteSize() > 100_000
+
+
 async def test_a_message_over_the_limit_is_refused(tmp_path: Path, pki: MeshPki) -> None:
     async with running_gateway(tmp_path, pki, max_message_bytes=100_000) as rig:
         await rig.worker(A)
