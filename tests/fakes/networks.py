@@ -1,7 +1,9 @@
 """Small models for tests, built from plain operations, as files in memory."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import openvino as ov
@@ -96,6 +98,37 @@ def echo(dtype: np.dtype, shape: tuple[int, ...] = (-1, 3)) -> ov.Model:
     y = ops.concat([x], 0)
     y.output(0).set_names({"y"})
     return ov.Model([ops.result(y)], [x], "echo")
+
+
+TYPES = MappingProxyType(
+    {
+        "BOOL": ov.Type.boolean,
+        **{f"UINT{bits}": getattr(ov.Type, f"u{bits}") for bits in (8, 16, 32, 64)},
+        **{f"INT{bits}": getattr(ov.Type, f"i{bits}") for bits in (8, 16, 32, 64)},
+        "FP16": ov.Type.f16,
+        "BF16": ov.Type.bf16,
+        "FP32": ov.Type.f32,
+        "FP64": ov.Type.f64,
+    }
+)
+
+
+def every_type(shape: tuple[int, ...], names: Iterable[str] = TYPES) -> ov.Model:
+    """An input of each datatype that OpenVINO has, named after it; of each, itself (`same FP32`) and a `made FP32` out.
+
+    What is made is x + x, or the opposite of a truth.
+    """
+    parameters, results = [], []
+    for name in names:
+        x = ops.parameter(list(shape), TYPES[name], name=name)
+        x.output(0).set_names({name})
+        parameters.append(x)
+        same = ops.reshape(x, ops.shape_of(x), special_zero=False)
+        made = ops.logical_not(x) if name == "BOOL" else ops.add(x, x)
+        for label, node in (("same", same), ("made", made)):
+            node.output(0).set_names({f"{label} {name}"})
+            results.append(ops.result(node))
+    return ov.Model(results, parameters, "every_type")
 
 
 def indexed(kind: str, index: np.dtype, *, length: int = 8) -> ov.Model:

@@ -191,9 +191,11 @@ def read(opened: Opened) -> Work:
             raise InvalidRequest("the request inside is for another model than it was sealed for")
     if request is None:
         raise ValueError("a request is sealed or in clear")
-    contract = opened.model.engine.contract
+    engine = opened.model.engine
+    contract = engine.contract
     contract.check_request(request)
     inputs = decode_request(request)
+    engine.check(inputs)
     outputs = [output.name for output in request.outputs] or list(contract.output_datatypes)
     return Work(request.id, inputs, outputs)
 

@@ -32,7 +32,7 @@ from cloister.worker.batches import Item, Outputs, take
 from cloister.worker.compiling import Compiler
 from cloister.worker.infer_pool import InferPool, failed_in
 from cloister.worker.infer_requests import InferSlot, gone
-from cloister.worker.ports import contract_of
+from cloister.worker.ports import check_narrow, contract_of, narrow_inputs
 from cloister.worker.shapes import ShapeGuard, smallest_shapes
 from cloister.worker.tuning import MOST_ROWS, Tuning
 
@@ -55,6 +55,9 @@ class Engine(Protocol):
     @property
     def failed(self) -> asyncio.Event:
         """Set once an evaluation has failed; nothing is answered any more, and the model must be loaded afresh."""
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Raise `InvalidRequest` for values that could not be evaluated as they are; inputs that fit the contract."""
 
     def quick(self, item: Item) -> bool:
         """Whether this may be evaluated on the event loop, and is expected to take less than `INLINE_S`."""
@@ -110,6 +113,7 @@ class OpenVinoEngine:
         tuning: Tuning | None = None,
     ) -> None:
         self.contract = contract_of(model)
+        self._narrow = narrow_inputs(model)
         self.failed = asyncio.Event()
         self.tuning = tuning or Tuning()
         self._guard = ShapeGuard(model.clone(), self.contract)
@@ -148,6 +152,10 @@ class OpenVinoEngine:
     def evaluations(self) -> int:
         """How many the pool has begun."""
         return self._pool.evaluations
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse numbers that OpenVINO would cut."""
+        check_narrow(inputs, self._narrow)
 
     def quick(self, item: Item) -> bool:
         """Whether to evaluate on the loop: for shapes seen before, and in proportion to the smallest inputs' time.
