@@ -183,5 +183,7 @@ def echoed(call: InferCall, instance: str) -> InferResult:
     request = ModelInferRequest.FromString(call.request)
     response = ModelInferResponse(model_name=request.model_name, model_version=request.model_version, id=request.id)
     response.parameters["instance"].string_param = instance
+    for tensor in request.inputs:
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
     response.raw_output_contents.extend(request.raw_input_contents)
     return InferResult(call_id=call.call_id, response=response.SerializeToString())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = Path(".fuzz")
 # What atheris watches; it must do so from before the first import, so nothing above may lead there.
-WATCHED = ["cloister.appraisal", "cloister.der", "cloister.dsse", "cloister.ear", "cloister.evidence"]
+WATCHED = [f"cloister.{room}" for room in ("appraisal", "contract", "der", "dsse", "ear", "evidence", "gateway")]
 
 
 def main() -> int:
@@ -73,7 +73,8 @@ def guided(name: str, runs: int, seed: int) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("target", choices=["quote", "collateral", "claims", "token", "certificate", "envelope", "all"])
+    names = ["quote", "collateral", "claims", "token", "certificate", "envelope", "request", "all"]
+    parser.add_argument("target", choices=names)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--coverage", action="store_true", help="one target, guided by atheris")

@@ -9,9 +9,10 @@ from fuzz.claims import ClaimsMaps
 from fuzz.collateral import Collaterals
 from fuzz.envelopes import Envelopes
 from fuzz.quotes import Quotes
+from fuzz.requests import Requests
 from fuzz.target import Target
 from fuzz.tokens import Tokens
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
-    kind.name: kind for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, Certificates, Envelopes)
+    kind.name: kind for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, Certificates, Envelopes, Requests)
 }

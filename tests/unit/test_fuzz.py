@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from fuzz.quotes import Quotes
+from fuzz.requests import Requests
 from fuzz.target import ACCEPTED, Findings, Target, outcome, run
 from fuzz.targets import TARGETS
 
@@ -37,6 +38,14 @@ def test_a_verifier_that_checks_no_signature_is_found_out(monkeypatch: pytest.Mo
     target = Quotes()
     monkeypatch.setattr("cloister.appraisal.signature.check", lambda *_, **__: None)
     assert any("nobody signed" in told for _, told, _ in fuzzed(target).failures)
+
+
+@pytest.mark.attack("G22")
+def test_a_gateway_that_is_laxer_than_the_workers_parser_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Requests()
+    assert not fuzzed(target).failures
+    monkeypatch.setattr("cloister.gateway.wire.text", lambda raw: bytes(raw).decode("utf-8", "replace"))
+    assert any("does not parse" in told for _, told, _ in fuzzed(target).failures)
 
 
 class Careless:

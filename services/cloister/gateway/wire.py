@@ -22,6 +22,8 @@ MAX_NESTED_FIELDS = 8
 SEAL_VERSION = b"v1"
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
+_PREFIX_BYTES = 5
+"""Of a tag or a length: parsers refuse what takes more, even if it is zeros."""
 _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW_CONTENTS = 1, 2, 3, 4, 5, 6, 7
 _KEY, _VALUE, _STRING_PARAM = 1, 2, 3
 _WIRE_TYPES = {1: _VARINT, 2: _VARINT, _STRING_PARAM: _LEN, 4: _I64, 5: _VARINT}
@@ -150,7 +152,7 @@ def fields(raw: Part, position: int, end: int, limit: int) -> Iterator[tuple[int
         if tag < 0x80:  # nearly always: one byte
             position += 1
         else:
-            tag, position = read_varint(raw, position, end)
+            tag, position = read_varint(raw, position, end, _PREFIX_BYTES)
         number, wire_type = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:
             raise InvalidRequest("a field number is out of range")
@@ -160,7 +162,7 @@ def fields(raw: Part, position: int, end: int, limit: int) -> Iterator[tuple[int
                 start = position + 1
                 position = start + raw[position]
             else:
-                length, start = read_varint(raw, position, end)
+                length, start = read_varint(raw, position, end, _PREFIX_BYTES)
                 position = start + length
         elif wire_type == _VARINT:
             _, position = read_varint(raw, position, end)
@@ -177,10 +179,10 @@ def fields(raw: Part, position: int, end: int, limit: int) -> Iterator[tuple[int
         raise InvalidRequest("the message has too many fields")
 
 
-def read_varint(raw: Part, position: int, end: int) -> tuple[int, int]:
-    """Decode one varint of at most 64 bits; return it and the position after it."""
+def read_varint(raw: Part, position: int, end: int, most: int = 10) -> tuple[int, int]:
+    """Decode one varint of at most 64 bits and `most` bytes; return it and the position after it."""
     value = shift = 0
-    while position < end and shift < 70:
+    while position < end and shift < 7 * most:
         byte = raw[position]
         position += 1
         value |= (byte & 0x7F) << shift

@@ -58,6 +58,7 @@ def test_fields_may_come_in_any_order() -> None:
     assert read_route(raw) == Route("tiny", "", "id", None)
 
 
+@pytest.mark.attack("G22")
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_repeated_routing_field_is_refused(number: int) -> None:
     raw = length_delimited(number, b"a")
@@ -73,6 +74,7 @@ def test_a_routing_field_of_another_wire_type_is_refused(number: int, field: byt
         read_route(bytes((number << 3 | field[0],)) + field[1:])
 
 
+@pytest.mark.attack("G22")
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
@@ -81,10 +83,12 @@ def test_a_routing_field_of_another_wire_type_is_refused(number: int, field: byt
         (b"\x0a\xff", "varint"),
         (b"\x0a" + b"\xff" * 11, "varint"),
         (b"\x48" + b"\xff" * 9 + b"\x02", "varint"),
+        (b"\x8a\x80\x80\x80\x80\x00\x00", "varint"),
+        (b"\x0a\x80\x80\x80\x80\x80\x00", "varint"),
         (b"\x0a\x05abc", "longer"),
         (b"\x39\x00", "longer"),
         (b"\x3d\x00", "longer"),
-        (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7fabc", "longer"),
+        (b"\x0a\xff\xff\xff\xff\x07abc", "longer"),
         (b"\x02\x00", "field number"),
         (b"\x00\x00", "field number"),
         (b"\x82\x80\x80\x80\x10\x00", "field number"),
@@ -123,6 +127,23 @@ def test_seal_and_workers_come_together() -> None:
             read_route(message.SerializeToString())
     with pytest.raises(InvalidRequest, match="cloister-seal"):
         read_route(sealed(A, version="v2").SerializeToString())
+
+
+@pytest.mark.attack("G22")
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"", "'a' has no value"),
+        (b"\x08\x01\x10\x02", "one value"),
+        (b"\x1a\x01\xff", "UTF-8"),
+        (b"\x0d" + bytes(4), "one value"),
+        (b"\x32\x00", "one value"),
+    ],
+)
+def test_a_parameter_is_one_value_of_a_kind_that_there_is(value: bytes, why: str) -> None:
+    entry = length_delimited(4, length_delimited(1, b"a") + length_delimited(2, value))
+    with pytest.raises(InvalidRequest, match=why):
+        read_route(entry)
 
 
 def test_a_parameter_for_routing_is_one_string_given_once() -> None:

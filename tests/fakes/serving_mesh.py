@@ -1,0 +1,56 @@
+"""A real gateway before a real worker, in this process, with a fake verifier and provisioner around them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import openvino as ov
+import tritonclient.grpc as triton
+
+from cloister.api.v1.verifier_pb2 import AttestedWorker
+from cloister.rpc.spiffe import server_name
+from fakes import networks
+from fakes.pki import MeshPki
+from fakes.running_gateway import Rig, running_gateway
+from fakes.worker_mesh import WorkerMesh
+
+
+@asynccontextmanager
+async def serving_mesh(
+    folder: Path, pki: MeshPki, models: Mapping[str, ov.Model], **options: object
+) -> AsyncIterator[Rig]:
+    """A gateway through which these models are served, each in version 1."""
+    inside = WorkerMesh(pki, folder)
+    for name, model in models.items():
+        (folder / f"{name} ir").mkdir()
+        inside.provisioner.publish(folder / "models", name, 1, networks.ir(model, folder / f"{name} ir"))
+    async with (
+        inside.up(),
+        running_gateway(folder, pki) as rig,
+        inside.worker(inside.settings(models=tuple(models))) as worker,
+    ):
+        rig.feed.join(
+            AttestedWorker(
+                instance=worker.instance,
+                endpoint=worker.settings.listen,
+                server_name=server_name(pki.cluster, "worker", worker.instance),
+                expires_at_ms=1 << 45,
+            )
+        )
+        await rig.until(lambda status: any(len(each.models) == len(models) for each in status.workers))
+        yield rig
+
+
+def stock_client(rig: Rig, folder: Path) -> triton.InferenceServerClient:
+    """Triton's own client, for use off the event loop."""
+    files = rig.pki.identity("client", "ann").write(folder)
+    return triton.InferenceServerClient(
+        f"127.0.0.1:{rig.server.port}",
+        ssl=True,
+        root_certificates=str(files.trust_roots),
+        private_key=str(files.private_key),
+        certificate_chain=str(files.certificate),
+        channel_args=[("grpc.ssl_target_name_override", server_name(rig.pki.cluster, "gateway"))],
+    )
