@@ -12,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench bench-appraise bench-engine bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -57,6 +57,9 @@ PEERS ?= grpc_aio kserve mlserver mosec triton
 bench: .venv/installed .venv-plots/installed $(PEERS:%=.venv-peers/%/installed)
 	$(BIN)/python -m benchmarks.scenarios.serving --scenario $(SCENARIO) $(if $(MODELS),--models $(MODELS)) \
 		--peers $(PEERS) --rounds $(ROUNDS) $(if $(QUICK),--quick) $(OPTIONS)
+
+bench-contract: .venv/installed
+	$(BIN)/python benchmarks/micro/contract.py
 
 bench-engine: .venv/installed
 	$(BIN)/python benchmarks/micro/engine.py

@@ -44,6 +44,13 @@ async def test_the_engine_is_asked_as_it_is_now(monkeypatch: pytest.MonkeyPatch)
         assert table.row_count == 1
 
 
+def test_a_request_is_read_and_checked_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench: Any = loaded("micro/contract.py")
+    monkeypatch.setattr(bench, "TURNS", 1)
+    monkeypatch.setattr(bench, "RUNS", 2)
+    bench.main()
+
+
 @pytest.mark.parametrize("name", ["micro/judges.py", "micro/record.py", "micro/seal.py"])
 def test_the_others_fit_what_they_measure(name: str) -> None:
     assert callable(loaded(name).main)

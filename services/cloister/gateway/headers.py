@@ -37,11 +37,16 @@ def check_tensors(contract: ModelContract, tensors: Tensors) -> None:
         InvalidRequest: They cannot fit, in the words in which the worker would say it; or their headers are not
             well-formed protobuf, repeat a field, or are not UTF-8.
     """
-    read = [read_input(header) for header in tensors.inputs]
-    inputs = [header for header, _ in read]
-    contract.check(inputs, map(read_output, tensors.outputs), len(tensors.raw_sizes))
+    read: list[tuple[InputHeader, int]] = []
+
+    def headers() -> Iterator[InputHeader]:  # one by one: the first that is wrong ends it
+        for part in tensors.inputs:
+            read.append(read_input(part))
+            yield read[-1][0]
+
+    contract.check(headers(), map(read_output, tensors.outputs), len(tensors.raw_sizes))
     if tensors.raw_sizes:
-        for header, size_bytes in zip(inputs, tensors.raw_sizes, strict=True):
+        for (header, _), size_bytes in zip(read, tensors.raw_sizes, strict=True):
             check_raw_size(size_bytes, header.datatype, header.shape, header.name)
     else:
         for header, contents_bytes in read:

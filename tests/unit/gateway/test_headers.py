@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -167,6 +168,29 @@ def test_malformed_headers_are_refused(raw: bytes, why: str) -> None:
 def test_malformed_outputs_are_refused(raw: bytes, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         read_output(raw)
+
+
+_MANY = b"\x3a\x00" * 250
+HOSTILE = {
+    "many inputs": length_delimited(5, length_delimited(1, b"image") + _MANY) * 4000,
+    "many outputs": raw_request().SerializeToString() + length_delimited(6, length_delimited(1, b"p") + _MANY) * 4000,
+    "many dimensions": length_delimited(5, length_delimited(1, b"image") + length_delimited(3, b"\1" * (8 << 20))),
+    "many parameters": length_delimited(5, length_delimited(4, length_delimited(1, b"a" * 30_000)) * 250),
+    "many fields": length_delimited(5, b"\x3a\x00" * (4 << 20)),
+    "many contents": b"\x3a\x00" * (4 << 20),
+}
+
+
+@pytest.mark.attack("I09")
+@pytest.mark.attack("G1")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_refused_costs_little(name: str) -> None:
+    took_s = []
+    for _ in range(3):
+        began_s = time.process_time()
+        assert told_by_gateway(HOSTILE[name])
+        took_s.append(time.process_time() - began_s)
+    assert min(took_s) < 0.05
 
 
 def agrees(raw: bytes) -> None:

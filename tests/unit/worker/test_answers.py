@@ -6,9 +6,11 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.seal_pb2 import SealedRequest
 from cloister.errors import CloisterError, NotAllowed, NotFound, NotReady, SealBroken
 from cloister.oip.tensors import decode_response
+from cloister.rpc import channel
 from cloister.seal import envelope, receipt
 from cloister.worker.answers import Answer, read, respond
 from cloister.worker.batches import Item
+from cloister.worker.settings import MAX_MESSAGE_BYTES
 from fakes.attested_worker import DIGEST, EAR_ID, POLICY, Client, Inside, opened, tensors
 
 
@@ -216,6 +218,17 @@ def test_an_answer_larger_than_a_message(inside):
     for most_bytes in (size_bytes - 1, len(request)):
         inside.answers.max_message_bytes = most_bytes
         assert outer(inside, request).reason == "response.too_large"
+
+
+def test_the_largest_answer_fits_its_link_sealed(inside, client):
+    """What sealing adds stays below a hundredth, so 64 MiB stay below the 65 of a frame."""
+    request = tensors(rows=100_000)
+    sealed, pending = client.seal(request)
+    carried = result(inside, sealed).response
+    inner = opened(pending, carried).response
+    assert len(inner) > 1_600_000
+    assert 0 < len(carried) - len(inner) < len(inner) / 100
+    assert MAX_MESSAGE_BYTES * 1.01 < channel.MAX_MESSAGE_BYTES
 
 
 @pytest.mark.attack("G21")
