@@ -1,7 +1,7 @@
 """What the gateway spends on reading a plain request and holding it against its model: `make bench-contract`.
 
-All take turns, and the least of many turns counts, because what else a machine does only ever adds to it. The first check
-is of headers that have not been seen before; again is of those that have.
+All take turns, and the least of many turns counts, because what else a machine does only ever adds to it. The first
+check is of headers that have not been seen before; again is of those that have.
 """
 
 from __future__ import annotations
