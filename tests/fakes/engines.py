@@ -8,6 +8,8 @@ import numpy as np
 
 from cloister.contract import ModelContract, TensorSpec
 from cloister.errors import InvalidRequest, NotReady
+from cloister.worker.counts import EvaluationCounts
+from cloister.worker.timings import clock_s
 
 
 class FakeEngine:
@@ -21,6 +23,8 @@ class FakeEngine:
         closed: Whether `close` was called.
         batches: How many requests came together, each time.
         parties: Whose each of them was.
+        counts: As an engine's.
+        waiting: How many are at the gate.
     """
 
     def __init__(self, *, inline: bool = True) -> None:
@@ -38,6 +42,8 @@ class FakeEngine:
         self.properties = {"precision": "f32"}
         self.batches: list[int] = []
         self.parties: list[bytes] = []
+        self.counts = EvaluationCounts()
+        self.waiting = 0
 
     def check(self, inputs) -> None:
         """All values are welcome."""
@@ -50,13 +56,20 @@ class FakeEngine:
             raise self.broken
         self.batches.append(len(items))
         self.parties += [item.party for item in items]
-        return [self._evaluated(item) for item in items]
+        evaluation = self.counts.begin(items)
+        outcomes = [self._evaluated(item) for item in items]
+        evaluation.ended_s = clock_s()
+        return outcomes
 
     async def infer(self, item):
         if self.closed or self.failed.is_set():
             raise NotReady("the model is no longer served", reason="model.gone")
         self.entered.set()
-        await self.gate.wait()
+        self.waiting += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.waiting -= 1
         (outcome,) = self.infer_now([item])
         if isinstance(outcome, Exception):
             raise outcome

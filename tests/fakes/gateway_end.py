@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, WorkerFrame
 from cloister.worker.link import WorkerLink
@@ -37,12 +38,20 @@ class GatewayEnd:
             self.frames.append(frame)
             self._came.notify_all()
 
-    def send(self, *requests: bytes, timeout_ms: int = 10_000, cancelled: tuple[int, ...] = ()) -> list[int]:
+    def send(
+        self, *requests: bytes, timeout_ms: int = 10_000, cancelled: tuple[int, ...] = (), trace_id: bytes = b""
+    ) -> list[int]:
         """Send one frame; returns the ids of its calls."""
         ids = list(range(self._next_id + 1, self._next_id + 1 + len(requests)))
         self._next_id += len(requests)
         calls = [
-            InferCall(call_id=call_id, request=request, timeout_ms=timeout_ms, tenant="spiffe://t/client/ann")
+            InferCall(
+                call_id=call_id,
+                request=request,
+                timeout_ms=timeout_ms,
+                tenant="spiffe://t/client/ann",
+                trace_id=trace_id,
+            )
             for call_id, request in zip(ids, requests, strict=True)
         ]
         self._to_worker.put_nowait(GatewayFrame(calls=calls, cancelled=cancelled))
@@ -72,11 +81,9 @@ class GatewayEnd:
 
 
 @asynccontextmanager
-async def linked(
-    inside: Inside, slots: int = 4, *, tenants_apart: bool = False
-) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
+async def linked(inside: Inside, slots: int = 4, **options: Any) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
     """A link that runs; it ends with the block."""
-    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots, tenants_apart=tenants_apart)
+    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots, **options)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(link.run(gateway.sent(), gateway.write))
         await gateway.until(lambda: gateway.frames)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.seal_pb2 import OpenedResponse, Receipt, ReceiptBody
-from cloister.api.v1.worker_pb2 import InferResult
+from cloister.api.v1.worker_pb2 import Evaluation, InferResult
 from cloister.errors import InvalidRequest, NotAllowed
 from cloister.oip.contents import Array
 from cloister.oip.tensors import decode_request, encode_response, parse_request
@@ -69,12 +69,14 @@ class Answer:
         call_id: On its link.
         opened: The request; None where it never was open.
         response: A serialised ModelInferResponse.
+        timing: What is told of its evaluation, where there was one; one object for all that have it in common.
     """
 
     call_id: int
     opened: Opened | None = field(default=None, repr=False)
     response: bytes | None = field(default=None, repr=False)
     error: BaseException | None = None
+    timing: Evaluation | None = None
 
     @property
     def sealed(self) -> OpenedRequest | None:

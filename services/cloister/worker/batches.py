@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 from cloister.oip.contents import Array
+from cloister.worker.timings import Evaluation
 
 Outputs = dict[str, Array]
 _T = TypeVar("_T")
@@ -30,6 +31,7 @@ class Item:
         party: Requests of different parties never share an evaluation.
         ends_at_s: When nobody waits for the answer any more, on the event loop's clock.
         rows: Size of the first axis, where all inputs agree on it and it is not 0; else 0, and this one goes alone.
+        evaluation: The one that it was part of, once that has begun.
     """
 
     inputs: Mapping[str, Array] = field(repr=False)
@@ -37,6 +39,7 @@ class Item:
     party: bytes = field(default=b"", repr=False)
     ends_at_s: float = math.inf
     rows: int = field(init=False)
+    evaluation: Evaluation | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         counts = {array.shape[0] if array.ndim else 0 for array in self.inputs.values()}

@@ -30,10 +30,12 @@ from cloister.oip.datatypes import DATATYPES
 from cloister.worker import rows
 from cloister.worker.batches import Item, Outputs, take
 from cloister.worker.compiling import Compiler
+from cloister.worker.counts import EvaluationCounts
 from cloister.worker.infer_pool import InferPool, failed_in
 from cloister.worker.infer_requests import InferSlot, gone
 from cloister.worker.ports import check_narrow, contract_of, narrow_inputs
 from cloister.worker.shapes import ShapeGuard, smallest_shapes
+from cloister.worker.timings import clock_s
 from cloister.worker.tuning import MOST_ROWS, Tuning
 
 INLINE_S: Final = 200e-6
@@ -51,6 +53,14 @@ class Engine(Protocol):
     @property
     def properties(self) -> Mapping[str, str]:
         """How it is evaluated here, for its metadata."""
+
+    @property
+    def counts(self) -> EvaluationCounts:
+        """What it has evaluated."""
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for an evaluation."""
 
     @property
     def failed(self) -> asyncio.Event:
@@ -96,6 +106,7 @@ class OpenVinoEngine:
     Attributes:
         contract: What the model takes and gives.
         failed: Set once an evaluation has failed.
+        counts: What it has evaluated.
         config: What the pool's model is compiled with.
         measured_s: One inference on the smallest inputs; infinite when it was not tried.
         streams: How many evaluations of the pool compute at a time.
@@ -115,6 +126,7 @@ class OpenVinoEngine:
         self.contract = contract_of(model)
         self._narrow = narrow_inputs(model)
         self.failed = asyncio.Event()
+        self.counts = EvaluationCounts()
         self.tuning = tuning or Tuning()
         self._guard = ShapeGuard(model.clone(), self.contract)
         compiler = Compiler(
@@ -135,7 +147,9 @@ class OpenVinoEngine:
         pooled = compiler.pooled(parallel, compare=known and quick is None)
         self.config = pooled.config
         self.streams, self._pool_rows = pooled.streams, pooled.most_rows
-        self._pool = InferPool(pooled.slots, self.failed, streams=pooled.streams, most_rows=pooled.most_rows)
+        self._pool = InferPool(
+            pooled.slots, self.failed, self.counts, streams=pooled.streams, most_rows=pooled.most_rows
+        )
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -149,9 +163,9 @@ class OpenVinoEngine:
         }
 
     @property
-    def evaluations(self) -> int:
-        """How many the pool has begun."""
-        return self._pool.evaluations
+    def waiting(self) -> int:
+        """How many requests wait for an infer request."""
+        return self._pool.waiting
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse numbers that OpenVINO would cut."""
@@ -181,6 +195,7 @@ class OpenVinoEngine:
     def _evaluate(self, batch: list[Item]) -> list[Outputs | CloisterError]:
         if self._inline is None:
             raise ValueError("this model is not quick")
+        evaluation = self.counts.begin(batch)
         try:
             self._inline.fill_rows(batch)
             self._inline.evaluate()
@@ -190,6 +205,8 @@ class OpenVinoEngine:
             if len(batch) > 1:
                 self.tuning.forbid_batches()
             return [failed_in(len(batch)) for _ in batch]
+        finally:
+            evaluation.ended_s = clock_s()
 
     async def infer(self, item: Item) -> Outputs:
         """Evaluate in the pool, having looked at the shapes if they are new."""

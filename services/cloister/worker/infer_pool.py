@@ -15,7 +15,9 @@ from typing import Final, NamedTuple
 
 from cloister.errors import CloisterError
 from cloister.worker.batches import Item, Outputs, take
+from cloister.worker.counts import EvaluationCounts
 from cloister.worker.infer_requests import InferSlot, failure, gone
+from cloister.worker.timings import clock_s
 
 SWEEP_S: Final = 0.02
 
@@ -31,20 +33,26 @@ class InferPool:
     Args:
         slots: All of one compiled model. Once one evaluation has failed, no later result of any of them is handed out.
         failed: Set then.
+        counts: Of this model's evaluations.
         streams: How many of them compute at a time.
         most_rows: Of different requests in one evaluation; 1 for none but its own.
 
     Attributes:
         batch_failed: Whether it was a batch that failed; which of its requests it was is not known.
-        evaluations: How many were begun.
     """
 
     def __init__(
-        self, slots: Sequence[InferSlot], failed: asyncio.Event, *, streams: int = 1, most_rows: int = 1
+        self,
+        slots: Sequence[InferSlot],
+        failed: asyncio.Event,
+        counts: EvaluationCounts,
+        *,
+        streams: int = 1,
+        most_rows: int = 1,
     ) -> None:
         self.batch_failed = False
-        self.evaluations = 0
         self._failed = failed
+        self._counts = counts
         self._streams = streams
         self._most_rows = most_rows
         self._idle = list(slots)
@@ -56,6 +64,11 @@ class InferPool:
         self._due = self._closing = False
         for slot in slots:
             slot.request.set_callback(self._completed, slot)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for an infer request."""
+        return len(self._waiting)
 
     async def infer(self, item: Item) -> Outputs:
         """Evaluate, once an infer request is free.
@@ -108,9 +121,10 @@ class InferPool:
     def _start(self, batch: list[_Call]) -> None:
         slot = self._idle.pop()
         self._running[slot] = batch
-        self.evaluations += 1
+        items = [call.item for call in batch]
+        self._counts.begin(items)
         try:
-            slot.fill_rows([call.item for call in batch])
+            slot.fill_rows(items)
             slot.request.start_async()
         except RuntimeError:
             self._fail(slot)
@@ -123,6 +137,8 @@ class InferPool:
             outcome = slot.read_rows([call.item for call in batch])
         except Exception as error:
             outcome = error
+        if (evaluation := batch[0].item.evaluation) is not None:
+            evaluation.ended_s = clock_s()
         batch[0].answer.get_loop().call_soon_threadsafe(self._complete, slot, outcome)
 
     def _complete(self, slot: InferSlot, outcome: list[Outputs] | Exception) -> None:

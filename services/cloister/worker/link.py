@@ -13,17 +13,22 @@ from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Final, NamedTuple
 
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, WorkerFrame
+from cloister.api.v1.worker_pb2 import Evaluation as EvaluationMessage
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, Overloaded
 from cloister.kit.log import get_logger
 from cloister.worker.answers import Answer, Answers, Opened, Work, read, respond
 from cloister.worker.batches import Item, Outputs
+from cloister.worker.counts import memory_bytes
 from cloister.worker.engine import Engine
 from cloister.worker.served import ServedModels
+from cloister.worker.timings import Arrival, Evaluation, clock_s, rounded_us, told
 
 FRAME_BYTES: Final = 4 << 20
 """Answers share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
 MAX_CALL_S: Final = 600.0
+REPORT_S: Final = 2.0
+"""How often a gateway is told what has been done in all."""
 
 _log = get_logger()
 
@@ -32,6 +37,7 @@ class _Ready(NamedTuple):
     """A call whose tensors fit its model."""
 
     call_id: int
+    trace_id: bytes
     opened: Opened
     work: Work
     item: Item
@@ -45,18 +51,29 @@ class WorkerLink:
         served: What to announce.
         slots: How many calls this gateway may have under way.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, share no evaluation.
+        report_s: How often to report counters.
     """
 
-    def __init__(self, answers: Answers, served: ServedModels, slots: int, *, tenants_apart: bool = False) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        served: ServedModels,
+        slots: int,
+        *,
+        tenants_apart: bool = False,
+        report_s: float = REPORT_S,
+    ) -> None:
         self._answers = answers
         self._served = served
         self._slots = slots
         self._tenants_apart = tenants_apart
+        self._report_s = report_s
         self._calls: dict[int, asyncio.Task[None] | None] = {}  # unanswered; with a task while that evaluates
         self._finished: deque[Answer] = deque()
         self._wakeup = asyncio.Event()
         self._written = asyncio.Event()
-        self._models_changed = self._draining = self._ended = False  # what the gateway is to hear, and when to stop
+        # What the gateway is to hear, and when to stop.
+        self._models_changed = self._draining = self._report_due = self._ended = False
 
     def drain(self) -> None:
         """Ask the gateway to send nothing new; it ends the link when everything is answered."""
@@ -76,8 +93,10 @@ class WorkerLink:
         with self._served.watching(self._note_models):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(write), name="link writes")
+                reporting = group.create_task(self._report(), name="link reports")
                 async with asyncio.TaskGroup() as calls:
                     await self._read(frames, calls)
+                reporting.cancel()
                 self._ended = True
                 self._wakeup.set()
 
@@ -85,16 +104,16 @@ class WorkerLink:
         async for frame in frames:
             for call_id in frame.cancelled:
                 self._cancel(call_id)
-            began_s, quick = asyncio.get_running_loop().time(), list[_Ready]()
+            came_s, began_s = clock_s(), asyncio.get_running_loop().time()
+            quick, slow = list[_Ready](), list[_Ready]()
             for call in frame.calls:
                 ready = self._begin(call, began_s)
-                if ready is None:
-                    continue
-                if ready.opened.model.engine.quick(ready.item):
-                    quick.append(ready)
-                else:
-                    self._calls[ready.call_id] = group.create_task(self._evaluate(ready))
-            self._evaluate_now(quick)
+                if ready is not None:
+                    (quick if ready.opened.model.engine.quick(ready.item) else slow).append(ready)
+            arrival = Arrival(came_s, clock_s())
+            for ready in slow:
+                self._calls[ready.call_id] = group.create_task(self._evaluate(ready, arrival))
+            self._evaluate_now(quick, arrival)
             while len(self._finished) > 2 * self._slots:  # it sends far more than it was granted, and reads nothing
                 self._written.clear()
                 await self._written.wait()
@@ -117,13 +136,13 @@ class WorkerLink:
             opened = self._answers.open(call.request)
             work = read(opened)
         except Exception as error:  # one call fails, not the link
-            self._settle(_failed(call_id, opened, error))
+            self._settle(_failed(call_id, opened, error, call.trace_id))
             return None
         party = opened.party(call.tenant) if self._tenants_apart else b""
         ends_at_s = began_s + min(call.timeout_ms / 1000, MAX_CALL_S)
-        return _Ready(call_id, opened, work, Item(work.inputs, work.outputs, party, ends_at_s))
+        return _Ready(call_id, call.trace_id, opened, work, Item(work.inputs, work.outputs, party, ends_at_s))
 
-    def _evaluate_now(self, quick: list[_Ready]) -> None:
+    def _evaluate_now(self, quick: list[_Ready], arrival: Arrival) -> None:
         """Evaluate the quick calls of a frame, those of one engine together."""
         by_engine: dict[Engine, list[_Ready]] = {}
         for ready in quick:
@@ -133,10 +152,9 @@ class WorkerLink:
                 outcomes: list[Outputs | Exception] = [*engine.infer_now([ready.item for ready in calls])]
             except Exception as error:  # these calls fail, not the link
                 outcomes = [error] * len(calls)
-            for ready, outcome in zip(calls, outcomes, strict=True):
-                self._settle(_answer(ready, outcome, self._answers.max_message_bytes))
+            self._settle_all(calls, outcomes, arrival)
 
-    async def _evaluate(self, ready: _Ready) -> None:
+    async def _evaluate(self, ready: _Ready, arrival: Arrival) -> None:
         outcome: Outputs | Exception
         try:
             async with asyncio.timeout_at(ready.item.ends_at_s):
@@ -144,7 +162,22 @@ class WorkerLink:
         except Exception as error:  # one call fails, not the link
             outcome = error
         self._calls[ready.call_id] = None
-        self._settle(_answer(ready, outcome, self._answers.max_message_bytes))
+        self._settle_all([ready], [outcome], arrival)
+
+    def _settle_all(self, calls: list[_Ready], outcomes: list[Outputs | Exception], arrival: Arrival) -> None:
+        """Encode what came out, and note how long it took: one timing for all that was evaluated together."""
+        began_s = clock_s()
+        most_bytes = self._answers.max_message_bytes
+        answers = [_answer(ready, outcome, most_bytes) for ready, outcome in zip(calls, outcomes, strict=True)]
+        encode_s, known = clock_s() - began_s, dict[Evaluation, EvaluationMessage]()
+        for ready, answer in zip(calls, answers, strict=True):
+            evaluation = ready.item.evaluation
+            if evaluation is not None and evaluation.ended_s:
+                answer.timing = known.get(evaluation)
+                if answer.timing is None:
+                    version = ready.opened.model.version
+                    answer.timing = known[evaluation] = told(version, arrival, evaluation, encode_s)
+            self._settle(answer)
 
     def _cancel(self, call_id: int) -> None:
         task = self._calls.get(call_id)
@@ -161,12 +194,18 @@ class WorkerLink:
         self._models_changed = True
         self._wakeup.set()
 
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(self._report_s)
+            self._report_due = True
+            self._wakeup.set()
+
     async def _write(self, write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
         await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots))
         while not self._ended or self._finished:
             await self._wakeup.wait()
             self._wakeup.clear()
-            while self._finished or self._models_changed or self._draining:
+            while self._finished or self._models_changed or self._draining or self._report_due:
                 await write(self._next_frame())
                 self._written.set()
 
@@ -178,26 +217,50 @@ class WorkerLink:
             self._calls.pop(answer.call_id, None)
             batch.append(answer)
             size += answer.size_bytes
-        frame = WorkerFrame(results=self._answers.finish(batch) if batch else ())
+        frame = WorkerFrame()
+        if batch:
+            began_s = clock_s()
+            frame.results.extend(self._answers.finish(batch))
+            frame.report.seal_us = rounded_us(clock_s() - began_s)
+            _number(frame, batch)
         if self._models_changed:
             frame.models_changed = True
             frame.models.extend(self._served.states())
         if self._draining:
             frame.draining = True
-        self._models_changed = self._draining = False
+        if self._report_due:
+            counters = WorkerCounters(
+                memory_bytes=memory_bytes(), under_way=len(self._calls), models=self._served.counters()
+            )
+            frame.report.counters.CopyFrom(counters)
+        self._models_changed = self._draining = self._report_due = False
         return frame
+
+
+def _number(frame: WorkerFrame, batch: list[Answer]) -> None:
+    """List the evaluations whose results are in a frame, and say of each result which it was."""
+    numbers: dict[int, int] = {}
+    evaluations = frame.report.evaluations
+    for result, answer in zip(frame.results, batch, strict=True):
+        timing = answer.timing
+        if timing is not None:
+            number = numbers.get(id(timing))
+            if number is None:
+                number = numbers[id(timing)] = len(numbers) + 1
+                evaluations.append(timing)
+            result.evaluation = number
 
 
 def _answer(ready: _Ready, outcome: Outputs | Exception, most_bytes: int) -> Answer:
     if isinstance(outcome, Exception):
-        return _failed(ready.call_id, ready.opened, outcome)
+        return _failed(ready.call_id, ready.opened, outcome, ready.trace_id)
     try:
         return respond(ready.call_id, ready.opened, ready.work, outcome, most_bytes)
     except Exception as error:  # one call fails, not the link
-        return _failed(ready.call_id, ready.opened, error)
+        return _failed(ready.call_id, ready.opened, error, ready.trace_id)
 
 
-def _failed(call_id: int, opened: Opened | None, error: Exception) -> Answer:
+def _failed(call_id: int, opened: Opened | None, error: Exception, trace_id: bytes) -> Answer:
     if not isinstance(error, CloisterError | TimeoutError):
-        _log.error("call.broken", call=call_id, exc_info=error)
+        _log.error("call.broken", call=call_id, trace_id=trace_id[:16].hex(), exc_info=error)
     return Answer(call_id, opened, error=error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cloister.api.v1.model_pb2 import SignedManifest
-from cloister.api.v1.worker_pb2 import ModelState
+from cloister.api.v1.worker_pb2 import ModelCounters, ModelState
 from cloister.errors import NotFound
 from cloister.worker.engine import Engine
 
@@ -98,6 +98,13 @@ class ServedModels:
     def states(self) -> list[ModelState]:
         """All, as told to gateways."""
         return [model.state for _, model in sorted(self._models.items())]
+
+    def counters(self) -> list[ModelCounters]:
+        """What each has done, as told to gateways."""
+        return [
+            model.engine.counts.message(model.name, model.version, model.engine.waiting)
+            for _, model in sorted(self._models.items())
+        ]
 
     @contextmanager
     def watching(self, changed: Callable[[], None]) -> Iterator[None]:

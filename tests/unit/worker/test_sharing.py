@@ -104,7 +104,7 @@ def test_on_the_loop_each_request_gets_its_own_rows_and_the_bits_that_it_has_alo
 async def test_in_the_pool_each_request_gets_its_own_rows_and_the_bits_that_it_has_alone(pooled):
     items = [marked(marker, rows=1 + index % 3) for index, marker in enumerate(MARKERS)]
     found = await outcomes(pooled, items)
-    assert pooled.evaluations < len(items) / 4
+    assert pooled.counts.evaluations < len(items) / 4
     for item, outputs, marker in zip(items, found, MARKERS, strict=True):
         assert outputs["sum"].tolist() == [marker] * item.rows
         assert bits(outputs) == alone(pooled, item)
@@ -158,7 +158,7 @@ async def test_a_request_past_its_deadline_is_not_evaluated(pooled):
     late.ends_at_s = asyncio.get_running_loop().time()
     found = await outcomes(pooled, [late])
     assert isinstance(found[0], TimeoutError)
-    assert pooled.evaluations == 0
+    assert pooled.counts.evaluations == 0
     found = await outcomes(pooled, [marked(1.0), late, marked(2.0)])
     assert isinstance(found[1], TimeoutError)
     assert [found[at]["sum"].tolist() for at in (0, 2)] == [[1.0], [2.0]]
@@ -173,7 +173,7 @@ async def test_parties_are_kept_apart(pooled):
 
     found = await outcomes(pooled, [of(b"ann" if at % 2 else b"bob", MARKERS[at]) for at in range(16)])
     assert [outputs["sum"].tolist() for outputs in found] == [[marker] for marker in MARKERS[:16]]
-    assert pooled.evaluations == 2
+    assert pooled.counts.evaluations == 2
 
 
 @pytest.mark.attack("I07")
@@ -207,7 +207,7 @@ async def test_a_batch_that_fails_in_the_pool_answers_nobody_and_the_next_engine
 async def test_nothing_waits_for_a_batch_to_fill(pooled):
     for marker in MARKERS[:3]:
         assert (await pooled.infer(marked(marker)))["sum"].tolist() == [marker]
-    assert pooled.evaluations == 3
+    assert pooled.counts.evaluations == 3
 
 
 def test_what_was_found_out_is_remembered_by_digest():
@@ -253,7 +253,7 @@ async def test_no_more_rows_than_the_settings_say(limit):
     engine = OpenVinoEngine(networks.tiny(), parallel=1, most_rows=limit, tuning=tuning)
     assert engine.properties["max_batch_rows"] == str(limit)
     await outcomes(engine, [marked(marker) for marker in MARKERS[:8]])
-    assert engine.evaluations == 8 / limit
+    assert engine.counts.evaluations == 8 / limit
     await engine.close()
 
 

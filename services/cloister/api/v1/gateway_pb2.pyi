@@ -1,5 +1,6 @@
 from cloister.api.v1 import evidence_pb2 as _evidence_pb2
 from cloister.api.v1 import model_pb2 as _model_pb2
+from cloister.api.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -56,7 +57,7 @@ class GetStatusResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status")
+    __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status", "counters")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     LINKED_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +69,7 @@ class WorkerStatus(_message.Message):
     ATTESTED_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
     TCB_STATUS_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
     instance: str
     endpoint: str
     linked: bool
@@ -79,4 +81,5 @@ class WorkerStatus(_message.Message):
     attested_until_ms: int
     mrenclave: str
     tcb_status: str
-    def __init__(self, instance: _Optional[str] = ..., endpoint: _Optional[str] = ..., linked: bool = ..., draining: bool = ..., simulated: bool = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., attested_until_ms: _Optional[int] = ..., mrenclave: _Optional[str] = ..., tcb_status: _Optional[str] = ...) -> None: ...
+    counters: _worker_pb2.WorkerCounters
+    def __init__(self, instance: _Optional[str] = ..., endpoint: _Optional[str] = ..., linked: bool = ..., draining: bool = ..., simulated: bool = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., attested_until_ms: _Optional[int] = ..., mrenclave: _Optional[str] = ..., tcb_status: _Optional[str] = ..., counters: _Optional[_Union[_worker_pb2.WorkerCounters, _Mapping]] = ...) -> None: ...

@@ -15,30 +15,90 @@ class GatewayFrame(_message.Message):
     def __init__(self, calls: _Optional[_Iterable[_Union[InferCall, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class InferCall(_message.Message):
-    __slots__ = ("call_id", "request", "timeout_ms", "tenant")
+    __slots__ = ("call_id", "request", "timeout_ms", "tenant", "trace_id")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     request: bytes
     timeout_ms: int
     tenant: str
-    def __init__(self, call_id: _Optional[int] = ..., request: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., tenant: _Optional[str] = ...) -> None: ...
+    trace_id: bytes
+    def __init__(self, call_id: _Optional[int] = ..., request: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., trace_id: _Optional[bytes] = ...) -> None: ...
 
 class WorkerFrame(_message.Message):
-    __slots__ = ("models", "models_changed", "slots", "results", "draining")
+    __slots__ = ("models", "models_changed", "slots", "results", "draining", "report")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MODELS_CHANGED_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[ModelState]
     models_changed: bool
     slots: int
     results: _containers.RepeatedCompositeFieldContainer[InferResult]
     draining: bool
-    def __init__(self, models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., models_changed: bool = ..., slots: _Optional[int] = ..., results: _Optional[_Iterable[_Union[InferResult, _Mapping]]] = ..., draining: bool = ...) -> None: ...
+    report: WorkerReport
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., models_changed: bool = ..., slots: _Optional[int] = ..., results: _Optional[_Iterable[_Union[InferResult, _Mapping]]] = ..., draining: bool = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
+
+class WorkerReport(_message.Message):
+    __slots__ = ("seal_us", "evaluations", "counters")
+    SEAL_US_FIELD_NUMBER: _ClassVar[int]
+    EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    seal_us: int
+    evaluations: _containers.RepeatedCompositeFieldContainer[Evaluation]
+    counters: WorkerCounters
+    def __init__(self, seal_us: _Optional[int] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., counters: _Optional[_Union[WorkerCounters, _Mapping]] = ...) -> None: ...
+
+class Evaluation(_message.Message):
+    __slots__ = ("model_version", "requests", "rows", "open_us", "wait_us", "compute_us", "encode_us")
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_US_FIELD_NUMBER: _ClassVar[int]
+    WAIT_US_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_US_FIELD_NUMBER: _ClassVar[int]
+    model_version: str
+    requests: int
+    rows: int
+    open_us: int
+    wait_us: int
+    compute_us: int
+    encode_us: int
+    def __init__(self, model_version: _Optional[str] = ..., requests: _Optional[int] = ..., rows: _Optional[int] = ..., open_us: _Optional[int] = ..., wait_us: _Optional[int] = ..., compute_us: _Optional[int] = ..., encode_us: _Optional[int] = ...) -> None: ...
+
+class WorkerCounters(_message.Message):
+    __slots__ = ("memory_bytes", "under_way", "models")
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UNDER_WAY_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    memory_bytes: int
+    under_way: int
+    models: _containers.RepeatedCompositeFieldContainer[ModelCounters]
+    def __init__(self, memory_bytes: _Optional[int] = ..., under_way: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ModelCounters, _Mapping]]] = ...) -> None: ...
+
+class ModelCounters(_message.Message):
+    __slots__ = ("name", "version", "evaluations", "requests", "rows", "batches", "waiting")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    evaluations: int
+    requests: int
+    rows: int
+    batches: _containers.RepeatedScalarFieldContainer[int]
+    waiting: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., evaluations: _Optional[int] = ..., requests: _Optional[int] = ..., rows: _Optional[int] = ..., batches: _Optional[_Iterable[int]] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class ModelState(_message.Message):
     __slots__ = ("name", "version", "digest", "allow_plain", "metadata", "manifest")
@@ -57,14 +117,16 @@ class ModelState(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ...) -> None: ...
 
 class InferResult(_message.Message):
-    __slots__ = ("call_id", "response", "failure")
+    __slots__ = ("call_id", "response", "failure", "evaluation")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     response: bytes
     failure: Failure
-    def __init__(self, call_id: _Optional[int] = ..., response: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    evaluation: int
+    def __init__(self, call_id: _Optional[int] = ..., response: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., evaluation: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("error", "reason", "message")
