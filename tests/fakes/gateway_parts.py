@@ -9,7 +9,7 @@ from typing import Any
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelMetadataResponse
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferResult, ModelState, WorkerFrame
+from cloister.api.v1.worker_pb2 import Evaluation, GatewayFrame, InferResult, ModelState, WorkerFrame, WorkerReport
 from cloister.errors import CloisterError, NotFound
 from cloister.gateway.call import Call
 from cloister.gateway.link import Link
@@ -42,6 +42,17 @@ def model_state(name: str = "tiny", version: str = "1", *, allow_plain: bool = T
         allow_plain=allow_plain,
         metadata=metadata.SerializeToString(),
     )
+
+
+def evaluation(version: str = "1", **numbers: int) -> Evaluation:
+    """What a worker says of a run of the model; 10 ms in all unless a test says otherwise."""
+    told = {"requests": 4, "rows": 9, "open_us": 1000, "wait_us": 2000, "compute_us": 3000, "encode_us": 1500}
+    return Evaluation(model_version=version, **{**told, **numbers})
+
+
+def report(*evaluations: Evaluation) -> WorkerReport:
+    """The report of a frame with these evaluations; sealing its results took 2.5 ms."""
+    return WorkerReport(seal_us=2500, evaluations=evaluations or (evaluation(),))
 
 
 def make_call(request: bytes | None = None, *, timeout_s: float = 10.0) -> Call:
@@ -88,8 +99,9 @@ class WorkerEnd:
     def hello(self, slots: int, *models: ModelState) -> None:
         self.say(slots=slots, models_changed=True, models=models or (model_state(),))
 
-    def answer(self, call_id: int, response: bytes = b"answer") -> None:
-        self.say(results=[InferResult(call_id=call_id, response=response)])
+    def answer(self, call_id: int, response: bytes = b"answer", *, told: WorkerReport | None = None) -> None:
+        result = InferResult(call_id=call_id, response=response, evaluation=1 if told is not None else 0)
+        self.say(results=[result], report=told)
 
     async def heard(self) -> None:
         """Wait until the gateway has read all that was said."""

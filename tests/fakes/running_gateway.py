@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -107,6 +108,14 @@ async def running_gateway(folder: Path, pki: MeshPki, **options: Any) -> AsyncIt
         lifecycle.spawn(rig.server.run(), "server")
         await rig.server.start()
         yield rig
+
+
+def free_port() -> int:
+    """A port that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def who(answer: bytes | ModelInferResponse) -> str:

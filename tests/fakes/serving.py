@@ -222,6 +222,8 @@ class FakeGateway:
         tamper: Changes an answer on its way back.
         lists: How often workers were asked for.
         carried: Envelopes that came by.
+        metadata: What came beside the last request.
+        trailers: What goes after each answer, for who asks.
     """
 
     def __init__(self, *workers: FakeWorker) -> None:
@@ -229,6 +231,8 @@ class FakeGateway:
         self.tamper: Callable[[ModelInferResponse], ModelInferResponse] = lambda response: response
         self.lists = 0
         self.carried: list[ModelInferRequest] = []
+        self.metadata: tuple[tuple[str, str], ...] = ()
+        self.trailers: tuple[tuple[str, str], ...] = ()
 
     def stub(self, _stub_class: object) -> Any:
         """Both of the gateway's services."""
@@ -240,9 +244,18 @@ class FakeGateway:
         self.lists += 1
         return ListWorkersResponse(workers=[worker.serving() for worker in self.workers])
 
-    async def ModelInfer(self, request: ModelInferRequest, timeout: float) -> ModelInferResponse:  # noqa: ASYNC109
+    async def ModelInfer(
+        self,
+        request: ModelInferRequest,
+        timeout: float,  # noqa: ASYNC109
+        metadata: tuple[tuple[str, str], ...] = (),
+        trailers: Any = None,
+    ) -> ModelInferResponse:
         assert timeout > 0
         self.carried.append(request)
+        self.metadata = metadata
+        if trailers is not None:
+            trailers(self.trailers)
         if not envelope.is_sealed(request):
             doubled = decode_request(request)["x"] * 2
             return encode_response(request.model_name, {"y": doubled}, version="1")

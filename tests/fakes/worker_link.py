@@ -16,12 +16,20 @@ import grpc.aio
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.verifier_pb2 import AttestedWorker
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, ModelState, WorkerFrame
+from cloister.api.v1.worker_pb2 import (
+    GatewayFrame,
+    InferCall,
+    InferResult,
+    ModelState,
+    WorkerCounters,
+    WorkerFrame,
+    WorkerReport,
+)
 from cloister.api.v1.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
 from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import spki_sha256
 from cloister.rpc.spiffe import server_name
-from fakes.gateway_parts import model_state
+from fakes.gateway_parts import evaluation, model_state, report
 from fakes.pki import MeshPki
 
 _OPTIONS = (
@@ -42,6 +50,7 @@ class FakeWorker(WorkerServicer):
         slow_s: Pause before each answer.
         open_gate: While cleared, calls are taken and not answered.
         tamper: What it does wrong with the next answer: unknown, twice, slots, empty, garbage.
+        appended: Bytes after each response.
         seen: Every call that it was ever given.
         cancelled: Ids of calls that it was told nobody waits for.
         most_under_way: The most calls that it ever had at once.
@@ -55,6 +64,7 @@ class FakeWorker(WorkerServicer):
         self.open_gate = asyncio.Event()
         self.open_gate.set()
         self.tamper = ""
+        self.appended = b""
         self.seen: list[InferCall] = []
         self.taken = asyncio.Condition()
         self.cancelled: list[int] = []
@@ -106,6 +116,11 @@ class FakeWorker(WorkerServicer):
         for outbox in self._links:
             outbox.put_nowait(WorkerFrame(models_changed=True, models=self.models))
 
+    def report(self, counters: WorkerCounters) -> None:
+        """Tell all links what has been done in all."""
+        for outbox in self._links:
+            outbox.put_nowait(WorkerFrame(report=WorkerReport(counters=counters)))
+
     async def given(self, count: int) -> None:
         """Wait until so many calls have come in all."""
         async with self.taken:
@@ -155,7 +170,9 @@ class FakeWorker(WorkerServicer):
                 group.create_task(self._answer(call, outbox))
         elif frame.calls:
             self.under_way -= len(frame.calls)
-            outbox.put_nowait(WorkerFrame(results=[echoed(call, self.instance) for call in frame.calls]))
+            results = [echoed(call, self.instance, self.appended) for call in frame.calls]
+            told = report(evaluation(self.models[0].version, requests=len(results)))
+            outbox.put_nowait(WorkerFrame(results=results, report=told))
 
     async def _answer(self, call: InferCall, outbox: Outbox) -> None:
         await self.open_gate.wait()
@@ -178,7 +195,7 @@ class FakeWorker(WorkerServicer):
             await context.write(frame)
 
 
-def echoed(call: InferCall, instance: str) -> InferResult:
+def echoed(call: InferCall, instance: str, appended: bytes = b"") -> InferResult:
     """The request's own tensors as its answer; `instance` tells who gave it."""
     request = ModelInferRequest.FromString(call.request)
     response = ModelInferResponse(model_name=request.model_name, model_version=request.model_version, id=request.id)
@@ -186,4 +203,4 @@ def echoed(call: InferCall, instance: str) -> InferResult:
     for tensor in request.inputs:
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
     response.raw_output_contents.extend(request.raw_input_contents)
-    return InferResult(call_id=call.call_id, response=response.SerializeToString())
+    return InferResult(call_id=call.call_id, response=response.SerializeToString() + appended, evaluation=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, check_place, examples
 from cloister.cli.output import facts, out, print_json, say, warn
-from cloister.client import Answer, save_receipt
+from cloister.client import Answer, Timing, save_receipt
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,6 +42,9 @@ def infer(
     plain_request: Annotated[
         bool, typer.Option("--plain", help="Do not seal: gateway and host can read it. Its owner must have allowed it.")
     ] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Show where the time went, as the gateway tells it.")
+    ] = False,
     receipt: Annotated[Path | None, typer.Option(help="Keep the proof of the answer in this file.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the outputs to this .npz file.")] = None,
     timeout: Timeout = 30.0,
@@ -63,7 +67,13 @@ def infer(
         async with connected(mesh, identity, trust) as client, asked_for(model, version):
             arrays = read_inputs(inputs, await client.contract(model, version, timeout))
             return await client.infer(
-                model, arrays, version=version, digest=wanted, sealed=not plain_request, timeout_s=timeout
+                model,
+                arrays,
+                version=version,
+                digest=wanted,
+                sealed=not plain_request,
+                timeout_s=timeout,
+                timing=timing,
             )
 
     answer = asyncio.run(ask())
@@ -78,10 +88,19 @@ def infer(
         _print(answer, receipt)
 
 
+def _print_timing(timing: Timing) -> None:
+    parts = {name: f"{seconds * 1000:.3f} ms" for name, seconds in timing.phases_s.items()}
+    shared = f"{timing.batch_requests} requests, {timing.batch_rows} rows" if timing.batch_requests else "not told"
+    whole = {"evaluated with": shared, "in the mesh": f"{timing.total_s * 1000:.3f} ms, the gateway's word"}
+    facts({**parts, **whole, "measured here": f"{timing.elapsed_s * 1000:.3f} ms"})
+
+
 def _print(answer: Answer, receipt: Path | None) -> None:
     for name, array in answer.outputs.items():
         say(f"{name} {list(array.shape)}", "bold")
         out.print(shown(array), markup=False)
+    if answer.timing is not None:
+        _print_timing(answer.timing)
     if answer.worker is None:
         warn("plain request: gateway and host could read it, and nobody vouches for the answer")
         return
@@ -102,6 +121,7 @@ def _plain(answer: Answer) -> dict[str, Any]:
         "model_version": answer.model_version,
         "outputs": plain(answer.outputs),
         "sealed": worker is not None,
+        "timing": asdict(answer.timing) if answer.timing is not None else None,
         "worker": {
             "instance": worker.instance,
             "mrenclave": worker.result.mrenclave,

@@ -23,6 +23,7 @@ from cloister.cli.output import facts, print_json, say, table, warn
 from cloister.cli.ports import FIRST
 from cloister.cli.probes import SERVICES, Probes
 from cloister.cli.supervisor import START_S, Supervisor
+from cloister.cli.worker_words import COLUMNS, facts_of, row_of
 
 SIMULATED = (
     "Workers are simulated: no SGX, and evidence that is worth nothing against whoever owns this machine. "
@@ -170,22 +171,7 @@ async def _status(mesh: Mesh) -> dict[str, Any]:
         "services": [
             {"service": service, "address": addresses[service], "serving": serving[service]} for service in SERVICES
         ],
-        "workers": [
-            {
-                "instance": worker.instance,
-                "endpoint": worker.endpoint,
-                "linked": worker.linked,
-                "draining": worker.draining,
-                "simulated": worker.simulated,
-                "slots": worker.slots,
-                "slots_used": worker.slots_used,
-                "models": list(worker.models),
-                "attested_until": _iso(worker.attested_until_ms),
-                "mrenclave": worker.mrenclave,
-                "tcb_status": worker.tcb_status,
-            }
-            for worker in workers
-        ],
+        "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
         "requests": {
             "total": gateway.requests_total if gateway else None,
             "failed": gateway.requests_failed_total if gateway else None,
@@ -203,9 +189,8 @@ def _print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     ]
     table(("service", "address", "health", "process"), rows)
     say("")
-    columns = ("worker", "endpoint", "state", "slots", "models", "attested until", "mrenclave", "tcb")
     if found["workers"]:
-        table(columns, [_worker_row(worker) for worker in found["workers"]])
+        table(COLUMNS, [row_of(worker) for worker in found["workers"]])
     else:
         say("no worker is attested now; 'cloister audit list --record appraisals' says who was refused or revoked, why")
     requests = found["requests"]
@@ -220,20 +205,6 @@ def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
     if process is None:
         return "not ours"
     return f"pid {process['pid']}" if process["pid"] else "starts again"
-
-
-def _worker_row(worker: dict[str, Any]) -> tuple[object, ...]:
-    state = "draining" if worker["draining"] else "linked" if worker["linked"] else "no link"
-    return (
-        worker["instance"][:8],
-        worker["endpoint"],
-        f"{state}, simulated" if worker["simulated"] else state,
-        f"{worker['slots_used']}/{worker['slots']}",
-        " ".join(worker["models"]) or "none yet",
-        worker["attested_until"],
-        worker["mrenclave"][:16],
-        worker["tcb_status"],
-    )
 
 
 def _announce(mesh: Mesh, *, attached: bool) -> None:

@@ -39,6 +39,7 @@ from cloister.client.quote_facts import quote_facts
 from cloister.client.receipts import VerifiedReceipt, load_receipt, save_receipt, verify_receipt
 from cloister.client.roster import Refused, Serving
 from cloister.client.sync import SyncClient
+from cloister.client.timing import Timing
 from cloister.client.trust import VerifiedWorker, believe
 from cloister.client.verifier_trust import renewed
 
@@ -61,6 +62,7 @@ __all__ = [
     "SealedFiles",
     "Serving",
     "SyncClient",
+    "Timing",
     "TrustBundle",
     "VerifiedReceipt",
     "VerifiedWorker",

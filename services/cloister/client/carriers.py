@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from grpc.aio import EOF
@@ -24,12 +25,44 @@ from cloister.rpc.status import from_failure
 
 ERROR_PARAMETER: Final = "cloister-error"
 REASON_PARAMETER: Final = "cloister-reason"
+TIMING_PARAMETER: Final = "cloister-timing"
+SERVER_TIMING: Final = "server-timing"
+TRACEPARENT: Final = "traceparent"
+
+
+@dataclass(slots=True)
+class Aside:
+    """What goes beside a request, in clear, and what comes beside its answer.
+
+    Attributes:
+        timed: Whether to ask where the time goes.
+        traceparent: The trace that it belongs to (W3C), or empty.
+        timing: The Server-Timing line that came; empty for none.
+    """
+
+    timed: bool = False
+    traceparent: str = ""
+    timing: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of the call."""
+        asked = ((SERVER_TIMING, "1" if self.timed else ""), (TRACEPARENT, self.traceparent))
+        return tuple((key, value) for key, value in asked if value)
+
+    def hear(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
+        """Note the timing in the metadata after an answer."""
+        for key, value in trailers:
+            if key == SERVER_TIMING and isinstance(value, str):
+                self.timing = value
 
 
 class Carrier(Protocol):
     """Takes a request to the gateway and brings its answer."""
 
-    async def carry(self, request: ModelInferRequest, timeout_s: float) -> ModelInferResponse:
+    async def carry(
+        self, request: ModelInferRequest, timeout_s: float, aside: Aside | None = None
+    ) -> ModelInferResponse:
         """Raises CloisterError or TimeoutError."""
         ...
 
@@ -40,26 +73,32 @@ class Unary:
     def __init__(self, gateway: Peer) -> None:
         self._stub = gateway.stub(GRPCInferenceServiceStub)
 
-    async def carry(self, request: ModelInferRequest, timeout_s: float) -> ModelInferResponse:
+    async def carry(
+        self, request: ModelInferRequest, timeout_s: float, aside: Aside | None = None
+    ) -> ModelInferResponse:
         """See `Carrier`."""
-        answer: ModelInferResponse = await self._stub.ModelInfer(request, timeout=timeout_s)
+        beside: dict[str, Any] = {"metadata": aside.metadata, "trailers": aside.hear} if aside is not None else {}
+        answer: ModelInferResponse = await self._stub.ModelInfer(request, timeout=timeout_s, **beside)
         return answer
 
 
 class Stream:
     """All requests share one ModelStreamInfer; see `opened`."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, *, timed: bool = False) -> None:
         self._call = call
+        self._timed = timed
         self._waiting: deque[asyncio.Future[ModelInferResponse]] = deque()
         self._outgoing: asyncio.Queue[ModelInferRequest] = asyncio.Queue(maxsize=1)
         self._ended: CloisterError | TimeoutError | None = None
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, gateway: Peer, timeout_s: float) -> AsyncIterator[Stream]:
-        """Open a stream that lives for at most `timeout_s`."""
-        stream = cls(gateway.stub(GRPCInferenceServiceStub).ModelStreamInfer(timeout=timeout_s))
+    async def opened(cls, gateway: Peer, timeout_s: float, aside: Aside | None = None) -> AsyncIterator[Stream]:
+        """Open a stream that lives for at most `timeout_s`; what goes beside it holds for all its requests."""
+        beside: dict[str, Any] = {"metadata": aside.metadata} if aside is not None else {}
+        call = gateway.stub(GRPCInferenceServiceStub).ModelStreamInfer(timeout=timeout_s, **beside)
+        stream = cls(call, timed=aside is not None and aside.timed)
         async with task_group() as group:
             reader = group.create_task(stream._read())
             writer = group.create_task(stream._write())
@@ -76,7 +115,9 @@ class Stream:
         """Whether it carries nothing any more."""
         return self._ended is not None
 
-    async def carry(self, request: ModelInferRequest, timeout_s: float) -> ModelInferResponse:
+    async def carry(
+        self, request: ModelInferRequest, timeout_s: float, aside: Aside | None = None
+    ) -> ModelInferResponse:
         """See `Carrier`."""
         answer: asyncio.Future[ModelInferResponse] = asyncio.get_running_loop().create_future()
         async with asyncio.timeout(timeout_s):
@@ -85,7 +126,13 @@ class Stream:
             self._waiting.append(answer)
             if self._ended is not None:
                 raise self._ended
-            return await answer
+            response = await answer
+        if self._timed and TIMING_PARAMETER in response.parameters:
+            if aside is not None:
+                aside.timing = response.parameters[TIMING_PARAMETER].string_param
+            # An envelope is compared with the one that it must be, in which nothing is left to who carries it.
+            del response.parameters[TIMING_PARAMETER]
+        return response
 
     async def _write(self) -> None:
         while True:

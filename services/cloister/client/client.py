@@ -11,9 +11,10 @@ gateway and its host may read them.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -28,11 +29,12 @@ from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.client.answer import Answer
 from cloister.client.attempts import attempts
 from cloister.client.bundle import TrustBundle
-from cloister.client.carriers import Stream, Unary
+from cloister.client.carriers import Aside, Stream, Unary
 from cloister.client.exchange import sealed_to, target
 from cloister.client.identity import tls_files
 from cloister.client.roster import Roster, Serving
 from cloister.client.tasks import task_group
+from cloister.client.timing import Timing
 from cloister.contract import ModelContract
 from cloister.errors import CloisterError, InvalidRequest, NotReady, Unavailable
 from cloister.oip.contents import Array
@@ -54,6 +56,8 @@ class Question:
         version: The only version that may answer; empty for the highest served.
         digest: The only model that may answer; None for any.
         sealed: Whether only a verified enclave may read it.
+        timing: Whether to ask where the time goes.
+        traceparent: The trace that it belongs to, or empty.
     """
 
     model: str
@@ -64,6 +68,8 @@ class Question:
     datatypes: Mapping[str, str]
     digest: bytes | None
     sealed: bool
+    timing: bool = False
+    traceparent: str = ""
 
     def request(self, version: str) -> ModelInferRequest:
         """The request to one version of the model."""
@@ -129,6 +135,8 @@ class Client:
         digest: bytes | None = None,
         sealed: bool = True,
         timeout_s: float = TIMEOUT_S,
+        timing: bool = False,
+        traceparent: str = "",
     ) -> Answer:
         """Ask a model.
 
@@ -143,6 +151,8 @@ class Client:
             sealed: Only a verified enclave can read request and answer. If False, gateway and host can, and the model's
                 owner must have allowed it.
             timeout_s: For all of it, new attempts included.
+            timing: Ask the gateway where the time went (`Answer.timing`); on a stream, what `stream` was told counts.
+            traceparent: The trace that the request belongs to (W3C Trace Context); goes to the gateway in clear.
 
         Raises:
             EvidenceRejected: No worker that is offered is believed.
@@ -159,6 +169,8 @@ class Client:
             datatypes=datatypes or {},
             digest=digest,
             sealed=sealed,
+            timing=timing,
+            traceparent=traceparent,
         )
         return await attempts(partial(self._ask, question), timeout_s)
 
@@ -171,6 +183,7 @@ class Client:
         version: str = "",
         sealed: bool = True,
         timeout_s: float = TIMEOUT_S,
+        timing: bool = False,
     ) -> list[Answer]:
         """Ask a model many times over one stream; answers come in the order of `many`.
 
@@ -181,6 +194,7 @@ class Client:
             version: As in `infer`, as is `sealed`.
             sealed: See `version`.
             timeout_s: For each request.
+            timing: Ask the gateway where the time of each went.
 
         Raises:
             CloisterError: The first that a request ends with; the others are given up.
@@ -190,20 +204,26 @@ class Client:
 
         async def worker(mesh: Client) -> None:
             for number, inputs in numbered:
-                answers[number] = await mesh.infer(model, inputs, version=version, sealed=sealed, timeout_s=timeout_s)
+                answers[number] = await mesh.infer(
+                    model, inputs, version=version, sealed=sealed, timeout_s=timeout_s, timing=timing
+                )
 
-        async with self.stream() as mesh, task_group() as group:
+        async with self.stream(timing=timing) as mesh, task_group() as group:
             for _ in range(concurrency):
                 group.create_task(worker(mesh))
         return [answers[number] for number in range(len(answers))]
 
     @asynccontextmanager
-    async def stream(self) -> AsyncIterator[Client]:
+    async def stream(self, *, timing: bool = False, traceparent: str = "") -> AsyncIterator[Client]:
         """This client with one stream for all its requests, which costs the mesh far less than a call for each.
 
         Should the stream end before its time, requests go as calls of their own.
+
+        Args:
+            timing: Ask the gateway where the time of each request goes.
+            traceparent: The trace that all of them belong to (W3C Trace Context).
         """
-        async with Stream.opened(self._gateway, STREAM_S) as stream:
+        async with Stream.opened(self._gateway, STREAM_S, Aside(timing, traceparent)) as stream:
             streaming = Client(self._gateway, self.trust, stream)
             streaming._roster, streaming._sessions = self._roster, self._sessions
             yield streaming
@@ -220,21 +240,29 @@ class Client:
         return ModelContract.from_metadata(answer)
 
     async def _ask(self, question: Question, left_s: float) -> Answer:
+        if not (question.timing or question.traceparent):
+            return await self._answer(question, left_s, None)
+        aside, began_s = Aside(question.timing, question.traceparent), time.perf_counter()
+        answer = await self._answer(question, left_s, aside)
+        told = Timing.parse(aside.timing, time.perf_counter() - began_s) if aside.timing else None
+        return replace(answer, timing=told)
+
+    async def _answer(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
         if not question.sealed:
-            return await self._ask_plain(question, left_s)
+            return await self._ask_plain(question, left_s, aside)
         try:
-            return await self._ask_sealed(question, left_s)
+            return await self._ask_sealed(question, left_s, aside)
         except (Unavailable, NotReady):
             # Whoever was asked has gone, or serves something else by now.
             self._roster.forget(question.model, question.version)
             raise
 
-    async def _ask_sealed(self, question: Question, left_s: float) -> Answer:
+    async def _ask_sealed(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
         serving = await self._roster.serving(question.model, question.version, left_s)
         aim = target(question.model, serving.believed, version=question.version, digest=question.digest)
         sent = sealed_to(aim, question.request(aim.model_version).SerializeToString(), self._sessions, left_s)
         try:
-            opened = sent.opened(await self._carry(sent.envelope, left_s))
+            opened = sent.opened(await self._carry(sent.envelope, left_s, aside))
         except CloisterError as error:
             if error.reason == "session.unknown":
                 sent.forget_sessions()
@@ -245,11 +273,11 @@ class Client:
             worker = await self._roster.with_result(worker, ear_id, question.model, question.version, left_s)
         return sent.answer(opened, worker)
 
-    async def _ask_plain(self, question: Question, left_s: float) -> Answer:
+    async def _ask_plain(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
         if question.digest is not None:
             raise InvalidRequest("nobody proves the digest of the model that answers a plain request; ask sealed")
         request = question.request(question.version)
-        response = await self._carry(request, left_s)
+        response = await self._carry(request, left_s, aside)
         return Answer(
             outputs=decode_response(response),
             model_name=response.model_name,
@@ -257,6 +285,6 @@ class Client:
             envelope=request,
         )
 
-    async def _carry(self, request: ModelInferRequest, left_s: float) -> ModelInferResponse:
+    async def _carry(self, request: ModelInferRequest, left_s: float, aside: Aside | None) -> ModelInferResponse:
         carrier = self._unary if self._stream is None or self._stream.ended else self._stream
-        return await carrier.carry(request, left_s)
+        return await carrier.carry(request, left_s, aside)

@@ -10,9 +10,10 @@ from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.wire import read_request
+from cloister.kit.traces import TraceContext
 
-Observe = Callable[[str, str, float], None]
-"""Told of each request that ended: its outcome, its model (empty when no worker took it), its seconds."""
+Observe = Callable[[str, Call | None], None]
+"""Told of each request that ended: its outcome, and the call, unless it never became one."""
 
 
 class Admission:
@@ -30,13 +31,14 @@ class Admission:
         self._tenants = tenants
         self._observe = observe
 
-    def begin(self, request: bytes, tenant: str, timeout_s: float) -> Call:
+    def begin(self, request: bytes, tenant: str, timeout_s: float, trace: TraceContext | None = None) -> Call:
         """Let a request in and send it on its way; `end` must follow.
 
         Args:
             request: A serialised `ModelInferRequest`.
             tenant: SPIFFE id of the client.
             timeout_s: What is left of its deadline.
+            trace: Which trace it belongs to, if any.
 
         Raises:
             InvalidRequest: As `read_request`; or its tensors do not fit the model.
@@ -50,11 +52,11 @@ class Admission:
                 raise TimeoutError("the deadline passed before the request was read")
             route, tensors = read_request(request)
             self._dispatcher.check(route, tensors)
-            call = Call(request, route, tenant, timeout_s)
+            call = Call(request, route, tenant, timeout_s, trace)
             self._tenants.enter(tenant, len(request))
         except (CloisterError, TimeoutError) as error:
             self.failures += 1
-            self._observe(type(error).__name__, "", 0.0)
+            self._observe(type(error).__name__, None)
             raise
         try:
             self._dispatcher.submit(call)
@@ -76,4 +78,5 @@ class Admission:
         elif (error := call.answer.exception()) is not None:
             outcome = type(error).__name__
         self.failures += outcome != "answered"
-        self._observe(outcome, call.route.model_name if call.sent else "", time.perf_counter() - call.began_s)
+        call.ended_s = time.perf_counter()
+        self._observe(outcome, call)

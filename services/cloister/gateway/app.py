@@ -13,6 +13,7 @@ from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.servicer import GATEWAY, INFERENCE, ROLES, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
+from cloister.gateway.worker_metrics import WorkerMetrics
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
@@ -56,7 +57,9 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         watch_fleet(metrics, fleet)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         tenants = Tenants(settings.tenant_limit, settings.memory_bytes)
-        admission = Admission(fleet.dispatcher, tenants, RequestMetrics(metrics).request_ended)
+        WorkerMetrics(metrics, fleet)
+        requests = RequestMetrics(metrics, fleet.serves)
+        admission = Admission(fleet.dispatcher, tenants, requests.request_ended)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,

@@ -6,6 +6,8 @@ import asyncio
 import time
 
 from cloister.gateway.wire import Route
+from cloister.gateway.worker_times import WorkerTime
+from cloister.kit.traces import TraceContext
 
 
 class Call:
@@ -21,23 +23,35 @@ class Call:
         call_id: Its number on that worker's link.
         tried: Workers whose link died under it; each is tried once.
         sent: Some worker was given it.
-        began_s: When it came, on the clock of `time.perf_counter`.
+        trace: Which trace it belongs to, if any.
+        began_s: When it came, on the clock of `time.perf_counter`, as are the next three.
+        left_s: When it left for the worker that has it; 0 until then.
+        back_s: When its result came; 0 until then.
+        ended_s: When it was seen out; 0 until then.
+        worker_time: What the worker says of its part, if it was evaluated.
     """
 
     __slots__ = (
         "answer",
+        "back_s",
         "began_s",
         "call_id",
         "deadline_s",
+        "ended_s",
         "instance",
+        "left_s",
         "request",
         "route",
         "sent",
         "tenant",
+        "trace",
         "tried",
+        "worker_time",
     )
 
-    def __init__(self, request: bytes, route: Route, tenant: str, timeout_s: float) -> None:
+    def __init__(
+        self, request: bytes, route: Route, tenant: str, timeout_s: float, trace: TraceContext | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.request = request
         self.route = route
@@ -48,7 +62,10 @@ class Call:
         self.call_id = 0
         self.tried: tuple[str, ...] = ()
         self.sent = False
+        self.trace = trace
         self.began_s = time.perf_counter()
+        self.left_s = self.back_s = self.ended_s = 0.0
+        self.worker_time: WorkerTime | None = None
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless there is an answer already."""

@@ -12,6 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, Final
 
 from cloister.api.v1.verifier_pb2 import AttestedEvent, AttestedWorker, WatchAttestedRequest
@@ -75,7 +76,8 @@ class Fleet:
     @property
     def members(self) -> list[Member]:
         """Everyone attested, by instance."""
-        return [self._members[instance] for instance in sorted(self._members)]
+        # In one step, because the exporter's thread asks too, while this one takes members in and out.
+        return [member for _, member in sorted(self._members.items(), key=itemgetter(0))]
 
     def serving(self, name: str, version: str = "") -> Iterator[tuple[Member, ModelState]]:
         """Yield who takes calls for a model, in that version or else in the highest that is served."""
@@ -85,6 +87,11 @@ class Fleet:
             state = member.models[name].get(version)
             if state is not None:
                 yield member, state
+
+    def serves(self, name: str, version: str) -> bool:
+        """Whether some worker serves a model in a version, or, where that is empty, in any."""
+        members = self._members.values()
+        return any((not version and name in each.models) or version in each.models.get(name, ()) for each in members)
 
     def states(self, name: str) -> list[ModelState]:
         """Return what workers say of a model: all versions, of all workers that take calls."""

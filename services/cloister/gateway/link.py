@@ -9,18 +9,20 @@ One task writes and one reads: a handler that is cancelled while it writes would
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 from grpc.aio import EOF
 
-from cloister.api.v1.worker_pb2 import InferResult, WorkerFrame
+from cloister.api.v1.worker_pb2 import InferResult, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.gateway.call import Call
-from cloister.gateway.catalogue import Models, read_models
+from cloister.gateway.catalogue import MAX_MODELS, Models, read_models
 from cloister.gateway.wire import encode_call, encode_cancelled
+from cloister.gateway.worker_times import WorkerTime, worker_times
 from cloister.rpc.status import from_failure
 
 MAX_SLOTS = 4096
@@ -71,6 +73,7 @@ class Link:
         models: What it serves.
         slots: How many calls it takes at once; 0 until its first frame.
         draining: It finishes what it has and takes nothing new.
+        counters: As it reported them last; None while it has not.
     """
 
     def __init__(self, instance: str, owner: LinkOwner) -> None:
@@ -78,6 +81,7 @@ class Link:
         self.models: Models = {}
         self.slots = 0
         self.draining = False
+        self.counters: WorkerCounters | None = None
         self._owner = owner
         self._calls: dict[int, Call] = {}
         self._outbox: deque[Call] = deque()
@@ -199,14 +203,15 @@ class Link:
                 self._wakeup.set()
 
     def _next_frame(self) -> bytes:
-        now_s, size = self._loop.time(), 0
+        now_s, left_s, size = self._loop.time(), time.perf_counter(), 0
         parts = encode_cancelled(self._cancelled)
         self._cancelled.clear()
         while self._outbox and (not size or size + len(self._outbox[0].request) <= FRAME_BYTES):
             call = self._outbox.popleft()
-            self._last_sent = call.call_id
+            self._last_sent, call.left_s = call.call_id, left_s
             timeout_ms = max(1, int((call.deadline_s - now_s) * 1000))
-            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant)
+            trace_id = call.trace.trace_id if call.trace is not None else ""
+            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, trace_id)
             size += len(call.request) + 1
         return b"".join(parts)
 
@@ -218,7 +223,8 @@ class Link:
         if frame.models_changed:
             self.models = read_models(frame.models)
         self.draining |= frame.draining
-        self._settle(frame.results)
+        times = self._heard(frame) if frame.HasField("report") else ()
+        self._settle(frame.results, times)
         if frame.slots or frame.models_changed or frame.draining:
             self._owner.changed(self)
         if frame.results:
@@ -231,7 +237,16 @@ class Link:
             raise _broken("a worker changes its slots, or has too many")
         self.slots = slots
 
-    def _settle(self, results: Iterable[InferResult]) -> None:
+    def _heard(self, frame: WorkerFrame) -> Sequence[WorkerTime]:
+        report = frame.report
+        if report.HasField("counters"):
+            self.counters = report.counters
+        if len(report.counters.models) > MAX_MODELS or len(report.evaluations) > len(frame.results):
+            raise _broken("a worker reports more than it can have done")
+        return worker_times(report)
+
+    def _settle(self, results: Sequence[InferResult], times: Sequence[WorkerTime]) -> None:
+        back_s, known = time.perf_counter(), len(times)
         for result in results:
             call, outcome = self._calls.get(result.call_id), result.WhichOneof("outcome")
             if call is None or outcome is None or result.call_id > self._last_sent:
@@ -239,6 +254,9 @@ class Link:
             del self._calls[result.call_id]
             if call.answer.done():
                 continue
+            call.back_s, number = back_s, result.evaluation
+            if 0 < number <= known:
+                call.worker_time = times[number - 1]
             if outcome == "response":
                 call.answer.set_result(result.response)
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -24,8 +25,10 @@ from cloister.gateway.member import Member
 from cloister.gateway.results import displayed
 from cloister.gateway.stream import AnswerStream
 from cloister.gateway.tenants import Tenants
+from cloister.gateway.timing import SERVER_TIMING, asks_for_timing, server_timing
 from cloister.gateway.wire import Route
-from cloister.kit.server import current_peer
+from cloister.kit.server import current_call, current_peer
+from cloister.kit.traces import TraceContext
 
 INFERENCE: Final = "inference.GRPCInferenceService"
 GATEWAY: Final = "cloister.api.v1.Gateway"
@@ -46,16 +49,25 @@ class InferenceServicer:
         streams: Counts each tenant's open streams.
         max_call_s: The most that one request may take.
         stopping: Streams come to an end once it is set.
+        new_trace: Begins a trace for a request that belongs to none, if it is to have one.
     """
 
     def __init__(
-        self, fleet: Fleet, admission: Admission, streams: Tenants, *, max_call_s: float, stopping: asyncio.Event
+        self,
+        fleet: Fleet,
+        admission: Admission,
+        streams: Tenants,
+        *,
+        max_call_s: float,
+        stopping: asyncio.Event,
+        new_trace: Callable[[], TraceContext | None] = lambda: None,
     ) -> None:
         self._fleet = fleet
         self._admission = admission
         self._streams = streams
         self._max_call_s = max_call_s
         self._stopping = stopping
+        self._new_trace = new_trace
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server is given to serve all of it."""
@@ -74,11 +86,16 @@ class InferenceServicer:
         """One request, one answer."""
         remaining_s = context.time_remaining()
         timeout_s = self._max_call_s if remaining_s is None else min(remaining_s, self._max_call_s)
-        call = self._admission.begin(request, current_peer().spiffe_id, timeout_s)
+        asked = current_call()
+        asked.trace = asked.trace or self._new_trace()
+        call = self._admission.begin(request, current_peer().spiffe_id, timeout_s, asked.trace)
         try:
-            return await call.answer
+            answer = await call.answer
         finally:
             self._admission.end(call)
+        if asked.metadata and asks_for_timing(asked.metadata):
+            context.set_trailing_metadata(((SERVER_TIMING, server_timing(call, call.ended_s)),))
+        return answer
 
     async def model_stream_infer(self, _requests: Any, context: Any) -> None:
         """Many requests, their answers in the same order."""
@@ -89,7 +106,15 @@ class InferenceServicer:
         ends_in_s = certified_s if remaining_s is None else min(remaining_s, certified_s)
         self._streams.enter(peer.spiffe_id, 0)
         try:
-            stream = AnswerStream(context, self._admission, peer.spiffe_id, self._max_call_s)
+            asked = current_call()
+            stream = AnswerStream(
+                context,
+                self._admission,
+                peer.spiffe_id,
+                self._max_call_s,
+                trace=(lambda: asked.trace) if asked.trace is not None else self._new_trace,
+                timed=asks_for_timing(asked.metadata),
+            )
             await stream.run(self._stopping, ends_in_s=ends_in_s)
         finally:
             self._streams.leave(peer.spiffe_id, 0)
@@ -163,6 +188,7 @@ class GatewayServicer(GatewayBase):
 def _status(member: Member) -> gateway_pb2.WorkerStatus:
     worker, link = member.worker, member.link
     mrenclave, tcb_status = displayed(worker.bundle.attestation_result)
+    counters = link.counters if link is not None else None
     return gateway_pb2.WorkerStatus(
         instance=worker.instance,
         endpoint=worker.endpoint,
@@ -175,6 +201,7 @@ def _status(member: Member) -> gateway_pb2.WorkerStatus:
         attested_until_ms=worker.expires_at_ms,
         mrenclave=mrenclave,
         tcb_status=tcb_status,
+        counters=counters,
     )
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from grpc.aio import EOF
@@ -18,7 +20,9 @@ from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
 from cloister.errors import CloisterError, Unauthenticated, Unavailable
 from cloister.gateway.admission import Admission
 from cloister.gateway.call import Call
-from cloister.gateway.wire import request_id, stream_answer
+from cloister.gateway.timing import TIMING_PARAMETER, server_timing
+from cloister.gateway.wire import request_id, stream_answer, with_parameter
+from cloister.kit.traces import TraceContext
 from cloister.rpc.status import failure_of
 
 WINDOW = 64
@@ -45,13 +49,26 @@ class AnswerStream:
         admission: Takes each request.
         tenant: SPIFFE id of the client.
         timeout_s: The most that one request may take.
+        trace: Says which trace a request belongs to, if any.
+        timed: Whether each answer says where its time went.
     """
 
-    def __init__(self, stream: ItemStream, admission: Admission, tenant: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        stream: ItemStream,
+        admission: Admission,
+        tenant: str,
+        timeout_s: float,
+        *,
+        trace: Callable[[], TraceContext | None] = lambda: None,
+        timed: bool = False,
+    ) -> None:
         self._stream = stream
         self._admission = admission
         self._tenant = tenant
         self._timeout_s = timeout_s
+        self._trace = trace
+        self._timed = timed
         self._items: deque[Call | bytes] = deque()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -108,7 +125,7 @@ class AnswerStream:
     def _begin(self, request: bytes) -> Call | bytes:
         timeout_s = min(self._timeout_s, self._ends_at_s - self._loop.time())
         try:
-            return self._admission.begin(request, self._tenant, timeout_s)
+            return self._admission.begin(request, self._tenant, timeout_s, self._trace())
         except (CloisterError, TimeoutError) as error:
             return failed_item(request_id(request), error)
 
@@ -134,6 +151,8 @@ class AnswerStream:
         except (CloisterError, TimeoutError) as error:
             message = failed_item(item.route.request_id, error)
         else:
+            if self._timed:
+                answer = with_parameter(answer, TIMING_PARAMETER, server_timing(item, time.perf_counter()))
             message = stream_answer(answer)
         self._admission.end(item)
         return message

@@ -112,10 +112,20 @@ def stream_answer(response: bytes) -> bytes:
     return b"\x12" + varint(len(response)) + response
 
 
-def encode_call(call_id: int, request: bytes, timeout_ms: int, tenant: str) -> list[bytes]:
+def with_parameter(response: bytes, key: bytes, value: str) -> bytes:
+    """Append a string parameter to a serialised `ModelInferResponse`; where it has one of that key, this one counts."""
+    text = value.encode("utf-8")
+    choice = b"\x1a" + varint(len(text)) + text
+    entry = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(choice)) + choice
+    return response + b"\x22" + varint(len(entry)) + entry
+
+
+def encode_call(call_id: int, request: bytes, timeout_ms: int, tenant: str, trace_id: str = "") -> list[bytes]:
     """Return the pieces of `GatewayFrame.calls`, one call; the request is copied only when they are joined."""
     head = b"\x08" + varint(call_id) + b"\x12" + varint(len(request))
     tail = b"\x18" + varint(timeout_ms) + _tenant(tenant)
+    if trace_id:
+        tail += b"\x2a\x10" + bytes.fromhex(trace_id)
     return [b"\x0a" + varint(len(head) + len(request) + len(tail)) + head, request, tail]
 
 

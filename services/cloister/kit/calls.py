@@ -12,16 +12,16 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
 from cloister.errors import InvalidRequest, NotAllowed, Unauthenticated
-from cloister.kit import log
+from cloister.kit import log, traces
 from cloister.kit.overdue import Overdue
 from cloister.kit.shares import Shares
 from cloister.rpc.identity import PeerIdentity, peer_identity
@@ -32,6 +32,8 @@ LARGE_BYTES: Final = 16 << 10
 """Smaller answers that a peer does not read are bounded well enough by the number of its calls."""
 _MAX_METHODS: Final = 512
 _ids = itertools.count(1)
+
+Metadata = Sequence[tuple[str, str | bytes]]
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class Call:
         code: Name of the gRPC status, once answered.
         reason: Stable reason, when it failed.
         seconds: How long it took, once answered.
+        metadata: What came with it, beside the user agent.
+        trace: Which trace it belongs to, if any.
     """
 
     method: str
@@ -53,9 +57,13 @@ class Call:
     code: str = "OK"
     reason: str = ""
     seconds: float = 0.0
+    metadata: Metadata = field(default=(), repr=False)
+    trace: traces.TraceContext | None = None
 
 
 _current: ContextVar[Call] = ContextVar("cloister_call")
+# Where the handler of a call is looked up its metadata lie ready; asking for them again costs more than all we do here.
+_metadata: ContextVar[Metadata] = ContextVar("cloister_metadata", default=())
 
 
 def current_call() -> Call:
@@ -150,7 +158,9 @@ class Guard(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The guarded handler of a method, or None where there is none."""
-        method = handler_call_details.method
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        if metadata is not None and len(metadata) > 1:  # more than the user agent
+            _metadata.set(metadata)
         for handler in self._handlers:
             found = handler.service(handler_call_details)
             if found is not None:
@@ -223,6 +233,9 @@ class Guard(grpc.GenericRpcHandler):
 
     def _begin(self, method: str) -> tuple[Call, float]:
         call = Call(method, f"{self._prefix}-{next(_ids):x}")
+        metadata = _metadata.get()
+        if metadata:
+            call.metadata, call.trace = metadata, traces.read(metadata)
         _current.set(call)
         return call, time.perf_counter()
 
@@ -251,7 +264,10 @@ class Guard(grpc.GenericRpcHandler):
         told = told_as(error, request_id=call.request_id)
         call.code, call.reason = code_of(told).name, reason_of(told)
         if told is not error and code_of(told) is grpc.StatusCode.INTERNAL:
-            self._log.error("call.broken", method=call.method, request=call.request_id, exc_info=error)
+            trace_id = call.trace.trace_id if call.trace is not None else ""
+            self._log.error(
+                "call.broken", method=call.method, request=call.request_id, trace_id=trace_id, exc_info=error
+            )
         code, message, details = to_status(told)
         await context.abort(code, message, ((DETAILS_KEY, details),))
 
@@ -267,6 +283,7 @@ class Guard(grpc.GenericRpcHandler):
                 reason=call.reason,
                 ms=round(call.seconds * 1000, 3),
                 request=call.request_id,
+                **({"trace_id": call.trace.trace_id} if call.trace is not None else {}),
             )
         if self._on_call is not None:
             self._on_call(call)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -102,7 +102,11 @@ class Peer:
             await closers.__aexit__(None, None, None)
 
     def stub(self, stub_class: Callable[[grpc.aio.Channel], S]) -> S:
-        """A stub of a generated class, whose calls go through this peer."""
+        """A stub of a generated class, whose calls go through this peer.
+
+        Beside gRPC's own options, those with one request and one answer take `trailers`: called with what came after
+        the answer.
+        """
         return stub_class(cast(grpc.aio.Channel, _Lines(self)))
 
     async def ready(self, timeout_s: float) -> None:
@@ -184,9 +188,19 @@ class _Lines:
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Callable[..., Awaitable[Any]]:
         start = self._starter("unary_unary", method, args, kwargs)
 
-        async def call(request: Any, *, timeout: float | None = None, **rest: Any) -> Any:  # noqa: ASYNC109
+        async def call(
+            request: Any,
+            *,
+            timeout: float | None = None,  # noqa: ASYNC109
+            trailers: Callable[[Iterable[tuple[str, str | bytes]]], None] | None = None,
+            **rest: Any,
+        ) -> Any:
             with _translated():
-                return _readable(await start(request, timeout=timeout, **rest))
+                started = start(request, timeout=timeout, **rest)
+                answer = _readable(await started)
+                if trailers is not None:
+                    trailers(await started.trailing_metadata())
+                return answer
 
         return call
 

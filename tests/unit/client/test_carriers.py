@@ -11,7 +11,7 @@ import pytest
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
-from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, Stream
+from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, TIMING_PARAMETER, Aside, Stream
 from cloister.errors import CloisterError, InvalidRequest, Overloaded, Unavailable
 
 
@@ -23,6 +23,7 @@ class FakeCall:
         self.to_read: asyncio.Queue[Any] = asyncio.Queue()
         self.write_error: CloisterError | None = None
         self.cancelled = False
+        self.metadata: tuple[tuple[str, str], ...] = ()
 
     async def write(self, message: ModelInferRequest) -> None:
         if self.write_error is not None:
@@ -49,15 +50,16 @@ class FakePeer:
     def stub(self, _: object) -> Any:
         return self
 
-    def ModelStreamInfer(self, timeout: float) -> FakeCall:
+    def ModelStreamInfer(self, timeout: float, metadata: tuple[tuple[str, str], ...] = ()) -> FakeCall:
         assert timeout > 0
+        self.call.metadata = metadata
         return self.call
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[tuple[Stream, FakeCall]]:
+async def opened(aside: Aside | None = None) -> AsyncIterator[tuple[Stream, FakeCall]]:
     call = FakeCall()
-    async with Stream.opened(cast(Any, FakePeer(call)), 60.0) as stream:
+    async with Stream.opened(cast(Any, FakePeer(call)), 60.0, aside) as stream:
         yield stream, call
     assert call.cancelled
 
@@ -138,3 +140,32 @@ async def test_an_answer_to_nobody_ends_the_stream() -> None:
             call.answer("unasked")
         assert first.result().id == "answer to a"
         await raises(stream.carry(request("b"), 5.0), InvalidRequest)
+
+
+def timed_item(text: str) -> ModelStreamInferResponse:
+    item = ModelStreamInferResponse(infer_response=ModelInferResponse(id=text))
+    item.infer_response.parameters[TIMING_PARAMETER].string_param = f"total;dur={text}"
+    return item
+
+
+async def test_a_timed_stream_takes_the_timing_out_of_each_answer() -> None:
+    async with opened(Aside(timed=True, traceparent="00-x")) as (stream, call):
+        assert dict(call.metadata) == {"server-timing": "1", "traceparent": "00-x"}
+        asides = [Aside(), Aside()]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(stream.carry(request("a"), 5.0, aside)) for aside in asides]
+            for number in "12":
+                await call.written.get()
+                call.to_read.put_nowait(timed_item(number))
+    assert [task.result() for task in tasks] == [ModelInferResponse(id="1"), ModelInferResponse(id="2")]
+    assert [aside.timing for aside in asides] == ["total;dur=1", "total;dur=2"]
+
+
+@pytest.mark.attack("G12")
+async def test_a_stream_that_asked_for_no_timing_leaves_answers_as_they_came() -> None:
+    async with opened() as (stream, call):
+        assert call.metadata == ()
+        call.to_read.put_nowait(timed_item("1"))
+        aside = Aside()
+        assert TIMING_PARAMETER in (await stream.carry(request("a"), 5.0, aside)).parameters
+    assert aside.timing == ""

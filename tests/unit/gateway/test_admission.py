@@ -10,6 +10,7 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelMetadataRespo
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest, NotFound, Overloaded
 from cloister.gateway.admission import Admission
+from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
 from cloister.gateway.link import Link
 from cloister.gateway.tenants import Tenants
@@ -23,10 +24,13 @@ class Desk:
         self.dispatcher = Dispatcher(queue_limit, unknown)
         self.tenants = Tenants(tenant_limit, 1 << 20)
         self.seen: list[tuple[str, str]] = []
-        self.admission = Admission(self.dispatcher, self.tenants, lambda *seen: self.seen.append(seen[:2]))
+        self.admission = Admission(self.dispatcher, self.tenants, self._note)
         self.worker = WorkerEnd()
         self.link = Link(A, self.dispatcher)
         self.dispatcher.attach(self.link)
+
+    def _note(self, outcome: str, call: Call | None) -> None:
+        self.seen.append((outcome, call.route.model_name if call is not None and call.sent else ""))
 
     async def __aenter__(self) -> Desk:
         self._group = await asyncio.TaskGroup().__aenter__()

@@ -8,10 +8,22 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cloister.api.v1.worker_pb2 import Failure, InferResult, ModelState
+from cloister.api.v1.worker_pb2 import Failure, InferResult, ModelCounters, ModelState, WorkerCounters, WorkerReport
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unavailable
+from cloister.gateway.catalogue import MAX_MODELS
 from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, MAX_SLOTS, OVERDUE_S, Link
-from fakes.gateway_parts import TENANT, A, Owner, WorkerEnd, infer_request, make_call, model_state
+from cloister.kit.traces import TraceContext
+from fakes.gateway_parts import (
+    TENANT,
+    A,
+    Owner,
+    WorkerEnd,
+    evaluation,
+    infer_request,
+    make_call,
+    model_state,
+    report,
+)
 
 
 @asynccontextmanager
@@ -297,3 +309,56 @@ async def test_the_end_of_the_stream_leaves_unanswered_calls_to_others() -> None
     error = await outcome(leave, calls=3)
     assert (type(error), error.reason) == (Unavailable, "link.closed")
     assert [call.call_id for call in kept[0].take_unanswered()] == [1, 3]
+
+
+async def test_a_result_comes_with_the_times_of_its_evaluation() -> None:
+    async with linked(4) as (link, end, _):
+        calls = [make_call() for _ in range(3)]
+        for call in calls:
+            link.send(call)
+        await end.frame()
+        told = report(evaluation("1", compute_us=10), evaluation("2", compute_us=5000))
+        results = [InferResult(call_id=at + 1, response=b"r", evaluation=at) for at in range(3)]
+        end.say(results=results, report=told)
+        for call in calls:
+            await call.answer
+        assert calls[0].worker_time is None
+        times = [call.worker_time for call in calls[1:]]
+        assert [(time.model_version, round(time.compute_s * 1e6)) for time in times if time] == [("1", 10), ("2", 5000)]
+        assert [time.serialise_s for time in times if time] == [pytest.approx(4e-3)] * 2
+        assert all(call.began_s < call.left_s < call.back_s for call in calls)
+
+
+async def test_an_evaluation_that_is_not_in_the_report_is_none() -> None:
+    async with linked(4) as (link, end, _):
+        link.send(call := make_call())
+        await end.frame()
+        end.say(results=[InferResult(call_id=1, response=b"r", evaluation=7)], report=report())
+        await call.answer
+        assert call.worker_time is None
+
+
+async def test_counters_are_kept_as_they_were_told_last() -> None:
+    async with linked() as (link, end, _):
+        assert link.counters is None
+        for memory in (1, 2):
+            end.say(report=WorkerReport(counters=WorkerCounters(memory_bytes=memory)))
+        await end.heard()
+        assert link.counters is not None
+        assert link.counters.memory_bytes == 2
+
+
+async def test_a_report_of_more_than_can_have_been_done_ends_the_link() -> None:
+    too_many = WorkerReport(counters=WorkerCounters(models=[ModelCounters(name="tiny")] * (MAX_MODELS + 1)))
+    assert (await outcome(lambda end, _: end.say(report=too_many), calls=1)).reason == "link.broken"
+    assert (await outcome(lambda end, _: end.say(report=report()), calls=1)).reason == "link.broken"
+
+
+async def test_the_trace_of_a_call_goes_with_it() -> None:
+    async with linked() as (link, end, _):
+        call = make_call()
+        call.trace = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=False)
+        link.send(call)
+        link.send(make_call())
+        sent = (await end.frame()).calls
+        assert [each.trace_id.hex() for each in sent] == [call.trace.trace_id, ""]

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fakes.logged import logged
 from fakes.pki import MeshPki
 from fakes.running_gateway import Rig, running_gateway
+
+__all__ = ["logged"]
 
 
 @pytest.fixture(scope="session")

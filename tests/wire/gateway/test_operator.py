@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
 from pathlib import Path
 
@@ -13,16 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cloister.errors import NotFound, Unavailable
 from fakes.gateway_parts import A
 from fakes.pki import MeshPki
-from fakes.running_gateway import Rig, ask, running_gateway
+from fakes.running_gateway import Rig, ask, free_port, running_gateway
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def page(port: int) -> str:
@@ -43,8 +35,8 @@ async def test_metrics_are_on_an_address_of_their_own(tmp_path: Path, pki: MeshP
     for line in (
         'cloister_requests_total{outcome="answered"} 1.0',
         'cloister_requests_total{outcome="NotFound"} 1.0',
-        'cloister_request_seconds_count{model="tiny"} 1.0',
-        'cloister_request_seconds_count{model="other"} 1.0',
+        'cloister_request_seconds_count{model="tiny",version="1"} 1.0',
+        'cloister_request_seconds_count{model="other",version=""} 1.0',
         'cloister_workers{simulated="false"} 1.0',
         "cloister_slots 5.0",
         "cloister_slots_used 0.0",
