@@ -34,9 +34,20 @@ def test_the_gateway_process_cannot_open_what_it_carries() -> None:
         assert not any(name == blind_to or name.startswith(f"{blind_to}.") for name in loaded), blind_to
 
 
+def test_a_gateway_that_sends_no_spans_loads_nothing_for_them() -> None:
+    assert not [name for name in loaded_by("cloister.gateway.app") if name.startswith("opentelemetry")]
+
+
 def test_the_worker_process_stays_small() -> None:
     loaded = loaded_by("cloister.worker.app")
-    for kept_out in ("cloister.appraisal", "cloister.client", "prometheus_client", "typer", "dcap_qvl"):
+    for kept_out in (
+        "cloister.appraisal",
+        "cloister.client",
+        "prometheus_client",
+        "opentelemetry",
+        "typer",
+        "dcap_qvl",
+    ):
         assert kept_out not in loaded
 
 

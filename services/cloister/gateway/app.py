@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
+from cloister import __version__
 from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
-from cloister.gateway.admission import Admission
+from cloister.gateway.admission import Admission, Observe
+from cloister.gateway.call import Call
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.servicer import GATEWAY, INFERENCE, ROLES, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.worker_metrics import WorkerMetrics
+from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
@@ -22,6 +26,9 @@ from cloister.kit.shares import Shares
 from cloister.rpc.channel import MAX_MESSAGE_BYTES, Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
+
+if TYPE_CHECKING:
+    from cloister.gateway.spans import RequestSpans
 
 
 def wall_ms() -> int:
@@ -59,7 +66,8 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         tenants = Tenants(settings.tenant_limit, settings.memory_bytes)
         WorkerMetrics(metrics, fleet)
         requests = RequestMetrics(metrics, fleet.serves)
-        admission = Admission(fleet.dispatcher, tenants, requests.request_ended)
+        spans = await stack.enter_async_context(_spans(settings))
+        admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans))
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -78,7 +86,12 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         )
         streams = Tenants(settings.stream_limit, settings.memory_bytes)
         inference = InferenceServicer(
-            fleet, admission, streams, max_call_s=settings.max_call_s, stopping=lifecycle.stopping
+            fleet,
+            admission,
+            streams,
+            max_call_s=settings.max_call_s,
+            stopping=lifecycle.stopping,
+            new_trace=spans.new_trace if spans is not None else lambda: None,
         )
         server.add_generic(inference.handler())
         server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission))
@@ -86,6 +99,39 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
         lifecycle.spawn(_announce(fleet, server.health), "health")
         yield server
+
+
+@asynccontextmanager
+async def _spans(settings: Settings) -> AsyncIterator[RequestSpans | None]:
+    """Traced requests on their way to a collector; None, and nothing loaded, where the settings name none."""
+    if not settings.otlp_endpoint:
+        yield None
+        return
+    try:
+        from cloister.gateway.spans import RequestSpans
+        from cloister.kit.otlp import recording
+    except ModuleNotFoundError:
+        raise settings_error("otlp_endpoint", "needs the extra 'otel': pip install 'cloister[otel]'") from None
+    resource = {
+        "service.name": "cloister-gateway",
+        "service.version": __version__,
+        "service.namespace": settings.cluster,
+        "service.instance.id": settings.name,
+    }
+    async with recording(settings.otlp_endpoint, settings.otlp_ca, resource) as recorder:
+        yield RequestSpans(recorder, ratio=settings.otlp_ratio, tenants=settings.otlp_tenants)
+
+
+def _both(count: Observe, spans: RequestSpans | None) -> Observe:
+    if spans is None:
+        return count
+    record = spans.request_ended
+
+    def observe(outcome: str, call: Call | None) -> None:
+        count(outcome, call)
+        record(outcome, call)
+
+    return observe
 
 
 async def _announce(fleet: Fleet, health: Health) -> None:

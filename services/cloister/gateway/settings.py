@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from cloister.gateway.otlp_endpoint import check_endpoint
 from cloister.kit.server import MAX_CONNECTIONS
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
@@ -34,6 +36,11 @@ class Settings:
         max_connections: Of all clients, open at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
         metrics_listen: host:port of the metrics page, or empty for none.
+        otlp_endpoint: Where spans are sent, `https://host:port` of an OTLP/gRPC collector (`http://` only for
+            127.0.0.1 or [::1]); empty for none. Needs the extra `otel`.
+        otlp_ca: PEM of the roots that the collector's certificate must chain to; the well-known ones if left out.
+        otlp_ratio: How many of the requests are traced whose callers say nothing of a trace, 0 to 1.
+        otlp_tenants: Whether spans name the client.
     """
 
     cluster: str
@@ -52,6 +59,10 @@ class Settings:
     max_connections: int = MAX_CONNECTIONS
     max_call_s: float = 300.0
     metrics_listen: str = ""
+    otlp_endpoint: str = ""
+    otlp_ca: Path | None = None
+    otlp_ratio: float = 0.01
+    otlp_tenants: bool = False
     log_json: bool = True
     grace_s: float = 10.0
 
@@ -77,3 +88,7 @@ class Settings:
             raise ValueError("max_call_s must be above zero, and a day at most")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
+        if self.otlp_endpoint:
+            check_endpoint(self.otlp_endpoint)
+        if not 0 <= self.otlp_ratio <= 1:
+            raise ValueError("otlp_ratio must be 0 to 1")

@@ -46,8 +46,40 @@ def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
         ("MAX_MESSAGE_BYTES", str((64 << 20) + 1)),
         ("GRACE_S", "-1"),
         ("CLUSTER", "Not A Name"),
+        ("OTLP_RATIO", "1.5"),
+        ("OTLP_RATIO", "nan"),
     ],
 )
 def test_values_without_sense(tmp_path: Path, key: str, value: str) -> None:
     with pytest.raises(InvalidRequest):
         settings(tmp_path, **{key: value})
+
+
+@pytest.mark.parametrize("endpoint", ["https://otel-collector:4317", "http://127.0.0.1:4317", "https://[fd00::1]:4317"])
+def test_a_collector_is_one_host_over_tls_or_this_machine(tmp_path: Path, endpoint: str) -> None:
+    assert settings(tmp_path, OTLP_ENDPOINT=endpoint).otlp_endpoint == endpoint
+
+
+@pytest.mark.attack("G27")
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://otel-collector:4317",
+        "http://localhost:4317",
+        "http://127.0.0.1.example:4317",
+        "https://user:secret@host:4317",
+        "https://host:4317/elsewhere",
+        "https://host",
+        "https://host:0",
+        "https://host:99999",
+        "https://unix:4317",
+        "https://host:4317,other:4317",
+        "host:4317",
+        "file:///etc/passwd",
+        "unix:/run/otel.sock",
+        "https://host:4317\n",
+    ],
+)
+def test_a_collector_is_nothing_else(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(InvalidRequest, match="otlp_endpoint"):
+        settings(tmp_path, OTLP_ENDPOINT=endpoint)
