@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cloister import Client, SyncClient
 from cloister.errors import InvalidRequest, NotFound
-from fakes.running_mesh import MODEL, RunningMesh, inputs
+from fakes.running_mesh import MODEL, RunningMesh, inputs, until
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -32,9 +32,12 @@ async def test_sealed_and_plain_answers_are_those_of_openvino(mesh: RunningMesh,
 async def test_many_over_one_stream_keep_their_order_and_use_both_workers(mesh: RunningMesh, truth: Truth) -> None:
     asked = [inputs(seed, rows=1 + seed % 7) for seed in range(300)]
     async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
-        answers = await client.infer_many(MODEL, ({"x": x} for x in asked), concurrency=32)
+        answers = await client.infer_many(MODEL, ({"x": x} for x in asked), concurrency=32, timing=True)
     assert [a.outputs["y"].tobytes() for a in answers] == [truth(x).tobytes() for x in asked]
     assert len({a.worker.instance for a in answers if a.worker}) == 2
+    told = [answer.timing for answer in answers if answer.timing is not None]
+    assert len(told) == len(asked)
+    assert all(0 < timing.phases_s["compute"] < timing.total_s < timing.elapsed_s for timing in told)
 
 
 def test_the_plain_python_face(mesh: RunningMesh, truth: Truth) -> None:
@@ -60,7 +63,9 @@ def test_the_command_line_answers_and_proves_it(mesh: RunningMesh, truth: Truth,
     x = inputs(5, rows=2)
     np.savez(tmp_path / "x.npz", x=x)
     receipt = tmp_path / "answer.receipt"
-    mesh.cli("infer", MODEL, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz", "--receipt", receipt)
+    kept = ("--output", tmp_path / "y.npz", "--receipt", receipt)
+    shown = mesh.cli("infer", MODEL, "--input", tmp_path / "x.npz", *kept, "--timing")
+    assert all(part in shown for part in ("queue", "wire", "compute", "serialise", "1 requests, 2 rows"))
     assert np.load(tmp_path / "y.npz")["y"].tobytes() == truth(x).tobytes()
     mesh.cli("receipt", "verify", receipt)
 
@@ -72,6 +77,9 @@ def test_the_command_line_answers_and_proves_it(mesh: RunningMesh, truth: Truth,
 
 def test_people_can_read_the_mesh(mesh: RunningMesh) -> None:
     assert "simulated" in mesh.cli("status", mesh.folder).lower()
+    until(lambda: all(worker["counters"] for worker in mesh.serving()), "counters of both workers")
+    counted = [worker["counters"] for worker in mesh.serving()]
+    assert all(each["memory_bytes"] > 1 << 20 and each["models"] for each in counted)
     assert mesh.mrenclave in json.dumps(mesh.json("evidence", "show", MODEL))
     listed = mesh.json("model", "list")
     assert MODEL in json.dumps(listed)

@@ -161,7 +161,6 @@ async def test_a_timed_stream_takes_the_timing_out_of_each_answer() -> None:
     assert [aside.timing for aside in asides] == ["total;dur=1", "total;dur=2"]
 
 
-@pytest.mark.attack("G12")
 async def test_a_stream_that_asked_for_no_timing_leaves_answers_as_they_came() -> None:
     async with opened() as (stream, call):
         assert call.metadata == ()

@@ -28,7 +28,6 @@ def test_a_line_is_read() -> None:
     assert (timing.batch_requests, timing.batch_rows, timing.elapsed_s) == (4, 9, 0.02)
 
 
-@pytest.mark.attack("G23")
 @given(st.text(max_size=60) | st.text(alphabet="a;dur=0.1, ", max_size=60) | st.just(LINE * 20))
 def test_what_does_not_read_is_left_out(line: str) -> None:
     timing = Timing.parse(line, 0.02)

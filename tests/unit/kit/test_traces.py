@@ -25,7 +25,6 @@ def test_a_trace_context_is_read(header: str, sampled: bool) -> None:
     assert parse(header) == TraceContext(TRACE, PARENT, sampled)
 
 
-@pytest.mark.attack("G23")
 @pytest.mark.parametrize(
     "header",
     [
