@@ -225,31 +225,31 @@ def onnx(*, external: bool = False) -> bytes:
         external: Let the weights lie in another file.
     """
     weights = np.arange(6, dtype="<f4").reshape(3, 2)
-    tensor = b"".join(_field(1, size) for size in weights.shape) + _field(2, 1) + _field(8, b"w")
+    tensor = b"".join(field(1, size) for size in weights.shape) + field(2, 1) + field(8, b"w")
     if external:
-        tensor += _field(13, _field(1, b"location") + _field(2, b"/etc/hostname")) + _field(14, 1)
+        tensor += field(13, field(1, b"location") + field(2, b"/etc/hostname")) + field(14, 1)
     else:
-        tensor += _field(9, weights.tobytes())
-    node = _field(1, b"x") + _field(1, b"w") + _field(2, b"y") + _field(4, b"MatMul")
-    graph = _field(1, node) + _field(2, b"g") + _field(5, tensor)
-    graph += _field(11, _value_info(b"x", 3)) + _field(12, _value_info(b"y", 2))
-    return _field(1, 8) + _field(8, _field(1, b"") + _field(2, 13)) + _field(7, graph)
+        tensor += field(9, weights.tobytes())
+    node = field(1, b"x") + field(1, b"w") + field(2, b"y") + field(4, b"MatMul")
+    graph = field(1, node) + field(2, b"g") + field(5, tensor)
+    graph += field(11, _value_info(b"x", 3)) + field(12, _value_info(b"y", 2))
+    return field(1, 8) + field(8, field(1, b"") + field(2, 13)) + field(7, graph)
 
 
 def onnx_gather_nd() -> bytes:
     """`x` FP32 [n, 3] and `at` INT64 [n, 1] in, `y` [n, 3] out: rows of x."""
-    node = _field(1, b"x") + _field(1, b"at") + _field(2, b"y") + _field(4, b"GatherND")
-    graph = _field(1, node) + _field(2, b"g") + _field(11, _value_info(b"x", 3)) + _field(11, _value_info(b"at", 1, 7))
-    graph += _field(12, _value_info(b"y", 3))
-    return _field(1, 8) + _field(8, _field(1, b"") + _field(2, 13)) + _field(7, graph)
+    node = field(1, b"x") + field(1, b"at") + field(2, b"y") + field(4, b"GatherND")
+    graph = field(1, node) + field(2, b"g") + field(11, _value_info(b"x", 3)) + field(11, _value_info(b"at", 1, 7))
+    graph += field(12, _value_info(b"y", 3))
+    return field(1, 8) + field(8, field(1, b"") + field(2, 13)) + field(7, graph)
 
 
 def _value_info(name: bytes, width: int, kind: int = 1) -> bytes:
-    shape = _field(1, _field(2, b"n")) + _field(1, _field(1, width))
-    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, shape)))
+    shape = field(1, field(2, b"n")) + field(1, field(1, width))
+    return field(1, name) + field(2, field(1, field(1, kind) + field(2, shape)))
 
 
-def _field(number: int, value: int | bytes) -> bytes:
+def field(number: int, value: int | bytes) -> bytes:
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     return _varint(number << 3 | 2) + _varint(len(value)) + value

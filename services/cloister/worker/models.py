@@ -1,7 +1,8 @@
 """Sealed models from the host's disk into OpenVINO, in memory all the way (attacks F06, F07, I06).
 
 The file is the host's: opened once, without following a link at its end, and only a regular file of exactly the length
-that the owner signed. What is opened from it is verified whole before any of it is looked at. Nothing is written.
+that the owner signed. What is opened from it is verified whole before any of it is looked at. Nothing is written to a
+disk.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import io
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
-import numpy as np
 import openvino as ov
 
-from cloister.errors import InvalidRequest, NotReady
+from cloister.errors import NotReady
 from cloister.seal.keys import Secret
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
 from cloister.worker.engine import OpenVinoEngine
-from cloister.worker.scan import scan_ir, scan_onnx
-from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes, make_safe
+from cloister.worker.formats import read_model
+from cloister.worker.refusals import refused
+from cloister.worker.safety import make_safe
+from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
 from cloister.worker.tuning import Tunings
 
 SEALED_NAME: Final = "model.sealed"
@@ -76,56 +78,31 @@ def load(
             tuning=tunings.of(manifest.digest),
         )
     except RuntimeError:
-        raise _refused("OpenVINO cannot compile it") from None
+        raise refused("OpenVINO cannot compile it") from None
 
 
 def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
-    """The model in these files, and how many bytes of weights it has.
+    """The model in these files, safe to evaluate, and how many bytes of weights it has.
 
     Args:
-        files: OpenVINO IR (one `.xml` and the `.bin` beside it) or one `.onnx`. Others may lie beside them.
+        files: Of one model, by relative name, in a format that `formats` reads.
 
     Raises:
         InvalidRequest: There is no model here, more than one, or one that is refused (`model.refused`), if only for
             an operation that reaches where or as far as a request says (`model.operation_unsafe`,
             `model.shape_unbounded`).
+        NotReady: Its format is read from a folder in memory, and there is none.
     """
-    heads = [name for name in files if PurePosixPath(name).suffix in (".xml", ".onnx")]
-    if len(heads) != 1:
-        raise _refused("it holds not exactly one .xml or .onnx")
-    head = PurePosixPath(heads[0])
-    core = ov.Core()
-    core.set_property({"ENABLE_MMAP": "NO"})
-    if head.suffix == ".xml":
-        weights = files.get(str(head.with_suffix(".bin")), memoryview(b""))
-        model = _read_ir(core, bytes(files[heads[0]]), weights)
-        size_bytes = len(weights)
-    else:
-        scan_onnx(files[heads[0]])
-        model, size_bytes = _parsed(core, bytes(files[heads[0]]), b""), len(files[heads[0]])
+    model, size_bytes = read_model(files)
     if list(model.get_variables()):
-        raise _refused("it keeps state from one request to the next")
+        raise refused("it keeps state from one request to the next")
     if largest_bytes(model) > MAX_TENSOR_BYTES:
-        raise _refused("a tensor in it is too large")
+        raise refused("a tensor in it is too large")
     try:
         make_safe(model)
     except RuntimeError:
-        raise _refused("OpenVINO cannot put bounds on its indices") from None
+        raise refused("OpenVINO cannot put bounds on its indices") from None
     return model, size_bytes
-
-
-def _read_ir(core: ov.Core, xml: bytes, weights: memoryview) -> ov.Model:
-    scan_ir(xml, len(weights))
-    # One copy: OpenVINO keeps constants where they lie, aligned, for as long as the model lives.
-    tensor = ov.Tensor(np.frombuffer(weights, np.uint8)) if weights else ov.Tensor(ov.Type.u8, [0])
-    return _parsed(core, xml.decode(), tensor)
-
-
-def _parsed(core: ov.Core, head: str | bytes, weights: ov.Tensor | bytes) -> ov.Model:
-    try:
-        return core.read_model(head, weights)
-    except (RuntimeError, TypeError, ValueError):
-        raise _refused("OpenVINO cannot read it") from None
 
 
 def _opened(path: Path, size_bytes: int) -> io.FileIO:
@@ -139,7 +116,3 @@ def _opened(path: Path, size_bytes: int) -> io.FileIO:
         source.close()
         raise NotReady(f"{SEALED_NAME} is not a regular file of the length that its owner signed", reason="model.other")
     return source
-
-
-def _refused(why: str) -> InvalidRequest:
-    return InvalidRequest(f"the model is refused: {why}", reason="model.refused")

@@ -19,7 +19,8 @@ import openvino as ov
 
 from cloister.contract import ANY_SIZE, ModelContract
 from cloister.errors import InvalidRequest
-from cloister.worker.shapes import largest_bytes, node_types, sizes_fixed
+from cloister.worker.graph import node_types
+from cloister.worker.shapes import largest_bytes, sizes_fixed
 
 _PROBES: Final = (5, 7)
 """Rows that a graph is looked at with. No size that is written into it can be both."""

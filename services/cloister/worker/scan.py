@@ -9,11 +9,12 @@ extension library brings), no data in another file, no size that the bytes do no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 from xml.parsers import expat
 
-from cloister.errors import InvalidRequest
+from cloister.worker.protobuf import fields
+from cloister.worker.refusals import refused
 
 MAX_IR_BYTES: Final = 64 << 20
 MAX_DEPTH: Final = 64
@@ -69,7 +70,7 @@ def scan_ir(xml: bytes, weights_bytes: int) -> None:
         InvalidRequest: It holds, or asks for, what the worker does not serve.
     """
     if len(xml) > MAX_IR_BYTES:
-        raise _refused("the topology is too large")
+        raise refused("the topology is too large")
     scanner = _IrScanner(weights_bytes)
     parser = expat.ParserCreate("UTF-8")
     parser.StartElementHandler = scanner.start
@@ -80,9 +81,9 @@ def scan_ir(xml: bytes, weights_bytes: int) -> None:
     try:
         parser.Parse(xml, True)
     except expat.ExpatError:
-        raise _refused("the topology is not well-formed XML") from None
+        raise refused("the topology is not well-formed XML") from None
     if not scanner.seen_layers:
-        raise _refused("the topology has no layers")
+        raise refused("the topology has no layers")
 
 
 class _IrScanner:
@@ -101,15 +102,15 @@ class _IrScanner:
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._elements += 1
         if self._elements > MAX_ELEMENTS or len(self._path) >= MAX_DEPTH:
-            raise _refused("the topology has too many elements, or nests too deeply")
+            raise refused("the topology has too many elements, or nests too deeply")
         if not self._path and name != "net":
-            raise _refused("the topology does not begin with <net>")
+            raise refused("the topology does not begin with <net>")
         self._path.append(name)
         if self._free_depth:
             self._free_depth += 1
             return
         if name not in _STRUCTURE:
-            raise _refused(f"unknown element <{name[:32]}>")
+            raise refused(f"unknown element <{name[:32]}>")
         if name in _FREE:
             self._free_depth = 1
         elif name == "layer":
@@ -137,36 +138,36 @@ class _IrScanner:
         self.seen_layers = True
         self._layer_type = attributes.get("type", "")
         if _OPSET.fullmatch(attributes.get("version", "")) is None:
-            raise _refused(f"operation '{self._layer_type[:64]}' is not from one of OpenVINO's operation sets")
+            raise refused(f"operation '{self._layer_type[:64]}' is not from one of OpenVINO's operation sets")
 
     def _data(self, attributes: dict[str, str]) -> None:
         for key in attributes:
             if key.lower() in _OUTSIDE:
-                raise _refused(f"attribute '{key[:32]}' points outside the model")
+                raise refused(f"attribute '{key[:32]}' points outside the model")
         if self._layer_type == "Const":
             self._constant(attributes)
 
     def _constant(self, attributes: dict[str, str]) -> None:
         offset, size = _number(attributes, "offset"), _number(attributes, "size")
         if offset + size > self._weights_bytes:
-            raise _refused("a constant lies outside the weights")
+            raise refused("a constant lies outside the weights")
         bits = _BITS.get(attributes.get("element_type", ""))
         elements = 1
         for dim in filter(None, attributes.get("shape", "").split(",")):
             if _NUMBER.fullmatch(dim.strip()) is None:
-                raise _refused("a constant has no fixed shape")
+                raise refused("a constant has no fixed shape")
             elements *= int(dim)
         if bits is not None and (elements * bits + 7) // 8 != size:
-            raise _refused("a constant's shape and size differ")
+            raise refused("a constant's shape and size differ")
 
     def _dim(self, text: str) -> None:
         if text == "-1":
             return
         if _NUMBER.fullmatch(text) is None:
-            raise _refused("a dimension is not a number")
+            raise refused("a dimension is not a number")
         self._port_elements *= int(text) or 1
         if self._port_elements > MAX_TENSOR_ELEMENTS:
-            raise _refused("a tensor is too large")
+            raise refused("a tensor is too large")
 
 
 def scan_onnx(raw: memoryview) -> None:
@@ -196,66 +197,27 @@ _ONNX: Final[Mapping[str, Mapping[int, str]]] = {
 
 def _walk(message: memoryview, kind: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise _refused("the model nests too deeply")
+        raise refused("the model nests too deeply")
     below = _ONNX[kind]
-    for number, value in _fields(message):
+    for number, value in fields(message):
         if kind == _TENSOR and (number == 13 or (number == 14 and value != 0)):
-            raise _refused("a tensor's data lies in another file")
+            raise refused("a tensor's data lies in another file")
         if number in below:
             if not isinstance(value, memoryview):
-                raise _refused("not an ONNX model")
+                raise refused("not an ONNX model")
             _walk(value, below[number], depth + 1)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message: varints as numbers, everything else as bytes."""
-    at, end = 0, len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if wire == 2:
-            size, at = _varint(message, at)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
-        else:
-            raise _refused("not an ONNX model")
-        if number == 0 or size > end - at:
-            raise _refused("not an ONNX model")
-        yield number, message[at : at + size]
-        at += size
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            break
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _refused("not an ONNX model")
 
 
 def _number(attributes: dict[str, str], name: str) -> int:
     text = attributes.get(name, "")
     if _NUMBER.fullmatch(text) is None:
-        raise _refused(f"a constant has no {name}")
+        raise refused(f"a constant has no {name}")
     return int(text)
 
 
 def _no_doctype(*_: object) -> None:
-    raise _refused("a document type or entity in the topology")
+    raise refused("a document type or entity in the topology")
 
 
 def _no_instruction(*_: object) -> None:
-    raise _refused("a processing instruction in the topology")
-
-
-def _refused(why: str) -> InvalidRequest:
-    return InvalidRequest(f"the model is refused: {why}", reason="model.refused")
+    raise refused("a processing instruction in the topology")

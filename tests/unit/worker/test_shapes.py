@@ -10,9 +10,11 @@ from openvino import opset13 as ops
 from cloister.errors import InvalidRequest
 from cloister.worker import models
 from cloister.worker.batches import Item
+from cloister.worker.bounds import MAX_INDEXED
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.ports import contract_of
-from cloister.worker.shapes import MAX_INDEXED, ShapeGuard, make_safe, sizes_fixed
+from cloister.worker.safety import make_safe
+from cloister.worker.shapes import ShapeGuard, sizes_fixed
 from fakes import networks
 
 GATHERING = ("Gather", "Gather 1D", "GatherElements", "GatherND")
@@ -145,10 +147,9 @@ UNSAFE = {
     "Roll": lambda x, told: ops.roll(x, ONE, told),
     "Slice": lambda x, told: ops.slice(x, ONE, EIGHT, ONE, told),
     "Pad": lambda x, told: ops.pad(x, ops.concat([told, ONE], 0), ops.concat([ONE, told], 0), "constant"),
-    "Tile": lambda x, told: ops.tile(x, ops.concat([told, ONE], 0)),
+    "PRelu": lambda x, told: ops.prelu(x, ops.convert_like(told, x)),
     "Range": lambda x, told: ops.range(ops.constant(0), ops.constant(8), ops.squeeze(told, ops.constant([0])), "i64"),
     "SliceScatter": lambda x, told: ops_15.slice_scatter(x, ops.slice(x, ONE, EIGHT, ONE), told, EIGHT, ONE),
-    "ReverseSequence": lambda x, told: ops.reverse_sequence(x, ops.tile(told, EIGHT), 0, 1),
     "DFT": lambda x, told: ops.dft(ops.reshape(x, ops.constant([4, 4, 2]), special_zero=False), told),
     "DeformablePSROIPooling": lambda x, told: ops.deformable_psroi_pooling(
         ops.reshape(x, ops.constant([1, 4, 2, 4]), special_zero=False),
@@ -184,7 +185,7 @@ SIZES = {
     "Broadcast": lambda x, told: ops.broadcast(ops.constant(np.float32(1)), told),
     "Reshape": lambda x, told: ops.reshape(x, told, special_zero=False),
     "Slice": lambda x, told: ops.slice(x, ops.constant([0]), told, ONE, ops.constant([0])),
-    "TopK": lambda x, told: ops.topk(x, ops.squeeze(told, ops.constant([0])), 0, "max", "value").output(0),
+    "Tile": lambda x, told: ops.tile(x, ops.concat([told, ONE], 0)),
 }
 
 

@@ -1,0 +1,103 @@
+"""Limits on lengths and counts that come from a request: how many steps of a series count, how many of the largest.
+
+Beyond its data the plugin fails in the middle of an evaluation (`ReverseSequence`, also inside a sequence that runs
+backwards; `TopK`), after which no result of the compiled model is believed. The limits are part of the graph; what
+keeps to them gives the same bits as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from cloister.errors import InvalidRequest
+from cloister.worker.bounds import UNFIT, clamp, within
+from cloister.worker.refusals import unsafe
+
+LENGTHS: Final[Mapping[str, int]] = MappingProxyType(
+    {"LSTMSequence": 3, "GRUSequence": 2, "RNNSequence": 2, "ReverseSequence": 1}
+)
+"""Which input says, for each row, how many steps of input 0 count."""
+MAX_REPEATS: Final = 1 << 24
+
+
+def limit(node: ov.Node) -> None:
+    """Hold the length or count of a node inside its data, if it takes one.
+
+    Raises:
+        InvalidRequest: Its data has no fixed number of axes.
+    """
+    kind = node.get_type_name()
+    if kind in LENGTHS:
+        _limit_lengths(node, LENGTHS[kind])
+    elif kind == "TopK" and not isinstance(node.input_value(1).get_node(), ov.op.Constant):
+        clamp(node, 1, _whole(1), _length(node, _axis_of(node, "axis")))
+    elif kind == "Tile" and not isinstance(node.input_value(1).get_node(), ov.op.Constant):
+        clamp(node, 1, _whole(0), _whole(MAX_REPEATS))
+
+
+def check_count(node: ov.Node) -> None:
+    """Look whether a TopK finds as many as it is to take, now that the inputs have shapes.
+
+    Raises:
+        InvalidRequest: There are fewer, or may be none.
+    """
+    most = node.input_value(0).get_partial_shape()[_axis_of(node, "axis")]
+    count = node.input_value(1).get_node()
+    fewest = int(count.data.item()) if isinstance(count, ov.op.Constant) else 1
+    if most.get_min_length() >= max(fewest, 1):
+        return
+    if most.is_static:
+        raise InvalidRequest(f"the model takes the largest {fewest} of fewer", reason=UNFIT)
+    raise unsafe("TopK on what may be shorter than it takes")
+
+
+def _limit_lengths(node: ov.Node, port: int) -> None:
+    axis = _axis_of(node, "seq_axis") if node.get_type_name() == "ReverseSequence" else 1
+    most, lengths = node.input_value(0).get_partial_shape()[axis], node.input_value(port)
+    source = lengths.get_node()
+    if isinstance(source, ov.op.Constant) and most.is_static:
+        if within(source.data, np.array(0), np.array(most.get_length() + 1)):
+            return
+    elif _is_whole_length(source, node.input_value(0), axis):
+        return  # as ONNX has it where no lengths are given; under bounds the plugin would not see that all steps count
+    clamp(node, port, _whole(0), _length(node, axis))
+
+
+def _is_whole_length(lengths: ov.Node, data: ov.Output, axis: int) -> bool:
+    """Whether this is a broadcast of the data's own length along the axis."""
+    if lengths.get_type_name() != "Broadcast":
+        return False
+    length = lengths.input_value(0).get_node()
+    if length.get_type_name() != "Gather" or length.input_value(0).get_node().get_type_name() != "ShapeOf":
+        return False
+    position, along = (length.input_value(at).get_node() for at in (1, 2))
+    return (
+        length.input_value(0).get_node().input_value(0) == data
+        and all(isinstance(each, ov.op.Constant) and each.data.size == 1 for each in (position, along))
+        and int(position.data.item()) == axis
+        and int(along.data.item()) == 0
+    )
+
+
+def _length(node: ov.Node, axis: int) -> ov.Node:
+    size = node.input_value(0).get_partial_shape()[axis]
+    if size.is_static:
+        return _whole(size.get_length())
+    return ops.gather(ops.shape_of(node.input_value(0), "i64"), _whole(axis), _whole(0))
+
+
+def _axis_of(node: ov.Node, attribute: str) -> int:
+    rank = node.input_value(0).get_partial_shape().rank
+    if rank.is_dynamic:
+        raise unsafe(f"{node.get_type_name()} on data without a fixed number of axes")
+    return int(node.get_attributes()[attribute]) % int(rank.get_length())
+
+
+def _whole(value: int) -> ov.Node:
+    return ops.constant(np.int64(value))

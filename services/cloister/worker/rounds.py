@@ -1,0 +1,122 @@
+"""How often a loop goes round, where its graph shows it: TensorFlow's loops say only when to stop.
+
+A `while` of TensorFlow, and so a recurrent layer of Keras, becomes a `Loop` without a number of rounds, whose body
+counts and compares. Where the counter is seen to begin at a constant, to grow by a constant, and to end the loop at a
+constant, the largest number of rounds follows, and is written into the `Loop`. It then stops where it stopped before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from cloister.worker.refusals import unsafe
+
+MAX_ROUNDS: Final = 1 << 20
+_MAX_COUNTER: Final = (1 << 31) - 1
+
+
+def bound_rounds(loop: ov.Node) -> None:
+    """See to it that a `Loop` has a largest number of rounds that is a constant.
+
+    Raises:
+        InvalidRequest: It has none, and its body shows none.
+    """
+    rounds = loop.input_value(0).get_node()
+    if isinstance(rounds, ov.op.Constant) and bool((rounds.data >= 0).all()):
+        return
+    found = _shown(loop) if isinstance(rounds, ov.op.Constant) else None
+    if found is None:
+        raise unsafe("Loop without a number of rounds: give the series that it goes over a fixed length")
+    kind = rounds.get_element_type().to_dtype()
+    loop.input(0).replace_source_output(ops.constant(np.full(rounds.get_output_shape(0), found, kind)).output(0))
+
+
+def _shown(loop: ov.Node) -> int | None:
+    """The most rounds that a comparison in the body lets through, all of which must hold for another."""
+    body = loop.get_function()
+    stop = loop.get_special_body_ports()[1]
+    if not 0 <= stop < len(body.get_results()):
+        return None
+    conditions = _conjuncts(body.get_results()[stop].input_value(0).get_node())
+    found = [rounds for condition in conditions if (rounds := _compared(loop, condition)) is not None]
+    return min(found, default=None)
+
+
+def _conjuncts(condition: ov.Node) -> Iterator[ov.Node]:
+    if condition.get_type_name() == "LogicalAnd":
+        for value in condition.input_values():
+            yield from _conjuncts(value.get_node())
+    else:
+        yield condition
+
+
+def _compared(loop: ov.Node, condition: ov.Node) -> int | None:
+    """Rounds until `counter + ahead < end` no longer holds; it is asked at the end of each."""
+    if condition.get_type_name() != "Less":
+        return None
+    counted, end = (value.get_node() for value in condition.input_values())
+    counter, ahead = _sum(loop, counted)
+    last = _constant(loop, end)
+    if counter is None or ahead is None or last is None or counter.get_type_name() != "Parameter":
+        return None
+    start, step = _counting(loop, counter)
+    if start is None or step is None or step < 1 or max(abs(start), abs(ahead), abs(last)) + step > _MAX_COUNTER >> 1:
+        return None
+    rounds = max(1, -((start + ahead - last) // step) + 1)
+    return rounds if rounds <= MAX_ROUNDS else None
+
+
+def _counting(loop: ov.Node, counter: ov.Node) -> tuple[int | None, int | None]:
+    """Where a counter begins, and by how much each round takes it further."""
+    body = loop.get_function()
+    index = _position(body, counter)
+    for description in loop.get_input_descriptions():
+        if description.body_parameter_index == index and hasattr(description, "body_value_index"):
+            start = _scalar(loop.input_value(description.input_index).get_node())
+            further = body.get_results()[description.body_value_index].input_value(0).get_node()
+            before, step = _sum(loop, further)
+            same = before is not None and before.get_name() == counter.get_name()
+            return start, step if same else None
+    return None, None
+
+
+def _sum(loop: ov.Node, node: ov.Node) -> tuple[ov.Node | None, int | None]:
+    """What a node adds to what."""
+    if node.get_type_name() != "Add":
+        return node, 0
+    left, right = (value.get_node() for value in node.input_values())
+    added = _constant(loop, right)
+    return (left, added) if added is not None else (right, _constant(loop, left))
+
+
+def _constant(loop: ov.Node, node: ov.Node) -> int | None:
+    """The whole number that a node of the body always is: written there, or handed in and never changed."""
+    if node.get_type_name() != "Parameter":
+        return _scalar(node)
+    body = loop.get_function()
+    index = _position(body, node)
+    for description in loop.get_input_descriptions():
+        if description.body_parameter_index != index:
+            continue
+        if hasattr(description, "body_value_index"):
+            kept = body.get_results()[description.body_value_index].input_value(0).get_node()
+            if kept.get_name() != node.get_name():
+                return None
+        elif hasattr(description, "stride"):
+            return None
+        return _scalar(loop.input_value(description.input_index).get_node())
+    return None
+
+
+def _scalar(node: ov.Node) -> int | None:
+    known = isinstance(node, ov.op.Constant) and node.data.size == 1 and node.data.dtype.kind == "i"
+    return int(node.data.item()) if known else None
+
+
+def _position(body: ov.Model, parameter: ov.Node) -> int:
+    return [each.get_name() for each in body.get_parameters()].index(parameter.get_name())

@@ -1,0 +1,137 @@
+"""What a TensorFlow model may hold, looked at before OpenVINO's own parsers see it (attacks F08).
+
+A SavedModel is a folder: `saved_model.pb` with the graph, the functions that it calls and the signatures; the weights
+under `variables/`. A frozen graph is one file, its weights in it. Field numbers are those of TensorFlow's `.proto`
+files of the same names (graph, function, node_def, attr_value, tensor, saved_model, meta_graph).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from cloister.errors import InvalidRequest
+from cloister.worker.protobuf import fields, messages, numbers, text
+from cloister.worker.refusals import refused
+
+MAX_NODES: Final = 1_000_000
+MAX_GRAPH_BYTES: Final = 2 << 30
+MAX_CONSTANT_BYTES: Final = 2 << 30
+SIGNATURE: Final = "serving_default"
+VARIABLES: Final = re.compile(r"variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5})")
+
+_TEXT: Final = 7  # DT_STRING
+_BYTES: Final[Mapping[int, int]] = MappingProxyType(
+    {1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1, 8: 8, 9: 8, 10: 1, 14: 2, 17: 2, 18: 16, 19: 2, 22: 4, 23: 8}
+)
+"""Size of an element by DataType; those that are not here take no more than 16."""
+_OUTSIDE: Final = re.compile(
+    r"ReadFile|WriteFile|MatchingFiles|.*Reader(V[0-9])?|.*Dataset(V[0-9])?|InitializeTableFromTextFile.*|.*PyFunc.*"
+    r"|LoadLibrary|.*Socket.*|TRTEngineOp|.*>.*"
+)
+_UNFROZEN: Final = re.compile(r"VarHandleOp|Variable(V2)?|Restore(V2|Slice)?|Save(V2|Slices)?|MergeV2Checkpoints")
+
+
+def scan_saved_model(raw: memoryview) -> None:
+    """Look through a `saved_model.pb`.
+
+    Raises:
+        InvalidRequest: It holds, or asks for, what the worker does not serve.
+    """
+    if len(raw) > MAX_GRAPH_BYTES:
+        raise refused("the graph is too large")
+    graphs = list(messages(raw, 2))
+    if len(graphs) != 1:
+        raise refused("it holds not exactly one graph; export it for serving only")
+    (meta,) = graphs
+    if next(messages(meta, 6), None) is not None:
+        raise refused(
+            "it reads an asset, a table or vocabulary in a file; take the look-up out, and do it before asking"
+        )
+    _scan_signatures(meta)
+    for graph in messages(meta, 2):
+        _scan_graph(graph)
+
+
+def scan_frozen_graph(raw: memoryview) -> None:
+    """Look through a frozen graph.
+
+    Raises:
+        InvalidRequest: It holds, or asks for, what the worker does not serve.
+    """
+    if len(raw) > MAX_GRAPH_BYTES:
+        raise refused("the graph is too large")
+    if next(messages(raw, 1), None) is None:
+        raise refused("the graph is empty, or not a frozen graph")
+    _scan_graph(raw)
+    for node in messages(raw, 1):
+        operation = text(node, 2)
+        if operation in ("Placeholder", "PlaceholderWithDefault") and _TEXT in _types(node):
+            raise _takes_text(text(node, 1))
+        if _UNFROZEN.fullmatch(operation):
+            raise refused("the graph is not frozen: its weights are in other files; seal the SavedModel in its place")
+
+
+def _scan_signatures(meta: memoryview) -> None:
+    signatures = {text(entry, 1): entry for entry in messages(meta, 5)}
+    if SIGNATURE not in signatures:
+        raise refused(f"it has no signature '{SIGNATURE}'; export it with one")
+    for signature in messages(signatures[SIGNATURE], 2):
+        for side in (1, 2):
+            for entry in messages(signature, side):
+                if any(_TEXT in numbers(tensor, 2) for tensor in messages(entry, 2)):
+                    raise _takes_text(text(entry, 1))
+
+
+def _scan_graph(graph: memoryview) -> None:
+    for count, node in enumerate(_nodes(graph)):
+        if count > MAX_NODES:
+            raise refused("the graph has too many operations")
+        operation = text(node, 2)
+        if _OUTSIDE.fullmatch(operation):
+            raise refused(f"operation '{operation[:64]}' reaches outside the model, or is not one of TensorFlow's own")
+        for attribute in messages(node, 5):
+            for value in messages(attribute, 2):
+                _scan_value(value)
+
+
+def _nodes(graph: memoryview) -> Iterator[memoryview]:
+    yield from messages(graph, 1)
+    for library in messages(graph, 2):
+        for function in messages(library, 1):
+            yield from messages(function, 3)
+
+
+def _scan_value(value: memoryview) -> None:
+    """An attribute's value: a tensor in it, or in the list that it is, claims no more memory than there may be."""
+    for number, inner in fields(value):
+        if number == 8 and isinstance(inner, memoryview):
+            _scan_tensor(inner)
+        elif number == 1 and isinstance(inner, memoryview):
+            for tensor in messages(inner, 8):
+                _scan_tensor(tensor)
+
+
+def _scan_tensor(tensor: memoryview) -> None:
+    elements = 1
+    for shape in messages(tensor, 2):
+        for dim in messages(shape, 2):
+            for size in numbers(dim, 1):
+                if size < 0:
+                    raise refused("a constant has no fixed shape")
+                elements *= size
+    kind = (numbers(tensor, 1) or [0])[-1]
+    if elements * _BYTES.get(kind, 16) > MAX_CONSTANT_BYTES:
+        raise refused("a constant is too large")
+
+
+def _types(node: memoryview) -> Iterator[int]:
+    for attribute in messages(node, 5):
+        for value in messages(attribute, 2):
+            yield from numbers(value, 6)
+
+
+def _takes_text(name: str) -> InvalidRequest:
+    return refused(f"'{name[:64]}' is text; turn text into numbers before asking, and export the model from there on")

@@ -1,0 +1,156 @@
+"""What the worker refuses before OpenVINO's parsers of TensorFlow, TFLite and Paddle see it (attacks F08)."""
+
+import contextlib
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloister.errors import InvalidRequest
+from cloister.worker.paddle_scan import scan_paddle
+from cloister.worker.protobuf import fields
+from cloister.worker.tensorflow_scan import scan_frozen_graph, scan_saved_model
+from cloister.worker.tflite_scan import scan_tflite
+from fakes.networks import field
+from fakes.vector_models import files_of
+
+SAVED = bytes(files_of("keras_cnn")["saved_model.pb"])
+FROZEN = bytes(files_of("frozen_cnn")["model.pb"])
+TFLITE = bytes(files_of("tflite_cnn")["model.tflite"])
+PROGRAM, WEIGHTS = (bytes(files_of("paddle_cnn")[f"model.{kind}"]) for kind in ("pdmodel", "pdiparams"))
+
+pytestmark = pytest.mark.attack("F08")
+
+
+def refusal(scan, *raws):
+    with pytest.raises(InvalidRequest) as caught:
+        scan(*[memoryview(raw) for raw in raws])
+    assert caught.value.reason == "model.refused"
+    return str(caught.value)
+
+
+def node(operation, attributes=b"", name=b"n"):
+    return field(1, field(1, name) + field(2, operation) + attributes)
+
+
+def attribute(value):
+    return field(5, field(1, b"value") + field(2, value))
+
+
+def saved_with(extra=b"", *, without=()):
+    """The SavedModel with more in its graph's meta message, or less."""
+    whole = dict(fields(memoryview(SAVED)))
+    kept = b"".join(
+        field(number, value if isinstance(value, int) else bytes(value))
+        for number, value in fields(whole[2])
+        if number not in without
+    )
+    return field(1, whole[1]) + field(2, kept + extra)
+
+
+def test_ordinary_models_pass():
+    scan_saved_model(memoryview(SAVED))
+    scan_saved_model(memoryview(saved_with()))
+    scan_frozen_graph(memoryview(FROZEN))
+    scan_paddle(memoryview(PROGRAM), memoryview(WEIGHTS))
+    assert scan_tflite(memoryview(TFLITE)) == {
+        "serving_default_image:0": "image",
+        "StatefulPartitionedCall_1:0": "output_0",
+    }
+
+
+@pytest.mark.parametrize("operation", [b"ReadFile", b"TFRecordReaderV2", b"PyFunc", b"EagerPyFunc", b"Mine>Do"])
+def test_an_operation_that_reaches_outside(operation):
+    assert "outside" in refusal(scan_frozen_graph, FROZEN + node(operation))
+    assert "outside" in refusal(scan_saved_model, saved_with(field(2, node(operation))))
+    inside_function = field(2, field(2, field(1, field(3, field(1, b"n") + field(2, operation)))))
+    assert "outside" in refusal(scan_saved_model, saved_with(inside_function))
+
+
+@pytest.mark.parametrize("operation", [b"VarHandleOp", b"RestoreV2", b"SaveV2"])
+def test_a_frozen_graph_that_keeps_its_weights_elsewhere(operation):
+    assert "SavedModel in its place" in refusal(scan_frozen_graph, FROZEN + node(operation))
+
+
+def test_a_constant_that_claims_more_than_there_is():
+    shape = field(2, b"".join(field(2, field(1, 1 << 20)) for _ in range(2)))
+    tensor = field(1, 1) + shape + field(5, 0)
+    for value in (field(8, tensor), field(1, field(8, tensor))):
+        assert "too large" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(value)))
+    negative = field(8, field(1, 1) + field(2, field(2, field(1, (1 << 64) - 1))))
+    assert "fixed shape" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(negative)))
+
+
+def test_text():
+    assert "'text' is text" in refusal(scan_saved_model, files_of("refused_text")["saved_model.pb"])
+    placeholder = node(b"Placeholder", field(5, field(1, b"dtype") + field(2, field(6, 7))), name=b"words")
+    assert "'words' is text" in refusal(scan_frozen_graph, FROZEN + placeholder)
+
+
+def test_a_table_in_a_file():
+    assert "asset" in refusal(scan_saved_model, files_of("refused_terms")["saved_model.pb"])
+
+
+def test_a_saved_model_of_no_graph_or_two_or_without_a_signature():
+    assert "one graph" in refusal(scan_saved_model, b"\x08\x01")
+    assert "one graph" in refusal(scan_saved_model, SAVED + SAVED)
+    assert "serving_default" in refusal(scan_saved_model, saved_with(without=(5,)))
+
+
+def test_a_program_that_reaches_outside():
+    for operation in (b"load", b"load_combine", b"py_func"):
+        block = field(1, field(1, 1) + field(2, 0) + field(4, field(3, operation)))
+        assert "outside" in refusal(scan_paddle, PROGRAM + block, WEIGHTS)
+
+
+def test_weights_that_are_not_the_programs():
+    for weights in (b"", WEIGHTS[:-1], WEIGHTS + b"\0", WEIGHTS + WEIGHTS):
+        assert refusal(scan_paddle, PROGRAM, weights)
+    head = struct.pack("<IQIi", 0, 0, 0, -1)
+    assert "plain tensor" in refusal(scan_paddle, PROGRAM, head + WEIGHTS)
+    assert "plain tensor" in refusal(scan_paddle, PROGRAM, struct.pack("<IQIi", 0, 1, 0, 4) + WEIGHTS)
+    huge = field(1, 5) + field(2, 1 << 62)
+    assert "cut short" in refusal(scan_paddle, PROGRAM, struct.pack("<IQIi", 0, 0, 0, len(huge)) + huge)
+
+
+def test_a_custom_operation():
+    assert "'FlexMatrixDeterminant'" in refusal(scan_tflite, files_of("refused_flex")["model.tflite"])
+
+
+def test_a_file_of_another_format():
+    assert "format" in refusal(scan_tflite, SAVED)
+    assert refusal(scan_frozen_graph, TFLITE)
+    assert refusal(scan_paddle, b"", b"")
+
+
+def test_no_offset_of_a_tflite_model_leads_outside():
+    for at in range(0, len(TFLITE) - 4, 4):
+        for value in (0xFFFFFFFF, len(TFLITE)):
+            raw = TFLITE[:at] + struct.pack("<I", value) + TFLITE[at + 4 :]
+            passes_or_is_refused(lambda: scan_tflite(memoryview(raw)))  # noqa: B023
+
+
+@pytest.mark.parametrize("cut", [1, 100, -1])
+def test_a_cut_model(cut):
+    assert refusal(scan_saved_model, SAVED[:cut])
+    assert refusal(scan_frozen_graph, FROZEN[:cut])
+    assert refusal(scan_tflite, TFLITE[:cut])
+    assert refusal(scan_paddle, PROGRAM[:cut], WEIGHTS)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=200))
+def test_any_bytes_pass_or_are_refused(junk):
+    for scan in (
+        lambda: scan_saved_model(memoryview(junk)),
+        lambda: scan_frozen_graph(memoryview(junk)),
+        lambda: scan_paddle(memoryview(junk), memoryview(junk)),
+        lambda: scan_tflite(memoryview(junk[:4] + b"TFL3" + junk[4:])),
+    ):
+        passes_or_is_refused(scan)
+
+
+def passes_or_is_refused(scan):
+    with contextlib.suppress(InvalidRequest):
+        scan()
