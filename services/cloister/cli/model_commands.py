@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerRule
-from cloister.cli import identities, sealed_folder
+from cloister.cli import identities, model_files, sealed_folder
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
@@ -29,13 +29,14 @@ _MEASUREMENT = re.compile(r"[0-9a-f]{64}")
 
 @app.command(
     epilog=examples(
-        "cloister model seal model.xml model.bin --name breast-cancer --version 1 --out sealed/breast-cancer-1"
+        "cloister model seal model.xml model.bin --name breast-cancer --version 1 --out sealed/breast-cancer-1",
+        "cloister model seal saved_model/ --name triage --out sealed/triage-1",
     )
 )
 def seal(
     files: Annotated[
         list[Path],
-        typer.Argument(exists=True, dir_okay=False, help="The model's files, such as model.xml and model.bin."),
+        typer.Argument(exists=True, help="The model's files, such as model.xml and model.bin, or its folder."),
     ],
     name: Annotated[str, typer.Option(help="Name under which it is served: a-z 0-9 . _ -")],
     out: Annotated[Path, typer.Option(help="Folder to make for the sealed model, its manifest and its key.")],
@@ -49,9 +50,9 @@ def seal(
     model is stored anywhere in clear.
     """
     signer = identities.signing_key(identity or Mesh.read(mesh_folder).identity("owner"))
+    inside = model_files.gather(files)
     out.mkdir(parents=True, mode=0o700)
-    inside = {path.name: path for path in files}
-    total = sum(path.stat().st_size for path in files)
+    total = sum(path.stat().st_size for path in inside.values())
     with progress_bytes("sealing", total) as progress:
         sealed = seal_to(
             out / sealed_folder.SEALED,
