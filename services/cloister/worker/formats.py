@@ -20,6 +20,7 @@ from cloister.worker.paddle_scan import scan_paddle
 from cloister.worker.refusals import refused
 from cloister.worker.scan import scan_ir, scan_onnx
 from cloister.worker.tensorflow_scan import VARIABLES, scan_frozen_graph, scan_saved_model
+from cloister.worker.tensorflow_variables import scan_variables
 from cloister.worker.tflite_scan import scan_tflite
 
 SAVED_MODEL: Final = "saved_model.pb"
@@ -94,6 +95,7 @@ def _read_saved_model(core: ov.Core, files: Files, head: PurePosixPath) -> tuple
     scan_saved_model(files[str(head)])
     inside = {name: path for name in files if (path := _relative(name, head.parent)) and VARIABLES.fullmatch(path)}
     parts = {SAVED_MODEL: files[str(head)], **{path: files[name] for name, path in inside.items()}}
+    scan_variables(parts)
     with laid_out(parts) as folder:
         model = _parsed(core, str(folder))
     return model, sum(len(content) for content in parts.values())

@@ -70,6 +70,20 @@ def messages(message: memoryview, number: int) -> Iterator[memoryview]:
             yield value
 
 
+def only(message: memoryview, number: int) -> memoryview:
+    """The message in the field of this number; empty if there is none.
+
+    Parsers merge a message that is there twice, and what is in neither of the two may come of both.
+
+    Raises:
+        InvalidRequest: It is there more than once, or something else.
+    """
+    found = list(messages(message, number))
+    if len(found) > 1:
+        raise refused("a part of the model is there twice")
+    return found[0] if found else memoryview(b"")
+
+
 def text(message: memoryview, number: int) -> str:
     """The last string in the field of this number; empty if there is none.
 

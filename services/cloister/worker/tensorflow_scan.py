@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Final
 
 from cloister.errors import InvalidRequest
-from cloister.worker.protobuf import fields, messages, numbers, text
+from cloister.worker.protobuf import messages, numbers, only, text
 from cloister.worker.refusals import refused
+from cloister.worker.tensorflow_variables import scan_objects
 
 MAX_NODES: Final = 1_000_000
 MAX_GRAPH_BYTES: Final = 2 << 30
@@ -51,8 +52,8 @@ def scan_saved_model(raw: memoryview) -> None:
             "it reads an asset, a table or vocabulary in a file; take the look-up out, and do it before asking"
         )
     _scan_signatures(meta)
-    for graph in messages(meta, 2):
-        _scan_graph(graph)
+    _scan_graph(only(meta, 2))
+    scan_objects(list(messages(only(meta, 7), 1)))
 
 
 def scan_frozen_graph(raw: memoryview) -> None:
@@ -78,14 +79,15 @@ def _scan_signatures(meta: memoryview) -> None:
     signatures = {text(entry, 1): entry for entry in messages(meta, 5)}
     if SIGNATURE not in signatures:
         raise refused(f"it has no signature '{SIGNATURE}'; export it with one")
-    for signature in messages(signatures[SIGNATURE], 2):
-        for side in (1, 2):
-            for entry in messages(signature, side):
-                if any(_TEXT in numbers(tensor, 2) for tensor in messages(entry, 2)):
-                    raise _takes_text(text(entry, 1))
+    signature = only(signatures[SIGNATURE], 2)
+    for side in (1, 2):
+        for entry in messages(signature, side):
+            if _TEXT in numbers(only(entry, 2), 2):
+                raise _takes_text(text(entry, 1))
 
 
 def _scan_graph(graph: memoryview) -> None:
+    _scan_functions(graph)
     for count, node in enumerate(_nodes(graph)):
         if count > MAX_NODES:
             raise refused("the graph has too many operations")
@@ -93,35 +95,36 @@ def _scan_graph(graph: memoryview) -> None:
         if _OUTSIDE.fullmatch(operation):
             raise refused(f"operation '{operation[:64]}' reaches outside the model, or is not one of TensorFlow's own")
         for attribute in messages(node, 5):
-            for value in messages(attribute, 2):
-                _scan_value(value)
+            _scan_value(only(attribute, 2))
+
+
+def _scan_functions(graph: memoryview) -> None:
+    """What a function gives must be said where: OpenVINO's reader ends the process for want of it."""
+    for function in messages(only(graph, 2), 1):
+        given = {text(output, 1) for output in messages(only(function, 1), 3)}
+        if not given <= {text(entry, 1) for entry in messages(function, 4)}:
+            raise refused("a function of the graph does not give what it says")
 
 
 def _nodes(graph: memoryview) -> Iterator[memoryview]:
     yield from messages(graph, 1)
-    for library in messages(graph, 2):
-        for function in messages(library, 1):
-            yield from messages(function, 3)
+    for function in messages(only(graph, 2), 1):
+        yield from messages(function, 3)
 
 
 def _scan_value(value: memoryview) -> None:
     """An attribute's value: a tensor in it, or in the list that it is, claims no more memory than there may be."""
-    for number, inner in fields(value):
-        if number == 8 and isinstance(inner, memoryview):
-            _scan_tensor(inner)
-        elif number == 1 and isinstance(inner, memoryview):
-            for tensor in messages(inner, 8):
-                _scan_tensor(tensor)
+    for tensor in (only(value, 8), *messages(only(value, 1), 8)):
+        _scan_tensor(tensor)
 
 
 def _scan_tensor(tensor: memoryview) -> None:
     elements = 1
-    for shape in messages(tensor, 2):
-        for dim in messages(shape, 2):
-            for size in numbers(dim, 1):
-                if size < 0:
-                    raise refused("a constant has no fixed shape")
-                elements *= size
+    for dim in messages(only(tensor, 2), 2):
+        for size in numbers(dim, 1):
+            if size < 0:
+                raise refused("a constant has no fixed shape")
+            elements *= size
     kind = (numbers(tensor, 1) or [0])[-1]
     if elements * _BYTES.get(kind, 16) > MAX_CONSTANT_BYTES:
         raise refused("a constant is too large")
@@ -129,8 +132,7 @@ def _scan_tensor(tensor: memoryview) -> None:
 
 def _types(node: memoryview) -> Iterator[int]:
     for attribute in messages(node, 5):
-        for value in messages(attribute, 2):
-            yield from numbers(value, 6)
+        yield from numbers(only(attribute, 2), 6)
 
 
 def _takes_text(name: str) -> InvalidRequest:

@@ -11,16 +11,16 @@ from cloister.errors import InvalidRequest
 from cloister.worker.paddle_scan import scan_paddle
 from cloister.worker.protobuf import fields
 from cloister.worker.tensorflow_scan import scan_frozen_graph, scan_saved_model
+from cloister.worker.tensorflow_variables import INDEX, scan_variables
 from cloister.worker.tflite_scan import scan_tflite
 from fakes.networks import field
 from fakes.vector_models import files_of
 
 SAVED = bytes(files_of("keras_cnn")["saved_model.pb"])
+VARIABLES = {name: content for name, content in files_of("keras_cnn").items() if name.startswith("variables/")}
 FROZEN = bytes(files_of("frozen_cnn")["model.pb"])
 TFLITE = bytes(files_of("tflite_cnn")["model.tflite"])
 PROGRAM, WEIGHTS = (bytes(files_of("paddle_cnn")[f"model.{kind}"]) for kind in ("pdmodel", "pdiparams"))
-
-pytestmark = pytest.mark.attack("F08")
 
 
 def refusal(scan, *raws):
@@ -61,11 +61,13 @@ def test_ordinary_models_pass():
 
 
 @pytest.mark.parametrize("operation", [b"ReadFile", b"TFRecordReaderV2", b"PyFunc", b"EagerPyFunc", b"Mine>Do"])
+@pytest.mark.attack("F08")
 def test_an_operation_that_reaches_outside(operation):
     assert "outside" in refusal(scan_frozen_graph, FROZEN + node(operation))
-    assert "outside" in refusal(scan_saved_model, saved_with(field(2, node(operation))))
-    inside_function = field(2, field(2, field(1, field(3, field(1, b"n") + field(2, operation)))))
-    assert "outside" in refusal(scan_saved_model, saved_with(inside_function))
+    assert "outside" in refusal(scan_saved_model, saved_with(field(2, node(operation)), without=(2,)))
+    function = field(1, field(1, b"") + field(3, field(1, b"n") + field(2, operation)))
+    graph = field(2, field(2, function))
+    assert "outside" in refusal(scan_saved_model, saved_with(graph, without=(2,)))
 
 
 @pytest.mark.parametrize("operation", [b"VarHandleOp", b"RestoreV2", b"SaveV2"])
@@ -73,6 +75,7 @@ def test_a_frozen_graph_that_keeps_its_weights_elsewhere(operation):
     assert "SavedModel in its place" in refusal(scan_frozen_graph, FROZEN + node(operation))
 
 
+@pytest.mark.attack("F08")
 def test_a_constant_that_claims_more_than_there_is():
     shape = field(2, b"".join(field(2, field(1, 1 << 20)) for _ in range(2)))
     tensor = field(1, 1) + shape + field(5, 0)
@@ -82,12 +85,57 @@ def test_a_constant_that_claims_more_than_there_is():
     assert "fixed shape" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(negative)))
 
 
+@pytest.mark.attack("F08")
+def test_a_constant_that_claims_it_in_two_halves():
+    half = field(8, field(1, 1) + field(2, field(2, field(1, 1 << 20))))
+    assert "twice" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(half + half)))
+
+
+@pytest.mark.attack("F08")
+def test_a_function_that_does_not_give_what_it_says():
+    function = field(1, field(1, field(1, b"f") + field(3, field(1, b"out"))))
+    assert "give what it says" in refusal(scan_saved_model, saved_with(field(2, field(2, function)), without=(2,)))
+    gives = field(1, field(1, field(1, b"f") + field(3, field(1, b"out"))) + field(4, field(1, b"out")))
+    scan_saved_model(memoryview(saved_with(field(2, field(2, gives)), without=(2,))))
+
+
+@pytest.mark.attack("F08")
+def test_an_object_that_refers_to_one_that_is_not_there():
+    lost = field(7, field(1, field(1, field(1, 1))))
+    assert "not there" in refusal(scan_saved_model, saved_with(lost, without=(7,)))
+
+
+@pytest.mark.attack("F08")
+def test_weights_of_a_saved_model_lie_where_they_are_said_to():
+    scan_variables(VARIABLES)
+    (shard,) = (name for name in VARIABLES if "data" in name)
+    for changed in (
+        {INDEX: VARIABLES[INDEX][:-1]},
+        {INDEX: VARIABLES[INDEX][:20]},
+        {shard: VARIABLES[shard][:-1]},
+        {shard: memoryview(b"")},
+    ):
+        assert refusal(lambda _, files=changed: scan_variables({**VARIABLES, **files}), b"")
+    assert "missing" in refusal(lambda _: scan_variables({INDEX: VARIABLES[INDEX]}), b"")
+    scan_variables({})
+
+
+@pytest.mark.attack("F08")
+def test_no_offset_of_the_index_leads_outside():
+    index = bytes(VARIABLES[INDEX])
+    for at in range(len(index)):
+        for value in (0xFF, 0x7F, 0):
+            raw = index[:at] + bytes([value]) + index[at + 1 :]
+            passes_or_is_refused(lambda: scan_variables({**VARIABLES, INDEX: memoryview(raw)}))  # noqa: B023
+
+
 def test_text():
     assert "'text' is text" in refusal(scan_saved_model, files_of("refused_text")["saved_model.pb"])
     placeholder = node(b"Placeholder", field(5, field(1, b"dtype") + field(2, field(6, 7))), name=b"words")
     assert "'words' is text" in refusal(scan_frozen_graph, FROZEN + placeholder)
 
 
+@pytest.mark.attack("F08")
 def test_a_table_in_a_file():
     assert "asset" in refusal(scan_saved_model, files_of("refused_terms")["saved_model.pb"])
 
@@ -98,12 +146,14 @@ def test_a_saved_model_of_no_graph_or_two_or_without_a_signature():
     assert "serving_default" in refusal(scan_saved_model, saved_with(without=(5,)))
 
 
+@pytest.mark.attack("F08")
 def test_a_program_that_reaches_outside():
     for operation in (b"load", b"load_combine", b"py_func"):
         block = field(1, field(1, 1) + field(2, 0) + field(4, field(3, operation)))
         assert "outside" in refusal(scan_paddle, PROGRAM + block, WEIGHTS)
 
 
+@pytest.mark.attack("F08")
 def test_weights_that_are_not_the_programs():
     for weights in (b"", WEIGHTS[:-1], WEIGHTS + b"\0", WEIGHTS + WEIGHTS):
         assert refusal(scan_paddle, PROGRAM, weights)
@@ -114,6 +164,7 @@ def test_weights_that_are_not_the_programs():
     assert "cut short" in refusal(scan_paddle, PROGRAM, struct.pack("<IQIi", 0, 0, 0, len(huge)) + huge)
 
 
+@pytest.mark.attack("F08")
 def test_a_custom_operation():
     assert "'FlexMatrixDeterminant'" in refusal(scan_tflite, files_of("refused_flex")["model.tflite"])
 
@@ -124,6 +175,7 @@ def test_a_file_of_another_format():
     assert refusal(scan_paddle, b"", b"")
 
 
+@pytest.mark.attack("F08")
 def test_no_offset_of_a_tflite_model_leads_outside():
     for at in range(0, len(TFLITE) - 4, 4):
         for value in (0xFFFFFFFF, len(TFLITE)):

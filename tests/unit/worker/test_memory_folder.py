@@ -8,8 +8,6 @@ import pytest
 from cloister.errors import NotReady
 from cloister.worker.memory_folder import ROOT, check_memory, laid_out
 
-pytestmark = pytest.mark.attack("I06")
-
 
 def mounted(tmp_path, *kinds, device=None):
     """A `mountinfo` in which the test's own folder is mounted as each of these."""
@@ -38,15 +36,18 @@ def test_memory(tmp_path, kind):
     check_memory(tmp_path, mounted(tmp_path, kind))
 
 
+@pytest.mark.attack("I06")
 @pytest.mark.parametrize("kinds", [("ext4",), ("overlay",), ("nfs4",), ("tmpfs", "ext4"), ()])
 def test_a_disk(tmp_path, kinds):
     assert reason_of(tmp_path, mounted(tmp_path, *kinds)) == "model.no_memory_folder"
 
 
+@pytest.mark.attack("I06")
 def test_no_folder(tmp_path):
     assert reason_of(tmp_path / "none", mounted(tmp_path, "tmpfs")) == "model.no_memory_folder"
 
 
+@pytest.mark.attack("I06")
 def test_where_nobody_says_what_is_mounted_only_gramine_is_believed(tmp_path):
     absent, gramine = tmp_path / "absent", tmp_path / "attestation"
     assert reason_of(tmp_path, absent, gramine) == "model.no_memory_folder"
@@ -55,6 +56,7 @@ def test_where_nobody_says_what_is_mounted_only_gramine_is_believed(tmp_path):
     assert reason_of(tmp_path / "none", absent, gramine) == "model.no_memory_folder"
 
 
+@pytest.mark.attack("I06")
 def test_files_are_there_for_as_long_as_they_are_needed_and_for_nobody_else():
     files = {"a": memoryview(b"1"), "deep/er/b": memoryview(b"22")}
     with laid_out(files) as folder:
@@ -64,6 +66,7 @@ def test_files_are_there_for_as_long_as_they_are_needed_and_for_nobody_else():
     assert not folder.exists()
 
 
+@pytest.mark.attack("I06")
 def test_they_go_when_reading_fails():
     seen = []
 
