@@ -88,8 +88,12 @@ class RunningMesh:
         source = self.owner_files / f"source-{version}"
         source.mkdir(parents=True, exist_ok=True)
         ov.save_model(model, source / "model.xml", compress_to_fp16=False)
+        return self.seal_files(source / "model.xml", source / "model.bin", version=version)
+
+    def seal_files(self, *files: Path, version: int = 1) -> Path:
+        """The same of files or a folder."""
         sealed = self.owner_files / f"sealed-{version}"
-        files = (source / "model.xml", source / "model.bin")
+        self.owner_files.mkdir(exist_ok=True)
         self.cli("model", "seal", *files, "--name", MODEL, "--version", str(version), "--out", sealed)
         return sealed
 

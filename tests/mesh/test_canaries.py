@@ -1,38 +1,32 @@
-"""Planted words: what the mesh is given in confidence stands in no log, no file, no argument and no error."""
+"""Planted words: what the mesh is given in confidence stands in no log, no file, no argument and no error.
+
+The model is a TensorFlow SavedModel: the format whose files the worker lays out, in memory, to read them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 import pytest
-from openvino import opset13 as ops
 
 from cloister import Client
 from cloister.errors import CloisterError
 from fakes.running_mesh import MODEL, RunningMesh
+from fakes.vector_models import FOLDER
 
 IN_REQUEST = b"CANARY-REQUEST-TENSOR-32-BYTES!!"
 IN_MODEL = b"CANARY-MODEL-WEIGHTS-32-BYTES!!!"
 IN_CLIENT_NAME = "canary-tensor-name"
 
 
-def planted() -> ov.Model:
-    """Adds the planted weights to `x`, so that its answer to zeros is the planted word itself."""
-    x = ops.parameter([-1, 8], np.float32, name="x")
-    x.output(0).set_names({"x"})
-    y = ops.add(x, ops.constant(np.frombuffer(IN_MODEL, np.float32).reshape(1, 8)))
-    y.output(0).set_names({"y"})
-    return ov.Model([ops.result(y)], [x], "canary")
-
-
 @pytest.fixture(scope="module")
 def planted_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     running = RunningMesh(tmp_path_factory.mktemp("canary") / "mesh")
     running.found()
-    sealed = running.seal(planted())
+    sealed = running.seal_files(FOLDER / "saved_canary")  # adds the planted weights to `x`
     with running.up(workers=1):
         running.cli("model", "publish", sealed)
         running.allow("--allow-simulated")
@@ -56,6 +50,16 @@ def command_lines(mesh: RunningMesh) -> bytes:
     return said
 
 
+def left_in_memory() -> dict[str, bytes]:
+    """What any worker of this machine left where it lays out models."""
+    left = {}
+    for path in Path("/dev/shm").rglob("cloister-*/**/*"):
+        with contextlib.suppress(OSError):  # another test's, gone meanwhile
+            left[str(path)] = path.read_bytes()
+    return left
+
+
+@pytest.mark.attack("I06")
 @pytest.mark.attack("G3")
 async def test_no_secret_is_left_anywhere(planted_mesh: RunningMesh) -> None:
     mesh = planted_mesh
@@ -77,6 +81,7 @@ async def test_no_secret_is_left_anywhere(planted_mesh: RunningMesh) -> None:
     key = model_key(mesh)
     secrets = [IN_REQUEST, IN_MODEL, key, key.hex().encode(), IN_CLIENT_NAME.encode()]
     places = {str(path): path.read_bytes() for path in mesh.folder.rglob("*") if path.is_file()}
+    places |= left_in_memory()
     places |= {"command lines and environments": command_lines(mesh)}
     places |= {f"error {number}": text.encode() for number, text in enumerate(errors)}
     found = {(where, secret[:12]) for where, content in places.items() for secret in secrets if secret in content}

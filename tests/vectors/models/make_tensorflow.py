@@ -38,6 +38,8 @@ def main() -> None:
     keras("keras_lstm", lstm, series)
     saved("saved_two", two, two.serve, pair)
     saved("saved_ids", bag, bag.serve, ids)
+    canary = Canary()
+    saved("saved_canary", canary, canary.serve, {"x": np.zeros((1, 8), np.float32)})
     tflite("tflite_cnn", tf.lite.TFLiteConverter.from_keras_model(cnn), image)
     concrete = two.serve.get_concrete_function()
     tflite("tflite_two", tf.lite.TFLiteConverter.from_concrete_functions([concrete], two), pair)
@@ -83,6 +85,18 @@ class Bag(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.int64, "ids")])
     def serve(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"mean": tf.reduce_mean(tf.gather(self.table, ids), axis=1)}
+
+
+class Canary(tf.Module):
+    """Adds words to what it is given, which tests then look for where they must not be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = tf.Variable(np.frombuffer(b"CANARY-MODEL-WEIGHTS-32-BYTES!!!", np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8), tf.float32, "x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + self.words}
 
 
 class Text(tf.Module):
