@@ -2,7 +2,8 @@
 
 A `while` of TensorFlow, and so a recurrent layer of Keras, becomes a `Loop` without a number of rounds, whose body
 counts and compares. Where the counter is seen to begin at a constant, to grow by a constant, and to end the loop at a
-constant, the largest number of rounds follows, and is written into the `Loop`. It then stops where it stopped before.
+constant or at the size of a tensor, the largest number of rounds follows, and is written into the `Loop`. It then stops
+where it stopped before.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cloister.worker.graph import node_types
 from cloister.worker.refusals import unsafe
 
 MAX_ROUNDS: Final = 1 << 20
-_MAX_COUNTER: Final = (1 << 31) - 1
+_MAX_COUNTER: Final = 1 << 29
+_PICKING: Final = node_types(
+    "Concat Convert Gather Maximum Minimum ReduceMax ReduceMin Reshape Slice Squeeze StridedSlice Unsqueeze"
+)
 
 
 def bound_rounds(loop: ov.Node) -> None:
-    """See to it that a `Loop` has a largest number of rounds that is a constant.
+    """See to it that a `Loop` has a largest number of rounds: a constant, or the size of something.
 
     Raises:
         InvalidRequest: It has none, and its body shows none.
@@ -31,12 +36,16 @@ def bound_rounds(loop: ov.Node) -> None:
         return
     found = _shown(loop) if isinstance(rounds, ov.op.Constant) else None
     if found is None:
-        raise unsafe("Loop without a number of rounds: give the series that it goes over a fixed length")
-    kind = rounds.get_element_type().to_dtype()
-    loop.input(0).replace_source_output(ops.constant(np.full(rounds.get_output_shape(0), found, kind)).output(0))
+        raise unsafe("Loop without a number of rounds: let it count to a constant, or to the length of an input")
+    shape, kind = list(rounds.get_output_shape(0)), rounds.get_element_type()
+    if isinstance(found, ov.op.Constant):
+        most = ops.constant(np.full(shape, _scalar(found), kind.to_dtype()))
+    else:
+        most = ops.reshape(ops.convert(found, kind), ops.constant(np.array(shape, np.int64)), special_zero=False)
+    loop.input(0).replace_source_output(most.output(0))
 
 
-def _shown(loop: ov.Node) -> int | None:
+def _shown(loop: ov.Node) -> ov.Node | None:
     """The most rounds that a comparison in the body lets through, all of which must hold for another."""
     body = loop.get_function()
     stop = loop.get_special_body_ports()[1]
@@ -44,7 +53,7 @@ def _shown(loop: ov.Node) -> int | None:
         return None
     conditions = _conjuncts(body.get_results()[stop].input_value(0).get_node())
     found = [rounds for condition in conditions if (rounds := _compared(loop, condition)) is not None]
-    return min(found, default=None)
+    return min(found, key=lambda rounds: not isinstance(rounds, ov.op.Constant), default=None)
 
 
 def _conjuncts(condition: ov.Node) -> Iterator[ov.Node]:
@@ -55,20 +64,26 @@ def _conjuncts(condition: ov.Node) -> Iterator[ov.Node]:
         yield condition
 
 
-def _compared(loop: ov.Node, condition: ov.Node) -> int | None:
+def _compared(loop: ov.Node, condition: ov.Node) -> ov.Node | None:
     """Rounds until `counter + ahead < end` no longer holds; it is asked at the end of each."""
     if condition.get_type_name() != "Less":
         return None
     counted, end = (value.get_node() for value in condition.input_values())
     counter, ahead = _sum(loop, counted)
-    last = _constant(loop, end)
-    if counter is None or ahead is None or last is None or counter.get_type_name() != "Parameter":
+    if counter is None or ahead is None or counter.get_type_name() != "Parameter":
         return None
     start, step = _counting(loop, counter)
-    if start is None or step is None or step < 1 or max(abs(start), abs(ahead), abs(last)) + step > _MAX_COUNTER >> 1:
+    if start is None or step is None or step < 1 or max(abs(start), abs(ahead)) + step > _MAX_COUNTER:
         return None
-    rounds = max(1, -((start + ahead - last) // step) + 1)
-    return rounds if rounds <= MAX_ROUNDS else None
+    last = _constant(loop, end)
+    if last is not None:
+        rounds = max(1, -((start + ahead - last) // step) + 1)
+        return ops.constant(np.int64(rounds)) if abs(last) <= _MAX_COUNTER and rounds <= MAX_ROUNDS else None
+    size = _given(loop, end)
+    if size is None or step != 1 or end.get_type_name() != "Parameter" or not _is_size(size):
+        return None
+    further = ops.add(ops.convert(size, "i64"), ops.constant(np.int64(1 - start - ahead)))
+    return ops.maximum(further, ops.constant(np.int64(1)))
 
 
 def _counting(loop: ov.Node, counter: ov.Node) -> tuple[int | None, int | None]:
@@ -95,9 +110,14 @@ def _sum(loop: ov.Node, node: ov.Node) -> tuple[ov.Node | None, int | None]:
 
 
 def _constant(loop: ov.Node, node: ov.Node) -> int | None:
-    """The whole number that a node of the body always is: written there, or handed in and never changed."""
+    given = _given(loop, node)
+    return None if given is None else _scalar(given)
+
+
+def _given(loop: ov.Node, node: ov.Node) -> ov.Node | None:
+    """What a node of the body always is: itself, or what was handed in for it from outside and never changes."""
     if node.get_type_name() != "Parameter":
-        return _scalar(node)
+        return node
     body = loop.get_function()
     index = _position(body, node)
     for description in loop.get_input_descriptions():
@@ -109,8 +129,25 @@ def _constant(loop: ov.Node, node: ov.Node) -> int | None:
                 return None
         elif hasattr(description, "stride"):
             return None
-        return _scalar(loop.input_value(description.input_index).get_node())
+        given: ov.Node = loop.input_value(description.input_index).get_node()
+        return given
     return None
+
+
+def _is_size(node: ov.Node) -> bool:
+    """Whether this one number is picked from constants and the sizes of tensors, and not computed from them."""
+    shape = node.get_output_partial_shape(0)
+    if shape.is_dynamic or int(np.prod(list(shape.to_shape()))) != 1 or not node.get_element_type().is_integral():
+        return False
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each.get_type_name() in ("ShapeOf", "Constant"):
+            continue
+        if each.get_type_name() not in _PICKING:
+            return False
+        waiting += [value.get_node() for value in each.input_values()]
+    return True
 
 
 def _scalar(node: ov.Node) -> int | None:

@@ -12,7 +12,7 @@ from cloister.worker.shapes import ShapeGuard
 
 
 def counting(*, end=6, start=0, step=1, ahead=1, both=True, compare=ops.less, grow=False):
-    """`x` [n, 2] doubled until a counter is at its end; `end` may be a Parameter. Without a number of rounds."""
+    """`x` [n, 2] doubled until a counter is at its end; `end` may follow from `x`. Without a number of rounds."""
     x = ops.parameter([-1, 2], np.float32, name="x")
     x.output(0).set_names({"x"})
     inner, counter = ops.parameter([-1, 2], np.float32), ops.parameter([], np.int32)
@@ -29,12 +29,18 @@ def counting(*, end=6, start=0, step=1, ahead=1, both=True, compare=ops.less, gr
     loop.set_special_body_ports([-1, 0])
     loop.set_merged_input(inner, x.output(0), results[1].output(0))
     loop.set_merged_input(counter, ops.constant(np.int32(start)).output(0), results[2].output(0))
-    end_node = end if isinstance(end, ov.Node) else ops.constant(np.int32(end))
+    end_node = end(x) if callable(end) else ops.constant(np.int32(end))
     loop.set_invariant_input(limit, end_node.output(0))
     y = loop.get_iter_value(results[1].output(0), -1)
     y.set_names({"y"})
-    extra = [end] if isinstance(end, ov.Node) else []
+    extra = [end_node] if end_node.get_type_name() == "Parameter" else []
     return ov.Model([ops.result(y)], [x, *extra], "counting")
+
+
+def rows(x):
+    """How many rows there are, as TensorFlow picks it out of a shape."""
+    size = ops.gather(ops.shape_of(x, "i32"), ops.constant([0]), ops.constant(0))
+    return ops.squeeze(size, ops.constant([0]))
 
 
 def rounds_of(model):
@@ -43,8 +49,7 @@ def rounds_of(model):
 
 
 def evaluated(model):
-    x = np.arange(1, 5, dtype=np.float32).reshape(2, 2)
-    return np.array(ov.Core().compile_model(model, "CPU").create_infer_request().infer({"x": x})["y"])
+    return evaluated_on(model, np.arange(1, 5, dtype=np.float32).reshape(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -67,11 +72,30 @@ def test_a_loop_that_counts_to_a_constant_has_so_many_rounds_and_the_same_bits(g
     assert np.array_equal(evaluated(bounded), x * 2.0**rounds)
 
 
+def evaluated_on(model, x):
+    return np.array(ov.Core().compile_model(model, "CPU").create_infer_request().infer({"x": x})["y"])
+
+
+@pytest.mark.parametrize(("start", "ahead"), [(0, 1), (0, 0), (3, 1)])
+def test_a_loop_that_counts_to_a_size_has_so_many_rounds_and_the_same_bits(start, ahead):
+    bounded = counting(end=rows, start=start, ahead=ahead)
+    make_safe(bounded)
+    ShapeGuard(bounded.clone(), contract_of(bounded))
+    for count in (1, 2, 5):
+        x = np.arange(1, 2 * count + 1, dtype=np.float32).reshape(count, 2)
+        found = evaluated_on(bounded, x)
+        assert found.tobytes() == evaluated_on(counting(end=rows, start=start, ahead=ahead), x).tobytes()
+        assert np.array_equal(found, x * 2.0 ** max(1, count - start - ahead + 1))
+
+
 @pytest.mark.attack("I09")
 @pytest.mark.parametrize(
     "given",
     [
-        {"end": ops.parameter([], np.int32, name="end")},
+        {"end": lambda _: ops.parameter([], np.int32, name="end")},
+        {"end": lambda x: ops.reduce_max(ops.convert(x, "i32"), [0, 1])},
+        {"end": lambda x: ops.multiply(rows(x), ops.constant(np.int32(1 << 20)))},
+        {"end": rows, "step": 2},
         {"both": False},
         {"step": 0},
         {"step": -1},
@@ -80,7 +104,6 @@ def test_a_loop_that_counts_to_a_constant_has_so_many_rounds_and_the_same_bits(g
         {"compare": ops.not_equal},
         {"compare": ops.greater},
     ],
-    ids=str,
 )
 def test_a_loop_that_shows_no_end_is_refused(given):
     with pytest.raises(InvalidRequest, match="without a number of rounds") as caught:

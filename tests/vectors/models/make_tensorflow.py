@@ -36,6 +36,7 @@ def main() -> None:
     cnn, lstm, two, bag = convolutional(), recurrent(), Two(), Bag()
     keras("keras_cnn", cnn, image)
     keras("keras_lstm", lstm, series)
+    keras("keras_open", recurrent(None), series)
     saved("saved_two", two, two.serve, pair)
     saved("saved_ids", bag, bag.serve, ids)
     canary = Canary()
@@ -61,8 +62,8 @@ def convolutional() -> tf.keras.Model:
     return tf.keras.Model(image, tf.keras.layers.Dense(3, activation="softmax", name="scores")(value))
 
 
-def recurrent() -> tf.keras.Model:
-    series = tf.keras.Input((6, 3), name="series")
+def recurrent(length: int | None = 6) -> tf.keras.Model:
+    series = tf.keras.Input((length, 3), name="series")
     value = tf.keras.layers.LSTM(4)(series)
     return tf.keras.Model(series, tf.keras.layers.Dense(2, name="forecast")(value))
 
