@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import openvino as ov
 
@@ -10,6 +11,14 @@ import openvino as ov
 def node_types(names: str) -> frozenset[str]:
     """Names of operations, as `get_type_name` has them."""
     return frozenset(names.split())
+
+
+_PICKING: Final = node_types(
+    """
+    Broadcast Concat Convert Gather Maximum Minimum ReduceMax ReduceMin Reshape Slice Squeeze StridedSlice Unsqueeze
+    """
+)
+"""These hand on some of what they are given, and compute nothing from it."""
 
 
 def parts(model: ov.Model) -> Iterator[ov.Model]:
@@ -27,3 +36,18 @@ def parts(model: ov.Model) -> Iterator[ov.Model]:
 def nodes(model: ov.Model) -> Iterator[ov.Node]:
     """The operations of all `parts`."""
     return (node for part in parts(model) for node in part.get_ops())
+
+
+def picked_from_sizes(node: ov.Node) -> bool:
+    """Whether a node follows from constants and the sizes of tensors alone, and is not computed from them."""
+    waiting, seen = [node], {node.get_name()}
+    while waiting:
+        each = waiting.pop()
+        if each.get_type_name() in ("ShapeOf", "Constant"):
+            continue
+        if each.get_type_name() not in _PICKING:
+            return False
+        sources = [source for value in each.input_values() if (source := value.get_node()).get_name() not in seen]
+        seen.update(source.get_name() for source in sources)
+        waiting += sources
+    return True

@@ -3,6 +3,9 @@
 Beyond its data the plugin fails in the middle of an evaluation (`ReverseSequence`, also inside a sequence that runs
 backwards; `TopK`), after which no result of the compiled model is believed. The limits are part of the graph; what
 keeps to them gives the same bits as before.
+
+A sequence whose rows or steps are open gets its lengths from its own size or not at all: OpenVINO's CPU plugin (2026.4)
+takes every step there, whatever the lengths say, and says nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from openvino import opset13 as ops
 
 from cloister.errors import InvalidRequest
 from cloister.worker.bounds import UNFIT, clamp, within
+from cloister.worker.graph import picked_from_sizes
 from cloister.worker.refusals import unsafe
 
 LENGTHS: Final[Mapping[str, int]] = MappingProxyType(
@@ -58,31 +62,25 @@ def check_count(node: ov.Node) -> None:
 
 
 def _limit_lengths(node: ov.Node, port: int) -> None:
-    axis = _axis_of(node, "seq_axis") if node.get_type_name() == "ReverseSequence" else 1
-    most, lengths = node.input_value(0).get_partial_shape()[axis], node.input_value(port)
-    source = lengths.get_node()
-    if isinstance(source, ov.op.Constant) and most.is_static:
-        if within(source.data, np.array(0), np.array(most.get_length() + 1)):
-            return
-    elif _is_whole_length(source, node.input_value(0), axis):
-        return  # as ONNX has it where no lengths are given; under bounds the plugin would not see that all steps count
-    clamp(node, port, _whole(0), _length(node, axis))
-
-
-def _is_whole_length(lengths: ov.Node, data: ov.Output, axis: int) -> bool:
-    """Whether this is a broadcast of the data's own length along the axis."""
-    if lengths.get_type_name() != "Broadcast":
-        return False
-    length = lengths.input_value(0).get_node()
-    if length.get_type_name() != "Gather" or length.input_value(0).get_node().get_type_name() != "ShapeOf":
-        return False
-    position, along = (length.input_value(at).get_node() for at in (1, 2))
-    return (
-        length.input_value(0).get_node().input_value(0) == data
-        and all(isinstance(each, ov.op.Constant) and each.data.size == 1 for each in (position, along))
-        and int(position.data.item()) == axis
-        and int(along.data.item()) == 0
+    kind, data, source = (
+        node.get_type_name(),
+        node.input_value(0).get_partial_shape(),
+        node.input_value(port).get_node(),
     )
+    axis = _axis_of(node, "seq_axis") if kind == "ReverseSequence" else 1
+    is_open = data[0].is_dynamic or data[1].is_dynamic
+    if kind != "ReverseSequence" and is_open and not _are_all(source, data[1]):
+        raise unsafe(f"{kind} over an open number of rows or steps takes all of them, whatever lengths it is told")
+    known = isinstance(source, ov.op.Constant) and data[axis].is_static
+    if not known or not within(source.data, np.array(0), np.array(data[axis].get_length() + 1)):
+        clamp(node, port, _whole(0), _length(node, axis))
+
+
+def _are_all(lengths: ov.Node, steps: ov.Dimension) -> bool:
+    """Whether every step counts in every row, as far as the graph shows it."""
+    if isinstance(lengths, ov.op.Constant):
+        return bool(steps.is_static and (lengths.data == steps.get_length()).all())
+    return picked_from_sizes(lengths)
 
 
 def _length(node: ov.Node, axis: int) -> ov.Node:

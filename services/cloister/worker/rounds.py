@@ -15,14 +15,11 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from cloister.worker.graph import node_types
+from cloister.worker.graph import picked_from_sizes
 from cloister.worker.refusals import unsafe
 
 MAX_ROUNDS: Final = 1 << 20
 _MAX_COUNTER: Final = 1 << 29
-_PICKING: Final = node_types(
-    "Concat Convert Gather Maximum Minimum ReduceMax ReduceMin Reshape Slice Squeeze StridedSlice Unsqueeze"
-)
 
 
 def bound_rounds(loop: ov.Node) -> None:
@@ -139,15 +136,7 @@ def _is_size(node: ov.Node) -> bool:
     shape = node.get_output_partial_shape(0)
     if shape.is_dynamic or int(np.prod(list(shape.to_shape()))) != 1 or not node.get_element_type().is_integral():
         return False
-    waiting = [node]
-    while waiting:
-        each = waiting.pop()
-        if each.get_type_name() in ("ShapeOf", "Constant"):
-            continue
-        if each.get_type_name() not in _PICKING:
-            return False
-        waiting += [value.get_node() for value in each.input_values()]
-    return True
+    return picked_from_sizes(node)
 
 
 def _scalar(node: ov.Node) -> int | None:

@@ -75,7 +75,7 @@ LENGTHS = {
 
 
 @pytest.mark.parametrize("kind", LENGTHS)
-@pytest.mark.parametrize(("steps", "lengths"), [(STEPS, "i8"), (-1, "i4")])
+@pytest.mark.parametrize(("steps", "lengths"), [(STEPS, "i8"), (STEPS, "i4")])
 def test_lengths_in_range_give_the_same_bits(kind, steps, lengths):
     for told in ([STEPS, STEPS], [STEPS, 3], [0, 1]):
         inputs = {"x": X, "at": np.array(told, np.dtype(lengths))}
@@ -85,8 +85,7 @@ def test_lengths_in_range_give_the_same_bits(kind, steps, lengths):
 
 
 @pytest.mark.attack("I08")
-@pytest.mark.parametrize("kind", LENGTHS)
-@pytest.mark.parametrize("steps", [STEPS, -1])
+@pytest.mark.parametrize(("kind", "steps"), [*((kind, STEPS) for kind in LENGTHS), ("ReverseSequence", -1)])
 def test_lengths_out_of_range_mean_all_steps_or_none(kind, steps):
     request = ov.Core().compile_model(safe(LENGTHS[kind](steps=steps)), "CPU").create_infer_request()
 
@@ -100,6 +99,15 @@ def test_lengths_out_of_range_mean_all_steps_or_none(kind, steps):
         assert answer(wrapped, wrapped) in [answer(length, length) for length in range(STEPS + 1)]
 
 
+@pytest.mark.parametrize("kind", GATES)
+def test_only_the_steps_that_count_do(kind):
+    short, every = safe(sequence(kind)), safe(sequence(kind, steps=3))
+    found = evaluated(short, {"x": X, "at": np.array([3, 3])})
+    expected = evaluated(every, {"x": X[:, :3], "at": np.array([3, 3])})
+    np.testing.assert_allclose(found[:, :, :3], expected, rtol=1e-6)
+    assert not found[:, :, 3:].any()
+
+
 def whole(x):
     """Every step counts, as ONNX models that give no lengths are read."""
     size = ops.shape_of(x)
@@ -107,21 +115,33 @@ def whole(x):
     return ops.broadcast(length, rows)
 
 
-def test_lengths_that_are_the_datas_own_are_left_for_the_plugin_to_see():
-    limited = sequence("LSTM", steps=-1, told=whole)
-    before = [node.get_type_name() for node in limited.get_ops()]
-    make_safe(limited)
-    assert [node.get_type_name() for node in limited.get_ops()] == before
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_lengths_that_are_the_datas_own_may_be_open(direction):
+    every = evaluated(safe(sequence("LSTM", direction)), {"x": X, "at": np.array([STEPS, STEPS])})
+    found = evaluated(safe(sequence("LSTM", direction, steps=-1, told=whole)), {"x": X})
+    np.testing.assert_allclose(found, every, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.attack("I08")
-def test_lengths_that_only_look_like_the_datas_own_are_limited():
+def test_lengths_from_other_sizes_are_limited():
     def doubled(x):
         return whole(ops.concat([x, x], 1))
 
-    limited = safe(sequence("LSTM", "reverse", steps=-1, told=doubled))
-    every = evaluated(sequence("LSTM", "reverse", steps=-1, told=whole), {"x": X})
+    limited = safe(sequence("LSTM", "reverse", told=doubled))
+    every = evaluated(sequence("LSTM", "reverse", told=whole), {"x": X})
     assert evaluated(limited, {"x": X}).tobytes() == every.tobytes()
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_lengths_that_openvino_would_ignore_are_refused(kind):
+    """Over open steps it takes all; should this fail, it has learned better, and they may be let in."""
+    for told in ([STEPS, STEPS], [STEPS, 1]):
+        every = evaluated(sequence(kind, steps=-1), {"x": X, "at": np.array([STEPS, STEPS])})
+        assert evaluated(sequence(kind, steps=-1), {"x": X, "at": np.array(told)}).tobytes() == every.tobytes()
+    for told in (None, lambda _: ops.constant(np.array([3, 3]))):
+        with pytest.raises(InvalidRequest, match="whatever lengths it is told") as caught:
+            make_safe(sequence(kind, steps=-1, told=told))
+        assert caught.value.reason == "model.operation_unsafe"
 
 
 def test_constant_lengths_in_range_stay_and_others_do_not():
