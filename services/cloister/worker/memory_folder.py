@@ -37,7 +37,10 @@ def laid_out(files: Mapping[str, memoryview], *, under: Path = ROOT, mounts: Pat
             (`model.memory_folder_full`).
     """
     check_memory(under, mounts)
-    folder = Path(tempfile.mkdtemp(prefix="cloister-", dir=under))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="cloister-", dir=under))
+    except OSError as error:
+        raise _no_room(error) from error
     try:
         for name, content in files.items():
             _write(folder / name, content)
@@ -78,10 +81,14 @@ def _write(path: Path, content: memoryview) -> None:
             while at < len(content):
                 at += file.write(content[at:]) or 0
     except OSError as error:
-        raise NotReady(
-            f"there is no room in memory for the model's files: {error.strerror}; make {ROOT} larger than the model",
-            reason="model.memory_folder_full",
-        ) from error
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> NotReady:
+    return NotReady(
+        f"the model's files cannot be laid out in memory: {error.strerror}; make {ROOT} larger than the model",
+        reason="model.memory_folder_full",
+    )
 
 
 def _no_memory(folder: Path) -> NotReady:

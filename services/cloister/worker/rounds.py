@@ -9,12 +9,14 @@ where it stopped before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from cloister.errors import InvalidRequest
+from cloister.worker.bounds import UNFIT
 from cloister.worker.graph import picked_from_sizes
 from cloister.worker.refusals import unsafe
 
@@ -29,9 +31,14 @@ def bound_rounds(loop: ov.Node) -> None:
         InvalidRequest: It has none, and its body shows none.
     """
     rounds = loop.input_value(0).get_node()
-    if isinstance(rounds, ov.op.Constant) and bool((rounds.data >= 0).all()):
+    if isinstance(rounds, ov.op.Constant):
+        if (rounds.data >= 0).all():
+            return
+        found = _shown(loop)
+    elif _is_size(rounds) and not any(True for _ in _slices(loop)):
         return
-    found = _shown(loop) if isinstance(rounds, ov.op.Constant) else None
+    else:
+        found = None
     if found is None:
         raise unsafe("Loop without a number of rounds: let it count to a constant, or to the length of an input")
     shape, kind = list(rounds.get_output_shape(0)), rounds.get_element_type()
@@ -40,6 +47,42 @@ def bound_rounds(loop: ov.Node) -> None:
     else:
         most = ops.reshape(ops.convert(found, kind), ops.constant(np.array(shape, np.int64)), special_zero=False)
     loop.input(0).replace_source_output(most.output(0))
+
+
+def check_rounds(loop: ov.Node) -> None:
+    """Look whether all that a loop takes slice by slice lasts as long, now that the inputs have shapes.
+
+    Args:
+        loop: A `Loop`, which says how many rounds there are, or a `TensorIterator`, whose slices do.
+
+    Raises:
+        InvalidRequest: Something does not.
+    """
+    lasting = {_slices_of(loop, description) for description in _slices(loop) if _is_whole(description)}
+    rounds = max(lasting, default=0)
+    if loop.get_type_name() == "Loop":
+        goes_on = loop.get_function().get_results()[loop.get_special_body_ports()[1]].input_value(0).get_node()
+        rounds = _scalar(loop.input_value(0).get_node()) or 0
+        if not isinstance(goes_on, ov.op.Constant):
+            return  # it may end before
+    if lasting and min(lasting) < rounds:
+        raise InvalidRequest(f"the model goes {rounds} rounds over fewer", reason=UNFIT)
+
+
+def _slices_of(loop: ov.Node, description: Any) -> int:
+    shape = loop.input_value(description.input_index).get_partial_shape()
+    fewest: int = shape[description.axis % shape.rank.get_length()].get_min_length() // abs(description.stride)
+    return fewest
+
+
+def _is_whole(description: Any) -> bool:
+    """Whether its slices go from one end of the axis to the other."""
+    ends = (description.start, description.end)
+    return ends == ((0, -1) if description.stride > 0 else (-1, 0))
+
+
+def _slices(loop: ov.Node) -> Iterator[Any]:
+    return (description for description in loop.get_input_descriptions() if hasattr(description, "stride"))
 
 
 def _shown(loop: ov.Node) -> ov.Node | None:

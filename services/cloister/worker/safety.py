@@ -54,7 +54,7 @@ _ANYTHING: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
         "GridSample": frozenset({0, 1}),
         "ROIAlign": frozenset({0, 1, 2}),
         "NonMaxSuppression": frozenset({0, 1}),
-        "Loop": frozenset(range(1, 1 << 16)),
+        "Loop": frozenset(range(1 << 16)),
         "Range": frozenset(),
         "Eye": frozenset(),
     }

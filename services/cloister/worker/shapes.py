@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import openvino as ov
@@ -23,7 +24,8 @@ from cloister.oip.contents import Array
 from cloister.worker.bounds import INDEXED, UNFIT, check_indexed
 from cloister.worker.graph import nodes
 from cloister.worker.limits import check_count
-from cloister.worker.refusals import unbounded
+from cloister.worker.refusals import unbounded, unsafe
+from cloister.worker.rounds import check_rounds
 from cloister.worker.sampling import SAMPLED, check_places
 
 MAX_TENSOR_BYTES: Final = 1 << 31
@@ -119,12 +121,7 @@ def sizes_fixed(model: ov.Model) -> bool:
     """
     fixed, own = True, {parameter.get_name() for parameter in model.get_parameters()}
     for node in nodes(model):
-        if node.get_type_name() in INDEXED:
-            check_indexed(node)
-        elif node.get_type_name() in SAMPLED:
-            check_places(node)
-        elif node.get_type_name() == "TopK":
-            check_count(node)
+        _check_inputs(node)
         fixed = fixed and node.get_type_name() not in ("If", "Loop")
         handed_in = node.get_type_name() == "Parameter" and node.get_name() not in own
         for output in node.outputs():
@@ -137,6 +134,25 @@ def sizes_fixed(model: ov.Model) -> bool:
             if _size_bytes(output, shape.get_max_shape()) > MAX_TENSOR_BYTES:
                 raise InvalidRequest("this request would take too much memory", reason="inference.too_large")
     return fixed
+
+
+_CHECKS: Final[Mapping[str, Callable[[ov.Node], None]]] = MappingProxyType(
+    {
+        **dict.fromkeys(INDEXED, check_indexed),
+        **dict.fromkeys(SAMPLED, check_places),
+        **dict.fromkeys(("Loop", "TensorIterator"), check_rounds),
+        "TopK": check_count,
+    }
+)
+
+
+def _check_inputs(node: ov.Node) -> None:
+    check = _CHECKS.get(node.get_type_name())
+    if check is None:
+        return
+    if any(value.get_partial_shape().rank.is_dynamic for value in node.input_values()):
+        raise unsafe(f"{node.get_type_name()} on data without a fixed number of axes")
+    check(node)
 
 
 def _size_bytes(output: ov.Output, shape: ov.Shape) -> int:

@@ -6,6 +6,8 @@ import pytest
 from openvino import opset13 as ops
 
 from cloister.errors import InvalidRequest
+from cloister.worker.batches import Item
+from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.ports import contract_of
 from cloister.worker.safety import make_safe
 from cloister.worker.shapes import ShapeGuard
@@ -118,3 +120,80 @@ def test_a_loop_whose_tensors_grow_is_refused():
     with pytest.raises(InvalidRequest) as caught:
         ShapeGuard(model, contract_of(model))
     assert caught.value.reason == "model.shape_unbounded"
+
+
+def over_rows(rounds, *, slices=True):
+    """`x` [n, 2] in, the sum `y` [1, 2] of its first rows out: so many as `rounds` says, of x."""
+    x = ops.parameter([-1, 2], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    row, total = ops.parameter([-1, 2], np.float32), ops.parameter([1, 2], np.float32)
+    first = row if slices else ops.gather(row, ops.constant([0]), ops.constant(0))
+    results = [ops.result(ops.add(first, total)), ops.result(ops.constant(True))]
+    loop = ops.loop(rounds(x), ops.constant(True))
+    loop.set_function(ov.Model(results, [row, total]))
+    loop.set_special_body_ports([-1, 1])
+    if slices:
+        loop.set_sliced_input(row, x.output(0), 0, 1, 1, -1, 0)
+    else:
+        loop.set_invariant_input(row, x.output(0))
+    loop.set_merged_input(total, ops.constant(np.zeros((1, 2), np.float32)).output(0), results[0].output(0))
+    y = loop.get_iter_value(results[0].output(0), -1)
+    y.set_names({"y"})
+    return ov.Model([ops.result(y)], [x], "over rows")
+
+
+@pytest.mark.attack("I09")
+async def test_fewer_rows_than_rounds_are_refused_and_the_engine_lives_on():
+    model = over_rows(lambda _: ops.constant(np.int64(3)))
+    make_safe(model)
+    engine = OpenVinoEngine(model)
+    with pytest.raises(InvalidRequest) as caught:
+        await engine.infer(Item({"x": np.ones((2, 2), np.float32)}, ("y",)))
+    assert caught.value.reason == "inference.failed"
+    for count in (3, 4):
+        found = await engine.infer(Item({"x": np.ones((count, 2), np.float32)}, ("y",)))
+        assert found["y"].tolist() == [[3, 3]]
+    await engine.close()
+
+
+def pairs():
+    """`x` [n, 2] and `z` [n, 2] in, the sum `y` [1, 2] of their rows out."""
+    x, z = (ops.parameter([-1, 2], np.float32, name=name) for name in "xz")
+    row, other, total = (ops.parameter([1, 2], np.float32) for _ in range(3))
+    added = ops.result(ops.add(ops.add(row, other), total))
+    iterator = ops.tensor_iterator()
+    iterator.set_body(ov.Model([added], [row, other, total]))
+    for port, inner in ((x, row), (z, other)):
+        port.output(0).set_names({port.get_friendly_name()})
+        iterator.set_sliced_input(inner, port.output(0), 0, 1, 1, -1, 0)
+    iterator.set_merged_input(total, ops.constant(np.zeros((1, 2), np.float32)).output(0), added.output(0))
+    y = iterator.get_iter_value(added.output(0), -1)
+    y.set_names({"y"})
+    return ov.Model([ops.result(y)], [x, z], "pairs")
+
+
+@pytest.mark.attack("I09")
+async def test_pairs_that_are_none_are_refused_and_the_engine_lives_on():
+    model = pairs()
+    make_safe(model)
+    engine = OpenVinoEngine(model)
+    for first, second in ((3, 5), (5, 3)):
+        item = Item({"x": np.ones((first, 2), np.float32), "z": np.ones((second, 2), np.float32)}, ("y",))
+        with pytest.raises(InvalidRequest) as caught:
+            await engine.infer(item)
+        assert caught.value.reason == "inference.failed"
+    both = Item({name: np.ones((3, 2), np.float32) for name in "xz"}, ("y",))
+    assert (await engine.infer(both))["y"].tolist() == [[6, 6]]
+    assert not engine.failed.is_set()
+    await engine.close()
+
+
+def test_a_loop_may_be_told_a_size_unless_it_takes_slices_which_may_be_of_another():
+    def as_many_as_rows(x):
+        return ops.convert(rows(x), "i64")
+
+    model = over_rows(as_many_as_rows, slices=False)
+    make_safe(model)
+    assert evaluated_on(model, np.ones((5, 2), np.float32)).tolist() == [[5, 5]]
+    with pytest.raises(InvalidRequest, match="without a number of rounds"):
+        make_safe(over_rows(as_many_as_rows))
