@@ -17,7 +17,7 @@ from fakes.networks import field
 from fakes.vector_models import files_of
 
 SAVED = bytes(files_of("keras_cnn")["saved_model.pb"])
-VARIABLES = {name: content for name, content in files_of("keras_cnn").items() if name.startswith("variables/")}
+VARIABLES = {name: content for name, content in files_of("saved_ids").items() if name.startswith("variables/")}
 FROZEN = bytes(files_of("frozen_cnn")["model.pb"])
 TFLITE = bytes(files_of("tflite_cnn")["model.tflite"])
 PROGRAM, WEIGHTS = (bytes(files_of("paddle_cnn")[f"model.{kind}"]) for kind in ("pdmodel", "pdiparams"))
