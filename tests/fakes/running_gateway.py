@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelStreamInferR
 from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
-from cloister.gateway.app import opened
+from cloister.gateway.app import listening, opened
+from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.settings import Settings
 from cloister.kit.lifecycle import Lifecycle
-from cloister.kit.server import Server
 from cloister.rpc.channel import Peer
 from cloister.rpc.spiffe import server_name
 from fakes.attested_feed import AttestedFeed
@@ -26,6 +28,8 @@ from fakes.gateway_parts import infer_request
 from fakes.pki import MeshPki
 from fakes.worker_link import FakeWorker
 
+FRONT = os.environ.get("CLOISTER_TEST_FRONT", "grpc")
+"""`envoy` has every test of a running gateway ask one behind Envoy: the same answers, at more seconds a test."""
 _INFERENCE = "/inference.GRPCInferenceService"
 
 
@@ -42,14 +46,14 @@ class Rig:
 
     Attributes:
         feed: The verifier's word on who is attested.
-        server: The gateway's.
+        port: The gateway's.
     """
 
     def __init__(self, stack: AsyncExitStack, pki: MeshPki, feed: AttestedFeed, lifecycle: Lifecycle) -> None:
         self.pki = pki
         self.feed = feed
         self.lifecycle = lifecycle
-        self.server: Server
+        self.port = 0
         self._stack = stack
 
     async def worker(self, instance: str, slots: int = 4, **options: Any) -> FakeWorker:
@@ -62,7 +66,7 @@ class Rig:
     async def peer(self, role: str = "client", name: str = "ann") -> Peer:
         """A handle on the gateway, as somebody."""
         pems = self.pki.identity(role, name)
-        address = f"127.0.0.1:{self.server.port}"
+        address = f"127.0.0.1:{self.port}"
         return await self._stack.enter_async_context(
             Peer(address, pems.held(), server_name(self.pki.cluster, "gateway"))
         )
@@ -99,15 +103,28 @@ async def running_gateway(folder: Path, pki: MeshPki, **options: Any) -> AsyncIt
         rig = Rig(stack, pki, feed, lifecycle)
         settings = Settings(
             cluster=pki.cluster,
-            listen="127.0.0.1:0",
+            listen=f"127.0.0.1:{options.pop('port', 0)}",
             verifier=options.pop("verifier", f"127.0.0.1:{feed.port}"),
             tls=pki.identity("gateway", "main", ips=("127.0.0.1",)).write(folder / "tls"),
-            **{"grace_s": 5.0, **options},
+            **{"grace_s": 5.0, "front": FRONT, **options},
         )
-        rig.server = await stack.enter_async_context(opened(settings, lifecycle))
-        lifecycle.spawn(rig.server.run(), "server")
-        await rig.server.start()
-        yield rig
+        module = envoy_module(settings.front)
+        if module is None:
+            server = await stack.enter_async_context(opened(settings, lifecycle, listening))
+            rig.port = server.port
+            lifecycle.spawn(server.run(), "server")
+            await server.start()
+            yield rig
+            return
+        rig.port = free_port()
+        settings = replace(settings, listen=f"127.0.0.1:{rig.port}")
+        task = lifecycle.spawn(behind_envoy(settings, lifecycle, module), "envoy")
+        try:
+            await until_open(rig.port)
+            yield rig
+        finally:
+            lifecycle.stop()
+            await task
 
 
 def free_port() -> int:
@@ -116,6 +133,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def until_open(port: int) -> None:
+    """Wait until somebody listens; there is no event to wait for across a process."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.transport.abort()
+                return
 
 
 def who(answer: bytes | ModelInferResponse) -> str:

@@ -11,9 +11,11 @@ from cloister import __version__
 from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
 from cloister.gateway.admission import Admission, Observe
 from cloister.gateway.call import Call
+from cloister.gateway.faces import F, Facing, listening
 from cloister.gateway.fleet import Fleet
+from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
-from cloister.gateway.servicer import GATEWAY, INFERENCE, ROLES, GatewayServicer, InferenceServicer
+from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.worker_metrics import WorkerMetrics
@@ -21,9 +23,8 @@ from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
-from cloister.kit.server import Health, Server
-from cloister.kit.shares import Shares
-from cloister.rpc.channel import MAX_MESSAGE_BYTES, Peer
+from cloister.kit.server import Health
+from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
@@ -38,13 +39,17 @@ def wall_ms() -> int:
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Run the gateway until told to stop, then drain."""
-    async with opened(settings, lifecycle) as server:
+    module = envoy_module(settings.front)
+    if module is not None:
+        await behind_envoy(settings, lifecycle, module)
+        return
+    async with opened(settings, lifecycle, listening) as server:
         await server.run()
 
 
 @asynccontextmanager
-async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Server]:
-    """A gateway that is bound and follows the verifier; it answers when the server runs."""
+async def opened(settings: Settings, lifecycle: Lifecycle, facing: Facing[F]) -> AsyncIterator[F]:
+    """A gateway that follows the verifier; it answers when its face runs."""
     async with AsyncExitStack() as stack:
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         verifier_name = server_name(settings.cluster, "verifier")
@@ -68,22 +73,7 @@ async def opened(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Serv
         requests = RequestMetrics(metrics, fleet.serves)
         spans = await stack.enter_async_context(_spans(settings))
         admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans))
-        server = await stack.enter_async_context(
-            Server.mtls(
-                settings.listen,
-                identity,
-                lifecycle=lifecycle,
-                roles=ROLES,
-                max_message_bytes=settings.max_message_bytes,
-                max_answer_bytes=MAX_MESSAGE_BYTES,  # what a worker has computed is not thrown away
-                max_concurrent=settings.max_concurrent,
-                shares=Shares(settings.max_concurrent_per_peer, settings.memory_bytes // 2),
-                max_connections=settings.max_connections,
-                grace_s=settings.grace_s,
-                max_call_s=settings.max_call_s,
-                on_call=metrics.call_answered,
-            )
-        )
+        server = await stack.enter_async_context(facing(settings, lifecycle, identity, metrics))
         streams = Tenants(settings.stream_limit, settings.memory_bytes)
         inference = InferenceServicer(
             fleet,

@@ -29,6 +29,7 @@ from cloister.rpc.spiffe import ROLES
 __all__ = ["ANY_ROLE", "Call", "Health", "Server", "current_call", "current_peer"]
 
 ANY_ROLE: Final = ROLES
+RECEIVE_S: Final = 60.0
 MAX_CONNECTIONS: Final = 8192
 """Each costs a descriptor and some 50 KiB; the process must have descriptors left for its own calls."""
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -104,7 +105,7 @@ class Server:
         grace_s: float = 10.0,
         drain_pause_s: float = 0.5,
         max_call_s: float = 300.0,
-        receive_s: float = 60.0,
+        receive_s: float = RECEIVE_S,
         on_call: Callable[[Call], None] | None = None,
         log_answers: bool = True,
     ) -> AsyncIterator[Server]:
@@ -136,7 +137,7 @@ class Server:
         _require_tls13()
         guard = Guard(
             identity.spiffe_id.cluster,
-            RoleTable({_HEALTH_CHECK: ANY_ROLE, **roles}),
+            role_table(roles),
             max_call_s=max_call_s,
             receive_s=receive_s,
             shares=shares,
@@ -187,6 +188,11 @@ class Server:
         _log.info("server.draining", grace_s=self._grace_s)
         await asyncio.sleep(self._pause_s)
         await self._server.stop(self._grace_s)
+
+
+def role_table(roles: Mapping[str, frozenset[str] | set[str]]) -> RoleTable:
+    """These roles, and health for all."""
+    return RoleTable({_HEALTH_CHECK: ANY_ROLE, **roles})
 
 
 def _bound(server: grpc.aio.Server, listen: str, identity: TlsIdentity) -> int:

@@ -73,7 +73,7 @@ async def good(rig: Rig, worker: FakeWorker) -> AsyncIterator[RawStub]:
 def hostile(rig: Rig, tmp_path: Path) -> Connect:
     """Connects as the client mallory."""
     context = tls_context(rig.pki, tmp_path / "mallory", role="client", name="mallory")
-    return lambda: connected(rig.server.port, context, f"gateway.{rig.pki.cluster}")
+    return lambda: connected(rig.port, context, f"gateway.{rig.pki.cluster}")
 
 
 def resident_bytes() -> int:
@@ -259,7 +259,7 @@ def _length(rest: int) -> bytes:
 async def test_a_thousand_connections_that_drip_leave_others_their_gateway(
     rig: Rig, good: RawStub, hostile: Connect
 ) -> None:
-    dripping = [await asyncio.open_connection("127.0.0.1", rig.server.port) for _ in range(1000)]
+    dripping = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(1000)]
     try:
         async with hostile() as (_, writer):
             writer.write(PREFACE + settings() + frame(HEADERS, headers(INFER)[:10], stream=1))

@@ -39,7 +39,7 @@ async def said(rig: Rig, folder: Path, block: bytes, body: bytes = b"") -> bytes
     """All that comes back, headers and data as they stand on the wire, for one raw call of the client ann."""
     context = tls_context(rig.pki, folder, role="client", name="ann")
     answer = b""
-    async with connected(rig.server.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
+    async with connected(rig.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
         writer.write(PREFACE + settings() + frame(HEADERS, block, flags=END_HEADERS, stream=1))
         writer.write(frame(DATA, message(body), flags=END_STREAM, stream=1))
         while (found := await read_frame(reader)) is not None:
@@ -133,7 +133,7 @@ async def test_health_says_serving_and_nothing_of_workers_or_models(rig: Rig) ->
 async def test_the_port_of_clients_serves_no_page(rig: Rig, tmp_path: Path, path: str) -> None:
     context = tls_context(rig.pki, tmp_path, role="client", name="ann", protocol="http/1.1")
     try:
-        async with connected(rig.server.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
+        async with connected(rig.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             answer = await reader.read()
     except OSError:

@@ -1,0 +1,177 @@
+"""The configuration of the Envoy that stands before the gateway: HTTP/2 with mutual TLS 1.3, limits, and nothing else.
+
+Envoy ends TLS and HTTP/2 and runs the gateway's Python inside itself (pyvoy); nothing is proxied. Each request carries
+the client's certificate, as TLS has verified it, in a header of ours that no client can set. Certificate, key and roots
+are followed on disk. What the fields mean: https://www.envoyproxy.io/docs/envoy/latest/api-v3/api.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from cloister.gateway.settings import Settings
+from cloister.kit.grpc_http import PEER_HEADER
+
+APPLICATION: Final = "cloister.gateway.hosted:application"
+LISTENER: Final = "clients"
+MAX_STREAMS: Final = 1024
+"""Of one connection."""
+STREAM_WINDOW_BYTES: Final = 1 << 20
+CONNECTION_WINDOW_BYTES: Final = 16 << 20
+HEADERS_S, HANDSHAKE_S, IDLE_S, FLUSH_S = 10, 10, 600, 60
+MAX_HEADERS_KIB: Final = 16
+
+_TYPE = "type.googleapis.com/envoy."
+_SECRETS = "tls"
+
+Config = dict[str, Any]
+
+
+def envoy_config(settings: Settings, *, admin: Path, module: Path) -> Config:
+    """The whole configuration.
+
+    Args:
+        settings: The gateway's.
+        admin: Unix socket of Envoy's own commands.
+        module: pyvoy's shared library.
+    """
+    connections = {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": _TYPE + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": settings.max_connections,
+        },
+    }
+    return {
+        "node": {"id": settings.name, "cluster": settings.cluster},
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "overload_manager": {"resource_monitors": [connections]},
+        "static_resources": {"listeners": [_listener(settings, admin.parent, module)]},
+    }
+
+
+def secrets(settings: Settings) -> Mapping[str, Config]:
+    """File name and content of what Envoy reads keys and roots by; the keys themselves stay where they are."""
+    files = settings.tls
+    own = {
+        "certificate_chain": {"filename": str(files.certificate.absolute())},
+        "private_key": {"filename": str(files.private_key.absolute())},
+        "watched_directory": {"path": str(files.certificate.absolute().parent)},
+    }
+    peers = {
+        "trusted_ca": {"filename": str(files.trust_roots.absolute())},
+        "watched_directory": {"path": str(files.trust_roots.absolute().parent)},
+        "match_typed_subject_alt_names": [
+            {"san_type": "URI", "matcher": {"prefix": f"spiffe://{settings.cluster}/"}},
+        ],
+    }
+    return {
+        "own.json": _secret("own", {"tls_certificate": own}),
+        "peers.json": _secret("peers", {"validation_context": peers}),
+    }
+
+
+def _secret(name: str, content: Config) -> Config:
+    return {"resources": [{"@type": _TYPE + "extensions.transport_sockets.tls.v3.Secret", "name": name, **content}]}
+
+
+def _listener(settings: Settings, folder: Path, module: Path) -> Config:
+    host, _, port = settings.listen.rpartition(":")
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _http(module)}]
+    return {
+        "name": LISTENER,
+        "address": {"socket_address": {"address": host.strip("[]") or "0.0.0.0", "port_value": int(port)}},  # noqa: S104
+        "enable_reuse_port": False,  # no second gateway shall share the port in silence
+        "per_connection_buffer_limit_bytes": STREAM_WINDOW_BYTES,
+        "filter_chains": [
+            {
+                "transport_socket_connect_timeout": f"{HANDSHAKE_S}s",
+                "transport_socket": {
+                    "name": "envoy.transport_sockets.tls",
+                    "typed_config": _tls(folder),
+                },
+                "filters": filters,
+            }
+        ],
+    }
+
+
+def _tls(folder: Path) -> Config:
+    def followed(name: str) -> Config:
+        source = {"path_config_source": {"path": str(folder / f"{name}.json")}, "resource_api_version": "V3"}
+        return {"name": name, "sds_config": source}
+
+    return {
+        "@type": _TYPE + "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "require_client_certificate": True,
+        # Every connection shows its certificate and proves its key.
+        "disable_stateless_session_resumption": True,
+        "disable_stateful_session_resumption": True,
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+            "tls_certificate_sds_secret_configs": [followed("own")],
+            "validation_context_sds_secret_config": followed("peers"),
+        },
+    }
+
+
+def _http(module: Path) -> Config:
+    return {
+        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "codec_type": "HTTP2",
+        "stat_prefix": LISTENER,
+        "generate_request_id": False,
+        "use_remote_address": True,
+        "skip_xff_append": True,
+        "forward_client_cert_details": "SANITIZE",
+        "server_header_transformation": "PASS_THROUGH",
+        "normalize_path": False,
+        "max_request_headers_kb": MAX_HEADERS_KIB,
+        "request_headers_timeout": f"{HEADERS_S}s",
+        "stream_idle_timeout": "0s",  # a stream may be open and idle for as long as its client likes
+        "stream_flush_timeout": f"{FLUSH_S}s",
+        "drain_timeout": "1s",
+        "delayed_close_timeout": "1s",
+        "common_http_protocol_options": {"idle_timeout": f"{IDLE_S}s", "max_headers_count": 64},
+        "http2_protocol_options": {
+            "max_concurrent_streams": MAX_STREAMS,
+            "initial_stream_window_size": STREAM_WINDOW_BYTES,
+            "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+        },
+        "http_filters": [_peer_header(), _python(module)],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+    }
+
+
+def _peer_header() -> Config:
+    """Sets our header to the verified certificate, whatever the client has sent under that name."""
+    header = {
+        "header": {"key": PEER_HEADER, "value": "%DOWNSTREAM_PEER_CERT%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": _TYPE + "extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [{"remove": PEER_HEADER}, {"append": header}]},
+        },
+    }
+
+
+def _python(module: Path) -> Config:
+    said = {"app": APPLICATION, "interface": "asgi", "root_path": "", "lifespan": True, "worker_threads": 1}
+    return {
+        "name": "pyvoy",
+        "typed_config": {
+            "@type": _TYPE + "extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": {"module": {"local": {"filename": str(module)}}},
+            "filter_name": "pyvoy",
+            "terminal_filter": True,
+            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": json.dumps(said)},
+        },
+    }
