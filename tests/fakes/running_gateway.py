@@ -47,6 +47,8 @@ class Rig:
     Attributes:
         feed: The verifier's word on who is attested.
         port: The gateway's.
+        behind_envoy: Whether it runs inside Envoy, a process of its own.
+        workers: By instance.
     """
 
     def __init__(self, stack: AsyncExitStack, pki: MeshPki, feed: AttestedFeed, lifecycle: Lifecycle) -> None:
@@ -54,11 +56,14 @@ class Rig:
         self.feed = feed
         self.lifecycle = lifecycle
         self.port = 0
+        self.behind_envoy = False
+        self.workers: dict[str, FakeWorker] = {}
         self._stack = stack
 
     async def worker(self, instance: str, slots: int = 4, **options: Any) -> FakeWorker:
         """Another worker, attested and linked."""
         worker = await self._stack.enter_async_context(FakeWorker(instance, slots, **options).serving(self.pki))
+        self.workers[instance] = worker
         self.feed.join(worker.attested())
         await self.until_linked(instance)
         return worker
@@ -116,7 +121,7 @@ async def running_gateway(folder: Path, pki: MeshPki, **options: Any) -> AsyncIt
             await server.start()
             yield rig
             return
-        rig.port = free_port()
+        rig.port, rig.behind_envoy = free_port(), True
         settings = replace(settings, listen=f"127.0.0.1:{rig.port}")
         task = lifecycle.spawn(behind_envoy(settings, lifecycle, module), "envoy")
         try:

@@ -21,7 +21,9 @@ MAX_STREAMS: Final = 1024
 """Of one connection."""
 STREAM_WINDOW_BYTES: Final = 1 << 20
 CONNECTION_WINDOW_BYTES: Final = 16 << 20
-HEADERS_S, HANDSHAKE_S, IDLE_S, FLUSH_S = 10, 10, 600, 60
+HEADERS_S, HANDSHAKE_S, IDLE_S, FLUSH_S = 10, 10, 600, 20
+HEAP_BYTES: Final = 1 << 30
+"""What Envoy may hold beside the gateway's own `memory_bytes`; near it, streams that hold most are reset."""
 MAX_HEADERS_KIB: Final = 16
 
 _TYPE = "type.googleapis.com/envoy."
@@ -38,18 +40,40 @@ def envoy_config(settings: Settings, *, admin: Path, module: Path) -> Config:
         admin: Unix socket of Envoy's own commands.
         module: pyvoy's shared library.
     """
-    connections = {
-        "name": "envoy.resource_monitors.global_downstream_max_connections",
-        "typed_config": {
-            "@type": _TYPE + "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-            "max_active_downstream_connections": settings.max_connections,
-        },
-    }
     return {
         "node": {"id": settings.name, "cluster": settings.cluster},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "overload_manager": {"resource_monitors": [connections]},
+        "overload_manager": _limits(settings),
         "static_resources": {"listeners": [_listener(settings, admin.parent, module)]},
+    }
+
+
+def _limits(settings: Settings) -> Config:
+    monitors = "extensions.resource_monitors."
+    connections = {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": _TYPE + monitors + "downstream_connections.v3.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": settings.max_connections,
+        },
+    }
+    heap = {
+        "name": "envoy.resource_monitors.fixed_heap",
+        "typed_config": {
+            "@type": _TYPE + monitors + "fixed_heap.v3.FixedHeapConfig",
+            "max_heap_size_bytes": settings.memory_bytes + HEAP_BYTES,
+        },
+    }
+    full = {"name": heap["name"], "threshold": {"value": 0.98}}
+    filling = {"name": heap["name"], "scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}}
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [connections, heap],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+        "actions": [
+            {"name": "envoy.overload_actions.reset_high_memory_stream", "triggers": [filling]},
+            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [full]},
+        ],
     }
 
 

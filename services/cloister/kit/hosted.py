@@ -116,9 +116,10 @@ class HostedServer:
         if len(self._calls) >= self._max_concurrent:
             await call.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
             return
+        method = scope["raw_path"] if not scope["query_string"] else b"?"
         self._calls[call] = None
         try:
-            await call.answer(self._guard.service(_Details(scope["raw_path"].decode("latin-1"))))
+            await call.answer(self._guard.service(_Details(method.decode("latin-1"))))
         finally:
             del self._calls[call]
             if not self._calls:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from cloister.errors import Overloaded
 from cloister.gateway import stream as answer_stream
@@ -45,22 +46,26 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 WORKER = "a" * 32
 SHARE = 8
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Connect = Callable[[], AbstractAsyncContextManager[tuple[Reader, Writer]]]
 
 
-@pytest.fixture
-async def rig(tmp_path: Path, pki: MeshPki) -> AsyncIterator[Rig]:
-    async with running_gateway(tmp_path, pki, max_concurrent_per_peer=SHARE, memory_bytes=16 << 20) as made:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["grpc", "envoy"])
+async def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    folder, limits = tmp_path_factory.mktemp("gateway"), {"max_concurrent_per_peer": SHARE, "memory_bytes": 16 << 20}
+    async with running_gateway(folder, MeshPki(), front=request.param, **limits) as made:
+        await made.worker(WORKER, slots=16)
         yield made
 
 
 @pytest.fixture
-async def worker(rig: Rig) -> FakeWorker:
-    return await rig.worker(WORKER, slots=16)
+def worker(rig: Rig) -> FakeWorker:
+    rig.workers[WORKER].seen.clear()
+    return rig.workers[WORKER]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def good(rig: Rig, worker: FakeWorker) -> AsyncIterator[RawStub]:
     """A client that is served before the abuse, and after it."""
     stub = await rig.raw("good")
@@ -93,8 +98,9 @@ async def test_who_shuts_its_window_uses_up_its_own_share_and_gets_it_back(
             writer.write(call(INFER, infer_request(), stream))
         await worker.given(1 + SHARE)
         await rig.until(lambda status: all(not each.slots_used for each in status.workers))
-        with pytest.raises(Overloaded, match="calls of this client are open"):
-            await ask(mallory)
+        if not rig.behind_envoy:  # which gives up on answers that are not taken, and bounds what they hold
+            with pytest.raises(Overloaded, match="calls of this client are open"):
+                await ask(mallory)
         await ask(good)
     async with asyncio.timeout(10):
         while True:  # the connection is gone; gRPC tells the calls' tasks soon
@@ -205,7 +211,7 @@ async def test_requests_that_are_reset_as_soon_as_they_are_sent_leave_nothing_be
 
 async def _storm(hostile: Connect, count: int) -> None:
     body, size = infer_request(tensor=bytes(1000)), 0
-    async with hostile() as (reader, writer):
+    async with hostile() as (_, writer):
         writer.write(PREFACE + settings())
         for stream in range(1, 2 * count, 2):
             writer.write(call(INFER, body, stream) + frame(RST, (8).to_bytes(4, "big"), stream=stream))
@@ -218,7 +224,6 @@ async def _storm(hostile: Connect, count: int) -> None:
             return
         assert size
         await asyncio.sleep(0.05)
-        assert not reader.exception()
 
 
 @pytest.mark.attack("G20")
