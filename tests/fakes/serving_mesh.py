@@ -47,7 +47,7 @@ def stock_client(rig: Rig, folder: Path) -> triton.InferenceServerClient:
     """Triton's own client, for use off the event loop."""
     files = rig.pki.identity("client", "ann").write(folder)
     return triton.InferenceServerClient(
-        f"127.0.0.1:{rig.server.port}",
+        f"127.0.0.1:{rig.port}",
         ssl=True,
         root_certificates=str(files.trust_roots),
         private_key=str(files.private_key),

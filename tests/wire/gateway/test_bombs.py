@@ -63,7 +63,7 @@ def test_the_measure_sees_memory_that_was_given_back() -> None:
 async def send(rig: Rig, folder: Path, body: bytes, **more: str) -> int | None:
     """A call that brings this message; returns the kind of frame that answers."""
     context = tls_context(rig.pki, folder, role="client", name="ann")
-    async with connected(rig.server.port, context, server_name(rig.pki.cluster, "gateway")) as (reader, writer):
+    async with connected(rig.port, context, server_name(rig.pki.cluster, "gateway")) as (reader, writer):
         writer.write(PREFACE + settings())
         writer.write(frame(HEADERS, headers(METHOD, more), flags=END_HEADERS, stream=1))
         for at in range(0, len(body), 16384):
@@ -104,7 +104,7 @@ async def test_a_client_that_compresses_is_told_that_this_is_not_done(rig: Rig, 
     pems = rig.pki.identity("client", "ann")
     allowed = (("grpc.compression_enabled_algorithms_bitset", 7),)
     gateway = Peer(
-        f"127.0.0.1:{rig.server.port}", pems.held(), server_name(rig.pki.cluster, "gateway"), options=allowed
+        f"127.0.0.1:{rig.port}", pems.held(), server_name(rig.pki.cluster, "gateway"), options=allowed
     )
     async with gateway as peer:
         stub = peer.stub(RawStub)
