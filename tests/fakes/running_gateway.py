@@ -17,7 +17,8 @@ from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelStreamInferR
 from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
-from cloister.gateway.app import listening, opened
+from cloister.gateway.app import opened
+from cloister.gateway.faces import listening
 from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.settings import Settings
 from cloister.kit.lifecycle import Lifecycle

@@ -103,9 +103,7 @@ async def test_a_client_that_compresses_is_told_that_this_is_not_done(rig: Rig, 
     worker = await rig.worker(A)
     pems = rig.pki.identity("client", "ann")
     allowed = (("grpc.compression_enabled_algorithms_bitset", 7),)
-    gateway = Peer(
-        f"127.0.0.1:{rig.port}", pems.held(), server_name(rig.pki.cluster, "gateway"), options=allowed
-    )
+    gateway = Peer(f"127.0.0.1:{rig.port}", pems.held(), server_name(rig.pki.cluster, "gateway"), options=allowed)
     async with gateway as peer:
         stub = peer.stub(RawStub)
         with pytest.raises(CloisterError, match="ompress"):
