@@ -166,5 +166,5 @@ async def ask(stub: RawStub, request: bytes | None = None, timeout_s: float = 10
 
 
 async def next_item(call: Any) -> ModelStreamInferResponse:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return ModelStreamInferResponse.FromString(await call.read())
