@@ -14,10 +14,10 @@ import base64
 import contextlib
 import functools
 import re
-import urllib.parse
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote, unquote_to_bytes
 
 import grpc
 import grpc.aio
@@ -139,7 +139,7 @@ class HttpCall:
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> None:
         """End the call with a status; raises `grpc.aio.AbortError`."""
         self._code = code
-        message = urllib.parse.quote(details, safe=_PRINTABLE).encode()
+        message = quote(details, safe=_PRINTABLE).encode()
         status = ((b"grpc-status", str(code.value[0]).encode()), (b"grpc-message", message))
         self._trailing = trailing_metadata or self._trailing
         if self._unsent or self._flushing:
@@ -347,4 +347,4 @@ def _prefix(raw: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=1024)  # a client sends the same certificate with every request
 def _pem(encoded: bytes) -> bytes:
-    return urllib.parse.unquote_to_bytes(encoded)
+    return unquote_to_bytes(encoded)

@@ -34,14 +34,18 @@ async def test_tls_1_3_with_a_certificate_is_answered(echo: Running, pki: MeshPk
     assert await answers(echo, pki.identity("gateway", "g"), tmp_path, minimum_version=ssl.TLSVersion.TLSv1_3)
 
 
+@pytest.mark.attack("G17")
 async def test_tls_1_2_is_refused(echo: Running, pki: MeshPki, tmp_path: Path) -> None:
     assert not await answers(echo, pki.identity("gateway", "g"), tmp_path, maximum_version=ssl.TLSVersion.TLSv1_2)
 
 
+@pytest.mark.attack("G17")
 async def test_no_certificate_is_refused(echo: Running, tmp_path: Path) -> None:
     assert not await answers(echo, None, tmp_path)
 
 
+@pytest.mark.attack("G17")
+@pytest.mark.attack("G18")
 @pytest.mark.parametrize("wrong", REFUSED_BY_TLS)
 async def test_the_handshake_refuses(echo: Running, pki: MeshPki, tmp_path: Path, wrong: str) -> None:
     pems = REFUSED_BY_TLS[wrong](pki)
@@ -52,6 +56,8 @@ async def test_the_handshake_refuses(echo: Running, pki: MeshPki, tmp_path: Path
     assert echo.calls == []
 
 
+@pytest.mark.attack("G17")
+@pytest.mark.attack("G18")
 @pytest.mark.parametrize("wrong", REFUSED_BY_US)
 async def test_no_call_of_it_is_answered(echo: Running, pki: MeshPki, wrong: str) -> None:
     async with echo.peer(Presenting(REFUSED_BY_US[wrong](pki), pki.roots_pem)) as peer:
