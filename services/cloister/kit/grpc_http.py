@@ -40,6 +40,8 @@ _PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _OK: Final = ((b"grpc-status", b"0"),)
 _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 
+_NO_METADATA: Final = frozenset({b"host", b"te", b"content-type", _PEER})
+
 Metadata = Iterable[tuple[str, str | bytes]]
 Receive = Callable[[], "asyncio.Future[dict[str, Any]]"]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -320,9 +322,9 @@ def metadata_of(headers: Iterable[tuple[bytes, bytes]]) -> Sequence[tuple[str, s
     """What the client sent along, without what is HTTP's, gRPC's or ours; malformed binary values are left out."""
     found: list[tuple[str, str | bytes]] = []
     for name, value in headers:
-        key = name.decode("ascii", "replace")
-        if key in ("host", "te", "content-type", PEER_HEADER) or key.startswith("grpc-"):
+        if name in _NO_METADATA or name.startswith(b"grpc-"):
             continue
+        key = name.decode("ascii", "replace")
         if not key.endswith("-bin"):
             found.append((key, value.decode("latin-1")))
             continue

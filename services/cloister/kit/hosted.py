@@ -34,7 +34,7 @@ class _Details:
     """As `grpc.HandlerCallDetails`."""
 
     method: str
-    invocation_metadata: Any = ()
+    invocation_metadata: Any
 
 
 class HostedServer:
@@ -119,7 +119,8 @@ class HostedServer:
         method = scope["raw_path"] if not scope["query_string"] else b"?"
         self._calls[call] = None
         try:
-            await call.answer(self._guard.service(_Details(method.decode("latin-1"))))
+            details = _Details(method.decode("latin-1"), call.invocation_metadata())
+            await call.answer(self._guard.service(details))
         finally:
             del self._calls[call]
             if not self._calls:
