@@ -17,6 +17,7 @@ from cloister.gateway.servicer import GATEWAY, INFERENCE, ROLES, GatewayServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.worker_metrics import WorkerMetrics
+from cloister.kit import lag
 from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
@@ -39,6 +40,7 @@ def wall_ms() -> int:
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Run the gateway until told to stop, then drain."""
     async with opened(settings, lifecycle) as server:
+        lag.spare_collections()
         await server.run()
 
 
