@@ -165,6 +165,6 @@ async def paced(pace: Pace, ask: Callable[[int], Awaitable[Any]], began: Callabl
                 continue
             waiting += 1
             group.create_task(one(number, began_s + at_s, into))
-        await asyncio.sleep(max(0.0, began_s + pace.warm_up_s + pace.seconds - time.perf_counter()))
+        await asyncio.sleep(max(0.0, count_s + pace.seconds - time.perf_counter()))
         elapsed_s, cpu_s = time.perf_counter() - count_s, time.process_time() - cpu_s
     return tally.counted(elapsed_s, cpu_s)
