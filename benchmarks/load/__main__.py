@@ -1,6 +1,7 @@
 """The load, a process of its own for each target: `python -m benchmarks.load TARGET`, told what to do on stdin.
 
-`{"check": FOLDER}` asks every question and keeps the answers there; anything else is a `Turn`.
+`{"check": FOLDER}` asks every question and keeps the answers there; `{"pace": {...}}` is a `Pace`, anything else a
+`Turn`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path  # noqa: E402
 import uvloop  # noqa: E402
 from benchmarks.load import questions  # noqa: E402
 from benchmarks.load.carriers import Carrier, Target, opened  # noqa: E402
+from benchmarks.load.open_loop import Pace, paced  # noqa: E402
 from benchmarks.load.turns import BEGAN, Turn, say, taken  # noqa: E402
 
 
@@ -37,6 +39,9 @@ async def serve(target: Target) -> None:
             told = json.loads(line)
             if "check" in told:
                 say({"checked": await check(carrier, target, Path(told["check"]))})
+            elif "pace" in told:
+                came = await paced(Pace(**told["pace"]), carrier.ask, lambda: say(BEGAN))
+                say(came.to_dict())
             else:
                 counted = await taken(Turn(**told), carrier.ask, lambda: say(BEGAN))
                 say(counted.to_dict())

@@ -28,6 +28,7 @@ from cloister.rpc.channel import MAX_MESSAGE_BYTES
 
 SERVICE = "/inference.GRPCInferenceService"
 TIMEOUT_S = 60.0
+_CODES = {"Overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED, "TimeoutError": grpc.StatusCode.DEADLINE_EXCEEDED}
 _ANSWERED = b"\x12"  # first byte of a ModelStreamInferResponse without an error: field 2
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -49,6 +50,7 @@ class Target:
         server_name: DNS name in the server's certificate.
         trust: Trust bundle, for sealed requests.
         outputs: Names, shapes and NumPy dtypes of the outputs; only for a carrier whose answers are bare bytes.
+        timeout_s: Deadline of each request; of a stream's, only the stream has one.
     """
 
     carrier: str
@@ -59,6 +61,17 @@ class Target:
     server_name: str = ""
     trust: str = ""
     outputs: Sequence[tuple[str, Sequence[int], str]] = ()
+    timeout_s: float = TIMEOUT_S
+
+
+class ItemError(RuntimeError):
+    """An item of a stream that tells of an error; `code` is the status that a call of its own would have ended with."""
+
+    def __init__(self, item: bytes) -> None:
+        told = ModelStreamInferResponse.FromString(item)
+        super().__init__(told.error_message)
+        kind = told.infer_response.parameters["cloister-error"].string_param
+        self.code = _CODES.get(kind, grpc.StatusCode.UNKNOWN)
 
 
 class Carrier(Protocol):
@@ -74,13 +87,14 @@ class Carrier(Protocol):
 class Unary:
     """Each request is a gRPC call."""
 
-    def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes], timeout_s: float = TIMEOUT_S) -> None:
         self._call: Any = channel.unary_unary(f"{SERVICE}/ModelInfer")  # bytes in, bytes out
         self._requests = requests
+        self._timeout_s = timeout_s
 
     async def ask(self, number: int) -> bytes:
         """See `Carrier`."""
-        answer: bytes = await self._call(self._requests[number % len(self._requests)], timeout=TIMEOUT_S)
+        answer: bytes = await self._call(self._requests[number % len(self._requests)], timeout=self._timeout_s)
         return answer
 
     def arrays(self, answer: bytes) -> Arrays:
@@ -108,7 +122,7 @@ class Stream:
         self._outgoing.put_nowait(self._requests[number % len(self._requests)])
         answer = await future
         if answer[:1] != _ANSWERED:
-            raise RuntimeError(ModelStreamInferResponse.FromString(answer).error_message)
+            raise ItemError(answer)
         return answer
 
     def arrays(self, answer: bytes) -> Arrays:
@@ -130,13 +144,13 @@ class Stream:
 class Sealed:
     """What the SDK does: sealed to workers that it has judged, over calls of their own or one stream."""
 
-    def __init__(self, client: Client, model: str, inputs: Sequence[Arrays]) -> None:
-        self._client, self._model, self._inputs = client, model, inputs
+    def __init__(self, client: Client, model: str, inputs: Sequence[Arrays], timeout_s: float = TIMEOUT_S) -> None:
+        self._client, self._model, self._inputs, self._timeout_s = client, model, inputs, timeout_s
 
     async def ask(self, number: int) -> Answer:
         """See `Carrier`."""
         inputs = self._inputs[number % len(self._inputs)]
-        return await self._client.infer(self._model, inputs, timeout_s=TIMEOUT_S)
+        return await self._client.infer(self._model, inputs, timeout_s=self._timeout_s)
 
     def arrays(self, answer: Answer) -> Arrays:
         """See `Carrier`."""
@@ -201,14 +215,14 @@ async def opened(target: Target) -> AsyncIterator[Carrier]:
         async with Client.connect(target.address, trust=target.trust, identity=target.identity) as client:
             if target.carrier == "sealed stream":
                 async with client.stream() as streaming:
-                    yield Sealed(streaming, target.model, inputs)
+                    yield Sealed(streaming, target.model, inputs, target.timeout_s)
             else:
-                yield Sealed(client, target.model, inputs)
+                yield Sealed(client, target.model, inputs, target.timeout_s)
     else:
         requests = [questions.oip(target.model, each) for each in inputs]
         async with _channel(target) as channel, asyncio.TaskGroup() as group:
             if target.carrier == "unary":
-                yield Unary(channel, requests)
+                yield Unary(channel, requests, target.timeout_s)
                 return
             stream = Stream(channel, requests)
             tasks = [group.create_task(stream.write()), group.create_task(stream.read())]

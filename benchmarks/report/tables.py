@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.half_load import HalfLoad
 from benchmarks.report.samples import Row, Sample
 from benchmarks.report.targets import Verdict
 from rich.table import Table
@@ -79,14 +80,16 @@ def document(
     rows: Sequence[Row],
     verdicts: Sequence[Verdict],
     rounds: Sequence[Sequence[Sample]],
+    halves: Sequence[HalfLoad],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All of it: the medians, and every sample they come from."""
+    """All of it: the medians, and every sample and turn at half load they come from."""
     return {
         "network": network,
         **about,
         "rows": [{**row.kind._asdict(), **{k: v for k, v in asdict(row).items() if k != "kind"}} for row in rows],
         "targets": [verdict._asdict() for verdict in verdicts],
+        "half_load": [asdict(half) for half in halves],
         "rounds": [[asdict(sample) for sample in each] for each in rounds],
     }
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from benchmarks.report.half_load import HalfLoad
 from benchmarks.report.samples import Row
 
 TINY = ("mlp", "ffnn")
 UNARY_US, STREAM_US, SEALING, OF_LIMIT = 450.0, 200.0, 1.05, 0.90
+SPREAD = 3.0
+"""How many times its p50 the p99 may be at half load."""
 
 
 class Verdict(NamedTuple):
@@ -38,6 +41,20 @@ def verdicts(network: str, rows: Sequence[Row]) -> list[Verdict]:
             what, target = f"sealing adds, {plain}", f"at most {SEALING - 1:.0%}"
             found.append(Verdict(what, target, f"{share - 1:.0%}", share <= SEALING))
     return found
+
+
+def spreads(found: Sequence[HalfLoad]) -> list[Verdict]:
+    """Those that concern the mesh at half load."""
+    return [
+        Verdict(
+            f"p99 at half load, {each.carrier}",
+            f"at most {SPREAD:.0f} × p50",
+            f"{each.spread:.1f} ×",
+            0 < each.spread <= SPREAD and not each.lost,
+        )
+        for each in found
+        if each.system == "mesh"
+    ]
 
 
 def _at_most(what: str, found_us: float, limit_us: float) -> Verdict:

@@ -20,9 +20,10 @@ from typing import TypeVar
 from benchmarks.load import questions
 from benchmarks.load.turns import Turn
 from benchmarks.models.catalogue import NETWORKS, Network
-from benchmarks.report import machine, profiles, tables
-from benchmarks.report.samples import Sample, rows
-from benchmarks.report.targets import verdicts
+from benchmarks.report import half_load, machine, profiles, tables
+from benchmarks.report.half_load import HalfLoad
+from benchmarks.report.samples import LIMIT, Row, Sample, rows
+from benchmarks.report.targets import spreads, verdicts
 from benchmarks.systems import loads, mesh, peers
 from benchmarks.systems.loads import Load
 from benchmarks.systems.running import REPOSITORY, Failed, Place
@@ -37,6 +38,7 @@ SCENARIOS = {
     "all": tuple(NETWORKS),
 }
 QUICK_S = 1.0
+HALF_ROUNDS = 3  # at half load: its turns are long
 WIDTH = 150  # of a table where nobody says how wide the terminal is
 T = TypeVar("T")
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
@@ -85,16 +87,19 @@ def compared(network: Network, chosen: argparse.Namespace) -> None:
         asked = [limit, *started(stack, place, chosen, expected)]
         checked(asked, place, expected)
         rounds = [one_round(asked, network, chosen, number) for number in range(1 if chosen.quick else chosen.rounds)]
+        found = rows(rounds)
+        halves = halved(asked, found, network, len(rounds))
         checked(asked, place, expected)
         if chosen.profile:
             watched(asked, network, max(chosen.in_flight))
-    found = rows(rounds)
-    judged = verdicts(network.name, found)
+    middle = half_load.medians(halves)
+    judged = verdicts(network.name, found) + spreads(middle)
     console.print(tables.table(network.name, found, len(rounds)))
+    console.print(half_load.table(network.name, middle))
     if judged:
         console.print(tables.verdict_table(judged))
     path = RESULTS / f"serving-{network.name}.json"
-    tables.write(path, tables.document(network.name, found, judged, rounds, about))
+    tables.write(path, tables.document(network.name, found, judged, rounds, halves, about))
     draw(path)
 
 
@@ -138,6 +143,19 @@ def in_turn(asked: Sequence[T], number: int, rounds: int) -> list[T]:
     """The order of round `number`: rounds begin at places spread evenly, so that nobody always follows the same one."""
     begin = number % rounds * len(asked) // rounds
     return [*asked[begin:], *asked[:begin]]
+
+
+def halved(asked: Sequence[Load], found: Sequence[Row], network: Network, rounds: int) -> list[HalfLoad]:
+    """Turns of an open loop, at half of what each system has answered with the most in flight; the limit has none."""
+    most = max(row.kind.in_flight for row in found)
+    known = {(row.kind.system, row.kind.carrier): row for row in found if row.kind.in_flight == most}
+    halves = []
+    for number in range(min(rounds, HALF_ROUNDS)):
+        for load in in_turn([load for load in asked if load.system != LIMIT], number, rounds):
+            row = known[load.system, load.carrier]
+            pace = half_load.pace(row, seconds=network.seconds, warm_up_s=network.warm_up_s, seed=number)
+            halves.append(HalfLoad.of(row, pace, load.paced(pace)[0]))
+    return halves
 
 
 def watched(asked: Sequence[Load], network: Network, in_flight: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import processes
 from benchmarks.load import questions
 from benchmarks.load.carriers import Target
+from benchmarks.load.open_loop import Pace, Paced
 from benchmarks.load.questions import Arrays
 from benchmarks.load.turns import BEGAN, Counted, Turn
 from benchmarks.report.samples import Sample
@@ -64,6 +65,21 @@ class Load:
         used = {name: after[name] - before[name] for name in before}
         memory = {name: processes.memory_bytes(pid) for name, pid in self.services.items()}
         return Sample.of(self.system, self.carrier, turn, counted, used, memory)
+
+    def paced(self, pace: Pace) -> tuple[Paced, dict[str, float]]:
+        """An open loop, with the CPU seconds of every service from when counting began until the last answer came.
+
+        Refused and expired requests are what it is there to count; raises Failed on any other error.
+        """
+        self._tell({"pace": asdict(pace)})
+        if self._heard() != BEGAN:
+            raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
+        before = self._cpu_s()
+        came = Paced(**self._heard())
+        after = self._cpu_s()
+        if came.errors:
+            raise Failed(f"{self.system}, {self.carrier}: {came.errors} errors, such as: {came.error}")
+        return came, {name: after[name] - before[name] for name in before}
 
     def _cpu_s(self) -> dict[str, float]:
         return {name: processes.cpu_s(pid) for name, pid in self.services.items()}

@@ -19,6 +19,7 @@ from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, Infer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.worker_metrics import WorkerMetrics
+from cloister.kit import lag
 from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
@@ -44,6 +45,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         await behind_envoy(settings, lifecycle, module)
         return
     async with opened(settings, lifecycle, listening) as server:
+        lag.spare_collections()
         await server.run()
 
 

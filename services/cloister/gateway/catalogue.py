@@ -17,6 +17,7 @@ MAX_METADATA_BYTES = 1 << 20
 Models = Mapping[str, Mapping[str, ModelState]]
 """Name, then version, then state."""
 
+_INLINE = "inline"
 _NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
@@ -37,6 +38,18 @@ def read_models(states: Iterable[ModelState]) -> Models:
             raise InvalidRequest("a worker's list of models repeats itself or is too large")
         versions[state.version] = state
     return models
+
+
+def quick_models(models: Models) -> frozenset[str]:
+    """Return the models of which some version is evaluated on the worker's event loop, as its metadata says."""
+    return frozenset(name for name, versions in models.items() if any(map(_inline, versions.values())))
+
+
+def _inline(state: ModelState) -> bool:
+    try:
+        return ModelMetadataResponse.FromString(state.metadata).properties.get(_INLINE) == "true"
+    except DecodeError:
+        return False
 
 
 def default_version(versions: Iterable[str]) -> str:

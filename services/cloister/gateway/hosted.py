@@ -15,7 +15,7 @@ from cloister.errors import InvalidRequest
 from cloister.gateway.app import opened
 from cloister.gateway.faces import hosted
 from cloister.gateway.front import CONTROL, SETTINGS, taken_over
-from cloister.kit import config, log
+from cloister.kit import config, lag, log
 from cloister.kit.grpc_http import Receive, Send
 from cloister.kit.hosted import HostedServer
 from cloister.kit.lifecycle import Lifecycle
@@ -49,6 +49,7 @@ class Application:
                 lifecycle.spawn(_stop_after(reader, lifecycle), "word from outside")
                 receive().add_done_callback(lambda _: lifecycle.stop())  # Envoy is going down
                 await server.start()
+                lag.spare_collections()
                 self._server, self._begun = server, True
                 await send({"type": "lifespan.startup.complete"})
                 await server.run()

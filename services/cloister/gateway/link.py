@@ -20,7 +20,8 @@ from grpc.aio import EOF
 from cloister.api.v1.worker_pb2 import InferResult, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.gateway.call import Call
-from cloister.gateway.catalogue import MAX_MODELS, Models, read_models
+from cloister.gateway.catalogue import MAX_MODELS, Models, quick_models, read_models
+from cloister.gateway.pace import Pace
 from cloister.gateway.wire import encode_call, encode_cancelled
 from cloister.gateway.worker_times import WorkerTime, worker_times
 from cloister.rpc.status import from_failure
@@ -30,10 +31,6 @@ FRAME_BYTES = 4 << 20
 """Calls share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
 EXPIRY_STEP_S = 0.1
 FIRST_FRAME_S = 10.0
-GATHER_S = 0.001
-"""How long a frame waits for company while calls come fast: a frame costs as much as several calls."""
-BRISK = 50
-"""Calls within `EXPIRY_STEP_S` that are fast."""
 GOODBYE_S = 2.0
 """How long a drained worker may take to close its half."""
 OVERDUE_S = 60.0
@@ -88,7 +85,8 @@ class Link:
         self._cancelled: list[int] = []
         self._last_id = self._last_sent = 0
         self._wakeup = asyncio.Event()
-        self._brisk = False
+        self._pace = Pace()
+        self._quick: frozenset[str] = frozenset()
         self._loop = asyncio.get_running_loop()
         self._born_s = self._loop.time()
 
@@ -185,17 +183,15 @@ class Link:
 
     async def _watch(self) -> None:
         while True:
-            before = self._last_id
             await asyncio.sleep(EXPIRY_STEP_S)
-            self._brisk = self._last_id - before >= BRISK
+            self._pace.measure(self._last_id)
             self.expire(self._loop.time())
 
     async def _write(self, stream: FrameStream) -> None:
         """Write one frame with all that is ready, and again; return when draining is done."""
         while not self.draining or self._calls:
             await self._wakeup.wait()
-            if self._brisk and len(self._calls) > 1:  # a lone call never waits
-                await asyncio.sleep(GATHER_S)
+            await self._pace.gather(self._outbox, len(self._calls))
             self._wakeup.clear()
             if self._outbox or self._cancelled:
                 await stream.write(self._next_frame())
@@ -204,6 +200,7 @@ class Link:
 
     def _next_frame(self) -> bytes:
         now_s, left_s, size = self._loop.time(), time.perf_counter(), 0
+        earlier_id, quick = self._last_sent, False
         parts = encode_cancelled(self._cancelled)
         self._cancelled.clear()
         while self._outbox and (not size or size + len(self._outbox[0].request) <= FRAME_BYTES):
@@ -213,6 +210,8 @@ class Link:
             trace_id = call.trace.trace_id if call.trace is not None else ""
             parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, trace_id)
             size += len(call.request) + 1
+            quick = quick or call.route.model_name in self._quick
+        self._pace.sent(earlier_id, quick=quick)
         return b"".join(parts)
 
     def _receive(self, frame: WorkerFrame) -> None:
@@ -222,6 +221,7 @@ class Link:
             raise _broken("a worker's first frame grants no slots")
         if frame.models_changed:
             self.models = read_models(frame.models)
+            self._quick = quick_models(self.models)
         self.draining |= frame.draining
         times = self._heard(frame) if frame.HasField("report") else ()
         self._settle(frame.results, times)
@@ -252,6 +252,7 @@ class Link:
             if call is None or outcome is None or result.call_id > self._last_sent:
                 raise _broken("a worker answers what it was not asked")
             del self._calls[result.call_id]
+            self._pace.answered(result.call_id)
             if call.answer.done():
                 continue
             call.back_s, number = back_s, result.evaluation

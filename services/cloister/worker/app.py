@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from cloister.api.v1.worker_pb2_grpc import add_WorkerServicer_to_server
 from cloister.evidence.quoter import Quoter
+from cloister.kit import lag
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Health, Server
 from cloister.rpc.channel import Peer
@@ -107,6 +108,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         for wanted in settings.wanted:
             keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)
             lifecycle.spawn(keeper.keep(), f"model {wanted.name}")
+        lag.spare_collections()
         async with asyncio.TaskGroup() as group:
             group.create_task(_leave(member, verifier, lifecycle.stopping), name="leaving")
             await server.run()

@@ -8,13 +8,34 @@ from cloister.api.oip.inference_pb2 import ModelMetadataResponse
 from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest
-from cloister.gateway.catalogue import MAX_METADATA_BYTES, MAX_MODELS, default_version, merged_metadata, read_models
+from cloister.gateway.catalogue import (
+    MAX_METADATA_BYTES,
+    MAX_MODELS,
+    default_version,
+    merged_metadata,
+    quick_models,
+    read_models,
+)
 from fakes.gateway_parts import model_state
 
 
 def test_models_by_name_and_version() -> None:
     models = read_models([model_state("a", "1"), model_state("a", "12"), model_state("b", "3")])
     assert {name: sorted(versions) for name, versions in models.items()} == {"a": ["1", "12"], "b": ["3"]}
+
+
+def test_quick_models_are_those_of_which_a_version_is_evaluated_inline() -> None:
+    inline, pooled = (
+        ModelMetadataResponse(properties={"inline": said}).SerializeToString() for said in ("true", "false")
+    )
+    states = [
+        ModelState(name="both", version="1", metadata=pooled),
+        ModelState(name="both", version="2", metadata=inline),
+        ModelState(name="pooled", version="1", metadata=pooled),
+        model_state("silent"),
+        ModelState(name="broken", version="1", metadata=b"\xff"),
+    ]
+    assert quick_models(read_models(states)) == {"both"}
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a b", "a..b", "é", "a" * 64, "a\n"])

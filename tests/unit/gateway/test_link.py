@@ -8,10 +8,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cloister.api.v1.worker_pb2 import Failure, InferResult, ModelCounters, ModelState, WorkerCounters, WorkerReport
+from cloister.api.oip.inference_pb2 import ModelMetadataResponse
+from cloister.api.v1.worker_pb2 import (
+    Failure,
+    GatewayFrame,
+    InferResult,
+    ModelCounters,
+    ModelState,
+    WorkerCounters,
+    WorkerReport,
+)
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unavailable
 from cloister.gateway.catalogue import MAX_MODELS
 from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, MAX_SLOTS, OVERDUE_S, Link
+from cloister.gateway.pace import FEW
 from cloister.kit.traces import TraceContext
 from fakes.gateway_parts import (
     TENANT,
@@ -79,6 +89,31 @@ async def test_calls_of_one_turn_share_a_frame() -> None:
         for _ in range(5):
             link.send(make_call())
         assert [call.call_id for call in (await end.frame()).calls] == [1, 2, 3, 4, 5]
+
+
+async def test_frames_gather_while_the_worker_evaluates_quick_calls() -> None:
+    inline = ModelMetadataResponse(properties={"inline": "true"}).SerializeToString()
+    async with linked(8, ModelState(name="tiny", version="1", metadata=inline)) as (link, end, _):
+        for _ in range(2):
+            link.send(make_call())
+        first = await end.frame()
+        for _ in range(FEW):
+            link.send(make_call())
+        for _ in range(5):  # turns of the loop, in which a frame that does not wait is written
+            await asyncio.sleep(0)
+        assert end.to_worker.empty()
+        end.answer(first.calls[0].call_id)
+        assert len((await end.frame()).calls) == FEW
+
+
+async def test_frames_follow_each_other_while_calls_take_long() -> None:
+    async with linked(8) as (link, end, _):
+        for count in (2, FEW):
+            for _ in range(count):
+                link.send(make_call())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(GatewayFrame.FromString(end.to_worker.get_nowait()).calls) == count
 
 
 async def test_calls_gather_while_a_frame_is_written() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 from cloister.kit import lag
@@ -23,3 +24,18 @@ async def test_what_holds_the_loop_up_is_told() -> None:
         await enough.wait()
         watching.cancel()
     assert seen[0] >= 0.02
+
+
+def test_what_a_service_began_with_is_left_out_of_collections() -> None:
+    before = gc.get_threshold()
+    try:
+        lag.spare_collections()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] == lag.YOUNG
+        cycle: list[object] = []
+        cycle.append(cycle)
+        del cycle
+        assert gc.collect() >= 1  # what came since is looked through
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
