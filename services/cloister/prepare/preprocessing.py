@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import openvino as ov
@@ -99,10 +99,10 @@ def compile_in(model: ov.Model, wanted: Sequence[Steps]) -> tuple[ov.Model, dict
     Raises:
         InvalidRequest: They do not fit the model (`preprocessing.unfit`).
     """
+    ports = {port_name(port): port for port in model.inputs}
+    settled = [_settled(each, ports[each.name]) for each in wanted]
     processor = PrePostProcessor(model)
-    for each in wanted:
-        port = next(port for port in model.inputs if port_name(port) == each.name)
-        _check_fits(each, port)
+    for each in settled:
         _add(processor, each)
     try:
         built = processor.build()
@@ -110,18 +110,18 @@ def compile_in(model: ov.Model, wanted: Sequence[Steps]) -> tuple[ov.Model, dict
         why = (str(error).strip().splitlines() or ["no reason given"])[-1]
         raise _unfit(f"OpenVINO cannot compile this preprocessing in: {why[:300]}") from error
     taken = {port_name(port): port for port in built.inputs}
-    return built, {each.name: _words(each, taken[each.name]) for each in wanted}
+    return built, {each.name: _words(each, taken[each.name]) for each in settled}
 
 
-def _check_fits(each: Steps, port: ov.Output) -> None:
-    """Say what is wrong in the owner's words, before OpenVINO does in its own."""
+def _settled(each: Steps, port: ov.Output) -> Steps:
+    """The steps with the size to resize to; what does not fit is said in the owner's words before OpenVINO's own."""
     shape = port.get_partial_shape()
     if port.get_element_type() != ov.Type.f32:
         raise _unfit(f"'{each.name}' is {port.get_element_type().get_type_name()}; preprocessing is for f32 inputs")
     if each.layouts is None:
         if each.sizes is not None or max(len(each.mean), len(each.scale)) > 1:
             raise _unfit(f"say which axes '{each.name}' has, such as --layout NHWC:NCHW: sizes and channels need it")
-        return
+        return each
     takes = each.layouts[1]
     if shape.rank.is_dynamic or shape.rank.get_length() != len(takes):
         raise _unfit(f"'{each.name}' has the shape {shape}, which is not {takes}")
@@ -136,6 +136,10 @@ def _check_fits(each: Steps, port: ov.Output) -> None:
             raise _unfit(
                 f"'{each.name}' has not {len(numbers)} channels: its shape is {shape}, which is read as {takes}"
             )
+    if each.sizes is None or each.resized is not None:
+        return each
+    height, width = (int(shape[takes.index(axis)].get_length()) for axis in "HW")
+    return replace(each, resized=(height, width))
 
 
 def _add(processor: PrePostProcessor, each: Steps) -> None:
@@ -152,7 +156,8 @@ def _add(processor: PrePostProcessor, each: Steps) -> None:
             tensor.set_spatial_dynamic_shape()
         else:
             tensor.set_spatial_static_shape(*each.sizes)
-        todo.resize(ResizeAlgorithm.RESIZE_LINEAR, *(each.resized or ()))
+    if each.resized is not None:
+        todo.resize(ResizeAlgorithm.RESIZE_LINEAR, *each.resized)
     if each.mean:
         todo.mean(list(each.mean) if len(each.mean) > 1 else each.mean[0])
     if each.scale:
@@ -169,9 +174,8 @@ def _words(each: Steps, port: ov.Output) -> str:
     ]
     if each.from_u8:
         said.append("to f32")
-    if each.sizes is not None:
-        height, width = each.resized or ("the model's height", "width")
-        said.append(f"resize linear to {height}x{width}")
+    if each.resized is not None:
+        said.append("resize linear to {}x{}".format(*each.resized))
     said += [
         f"{what} {','.join(f'{number:g}' for number in numbers)}"
         for what, numbers in (("mean", each.mean), ("scale", each.scale))

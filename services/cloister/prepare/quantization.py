@@ -100,8 +100,8 @@ class _Counted:
 
     def __iter__(self) -> Iterator[Any]:
         for done, item in enumerate(self._items, 1):
-            yield item
             self._progress(done)
+            yield item
 
 
 @contextmanager

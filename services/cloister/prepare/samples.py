@@ -108,8 +108,9 @@ def read_arrays(path: Path) -> dict[str, Array]:
         OSError: It cannot be read.
     """
     try:
-        found = np.load(path, allow_pickle=False)
-        return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (ValueError, EOFError, BadZipFile, KeyError) as error:
         raise _unfit(f"{path.name} is no .npy or .npz of plain arrays: {error}") from error
 
