@@ -42,6 +42,9 @@ def quantize(
         float, typer.Option(min=0, max=1, help="Share of held-out answers that must stay the same.")
     ] = 0.98,
     anyway: Annotated[bool, typer.Option("--anyway", help="Write it even where fewer do.")] = False,
+    numbers: Annotated[
+        list[str] | None, typer.Option(metavar="OUTPUT", help="This output holds numbers and no scores of classes.")
+    ] = None,
     transformer: Annotated[
         bool, typer.Option("--transformer", help="Quantise attention as suits transformers.")
     ] = False,
@@ -65,7 +68,7 @@ def quantize(
         samples = read_samples(calibration, original, labels)
         with _bar() as progress:
             made = quantization.quantize(
-                original, samples, held_out=held_out, transformer=transformer, progress=progress
+                original, samples, held_out=held_out, transformer=transformer, numbers=numbers or (), progress=progress
             )
         enough = made.agreement.share >= min_agreement
         if enough or anyway:

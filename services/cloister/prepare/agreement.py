@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 import openvino as ov
 
+from cloister.errors import InvalidRequest
 from cloister.prepare.files import port_name
 from cloister.prepare.inputs import Array
 from cloister.prepare.samples import Samples
@@ -64,7 +65,14 @@ class Agreement:
         return {**asdict(self), "share": self.share}
 
 
-def agreement(first: ov.Model, second: ov.Model, samples: Samples, progress: Callable[[int], None]) -> Agreement:
+def agreement(
+    first: ov.Model,
+    second: ov.Model,
+    samples: Samples,
+    progress: Callable[[int], None],
+    *,
+    numbers: Collection[str] = (),
+) -> Agreement:
     """Evaluate both on all samples.
 
     Args:
@@ -72,6 +80,10 @@ def agreement(first: ov.Model, second: ov.Model, samples: Samples, progress: Cal
         second: Its outputs have the same names.
         samples: At least one evaluation's.
         progress: Told how many evaluations of the pair are done.
+        numbers: Outputs whose last axis holds no scores of classes, whatever its length.
+
+    Raises:
+        InvalidRequest: An output cannot be compared (`agreement.impossible`).
     """
     requests = [ov.Core().compile_model(model, "CPU", _CONFIG).create_infer_request() for model in (first, second)]
     answers: list[dict[str, list[Array]]] = [{port_name(port): [] for port in first.outputs} for _ in requests]
@@ -81,19 +93,29 @@ def agreement(first: ov.Model, second: ov.Model, samples: Samples, progress: Cal
             for name, parts in kept.items():
                 parts.append(found[name].copy())
         progress(done)
-    stacked = [{name: _stacked(parts, samples.rows) for name, parts in kept.items()} for kept in answers]
-    compared = {name: _compared(stacked[0][name], stacked[1][name], samples.labels) for name in stacked[0]}
+    stacked = [{name: _stacked(name, parts, samples.rows) for name, parts in kept.items()} for kept in answers]
+    compared = {
+        name: _compared(name, stacked[0][name], stacked[1][name], samples.labels, by_class=name not in numbers)
+        for name in stacked[0]
+    }
     return Agreement(len(samples) // max(1, samples.rows) * max(1, samples.rows), compared, _timed(requests, samples))
 
 
-def _stacked(parts: list[Array], rows: int) -> Array:
+def _stacked(name: str, parts: list[Array], rows: int) -> Array:
     """All answers, examples along the first axis."""
+    if len({part.shape for part in parts}) != 1:
+        raise _impossible(f"output '{name}' has another size for one example than for the next")
     return np.concatenate(parts) if rows and parts[0].ndim else np.stack(parts)
 
 
-def _compared(first: Array, second: Array, labels: Array | None) -> OutputAgreement:
-    apart = np.abs(first.astype(np.float64) - second.astype(np.float64))
-    by_class = first.ndim >= 2 and first.shape[-1] >= 2 and first.dtype.kind == "f"
+def _compared(name: str, first: Array, second: Array, labels: Array | None, *, by_class: bool) -> OutputAgreement:
+    if first.shape != second.shape:
+        raise _impossible(f"output '{name}' has another shape in one model than in the other")
+    with np.errstate(invalid="ignore"):  # the same infinity in both is no difference
+        apart = np.where(first == second, 0.0, np.abs(first.astype(np.float64) - second.astype(np.float64)))
+    if not np.isfinite(apart).all():
+        raise _impossible(f"output '{name}' has values that are no numbers")
+    by_class = by_class and first.ndim >= 2 and first.shape[-1] >= 2 and first.dtype.kind == "f"
     if by_class:
         same = first.argmax(-1) == second.argmax(-1)
     else:
@@ -104,8 +126,12 @@ def _compared(first: Array, second: Array, labels: Array | None) -> OutputAgreem
         by_class=by_class,
         largest=float(apart.max()) if apart.size else 0.0,
         mean=float(apart.mean()) if apart.size else 0.0,
-        accuracy=_accuracies(first, second, labels),
+        accuracy=_accuracies(first, second, labels) if by_class or first.size == len(first) else None,
     )
+
+
+def _impossible(why: str) -> InvalidRequest:
+    return InvalidRequest(f"the models cannot be compared: {why}", reason="agreement.impossible")
 
 
 def _accuracies(first: Array, second: Array, labels: Array | None) -> tuple[float, float] | None:

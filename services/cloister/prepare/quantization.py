@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,6 +49,7 @@ def quantize(
     held_out: float = HELD_OUT,
     most: int = MOST_CALIBRATED,
     transformer: bool = False,
+    numbers: Collection[str] = (),
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Quantized:
     """Quantise a model and hold it against the original.
@@ -59,10 +60,12 @@ def quantize(
         held_out: Share of the second part.
         most: Evaluations to calibrate on.
         transformer: Whether attention is treated as NNCF does for transformers.
+        numbers: As in `agreement`.
         progress: Told the stage, how many evaluations are done, and of how many.
 
     Raises:
-        InvalidRequest: There are too few samples, or NNCF cannot quantise this model (`quantization.failed`).
+        InvalidRequest: There are too few samples, NNCF cannot quantise this model (`quantization.failed`), or what
+            comes of it cannot be compared (`agreement.impossible`).
         ImportError: NNCF is not installed.
     """
     import nncf
@@ -84,7 +87,7 @@ def quantize(
             f"NNCF cannot quantise it: {' '.join(str(error).split())[:300]}", reason="quantization.failed"
         ) from error
     judged = len(judging) // max(1, judging.rows)
-    found = agreement(model, small, judging, lambda done: progress("comparing", done, judged))
+    found = agreement(model, small, judging, lambda done: progress("comparing", done, judged), numbers=numbers)
     return Quantized(small, total, found, (written_bytes(model), written_bytes(small)))
 
 

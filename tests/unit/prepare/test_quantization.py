@@ -4,6 +4,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from deploy.demo import train
+from openvino import opset13 as ops
 
 from cloister.errors import InvalidRequest
 from cloister.prepare import quantization
@@ -12,6 +13,7 @@ from cloister.prepare.files import write_ir
 from cloister.prepare.samples import Samples
 from cloister.worker import models
 from cloister.worker.engine import OpenVinoEngine
+from fakes import networks
 
 
 def evaluated(model, pixels):
@@ -75,6 +77,42 @@ def test_a_model_agrees_with_itself(trained):
     found = agreement(trained.model, trained.model, Samples({"pixels": trained.pixels[:9]}, 1), lambda done: None)
     assert found.share == 1
     assert (found.outputs["scores"].largest, found.outputs["scores"].accuracy) == (0, None)
+
+
+def test_numbers_are_compared_as_numbers_where_their_owner_says_so(trained):
+    samples = Samples({"pixels": trained.pixels[:50]}, 1)
+    other = trained.model.clone()
+    found = agreement(trained.model, other, samples, lambda done: None, numbers=["scores"])
+    assert not found.outputs["scores"].by_class
+    assert agreement(trained.model, other, samples, lambda done: None).outputs["scores"].by_class
+
+
+@pytest.mark.parametrize(
+    ("models_of", "says"),
+    [
+        (lambda: (networks.counted(), networks.counted()), "another size for one example"),
+        (lambda: (networks.echo(np.float32), logarithm()), "no numbers"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(models_of, says):
+    first, second = models_of()
+    x = (
+        {"x": np.array([[1, 0, 1, 1], [0, 0, 0, 1]], np.uint8)}
+        if says != "no numbers"
+        else {"x": -np.ones((2, 3), "f4")}
+    )
+    with pytest.raises(InvalidRequest, match=says) as caught:
+        agreement(first, second, Samples(x, 0 if says != "no numbers" else 1), lambda done: None)
+    assert caught.value.reason == "agreement.impossible"
+
+
+def logarithm():
+    """`x` [n, 3] in, its logarithm `y` out: no number where x is negative."""
+    x = ops.parameter([-1, 3], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    y = ops.log(x)
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x], "logarithm")
 
 
 def test_nothing_is_told_to_anybody(trained, tmp_path):
