@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the command to `cloister model`."""
     app.command(
         epilog=examples(
-            "cloister model convert network.py:make --input image=?x3x224x224 --output scores --out model/model.xml",
+            "cloister model convert network.py:make --input 'image=?x3x224x224' --output scores --out model/model.xml",
             "cloister model convert network.onnx --out model/model.xml",
         )
     )(convert)

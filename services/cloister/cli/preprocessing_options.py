@@ -34,7 +34,7 @@ Resize = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[NAME=]HxW[:HxW]",
-        help="It comes in this size, or any (?x?), and is resized to the second, or to the model's own.",
+        help="It comes in this size, or any ('?x?'), and is resized to the second, or to the model's own.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import openvino as ov
 import pytest
-from openvino import opset13 as ops
 
 from cloister.errors import InvalidRequest
 from cloister.prepare.files import write_ir
@@ -13,25 +12,10 @@ from cloister.prepare.preprocessing import compile_in, steps
 from cloister.worker import models
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
+from fakes import networks
 
 MEAN, SCALE = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
 SIDE = 8
-
-
-def network(shape=(-1, 3, SIDE, SIDE)):
-    """`image` in, `logits` [n, 10] out, and the image as it came: a convolution, which weighs every pixel."""
-    rng = np.random.default_rng(5)
-    image = ops.parameter(list(shape), np.float32, name="image")
-    image.output(0).set_names({"image"})
-    kernel = ops.constant(rng.standard_normal((4, 3, 3, 3)).astype(np.float32))
-    value = ops.relu(ops.convolution(image, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
-    pooled = ops.reduce_mean(value, ops.constant([2, 3]), keep_dims=False)
-    weights = ops.constant(rng.standard_normal((4, 10)).astype(np.float32))
-    logits = ops.matmul(pooled, weights, transpose_a=False, transpose_b=False)
-    logits.output(0).set_names({"logits"})
-    seen = ops.concat([image], 0)
-    seen.output(0).set_names({"seen"})
-    return ov.Model([ops.result(logits), ops.result(seen)], [image], "network")
 
 
 def images(count=2, height=SIDE, width=SIDE):
@@ -40,19 +24,19 @@ def images(count=2, height=SIDE, width=SIDE):
 
 def original(x):
     config = {"INFERENCE_PRECISION_HINT": "f32"}
-    return ov.Core().compile_model(network(), "CPU", config).create_infer_request().infer({"image": x})
+    return ov.Core().compile_model(networks.pictures(SIDE), "CPU", config).create_infer_request().infer({"image": x})
 
 
 async def served(tmp_path, inputs, **wanted):
     """What a worker answers, on the model as it reads it from files; and the words for the manifest."""
-    model = network()
+    model = networks.pictures(SIDE)
     changed, words = compile_in(model, steps(model, **wanted))
     files = write_ir(changed, tmp_path)
     read, size = models.read({name: memoryview(path.read_bytes()) for name, path in files.items()})
     engine = OpenVinoEngine(read, weights_bytes=size)
     try:
         engine.contract.check(inputs)
-        return await engine.infer(Item(inputs, ("logits", "seen"))), words
+        return await engine.infer(Item(inputs, ("scores", "seen"))), words
     finally:
         await engine.close()
 
@@ -62,7 +46,7 @@ async def test_bytes_as_they_are_give_exactly_what_the_client_would_have_sent(tm
     found, words = await served(tmp_path, {"image": raw}, from_u8=["image"], layout=["NHWC:NCHW"])
     client = np.ascontiguousarray(raw.astype(np.float32).transpose(0, 3, 1, 2))
     assert found["seen"].tobytes() == client.tobytes()
-    assert found["logits"].tobytes() == original(client)["logits"].tobytes()
+    assert found["scores"].tobytes() == original(client)["scores"].tobytes()
     assert words == {"image": "from u8 NHWC [?,8,8,3]; to f32; to NCHW"}
 
 
@@ -78,7 +62,7 @@ async def test_mean_and_scale_by_channel(tmp_path):
     )
     client = ((raw.astype(np.float32) - MEAN) / SCALE).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found["seen"], client, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(found["logits"], original(client)["logits"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found["scores"], original(client)["scores"], rtol=1e-5, atol=1e-5)
     assert words == {
         "image": "from u8 NHWC [?,8,8,3]; to f32; mean 123.675,116.28,103.53; scale 58.395,57.12,57.375; to NCHW"
     }
@@ -92,7 +76,7 @@ async def test_resizing_is_bilinear_between_pixel_centres(tmp_path, resize, heig
     )
     client = (bilinear(raw.astype(np.float32)) / 255).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found["seen"], client, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found["logits"], original(client)["logits"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["scores"], original(client)["scores"], rtol=1e-4, atol=1e-4)
     assert "resize linear to 8x8" in words["image"]
 
 
@@ -135,7 +119,7 @@ async def test_a_client_that_sends_what_it_used_to_is_refused_and_told_why(tmp_p
 )
 def test_what_is_malformed_is_named(wanted, says):
     with pytest.raises(InvalidRequest, match=says) as caught:
-        steps(network(), **wanted)
+        steps(networks.pictures(SIDE), **wanted)
     assert caught.value.reason == "preprocessing.malformed"
 
 
@@ -150,13 +134,13 @@ def test_what_is_malformed_is_named(wanted, says):
     ],
 )
 def test_what_does_not_fit_the_model_is_named(wanted, says):
-    model = network()
+    model = networks.pictures(SIDE)
     with pytest.raises(InvalidRequest, match=says) as caught:
         compile_in(model, steps(model, **wanted))
     assert caught.value.reason == "preprocessing.unfit"
 
 
 def test_a_model_of_any_size_must_be_told_which():
-    model = network((-1, 3, -1, -1))
+    model = networks.pictures(-1)
     with pytest.raises(InvalidRequest, match="say which to resize to"):
         compile_in(model, steps(model, resize=["?x?"], layout=["NHWC:NCHW"]))
