@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -59,22 +59,12 @@ def quantize(
     """
     check_out(out)
     check_place(report)
-    with extras("quantize"):
-        from cloister.prepare import quantization
-        from cloister.prepare.files import read_model
-        from cloister.prepare.samples import read_samples
-
-        original = read_model(model)
-        samples = read_samples(calibration, original, labels)
-        with _bar() as progress:
-            made = quantization.quantize(
-                original, samples, held_out=held_out, transformer=transformer, numbers=numbers or (), progress=progress
-            )
-        enough = made.agreement.share >= min_agreement
-        if enough or anyway:
-            write_accepted(made.model, out)
-    plain = {"calibrated_on": made.calibrated_on, "size_bytes": made.size_bytes, **made.agreement.plain()}
-    plain |= {"min_agreement": min_agreement, "written": enough or anyway}
+    options = {"held_out": held_out, "transformer": transformer, "numbers": numbers or ()}
+    made = _quantized(model, calibration, labels, options)
+    enough = made.agreement.share >= min_agreement
+    if enough or anyway:
+        write_accepted(made.model, out)
+    plain = {**_plain(made), "min_agreement": min_agreement, "written": enough or anyway}
     if report is not None:
         report.write_text(json.dumps(plain, indent=2) + "\n")
     if as_json:
@@ -87,8 +77,27 @@ def quantize(
             "nothing was written. Give more examples, scale the inputs alike, leave it in f32 or bf16, or say --anyway",
             reason="agreement.insufficient",
         )
+    if not enough:
+        warn("Fewer answers stay the same than --min-agreement asks for; it was written because you said --anyway.")
     if not as_json:
-        _next(out, enough=enough)
+        say(f"quantised to {out}", "bold")
+        say(f"next: cloister model seal {out} {out.with_suffix('.bin')} --name NAME --out FOLDER")
+
+
+def _quantized(model: Path, calibration: Path, labels: str, options: Mapping[str, Any]) -> Quantized:
+    with extras("quantize"):
+        from cloister.prepare import quantization
+        from cloister.prepare.files import read_model
+        from cloister.prepare.samples import read_samples
+
+        original = read_model(model)
+        samples = read_samples(calibration, original, labels)
+        with _bar() as progress:
+            return quantization.quantize(original, samples, progress=progress, **options)
+
+
+def _plain(made: Quantized) -> dict[str, object]:
+    return {"calibrated_on": made.calibrated_on, "size_bytes": made.size_bytes, **made.agreement.plain()}
 
 
 def _tell(made: Quantized) -> None:
@@ -110,13 +119,6 @@ def _cells(output: OutputAgreement) -> tuple[str, ...]:
     accuracy = ("", "") if output.accuracy is None else tuple(f"{share:.1%}" for share in output.accuracy)
     what = "classes" if output.by_class else "numbers"
     return (f"{output.share:.1%} of {what}", f"{output.largest:.3g}", f"{output.mean:.3g}", *accuracy)
-
-
-def _next(out: Path, *, enough: bool) -> None:
-    say(f"quantised to {out}", "bold")
-    if not enough:
-        warn("Fewer answers stay the same than --min-agreement asks for; it was written because you said --anyway.")
-    say(f"next: cloister model seal {out} {out.with_suffix('.bin')} --name NAME --out FOLDER")
 
 
 @contextmanager

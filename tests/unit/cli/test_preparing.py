@@ -16,6 +16,8 @@ import pytest
 
 from cloister.cli import identities, sealed_folder
 from cloister.cli.mesh_folder import Mesh
+from cloister.cli.preprocessing_options import Precision
+from cloister.seal.manifest import PRECISIONS
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.models import load
@@ -68,6 +70,10 @@ def test_seal_compiles_preprocessing_in_and_signs_what_it_did(
     np.testing.assert_allclose(answer["scores"], expected, atol=1e-6)
     assert list((tmp_path / "tmp").iterdir()) == [], "nothing of the model stays in clear"
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
+
+
+def test_every_precision_that_a_manifest_knows_can_be_chosen() -> None:
+    assert {each.value for each in Precision} == set(PRECISIONS)
 
 
 def test_seal_signs_the_precision(run: Run, mesh: Mesh, folder: Path, tmp_path: Path) -> None:
