@@ -63,7 +63,7 @@ def seal(
     """
     signer = identities.signing_key(identity or Mesh.read(mesh_folder).identity("owner"))
     wanted = Preprocessing(input_u8 or (), resize or (), mean or (), scale or (), layout or ())
-    with wanted.compiled_into(model_files.gather(files)) as (inside, preprocessing):
+    with wanted.compiled_into(files, model_files.gather(files)) as (inside, preprocessing):
         out.mkdir(parents=True, mode=0o700)
         total = sum(path.stat().st_size for path in inside.values())
         with progress_bytes("sealing", total) as progress:

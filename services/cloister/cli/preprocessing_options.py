@@ -15,6 +15,7 @@ import typer
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.preparing import check_accepted, extras
 
+_WEIGHTS = (".bin", ".pdiparams")
 _PANEL = "Preprocessing compiled into the model"
 
 
@@ -67,15 +68,21 @@ class Preprocessing:
     layout: Sequence[str]
 
     @contextmanager
-    def compiled_into(self, files: Mapping[str, Path]) -> Iterator[tuple[Mapping[str, Path], Mapping[str, str]]]:
+    def compiled_into(
+        self, given: Sequence[Path], files: Mapping[str, Path]
+    ) -> Iterator[tuple[Mapping[str, Path], Mapping[str, str]]]:
         """The files to seal, and what was compiled in by input. With nothing asked for, the files as they are.
 
         The changed model lies in a temporary folder that only its owner can read, and is deleted afterwards.
+
+        Args:
+            given: One model: a file, with its weights beside it, or a folder.
+            files: All of it, by names inside.
         """
         if not any((self.input_u8, self.resize, self.mean, self.scale, self.layout)):
             yield files, {}
             return
-        heads = [path for path in files.values() if path.suffix != ".bin"]
+        heads = [path for path in given if path.suffix not in _WEIGHTS]
         if len(heads) != 1:
             raise Stop("preprocessing is compiled into one model; name its .xml and .bin, or its .onnx", ExitCode.USAGE)
         with extras("prepare"):

@@ -90,6 +90,11 @@ def test_what_a_factory_made(tmp_path, monkeypatch):
     assert sources.made("some_network:make") == 7
 
 
+def test_nothing_is_compared_in_vain(onnx):
+    with pytest.raises(InvalidRequest, match="leave out the example"):
+        convert(onnx, (), examples={"x": np.zeros((1, 3), np.float32)})
+
+
 def test_a_source_that_says_too_little():
     with pytest.raises(InvalidRequest, match=r"network\.py:make"):
         convert("network.py", ())
