@@ -7,6 +7,7 @@ import openvino as ov
 import pytest
 
 from cloister.errors import InvalidRequest
+from cloister.oip.tensors import encode_request
 from cloister.prepare.files import write_ir
 from cloister.prepare.preprocessing import compile_in, steps
 from cloister.worker import models
@@ -35,7 +36,7 @@ async def served(tmp_path, inputs, **wanted):
     read, size = models.read({name: memoryview(path.read_bytes()) for name, path in files.items()})
     engine = OpenVinoEngine(read, weights_bytes=size)
     try:
-        engine.contract.check(inputs)
+        engine.contract.check_request(encode_request("network", inputs))
         return await engine.infer(Item(inputs, ("scores", "seen"))), words
     finally:
         await engine.close()
