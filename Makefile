@@ -33,7 +33,7 @@ test: check .venv-protoc/installed
 	$(BIN)/pytest -n logical --dist loadfile
 
 test-convert: .venv-convert/installed
-	.venv-convert/bin/pytest tests/unit/prepare
+	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
 
 check: .venv/installed
 	$(BIN)/ruff check $(SOURCES)
