@@ -1,5 +1,7 @@
 """What OpenVINO reads without another framework, and what is wrong with a source, in words."""
 
+from pathlib import Path
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -10,6 +12,8 @@ from cloister.prepare.conversion import convert
 from cloister.prepare.files import input_names, port_name
 from cloister.prepare.inputs import all_declared
 from fakes import networks
+
+VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "models"
 
 
 @pytest.fixture
@@ -25,6 +29,21 @@ def test_onnx_becomes_openvinos_own_with_the_same_answers(onnx):
     x = np.array([[1, 2, 3]], np.float32)
     found = ov.Core().compile_model(made.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)[0]
     assert found.tolist() == (x @ np.arange(6, dtype=np.float32).reshape(3, 2)).tolist()
+
+
+@pytest.mark.parametrize(("folder", "file"), [("saved_two", ""), ("keras_cnn", ""), ("paddle_cnn", "model.pdmodel")])
+def test_what_other_frameworks_saved_answers_as_they_do(folder, file):
+    kept = dict(np.load(VECTORS / folder / "answers.npz"))
+    model = convert(str(VECTORS / folder / file), ()).model
+    inputs = {name.removeprefix("in:"): array for name, array in kept.items() if name.startswith("in:")}
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = ov.Core().compile_model(model, "CPU", config).create_infer_request().infer(inputs)
+    expected = [array for name, array in kept.items() if name.startswith("out:")]
+    assert len(found) == len(expected)
+    for theirs in expected:
+        assert any(ours.shape == theirs.shape and np.allclose(ours, theirs, atol=1e-5) for ours in found.values()), (
+            "an answer of the framework is missing"
+        )
 
 
 def test_an_open_axis_may_be_closed(onnx):
