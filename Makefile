@@ -83,7 +83,7 @@ bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
-EXTRAS := serve worker demo prepare quantize
+EXTRAS := serve worker otel demo prepare quantize
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock

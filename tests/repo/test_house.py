@@ -59,7 +59,7 @@ def test_no_part_of_the_product_loads_the_simulator(service: str) -> None:
 
 
 EXTRAS = ("grpc_health", "hypercorn", "nncf", "openvino", "prometheus_client", "redis", "sklearn", "starlette")
-EXTRAS += ("structlog", "torch", "uvloop")
+EXTRAS += ("opentelemetry", "pyvoy", "structlog", "torch", "uvloop")
 
 
 def test_the_command_runs_with_what_every_installation_has() -> None:
