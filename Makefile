@@ -1,6 +1,7 @@
 # make demo    a sealed model through the whole mesh, on real data, on this machine
 # make up      the same mesh, kept up until Ctrl-C
 # make test    everything CI runs
+# make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make attacks every attack of docs/attacks.md, with the tests that play it
@@ -13,6 +14,7 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
+.PHONY: test-convert
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -29,6 +31,9 @@ endif
 test: check .venv-protoc/installed
 	@sh deploy/redis.sh
 	$(BIN)/pytest -n logical --dist loadfile
+
+test-convert: .venv-convert/installed
+	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
 
 check: .venv/installed
 	$(BIN)/ruff check $(SOURCES)
@@ -77,8 +82,11 @@ bench-record: .venv/installed
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py
 
+# All but `convert`, whose PyTorch would be in every checkout's way.
+EXTRAS := serve worker otel demo prepare quantize
+
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --all-extras --group dev -o dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header protos/protoc.in -o protos/protoc.lock
 	for each in report peers/grpc_aio peers/kserve peers/mlserver peers/mosec peers/triton; do \
 		uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
@@ -96,6 +104,12 @@ setup: .venv/installed
 	@sh deploy/venv.sh "$(PYTHON)" .venv-protoc protos/protoc.lock
 	@touch $@
 
+.venv-convert/installed: dev.lock pyproject.toml tests/unit/prepare/requirements.txt
+	@sh deploy/venv.sh "$(PYTHON)" .venv-convert dev.lock
+	@.venv-convert/bin/pip install -q -r tests/unit/prepare/requirements.txt
+	@.venv-convert/bin/pip install -q --no-deps --no-build-isolation -e . -e enclave/simulator
+	@touch $@
+
 .venv-plots/installed: benchmarks/report/requirements.lock
 	@sh deploy/venv.sh "$(PYTHON)" .venv-plots $<
 	@touch $@
@@ -106,4 +120,4 @@ setup: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-protoc .venv-plots .venv-peers .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-protoc .venv-plots .venv-peers .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -55,6 +55,22 @@ def wide() -> ov.Model:
     return ov.Model([ops.result(total)], [x], "wide")
 
 
+def pictures(side: int) -> ov.Model:
+    """`image` [n, 3, side, side] in, `scores` [n, 10] and the `seen` image out: a convolution weighs every pixel."""
+    rng = np.random.default_rng(5)
+    image = ops.parameter([-1, 3, side, side], np.float32, name="image")
+    image.output(0).set_names({"image"})
+    kernel = ops.constant(rng.standard_normal((4, 3, 3, 3)).astype(np.float32))
+    value = ops.relu(ops.convolution(image, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
+    pooled = ops.reduce_mean(value, ops.constant([2, 3]), keep_dims=False)
+    weights = ops.constant(rng.standard_normal((4, 10)).astype(np.float32))
+    scores = ops.matmul(pooled, weights, transpose_a=False, transpose_b=False)
+    scores.output(0).set_names({"scores"})
+    seen = ops.concat([image], 0)
+    seen.output(0).set_names({"seen"})
+    return ov.Model([ops.result(scores), ops.result(seen)], [image], "pictures")
+
+
 def product() -> ov.Model:
     """`a` [?, ?] and `b` [?, ?] in, their matrix product `c` out: shapes that fit the contract may not fit together."""
     a = ops.parameter([-1, -1], np.float32, name="a")

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -201,8 +202,10 @@ class FakeProvisioner(ProvisionerServicer):
         self._verifier = verifier
         self._nonces: set[bytes] = set()
 
-    def publish(self, folder: Path, name: str, version: int, files: dict[str, memoryview]) -> SealedModel:
-        """Seal a model, put it where workers look, and know its key."""
+    def publish(
+        self, folder: Path, name: str, version: int, files: dict[str, memoryview], **stated: Any
+    ) -> SealedModel:
+        """Seal a model, put it where workers look, and know its key; `stated` is what else its manifest says."""
         key, out = Secret.random(), io.BytesIO()
         sealed = seal_model(
             {inner: io.BytesIO(content) for inner, content in files.items()}, out, key, name=name, version=version
@@ -217,6 +220,7 @@ class FakeProvisioner(ProvisionerServicer):
             size_bytes=sealed.size_bytes,
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
             files=sealed.header.files,
+            **stated,
         )
         model = SealedModel(manifest, sign(manifest, self.owner), key)
         self.models.setdefault(name, []).append(model)

@@ -58,5 +58,26 @@ def test_no_part_of_the_product_loads_the_simulator(service: str) -> None:
     assert "cloister_simulator" not in loaded_by(module)
 
 
+EXTRAS = ("grpc_health", "hypercorn", "nncf", "openvino", "prometheus_client", "redis", "sklearn", "starlette")
+EXTRAS += ("opentelemetry", "pyvoy", "structlog", "torch", "uvloop")
+
+
+def test_the_command_runs_with_what_every_installation_has() -> None:
+    """A client's, or a model owner's, which have one extra or none."""
+    script = f"import sys; sys.modules |= dict.fromkeys({EXTRAS}); import cloister.cli.app"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["conversion", "preprocessing", "samples", "quantization"])
+def test_models_are_prepared_with_nothing_of_the_services(module: str) -> None:
+    absent = [name for name in EXTRAS if name != "openvino"]
+    script = (
+        f"import sys; sys.modules |= dict.fromkeys({absent}); import cloister.prepare.{module}, cloister.worker.models"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_importing_cloister_loads_none_of_its_services() -> None:
     assert not [name for name in loaded_by("cloister") if name.startswith("cloister.")]

@@ -110,6 +110,8 @@ def _facts(worker: VerifiedWorker) -> dict[str, object]:
     return {
         "serves": f"{worker.model.name}@{worker.model_version}, digest {worker.model_digest.hex()}",
         "signed by": f"owner {worker.owner.hex()}",
+        "computes in": worker.model.precision,
+        **{f"input {name}": steps for name, steps in worker.model.preprocessing},
         "mrenclave": result.mrenclave,
         "mrsigner": f"{result.mrsigner} (product {result.isvprodid}, version {result.isvsvn})",
         "platform": f"TCB {result.tcb_status}, evaluation {result.tcb_evaluation}",
@@ -130,6 +132,8 @@ def _plain(serving: Serving) -> dict[str, Any]:
                 "model_version": worker.model_version,
                 "model_digest": worker.model_digest.hex(),
                 "owner": worker.owner.hex(),
+                "precision": worker.model.precision,
+                "preprocessing": dict(worker.model.preprocessing),
                 "allow_plain": worker.allow_plain,
                 "mrenclave": worker.result.mrenclave,
                 "mrsigner": worker.result.mrsigner,

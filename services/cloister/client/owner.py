@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,7 +30,7 @@ from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsFiles, TlsIdentity
 from cloister.rpc.spiffe import server_name
 from cloister.seal.keys import ModelKey, Secret
-from cloister.seal.manifest import ModelManifest, Signed, sign, sign_policy
+from cloister.seal.manifest import DEFAULT_PRECISION, ModelManifest, Signed, sign, sign_policy
 from cloister.seal.model_file import seal_model
 
 CALL_S = 15.0
@@ -52,6 +53,8 @@ def seal_to(
     name: str,
     version: int,
     signer: Ed25519PrivateKey,
+    precision: str = DEFAULT_PRECISION,
+    preprocessing: Mapping[str, str] = MappingProxyType({}),
     now: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SealedFiles:
@@ -63,29 +66,34 @@ def seal_to(
         name: Of the model.
         version: A positive number, higher than any before.
         signer: The owner's key.
+        precision: What workers are to compute in, one of `seal.manifest.PRECISIONS`.
+        preprocessing: What is done to an input inside the model, in words, by the input's name; metadata repeats it.
         now: Aware UTC, for the manifest.
         progress: Told how many bytes are sealed, and how many there are.
 
     Raises:
-        InvalidRequest: A name is not one.
+        InvalidRequest: A name or a precision is not one.
         FileExistsError: `path` exists.
     """
     key = ModelKey(Secret.random())
     with path.open("xb") as out:
         try:
             sealed = seal_model(files, out, key, name=name, version=version, progress=progress)
+            manifest = ModelManifest(
+                name=name,
+                version=version,
+                digest=sealed.digest,
+                size_bytes=sealed.size_bytes,
+                created_at=(now or datetime.now(UTC)).replace(microsecond=0),
+                files=sealed.header.files,
+                precision=precision,
+                preprocessing=tuple(sorted(preprocessing.items())),
+            )
+            signed = sign(manifest, signer)
         except BaseException:
-            path.unlink()  # half a model is no model
+            path.unlink()  # half a model is no model, and nobody could open one that nothing is said of
             raise
-    manifest = ModelManifest(
-        name=name,
-        version=version,
-        digest=sealed.digest,
-        size_bytes=sealed.size_bytes,
-        created_at=(now or datetime.now(UTC)).replace(microsecond=0),
-        files=sealed.header.files,
-    )
-    return SealedFiles(path, manifest, sign(manifest, signer), key)
+    return SealedFiles(path, manifest, signed, key)
 
 
 class OwnerClient:

@@ -7,6 +7,7 @@ for a manifest. Both are checked against the owner's key before a single member 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -20,11 +21,16 @@ from cloister.seal.names import check_file, check_model
 
 MAX_MANIFEST_BYTES: Final = 256 * 1024
 MAX_FILES: Final = 1024
+MAX_PREPROCESSED: Final = 64
+PRECISIONS: Final = ("f32", "bf16", "f16")
+DEFAULT_PRECISION: Final = "f32"
 DIGEST_BYTES: Final = 32
 
 _MANIFEST_LABEL: Final = "cloister model manifest v1"
 _POLICY_LABEL: Final = "cloister release policy v1"
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+_INPUT: Final = re.compile(r"[!-~]{1,128}")
+_STEPS: Final = re.compile(r"[ -~]{1,1024}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,8 @@ class ModelManifest:
         size_bytes: Length of the sealed file.
         created_at: Aware UTC, whole seconds.
         files: Name and length in bytes of each file inside, in order.
+        precision: What the model computes in, one of `PRECISIONS`. A manifest that does not say means f32.
+        preprocessing: Names of inputs, and what their owner compiled in to be done to them first, in words.
     """
 
     name: str
@@ -44,6 +52,8 @@ class ModelManifest:
     size_bytes: int
     created_at: datetime
     files: tuple[tuple[str, int], ...]
+    precision: str = DEFAULT_PRECISION
+    preprocessing: tuple[tuple[str, str], ...] = ()
 
 
 class Signed(NamedTuple):
@@ -99,7 +109,7 @@ def _verify(label: str, raw: bytes, signature: bytes, public_key: bytes) -> None
 
 
 def _encode(manifest: ModelManifest) -> bytes:
-    members = {
+    members: dict[str, object] = {
         "v": 1,
         "name": manifest.name,
         "version": manifest.version,
@@ -108,6 +118,11 @@ def _encode(manifest: ModelManifest) -> bytes:
         "created_at": manifest.created_at.astimezone(UTC).strftime(_TIME),
         "files": [[name, size] for name, size in manifest.files],
     }
+    # Whatever came later is left out where it says nothing new: what was signed before still has its one encoding.
+    if manifest.precision != DEFAULT_PRECISION:
+        members["precision"] = manifest.precision
+    if manifest.preprocessing:
+        members["preprocessing"] = [[name, steps] for name, steps in manifest.preprocessing]
     return json.dumps(members, separators=(",", ":")).encode()
 
 
@@ -118,7 +133,7 @@ def _decode(raw: bytes) -> ModelManifest:
         members = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the model manifest is not JSON") from error
-    if not isinstance(members, dict) or len(members) != 7:
+    if not isinstance(members, dict) or len(members.keys() - {"precision", "preprocessing"}) != 7:
         raise InvalidRequest("the model manifest has not its members")
     manifest = _read(members)
     if _encode(manifest) != raw:
@@ -149,8 +164,34 @@ def _read(members: dict[str, object]) -> ModelManifest:
     if len({name for name, _ in entries}) != len(entries):
         raise InvalidRequest("the model manifest names a file twice")
     return ModelManifest(
-        name=name, version=version, digest=raw_digest, size_bytes=size, created_at=created_at, files=entries
+        name=name,
+        version=version,
+        digest=raw_digest,
+        size_bytes=size,
+        created_at=created_at,
+        files=entries,
+        precision=_read_precision(members.get("precision", DEFAULT_PRECISION)),
+        preprocessing=_read_preprocessing(members.get("preprocessing", [])),
     )
+
+
+def _read_precision(found: object) -> str:
+    if not isinstance(found, str) or found not in PRECISIONS:
+        raise InvalidRequest(f"the model manifest has a precision that is none of {', '.join(PRECISIONS)}")
+    return found
+
+
+def _read_preprocessing(found: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(found, list) or len(found) > MAX_PREPROCESSED:
+        raise InvalidRequest("the model manifest lists preprocessing of no input, or of too many")
+    inputs: dict[str, str] = {}
+    for entry in found:
+        match entry:
+            case [str(name), str(steps)] if _INPUT.fullmatch(name) and _STEPS.fullmatch(steps) and name not in inputs:
+                inputs[name] = steps
+            case _:
+                raise InvalidRequest("the model manifest has preprocessing that is not an input and words")
+    return tuple(inputs.items())
 
 
 def _read_entry(entry: object) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import openvino as ov
 
 from cloister.contract import ModelContract
+from cloister.errors import InvalidRequest
 from cloister.oip.contents import Array
 from cloister.worker.infer_requests import InferSlot
 from cloister.worker.tuning import Tuning, random_rows, rate, rows_alike, rows_within
@@ -66,6 +67,7 @@ class Compiler:
         threads: For inference; 0 lets OpenVINO choose.
         weights_bytes: Size of the weights.
         most_rows: That its graph lets share an evaluation.
+        precision: What to compute in: f32, bf16 or f16.
         tuning: What is known of it; what is found out is added.
     """
 
@@ -77,9 +79,11 @@ class Compiler:
         threads: int,
         weights_bytes: int,
         most_rows: int,
+        precision: str,
         tuning: Tuning,
     ) -> None:
         self._model = model
+        self._base = {**BASE_CONFIG, "INFERENCE_PRECISION_HINT": precision}
         self._contract = contract
         self._threads = {"INFERENCE_NUM_THREADS": threads} if threads else {}
         self._weights_bytes = weights_bytes
@@ -94,7 +98,7 @@ class Compiler:
         That is also where one row alone would not, but two that may share an evaluation would: the pool has time for
         them.
         """
-        compiled = self._core.compile_model(self._model, "CPU", {**BASE_CONFIG, **_INLINE})
+        compiled = self._compiled({**self._base, **_INLINE})
         slot = InferSlot(compiled, self._contract)
         try:
             measured_s = slot.measure(smallest, self._clock_s, enough_s=10 * within_s)
@@ -143,14 +147,25 @@ class Compiler:
         return other
 
     def _pool(self, hints: Mapping[str, Any], parallel: int) -> Pooled:
-        config = {**BASE_CONFIG, **self._threads, **hints}
+        config = {**self._base, **self._threads, **hints}
         began_s = self._clock_s()
-        compiled = self._core.compile_model(self._model, "CPU", config)
+        compiled = self._compiled(config)
         compile_s = self._clock_s() - began_s
         # Twice as many as compute at a time, so that none waits for the loop between two evaluations.
         count = max(1, min(2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")), parallel))
         slots = [InferSlot(compiled, self._contract) for _ in range(count)]
         return Pooled(slots, config, int(compiled.get_property("NUM_STREAMS")), compile_s)
+
+    def _compiled(self, config: Mapping[str, Any]) -> ov.CompiledModel:
+        """Compile, in the precision that was asked for: the plugin quietly takes another where the CPU lacks it."""
+        compiled = self._core.compile_model(self._model, "CPU", dict(config))
+        wanted = str(config["INFERENCE_PRECISION_HINT"])
+        if compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() != wanted:
+            raise InvalidRequest(
+                f"the model is to compute in {wanted}, which this worker's CPU cannot",
+                reason="model.precision_unsupported",
+            )
+        return compiled
 
     def _measured(self, pool: Pooled, *, rated: bool) -> Pooled:
         rows = self._tuning.most_rows.get("pool")

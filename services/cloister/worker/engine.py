@@ -27,6 +27,7 @@ from cloister.contract import ModelContract
 from cloister.errors import CloisterError
 from cloister.oip.contents import Array
 from cloister.oip.datatypes import DATATYPES
+from cloister.seal.manifest import DEFAULT_PRECISION
 from cloister.worker import rows
 from cloister.worker.batches import Item, Outputs, take
 from cloister.worker.compiling import Compiler
@@ -101,6 +102,7 @@ class OpenVinoEngine:
         parallel: At most this many asynchronous infer requests.
         weights_bytes: Size of the weights. What takes too long only to be read is not tried inline.
         most_rows: Of different requests in one evaluation; 1 lets each go alone.
+        precision: What the model's owner has it compute in: f32, bf16 or f16.
         tuning: What is known of this model; what is found out is added to it.
 
     Attributes:
@@ -111,6 +113,9 @@ class OpenVinoEngine:
         measured_s: One inference on the smallest inputs; infinite when it was not tried.
         streams: How many evaluations of the pool compute at a time.
         tuning: What suits the model.
+
+    Raises:
+        InvalidRequest: As `ShapeGuard`; or this CPU does not compute in `precision` (`model.precision_unsupported`).
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class OpenVinoEngine:
         parallel: int = 16,
         weights_bytes: int = 0,
         most_rows: int = MOST_ROWS,
+        precision: str = DEFAULT_PRECISION,
         tuning: Tuning | None = None,
     ) -> None:
         self.contract = contract_of(model)
@@ -135,6 +141,7 @@ class OpenVinoEngine:
             threads=threads,
             weights_bytes=weights_bytes,
             most_rows=rows.most_rows(model, self.contract, most_rows),
+            precision=precision,
             tuning=self.tuning,
         )
         smallest = _smallest_inputs(self.contract)

@@ -221,4 +221,5 @@ def _served_model(release: Release, engine: Engine) -> ServedModel:
         manifest=release.signed,
         ends_at_s=release.ends_at_s,
         engine=engine,
+        stated={f"preprocessing.{name}": steps for name, steps in release.manifest.preprocessing},
     )

@@ -55,7 +55,7 @@ def load(
         NotReady: The file is missing, or is not one that can hold this model.
         SealBroken: It is not this model, or any byte of it changed.
         InvalidRequest: It holds what the worker does not serve (`model.refused`, `model.operation_unsafe`,
-            `model.shape_unbounded`).
+            `model.shape_unbounded`), or this CPU does not compute in its precision (`model.precision_unsupported`).
     """
     path = folder / manifest.name / str(manifest.version) / SEALED_NAME
     with _opened(path, manifest.size_bytes) as source:
@@ -75,6 +75,7 @@ def load(
             parallel=parallel,
             weights_bytes=weights_bytes,
             most_rows=most_rows,
+            precision=manifest.precision,
             tuning=tunings.of(manifest.digest),
         )
     except RuntimeError:

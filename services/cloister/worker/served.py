@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.api.v1.model_pb2 import SignedManifest
@@ -24,6 +24,7 @@ class ServedModel:
         allow_plain: Whether requests that are not sealed are answered.
         policy_digest: SHA-256 of the release policy that the owner signed; receipts name it.
         manifest: As its owner signed it; clients check it for themselves.
+        stated: What the manifest says of it that its metadata repeats.
         ends_at_s: When the lease ends, on the worker's counter.
     """
 
@@ -35,12 +36,14 @@ class ServedModel:
     manifest: SignedManifest
     ends_at_s: float
     engine: Engine
+    stated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> ModelState:
         """As told to gateways."""
         engine = self.engine
-        metadata = engine.contract.metadata(self.name, self.version, PLATFORM, engine.properties)
+        properties = {**self.stated, **engine.properties}
+        metadata = engine.contract.metadata(self.name, self.version, PLATFORM, properties)
         return ModelState(
             name=self.name,
             version=self.version,

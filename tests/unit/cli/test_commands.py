@@ -27,6 +27,8 @@ COMMANDS = [
     ("down",),
     ("status",),
     ("infer",),
+    ("model", "convert"),
+    ("model", "quantize"),
     ("model", "seal"),
     ("model", "publish"),
     ("model", "allow"),

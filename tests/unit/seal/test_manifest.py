@@ -67,9 +67,49 @@ def test_a_policy_signature_is_not_a_manifest_signature() -> None:
         manifest.verify_policy(signed.manifest + b" ", signature, _PUBLIC)
 
 
+def test_what_was_signed_before_there_was_a_choice_of_precision_still_verifies_and_means_f32() -> None:
+    raw = (
+        b'{"v":1,"name":"resnet","version":2,"digest":"' + b"64" * 32 + b'","size_bytes":1000,'
+        b'"created_at":"2026-03-01T12:00:00Z","files":[["model.xml",200],["weights/model.bin",700]]}'
+    )
+    found = manifest.verify(raw, _signed(raw), _PUBLIC)
+    assert found == _MANIFEST
+    assert (found.precision, found.preprocessing) == ("f32", ())
+    assert manifest.sign(_MANIFEST, _OWNER).manifest == raw
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("preprocessing", [(), (("image", "from u8; to f32; scale 255"), ("mask", "from u8; to f32"))])
+def test_precision_and_preprocessing_are_in_the_owners_words(
+    precision: str, preprocessing: tuple[tuple[str, str], ...]
+) -> None:
+    chosen = replace(_MANIFEST, precision=precision, preprocessing=preprocessing)
+    signed = manifest.sign(chosen, _OWNER)
+    assert manifest.verify(*signed) == chosen
+    assert (b"precision" in signed.manifest) == (precision != "f32")
+    with pytest.raises(SealBroken):
+        manifest.verify(signed.manifest.replace(b"resnet", b"resnat"), signed.signature, signed.public_key)
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        {"precision": "f32"},
+        {"precision": "int8"},
+        {"precision": ""},
+        {"precision": None},
+        {"precision": ["bf16"]},
+        {"preprocessing": []},
+        {"preprocessing": "image"},
+        {"preprocessing": [["image"]]},
+        {"preprocessing": [["image", 1]]},
+        {"preprocessing": [["image", ""]]},
+        {"preprocessing": [["", "u8"]]},
+        {"preprocessing": [["image", "u8\n"]]},
+        {"preprocessing": [["im age", "u8"]]},
+        {"preprocessing": [["image", "x" * 1025]]},
+        {"preprocessing": [["image", "u8"], ["image", "u8"]]},
+        {"preprocessing": [[f"i{at}", "u8"] for at in range(65)]},
         {"v": 2},
         {"v": True},
         {"v": 1.0},
@@ -123,7 +163,18 @@ def test_another_spelling_of_the_same_manifest_is_refused() -> None:
             manifest.verify(spelling, _signed(spelling), _PUBLIC)
 
 
-@pytest.mark.parametrize("wrong", [{"name": "UP"}, {"version": 0}, {"files": ()}, {"size_bytes": 0}, {"digest": b""}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "UP"},
+        {"version": 0},
+        {"files": ()},
+        {"size_bytes": 0},
+        {"digest": b""},
+        {"precision": "f64"},
+        {"preprocessing": (("image", "a\tb"),)},
+    ],
+)
 def test_a_malformed_manifest_is_not_signed(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
         manifest.sign(replace(_MANIFEST, **wrong), _OWNER)  # type: ignore[arg-type]  # one field at a time

@@ -1,5 +1,6 @@
 """Sealed models from a host's disk: exactly the one that its owner signed, or none (attacks F06, F07, I06)."""
 
+import asyncio
 import io
 import os
 from dataclasses import replace
@@ -11,10 +12,11 @@ import pytest
 
 from cloister.errors import InvalidRequest, NotReady, SealBroken
 from cloister.seal.keys import Secret
-from cloister.seal.manifest import ModelManifest
+from cloister.seal.manifest import PRECISIONS, ModelManifest
 from cloister.seal.model_file import seal_model
 from cloister.worker import models
 from cloister.worker.batches import Item
+from cloister.worker.compiling import BASE_CONFIG
 from cloister.worker.tuning import Tunings
 from fakes import clocks, networks
 
@@ -71,6 +73,26 @@ def test_what_was_sealed_is_what_is_evaluated(disk):
     compiled = ov.Core().compile_model(networks.tiny(), "CPU", engine.config)
     (found,) = engine.infer_now([Item({"x": x}, ("p",))])
     assert np.array_equal(found["p"], compiled.create_infer_request().infer({"x": x})["p"])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_owner_says_what_it_is_computed_in(tmp_path, precision):
+    """Or the model is refused: OpenVINO itself would quietly compute in something else where the CPU lacks it."""
+    disk = Disk(tmp_path / "models", networks.ir(networks.wide(), tmp_path))
+    x = np.random.default_rng(2).standard_normal((3, networks.FEATURES)).astype(np.float32)
+    compiled = ov.Core().compile_model(networks.wide(), "CPU", {**BASE_CONFIG, "INFERENCE_PRECISION_HINT": precision})
+    if compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() != precision:
+        assert precision != "f32"
+        with pytest.raises(InvalidRequest) as caught:
+            disk.load(precision=precision)
+        assert caught.value.reason == "model.precision_unsupported"
+        return
+    engine = disk.load(precision=precision)
+    assert engine.properties["precision"] == precision
+    (found,) = engine.infer_now([Item({"x": x}, ("sum",))]) if engine.quick(Item({"x": x}, ("sum",))) else [None]
+    alone = found or asyncio.run(engine.infer(Item({"x": x}, ("sum",))))
+    truth = ov.Core().compile_model(networks.wide(), "CPU", engine.config).create_infer_request().infer({"x": x})["sum"]
+    assert alone["sum"].tobytes() == truth.tobytes()
 
 
 def test_nothing_is_written(disk, tmp_path, monkeypatch):

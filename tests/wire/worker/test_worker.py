@@ -13,7 +13,7 @@ import openvino as ov
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cloister.api.oip.inference_pb2 import ModelInferResponse
+from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResponse
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
 from cloister.api.v1.worker_pb2_grpc import WorkerStub
@@ -97,6 +97,26 @@ async def test_a_worker_attests_gets_the_key_and_answers(mesh):
             mesh.pki.roots_pem, worker.settings.verifier_keys.read_bytes()
         )
     assert mesh.verifier.left == [worker.instance]
+
+
+async def test_the_owners_precision_and_preprocessing_are_honoured_and_told(mesh, tmp_path):
+    config = {"INFERENCE_PRECISION_HINT": "bf16", "ENABLE_CPU_PINNING": False}
+    compiled = ov.Core().compile_model(networks.wide(), "CPU", config)
+    if compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() != "bf16":
+        pytest.skip("this CPU does not compute in bf16")
+    steps = "from u8; to f32; scale 255"
+    files = networks.ir(networks.wide(), tmp_path)
+    stated = {"precision": "bf16", "preprocessing": (("x", steps),)}
+    mesh.provisioner.publish(tmp_path / "models", "wide", 1, files, **stated)
+    async with serving(mesh, models=("wide",)) as (_, gateway):
+        properties = ModelMetadataResponse.FromString(gateway.models["wide", "1"].metadata).properties
+        assert properties["precision"] == "bf16"
+        assert properties["preprocessing.x"] == steps
+        config["PERFORMANCE_HINT"] = properties["performance_hint"]
+        truth = ov.Core().compile_model(networks.wide(), "CPU", config).create_infer_request().infer({"x": ROWS})
+        (result,) = await gateway.infer(encode_request("wide", {"x": ROWS}).SerializeToString())
+        found = decode_response(ModelInferResponse.FromString(result.response))
+        assert found["sum"].tobytes() == truth["sum"].tobytes()
 
 
 @pytest.mark.parametrize("suite", ["x25519", "xwing"])
@@ -243,7 +263,11 @@ def flip_signature(answer):
     answer.manifest.signature = bytes(64)
 
 
-@pytest.mark.parametrize("tamper", [flip_grant, swap_lease, flip_signature])
+def other_precision(answer):
+    answer.manifest.manifest = answer.manifest.manifest[:-1] + b',"precision":"bf16"}'
+
+
+@pytest.mark.parametrize("tamper", [flip_grant, swap_lease, flip_signature, other_precision])
 async def test_a_grant_that_is_not_for_us_opens_nothing(mesh, monkeypatch, logged, tamper):
     monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
     mesh.provisioner.tamper = tamper
