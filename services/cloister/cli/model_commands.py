@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerRule
-from cloister.cli import identities, model_files, sealed_folder
+from cloister.cli import identities, model_files, routing_commands, sealed_folder
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
@@ -21,7 +21,7 @@ from cloister.client import OwnerClient, seal_to, tls_files
 from cloister.errors import NotFound
 from cloister.seal.manifest import ModelManifest
 
-app = typer.Typer(help="Seal models, publish them, and say who may have their keys.", no_args_is_help=True)
+app = typer.Typer(help="Seal models, publish them, say who may have their keys, and route them.", no_args_is_help=True)
 
 _SIGNER = re.compile(r"([0-9a-f]{64}):([0-9]{1,5}):([0-9]{1,5})")
 _MEASUREMENT = re.compile(r"[0-9a-f]{64}")
@@ -181,6 +181,9 @@ def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_
     table(("model", "owner", "policy", "measurements", "signers", "simulated", "plain requests"), rows)
     if not models:
         say("no model yet: 'cloister model seal' makes one, 'cloister model publish' registers it")
+
+
+routing_commands.add_to(app)
 
 
 @asynccontextmanager

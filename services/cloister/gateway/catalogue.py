@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -39,9 +39,18 @@ def read_models(states: Iterable[ModelState]) -> Models:
     return models
 
 
-def default_version(versions: Iterable[str]) -> str:
-    """Return the highest of the versions; the empty string of none."""
-    return max(versions, key=int, default="")
+def default_version(served: Sequence[Iterable[str]]) -> str:
+    """The version for clients that name none, unless an operator says otherwise.
+
+    Args:
+        served: Versions of one model, for each of its workers.
+
+    Returns:
+        The highest that all of them serve, so that a new one takes over once it is ready everywhere; where they have
+        none in common, the highest of any; empty if there is none.
+    """
+    each = [set(versions) for versions in served]
+    return max(set.intersection(*each) or set.union(*each), key=int, default="") if each else ""
 
 
 def merged_metadata(states: Iterable[ModelState], version: str) -> bytes:
@@ -49,13 +58,13 @@ def merged_metadata(states: Iterable[ModelState], version: str) -> bytes:
 
     Args:
         states: The model's states from all its workers.
-        version: The version whose inputs and outputs are told; empty for the default.
+        version: The version whose inputs and outputs are told.
 
     Returns:
         A serialised `ModelMetadataResponse`; empty when no worker serves that version.
     """
     by_version = {state.version: state for state in states}
-    state = by_version.get(version or default_version(by_version))
+    state = by_version.get(version)
     if state is None:
         return b""
     try:

@@ -19,6 +19,7 @@ from cloister.gateway.call import Call
 from cloister.gateway.catalogue import default_version
 from cloister.gateway.contract import Contracts
 from cloister.gateway.link import EXPIRY_STEP_S, Link
+from cloister.gateway.routing import Routing
 from cloister.gateway.wire import Route, Tensors
 
 NO_WORKER = "no worker that serves this can be reached now"
@@ -38,6 +39,7 @@ class Dispatcher:
         self._links: dict[str, Link] = {}
         self._by_model: dict[str, tuple[Link, ...]] = {}
         self._defaults: dict[str, str] = {}
+        self._routing = Routing()
         self._queues: dict[str, deque[Call]] = {}
         self._contracts = Contracts(self._states)
 
@@ -46,6 +48,23 @@ class Dispatcher:
         """How many calls wait for a slot."""
         return sum(map(len, self._queues.values()))
 
+    @property
+    def routing(self) -> Routing:
+        """Which version a label, or no version, stands for."""
+        return self._routing
+
+    def route(self, routing: Routing) -> None:
+        """Go by another choice of versions from now on, also for what waits."""
+        self._routing = routing
+        self._index()
+        self._requeue(())
+
+    def version_of(self, name: str, asked: str) -> str:
+        """The version that answers where a client asks for this one, a label, or none; empty if none can."""
+        if asked.isdecimal():
+            return asked
+        return (self._routing.chosen(name, asked) or "") if asked else self._defaults.get(name, "")
+
     def check(self, route: Route, tensors: Tensors) -> None:
         """Hold the tensors of a plain request against the version that it would be sent to now.
 
@@ -53,7 +72,7 @@ class Dispatcher:
             InvalidRequest: They cannot fit.
         """
         if route.workers is None:
-            version = route.model_version or self._defaults.get(route.model_name, "")
+            version = self.version_of(route.model_name, route.model_version)
             self._contracts.check(route.model_name, version, tensors)
 
     def submit(self, call: Call) -> None:
@@ -138,11 +157,17 @@ class Dispatcher:
                 if free[0] > 0 and (best is None or free > best_free):
                     best, best_free = link, free
         if best is not None:
-            best.send(call)
+            self._hand(call, best)
             return True
         if not eligible:
             raise Unavailable(NO_WORKER) if call.tried else self._missing(call.route)
         return False
+
+    def _hand(self, call: Call, link: Link) -> None:
+        """Send a call; a worker is told what a label, or no version, of a plain one stands for."""
+        name, asked, _, workers = call.route
+        call.model_version = self.version_of(name, asked) if workers is None and not asked.isdecimal() else ""
+        link.send(call)
 
     def _may_have(self, link: Link, call: Call) -> bool:
         name, version, _, workers = call.route
@@ -150,7 +175,7 @@ class Dispatcher:
             return False
         if workers is not None:
             return link.instance in workers and (not version or version in link.models[name])
-        return (version or self._defaults[name]) in link.models[name]
+        return self.version_of(name, version) in link.models[name]
 
     def _send_next(self, name: str, link: Link) -> bool:
         """Send the first waiting call of a model that this worker may have; say whether there was one."""
@@ -162,7 +187,7 @@ class Dispatcher:
                 del self._queues[name]
                 if queue:
                     self._queues[name] = queue  # behind the other models
-                link.send(call)
+                self._hand(call, link)
                 return True
         return False
 
@@ -195,7 +220,7 @@ class Dispatcher:
             del self._queues[name]
 
     def _index(self) -> None:
-        """Note which links serve which model, and the highest version of each."""
+        """Note which links serve which model, and the default version of each."""
         self._contracts.forget()
         by_model: dict[str, list[Link]] = {}
         for link in self._links.values():
@@ -204,6 +229,6 @@ class Dispatcher:
                     by_model.setdefault(name, []).append(link)
         self._by_model = {name: tuple(links) for name, links in by_model.items()}
         self._defaults = {
-            name: default_version({version for link in links for version in link.models[name]})
+            name: self._routing.of(name).default or default_version([link.models[name] for link in links])
             for name, links in by_model.items()
         }

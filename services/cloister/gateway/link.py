@@ -219,7 +219,7 @@ class Link:
             self._last_sent, call.left_s = call.call_id, left_s
             timeout_ms = max(1, int((call.deadline_s - now_s) * 1000))
             trace_id = call.trace.trace_id if call.trace is not None else ""
-            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, trace_id)
+            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, call.model_version, trace_id)
             size += len(call.request) + 1
         return b"".join(parts)
 

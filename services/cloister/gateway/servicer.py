@@ -141,7 +141,8 @@ class InferenceServicer:
 
     async def model_metadata(self, request: oip.ModelMetadataRequest, _context: Any) -> bytes:
         """What workers report, with the versions of all of them."""
-        metadata = merged_metadata(self._fleet.states(request.name), request.version)
+        version = self._fleet.dispatcher.version_of(request.name, request.version)
+        metadata = merged_metadata(self._fleet.states(request.name), version)
         if not metadata:
             raise self._fleet.missing(Route(request.name, request.version, "", None))
         return metadata

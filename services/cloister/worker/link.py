@@ -130,7 +130,7 @@ class WorkerLink:
         try:
             if not call.timeout_ms:
                 raise TimeoutError
-            opened = self._answers.open(call.request)
+            opened = self._answers.open(call.request, call.model_version)
             self._slots.take(call_id, opened.model.name)
             work = read(opened)
         except Exception as error:  # one call fails, not the link

@@ -42,22 +42,24 @@ def test_a_list_that_repeats_itself_or_is_too_large() -> None:
         read_models([ModelState(name="a", version="1", manifest=manifest)])
 
 
-def test_the_highest_version_is_the_default() -> None:
-    assert default_version(["9", "10", "2"]) == "10"
-    assert default_version([]) == ""
+def test_the_default_is_the_newest_version_that_all_workers_serve() -> None:
+    assert default_version([["9", "10", "2"]]) == "10"
+    assert default_version([["9", "10"], ["9"]]) == "9"
+    assert default_version([["9"], ["10"]]) == "10"
+    assert default_version([]) == default_version([[]]) == ""
 
 
 def test_metadata_of_several_workers_tells_all_versions() -> None:
     states = [model_state(version="2"), model_state(version="10"), model_state(version="2")]
-    merged = ModelMetadataResponse.FromString(merged_metadata(states, ""))
+    merged = ModelMetadataResponse.FromString(merged_metadata(states, "10"))
     assert (merged.name, merged.platform, list(merged.versions)) == ("tiny", "openvino", ["2", "10"])
     assert [tensor.name for tensor in merged.inputs] == ["x"]
     assert merged_metadata(states, "2")
     assert merged_metadata(states, "3") == b""
-    assert merged_metadata([], "") == b""
+    assert merged_metadata([], "1") == b""
 
 
 def test_metadata_that_does_not_parse_leaves_name_and_versions() -> None:
     state = ModelState(name="tiny", version="1", metadata=b"\xff")
-    merged = ModelMetadataResponse.FromString(merged_metadata([state], ""))
+    merged = ModelMetadataResponse.FromString(merged_metadata([state], "1"))
     assert (merged.name, list(merged.versions), list(merged.inputs)) == ("tiny", ["1"], [])

@@ -389,3 +389,31 @@ async def test_each_model_has_slots_of_its_own(slow):
         await gateway.answered(*held)
         (again,) = gateway.send(plain())
         assert total((await gateway.answered(again))[again]) == [3]
+
+
+async def test_a_plain_call_is_answered_by_the_version_that_the_gateway_says_its_label_stands_for():
+    inside = Inside()
+    other = FakeEngine()
+    inside.also_serve(version="3", engine=other)
+    async with linked(inside) as (gateway, _):
+        calls = [
+            InferCall(call_id=at, request=tensors(1.0, version=asked).SerializeToString(), timeout_ms=9000, tenant="t")
+            for at, asked in enumerate(("", "stable", ""), start=1)
+        ]
+        calls[0].model_version = calls[1].model_version = "2"
+        gateway.send_frame(GatewayFrame(calls=calls))
+        answers = await gateway.answered(1, 2, 3)
+        versions = [ModelInferResponse.FromString(answers[at].response).model_version for at in (1, 2, 3)]
+        assert versions == ["2", "2", "3"]
+
+
+@pytest.mark.attack("G15")
+async def test_a_gateway_cannot_move_a_sealed_call_to_another_version():
+    inside = Inside()
+    inside.also_serve(version="3", digest=bytes(32), engine=FakeEngine())
+    sealed, pending = Client(inside).seal(tensors(1.0, version="2"), version="2")
+    async with linked(inside) as (gateway, _):
+        call = InferCall(call_id=1, request=sealed, timeout_ms=9000, tenant="t", model_version="3")
+        gateway.send_frame(GatewayFrame(calls=[call]))
+        answer = opened(pending, (await gateway.answered(1))[1].response)
+        assert ModelInferResponse.FromString(answer.response).model_version == "2"
