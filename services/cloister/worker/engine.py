@@ -88,6 +88,9 @@ class Engine(Protocol):
             TimeoutError: Its time was up before it began.
         """
 
+    async def drain(self) -> None:
+        """Wait until nothing is under way; for when nothing new will come."""
+
     async def close(self) -> None:
         """Wait for what is being evaluated; nothing may be asked afterwards."""
 
@@ -213,6 +216,10 @@ class OpenVinoEngine:
         if not _proved(item.rows, self._pool_rows) and not self._guard.known(item.inputs):
             await asyncio.to_thread(self._guard.check, item.inputs)
         return await self._pool.infer(item)
+
+    async def drain(self) -> None:
+        """Wait until the pool has nothing under way."""
+        await self._pool.drain()
 
     async def close(self) -> None:
         """Wait until every infer request is back."""

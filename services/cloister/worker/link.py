@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Final, NamedTuple
 
 from cloister.api.v1.worker_pb2 import Evaluation as EvaluationMessage
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, WorkerCounters, WorkerFrame
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, ModelOrder, OrderResult, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest
 from cloister.kit.log import get_logger
 from cloister.worker.answers import Answer, Answers, Opened, Work, read, respond
@@ -51,6 +51,7 @@ class WorkerLink:
         answers: Opens requests and seals answers.
         served: What to announce.
         slots: How many calls of each model this gateway may have under way.
+        order: Has an operator's order obeyed, and tells what came of it.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, share no evaluation.
         report_s: How often to report counters.
     """
@@ -61,16 +62,19 @@ class WorkerLink:
         served: ServedModels,
         slots: int,
         *,
+        order: Callable[[ModelOrder, Callable[[OrderResult], None]], None],
         tenants_apart: bool = False,
         report_s: float = REPORT_S,
     ) -> None:
         self._answers = answers
         self._served = served
         self._slots = Slots(slots)
+        self._order = order
         self._tenants_apart = tenants_apart
         self._report_s = report_s
         self._calls: dict[int, asyncio.Task[None] | None] = {}  # unanswered; with a task while that evaluates
         self._finished: deque[Answer] = deque()
+        self._obeyed: list[OrderResult] = []
         self._wakeup = asyncio.Event()
         self._written = asyncio.Event()
         # What the gateway is to hear, and when to stop.
@@ -105,6 +109,8 @@ class WorkerLink:
         async for frame in frames:
             for call_id in frame.cancelled:
                 self._cancel(call_id)
+            for order in frame.orders:
+                self._order(order, self._note_order)
             came_s, began_s = clock_s(), asyncio.get_running_loop().time()
             quick, slow = list[_Ready](), list[_Ready]()
             for call in frame.calls:
@@ -192,6 +198,10 @@ class WorkerLink:
         self._models_changed = True
         self._wakeup.set()
 
+    def _note_order(self, result: OrderResult) -> None:
+        self._obeyed.append(result)
+        self._wakeup.set()
+
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(self._report_s)
@@ -203,9 +213,14 @@ class WorkerLink:
         while not self._ended or self._finished:
             await self._wakeup.wait()
             self._wakeup.clear()
-            while self._finished or self._models_changed or self._draining or self._report_due:
+            while self._to_say:
                 await write(self._next_frame())
                 self._written.set()
+
+    @property
+    def _to_say(self) -> bool:
+        waiting = self._models_changed or self._draining or self._report_due
+        return bool(self._finished or self._obeyed or waiting)
 
     def _next_frame(self) -> WorkerFrame:
         batch: list[Answer] = []
@@ -225,6 +240,8 @@ class WorkerLink:
         if self._models_changed:
             frame.models_changed = True
             frame.models.extend(self._served.states())
+        frame.order_results.extend(self._obeyed)
+        self._obeyed.clear()
         if self._draining:
             frame.draining = True
         if self._report_due:

@@ -22,6 +22,7 @@ from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.formats import read_model
+from cloister.worker.memory import Room, activation_bytes
 from cloister.worker.refusals import refused
 from cloister.worker.safety import make_safe
 from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
@@ -39,6 +40,7 @@ def load(
     parallel: int,
     most_rows: int,
     tunings: Tunings,
+    room: Room,
 ) -> OpenVinoEngine:
     """Open the sealed model that `manifest` names, and make it ready to evaluate. Blocks; run it off the loop.
 
@@ -50,9 +52,10 @@ def load(
         parallel: At most this many evaluations at a time.
         most_rows: Of different requests in one evaluation.
         tunings: What was found out about models that were loaded before.
+        room: What it may take besides what its file says: the activations, once its graph is known.
 
     Raises:
-        NotReady: The file is missing, or is not one that can hold this model.
+        NotReady: The file is missing, or is not one that can hold this model, or there is no memory for it.
         SealBroken: It is not this model, or any byte of it changed.
         InvalidRequest: It holds what the worker does not serve (`model.refused`, `model.operation_unsafe`,
             `model.shape_unbounded`).
@@ -68,6 +71,7 @@ def load(
             max_bytes=manifest.size_bytes,
         )
     model, weights_bytes = read(opened.files)
+    room.take(activation_bytes(largest_bytes(model), parallel))
     try:
         return OpenVinoEngine(
             model,

@@ -15,6 +15,7 @@ from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import seal_model
 from cloister.worker import models
 from cloister.worker.batches import Item
+from cloister.worker.memory import MemoryBudget
 from cloister.worker.tuning import Tunings
 from fakes import clocks, networks
 
@@ -48,7 +49,7 @@ class Disk:
             files=sealed.header.files,
         )
 
-    def load(self, **changes):
+    def load(self, memory=None, **changes):
         return models.load(
             self.folder,
             replace(self.manifest, **changes),
@@ -57,6 +58,7 @@ class Disk:
             parallel=2,
             most_rows=8,
             tunings=Tunings(clocks.quick()),
+            room=(memory or MemoryBudget(0)).room("tiny@3"),
         )
 
 
@@ -177,3 +179,11 @@ def test_a_model_that_keeps_state(tmp_path):
     total = ops.add(x, before)
     kept = ops.assign(total, "memory")
     refused(networks.ir(ov.Model([ops.result(total)], [kept], [x], "running sum"), tmp_path))
+
+
+@pytest.mark.attack("I11")
+def test_a_model_whose_activations_do_not_fit_is_not_compiled(disk):
+    memory = MemoryBudget(1)
+    with pytest.raises(NotReady) as raised:
+        disk.load(memory)
+    assert raised.value.reason == "memory.full"
