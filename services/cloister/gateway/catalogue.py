@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
@@ -10,6 +9,7 @@ from google.protobuf.message import DecodeError
 from cloister.api.oip.inference_pb2 import ModelMetadataResponse
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest
+from cloister.gateway.routing import NAME, VERSION
 
 MAX_MODELS = 1024
 MAX_METADATA_BYTES = 1 << 20
@@ -17,26 +17,34 @@ MAX_METADATA_BYTES = 1 << 20
 Models = Mapping[str, Mapping[str, ModelState]]
 """Name, then version, then state."""
 
-_NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[1-9][0-9]{0,9}")
+MAX_REASON_CHARS = 500
 
 
-def read_models(states: Iterable[ModelState]) -> Models:
-    """Arrange a worker's list of models by name and version.
+def read_models(states: Iterable[ModelState]) -> tuple[Models, Sequence[ModelState]]:
+    """Arrange a worker's list of models.
+
+    Returns:
+        Those that it serves, by name and version; and those that it should and does not.
 
     Raises:
         InvalidRequest: A name or version is not one, is repeated, or there are too many.
     """
     models: dict[str, dict[str, ModelState]] = {}
+    missing: dict[tuple[str, str], ModelState] = {}
     for count, state in enumerate(states):
-        versions = models.setdefault(state.name, {})
-        if _NAME.fullmatch(state.name) is None or _VERSION.fullmatch(state.version) is None:
+        ready = state.state == ModelState.STATE_READY
+        named = VERSION.fullmatch(state.version) or (not state.version and not ready)
+        if NAME.fullmatch(state.name) is None or not named:
             raise InvalidRequest("a worker serves a model under a name or version that is not one")
         too_large = max(len(state.metadata), state.manifest.ByteSize()) > MAX_METADATA_BYTES
-        if state.version in versions or count >= MAX_MODELS or too_large:
+        known = state.version in models.get(state.name, {}) or (state.name, state.version) in missing
+        if known or count >= MAX_MODELS or too_large or len(state.reason) > MAX_REASON_CHARS:
             raise InvalidRequest("a worker's list of models repeats itself or is too large")
-        versions[state.version] = state
-    return models
+        if ready:
+            models.setdefault(state.name, {})[state.version] = state
+        else:
+            missing[state.name, state.version] = state
+    return models, tuple(missing.values())
 
 
 def default_version(served: Sequence[Iterable[str]]) -> str:

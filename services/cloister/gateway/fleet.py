@@ -97,6 +97,12 @@ class Fleet:
         able = [member for member in self._members.values() if member.takes_calls]
         return [state for member in able for state in member.models.get(name, {}).values()]
 
+    def all_states(self) -> Iterator[ModelState]:
+        """Yield what workers that take calls say of every model, also of those that they should serve and do not."""
+        for member in self._members.values():
+            if member.takes_calls:
+                yield from member.states()
+
     def missing(self, route: Route) -> CloisterError:
         """Say why no worker can take a route: there is no such model, or it cannot be served now."""
         name, asked, _, workers = route

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 from google.protobuf.message import DecodeError
 from grpc.aio import EOF
 
-from cloister.api.v1.worker_pb2 import InferResult, WorkerCounters, WorkerFrame
+from cloister.api.v1.worker_pb2 import InferResult, ModelOrder, ModelState, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.gateway.call import Call
 from cloister.gateway.catalogue import MAX_MODELS, Models, read_models
+from cloister.gateway.orders import Orders
 from cloister.gateway.wire import encode_call, encode_cancelled
 from cloister.gateway.worker_times import WorkerTime, worker_times
 from cloister.rpc.status import from_failure
@@ -72,6 +73,7 @@ class Link:
     Attributes:
         instance: The worker's instance.
         models: What it serves.
+        missing: What it should serve and does not.
         slots: How many calls of each model it takes at once; 0 until its first frame.
         draining: It finishes what it has and takes nothing new.
         counters: As it reported them last; None while it has not.
@@ -80,6 +82,7 @@ class Link:
     def __init__(self, instance: str, owner: LinkOwner) -> None:
         self.instance = instance
         self.models: Models = {}
+        self.missing: Sequence[ModelState] = ()
         self.slots = 0
         self.draining = False
         self.counters: WorkerCounters | None = None
@@ -88,6 +91,7 @@ class Link:
         self._used: Counter[str] = Counter()
         self._outbox: deque[Call] = deque()
         self._cancelled: list[int] = []
+        self._orders = Orders()
         self._last_id = self._last_sent = 0
         self._wakeup = asyncio.Event()
         self._brisk = False
@@ -129,6 +133,12 @@ class Link:
             self._cancelled.append(call.call_id)
             self._wakeup.set()
 
+    async def order(self, kind: ModelOrder.Kind, name: str, version: str) -> None:
+        """Have the worker load or unload a model, and wait until it has; raises what it answers."""
+        answer = self._orders.add(kind, name, version)
+        self._wakeup.set()
+        await answer
+
     def drain(self) -> None:
         """Send nothing new; `run` ends when everything is answered."""
         self.draining = True
@@ -164,6 +174,7 @@ class Link:
         self._calls.clear()
         self._used.clear()
         self._outbox.clear()
+        self._orders.fail()
         return calls
 
     async def run(self, stream: FrameStream) -> None:
@@ -205,14 +216,14 @@ class Link:
             if self._brisk and len(self._calls) > 1:  # a lone call never waits
                 await asyncio.sleep(GATHER_S)
             self._wakeup.clear()
-            if self._outbox or self._cancelled:
+            if self._outbox or self._cancelled or self._orders:
                 await stream.write(self._next_frame())
             if self._outbox:
                 self._wakeup.set()
 
     def _next_frame(self) -> bytes:
         now_s, left_s, size = self._loop.time(), time.perf_counter(), 0
-        parts = encode_cancelled(self._cancelled)
+        parts = [self._orders.take(), *encode_cancelled(self._cancelled)]
         self._cancelled.clear()
         while self._outbox and (not size or size + len(self._outbox[0].request) <= FRAME_BYTES):
             call = self._outbox.popleft()
@@ -229,10 +240,11 @@ class Link:
         if not self.slots:
             raise _broken("a worker's first frame grants no slots")
         if frame.models_changed:
-            self.models = read_models(frame.models)
+            self.models, self.missing = read_models(frame.models)
         self.draining |= frame.draining
         times = self._heard(frame) if frame.HasField("report") else ()
         self._settle(frame.results, times)
+        self._orders.settle(frame.order_results)
         if frame.slots or frame.models_changed or frame.draining:
             self._owner.changed(self)
         if frame.results:

@@ -13,8 +13,30 @@ from fakes.gateway_parts import model_state
 
 
 def test_models_by_name_and_version() -> None:
-    models = read_models([model_state("a", "1"), model_state("a", "12"), model_state("b", "3")])
+    models, missing = read_models([model_state("a", "1"), model_state("a", "12"), model_state("b", "3")])
+    assert not missing
     assert {name: sorted(versions) for name, versions in models.items()} == {"a": ["1", "12"], "b": ["3"]}
+
+
+def test_models_that_should_be_served_and_are_not() -> None:
+    unavailable, loading = ModelState.STATE_UNAVAILABLE, ModelState.STATE_LOADING
+    models, missing = read_models(
+        [
+            model_state("a", "1"),
+            ModelState(name="a", version="2", state=unavailable, reason="memory.full: no"),
+            ModelState(name="b", state=loading),
+        ]
+    )
+    assert {name: sorted(versions) for name, versions in models.items()} == {"a": ["1"]}
+    assert [(state.name, state.version) for state in missing] == [("a", "2"), ("b", "")]
+    for wrong in (
+        [model_state("a", "1"), ModelState(name="a", version="1", state=loading)],
+        [ModelState(name="a", state=loading), ModelState(name="a", state=unavailable)],
+        [ModelState(name="a", version="0", state=loading)],
+        [ModelState(name="a", version="1", state=unavailable, reason="x" * 501)],
+    ):
+        with pytest.raises(InvalidRequest):
+            read_models(wrong)
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a b", "a..b", "é", "a" * 64, "a\n"])
