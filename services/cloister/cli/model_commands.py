@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerRule
-from cloister.cli import identities, model_files, routing_commands, sealed_folder
+from cloister.cli import identities, model_files, routing_commands, sealed_folder, serving_commands
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
@@ -183,6 +183,7 @@ def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_
         say("no model yet: 'cloister model seal' makes one, 'cloister model publish' registers it")
 
 
+serving_commands.add_to(app)
 routing_commands.add_to(app)
 
 
