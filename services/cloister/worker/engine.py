@@ -15,6 +15,7 @@ elsewhere in memory (I08). Whoever owns it then loads the model afresh.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
@@ -114,6 +115,7 @@ class OpenVinoEngine:
         measured_s: One inference on the smallest inputs; infinite when it was not tried.
         streams: How many evaluations of the pool compute at a time.
         tuning: What suits the model.
+        spent_s: What getting ready took: `check`, `compile` and `tune`.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class OpenVinoEngine:
         most_rows: int = MOST_ROWS,
         tuning: Tuning | None = None,
     ) -> None:
+        began_s = time.perf_counter()
         self.contract = contract_of(model)
         self._narrow = narrow_inputs(model)
         self.failed = asyncio.Event()
@@ -140,6 +143,7 @@ class OpenVinoEngine:
             most_rows=rows.most_rows(model, self.contract, most_rows),
             tuning=self.tuning,
         )
+        checked_s = time.perf_counter()
         smallest = _smallest_inputs(self.contract)
         known = self._guard.known(smallest)
         tried = weights_bytes < SLOW_BYTES and self._guard.fixed(smallest)
@@ -153,6 +157,8 @@ class OpenVinoEngine:
         self._pool = InferPool(
             pooled.slots, self.failed, self.counts, streams=pooled.streams, most_rows=pooled.most_rows
         )
+        tune_s = time.perf_counter() - checked_s - compiler.compile_s
+        self.spent_s = {"check": checked_s - began_s, "compile": compiler.compile_s, "tune": max(0.0, tune_s)}
 
     @property
     def properties(self) -> Mapping[str, str]:

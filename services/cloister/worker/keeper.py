@@ -123,14 +123,17 @@ class ModelKeeper:
     async def _begin(self) -> tuple[ServedModel, float]:
         size_bytes = await asyncio.to_thread(self._sealed_bytes, self._wanted)
         self._memory.check(str(self._wanted), estimated_bytes(size_bytes))
+        asked_s = self._counter_s()
         release = await self._releases.release(self._wanted)
+        release_ms = round((self._counter_s() - asked_s) * 1000, 1)
         engine = await self._loaded(release)
         model = _served_model(release, engine)
         if model.ends_at_s <= self._counter_s():
             await self._close(engine)
             raise Unavailable("the lease ended while the model was loaded", reason="lease.ended")
         self._served.put(model)
-        _log.info("model.served", model=model.name, version=model.version, digest=model.digest.hex())
+        named = {"model": model.name, "version": model.version, "digest": model.digest.hex()}
+        _log.info("model.served", **named, release_ms=release_ms)
         return model, release.life_s
 
     async def _loaded(self, release: Release) -> Engine:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from typing import Final
 import openvino as ov
 
 from cloister.errors import NotReady
+from cloister.kit.log import get_logger
 from cloister.seal.keys import Secret
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
@@ -27,8 +29,10 @@ from cloister.worker.refusals import refused
 from cloister.worker.safety import make_safe
 from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
 from cloister.worker.tuning import Tunings
+from cloister.worker.weights import room_for
 
 SEALED_NAME: Final = "model.sealed"
+_log = get_logger()
 
 
 def load(
@@ -61,6 +65,7 @@ def load(
             `model.shape_unbounded`).
     """
     path = folder / manifest.name / str(manifest.version) / SEALED_NAME
+    began_s = time.perf_counter()
     with _opened(path, manifest.size_bytes) as source:
         opened = open_model(
             source,
@@ -69,11 +74,14 @@ def load(
             version=manifest.version,
             digest=manifest.digest,
             max_bytes=manifest.size_bytes,
+            buffer=room_for,
         )
+    opened_s = time.perf_counter()
     model, weights_bytes = read(opened.files)
+    read_s = time.perf_counter()
     room.take(activation_bytes(largest_bytes(model), parallel))
     try:
-        return OpenVinoEngine(
+        engine = OpenVinoEngine(
             model,
             threads=threads,
             parallel=parallel,
@@ -83,6 +91,10 @@ def load(
         )
     except RuntimeError:
         raise refused("OpenVINO cannot compile it") from None
+    spent_s = {"open": opened_s - began_s, "read": read_s - opened_s, **engine.spent_s}
+    spent_ms = {f"{stage}_ms": round(seconds * 1000, 1) for stage, seconds in spent_s.items()}
+    _log.info("model.loaded", model=manifest.name, version=manifest.version, **spent_ms)
+    return engine
 
 
 def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
