@@ -3,15 +3,18 @@
 A model is estimated at `BASE_BYTES`, `FACTOR` times its sealed file, and its activations. Measured with OpenVINO 2026.4
 on two cores: ResNet-50 in f32 took 265 MiB with 97 MiB of weights, BERT-base 844 with 416, a perceptron 59. The weights
 lie in memory as they were opened and once more as the CPU plugin arranges them, which from f16 is twice their size.
-Activations count for each infer request as twice the largest tensor between two operations, as far as shapes are known.
+Activations count for each infer request as twice the largest tensor between two operations, in a request of one row.
 What requests bring along is bounded elsewhere, by slots and message sizes. The process may take more than is estimated,
 so leave room: this is admission by declared cost, not an allocator.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Final
+
+import openvino as ov
 
 from cloister.errors import NotReady
 
@@ -25,9 +28,19 @@ def estimated_bytes(sealed_bytes: int) -> int:
     return BASE_BYTES + FACTOR * sealed_bytes
 
 
-def activation_bytes(largest_bytes: int, requests: int) -> int:
-    """What so many infer requests are expected to take between them, by the largest tensor on the way."""
-    return 2 * largest_bytes * requests
+def activation_bytes(model: ov.Model, requests: int) -> int:
+    """What so many infer requests are expected to take between them; open dimensions count as 1."""
+    between = (output for node in model.get_ops() if node.get_type_name() != "Constant" for output in node.outputs())
+    return 2 * requests * max(map(_size_bytes, between), default=0)
+
+
+def _size_bytes(output: ov.Output) -> int:
+    shape = output.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return 0
+    lengths = [max(1, shape[axis].get_min_length()) for axis in range(shape.rank.get_length())]
+    size_bytes: int = math.prod(lengths) * output.get_element_type().bitwidth // 8
+    return size_bytes
 
 
 class Room:

@@ -79,7 +79,7 @@ def load(
     opened_s = time.perf_counter()
     model, weights_bytes = read(opened.files)
     read_s = time.perf_counter()
-    room.take(activation_bytes(largest_bytes(model), parallel))
+    room.take(activation_bytes(model, parallel))
     try:
         engine = OpenVinoEngine(
             model,
