@@ -152,7 +152,11 @@ async def test_a_rollout_and_its_rollback_drop_nothing(rolling: RunningMesh, mon
     async with Client.connect(rolling.gateway, trust=rolling.trust, identity=rolling.identity("client")) as client:
         with pytest.raises(NotFound):
             await client.infer(MODEL, {"x": inputs(1)}, version="1")
+    rolling.cli("model", "load", f"{MODEL}@2")  # it is served: nothing to do
+    assert rolling.json("model", "index") == [{"name": MODEL, "version": "2", "state": "READY", "reason": ""}]
     assert "no worker serves this model" in rolling.cli("model", "unload", f"{MODEL}@1", code=1)
+    rolling.cli("model", "load", f"{MODEL}@2")  # it is served: nothing to do
+    assert rolling.json("model", "index") == [{"name": MODEL, "version": "2", "state": "READY", "reason": ""}]
     assert "no worker serves this model" in rolling.cli("model", "unload", f"{MODEL}@1", code=1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from cloister.api.oip.inference_pb2 import RepositoryIndexResponse
 from cloister.api.v1.worker_pb2 import ModelOrder, ModelState
@@ -29,9 +29,7 @@ _STATES: Final = {
 _log = get_logger()
 
 
-class _Outcome(NamedTuple):
-    member: Member
-    error: CloisterError | TimeoutError | None
+_Outcome = CloisterError | TimeoutError | None
 
 
 def index(fleet: Fleet, *, ready_only: bool) -> RepositoryIndexResponse:
@@ -86,33 +84,39 @@ async def order(fleet: Fleet, kind: ModelOrder.Kind, text: str, timeout_s: float
     name, at, version = text.partition("@")
     if not NAME.fullmatch(name) or (at and not VERSION.fullmatch(version)):
         raise InvalidRequest(f"'{text[:80]}' is neither a model's name nor name@version", reason="model.misnamed")
+    members = _meant(fleet, kind, name, version)
+    outcomes = await _ordered(members, kind, name, version, timeout_s)
+    # Those whose settings let nobody order anything were not meant, as long as others were.
+    meant = [each for each in outcomes if not isinstance(each, NotAllowed)] or outcomes
+    errors = [each for each in meant if each is not None]
+    verb = ModelOrder.Kind.Name(kind).removeprefix("KIND_").lower()
+    _log.info("model.ordered", kind=verb, model=text, workers=len(meant), failed=len(errors))
+    if len(errors) == len(meant):
+        raise errors[0]
+    if errors:
+        raise NotReady(
+            f"{len(meant) - len(errors)} of {len(meant)} workers did {verb} {text}; of the others the first said: "
+            f"{errors[0]}",
+            reason="model.partly",
+        )
+
+
+def _meant(fleet: Fleet, kind: ModelOrder.Kind, name: str, version: str) -> list[Member]:
     members = [member for member in fleet.members if member.takes_calls]
+    if not members:
+        raise Unavailable("no worker can be reached now")
     if kind == UNLOAD:
         members = [member for member in members if _has(member, name, version)]
         if not members:
             raise NotFound("no worker serves this model")
-    elif not members:
-        raise Unavailable("no worker can be reached now")
-    outcomes = await _ordered(members, kind, name, version, timeout_s)
-    # Those whose settings let nobody order anything were not meant, as long as others were.
-    meant = [each for each in outcomes if not isinstance(each.error, NotAllowed)]
-    errors = [each.error for each in meant or outcomes if each.error is not None]
-    verb = ModelOrder.Kind.Name(kind).removeprefix("KIND_").lower()
-    _log.info("model.ordered", kind=verb, model=text, workers=len(meant), failed=len(errors))
-    if not errors:
-        return
-    if len(errors) == len(meant or outcomes):
-        raise errors[0]
-    raise NotReady(
-        f"{len(meant) - len(errors)} of {len(meant)} workers did {verb} {text}; of the others the first said: "
-        f"{errors[0]}",
-        reason="model.partly",
-    )
+    return members
 
 
 async def _ordered(
     members: list[Member], kind: ModelOrder.Kind, name: str, version: str, timeout_s: float
 ) -> list[_Outcome]:
+    """What each came to, in order: None, or why not."""
+
     async def one(member: Member) -> _Outcome:
         try:
             async with asyncio.timeout(timeout_s):
@@ -120,8 +124,8 @@ async def _ordered(
                     raise Unavailable("the worker was lost before it had obeyed", reason="link.closed")
                 await member.link.order(kind, name, version)
         except (CloisterError, TimeoutError) as error:
-            return _Outcome(member, error)
-        return _Outcome(member, None)
+            return error
+        return None
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(member)) for member in members]
