@@ -106,14 +106,17 @@ class Fleet:
     def missing(self, route: Route) -> CloisterError:
         """Say why no worker can take a route: there is no such model, or it cannot be served now."""
         name, asked, _, workers = route
-        models = [member.models.get(name) for member in self._members.values()]
-        chosen = asked if workers is not None else self.dispatcher.routing.chosen(name, asked)
-        by_number = asked.isdecimal() or workers is not None
-        # What the operator has chosen and nobody serves yet is missing for now, as is what somebody has served.
-        if chosen is not None and any(
-            versions and (not chosen or chosen in versions or not by_number) for versions in models
-        ):
-            return Unavailable(NO_WORKER, reason="workers.gone" if workers else None)
+        served = [versions for member in self._members.values() if (versions := member.models.get(name))]
+        if workers is not None:
+            # Its version may be gone from all of them: whoever left it open asks again, and seals to another.
+            known = bool(served) and (not asked or asked.isdecimal())
+            reason = "workers.gone"
+        else:
+            # What the operator has chosen and nobody serves is missing for now, as is what somebody has served.
+            chosen, reason = self.dispatcher.routing.chosen(name, asked), None
+            known = chosen is not None and any(chosen in versions or not asked.isdecimal() for versions in served)
+        if known:
+            return Unavailable(NO_WORKER, reason=reason)
         if not self.current.is_set() or not all(member.settled for member in self._members.values()):
             return Unavailable("this gateway does not know all workers yet", reason="fleet.unsettled")
         return NotFound(NO_SUCH_MODEL)

@@ -74,3 +74,17 @@ async def test_a_gateway_does_not_start_with_a_file_that_makes_no_sense(tmp_path
     with pytest.raises(InvalidRequest, match="default"):
         async with running_gateway(tmp_path, pki, routing=path):
             pass
+
+
+async def test_a_request_sealed_to_a_version_that_is_gone_may_be_sealed_again(rig: Rig) -> None:
+    """Its client may have left the version open; one that has not hears, when it asks who serves it, that none does."""
+    await rig.worker(A, models=BOTH[1:])
+    stub = await rig.raw()
+    with pytest.raises(Unavailable) as raised:
+        await ask(stub, version="1", workers=[A])
+    assert raised.value.reason == "workers.gone"
+    for wrong in ({"version": "stable", "workers": [A]}, {"version": "1"}, {"name": "none", "workers": [A]}):
+        with pytest.raises(NotFound):
+            await ask(stub, **wrong)
+    with pytest.raises(NotFound):
+        await listed(rig, "1")
