@@ -13,7 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-seal bench-start demo up test check fmt fuzz protos lock clean setup
 .PHONY: test-convert
 
 demo: .venv/installed
@@ -81,6 +81,10 @@ bench-record: .venv/installed
 
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py
+
+# MODEL=resnet50|mlp|...; a worker's cold start, stage by stage.
+bench-start: .venv/installed
+	$(BIN)/python -m benchmarks.scenarios.start $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
 EXTRAS := serve worker otel demo prepare quantize

@@ -75,6 +75,9 @@ class FakeEngine:
             raise outcome
         return outcome
 
+    async def drain(self) -> None:
+        await self.gate.wait()
+
     async def close(self) -> None:
         self.closed = True
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, WorkerFrame
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, ModelOrder, OrderResult, WorkerFrame
 from cloister.worker.link import WorkerLink
 from fakes.attested_worker import Inside
 
@@ -80,10 +80,15 @@ class GatewayEnd:
         return self.results
 
 
+def obeyed(order: ModelOrder, done: Callable[[OrderResult], None]) -> None:
+    """A repository that says yes to everything."""
+    done(OrderResult(order_id=order.order_id))
+
+
 @asynccontextmanager
 async def linked(inside: Inside, slots: int = 4, **options: Any) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
     """A link that runs; it ends with the block."""
-    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots, **options)
+    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots, order=obeyed, **options)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(link.run(gateway.sent(), gateway.write))
         await gateway.until(lambda: gateway.frames)

@@ -20,15 +20,19 @@ from cloister.api.v1.worker_pb2 import (
     GatewayFrame,
     InferCall,
     InferResult,
+    ModelOrder,
     ModelState,
+    OrderResult,
     WorkerCounters,
     WorkerFrame,
     WorkerReport,
 )
 from cloister.api.v1.worker_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
+from cloister.errors import CloisterError
 from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import spki_sha256
 from cloister.rpc.spiffe import server_name
+from cloister.rpc.status import failure_of
 from fakes.gateway_parts import evaluation, model_state, report
 from fakes.pki import MeshPki
 
@@ -52,6 +56,8 @@ class FakeWorker(WorkerServicer):
         tamper: What it does wrong with the next answer: unknown, twice, slots, empty, garbage.
         appended: Bytes after each response.
         seen: Every call that it was ever given.
+        orders: Every order that it was given.
+        refusal: Answered to orders, in place of obeying; obeyed, they change the list of models.
         cancelled: Ids of calls that it was told nobody waits for.
         most_under_way: The most calls that it ever had at once.
     """
@@ -67,6 +73,8 @@ class FakeWorker(WorkerServicer):
         self.appended = b""
         self.seen: list[InferCall] = []
         self.taken = asyncio.Condition()
+        self.orders: list[ModelOrder] = []
+        self.refusal: CloisterError | None = None
         self.cancelled: list[int] = []
         self.under_way = self.most_under_way = self.frames = 0
         self.port = 0
@@ -160,6 +168,8 @@ class FakeWorker(WorkerServicer):
     async def _take(self, frame: GatewayFrame, outbox: Outbox, group: asyncio.TaskGroup) -> None:
         self.frames += 1
         self.cancelled += frame.cancelled
+        for order in frame.orders:
+            self._obey(order, outbox)
         self.under_way += len(frame.calls)
         self.most_under_way = max(self.most_under_way, self.under_way)
         async with self.taken:
@@ -173,6 +183,18 @@ class FakeWorker(WorkerServicer):
             results = [echoed(call, self.instance, self.appended) for call in frame.calls]
             told = report(evaluation(self.models[0].version, requests=len(results)))
             outbox.put_nowait(WorkerFrame(results=results, report=told))
+
+    def _obey(self, order: ModelOrder, outbox: Outbox) -> None:
+        self.orders.append(order)
+        result = OrderResult(order_id=order.order_id)
+        if self.refusal is not None:
+            result.failure.CopyFrom(failure_of(self.refusal))
+        elif order.kind == ModelOrder.KIND_LOAD:
+            self.serve_models(*self.models, model_state(order.model_name, order.model_version or "1"))
+        else:
+            named = (order.model_name, order.model_version)
+            self.serve_models(*[each for each in self.models if (each.name, each.version) != named])
+        outbox.put_nowait(WorkerFrame(order_results=[result]))
 
     async def _answer(self, call: InferCall, outbox: Outbox) -> None:
         await self.open_gate.wait()

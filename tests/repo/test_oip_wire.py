@@ -15,6 +15,9 @@ METHODS = (
     "ModelMetadata",
     "ModelInfer",
     "ModelStreamInfer",
+    "RepositoryIndex",
+    "RepositoryModelLoad",
+    "RepositoryModelUnload",
 )
 
 

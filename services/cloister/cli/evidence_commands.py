@@ -30,7 +30,9 @@ def evidence() -> None:
 @app.command(epilog=examples("cloister evidence show breast-cancer"))
 def show(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model whose workers to judge.")],
-    version: Annotated[str, typer.Option(help="Version of the model. (default: the highest served)")] = "",
+    version: Annotated[
+        str, typer.Option(help="Version or label of the model. (default: the mesh's default version)")
+    ] = "",
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
     trust: TrustFile = None,

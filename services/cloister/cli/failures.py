@@ -58,6 +58,10 @@ class Stop(Exception):
 
 _ADVICE_BY_REASON = {
     "model.sealed_only": "leave out --plain",
+    "model.not_loadable": "'loadable = true' in the settings of workers lets operators do that",
+    "model.partly": "'cloister model index' shows what each version is waiting for",
+    "memory.full": "'cloister model index' shows what is served",
+    "model.missing": "has its owner put it there, with 'cloister model publish'?",
     "policy.unpinned": "",
     "policy.unsigned": "",
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",

@@ -20,6 +20,7 @@ from cloister.cli.mesh_folder import MAIN, Mesh
 from cloister.cli.ports import FIRST, free_ports
 from cloister.client import TrustBundle, anchor_of
 from cloister.errors import InvalidRequest
+from cloister.gateway.routing import Routing
 from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.rpc import certificates
 from cloister.rpc.files import create_private
@@ -164,6 +165,7 @@ def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str, signers
     text = settings_text.provisioner(mesh, verifier_id=verifier_id, signers=signers)
     mesh.settings("provisioner").write_text(text)
     mesh.settings("gateway").write_text(settings_text.gateway(mesh))
+    (mesh.folder / "gateway" / settings_text.ROUTING).write_bytes(Routing().encode())
     owners = (identities.owner_key(mesh.identity("owner")),)
     mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners, signers=signers))
 

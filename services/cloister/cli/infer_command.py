@@ -35,7 +35,9 @@ def infer(
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
     trust: TrustFile = None,
-    version: Annotated[str, typer.Option(help="Version of the model. (default: the highest served)")] = "",
+    version: Annotated[
+        str, typer.Option(help="Version or label of the model. (default: the mesh's default version)")
+    ] = "",
     digest: Annotated[
         str, typer.Option(help="Only the model of this digest may answer, 64 hex digits, from its owner.")
     ] = "",

@@ -12,7 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerRule
-from cloister.cli import convert_command, identities, model_files, quantize_command, sealed_folder
+from cloister.cli import (
+    convert_command,
+    identities,
+    model_files,
+    quantize_command,
+    routing_commands,
+    sealed_folder,
+    serving_commands,
+)
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
@@ -22,7 +30,9 @@ from cloister.client import OwnerClient, seal_to, tls_files
 from cloister.errors import NotFound
 from cloister.seal.manifest import ModelManifest
 
-app = typer.Typer(help="Prepare models, seal and publish them, and say who may have their keys.", no_args_is_help=True)
+app = typer.Typer(
+    help="Prepare models, seal and publish them, say who may have their keys, and route them.", no_args_is_help=True
+)
 convert_command.add_to(app)
 quantize_command.add_to(app)
 
@@ -196,6 +206,10 @@ def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_
     table(("model", "owner", "policy", "measurements", "signers", "simulated", "plain requests"), rows)
     if not models:
         say("no model yet: 'cloister model seal' makes one, 'cloister model publish' registers it")
+
+
+serving_commands.add_to(app)
+routing_commands.add_to(app)
 
 
 @asynccontextmanager

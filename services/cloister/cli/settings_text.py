@@ -10,6 +10,7 @@ from cloister.kit.key_set import KeySigners
 
 Value = str | int | float | bool | Sequence[str]
 
+ROUTING = "routing.toml"
 VERIFIER_KEYS = "../verifier/signing_keys/key_set.json"
 OWNERS_NOTE = """\
 # A model is served only if its owner's public signing key is among model_owners. For a further owner, add the key that
@@ -70,6 +71,7 @@ def gateway(mesh: Mesh) -> str:
         "name": MAIN,
         "listen": mesh.gateway,
         "verifier": mesh.verifier,
+        "routing": ROUTING,
         "log_json": True,
     }
     if mesh.simulated:

@@ -16,11 +16,14 @@ from cloister.client.operator import (
     appraisals,
     attested_evidence,
     lift,
+    load_model,
     mesh_status,
+    model_index,
     policy_in_force,
     releases,
     revocations,
     revoke,
+    unload_model,
 )
 from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
 from cloister.client.pin import AttestedPin, pin_by_evidence, pin_by_fingerprint, root_fingerprints
@@ -79,8 +82,10 @@ __all__ = [
     "kept_in",
     "lift",
     "list_models",
+    "load_model",
     "load_receipt",
     "mesh_status",
+    "model_index",
     "pin_by_evidence",
     "pin_by_fingerprint",
     "policy_in_force",
@@ -96,5 +101,6 @@ __all__ = [
     "signed_policy",
     "step_meaning",
     "tls_files",
+    "unload_model",
     "verify_receipt",
 ]

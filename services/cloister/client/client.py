@@ -53,7 +53,7 @@ class Question:
     """One inference, as it was asked for.
 
     Attributes:
-        version: The only version that may answer; empty for the highest served.
+        version: The only version that may answer, a label of the operator's, or empty for the operator's default.
         digest: The only model that may answer; None for any.
         sealed: Whether only a verified enclave may read it.
         timing: Whether to ask where the time goes.
@@ -143,7 +143,8 @@ class Client:
         Args:
             model: Name.
             inputs: Array by input name.
-            version: Of the model, and no other answers; empty for the highest served.
+            version: Of the model, and no other answers. Empty for the mesh's default version, or a label such as
+                `stable`: which one that is the operator says; `Answer.model_version` is the one that answered.
             outputs: Names of the outputs that are wanted; none asks for all.
             parameters: Of the request, as the Open Inference Protocol has them.
             datatypes: Where an array's dtype does not say it: `BF16` for uint16.

@@ -117,13 +117,15 @@ def target(model_name: str, believed: Sequence[VerifiedWorker], *, version: str,
     Args:
         model_name: The model that the workers serve.
         believed: At least one.
-        version: The only version that may answer; empty for any.
+        version: The only version that may answer. Empty, or a label, for any: what that stands for the gateway says by
+            whom it lists, and it is the operator's to say.
         digest: The only digest that may answer; None for any. With a version, both must fit.
 
     Raises:
         NotFound: No believed worker serves what was asked for; nothing else answers in its place.
     """
-    fitting = [each for each in believed if version in ("", each.model_version) and digest in (None, each.model_digest)]
+    pinned = version if version.isdecimal() else ""
+    fitting = [each for each in believed if pinned in ("", each.model_version) and digest in (None, each.model_digest)]
     if not fitting:
         wanted = f"{model_name}@{version}" if version else model_name
         with_digest = " with the digest that was asked for" if digest is not None else ""

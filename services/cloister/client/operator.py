@@ -8,6 +8,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cloister.api.oip.inference_pb2 import (
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
+    RepositoryModelLoadRequest,
+    RepositoryModelUnloadRequest,
+)
+from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
@@ -50,6 +57,31 @@ async def mesh_status(gateway: Peer, timeout_s: float = 10.0) -> GetStatusRespon
     """The mesh as the gateway sees it. Role: operator."""
     answer: GetStatusResponse = await gateway.stub(GatewayStub).GetStatus(GetStatusRequest(), timeout=timeout_s)
     return answer
+
+
+async def model_index(gateway: Peer, timeout_s: float = 10.0) -> RepositoryIndexResponse:
+    """Every version of a model that some worker serves or should serve. Roles: client, owner, operator."""
+    stub = gateway.stub(GRPCInferenceServiceStub)
+    answer: RepositoryIndexResponse = await stub.RepositoryIndex(RepositoryIndexRequest(), timeout=timeout_s)
+    return answer
+
+
+async def load_model(gateway: Peer, model: str, timeout_s: float = 300.0) -> None:
+    """Have the workers load `name` or `name@version`, and wait until they have. Role: operator.
+
+    Raises:
+        NotReady: Some have not, or none could (`memory.full`, `model.missing`, ...).
+        NotAllowed: No worker's settings let anybody do this.
+        CloisterError: As the call.
+    """
+    stub = gateway.stub(GRPCInferenceServiceStub)
+    await stub.RepositoryModelLoad(RepositoryModelLoadRequest(model_name=model), timeout=timeout_s)
+
+
+async def unload_model(gateway: Peer, model: str, timeout_s: float = 300.0) -> None:
+    """Have the workers drop `name` or `name@version` once what is under way is answered. Role: operator."""
+    stub = gateway.stub(GRPCInferenceServiceStub)
+    await stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name=model), timeout=timeout_s)
 
 
 async def appraisals(verifier: Peer, after: int = 0, timeout_s: float = 60.0) -> AsyncIterator[AuditLine]:

@@ -15,6 +15,7 @@ from cloister.gateway.faces import F, Facing, listening
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
+from cloister.gateway.routing_file import RoutingFile
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
@@ -67,6 +68,10 @@ async def opened(settings: Settings, lifecycle: Lifecycle, facing: Facing[F]) ->
             wall_ms=wall_ms,
             simulated_workers=settings.simulated_workers,
         )
+        if settings.routing is not None:
+            routing = RoutingFile(settings.routing, fleet.dispatcher.route)
+            await routing.read()
+            lifecycle.spawn(routing.watching(), "routing")
         metrics = Metrics()
         watch_fleet(metrics, fleet)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))

@@ -21,6 +21,7 @@ class Call:
         answer: A serialised `ModelInferResponse`, or the error; cancelled when the client has gone.
         instance: The worker that has it now; empty while it waits.
         call_id: Its number on that worker's link.
+        model_version: What its label, or no version at all, stands for; empty where it names one itself.
         tried: Workers whose link died under it; each is tried once.
         sent: Some worker was given it.
         trace: Which trace it belongs to, if any.
@@ -40,6 +41,7 @@ class Call:
         "ended_s",
         "instance",
         "left_s",
+        "model_version",
         "request",
         "route",
         "sent",
@@ -60,6 +62,7 @@ class Call:
         self.answer: asyncio.Future[bytes] = loop.create_future()
         self.instance = ""
         self.call_id = 0
+        self.model_version = ""
         self.tried: tuple[str, ...] = ()
         self.sent = False
         self.trace = trace

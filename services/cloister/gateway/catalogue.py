@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
 from cloister.api.oip.inference_pb2 import ModelMetadataResponse
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest
+from cloister.gateway.routing import NAME, VERSION
 
 MAX_MODELS = 1024
 MAX_METADATA_BYTES = 1 << 20
@@ -18,26 +18,34 @@ Models = Mapping[str, Mapping[str, ModelState]]
 """Name, then version, then state."""
 
 _INLINE = "inline"
-_NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[1-9][0-9]{0,9}")
+MAX_REASON_CHARS = 500
 
 
-def read_models(states: Iterable[ModelState]) -> Models:
-    """Arrange a worker's list of models by name and version.
+def read_models(states: Iterable[ModelState]) -> tuple[Models, Sequence[ModelState]]:
+    """Arrange a worker's list of models.
+
+    Returns:
+        Those that it serves, by name and version; and those that it should and does not.
 
     Raises:
         InvalidRequest: A name or version is not one, is repeated, or there are too many.
     """
     models: dict[str, dict[str, ModelState]] = {}
+    missing: dict[tuple[str, str], ModelState] = {}
     for count, state in enumerate(states):
-        versions = models.setdefault(state.name, {})
-        if _NAME.fullmatch(state.name) is None or _VERSION.fullmatch(state.version) is None:
+        ready = state.state == ModelState.STATE_READY
+        named = VERSION.fullmatch(state.version) or (not state.version and not ready)
+        if NAME.fullmatch(state.name) is None or not named:
             raise InvalidRequest("a worker serves a model under a name or version that is not one")
         too_large = max(len(state.metadata), state.manifest.ByteSize()) > MAX_METADATA_BYTES
-        if state.version in versions or count >= MAX_MODELS or too_large:
+        known = state.version in models.get(state.name, {}) or (state.name, state.version) in missing
+        if known or count >= MAX_MODELS or too_large or len(state.reason) > MAX_REASON_CHARS:
             raise InvalidRequest("a worker's list of models repeats itself or is too large")
-        versions[state.version] = state
-    return models
+        if ready:
+            models.setdefault(state.name, {})[state.version] = state
+        else:
+            missing[state.name, state.version] = state
+    return models, tuple(missing.values())
 
 
 def quick_models(models: Models) -> frozenset[str]:
@@ -52,9 +60,18 @@ def _inline(state: ModelState) -> bool:
         return False
 
 
-def default_version(versions: Iterable[str]) -> str:
-    """Return the highest of the versions; the empty string of none."""
-    return max(versions, key=int, default="")
+def default_version(served: Sequence[Iterable[str]]) -> str:
+    """The version for clients that name none, unless an operator says otherwise.
+
+    Args:
+        served: Versions of one model, for each of its workers.
+
+    Returns:
+        The highest that all of them serve, so that a new one takes over once it is ready everywhere; where they have
+        none in common, the highest of any; empty if there is none.
+    """
+    each = [set(versions) for versions in served]
+    return max(set.intersection(*each) or set.union(*each), key=int, default="") if each else ""
 
 
 def merged_metadata(states: Iterable[ModelState], version: str) -> bytes:
@@ -62,13 +79,13 @@ def merged_metadata(states: Iterable[ModelState], version: str) -> bytes:
 
     Args:
         states: The model's states from all its workers.
-        version: The version whose inputs and outputs are told; empty for the default.
+        version: The version whose inputs and outputs are told.
 
     Returns:
         A serialised `ModelMetadataResponse`; empty when no worker serves that version.
     """
     by_version = {state.version: state for state in states}
-    state = by_version.get(version or default_version(by_version))
+    state = by_version.get(version)
     if state is None:
         return b""
     try:

@@ -1,7 +1,8 @@
 """Which worker gets which call, and when.
 
 One bounded queue for each model, first come first served; a call that a worker with a free slot may have never waits.
-Among such workers the one with the most free slots takes it, so a slow worker gets only what it finishes. A call whose
+Slots are each model's own. Among such workers the one with the most free slots takes it, of several the one with the
+fewest calls of any model, so a slow worker gets only what it finishes. A call whose
 link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of it happens
 on the event loop between two awaits: there is nothing to lock.
 """
@@ -18,6 +19,7 @@ from cloister.gateway.call import Call
 from cloister.gateway.catalogue import default_version
 from cloister.gateway.contract import Contracts
 from cloister.gateway.link import EXPIRY_STEP_S, Link
+from cloister.gateway.routing import Routing
 from cloister.gateway.wire import Route, Tensors
 
 NO_WORKER = "no worker that serves this can be reached now"
@@ -37,6 +39,7 @@ class Dispatcher:
         self._links: dict[str, Link] = {}
         self._by_model: dict[str, tuple[Link, ...]] = {}
         self._defaults: dict[str, str] = {}
+        self._routing = Routing()
         self._queues: dict[str, deque[Call]] = {}
         self._contracts = Contracts(self._states)
 
@@ -45,6 +48,23 @@ class Dispatcher:
         """How many calls wait for a slot."""
         return sum(map(len, self._queues.values()))
 
+    @property
+    def routing(self) -> Routing:
+        """Which version a label, or no version, stands for."""
+        return self._routing
+
+    def route(self, routing: Routing) -> None:
+        """Go by another choice of versions from now on, also for what waits."""
+        self._routing = routing
+        self._index()
+        self._requeue(())
+
+    def version_of(self, name: str, asked: str) -> str:
+        """The version that answers where a client asks for this one, a label, or none; empty if none can."""
+        if asked.isdecimal():
+            return asked
+        return (self._routing.chosen(name, asked) or "") if asked else self._defaults.get(name, "")
+
     def check(self, route: Route, tensors: Tensors) -> None:
         """Hold the tensors of a plain request against the version that it would be sent to now.
 
@@ -52,7 +72,7 @@ class Dispatcher:
             InvalidRequest: They cannot fit.
         """
         if route.workers is None:
-            version = route.model_version or self._defaults.get(route.model_name, "")
+            version = self.version_of(route.model_name, route.model_version)
             self._contracts.check(route.model_name, version, tensors)
 
     def submit(self, call: Call) -> None:
@@ -109,8 +129,8 @@ class Dispatcher:
         if not self._queues:
             return
         names = [name for name in self._queues if name in link.models]
-        while link.free > 0 and names:
-            names = [name for name in names if link.free > 0 and self._send_next(name, link)]
+        while names:
+            names = [name for name in names if link.free(name) > 0 and self._send_next(name, link)]
 
     def expire(self, now_s: float) -> None:
         """Answer calls that wait past their deadline."""
@@ -129,19 +149,25 @@ class Dispatcher:
 
     def _send(self, call: Call) -> bool:
         """Hand a call to the best worker with a free slot; say whether there was one. Raise when none may have it."""
-        best, best_free, eligible = None, 0, False
-        for link in self._by_model.get(call.route.model_name, ()):
+        best, best_free, eligible, name = None, (0, 0), False, call.route.model_name
+        for link in self._by_model.get(name, ()):
             if self._may_have(link, call):
                 eligible = True
-                free = link.free
-                if free > best_free:
+                free = (link.free(name), -link.used)
+                if free[0] > 0 and (best is None or free > best_free):
                     best, best_free = link, free
         if best is not None:
-            best.send(call)
+            self._hand(call, best)
             return True
         if not eligible:
             raise Unavailable(NO_WORKER) if call.tried else self._missing(call.route)
         return False
+
+    def _hand(self, call: Call, link: Link) -> None:
+        """Send a call; a worker is told what a label, or no version, of a plain one stands for."""
+        name, asked, _, workers = call.route
+        call.model_version = self.version_of(name, asked) if workers is None and not asked.isdecimal() else ""
+        link.send(call)
 
     def _may_have(self, link: Link, call: Call) -> bool:
         name, version, _, workers = call.route
@@ -149,7 +175,7 @@ class Dispatcher:
             return False
         if workers is not None:
             return link.instance in workers and (not version or version in link.models[name])
-        return (version or self._defaults[name]) in link.models[name]
+        return self.version_of(name, version) in link.models[name]
 
     def _send_next(self, name: str, link: Link) -> bool:
         """Send the first waiting call of a model that this worker may have; say whether there was one."""
@@ -161,7 +187,7 @@ class Dispatcher:
                 del self._queues[name]
                 if queue:
                     self._queues[name] = queue  # behind the other models
-                link.send(call)
+                self._hand(call, link)
                 return True
         return False
 
@@ -194,7 +220,7 @@ class Dispatcher:
             del self._queues[name]
 
     def _index(self) -> None:
-        """Note which links serve which model, and the highest version of each."""
+        """Note which links serve which model, and the default version of each."""
         self._contracts.forget()
         by_model: dict[str, list[Link]] = {}
         for link in self._links.values():
@@ -203,6 +229,6 @@ class Dispatcher:
                     by_model.setdefault(name, []).append(link)
         self._by_model = {name: tuple(links) for name, links in by_model.items()}
         self._defaults = {
-            name: default_version({version for link in links for version in link.models[name]})
+            name: self._routing.of(name).default or default_version([link.models[name] for link in links])
             for name, links in by_model.items()
         }

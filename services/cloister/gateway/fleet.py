@@ -19,7 +19,6 @@ from cloister.api.v1.verifier_pb2 import AttestedEvent, AttestedWorker, WatchAtt
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import CloisterError, NotFound, Unavailable
-from cloister.gateway.catalogue import default_version
 from cloister.gateway.dispatch import NO_WORKER, Dispatcher
 from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
@@ -80,9 +79,9 @@ class Fleet:
         return [member for _, member in sorted(self._members.items(), key=itemgetter(0))]
 
     def serving(self, name: str, version: str = "") -> Iterator[tuple[Member, ModelState]]:
-        """Yield who takes calls for a model, in that version or else in the highest that is served."""
+        """Yield who takes calls for a model, in the version that this one, a label or none stands for."""
         able = [member for member in self._members.values() if member.takes_calls and name in member.models]
-        version = version or default_version({known for member in able for known in member.models[name]})
+        version = self.dispatcher.version_of(name, version)
         for member in able:
             state = member.models[name].get(version)
             if state is not None:
@@ -98,11 +97,26 @@ class Fleet:
         able = [member for member in self._members.values() if member.takes_calls]
         return [state for member in able for state in member.models.get(name, {}).values()]
 
+    def all_states(self) -> Iterator[ModelState]:
+        """Yield what workers that take calls say of every model, also of those that they should serve and do not."""
+        for member in self._members.values():
+            if member.takes_calls:
+                yield from member.states()
+
     def missing(self, route: Route) -> CloisterError:
         """Say why no worker can take a route: there is no such model, or it cannot be served now."""
-        models = [member.models.get(route.model_name) for member in self._members.values()]
-        if any(versions and (not route.model_version or route.model_version in versions) for versions in models):
-            return Unavailable(NO_WORKER, reason="workers.gone" if route.workers else None)
+        name, asked, _, workers = route
+        served = [versions for member in self._members.values() if (versions := member.models.get(name))]
+        if workers is not None:
+            # Its version may be gone from all of them: whoever left it open asks again, and seals to another.
+            known = bool(served) and (not asked or asked.isdecimal())
+            reason = "workers.gone"
+        else:
+            # What the operator has chosen and nobody serves is missing for now, as is what somebody has served.
+            chosen, reason = self.dispatcher.routing.chosen(name, asked), None
+            known = chosen is not None and any(chosen in versions or not asked.isdecimal() for versions in served)
+        if known:
+            return Unavailable(NO_WORKER, reason=reason)
         if not self.current.is_set() or not all(member.settled for member in self._members.values()):
             return Unavailable("this gateway does not know all workers yet", reason="fleet.unsettled")
         return NotFound(NO_SUCH_MODEL)

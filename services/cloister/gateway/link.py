@@ -1,8 +1,9 @@
 """The link to one worker: one long-lived stream, frames of many calls, slots counted exactly.
 
-The worker grants slots with its first frame. A call takes one when it is handed to `send` and gives it back with its
-result: also a cancelled call, whose result nobody reads, because until then the worker is busy with it. The counts of
-gateway and worker therefore agree at every frame, and a worker that answers what it was not asked is cut off.
+The worker grants slots with its first frame, so many for each model: a slow model that fills its own leaves a quick one
+on the same worker all of its. A call takes one when it is handed to `send` and gives it back with its result: also a
+cancelled call, whose result nobody reads, because until then the worker is busy with it. The counts of gateway and
+worker therefore agree at every frame, and a worker that answers what it was not asked is cut off.
 One task writes and one reads: a handler that is cancelled while it writes would take the whole stream with it.
 """
 
@@ -10,17 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 from grpc.aio import EOF
 
-from cloister.api.v1.worker_pb2 import InferResult, WorkerCounters, WorkerFrame
+from cloister.api.v1.worker_pb2 import InferResult, ModelOrder, ModelState, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.gateway.call import Call
 from cloister.gateway.catalogue import MAX_MODELS, Models, quick_models, read_models
+from cloister.gateway.orders import Orders
 from cloister.gateway.pace import Pace
 from cloister.gateway.wire import encode_call, encode_cancelled
 from cloister.gateway.worker_times import WorkerTime, worker_times
@@ -68,7 +70,8 @@ class Link:
     Attributes:
         instance: The worker's instance.
         models: What it serves.
-        slots: How many calls it takes at once; 0 until its first frame.
+        missing: What it should serve and does not.
+        slots: How many calls of each model it takes at once; 0 until its first frame.
         draining: It finishes what it has and takes nothing new.
         counters: As it reported them last; None while it has not.
     """
@@ -76,13 +79,16 @@ class Link:
     def __init__(self, instance: str, owner: LinkOwner) -> None:
         self.instance = instance
         self.models: Models = {}
+        self.missing: Sequence[ModelState] = ()
         self.slots = 0
         self.draining = False
         self.counters: WorkerCounters | None = None
         self._owner = owner
         self._calls: dict[int, Call] = {}
+        self._used: Counter[str] = Counter()
         self._outbox: deque[Call] = deque()
         self._cancelled: list[int] = []
+        self._orders = Orders()
         self._last_id = self._last_sent = 0
         self._wakeup = asyncio.Event()
         self._pace = Pace()
@@ -91,9 +97,13 @@ class Link:
         self._born_s = self._loop.time()
 
     @property
-    def free(self) -> int:
-        """Slots that a call may take now; 0 while draining."""
-        return 0 if self.draining else self.slots - len(self._calls)
+    def granted(self) -> int:
+        """Slots of all its models together."""
+        return self.slots * max(1, len(self.models))
+
+    def free(self, model_name: str) -> int:
+        """Slots that calls to a model may take now; 0 while draining."""
+        return 0 if self.draining else self.slots - self._used[model_name]
 
     @property
     def used(self) -> int:
@@ -101,10 +111,11 @@ class Link:
         return len(self._calls)
 
     def send(self, call: Call) -> None:
-        """Take a slot for a call; it leaves with the next frame. Only while `free` is above zero."""
+        """Take a slot for a call; it leaves with the next frame. Only while its model has one free."""
         self._last_id += 1
         call.instance, call.call_id, call.sent = self.instance, self._last_id, True
         self._calls[self._last_id] = call
+        self._used[call.route.model_name] += 1
         self._outbox.append(call)
         self._wakeup.set()
 
@@ -114,11 +125,17 @@ class Link:
             return  # answered, or of an earlier link to the same worker
         if call.call_id > self._last_sent:
             self._outbox.remove(call)
-            del self._calls[call.call_id]
+            self._forget(call)
             self._owner.freed(self)
         else:
             self._cancelled.append(call.call_id)
             self._wakeup.set()
+
+    async def order(self, kind: ModelOrder.Kind, name: str, version: str) -> None:
+        """Have the worker load or unload a model, and wait until it has; raises what it answers."""
+        answer = self._orders.add(kind, name, version)
+        self._wakeup.set()
+        await answer
 
     def drain(self) -> None:
         """Send nothing new; `run` ends when everything is answered."""
@@ -146,14 +163,16 @@ class Link:
         calls = list(self._outbox)
         self._outbox.clear()
         for call in calls:
-            del self._calls[call.call_id]
+            self._forget(call)
         return calls
 
     def take_unanswered(self) -> list[Call]:
         """Give back, when the link is gone, every call without an answer, oldest first."""
         calls = [call for call in self._calls.values() if not call.answer.done()]
         self._calls.clear()
+        self._used.clear()
         self._outbox.clear()
+        self._orders.fail()
         return calls
 
     async def run(self, stream: FrameStream) -> None:
@@ -193,7 +212,7 @@ class Link:
             await self._wakeup.wait()
             await self._pace.gather(self._outbox, len(self._calls))
             self._wakeup.clear()
-            if self._outbox or self._cancelled:
+            if self._outbox or self._cancelled or self._orders:
                 await stream.write(self._next_frame())
             if self._outbox:
                 self._wakeup.set()
@@ -201,14 +220,14 @@ class Link:
     def _next_frame(self) -> bytes:
         now_s, left_s, size = self._loop.time(), time.perf_counter(), 0
         earlier_id, quick = self._last_sent, False
-        parts = encode_cancelled(self._cancelled)
+        parts = [self._orders.take(), *encode_cancelled(self._cancelled)]
         self._cancelled.clear()
         while self._outbox and (not size or size + len(self._outbox[0].request) <= FRAME_BYTES):
             call = self._outbox.popleft()
             self._last_sent, call.left_s = call.call_id, left_s
             timeout_ms = max(1, int((call.deadline_s - now_s) * 1000))
             trace_id = call.trace.trace_id if call.trace is not None else ""
-            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, trace_id)
+            parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, call.model_version, trace_id)
             size += len(call.request) + 1
             quick = quick or call.route.model_name in self._quick
         self._pace.sent(earlier_id, quick=quick)
@@ -220,17 +239,22 @@ class Link:
         if not self.slots:
             raise _broken("a worker's first frame grants no slots")
         if frame.models_changed:
-            self.models = read_models(frame.models)
+            self.models, self.missing = read_models(frame.models)
             self._quick = quick_models(self.models)
         self.draining |= frame.draining
         times = self._heard(frame) if frame.HasField("report") else ()
         self._settle(frame.results, times)
+        self._orders.settle(frame.order_results)
         if frame.slots or frame.models_changed or frame.draining:
             self._owner.changed(self)
         if frame.results:
             self._owner.freed(self)
         if self.draining:
             self._wakeup.set()
+
+    def _forget(self, call: Call) -> None:
+        del self._calls[call.call_id]
+        self._used[call.route.model_name] -= 1
 
     def _grant(self, slots: int) -> None:
         if self.slots not in (0, slots) or slots > MAX_SLOTS:
@@ -251,7 +275,7 @@ class Link:
             call, outcome = self._calls.get(result.call_id), result.WhichOneof("outcome")
             if call is None or outcome is None or result.call_id > self._last_sent:
                 raise _broken("a worker answers what it was not asked")
-            del self._calls[result.call_id]
+            self._forget(call)
             self._pace.answered(result.call_id)
             if call.answer.done():
                 continue

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc.aio
 
 from cloister.api.v1.verifier_pb2 import AttestedWorker
+from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import CloisterError
 from cloister.gateway.catalogue import Models
 from cloister.gateway.dispatch import Dispatcher
@@ -57,6 +58,11 @@ class Member:
     def models(self) -> Models:
         """What it serves, or served when it was last heard."""
         return self.link.models if self.link is not None and self.link.slots else self._last_models
+
+    def states(self) -> list[ModelState]:
+        """What it serves, and what it should and does not."""
+        missing = self.link.missing if self.link is not None else ()
+        return [*(state for versions in self.models.values() for state in versions.values()), *missing]
 
     @property
     def takes_calls(self) -> bool:

@@ -18,6 +18,8 @@ from cloister import __version__
 from cloister.api.oip import inference_pb2 as oip
 from cloister.api.v1 import gateway_pb2
 from cloister.api.v1.gateway_pb2_grpc import GatewayServicer as GatewayBase
+from cloister.errors import InvalidRequest
+from cloister.gateway import repository
 from cloister.gateway.admission import Admission
 from cloister.gateway.catalogue import merged_metadata
 from cloister.gateway.fleet import Fleet
@@ -35,6 +37,8 @@ GATEWAY: Final = "cloister.api.v1.Gateway"
 _CLIENTS: Final = frozenset({"client", "owner", "operator"})
 ROLES: Final = {
     INFERENCE: _CLIENTS,
+    f"/{INFERENCE}/RepositoryModelLoad": frozenset({"operator"}),
+    f"/{INFERENCE}/RepositoryModelUnload": frozenset({"operator"}),
     f"/{GATEWAY}/ListWorkers": _CLIENTS,
     f"/{GATEWAY}/GetStatus": frozenset({"operator"}),
 }
@@ -79,6 +83,9 @@ class InferenceServicer:
             "ServerMetadata": _answering(self.server_metadata, oip.ServerMetadataRequest),
             "ModelReady": _answering(self.model_ready, oip.ModelReadyRequest),
             "ModelMetadata": _answering(self.model_metadata, oip.ModelMetadataRequest),
+            "RepositoryIndex": _answering(self.repository_index, oip.RepositoryIndexRequest),
+            "RepositoryModelLoad": _answering(self.model_load, oip.RepositoryModelLoadRequest),
+            "RepositoryModelUnload": _answering(self.model_unload, oip.RepositoryModelUnloadRequest),
         }
         return grpc.method_handlers_generic_handler(INFERENCE, methods)
 
@@ -130,7 +137,7 @@ class InferenceServicer:
 
     async def server_metadata(self, _request: oip.ServerMetadataRequest, _context: Any) -> bytes:
         """Name and version of this program, and what it does beyond the protocol."""
-        extensions = ("model_stream_infer", "cloister_seal")
+        extensions = ("model_repository", "model_stream_infer", "cloister_seal")
         answer = oip.ServerMetadataResponse(name="cloister", version=__version__, extensions=extensions)
         return answer.SerializeToString()
 
@@ -141,10 +148,34 @@ class InferenceServicer:
 
     async def model_metadata(self, request: oip.ModelMetadataRequest, _context: Any) -> bytes:
         """What workers report, with the versions of all of them."""
-        metadata = merged_metadata(self._fleet.states(request.name), request.version)
+        version = self._fleet.dispatcher.version_of(request.name, request.version)
+        metadata = merged_metadata(self._fleet.states(request.name), version)
         if not metadata:
             raise self._fleet.missing(Route(request.name, request.version, "", None))
         return metadata
+
+    async def repository_index(self, request: oip.RepositoryIndexRequest, _context: Any) -> bytes:
+        """Every version that some worker serves or should serve."""
+        _check_repository(request.repository_name)
+        return repository.index(self._fleet, ready_only=request.ready).SerializeToString()
+
+    async def model_load(self, request: oip.RepositoryModelLoadRequest, context: Any) -> bytes:
+        """Have the workers load a model, `name` or `name@version`. Role: operator."""
+        _check_repository(request.repository_name)
+        repository.check_parameters(request.parameters)
+        await repository.order(self._fleet, repository.LOAD, request.model_name, self._left_s(context))
+        return oip.RepositoryModelLoadResponse().SerializeToString()
+
+    async def model_unload(self, request: oip.RepositoryModelUnloadRequest, context: Any) -> bytes:
+        """Have the workers unload a model once what is under way is answered. Role: operator."""
+        _check_repository(request.repository_name)
+        repository.check_parameters(request.parameters, known={"unload_dependents"})  # no model has any
+        await repository.order(self._fleet, repository.UNLOAD, request.model_name, self._left_s(context))
+        return oip.RepositoryModelUnloadResponse().SerializeToString()
+
+    def _left_s(self, context: Any) -> float:
+        remaining_s = context.time_remaining()
+        return self._max_call_s if remaining_s is None else min(float(remaining_s), self._max_call_s)
 
 
 class GatewayServicer(GatewayBase):
@@ -195,7 +226,7 @@ def _status(member: Member) -> gateway_pb2.WorkerStatus:
         linked=link is not None and link.slots > 0,
         draining=link is not None and link.draining,
         simulated=worker.simulated,
-        slots=link.slots if link is not None else 0,
+        slots=link.granted if link is not None and link.slots else 0,
         slots_used=link.used if link is not None else 0,
         models=sorted(f"{name}@{version}" for name, versions in member.models.items() for version in versions),
         attested_until_ms=worker.expires_at_ms,
@@ -203,6 +234,11 @@ def _status(member: Member) -> gateway_pb2.WorkerStatus:
         tcb_status=tcb_status,
         counters=counters,
     )
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        raise InvalidRequest("there is one repository, and it has no name", reason="repository.unknown")
 
 
 def _answering(behaviour: Any, request_class: Any) -> Any:

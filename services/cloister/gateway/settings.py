@@ -38,6 +38,7 @@ class Settings:
         max_concurrent_per_peer: Of one client, those included whose answers it has not read.
         max_connections: Of all clients, open at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
+        routing: File that says which version of each model is the default and which its labels stand for; watched.
         metrics_listen: host:port of the metrics page, or empty for none.
         otlp_endpoint: Where spans are sent, `https://host:port` of an OTLP/gRPC collector (`http://` only for
             127.0.0.1 or [::1]); empty for none. Needs the extra `otel`.
@@ -52,6 +53,7 @@ class Settings:
     tls: TlsFiles
     name: str = "gateway"
     front: str = "auto"
+    routing: Path | None = None
     simulated_workers: bool = False
     queue_limit: int = 256
     tenant_limit: int = 128

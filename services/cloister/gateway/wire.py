@@ -120,10 +120,12 @@ def with_parameter(response: bytes, key: bytes, value: str) -> bytes:
     return response + b"\x22" + varint(len(entry)) + entry
 
 
-def encode_call(call_id: int, request: bytes, timeout_ms: int, tenant: str, trace_id: str = "") -> list[bytes]:
+def encode_call(
+    call_id: int, request: bytes, timeout_ms: int, tenant: str, version: str = "", trace_id: str = ""
+) -> list[bytes]:
     """Return the pieces of `GatewayFrame.calls`, one call; the request is copied only when they are joined."""
     head = b"\x08" + varint(call_id) + b"\x12" + varint(len(request))
-    tail = b"\x18" + varint(timeout_ms) + _tenant(tenant)
+    tail = b"\x18" + varint(timeout_ms) + _tenant(tenant) + _version(version)
     if trace_id:
         tail += b"\x2a\x10" + bytes.fromhex(trace_id)
     return [b"\x0a" + varint(len(head) + len(request) + len(tail)) + head, request, tail]
@@ -139,6 +141,11 @@ def encode_cancelled(call_ids: Iterable[int]) -> list[bytes]:
 def _tenant(tenant: str) -> bytes:
     encoded = tenant.encode("utf-8")
     return b"\x22" + varint(len(encoded)) + encoded
+
+
+@lru_cache(maxsize=1024)
+def _version(version: str) -> bytes:
+    return b"\x3a" + varint(len(version)) + version.encode("ascii") if version else b""
 
 
 def varint(value: int) -> bytes:

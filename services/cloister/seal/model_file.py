@@ -122,8 +122,19 @@ def seal_model(
     return SealedModel(digest=stream.digest(), size_bytes=header.sealed_bytes, header=header)
 
 
+def _buffer(header: Header) -> memoryview:
+    return memoryview(bytearray(header.length_bytes))
+
+
 def open_model(
-    source: Source, key: Secret, *, name: str, version: int, digest: bytes, max_bytes: int = MAX_MODEL_BYTES
+    source: Source,
+    key: Secret,
+    *,
+    name: str,
+    version: int,
+    digest: bytes,
+    max_bytes: int = MAX_MODEL_BYTES,
+    buffer: Callable[[Header], memoryview] = _buffer,
 ) -> OpenModel:
     """Open a sealed model that must be the one of this name, version and digest.
 
@@ -134,6 +145,7 @@ def open_model(
         version: See `name`.
         digest: See `name`.
         max_bytes: The longest plaintext to make room for.
+        buffer: Makes that room: `length_bytes` that can be written; called once the first chunk is authentic.
 
     Raises:
         SealBroken: Another model, another key, or any byte changed, added or missing.
@@ -142,7 +154,7 @@ def open_model(
     if (header.name, header.version) != (name, version) or header.length_bytes > max_bytes:
         raise SealBroken
     stream = ChunkStream(header, key)
-    plain = _open_chunks(source, stream, header)
+    plain = _open_chunks(source, stream, header, buffer)
     expect_end(source)
     if not constant_time.bytes_eq(stream.digest(), digest):
         raise SealBroken
@@ -182,16 +194,16 @@ def digest_of(source: SeekableSource) -> bytes:
     return hashed.digest()
 
 
-def _open_chunks(source: Source, stream: ChunkStream, header: Header) -> memoryview:
+def _open_chunks(
+    source: Source, stream: ChunkStream, header: Header, buffer: Callable[[Header], memoryview]
+) -> memoryview:
     """Decrypt all chunks into one buffer, made once the first has vouched for the header."""
     first = _chunk_length(header, 0)
     sealed = memoryview(bytearray(first + TAG_BYTES))
     head = memoryview(bytearray(first))
     fill(source, sealed)
     stream.open(sealed, head)
-    if header.chunks == 1:
-        return head
-    plain = memoryview(bytearray(header.length_bytes))
+    plain = buffer(header)
     plain[:first] = head
     for index in range(1, header.chunks):
         begin, length = index * header.chunk_bytes, _chunk_length(header, index)

@@ -129,8 +129,12 @@ class Answers:
         self._ear_id = ear_id
         self.max_message_bytes = max_message_bytes
 
-    def open(self, raw: bytes) -> Opened:
+    def open(self, raw: bytes, version: str = "") -> Opened:
         """Open a serialised ModelInferRequest, sealed or in clear.
+
+        Args:
+            raw: The client's bytes.
+            version: What the gateway says that a label, or no version, stands for. A sealed request says for itself.
 
         Raises:
             CloisterError: It is too large, does not open, or the model is not here; may be told to the gateway.
@@ -149,7 +153,7 @@ class Answers:
                 instances=sealed.recipients,
             )
             return Opened(self._served.find(sealed.model_name, sealed.model_version), request.id, sealed=sealed)
-        model = self._served.find(request.model_name, request.model_version)
+        model = self._served.find(request.model_name, version or request.model_version)
         if not model.allow_plain:
             raise NotAllowed("the owner of this model allows sealed requests only", reason="model.sealed_only")
         return Opened(model, request.id, plain=request)

@@ -17,14 +17,18 @@ from cloister.seal.session import WorkerSessions
 from cloister.worker.answers import Answers
 from cloister.worker.attester import Attester
 from cloister.worker.clock import MeshClock
-from cloister.worker.keeper import Loader, ModelKeeper
+from cloister.worker.keeper import ModelKeeper
 from cloister.worker.keys import WorkerKeys
+from cloister.worker.loader import Loader
 from cloister.worker.membership import Membership
+from cloister.worker.memory import MemoryBudget
+from cloister.worker.model_folder import ModelFolder
 from cloister.worker.release import KeyRelease
+from cloister.worker.repository import Repository
 from cloister.worker.revocation import watching
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
-from cloister.worker.settings import Settings
+from cloister.worker.settings import Settings, WantedModel
 from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
 
@@ -77,11 +81,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             ear_id=lambda: member.result.ear_id,
             max_message_bytes=settings.max_message_bytes,
         )
+        releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
+        repository = _repository(settings, lifecycle, releases, served, clock, tunings or Tunings())
         server.add(
             add_WorkerServicer_to_server,
             WorkerServicer(
                 answers,
                 served,
+                repository,
                 slots=settings.slots,
                 tenants_apart=settings.tenants_apart,
                 stopping=lifecycle.stopping,
@@ -97,21 +104,38 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         listening = watching(verifier, token=lambda: member.result.token, learn=learn, monotonic=clock.counter_s)
         lifecycle.spawn(listening, "revocation")
         lifecycle.spawn(_report(server.health, served), "health")
-        releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
-        loader = Loader(
-            settings.models_dir,
-            settings.threads,
-            settings.slots,
-            settings.max_batch_rows,
-            tunings=tunings or Tunings(),
-        )
         for wanted in settings.wanted:
-            keeper = ModelKeeper(wanted, releases=releases, load=loader.load, served=served, counter_s=clock.counter_s)
-            lifecycle.spawn(keeper.keep(), f"model {wanted.name}")
+            repository.want(wanted)
+        lifecycle.spawn(repository.run(), "repository")
         lag.spare_collections()
         async with asyncio.TaskGroup() as group:
             group.create_task(_leave(member, verifier, lifecycle.stopping), name="leaving")
             await server.run()
+
+
+def _repository(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    releases: KeyRelease,
+    served: ServedModels,
+    clock: MeshClock,
+    tunings: Tunings,
+) -> Repository:
+    folder, memory = ModelFolder(settings.models_dir), MemoryBudget(settings.memory_bytes)
+    loader = Loader(settings.models_dir, settings.threads, settings.slots, settings.max_batch_rows, tunings)
+
+    def keeper(wanted: WantedModel) -> ModelKeeper:
+        return ModelKeeper(
+            wanted,
+            releases=releases,
+            load=loader.load,
+            served=served,
+            counter_s=clock.counter_s,
+            memory=memory,
+            sealed_bytes=folder.size_bytes,
+        )
+
+    return Repository(keeper, lifecycle.spawn, folder, loadable=settings.loadable)
 
 
 async def _report(health: Health, served: ServedModels) -> None:

@@ -15,6 +15,7 @@ elsewhere in memory (I08). Whoever owns it then loads the model afresh.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
@@ -89,6 +90,9 @@ class Engine(Protocol):
             TimeoutError: Its time was up before it began.
         """
 
+    async def drain(self) -> None:
+        """Wait until nothing is under way; for when nothing new will come."""
+
     async def close(self) -> None:
         """Wait for what is being evaluated; nothing may be asked afterwards."""
 
@@ -113,6 +117,7 @@ class OpenVinoEngine:
         measured_s: One inference on the smallest inputs; infinite when it was not tried.
         streams: How many evaluations of the pool compute at a time.
         tuning: What suits the model.
+        spent_s: What getting ready took: `check`, `compile` and `tune`.
 
     Raises:
         InvalidRequest: As `ShapeGuard`; or this CPU does not compute in `precision` (`model.precision_unsupported`).
@@ -129,6 +134,7 @@ class OpenVinoEngine:
         precision: str = DEFAULT_PRECISION,
         tuning: Tuning | None = None,
     ) -> None:
+        began_s = time.perf_counter()
         self.contract = contract_of(model)
         self._narrow = narrow_inputs(model)
         self.failed = asyncio.Event()
@@ -144,6 +150,7 @@ class OpenVinoEngine:
             precision=precision,
             tuning=self.tuning,
         )
+        checked_s = time.perf_counter()
         smallest = _smallest_inputs(self.contract)
         known = self._guard.known(smallest)
         tried = weights_bytes < SLOW_BYTES and self._guard.fixed(smallest)
@@ -157,6 +164,8 @@ class OpenVinoEngine:
         self._pool = InferPool(
             pooled.slots, self.failed, self.counts, streams=pooled.streams, most_rows=pooled.most_rows
         )
+        tune_s = time.perf_counter() - checked_s - compiler.compile_s
+        self.spent_s = {"check": checked_s - began_s, "compile": compiler.compile_s, "tune": max(0.0, tune_s)}
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -220,6 +229,10 @@ class OpenVinoEngine:
         if not _proved(item.rows, self._pool_rows) and not self._guard.known(item.inputs):
             await asyncio.to_thread(self._guard.check, item.inputs)
         return await self._pool.infer(item)
+
+    async def drain(self) -> None:
+        """Wait until the pool has nothing under way."""
+        await self._pool.drain()
 
     async def close(self) -> None:
         """Wait until every infer request is back."""

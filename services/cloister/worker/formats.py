@@ -12,7 +12,6 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
 import openvino as ov
 
 from cloister.worker.memory_folder import laid_out
@@ -22,6 +21,7 @@ from cloister.worker.scan import scan_ir, scan_onnx
 from cloister.worker.tensorflow_scan import VARIABLES, scan_frozen_graph, scan_saved_model
 from cloister.worker.tensorflow_variables import scan_variables
 from cloister.worker.tflite_scan import scan_tflite
+from cloister.worker.weights import tensor_of
 
 SAVED_MODEL: Final = "saved_model.pb"
 _BESIDE: Final = frozenset({"fingerprint.pb", "keras_metadata.pb"})
@@ -54,9 +54,7 @@ def read_model(files: Files) -> tuple[ov.Model, int]:
 def _read_ir(core: ov.Core, files: Files, head: PurePosixPath) -> tuple[ov.Model, int]:
     xml, weights = bytes(files[str(head)]), files.get(str(head.with_suffix(".bin")), memoryview(b""))
     scan_ir(xml, len(weights))
-    # One copy: OpenVINO keeps constants where they lie, aligned, for as long as the model lives.
-    tensor = ov.Tensor(np.frombuffer(weights, np.uint8)) if weights else ov.Tensor(ov.Type.u8, [0])
-    return _parsed(core, xml.decode(), tensor), len(weights)
+    return _parsed(core, xml.decode(), tensor_of(weights)), len(weights)
 
 
 def _read_onnx(core: ov.Core, files: Files, head: PurePosixPath) -> tuple[ov.Model, int]:

@@ -88,6 +88,12 @@ class InferPool:
             loop.call_soon(self._dispatch, loop)
         return await answer
 
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        while self._waiting or len(self._idle) < self._size:
+            self._all_idle.clear()
+            await self._all_idle.wait()
+
     async def close(self) -> None:
         """Wait until every infer request is back; what has not begun is refused."""
         self._closing = True
@@ -106,6 +112,8 @@ class InferPool:
             self._start(batch)
         if self._running and self._sweep is None:
             self._sweep = loop.call_later(SWEEP_S, self._look, loop)
+        if not self._running and not self._waiting:
+            self._all_idle.set()
 
     def _next_batch(self, now_s: float) -> list[_Call]:
         """The oldest that somebody waits for, and what may go with it; no more than its share of the free requests."""

@@ -6,27 +6,32 @@ end is counted on the host's time: `clock` says what a host can make of that.
 
 A newer version that we may have but cannot load does not take the served one down: that one is asked for by its own
 version, and stays for as long as today's policy allows it. A host can keep us on it by withholding the newer file;
-what ends that is the owner's minimum version. The newer one is tried again at each renewal.
+what ends that is the owner's minimum version. The newer one is tried again at each renewal. One that does load is
+announced before the older is not, and the older answers what is under way, and who has not heard yet, before it goes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import Final, Protocol
 
 from cloister.errors import CloisterError, EvidenceRejected, KeyRefused, SealBroken, Unavailable
 from cloister.kit.log import get_logger
 from cloister.rpc.status import reason_of
-from cloister.worker import models
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.engine import Engine
+from cloister.worker.memory import MemoryBudget, Room, estimated_bytes
+from cloister.worker.progress import Progress
 from cloister.worker.release import Release
 from cloister.worker.served import ServedModel, ServedModels
 from cloister.worker.settings import WantedModel
-from cloister.worker.tuning import Tunings
 
+LINGER_S: Final = 1.0
+"""How long gateways have to hear that a model goes, before it is not answered any more."""
+DRAIN_S: Final = 30.0
+"""How long what is under way may take then."""
 _log = get_logger()
 
 
@@ -37,47 +42,23 @@ class Releases(Protocol):
         """Get the key of a model, or the same key for longer; see `KeyRelease.release`."""
 
 
-class Loader(NamedTuple):
-    """Loads a model off the loop.
-
-    Attributes:
-        folder: Holds `<name>/<version>/model.sealed`.
-        threads: For inference.
-        parallel: At most this many evaluations at a time.
-        most_rows: Of different requests in one evaluation.
-        tunings: What was found out about models that were loaded before.
-    """
-
-    folder: Path
-    threads: int
-    parallel: int
-    most_rows: int
-    tunings: Tunings
-
-    async def load(self, release: Release) -> Engine:
-        """Open and compile; raises as `models.load`."""
-        return await asyncio.to_thread(
-            models.load,
-            self.folder,
-            release.manifest,
-            release.grant.model_key,
-            threads=self.threads,
-            parallel=self.parallel,
-            most_rows=self.most_rows,
-            tunings=self.tunings,
-        )
-
-
 class ModelKeeper:
     """One wanted model.
 
     Args:
         wanted: Which.
         releases: Gives out its key.
-        load: Makes the engine, from a release.
+        load: Makes the engine, from a release, within a room of memory.
         served: Where it is served.
         counter_s: The worker's counter.
+        memory: Of all models.
+        sealed_bytes: Length of the sealed file of a wanted model as it lies on disk, 0 if there is none; blocks.
         backoff: Pauses after failures.
+        linger_s: How long a model that goes still answers.
+
+    Attributes:
+        model: What is served now.
+        progress: What becomes of it.
     """
 
     def __init__(
@@ -85,62 +66,140 @@ class ModelKeeper:
         wanted: WantedModel,
         *,
         releases: Releases,
-        load: Callable[[Release], Awaitable[Engine]],
+        load: Callable[[Release, Room], Awaitable[Engine]],
         served: ServedModels,
         counter_s: Callable[[], float],
+        memory: MemoryBudget,
+        sealed_bytes: Callable[[WantedModel], int],
         backoff: Backoff | None = None,
+        linger_s: float = LINGER_S,
     ) -> None:
+        self.model: ServedModel | None = None
+        self.progress = Progress(wanted, served)
         self._wanted = wanted
         self._releases = releases
         self._load = load
         self._served = served
         self._counter_s = counter_s
+        self._memory = memory
+        self._sealed_bytes = sealed_bytes
         self._backoff = backoff or Backoff()
+        self._linger_s = linger_s
+        self._rooms: dict[Engine, Room] = {}
+        self._renewing_at: asyncio.Timeout | None = None
 
     async def keep(self) -> None:
         """Serve the model whenever we may, for as long as the worker runs."""
+        self.progress.begin()
         while True:
             try:
                 model, life_s = await self._begin()
             except (CloisterError, TimeoutError) as error:
-                self._log_failure(error)
+                self.progress.fail(error)
                 await self._backoff.pause()
                 continue
             self._backoff.reset()
-            await self._hold(model, life_s)
+            self.progress.succeed(model)
+            if await self._hold(model, life_s):
+                await self._backoff.pause()  # whoever can make it fail shall not keep us loading
+
+    def renew_now(self) -> None:
+        """Ask for the key again at once: there may be a newer version."""
+        if self._renewing_at is not None:
+            self._renewing_at.reschedule(asyncio.get_running_loop().time())
+
+    async def leave(self) -> None:
+        """Have gateways send nothing new, and wait for what is under way; `keep` may be cancelled then."""
+        if self.model is not None:
+            await self._leave(self.model)
+
+    async def _leave(self, model: ServedModel) -> None:
+        self._served.retire(model)
+        await asyncio.sleep(self._linger_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await model.engine.drain()
 
     async def _begin(self) -> tuple[ServedModel, float]:
+        size_bytes = await asyncio.to_thread(self._sealed_bytes, self._wanted)
+        self._memory.check(str(self._wanted), estimated_bytes(size_bytes))
+        asked_s = self._counter_s()
         release = await self._releases.release(self._wanted)
-        engine = await self._load(release)
+        release_ms = round((self._counter_s() - asked_s) * 1000, 1)
+        engine = await self._loaded(release)
         model = _served_model(release, engine)
         if model.ends_at_s <= self._counter_s():
-            await engine.close()
+            await self._close(engine)
             raise Unavailable("the lease ended while the model was loaded", reason="lease.ended")
         self._served.put(model)
-        _log.info("model.served", model=model.name, version=model.version, digest=model.digest.hex())
+        named = {"model": model.name, "version": model.version, "digest": model.digest.hex()}
+        _log.info("model.served", **named, release_ms=release_ms)
         return model, release.life_s
 
-    async def _hold(self, model: ServedModel, life_s: float) -> None:
-        """Renew the lease for as long as it goes; when this returns, the model is gone."""
+    async def _loaded(self, release: Release) -> Engine:
+        room = self._memory.room(f"{release.manifest.name}@{release.manifest.version}")
         try:
-            while True:
-                # Counted from when the lease began, not from when a long load was done.
-                wait_s = max(0.0, model.ends_at_s - self._counter_s() - life_s + renewal_s(life_s))
-                if await _fails_within(model.engine, wait_s):
-                    _log.error("engine.failed", model=model.name, version=model.version)
-                    break
-                carried_on = await self._carried_on(model)
-                if carried_on is None:
-                    return
-                before, (model, life_s) = model, carried_on
-                if model.engine is not before.engine:
-                    await before.engine.close()
-        except (CloisterError, TimeoutError) as error:
-            self._log_failure(error)
+            room.take(estimated_bytes(release.manifest.size_bytes))
+            engine = await self._load(release, room)
+        except BaseException:
+            room.free()
+            raise
+        self._rooms[engine] = room
+        return engine
+
+    async def _close(self, engine: Engine) -> None:
+        await engine.close()
+        self._rooms.pop(engine).free()
+
+    async def _hold(self, model: ServedModel, life_s: float) -> bool:
+        """Renew the lease for as long as it goes; when this returns, the model is gone. Says whether to pause."""
+        self.model = model
+        async with asyncio.TaskGroup() as group:
+            going: list[asyncio.Task[None]] = []
+            try:
+                return await self._held(life_s, lambda old: going.append(group.create_task(self._replace(old))))
+            except (CloisterError, TimeoutError) as error:
+                self.progress.fail(error)
+                return True
+            finally:
+                for task in going:
+                    task.cancel()
+                model, self.model = self.model, None
+                self._served.drop(model)
+                await self._close(model.engine)
+
+    async def _held(self, life_s: float, replaced: Callable[[ServedModel], None]) -> bool:
+        while (model := self.model) is not None:
+            # Counted from when the lease began, not from when a long load was done.
+            wait_s = max(0.0, model.ends_at_s - self._counter_s() - life_s + renewal_s(life_s))
+            if await self._fails_within(model.engine, wait_s):
+                _log.error("engine.failed", model=model.name, version=model.version)
+                return True
+            carried_on = await self._carried_on(model)
+            if carried_on is None:
+                return False
+            self.model, life_s = carried_on
+            if self.model.engine is not model.engine:
+                replaced(model)
+        raise ValueError("there is a model while it is held")
+
+    async def _fails_within(self, engine: Engine, wait_s: float) -> bool:
+        try:
+            async with asyncio.timeout(wait_s) as self._renewing_at:
+                await engine.failed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._renewing_at = None
+        return True
+
+    async def _replace(self, model: ServedModel) -> None:
+        """Let an older version go, once a newer one is served."""
+        try:
+            await self._leave(model)
         finally:
             self._served.drop(model)
-            await model.engine.close()
-        await self._backoff.pause()  # whoever can make it fail shall not keep us loading
+            await self._close(model.engine)
 
     async def _renewal(self, model: ServedModel, wanted: WantedModel) -> Release | None:
         """The key of `wanted` while the lease of `model` goes, or None when `model` must go."""
@@ -149,7 +208,7 @@ class ModelKeeper:
                 async with asyncio.timeout(left_s):
                     release = await self._releases.release(wanted)
             except (KeyRefused, EvidenceRejected) as error:
-                self._log_failure(error)
+                self.progress.fail(error)
                 return None
             except (CloisterError, TimeoutError) as error:
                 _log.warning("lease.not_renewed", model=model.name, reason=reason_of(error), error=error)
@@ -168,16 +227,15 @@ class ModelKeeper:
         if release.manifest.digest == model.digest:
             return self._renewed(model, release)
         try:
-            engine = await self._load(release)
+            engine = await self._loaded(release)
         except CloisterError as error:
             if release.manifest.version <= int(model.version):
                 raise
-            version = str(release.manifest.version)
-            _log.warning("model.refused", model=model.name, version=version, reason=reason_of(error), error=error)
+            self.progress.refuse(str(release.manifest.version), error)
             return await self._kept(model)
         newer = _served_model(release, engine)
         self._served.put(newer)
-        self._served.drop(model)
+        self.progress.succeed(newer)
         _log.info("model.replaced", model=newer.name, version=newer.version, before=model.version)
         return newer, release.life_s
 
@@ -193,22 +251,8 @@ class ModelKeeper:
     def _renewed(self, model: ServedModel, release: Release) -> tuple[ServedModel, float]:
         renewed = _served_model(release, model.engine)
         self._served.put(renewed)
+        self.progress.succeed(renewed)
         return renewed, release.life_s
-
-    def _log_failure(self, error: BaseException) -> None:
-        if isinstance(error, KeyRefused | EvidenceRejected):
-            _log.warning("key.refused", model=self._wanted.name)
-        else:
-            _log.warning("model.not_served", model=self._wanted.name, reason=reason_of(error), error=error)
-
-
-async def _fails_within(engine: Engine, wait_s: float) -> bool:
-    try:
-        async with asyncio.timeout(wait_s):
-            await engine.failed.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _served_model(release: Release, engine: Engine) -> ServedModel:

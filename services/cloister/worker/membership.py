@@ -63,6 +63,7 @@ class Membership:
         """
         until_s, backoff = clock.counter_s() + patience_s, Backoff(0.2, 5.0)
         while True:
+            asked_s = clock.counter_s()
             try:
                 result = await attester.appraised(enrol, PURPOSE_MESH)
                 break
@@ -73,7 +74,8 @@ class Membership:
             await backoff.pause()
         clock.hear(result.issued_at)
         identity = TlsIdentity.held(result.certificate, key_pem(attester.keys.tls), trust_roots)
-        _log.info("mesh.joined", instance=attester.keys.instance, until=result.expires_at)
+        attest_ms = round((clock.counter_s() - asked_s) * 1000, 1)
+        _log.info("mesh.joined", instance=attester.keys.instance, until=result.expires_at, attest_ms=attest_ms)
         return cls(attester, clock, identity, result)
 
     async def renewing(self, verifier: Peer) -> None:

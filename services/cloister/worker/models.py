@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -17,17 +18,21 @@ from typing import Final
 import openvino as ov
 
 from cloister.errors import NotReady
+from cloister.kit.log import get_logger
 from cloister.seal.keys import Secret
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.formats import read_model
+from cloister.worker.memory import Room, activation_bytes
 from cloister.worker.refusals import refused
 from cloister.worker.safety import make_safe
 from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
 from cloister.worker.tuning import Tunings
+from cloister.worker.weights import room_for
 
 SEALED_NAME: Final = "model.sealed"
+_log = get_logger()
 
 
 def load(
@@ -39,6 +44,7 @@ def load(
     parallel: int,
     most_rows: int,
     tunings: Tunings,
+    room: Room,
 ) -> OpenVinoEngine:
     """Open the sealed model that `manifest` names, and make it ready to evaluate. Blocks; run it off the loop.
 
@@ -50,14 +56,16 @@ def load(
         parallel: At most this many evaluations at a time.
         most_rows: Of different requests in one evaluation.
         tunings: What was found out about models that were loaded before.
+        room: What it may take besides what its file says: the activations, once its graph is known.
 
     Raises:
-        NotReady: The file is missing, or is not one that can hold this model.
+        NotReady: The file is missing, or is not one that can hold this model, or there is no memory for it.
         SealBroken: It is not this model, or any byte of it changed.
         InvalidRequest: It holds what the worker does not serve (`model.refused`, `model.operation_unsafe`,
             `model.shape_unbounded`), or this CPU does not compute in its precision (`model.precision_unsupported`).
     """
     path = folder / manifest.name / str(manifest.version) / SEALED_NAME
+    began_s = time.perf_counter()
     with _opened(path, manifest.size_bytes) as source:
         opened = open_model(
             source,
@@ -66,10 +74,14 @@ def load(
             version=manifest.version,
             digest=manifest.digest,
             max_bytes=manifest.size_bytes,
+            buffer=room_for,
         )
+    opened_s = time.perf_counter()
     model, weights_bytes = read(opened.files)
+    read_s = time.perf_counter()
+    room.take(activation_bytes(model, parallel))
     try:
-        return OpenVinoEngine(
+        engine = OpenVinoEngine(
             model,
             threads=threads,
             parallel=parallel,
@@ -80,6 +92,10 @@ def load(
         )
     except RuntimeError:
         raise refused("OpenVINO cannot compile it") from None
+    spent_s = {"open": opened_s - began_s, "read": read_s - opened_s, **engine.spent_s}
+    spent_ms = {f"{stage}_ms": round(seconds * 1000, 1) for stage, seconds in spent_s.items()}
+    _log.info("model.loaded", model=manifest.name, version=manifest.version, **spent_ms)
+    return engine
 
 
 def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:

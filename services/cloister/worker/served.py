@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.worker_pb2 import ModelCounters, ModelState
@@ -54,8 +54,15 @@ class ServedModel:
         )
 
 
+class Missing(NamedTuple):
+    """A model that should be served and is not: still being loaded, or why not."""
+
+    state: ModelState.State
+    reason: str = ""
+
+
 class ServedModels:
-    """Models by name and version.
+    """Models by name and version, and those that are missing.
 
     Args:
         counter_s: The worker's counter. A lease that has ended ends here too, whatever became of its timer.
@@ -64,6 +71,8 @@ class ServedModels:
     def __init__(self, counter_s: Callable[[], float]) -> None:
         self._counter_s = counter_s
         self._models: dict[tuple[str, str], ServedModel] = {}
+        self._retired: set[tuple[str, str]] = set()
+        self._missing: dict[tuple[str, str], Missing] = {}
         self._newest: dict[str, str] = {}
         self._watchers: list[Callable[[], None]] = []
 
@@ -72,18 +81,44 @@ class ServedModels:
 
     def put(self, model: ServedModel) -> None:
         """Serve a model, in place of the one of this name and version if there is one."""
-        before = self._models.get((model.name, model.version))
-        self._models[model.name, model.version] = model
-        if before is None or before.state != model.state:
+        key = (model.name, model.version)
+        before = self._models.get(key)
+        self._models[key] = model
+        was_missing = self._missing.pop(key, None) is not None
+        if was_missing or before is None or before.state != model.state:
+            self._changed()
+
+    def retire(self, model: ServedModel) -> None:
+        """Tell nobody of a model any more, and go on answering those who were told of it before."""
+        key = (model.name, model.version)
+        if key in self._models and key not in self._retired:
+            self._retired.add(key)
             self._changed()
 
     def drop(self, model: ServedModel) -> None:
         """Serve a model no longer."""
-        if self._models.pop((model.name, model.version), None) is not None:
+        key = (model.name, model.version)
+        if self._models.pop(key, None) is not None:
+            self._retired.discard(key)
+            self._changed()
+
+    def miss(self, name: str, version: str, missing: Missing | None) -> None:
+        """Say of a model that should be served why it is not; None once there is nothing more to say.
+
+        Args:
+            name: Of the model.
+            version: Empty for the newest, where nobody has said which that is.
+            missing: Why.
+        """
+        key = (name, version)
+        if self._missing.get(key) != missing:
+            self._missing.pop(key, None)
+            if missing is not None:
+                self._missing[key] = missing
             self._changed()
 
     def find(self, name: str, version: str) -> ServedModel:
-        """The model of this name and version; an empty version is the highest.
+        """The model of this name and version; an empty version is the highest that others are told of.
 
         Raises:
             NotFound: None such is served.
@@ -100,7 +135,14 @@ class ServedModels:
 
     def states(self) -> list[ModelState]:
         """All, as told to gateways."""
-        return [model.state for _, model in sorted(self._models.items())]
+        listed = [model.state for key, model in sorted(self._models.items()) if key not in self._retired]
+        keys = {(state.name, state.version) for state in listed}
+        missing = [
+            ModelState(name=name, version=version, state=missing.state, reason=missing.reason)
+            for (name, version), missing in sorted(self._missing.items())
+            if (name, version) not in keys
+        ]
+        return listed + missing
 
     def counters(self) -> list[ModelCounters]:
         """What each has done, as told to gateways."""
@@ -123,6 +165,7 @@ class ServedModels:
         return model if model is not None and model.ends_at_s > self._counter_s() else None
 
     def _changed(self) -> None:
-        self._newest = dict(sorted(self._models, key=lambda known: int(known[1])))
+        listed = self._models.keys() - self._retired
+        self._newest = dict(sorted(listed, key=lambda known: int(known[1])))
         for watcher in self._watchers:
             watcher()

@@ -13,6 +13,7 @@ from cloister.api.v1.worker_pb2_grpc import WorkerServicer as Base
 from cloister.kit.server import current_peer
 from cloister.worker.answers import Answers
 from cloister.worker.link import WorkerLink
+from cloister.worker.repository import Repository
 from cloister.worker.served import ServedModels
 
 SERVICE: Final = "cloister.api.v1.Worker"
@@ -25,7 +26,8 @@ class WorkerServicer(Base):
     Args:
         answers: Opens requests and seals answers.
         served: What to announce.
-        slots: Calls under way at once, for each link.
+        repository: Obeys an operator's orders.
+        slots: Calls under way at once, for each link and model.
         tenants_apart: Whether requests of different tenants share no evaluation.
         stopping: Links drain once it is set.
     """
@@ -34,6 +36,7 @@ class WorkerServicer(Base):
         self,
         answers: Answers,
         served: ServedModels,
+        repository: Repository,
         *,
         slots: int,
         stopping: asyncio.Event,
@@ -41,6 +44,7 @@ class WorkerServicer(Base):
     ) -> None:
         self._answers = answers
         self._served = served
+        self._repository = repository
         self._slots = slots
         self._tenants_apart = tenants_apart
         self._stopping = stopping
@@ -48,7 +52,13 @@ class WorkerServicer(Base):
     # The generated base promises an iterator of frames; writing them is the other form that gRPC serves.
     async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:  # type: ignore[override]
         """One gateway's calls, until it ends the stream."""
-        link = WorkerLink(self._answers, self._served, self._slots, tenants_apart=self._tenants_apart)
+        link = WorkerLink(
+            self._answers,
+            self._served,
+            self._slots,
+            tenants_apart=self._tenants_apart,
+            order=self._repository.submit,
+        )
         async with asyncio.TaskGroup() as group:
             draining = group.create_task(self._drain(link, current_peer().expires_at))
             await link.run(request_iterator, context.write)

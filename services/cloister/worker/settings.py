@@ -21,24 +21,35 @@ MAX_SLOTS = 4096
 MAX_BATCH_ROWS = 256
 MAX_MESSAGE_BYTES: Final = 64 << 20
 """What a sealed answer and a frame add to it must stay below `rpc.channel.MAX_MESSAGE_BYTES`."""
+_WANTED: Final = re.compile(r"([^@]{0,80})(?:@(?:([1-9][0-9]{0,18})|newest:([1-9])))?")
 _OWNER: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class WantedModel(NamedTuple):
-    """A model to serve; version 0 is the newest that may be released."""
+    """A model to serve.
+
+    Attributes:
+        version: 0 is the newest that may be released.
+        newest: How many of the newest, side by side; 1 has a newer one take the place of the older.
+    """
 
     name: str
     version: int
+    newest: int = 1
 
     @classmethod
     def parse(cls, text: str) -> WantedModel:
-        """Read `name` or `name@version`; raises InvalidRequest."""
-        name, at, version = text.partition("@")
-        if at and not (version.isascii() and version.isdigit() and not version.startswith("0")):
-            raise InvalidRequest(f"models: '{text[:80]}' is neither name nor name@version")
-        wanted = cls(name, int(version[:20]) if at else 0)
+        """Read `name`, `name@version` or `name@newest:count`; raises InvalidRequest."""
+        found = _WANTED.fullmatch(text)
+        if found is None:
+            raise InvalidRequest(f"models: '{text[:80]}' is none of name, name@version, name@newest:2")
+        name, version, newest = found.groups()
+        wanted = cls(name, int(version or 0), int(newest or 1))
         check_model(wanted.name, wanted.version or 1)
         return wanted
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}" if self.version else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +64,10 @@ class Settings:
             Set, or with `key_signers` a set that they have signed.
         key_signers: Ed25519 public keys, in hex, of those who may say which keys are the verifier's.
         key_threshold: How many of them must.
-        models: What to serve, each `name` or `name@version`.
+        models: What to serve, each `name` (the newest version, one at a time), `name@version` or `name@newest:2` (the
+            two newest whose files lie in `models_dir`, side by side).
+        loadable: Whether an operator may have further models of these owners loaded, and models unloaded.
+        memory_bytes: What all models together may be expected to take (see `memory`); 0 for no limit of ours.
         model_owners: Ed25519 public keys, 64 lower-case hex digits each; models of any other owner are refused.
         models_dir: Holds `<name>/<version>/model.sealed`.
         tls: The enrol identity, good for asking to be appraised and for nothing else.
@@ -61,7 +75,7 @@ class Settings:
         endpoint: host:port that gateways dial; empty for `listen`.
         hpke_suite: What requests and keys are sealed by: `xwing` or `x25519`.
         threads: For inference; 0 lets OpenVINO choose.
-        slots: Calls under way at once, for each gateway.
+        slots: Calls under way at once, for each gateway and model.
         max_batch_rows: Rows of different requests in one evaluation, where the model lets them share one; 1 for none.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, never share one.
         max_message_bytes: Largest request that is opened, and largest answer that is given.
@@ -86,6 +100,8 @@ class Settings:
     max_batch_rows: int = 32
     tenants_apart: bool = False
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    loadable: bool = False
+    memory_bytes: int = 0
     log_json: bool = True
     grace_s: float = 10.0
 
@@ -96,7 +112,7 @@ class Settings:
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise ValueError("verifier_id is not the SPIFFE id of a verifier of this cluster")
         self.signers  # noqa: B018 - raises for what is none
-        _check_wanted(self.wanted)
+        _check_wanted(self.wanted, may_be_none=self.loadable)
         if not self.model_owners:
             raise ValueError("model_owners is empty")
         if not all(_OWNER.fullmatch(owner) for owner in self.model_owners):
@@ -109,8 +125,8 @@ class Settings:
             raise ValueError(f"max_batch_rows must be 1 to {MAX_BATCH_ROWS}")
         if not 1 <= self.max_message_bytes <= MAX_MESSAGE_BYTES:
             raise ValueError(f"max_message_bytes must be 1 to {MAX_MESSAGE_BYTES}")
-        if self.grace_s < 0:
-            raise ValueError("grace_s must not be negative")
+        if self.grace_s < 0 or self.memory_bytes < 0:
+            raise ValueError("grace_s and memory_bytes must not be negative")
 
     @property
     def audience(self) -> str:
@@ -152,6 +168,8 @@ class Settings:
             "max_batch_rows": self.max_batch_rows,
             "tenants_apart": self.tenants_apart,
             "max_message_bytes": self.max_message_bytes,
+            "loadable": self.loadable,
+            "memory_bytes": self.memory_bytes,
             "trust_roots": hashlib.sha256(trust_roots).hexdigest(),
             "verifier_keys": hashlib.sha256(verifier_keys).hexdigest(),
             "key_signers": sorted(self.key_signers),
@@ -160,10 +178,11 @@ class Settings:
         return hashlib.sha256(json.dumps(said, separators=(",", ":"), sort_keys=True).encode()).digest()
 
 
-def _check_wanted(wanted: tuple[WantedModel, ...]) -> None:
-    if not wanted:
-        raise ValueError("models is empty")
+def _check_wanted(wanted: tuple[WantedModel, ...], *, may_be_none: bool) -> None:
+    if not wanted and not may_be_none:
+        raise ValueError("models is empty, and none may be loaded later")
     newest = {model.name for model in wanted if model.version == 0}
     for model in wanted:
-        if wanted.count(model) > 1 or (model.version and model.name in newest):
+        alike = sum((model.name, model.version) == (each.name, each.version) for each in wanted)
+        if alike > 1 or (model.version and model.name in newest):
             raise ValueError(f"models: {model.name} is wanted twice")

@@ -129,7 +129,7 @@ def sizes_fixed(model: ov.Model) -> bool:
             fixed = fixed and shape.is_static
             if handed_in:  # into a body; whatever it is, its size was looked at where it comes from
                 continue
-            if shape.rank.is_dynamic or any(size.get_max_length() < 0 for size in shape):
+            if not shape.is_static and (shape.rank.is_dynamic or any(size.get_max_length() < 0 for size in shape)):
                 raise unbounded(node.get_type_name())
             if _size_bytes(output, shape.get_max_shape()) > MAX_TENSOR_BYTES:
                 raise InvalidRequest("this request would take too much memory", reason="inference.too_large")
@@ -156,7 +156,8 @@ def _check_inputs(node: ov.Node) -> None:
 
 
 def _size_bytes(output: ov.Output, shape: ov.Shape) -> int:
-    size_bytes: int = math.prod(shape) * output.get_element_type().bitwidth // 8
+    lengths = [shape[axis] for axis in range(len(shape))]  # iterating over an ov.Shape takes eight times as long
+    size_bytes: int = math.prod(lengths) * output.get_element_type().bitwidth // 8
     return size_bytes
 
 

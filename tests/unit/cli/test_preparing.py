@@ -20,6 +20,7 @@ from cloister.cli.preprocessing_options import Precision
 from cloister.seal.manifest import PRECISIONS
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
+from cloister.worker.memory import MemoryBudget
 from cloister.worker.models import load
 from cloister.worker.tuning import Tunings
 from fakes import clocks, digits, networks
@@ -46,8 +47,8 @@ def as_a_worker_loads_it(folder: Path, mesh: Mesh, tmp_path: Path) -> Iterator[t
     """The manifest, and the engine that a worker makes of the sealed file."""
     _, found, key = sealed_folder.read(folder, identities.signing_key(mesh.identity("owner")))
     sealed_folder.place(folder, tmp_path / "models", found)
-    tunings = Tunings(clocks.quick())
-    yield found, load(tmp_path / "models", found, key, threads=0, parallel=2, most_rows=8, tunings=tunings)
+    tunings, room = Tunings(clocks.quick()), MemoryBudget(0).room("digits@1")
+    yield found, load(tmp_path / "models", found, key, threads=0, parallel=2, most_rows=8, tunings=tunings, room=room)
 
 
 def test_seal_compiles_preprocessing_in_and_signs_what_it_did(

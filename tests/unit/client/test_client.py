@@ -116,6 +116,22 @@ async def test_a_version_that_is_asked_for_answers_or_nobody_does(verifier: Fake
     assert len(gateway.carried) == asked
 
 
+async def test_a_label_stands_for_what_the_mesh_lists_and_never_for_another_version_than_is_pinned(
+    verifier: FakeVerifier,
+) -> None:
+    listed = FakeWorker(verifier, version="2")
+    gateway = FakeGateway(listed)
+    client = connected(gateway, verifier)
+    for asked in ("stable", ""):
+        assert (await client.infer(MODEL, {"x": X}, version=asked)).model_version == "2"
+        assert (await client.infer(MODEL, {"x": X}, version=asked, digest=DIGEST)).model_version == "2"
+        with pytest.raises(NotFound):
+            await client.infer(MODEL, {"x": X}, version=asked, digest=bytes(32))
+    with pytest.raises(NotFound):
+        await client.infer(MODEL, {"x": X}, version="1")
+    assert {carried.model_version for carried in gateway.carried} == {"2"}
+
+
 async def test_two_models_of_one_version_are_not_mixed(verifier: FakeVerifier) -> None:
     one, other = FakeWorker(verifier, digest=bytes(32)), FakeWorker(verifier)
     client = connected(FakeGateway(one, other), verifier)

@@ -20,7 +20,8 @@ from fakes.gateway_parts import model_state
 
 
 def test_models_by_name_and_version() -> None:
-    models = read_models([model_state("a", "1"), model_state("a", "12"), model_state("b", "3")])
+    models, missing = read_models([model_state("a", "1"), model_state("a", "12"), model_state("b", "3")])
+    assert not missing
     assert {name: sorted(versions) for name, versions in models.items()} == {"a": ["1", "12"], "b": ["3"]}
 
 
@@ -35,7 +36,28 @@ def test_quick_models_are_those_of_which_a_version_is_evaluated_inline() -> None
         model_state("silent"),
         ModelState(name="broken", version="1", metadata=b"\xff"),
     ]
-    assert quick_models(read_models(states)) == {"both"}
+    assert quick_models(read_models(states)[0]) == {"both"}
+
+
+def test_models_that_should_be_served_and_are_not() -> None:
+    unavailable, loading = ModelState.STATE_UNAVAILABLE, ModelState.STATE_LOADING
+    models, missing = read_models(
+        [
+            model_state("a", "1"),
+            ModelState(name="a", version="2", state=unavailable, reason="memory.full: no"),
+            ModelState(name="b", state=loading),
+        ]
+    )
+    assert {name: sorted(versions) for name, versions in models.items()} == {"a": ["1"]}
+    assert [(state.name, state.version) for state in missing] == [("a", "2"), ("b", "")]
+    for wrong in (
+        [model_state("a", "1"), ModelState(name="a", version="1", state=loading)],
+        [ModelState(name="a", state=loading), ModelState(name="a", state=unavailable)],
+        [ModelState(name="a", version="0", state=loading)],
+        [ModelState(name="a", version="1", state=unavailable, reason="x" * 501)],
+    ):
+        with pytest.raises(InvalidRequest):
+            read_models(wrong)
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a b", "a..b", "é", "a" * 64, "a\n"])
@@ -63,22 +85,24 @@ def test_a_list_that_repeats_itself_or_is_too_large() -> None:
         read_models([ModelState(name="a", version="1", manifest=manifest)])
 
 
-def test_the_highest_version_is_the_default() -> None:
-    assert default_version(["9", "10", "2"]) == "10"
-    assert default_version([]) == ""
+def test_the_default_is_the_newest_version_that_all_workers_serve() -> None:
+    assert default_version([["9", "10", "2"]]) == "10"
+    assert default_version([["9", "10"], ["9"]]) == "9"
+    assert default_version([["9"], ["10"]]) == "10"
+    assert default_version([]) == default_version([[]]) == ""
 
 
 def test_metadata_of_several_workers_tells_all_versions() -> None:
     states = [model_state(version="2"), model_state(version="10"), model_state(version="2")]
-    merged = ModelMetadataResponse.FromString(merged_metadata(states, ""))
+    merged = ModelMetadataResponse.FromString(merged_metadata(states, "10"))
     assert (merged.name, merged.platform, list(merged.versions)) == ("tiny", "openvino", ["2", "10"])
     assert [tensor.name for tensor in merged.inputs] == ["x"]
     assert merged_metadata(states, "2")
     assert merged_metadata(states, "3") == b""
-    assert merged_metadata([], "") == b""
+    assert merged_metadata([], "1") == b""
 
 
 def test_metadata_that_does_not_parse_leaves_name_and_versions() -> None:
     state = ModelState(name="tiny", version="1", metadata=b"\xff")
-    merged = ModelMetadataResponse.FromString(merged_metadata([state], ""))
+    merged = ModelMetadataResponse.FromString(merged_metadata([state], "1"))
     assert (merged.name, list(merged.versions), list(merged.inputs)) == ("tiny", ["1"], [])

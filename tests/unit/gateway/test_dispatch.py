@@ -12,6 +12,7 @@ from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound, Overloaded, Unavailable
 from cloister.gateway.dispatch import Dispatcher
 from cloister.gateway.link import Link
+from cloister.gateway.routing import Routing
 from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, model_state, unknown
 
 
@@ -288,20 +289,35 @@ async def test_an_expired_call_never_takes_a_slot() -> None:
         assert (late.instance, patient.instance) == ("", A)
 
 
-async def test_models_of_one_worker_take_turns() -> None:
+async def test_a_slow_model_that_fills_its_slots_leaves_a_quick_one_all_of_its() -> None:
     async with mesh() as made:
-        worker = await made.add(A, 2, model_state("tiny"), model_state("other"))
-        made.dispatcher.submit(make_call())
-        made.dispatcher.submit(make_call())
-        tiny = [make_call() for _ in range(3)]
-        for call in tiny:
+        worker = await made.add(A, 2, model_state("slow"), model_state("quick"))
+        slow = [make_call(infer_request("slow")) for _ in range(5)]
+        for call in slow:
             made.dispatcher.submit(call)
-        made.dispatcher.submit(other := make_call(infer_request("other")))
         await worker.frame()
-        worker.answer(1)
-        worker.answer(2)
-        await worker.heard()
-        assert [call.instance for call in (*tiny, other)] == [A, "", "", A]
+        for _ in range(4):
+            quick = [make_call(infer_request("quick")) for _ in range(2)]
+            for call in quick:
+                made.dispatcher.submit(call)
+            assert [call.instance for call in quick] == [A, A]
+            for sent in (await worker.frame()).calls:
+                worker.answer(sent.call_id)
+            for call in quick:
+                await call.answer
+        assert [call.instance for call in slow] == [A, A, "", "", ""]
+        worker.answer(slow[0].call_id)
+        await slow[0].answer
+        assert slow[2].instance == A
+
+
+async def test_of_workers_with_as_many_free_slots_the_one_with_less_to_do_is_chosen() -> None:
+    async with mesh() as made:
+        await made.add(A, 4, model_state("tiny"), model_state("other"))
+        await made.add(B, 4, model_state("tiny"))
+        made.dispatcher.submit(busy := make_call(infer_request("other")))
+        made.dispatcher.submit(first := make_call())
+        assert (busy.instance, first.instance) == (A, B)
 
 
 async def test_a_model_that_is_served_no_more_fails_what_waits_for_it() -> None:
@@ -325,3 +341,64 @@ async def test_a_slow_worker_does_not_hold_up_the_other() -> None:
             quick.answer(sent.call_id)
             await call.answer
         assert made.links[A].used == 1
+
+
+def routed(text: str) -> Routing:
+    return Routing.parse(text.encode())
+
+
+async def test_the_operator_says_which_version_is_the_default_and_what_labels_stand_for() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 9, model_state(version="1"), model_state(version="2"))
+        made.dispatcher.route(routed("[models.tiny]\ndefault = 1\nlabels = { canary = 2 }"))
+        for asked in ("", "canary", "2"):
+            made.dispatcher.submit(make_call(infer_request(version=asked)))
+        made.dispatcher.route(Routing())
+        made.dispatcher.submit(make_call())
+        assert [call.model_version for call in (await worker.frame()).calls] == ["1", "2", "", "2"]
+        with pytest.raises(NotFound):
+            made.dispatcher.submit(make_call(infer_request(version="canary")))
+
+
+async def test_a_default_that_nobody_serves_is_answered_by_no_other_version() -> None:
+    async with mesh() as made:
+        await made.add(A, 1, model_state(version="1"))
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(waiting := make_call())
+        made.dispatcher.route(routed("[models.tiny]\ndefault = 2"))
+        with pytest.raises(Unavailable):
+            await waiting.answer
+        with pytest.raises(NotFound):  # `unknown` of this test
+            made.dispatcher.submit(make_call())
+        made.dispatcher.submit(make_call(infer_request(version="1")))
+
+
+async def test_a_waiting_call_goes_where_the_default_is_now() -> None:
+    async with mesh() as made:
+        old = await made.add(A, 1, model_state(version="1"))
+        new = await made.add(B, 1, model_state(version="1"), model_state(version="2"))
+        made.dispatcher.route(routed("[models.tiny]\ndefault = 1"))
+        for _ in range(2):
+            made.dispatcher.submit(make_call())
+        made.dispatcher.submit(waiting := make_call())
+        for end in (old, new):
+            await end.frame()
+        made.dispatcher.route(routed("[models.tiny]\ndefault = 2"))
+        assert waiting.instance == ""
+        old.answer(1)
+        await old.heard()
+        assert waiting.instance == ""
+        new.answer(1)
+        assert [call.model_version for call in (await new.frame()).calls] == ["2"]
+
+
+@pytest.mark.attack("G15")
+async def test_no_label_or_default_moves_a_sealed_call() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 9, model_state(version="1"), model_state(version="2"))
+        made.dispatcher.route(routed("[models.tiny]\ndefault = 2\nlabels = { stable = 2 }"))
+        for asked in ("1", ""):
+            made.dispatcher.submit(make_call(infer_request(version=asked, workers=[A])))
+        assert [call.model_version for call in (await worker.frame()).calls] == ["", ""]
+        with pytest.raises(NotFound):
+            made.dispatcher.submit(make_call(infer_request(version="stable", workers=[A])))

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotFound, NotReady, SealBroken, Unavailable
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.keeper import ModelKeeper
+from cloister.worker.memory import MemoryBudget, estimated_bytes
 from cloister.worker.served import ServedModels
 from cloister.worker.settings import WantedModel
 from fakes.engines import FakeEngine
@@ -23,19 +25,26 @@ class Desk:
         self.served = ServedModels(time.monotonic)
         self.releases = FakeReleases(time.monotonic)
         self.engines = []
+        self.memory, self.sealed_bytes = MemoryBudget(0), 1
         self.load_error = None
         self.loads_failed = 0
         self.changed = asyncio.Condition()
-        self.keeper = ModelKeeper(
+        self.keeper = self.made()
+
+    def made(self):
+        return ModelKeeper(
             WantedModel("iris", 0),
             releases=self.releases,
             load=self.load,
             served=self.served,
             counter_s=time.monotonic,
+            memory=self.memory,
+            sealed_bytes=lambda wanted: self.sealed_bytes,
             backoff=Backoff(0.001, 0.002),
+            linger_s=0.0,
         )
 
-    async def load(self, release):
+    async def load(self, release, room):
         if self.load_error is not None:
             self.loads_failed += 1
             raise self.load_error
@@ -287,3 +296,81 @@ def test_renewals_come_before_two_thirds_and_spread():
     times = {renewal_s(300) for _ in range(50)}
     assert len(times) > 40
     assert all(180 <= each <= 200 for each in times)
+
+
+@pytest.mark.attack("I11")
+async def test_a_model_that_does_not_fit_is_refused_before_its_key_is_asked_for(desk):
+    desk.memory, desk.sealed_bytes = MemoryBudget(256 << 20), 1 << 30
+    desk.keeper = desk.made()
+    async with desk.keeping():
+        with pytest.raises(NotReady) as raised:
+            await desk.keeper.progress.outcome()
+        assert raised.value.reason == "memory.full"
+        assert desk.releases.asked == 0
+        (state,) = desk.served.states()
+        assert (state.name, state.version, state.state) == ("iris", "", ModelState.STATE_UNAVAILABLE)
+        assert state.reason.startswith("memory.full: iris is estimated to need 3136 MiB more, and 256 of 256 MiB are ")
+        desk.sealed_bytes = 1
+        await desk.until(lambda: len(desk.served) == 1)
+        assert [state.state for state in desk.served.states()] == [ModelState.STATE_READY]
+        assert desk.memory.used_bytes == estimated_bytes(1)
+    assert desk.memory.used_bytes == 0
+
+
+@pytest.mark.attack("I11")
+async def test_a_host_that_shows_a_short_file_gains_nothing(desk):
+    desk.memory, desk.sealed_bytes = MemoryBudget(estimated_bytes(0)), 0
+    desk.keeper = desk.made()
+    async with desk.keeping():
+        with pytest.raises(NotReady) as raised:
+            await desk.keeper.progress.outcome()
+        assert (raised.value.reason, desk.releases.asked, desk.engines) == ("memory.full", 1, [])
+    assert desk.memory.used_bytes == 0
+
+
+async def test_a_newer_version_that_does_not_fit_beside_the_older_leaves_that_one_served(desk):
+    desk.memory, desk.releases.lease_s = MemoryBudget(2 * estimated_bytes(1) - 1), 0.5
+    desk.keeper = desk.made()
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.releases.version = 3
+        desk.keeper.renew_now()
+        with pytest.raises(NotReady):
+            await desk.keeper.progress.outcome()
+        await desk.releases.until_asked(3)
+        told = [(state.version, state.state, state.reason.partition(":")[0]) for state in desk.served.states()]
+        assert told == [("2", ModelState.STATE_READY, ""), ("3", ModelState.STATE_UNAVAILABLE, "memory.full")]
+
+
+async def test_an_older_version_answers_who_has_not_heard_yet_and_what_is_under_way(desk):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "2")
+        old.engine.gate.clear()
+        desk.releases.version = 3
+        desk.keeper.renew_now()
+        newer = await desk.keeper.progress.outcome()
+        assert newer.version == "3"
+        assert [state.version for state in desk.served.states()] in (["2", "3"], ["3"])
+        await desk.until(lambda: [state.version for state in desk.served.states()] == ["3"])
+        assert desk.served.find("iris", "") is newer
+        assert desk.served.find("iris", "2") is old
+        assert not old.engine.closed
+        old.engine.gate.set()
+        await desk.until(lambda: desk.served.digest_of("iris", "2") is None)
+    assert old.engine.closed
+
+
+async def test_a_refusal_does_not_wait_for_what_is_under_way_on_an_older_version(desk):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "2")
+        old.engine.gate.clear()
+        desk.releases.version = 3
+        desk.keeper.renew_now()
+        await desk.keeper.progress.outcome()
+        desk.releases.error = KeyRefused("no")
+        await asyncio.sleep(0)
+        desk.keeper.renew_now()
+        await desk.until(lambda: len(desk.served) == 0)
+        assert old.engine.closed

@@ -7,14 +7,14 @@ import tracemalloc
 import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResponse
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, ModelOrder
 from cloister.errors import InvalidRequest
 from cloister.oip.tensors import decode_response
 from cloister.worker.answers import read
 from cloister.worker.link import WorkerLink
 from fakes.attested_worker import Client, Inside, opened, tensors
 from fakes.engines import FakeEngine
-from fakes.gateway_end import GatewayEnd, linked
+from fakes.gateway_end import GatewayEnd, linked, obeyed
 
 
 def plain(value=1.0):
@@ -331,7 +331,7 @@ async def test_large_answers_do_not_share_a_frame(monkeypatch):
 
 async def test_a_call_id_used_twice_ends_the_link(slow):
     gateway = GatewayEnd()
-    link = WorkerLink(slow.answers, slow.served, 4)
+    link = WorkerLink(slow.answers, slow.served, 4, order=obeyed)
     slow.engine.gate.clear()
     call = InferCall(call_id=1, request=plain(), timeout_ms=1000)
     gateway.send_frame(GatewayFrame(calls=[call, call]))
@@ -365,7 +365,7 @@ async def test_the_end_of_the_stream_waits_for_what_is_under_way(slow):
 
 async def test_a_lost_stream_cancels_what_is_under_way(slow):
     gateway = GatewayEnd()
-    link = WorkerLink(slow.answers, slow.served, 4)
+    link = WorkerLink(slow.answers, slow.served, 4, order=obeyed)
     slow.engine.gate.clear()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(link.run(gateway.sent(), gateway.write))
@@ -373,3 +373,55 @@ async def test_a_lost_stream_cancels_what_is_under_way(slow):
         await slow.engine.entered.wait()
         running.cancel()
     assert running.cancelled()
+
+
+async def test_each_model_has_slots_of_its_own(slow):
+    quick = FakeEngine()
+    slow.also_serve(name="quick", engine=quick)
+    slow.engine.gate.clear()
+    asked = tensors(1.0, model="quick").SerializeToString()
+    async with linked(slow, slots=2) as (gateway, _):
+        held = gateway.send(plain(), plain(), plain())
+        answers = await gateway.answered(held[2], *gateway.send(asked, asked))
+        assert answers[held[2]].failure.reason == "slots.full"
+        assert [total(answers[call_id]) for call_id in (4, 5)] == [[3], [3]]
+        slow.engine.gate.set()
+        await gateway.answered(*held)
+        (again,) = gateway.send(plain())
+        assert total((await gateway.answered(again))[again]) == [3]
+
+
+async def test_a_plain_call_is_answered_by_the_version_that_the_gateway_says_its_label_stands_for():
+    inside = Inside()
+    other = FakeEngine()
+    inside.also_serve(version="3", engine=other)
+    async with linked(inside) as (gateway, _):
+        calls = [
+            InferCall(call_id=at, request=tensors(1.0, version=asked).SerializeToString(), timeout_ms=9000, tenant="t")
+            for at, asked in enumerate(("", "stable", ""), start=1)
+        ]
+        calls[0].model_version = calls[1].model_version = "2"
+        gateway.send_frame(GatewayFrame(calls=calls))
+        answers = await gateway.answered(1, 2, 3)
+        versions = [ModelInferResponse.FromString(answers[at].response).model_version for at in (1, 2, 3)]
+        assert versions == ["2", "2", "3"]
+
+
+@pytest.mark.attack("G15")
+async def test_a_gateway_cannot_move_a_sealed_call_to_another_version():
+    inside = Inside()
+    inside.also_serve(version="3", digest=bytes(32), engine=FakeEngine())
+    sealed, pending = Client(inside).seal(tensors(1.0, version="2"), version="2")
+    async with linked(inside) as (gateway, _):
+        call = InferCall(call_id=1, request=sealed, timeout_ms=9000, tenant="t", model_version="3")
+        gateway.send_frame(GatewayFrame(calls=[call]))
+        answer = opened(pending, (await gateway.answered(1))[1].response)
+        assert ModelInferResponse.FromString(answer.response).model_version == "2"
+
+
+async def test_what_came_of_an_order_goes_back_with_its_number():
+    async with linked(Inside()) as (gateway, _):
+        gateway.send_frame(GatewayFrame(orders=[ModelOrder(order_id=7, kind=ModelOrder.KIND_LOAD, model_name="iris")]))
+        await gateway.until(lambda: any(frame.order_results for frame in gateway.frames))
+        (result,) = gateway.frames[-1].order_results
+        assert (result.order_id, result.HasField("failure")) == (7, False)

@@ -1,6 +1,7 @@
 """Sealed models from a host's disk: exactly the one that its owner signed, or none (attacks F06, F07, I06)."""
 
 import asyncio
+import gc
 import io
 import os
 from dataclasses import replace
@@ -13,13 +14,15 @@ import pytest
 from cloister.errors import InvalidRequest, NotReady, SealBroken
 from cloister.seal.keys import Secret
 from cloister.seal.manifest import PRECISIONS, ModelManifest
-from cloister.seal.model_file import seal_model
-from cloister.worker import models
+from cloister.seal.model_file import open_model, seal_model
+from cloister.worker import models, weights
 from cloister.worker.batches import Item
 from cloister.worker.compiling import BASE_CONFIG
+from cloister.worker.memory import MemoryBudget
 from cloister.worker.tuning import Tunings
 from fakes import clocks, networks
 
+CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
 KEY = Secret(bytes(range(32)))
 
 
@@ -50,7 +53,7 @@ class Disk:
             files=sealed.header.files,
         )
 
-    def load(self, **changes):
+    def load(self, memory=None, **changes):
         return models.load(
             self.folder,
             replace(self.manifest, **changes),
@@ -59,6 +62,7 @@ class Disk:
             parallel=2,
             most_rows=8,
             tunings=Tunings(clocks.quick()),
+            room=(memory or MemoryBudget(0)).room("tiny@3"),
         )
 
 
@@ -199,3 +203,36 @@ def test_a_model_that_keeps_state(tmp_path):
     total = ops.add(x, before)
     kept = ops.assign(total, "memory")
     refused(networks.ir(ov.Model([ops.result(total)], [kept], [x], "running sum"), tmp_path))
+
+
+@pytest.mark.attack("I11")
+def test_a_model_whose_activations_do_not_fit_is_not_compiled(disk):
+    memory = MemoryBudget(1)
+    with pytest.raises(NotReady) as raised:
+        disk.load(memory)
+    assert raised.value.reason == "memory.full"
+
+
+def test_weights_are_evaluated_where_they_were_opened_and_live_as_long_as_the_model(tmp_path):
+    """One copy in the clear, aligned; nothing but OpenVINO refers to it once the model is read."""
+    files = {"model.xml": b"", "model.bin": b""}
+    files |= networks.ir(networks.wide(), tmp_path / "wide")
+    out = io.BytesIO()
+    sealed = seal_model(
+        {name: io.BytesIO(content) for name, content in files.items()}, out, KEY, name="w", version=1, chunk_bytes=4096
+    )
+    out.seek(0)
+    opened = open_model(out, KEY, name="w", version=1, digest=sealed.digest, buffer=weights.room_for)
+    content = opened.files["model.bin"]
+    begin = np.frombuffer(content, np.uint8).ctypes.data
+    tensor = weights.tensor_of(content)
+    assert (tensor.data.ctypes.data, tensor.get_byte_size()) == (begin, len(content))
+    assert begin % 64 == 0
+    model, _ = models.read(opened.files)
+    del opened, content, tensor
+    gc.collect()
+    junk = [np.full(len(files["model.bin"]), 255, np.uint8) for _ in range(8)]
+    x = np.ones((2, networks.FEATURES), np.float32)
+    ours, theirs = (ov.Core().compile_model(each, "CPU", CONFIG)(x)[0] for each in (model, networks.wide()))
+    assert ours.tobytes() == theirs.tobytes()
+    assert len(junk) == 8

@@ -2,7 +2,9 @@
 
 import pytest
 
+from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound
+from cloister.worker.served import Missing
 from fakes.attested_worker import Inside
 
 
@@ -42,3 +44,41 @@ def test_only_news_is_told(inside):
         inside.served.drop(other)
     inside.served.drop(inside.model)
     assert told == [2, 2, 1]
+
+
+def told(inside):
+    return [(state.name, state.version, state.state, state.reason) for state in inside.served.states()]
+
+
+def test_what_is_missing_is_told_until_it_is_served(inside):
+    changes = []
+    with inside.served.watching(lambda: changes.append(1)):
+        inside.served.miss("iris", "3", Missing(ModelState.STATE_UNAVAILABLE, "memory.full: no"))
+        inside.served.miss("iris", "3", Missing(ModelState.STATE_UNAVAILABLE, "memory.full: no"))
+        inside.served.miss("wine", "", Missing(ModelState.STATE_LOADING))
+        assert told(inside) == [
+            ("iris", "2", ModelState.STATE_READY, ""),
+            ("iris", "3", ModelState.STATE_UNAVAILABLE, "memory.full: no"),
+            ("wine", "", ModelState.STATE_LOADING, ""),
+        ]
+        inside.served.miss("wine", "", None)
+        inside.also_serve(version="3")
+        assert [state.version for state in inside.served.states()] == ["2", "3"]
+        inside.served.miss("iris", "3", None)
+    assert len(changes) == 4
+    with pytest.raises(NotFound):
+        inside.served.find("wine", "")
+
+
+def test_a_retired_model_is_told_of_no_more_and_still_found_by_its_version(inside):
+    three = inside.also_serve(version="3")
+    inside.served.retire(three)
+    inside.also_serve(version="3", ends_at_s=three.ends_at_s + 5)  # renewed meanwhile
+    assert [state.version for state in inside.served.states()] == ["2"]
+    assert (inside.served.find("iris", "").version, inside.served.find("iris", "3").version) == ("2", "3")
+    inside.served.drop(three)
+    inside.served.retire(three)
+    with pytest.raises(NotFound):
+        inside.served.find("iris", "3")
+    inside.also_serve(version="3")
+    assert inside.served.find("iris", "").version == "3"

@@ -127,3 +127,33 @@ def test_the_digest_covers_what_matters_and_not_what_the_host_chooses():
     digests = {each.digest(b"roots", b"keys") for each in (base, *other)}
     digests |= {base.digest(b"other roots", b"keys"), base.digest(b"roots", b"other keys")}
     assert len(digests) == 11
+
+
+def test_models_are_wanted_by_name_number_or_the_newest_few():
+    found = settings(models=("iris@newest:2", "wine@3", "wine@4", "tea")).wanted
+    assert found == (
+        WantedModel("iris", 0, 2),
+        WantedModel("wine", 3),
+        WantedModel("wine", 4),
+        WantedModel("tea", 0),
+    )
+
+
+@pytest.mark.parametrize(
+    "models",
+    [("iris@newest",), ("iris@newest:0",), ("iris@newest:10",), ("iris@",), ("iris@01",), ("iris@newest:2", "iris")],
+)
+def test_models_that_are_wanted_in_no_known_way_or_twice(models):
+    with pytest.raises((InvalidRequest, ValueError)):
+        settings(models=models)
+
+
+def test_no_model_is_needed_where_some_may_be_loaded_later():
+    assert settings(models=(), loadable=True).wanted == ()
+    with pytest.raises(ValueError, match="models"):
+        settings(models=())
+
+
+@pytest.mark.parametrize("change", [{"loadable": True}, {"memory_bytes": 1 << 30}])
+def test_what_may_be_loaded_is_measured(change):
+    assert settings(**change).digest(b"", b"") != settings().digest(b"", b"")

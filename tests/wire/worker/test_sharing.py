@@ -146,5 +146,5 @@ async def served(stream):
     async with asyncio.timeout(20):
         while True:
             frame = await stream.read()
-            if frame.models:
+            if frame.models and not frame.models[0].state:  # it is ready
                 return frame.models[0]

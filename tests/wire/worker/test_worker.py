@@ -53,7 +53,8 @@ class Gateway:
     @property
     def models(self):
         announced = [frame.models for frame in self.frames if frame.models_changed]
-        return {(state.name, state.version): state for state in announced[-1]} if announced else {}
+        ready = [state for state in announced[-1] if not state.state] if announced else []
+        return {(state.name, state.version): state for state in ready}
 
     async def infer(self, *requests, first_id=1):
         calls = [InferCall(call_id=first_id + at, request=raw, timeout_ms=10_000) for at, raw in enumerate(requests)]

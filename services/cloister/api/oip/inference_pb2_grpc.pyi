@@ -139,7 +139,55 @@ _GRPCInferenceServiceModelStreamInferType = typing_extensions.TypeVar(
     ],
 )
 
-class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveType, _GRPCInferenceServiceServerReadyType, _GRPCInferenceServiceModelReadyType, _GRPCInferenceServiceServerMetadataType, _GRPCInferenceServiceModelMetadataType, _GRPCInferenceServiceModelInferType, _GRPCInferenceServiceModelStreamInferType]):
+_GRPCInferenceServiceRepositoryIndexType = typing_extensions.TypeVar(
+    '_GRPCInferenceServiceRepositoryIndexType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+        cloister.api.oip.inference_pb2.RepositoryIndexResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+        cloister.api.oip.inference_pb2.RepositoryIndexResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+        cloister.api.oip.inference_pb2.RepositoryIndexResponse,
+    ],
+)
+
+_GRPCInferenceServiceRepositoryModelLoadType = typing_extensions.TypeVar(
+    '_GRPCInferenceServiceRepositoryModelLoadType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelLoadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelLoadResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelLoadResponse,
+    ],
+)
+
+_GRPCInferenceServiceRepositoryModelUnloadType = typing_extensions.TypeVar(
+    '_GRPCInferenceServiceRepositoryModelUnloadType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse,
+    ],
+)
+
+class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveType, _GRPCInferenceServiceServerReadyType, _GRPCInferenceServiceModelReadyType, _GRPCInferenceServiceServerMetadataType, _GRPCInferenceServiceModelMetadataType, _GRPCInferenceServiceModelInferType, _GRPCInferenceServiceModelStreamInferType, _GRPCInferenceServiceRepositoryIndexType, _GRPCInferenceServiceRepositoryModelLoadType, _GRPCInferenceServiceRepositoryModelUnloadType]):
     @typing.overload
     def __init__(self: GRPCInferenceServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -169,6 +217,18 @@ class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveTyp
         grpc.StreamStreamMultiCallable[
             cloister.api.oip.inference_pb2.ModelInferRequest,
             cloister.api.oip.inference_pb2.ModelStreamInferResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+            cloister.api.oip.inference_pb2.RepositoryIndexResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+            cloister.api.oip.inference_pb2.RepositoryModelLoadResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+            cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -202,6 +262,18 @@ class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveTyp
             cloister.api.oip.inference_pb2.ModelInferRequest,
             cloister.api.oip.inference_pb2.ModelStreamInferResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+            cloister.api.oip.inference_pb2.RepositoryIndexResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+            cloister.api.oip.inference_pb2.RepositoryModelLoadResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+            cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ServerLive: _GRPCInferenceServiceServerLiveType
@@ -218,6 +290,13 @@ class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveTyp
 
     ModelStreamInfer: _GRPCInferenceServiceModelStreamInferType
     """Triton's streaming extension: answers come in the order of their requests; an error is an item, not the end."""
+
+    RepositoryIndex: _GRPCInferenceServiceRepositoryIndexType
+    """The model repository extension. `model_name` of load and unload may be `name@version`."""
+
+    RepositoryModelLoad: _GRPCInferenceServiceRepositoryModelLoadType
+
+    RepositoryModelUnload: _GRPCInferenceServiceRepositoryModelUnloadType
 
 GRPCInferenceServiceAsyncStub: typing_extensions.TypeAlias = GRPCInferenceServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -247,6 +326,18 @@ GRPCInferenceServiceAsyncStub: typing_extensions.TypeAlias = GRPCInferenceServic
     grpc.aio.StreamStreamMultiCallable[
         cloister.api.oip.inference_pb2.ModelInferRequest,
         cloister.api.oip.inference_pb2.ModelStreamInferResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+        cloister.api.oip.inference_pb2.RepositoryIndexResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelLoadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+        cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse,
     ],
 ]
 
@@ -300,5 +391,27 @@ class GRPCInferenceServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.oip.inference_pb2.ModelStreamInferResponse], collections.abc.AsyncIterator[cloister.api.oip.inference_pb2.ModelStreamInferResponse]]:
         """Triton's streaming extension: answers come in the order of their requests; an error is an item, not the end."""
+
+    @abc.abstractmethod
+    def RepositoryIndex(
+        self,
+        request: cloister.api.oip.inference_pb2.RepositoryIndexRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.oip.inference_pb2.RepositoryIndexResponse, collections.abc.Awaitable[cloister.api.oip.inference_pb2.RepositoryIndexResponse]]:
+        """The model repository extension. `model_name` of load and unload may be `name@version`."""
+
+    @abc.abstractmethod
+    def RepositoryModelLoad(
+        self,
+        request: cloister.api.oip.inference_pb2.RepositoryModelLoadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.oip.inference_pb2.RepositoryModelLoadResponse, collections.abc.Awaitable[cloister.api.oip.inference_pb2.RepositoryModelLoadResponse]]: ...
+
+    @abc.abstractmethod
+    def RepositoryModelUnload(
+        self,
+        request: cloister.api.oip.inference_pb2.RepositoryModelUnloadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse, collections.abc.Awaitable[cloister.api.oip.inference_pb2.RepositoryModelUnloadResponse]]: ...
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

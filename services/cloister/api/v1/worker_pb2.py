@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from cloister.api.v1 import model_pb2 as cloister_dot_api_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63loister/api/v1/worker.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/model.proto\"L\n\x0cGatewayFrame\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.cloister.api.v1.InferCall\x12\x11\n\tcancelled\x18\x02 \x03(\x04\"c\n\tInferCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08trace_id\x18\x05 \x01(\x0c\"\xd1\x01\n\x0bWorkerFrame\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.ModelState\x12\x16\n\x0emodels_changed\x18\x02 \x01(\x08\x12\r\n\x05slots\x18\x03 \x01(\r\x12-\n\x07results\x18\x04 \x03(\x0b\x32\x1c.cloister.api.v1.InferResult\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12-\n\x06report\x18\t \x01(\x0b\x32\x1d.cloister.api.v1.WorkerReport\"\x84\x01\n\x0cWorkerReport\x12\x0f\n\x07seal_us\x18\x01 \x01(\r\x12\x30\n\x0b\x65valuations\x18\x02 \x03(\x0b\x32\x1b.cloister.api.v1.Evaluation\x12\x31\n\x08\x63ounters\x18\x03 \x01(\x0b\x32\x1f.cloister.api.v1.WorkerCounters\"\x8c\x01\n\nEvaluation\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07open_us\x18\x04 \x01(\r\x12\x0f\n\x07wait_us\x18\x05 \x01(\r\x12\x12\n\ncompute_us\x18\x06 \x01(\r\x12\x11\n\tencode_us\x18\x07 \x01(\r\"i\n\x0eWorkerCounters\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x04\x12\x11\n\tunder_way\x18\x02 \x01(\r\x12.\n\x06models\x18\x03 \x03(\x0b\x32\x1e.cloister.api.v1.ModelCounters\"\x85\x01\n\rModelCounters\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x65valuations\x18\x03 \x01(\x04\x12\x10\n\x08requests\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x06 \x03(\x04\x12\x0f\n\x07waiting\x18\x07 \x01(\r\"\x95\x01\n\nModelState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x04 \x01(\x08\x12\x10\n\x08metadata\x18\x05 \x01(\x0c\x12\x31\n\x08manifest\x18\x06 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\"~\n\x0bInferResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x12\n\x08response\x18\x02 \x01(\x0cH\x00\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.FailureH\x00\x12\x12\n\nevaluation\x18\x04 \x01(\rB\t\n\x07outcome\"9\n\x07\x46\x61ilure\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t2Q\n\x06Worker\x12G\n\x04Link\x12\x1d.cloister.api.v1.GatewayFrame\x1a\x1c.cloister.api.v1.WorkerFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63loister/api/v1/worker.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/model.proto\"y\n\x0cGatewayFrame\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.cloister.api.v1.InferCall\x12\x11\n\tcancelled\x18\x02 \x03(\x04\x12+\n\x06orders\x18\x03 \x03(\x0b\x32\x1b.cloister.api.v1.ModelOrder\"\xb7\x01\n\nModelOrder\x12\x10\n\x08order_id\x18\x01 \x01(\x04\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .cloister.api.v1.ModelOrder.Kind\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\"<\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_LOAD\x10\x01\x12\x0f\n\x0bKIND_UNLOAD\x10\x02\"J\n\x0bOrderResult\x12\x10\n\x08order_id\x18\x01 \x01(\x04\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.cloister.api.v1.Failure\"z\n\tInferCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x10\n\x08trace_id\x18\x05 \x01(\x0c\x12\x15\n\rmodel_version\x18\x07 \x01(\t\"\x86\x02\n\x0bWorkerFrame\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.ModelState\x12\x16\n\x0emodels_changed\x18\x02 \x01(\x08\x12\r\n\x05slots\x18\x03 \x01(\r\x12-\n\x07results\x18\x04 \x03(\x0b\x32\x1c.cloister.api.v1.InferResult\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x33\n\rorder_results\x18\x06 \x03(\x0b\x32\x1c.cloister.api.v1.OrderResult\x12-\n\x06report\x18\t \x01(\x0b\x32\x1d.cloister.api.v1.WorkerReport\"\x84\x01\n\x0cWorkerReport\x12\x0f\n\x07seal_us\x18\x01 \x01(\r\x12\x30\n\x0b\x65valuations\x18\x02 \x03(\x0b\x32\x1b.cloister.api.v1.Evaluation\x12\x31\n\x08\x63ounters\x18\x03 \x01(\x0b\x32\x1f.cloister.api.v1.WorkerCounters\"\x8c\x01\n\nEvaluation\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07open_us\x18\x04 \x01(\r\x12\x0f\n\x07wait_us\x18\x05 \x01(\r\x12\x12\n\ncompute_us\x18\x06 \x01(\r\x12\x11\n\tencode_us\x18\x07 \x01(\r\"i\n\x0eWorkerCounters\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x04\x12\x11\n\tunder_way\x18\x02 \x01(\r\x12.\n\x06models\x18\x03 \x03(\x0b\x32\x1e.cloister.api.v1.ModelCounters\"\x85\x01\n\rModelCounters\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x65valuations\x18\x03 \x01(\x04\x12\x10\n\x08requests\x18\x04 \x01(\x04\x12\x0c\n\x04rows\x18\x05 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x06 \x03(\x04\x12\x0f\n\x07waiting\x18\x07 \x01(\r\"\x9b\x02\n\nModelState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x04 \x01(\x08\x12\x10\n\x08metadata\x18\x05 \x01(\x0c\x12\x31\n\x08manifest\x18\x06 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x30\n\x05state\x18\x07 \x01(\x0e\x32!.cloister.api.v1.ModelState.State\x12\x0e\n\x06reason\x18\x08 \x01(\t\"B\n\x05State\x12\x0f\n\x0bSTATE_READY\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x15\n\x11STATE_UNAVAILABLE\x10\x02\"~\n\x0bInferResult\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x12\n\x08response\x18\x02 \x01(\x0cH\x00\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.FailureH\x00\x12\x12\n\nevaluation\x18\x04 \x01(\rB\t\n\x07outcome\"9\n\x07\x46\x61ilure\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t2Q\n\x06Worker\x12G\n\x04Link\x12\x1d.cloister.api.v1.GatewayFrame\x1a\x1c.cloister.api.v1.WorkerFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -23,25 +23,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cloister.api.v1.worker_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GATEWAYFRAME']._serialized_start=78
-  _globals['_GATEWAYFRAME']._serialized_end=154
-  _globals['_INFERCALL']._serialized_start=156
-  _globals['_INFERCALL']._serialized_end=255
-  _globals['_WORKERFRAME']._serialized_start=258
-  _globals['_WORKERFRAME']._serialized_end=467
-  _globals['_WORKERREPORT']._serialized_start=470
-  _globals['_WORKERREPORT']._serialized_end=602
-  _globals['_EVALUATION']._serialized_start=605
-  _globals['_EVALUATION']._serialized_end=745
-  _globals['_WORKERCOUNTERS']._serialized_start=747
-  _globals['_WORKERCOUNTERS']._serialized_end=852
-  _globals['_MODELCOUNTERS']._serialized_start=855
-  _globals['_MODELCOUNTERS']._serialized_end=988
-  _globals['_MODELSTATE']._serialized_start=991
-  _globals['_MODELSTATE']._serialized_end=1140
-  _globals['_INFERRESULT']._serialized_start=1142
-  _globals['_INFERRESULT']._serialized_end=1268
-  _globals['_FAILURE']._serialized_start=1270
-  _globals['_FAILURE']._serialized_end=1327
-  _globals['_WORKER']._serialized_start=1329
-  _globals['_WORKER']._serialized_end=1410
+  _globals['_GATEWAYFRAME']._serialized_end=199
+  _globals['_MODELORDER']._serialized_start=202
+  _globals['_MODELORDER']._serialized_end=385
+  _globals['_MODELORDER_KIND']._serialized_start=325
+  _globals['_MODELORDER_KIND']._serialized_end=385
+  _globals['_ORDERRESULT']._serialized_start=387
+  _globals['_ORDERRESULT']._serialized_end=461
+  _globals['_INFERCALL']._serialized_start=463
+  _globals['_INFERCALL']._serialized_end=585
+  _globals['_WORKERFRAME']._serialized_start=588
+  _globals['_WORKERFRAME']._serialized_end=850
+  _globals['_WORKERREPORT']._serialized_start=853
+  _globals['_WORKERREPORT']._serialized_end=985
+  _globals['_EVALUATION']._serialized_start=988
+  _globals['_EVALUATION']._serialized_end=1128
+  _globals['_WORKERCOUNTERS']._serialized_start=1130
+  _globals['_WORKERCOUNTERS']._serialized_end=1235
+  _globals['_MODELCOUNTERS']._serialized_start=1238
+  _globals['_MODELCOUNTERS']._serialized_end=1371
+  _globals['_MODELSTATE']._serialized_start=1374
+  _globals['_MODELSTATE']._serialized_end=1657
+  _globals['_MODELSTATE_STATE']._serialized_start=1591
+  _globals['_MODELSTATE_STATE']._serialized_end=1657
+  _globals['_INFERRESULT']._serialized_start=1659
+  _globals['_INFERRESULT']._serialized_end=1785
+  _globals['_FAILURE']._serialized_start=1787
+  _globals['_FAILURE']._serialized_end=1844
+  _globals['_WORKER']._serialized_start=1846
+  _globals['_WORKER']._serialized_end=1927
 # @@protoc_insertion_point(module_scope)

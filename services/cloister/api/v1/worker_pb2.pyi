@@ -1,5 +1,6 @@
 from cloister.api.v1 import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
@@ -7,42 +8,76 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GatewayFrame(_message.Message):
-    __slots__ = ("calls", "cancelled")
+    __slots__ = ("calls", "cancelled", "orders")
     CALLS_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
     calls: _containers.RepeatedCompositeFieldContainer[InferCall]
     cancelled: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, calls: _Optional[_Iterable[_Union[InferCall, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ...) -> None: ...
+    orders: _containers.RepeatedCompositeFieldContainer[ModelOrder]
+    def __init__(self, calls: _Optional[_Iterable[_Union[InferCall, _Mapping]]] = ..., cancelled: _Optional[_Iterable[int]] = ..., orders: _Optional[_Iterable[_Union[ModelOrder, _Mapping]]] = ...) -> None: ...
+
+class ModelOrder(_message.Message):
+    __slots__ = ("order_id", "kind", "model_name", "model_version")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[ModelOrder.Kind]
+        KIND_LOAD: _ClassVar[ModelOrder.Kind]
+        KIND_UNLOAD: _ClassVar[ModelOrder.Kind]
+    KIND_UNSPECIFIED: ModelOrder.Kind
+    KIND_LOAD: ModelOrder.Kind
+    KIND_UNLOAD: ModelOrder.Kind
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    order_id: int
+    kind: ModelOrder.Kind
+    model_name: str
+    model_version: str
+    def __init__(self, order_id: _Optional[int] = ..., kind: _Optional[_Union[ModelOrder.Kind, str]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ...) -> None: ...
+
+class OrderResult(_message.Message):
+    __slots__ = ("order_id", "failure")
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    order_id: int
+    failure: Failure
+    def __init__(self, order_id: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class InferCall(_message.Message):
-    __slots__ = ("call_id", "request", "timeout_ms", "tenant", "trace_id")
+    __slots__ = ("call_id", "request", "timeout_ms", "tenant", "trace_id", "model_version")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     request: bytes
     timeout_ms: int
     tenant: str
     trace_id: bytes
-    def __init__(self, call_id: _Optional[int] = ..., request: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., trace_id: _Optional[bytes] = ...) -> None: ...
+    model_version: str
+    def __init__(self, call_id: _Optional[int] = ..., request: _Optional[bytes] = ..., timeout_ms: _Optional[int] = ..., tenant: _Optional[str] = ..., trace_id: _Optional[bytes] = ..., model_version: _Optional[str] = ...) -> None: ...
 
 class WorkerFrame(_message.Message):
-    __slots__ = ("models", "models_changed", "slots", "results", "draining", "report")
+    __slots__ = ("models", "models_changed", "slots", "results", "draining", "order_results", "report")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MODELS_CHANGED_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    ORDER_RESULTS_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[ModelState]
     models_changed: bool
     slots: int
     results: _containers.RepeatedCompositeFieldContainer[InferResult]
     draining: bool
+    order_results: _containers.RepeatedCompositeFieldContainer[OrderResult]
     report: WorkerReport
-    def __init__(self, models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., models_changed: bool = ..., slots: _Optional[int] = ..., results: _Optional[_Iterable[_Union[InferResult, _Mapping]]] = ..., draining: bool = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., models_changed: bool = ..., slots: _Optional[int] = ..., results: _Optional[_Iterable[_Union[InferResult, _Mapping]]] = ..., draining: bool = ..., order_results: _Optional[_Iterable[_Union[OrderResult, _Mapping]]] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
 
 class WorkerReport(_message.Message):
     __slots__ = ("seal_us", "evaluations", "counters")
@@ -101,20 +136,32 @@ class ModelCounters(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., evaluations: _Optional[int] = ..., requests: _Optional[int] = ..., rows: _Optional[int] = ..., batches: _Optional[_Iterable[int]] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class ModelState(_message.Message):
-    __slots__ = ("name", "version", "digest", "allow_plain", "metadata", "manifest")
+    __slots__ = ("name", "version", "digest", "allow_plain", "metadata", "manifest", "state", "reason")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_READY: _ClassVar[ModelState.State]
+        STATE_LOADING: _ClassVar[ModelState.State]
+        STATE_UNAVAILABLE: _ClassVar[ModelState.State]
+    STATE_READY: ModelState.State
+    STATE_LOADING: ModelState.State
+    STATE_UNAVAILABLE: ModelState.State
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     digest: bytes
     allow_plain: bool
     metadata: bytes
     manifest: _model_pb2.SignedManifest
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ...) -> None: ...
+    state: ModelState.State
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., state: _Optional[_Union[ModelState.State, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class InferResult(_message.Message):
     __slots__ = ("call_id", "response", "failure", "evaluation")
