@@ -66,7 +66,7 @@ async def test_every_gateway_goes_by_the_file_and_by_each_change_of_it(tmp_path:
             await listed(first)
         replace_public(path, b"")
         async with asyncio.timeout(10):
-            while await known(second) != {"1"}:  # all workers have it
+            while await known(second) != {"1"}:  # noqa: ASYNC110 - all workers have it
                 await asyncio.sleep(0.02)
 
 
