@@ -17,8 +17,8 @@ FEW: Final = 4
 """Calls under way with which a frame waits for a busy worker even where calls do not come fast."""
 COMPANY: Final = 2
 """Calls that have to come within a step for the frame to wait for another."""
-FULL: Final = 16
-"""Calls with which a frame leaves."""
+FULL: Final = 8
+"""Calls with which a frame leaves whatever its worker does, so that the two sides work at the same time."""
 BRISK: Final = 50
 """Calls from one `measure` to the next that are fast; it is called every tenth of a second."""
 
@@ -62,6 +62,8 @@ class Pace:
             return
         for _ in range(STEPS):
             before = len(waiting)
+            if before >= FULL:
+                return
             await asyncio.sleep(STEP_S)
-            if len(waiting) >= FULL or not (self._busy or len(waiting) - before >= COMPANY):
+            if not (self._busy or len(waiting) - before >= COMPANY):
                 return

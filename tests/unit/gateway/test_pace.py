@@ -79,6 +79,12 @@ async def test_a_frame_waits_on_while_company_comes() -> None:
     assert len(waiting) >= FULL
 
 
+async def test_company_enough_leaves_at_once() -> None:
+    gathering = busy().gather([0] * FULL, FULL)
+    with pytest.raises(StopIteration):
+        gathering.send(None)
+
+
 async def test_no_wait_is_longer_than_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = []
 
