@@ -1,7 +1,8 @@
 """Which worker gets which call, and when.
 
 One bounded queue for each model, first come first served; a call that a worker with a free slot may have never waits.
-Among such workers the one with the most free slots takes it, so a slow worker gets only what it finishes. A call whose
+Slots are each model's own. Among such workers the one with the most free slots takes it, of several the one with the
+fewest calls of any model, so a slow worker gets only what it finishes. A call whose
 link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of it happens
 on the event loop between two awaits: there is nothing to lock.
 """
@@ -109,8 +110,8 @@ class Dispatcher:
         if not self._queues:
             return
         names = [name for name in self._queues if name in link.models]
-        while link.free > 0 and names:
-            names = [name for name in names if link.free > 0 and self._send_next(name, link)]
+        while names:
+            names = [name for name in names if link.free(name) > 0 and self._send_next(name, link)]
 
     def expire(self, now_s: float) -> None:
         """Answer calls that wait past their deadline."""
@@ -129,12 +130,12 @@ class Dispatcher:
 
     def _send(self, call: Call) -> bool:
         """Hand a call to the best worker with a free slot; say whether there was one. Raise when none may have it."""
-        best, best_free, eligible = None, 0, False
-        for link in self._by_model.get(call.route.model_name, ()):
+        best, best_free, eligible, name = None, (0, 0), False, call.route.model_name
+        for link in self._by_model.get(name, ()):
             if self._may_have(link, call):
                 eligible = True
-                free = link.free
-                if free > best_free:
+                free = (link.free(name), -link.used)
+                if free[0] > 0 and (best is None or free > best_free):
                     best, best_free = link, free
         if best is not None:
             best.send(call)

@@ -1,8 +1,9 @@
 """The link to one worker: one long-lived stream, frames of many calls, slots counted exactly.
 
-The worker grants slots with its first frame. A call takes one when it is handed to `send` and gives it back with its
-result: also a cancelled call, whose result nobody reads, because until then the worker is busy with it. The counts of
-gateway and worker therefore agree at every frame, and a worker that answers what it was not asked is cut off.
+The worker grants slots with its first frame, so many for each model: a slow model that fills its own leaves a quick one
+on the same worker all of its. A call takes one when it is handed to `send` and gives it back with its result: also a
+cancelled call, whose result nobody reads, because until then the worker is busy with it. The counts of gateway and
+worker therefore agree at every frame, and a worker that answers what it was not asked is cut off.
 One task writes and one reads: a handler that is cancelled while it writes would take the whole stream with it.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -68,7 +69,7 @@ class Link:
     Attributes:
         instance: The worker's instance.
         models: What it serves.
-        slots: How many calls it takes at once; 0 until its first frame.
+        slots: How many calls of each model it takes at once; 0 until its first frame.
         draining: It finishes what it has and takes nothing new.
         counters: As it reported them last; None while it has not.
     """
@@ -81,6 +82,7 @@ class Link:
         self.counters: WorkerCounters | None = None
         self._owner = owner
         self._calls: dict[int, Call] = {}
+        self._used: Counter[str] = Counter()
         self._outbox: deque[Call] = deque()
         self._cancelled: list[int] = []
         self._last_id = self._last_sent = 0
@@ -91,9 +93,13 @@ class Link:
         self._born_s = self._loop.time()
 
     @property
-    def free(self) -> int:
-        """Slots that a call may take now; 0 while draining."""
-        return 0 if self.draining else self.slots - len(self._calls)
+    def granted(self) -> int:
+        """Slots of all its models together."""
+        return self.slots * max(1, len(self.models))
+
+    def free(self, model_name: str) -> int:
+        """Slots that calls to a model may take now; 0 while draining."""
+        return 0 if self.draining else self.slots - self._used[model_name]
 
     @property
     def used(self) -> int:
@@ -101,10 +107,11 @@ class Link:
         return len(self._calls)
 
     def send(self, call: Call) -> None:
-        """Take a slot for a call; it leaves with the next frame. Only while `free` is above zero."""
+        """Take a slot for a call; it leaves with the next frame. Only while its model has one free."""
         self._last_id += 1
         call.instance, call.call_id, call.sent = self.instance, self._last_id, True
         self._calls[self._last_id] = call
+        self._used[call.route.model_name] += 1
         self._outbox.append(call)
         self._wakeup.set()
 
@@ -114,7 +121,7 @@ class Link:
             return  # answered, or of an earlier link to the same worker
         if call.call_id > self._last_sent:
             self._outbox.remove(call)
-            del self._calls[call.call_id]
+            self._forget(call)
             self._owner.freed(self)
         else:
             self._cancelled.append(call.call_id)
@@ -146,13 +153,14 @@ class Link:
         calls = list(self._outbox)
         self._outbox.clear()
         for call in calls:
-            del self._calls[call.call_id]
+            self._forget(call)
         return calls
 
     def take_unanswered(self) -> list[Call]:
         """Give back, when the link is gone, every call without an answer, oldest first."""
         calls = [call for call in self._calls.values() if not call.answer.done()]
         self._calls.clear()
+        self._used.clear()
         self._outbox.clear()
         return calls
 
@@ -232,6 +240,10 @@ class Link:
         if self.draining:
             self._wakeup.set()
 
+    def _forget(self, call: Call) -> None:
+        del self._calls[call.call_id]
+        self._used[call.route.model_name] -= 1
+
     def _grant(self, slots: int) -> None:
         if self.slots not in (0, slots) or slots > MAX_SLOTS:
             raise _broken("a worker changes its slots, or has too many")
@@ -251,7 +263,7 @@ class Link:
             call, outcome = self._calls.get(result.call_id), result.WhichOneof("outcome")
             if call is None or outcome is None or result.call_id > self._last_sent:
                 raise _broken("a worker answers what it was not asked")
-            del self._calls[result.call_id]
+            self._forget(call)
             self._pace.answered(result.call_id)
             if call.answer.done():
                 continue

@@ -112,7 +112,7 @@ def _histogram(name: str, documentation: str) -> Metric:
 def watch_fleet(metrics: Metrics, fleet: Fleet) -> None:
     """Let the gauges show the fleet as it is when they are read."""
     metrics.queued.set_function(lambda: fleet.dispatcher.queued)
-    metrics.slots.set_function(lambda: sum(member.link.slots for member in fleet.members if member.link))
+    metrics.slots.set_function(lambda: sum(member.link.granted for member in fleet.members if member.link))
     metrics.slots_used.set_function(lambda: sum(member.link.used for member in fleet.members if member.link))
     for simulated in (False, True):
         metrics.workers.labels(str(simulated).lower()).set_function(partial(_count, fleet, simulated))

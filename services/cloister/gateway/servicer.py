@@ -195,7 +195,7 @@ def _status(member: Member) -> gateway_pb2.WorkerStatus:
         linked=link is not None and link.slots > 0,
         draining=link is not None and link.draining,
         simulated=worker.simulated,
-        slots=link.slots if link is not None else 0,
+        slots=link.granted if link is not None and link.slots else 0,
         slots_used=link.used if link is not None else 0,
         models=sorted(f"{name}@{version}" for name, versions in member.models.items() for version in versions),
         attested_until_ms=worker.expires_at_ms,

@@ -15,13 +15,14 @@ from typing import Final, NamedTuple
 
 from cloister.api.v1.worker_pb2 import Evaluation as EvaluationMessage
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, WorkerCounters, WorkerFrame
-from cloister.errors import CloisterError, InvalidRequest, Overloaded
+from cloister.errors import CloisterError, InvalidRequest
 from cloister.kit.log import get_logger
 from cloister.worker.answers import Answer, Answers, Opened, Work, read, respond
 from cloister.worker.batches import Item, Outputs
 from cloister.worker.counts import memory_bytes
 from cloister.worker.engine import Engine
 from cloister.worker.served import ServedModels
+from cloister.worker.slots import Slots
 from cloister.worker.timings import Arrival, Evaluation, clock_s, rounded_us, told
 
 FRAME_BYTES: Final = 4 << 20
@@ -49,7 +50,7 @@ class WorkerLink:
     Args:
         answers: Opens requests and seals answers.
         served: What to announce.
-        slots: How many calls this gateway may have under way.
+        slots: How many calls of each model this gateway may have under way.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, share no evaluation.
         report_s: How often to report counters.
     """
@@ -65,7 +66,7 @@ class WorkerLink:
     ) -> None:
         self._answers = answers
         self._served = served
-        self._slots = slots
+        self._slots = Slots(slots)
         self._tenants_apart = tenants_apart
         self._report_s = report_s
         self._calls: dict[int, asyncio.Task[None] | None] = {}  # unanswered; with a task while that evaluates
@@ -114,7 +115,8 @@ class WorkerLink:
             for ready in slow:
                 self._calls[ready.call_id] = group.create_task(self._evaluate(ready, arrival))
             self._evaluate_now(quick, arrival)
-            while len(self._finished) > 2 * self._slots:  # it sends far more than it was granted, and reads nothing
+            # It sends far more than it was granted, and reads nothing.
+            while len(self._finished) > 2 * self._slots.each * max(1, len(self._served)):
                 self._written.clear()
                 await self._written.wait()
 
@@ -123,17 +125,13 @@ class WorkerLink:
         call_id = call.call_id
         if call_id in self._calls:
             raise InvalidRequest("a gateway uses a call id twice", reason="link.broken")
-        if len(self._calls) >= self._slots:
-            self._settle(
-                Answer(call_id, error=Overloaded("the gateway has no slot for this call", reason="slots.full"))
-            )
-            return None
         self._calls[call_id] = None
         opened: Opened | None = None
         try:
             if not call.timeout_ms:
                 raise TimeoutError
             opened = self._answers.open(call.request)
+            self._slots.take(call_id, opened.model.name)
             work = read(opened)
         except Exception as error:  # one call fails, not the link
             self._settle(_failed(call_id, opened, error, call.trace_id))
@@ -201,7 +199,7 @@ class WorkerLink:
             self._wakeup.set()
 
     async def _write(self, write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
-        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots))
+        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots.each))
         while not self._ended or self._finished:
             await self._wakeup.wait()
             self._wakeup.clear()
@@ -215,6 +213,7 @@ class WorkerLink:
         while self._finished and (not batch or size + self._finished[0].size_bytes <= FRAME_BYTES):
             answer = self._finished.popleft()
             self._calls.pop(answer.call_id, None)
+            self._slots.free(answer.call_id)
             batch.append(answer)
             size += answer.size_bytes
         frame = WorkerFrame()

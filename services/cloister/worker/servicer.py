@@ -25,7 +25,7 @@ class WorkerServicer(Base):
     Args:
         answers: Opens requests and seals answers.
         served: What to announce.
-        slots: Calls under way at once, for each link.
+        slots: Calls under way at once, for each link and model.
         tenants_apart: Whether requests of different tenants share no evaluation.
         stopping: Links drain once it is set.
     """

@@ -288,20 +288,35 @@ async def test_an_expired_call_never_takes_a_slot() -> None:
         assert (late.instance, patient.instance) == ("", A)
 
 
-async def test_models_of_one_worker_take_turns() -> None:
+async def test_a_slow_model_that_fills_its_slots_leaves_a_quick_one_all_of_its() -> None:
     async with mesh() as made:
-        worker = await made.add(A, 2, model_state("tiny"), model_state("other"))
-        made.dispatcher.submit(make_call())
-        made.dispatcher.submit(make_call())
-        tiny = [make_call() for _ in range(3)]
-        for call in tiny:
+        worker = await made.add(A, 2, model_state("slow"), model_state("quick"))
+        slow = [make_call(infer_request("slow")) for _ in range(5)]
+        for call in slow:
             made.dispatcher.submit(call)
-        made.dispatcher.submit(other := make_call(infer_request("other")))
         await worker.frame()
-        worker.answer(1)
-        worker.answer(2)
-        await worker.heard()
-        assert [call.instance for call in (*tiny, other)] == [A, "", "", A]
+        for _ in range(4):
+            quick = [make_call(infer_request("quick")) for _ in range(2)]
+            for call in quick:
+                made.dispatcher.submit(call)
+            assert [call.instance for call in quick] == [A, A]
+            for sent in (await worker.frame()).calls:
+                worker.answer(sent.call_id)
+            for call in quick:
+                await call.answer
+        assert [call.instance for call in slow] == [A, A, "", "", ""]
+        worker.answer(slow[0].call_id)
+        await slow[0].answer
+        assert slow[2].instance == A
+
+
+async def test_of_workers_with_as_many_free_slots_the_one_with_less_to_do_is_chosen() -> None:
+    async with mesh() as made:
+        await made.add(A, 4, model_state("tiny"), model_state("other"))
+        await made.add(B, 4, model_state("tiny"))
+        made.dispatcher.submit(busy := make_call(infer_request("other")))
+        made.dispatcher.submit(first := make_call())
+        assert (busy.instance, first.instance) == (A, B)
 
 
 async def test_a_model_that_is_served_no_more_fails_what_waits_for_it() -> None:

@@ -138,15 +138,15 @@ async def test_large_calls_are_spread_over_frames() -> None:
 
 async def test_slots_are_taken_by_calls_and_freed_by_results() -> None:
     async with linked(2) as (link, end, owner):
-        assert link.free == 2
+        assert link.free("tiny") == 2
         first, second = make_call(), make_call()
         link.send(first)
         link.send(second)
-        assert link.free == 0
+        assert link.free("tiny") == 0
         await end.frame()
         end.answer(2)
         await owner.freed_slots.wait()
-        assert (link.free, link.used) == (1, 1)
+        assert (link.free("tiny"), link.used) == (1, 1)
         assert second.answer.done()
         assert not first.answer.done()
 
@@ -222,7 +222,7 @@ async def test_models_change() -> None:
         end.say(models_changed=True)
         await owner.changes.wait()
         assert link.models == {}
-        assert link.free == 2
+        assert link.free("tiny") == 2
 
 
 async def test_draining_finishes_what_is_under_way_and_ends() -> None:
@@ -238,7 +238,7 @@ async def test_draining_finishes_what_is_under_way_and_ends() -> None:
         owner.changes.clear()
         end.say(draining=True)
         await owner.changes.wait()
-        assert link.free == 0
+        assert link.free("tiny") == 0
         assert not task.done()
         end.answer(1)
         await task
@@ -251,7 +251,7 @@ async def test_what_has_not_left_is_given_back() -> None:
         link.send(first)
         link.send(second)
         assert link.take_unsent() == [first, second]
-        assert link.free == 4
+        assert link.free("tiny") == 4
 
 
 async def test_calls_past_their_deadline_are_answered_and_the_worker_is_told() -> None:

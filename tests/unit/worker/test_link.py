@@ -373,3 +373,19 @@ async def test_a_lost_stream_cancels_what_is_under_way(slow):
         await slow.engine.entered.wait()
         running.cancel()
     assert running.cancelled()
+
+
+async def test_each_model_has_slots_of_its_own(slow):
+    quick = FakeEngine()
+    slow.also_serve(name="quick", engine=quick)
+    slow.engine.gate.clear()
+    asked = tensors(1.0, model="quick").SerializeToString()
+    async with linked(slow, slots=2) as (gateway, _):
+        held = gateway.send(plain(), plain(), plain())
+        answers = await gateway.answered(held[2], *gateway.send(asked, asked))
+        assert answers[held[2]].failure.reason == "slots.full"
+        assert [total(answers[call_id]) for call_id in (4, 5)] == [[3], [3]]
+        slow.engine.gate.set()
+        await gateway.answered(*held)
+        (again,) = gateway.send(plain())
+        assert total((await gateway.answered(again))[again]) == [3]

@@ -84,7 +84,7 @@ async def test_status(rig: Rig) -> None:
     status = await rig.status()
     (seen,) = status.workers
     assert (seen.instance, seen.endpoint) == (A, f"127.0.0.1:{worker.port}")
-    assert (seen.linked, seen.draining, seen.simulated, seen.slots, seen.slots_used) == (True, False, False, 7, 0)
+    assert (seen.linked, seen.draining, seen.simulated, seen.slots, seen.slots_used) == (True, False, False, 14, 0)
     assert list(seen.models) == ["big@3", "tiny@1"]
     assert (seen.mrenclave, seen.tcb_status) == ("", "")
     assert (status.requests_total, status.requests_failed_total, status.queued) == (2, 1, 0)
