@@ -25,6 +25,7 @@ from cloister.worker.revocation import watching
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
 from cloister.worker.settings import Settings
+from cloister.worker.shares import Shares
 from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
 
@@ -77,12 +78,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             ear_id=lambda: member.result.ear_id,
             max_message_bytes=settings.max_message_bytes,
         )
+        shares = Shares(settings.slots)
+        lifecycle.spawn(shares.dividing(), "slots")
         server.add(
             add_WorkerServicer_to_server,
             WorkerServicer(
                 answers,
                 served,
-                slots=settings.slots,
+                shares=shares,
                 tenants_apart=settings.tenants_apart,
                 stopping=lifecycle.stopping,
             ),

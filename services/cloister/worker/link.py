@@ -22,6 +22,7 @@ from cloister.worker.batches import Item, Outputs
 from cloister.worker.counts import memory_bytes
 from cloister.worker.engine import Engine
 from cloister.worker.served import ServedModels
+from cloister.worker.shares import Shares
 from cloister.worker.slots import Slots
 from cloister.worker.timings import Arrival, Evaluation, clock_s, rounded_us, told
 
@@ -50,7 +51,7 @@ class WorkerLink:
     Args:
         answers: Opens requests and seals answers.
         served: What to announce.
-        slots: How many calls of each model this gateway may have under way.
+        shares: How many calls of each model this link may have under way, among all links of the worker.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, share no evaluation.
         report_s: How often to report counters.
     """
@@ -59,14 +60,15 @@ class WorkerLink:
         self,
         answers: Answers,
         served: ServedModels,
-        slots: int,
+        shares: Shares,
         *,
         tenants_apart: bool = False,
         report_s: float = REPORT_S,
     ) -> None:
         self._answers = answers
         self._served = served
-        self._slots = Slots(slots)
+        self._shares = shares
+        self._slots: Slots
         self._tenants_apart = tenants_apart
         self._report_s = report_s
         self._calls: dict[int, asyncio.Task[None] | None] = {}  # unanswered; with a task while that evaluates
@@ -74,7 +76,13 @@ class WorkerLink:
         self._wakeup = asyncio.Event()
         self._written = asyncio.Event()
         # What the gateway is to hear, and when to stop.
-        self._models_changed = self._draining = self._report_due = self._ended = False
+        self._slots_changed = self._models_changed = self._draining = self._report_due = False
+        self._ended = False
+
+    @property
+    def _news(self) -> bool:
+        """Whether there is something to say beside results."""
+        return self._slots_changed or self._models_changed or self._draining or self._report_due
 
     def drain(self) -> None:
         """Ask the gateway to send nothing new; it ends the link when everything is answered."""
@@ -91,7 +99,8 @@ class WorkerLink:
         Raises:
             InvalidRequest: The gateway broke the contract.
         """
-        with self._served.watching(self._note_models):
+        with self._served.watching(self._note_models), self._shares.joined(self._note_slots) as share:
+            self._slots = Slots(self._shares.slots, share)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(write), name="link writes")
                 reporting = group.create_task(self._report(), name="link reports")
@@ -188,6 +197,10 @@ class WorkerLink:
         self._finished.append(answer)
         self._wakeup.set()
 
+    def _note_slots(self) -> None:
+        self._slots_changed = True
+        self._wakeup.set()
+
     def _note_models(self) -> None:
         self._models_changed = True
         self._wakeup.set()
@@ -199,11 +212,12 @@ class WorkerLink:
             self._wakeup.set()
 
     async def _write(self, write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
-        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots.each))
+        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots.granted))
+        self._slots_changed = False
         while not self._ended or self._finished:
             await self._wakeup.wait()
             self._wakeup.clear()
-            while self._finished or self._models_changed or self._draining or self._report_due:
+            while self._finished or self._news:
                 await write(self._next_frame())
                 self._written.set()
 
@@ -222,6 +236,8 @@ class WorkerLink:
             frame.results.extend(self._answers.finish(batch))
             frame.report.seal_us = rounded_us(clock_s() - began_s)
             _number(frame, batch)
+        if self._slots_changed:
+            frame.slots = self._slots.granted
         if self._models_changed:
             frame.models_changed = True
             frame.models.extend(self._served.states())
@@ -232,7 +248,7 @@ class WorkerLink:
                 memory_bytes=memory_bytes(), under_way=len(self._calls), models=self._served.counters()
             )
             frame.report.counters.CopyFrom(counters)
-        self._models_changed = self._draining = self._report_due = False
+        self._slots_changed = self._models_changed = self._draining = self._report_due = False
         return frame
 
 

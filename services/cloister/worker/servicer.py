@@ -14,6 +14,7 @@ from cloister.kit.server import current_peer
 from cloister.worker.answers import Answers
 from cloister.worker.link import WorkerLink
 from cloister.worker.served import ServedModels
+from cloister.worker.shares import Shares
 
 SERVICE: Final = "cloister.api.v1.Worker"
 ROLES: Final[Mapping[str, set[str]]] = {f"/{SERVICE}/Link": {"gateway"}}
@@ -25,7 +26,7 @@ class WorkerServicer(Base):
     Args:
         answers: Opens requests and seals answers.
         served: What to announce.
-        slots: Calls under way at once, for each link and model.
+        shares: Of the links, in the calls of each model that may be under way at once.
         tenants_apart: Whether requests of different tenants share no evaluation.
         stopping: Links drain once it is set.
     """
@@ -35,20 +36,20 @@ class WorkerServicer(Base):
         answers: Answers,
         served: ServedModels,
         *,
-        slots: int,
+        shares: Shares,
         stopping: asyncio.Event,
         tenants_apart: bool = False,
     ) -> None:
         self._answers = answers
         self._served = served
-        self._slots = slots
+        self._shares = shares
         self._tenants_apart = tenants_apart
         self._stopping = stopping
 
     # The generated base promises an iterator of frames; writing them is the other form that gRPC serves.
     async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:  # type: ignore[override]
         """One gateway's calls, until it ends the stream."""
-        link = WorkerLink(self._answers, self._served, self._slots, tenants_apart=self._tenants_apart)
+        link = WorkerLink(self._answers, self._served, self._shares, tenants_apart=self._tenants_apart)
         async with asyncio.TaskGroup() as group:
             draining = group.create_task(self._drain(link, current_peer().expires_at))
             await link.run(request_iterator, context.write)
