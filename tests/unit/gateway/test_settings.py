@@ -37,6 +37,8 @@ def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("PROCESSES", "0"),
+        ("PROCESSES", "65"),
         ("QUEUE_LIMIT", "0"),
         ("TENANT_LIMIT", "-1"),
         ("MEMORY_BYTES", "0"),
