@@ -52,7 +52,7 @@ async def test_each_has_its_place_and_what_the_parent_gives_all(tmp_path: Path) 
     stopping = asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(running(body).run(stopping))
-        await soon(lambda: [*map(len, said(tmp_path))] == [9, 9])
+        await soon(lambda: [*map(len, said(tmp_path))] == [11, 11])
         stopping.set()
     assert sorted(said(tmp_path)) == ["1/2:0 ours\n", "2/2:0 ours\n"]
 
