@@ -19,11 +19,13 @@ SOURCES := services enclave/simulator tests protos deploy benchmarks
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
 
-# MODEL=mlp|ffnn|resnet50-u8|resnet50|bert serves one of the benchmarks' networks instead; WORKERS= THREADS= PORT=.
+# MODEL=mlp,ffnn,colours,resnet50-u8,resnet50,bert serves networks of the benchmarks instead; WORKERS= THREADS= PORT=
+# GATEWAYS= (each on a port) PROCESSES= (of each gateway, behind its port).
 up: .venv/installed
 ifdef MODEL
-	$(BIN)/python -m benchmarks.scenarios.standing --model $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
-		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT))
+	$(BIN)/python -m benchmarks.scenarios.standing --models $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT)) \
+		$(if $(GATEWAYS),--gateways $(GATEWAYS)) $(if $(PROCESSES),--processes $(PROCESSES))
 else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
