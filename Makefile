@@ -3,6 +3,8 @@
 # make test    everything CI runs
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
+# make soak    the mesh for half an hour at four fifths of its capacity
+# make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -13,7 +15,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-seal demo up test check fmt fuzz protos lock clean setup
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-scale bench-seal demo up test check fmt fuzz
+.PHONY: protos lock clean setup soak
 .PHONY: test-convert
 
 demo: .venv/installed
@@ -32,7 +35,14 @@ endif
 
 test: check .venv-protoc/installed
 	@sh deploy/redis.sh
-	$(BIN)/pytest -n logical --dist loadfile
+	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
+		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
+		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
+
+# Four fifths of the capacity, every answer checked: memory and latency must stay. MINUTES=30; WORKERS= PROCESSES=.
+soak: .venv/installed
+	$(BIN)/python -m benchmarks.scenarios.soak --minutes $(or $(MINUTES),30) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(PROCESSES),--processes $(PROCESSES)) $(OPTIONS)
 
 test-convert: .venv-convert/installed
 	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
