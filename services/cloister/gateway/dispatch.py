@@ -2,9 +2,9 @@
 
 One bounded queue for each model, first come first served; a call that a worker with a free slot may have never waits.
 Slots are each model's own. Among such workers the one with the most free slots takes it, of several the one with the
-fewest calls of any model, so a slow worker gets only what it finishes; where there are very many, the best of some.
-A call whose link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of it happens
-on the event loop between two awaits: there is nothing to lock.
+fewest calls of any model, so a slow worker gets only what it finishes; where there are very many, the best of some. A
+call whose link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of
+it happens on the event loop between two awaits: there is nothing to lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cloister.gateway.link import EXPIRY_STEP_S, Link
 from cloister.gateway.wire import Route, Tensors
 
 LOOKS = 32
-"""Workers with a free slot that are looked at for one call: the best of so many is hardly worse than the best of all."""
+"""Workers with a free slot that are looked at for one call: the best of so many is about as good as of all."""
 NO_WORKER = "no worker that serves this can be reached now"
 
 
@@ -153,7 +153,7 @@ class Dispatcher:
         return False
 
     def _within_reach(self, call: Call) -> Iterator[Link]:
-        """Yield the links that a call might take: those it is sealed to, or all, beginning with another one each time."""
+        """Yield links that a call might take: those it is sealed to, or all, beginning with another one each time."""
         name, workers = call.route.model_name, call.route.workers
         links = self._by_model.get(name, ())
         if workers is not None and len(workers) < len(links):
