@@ -91,6 +91,10 @@ bench-appraise: .venv/installed
 bench-record: .venv/installed
 	$(BIN)/python benchmarks/micro/record.py
 
+# A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
+bench-scale: .venv/installed .venv-plots/installed
+	$(BIN)/python -m benchmarks.scale $(if $(COSTS),--costs-of $(COSTS))
+
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py
 

@@ -19,7 +19,7 @@ from benchmarks.systems.loads import Load
 from benchmarks.systems.running import REPOSITORY
 
 WORK = REPOSITORY / ".bench" / "scale"
-SHARES = (0.3, 0.5, 0.7, 0.85)
+SHARES = (0.3, 0.5, 0.7)
 """Of the capacity that is measured, at which latency is compared."""
 MOST, SLOTS = 32, 16
 SECONDS, WARM_UP_S = 8.0, 2.0

@@ -17,8 +17,8 @@ EVENT_S: Final = 100e-6
 """CPU of the verifier, and of a gateway, for an event on a stream."""
 WATCHERS: Final = 256
 """Gateway processes that one verifier tells (`verifier/attested.py`)."""
-LINK_BYTES: Final = 60_000
-"""Memory of a gateway process, and of a worker, for a link: channel, TLS, buffers."""
+LINK_BYTES: Final = 146_000
+"""Memory of a gateway process for a link, and nearly as much of the worker: channel, TLS, buffers; of a hundred links."""
 BUSY: Final = 0.7
 """Share of its core that a process may use, so that its p99 stays near its p50."""
 
