@@ -18,7 +18,7 @@ EVENT_S: Final = 100e-6
 WATCHERS: Final = 256
 """Gateway processes that one verifier tells (`verifier/attested.py`)."""
 LINK_BYTES: Final = 146_000
-"""Memory of a gateway process for a link, and nearly as much of the worker: channel, TLS, buffers; of a hundred links."""
+"""Memory of a gateway process for a link, and nearly as much of the worker; a hundred links were measured."""
 BUSY: Final = 0.7
 """Share of its core that a process may use, so that its p99 stays near its p50."""
 

@@ -13,7 +13,15 @@ from typing import Final
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
 
-DIVIDED: Final = ("queue_limit", "tenant_limit", "stream_limit", "memory_bytes", "max_concurrent")
+DIVIDED: Final = (
+    "queue_limit",
+    "tenant_limit",
+    "stream_limit",
+    "memory_bytes",
+    "max_concurrent",
+    "max_concurrent_per_peer",
+    "max_connections",
+)
 """Limits of the whole gateway. What is not here holds for one request, or for one process."""
 
 
