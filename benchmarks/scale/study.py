@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.scale.limits import BUSY, Demand, demand, gateways_for
@@ -49,10 +50,10 @@ def image_case(costs: Costs) -> Case:
     return Case(name="ResNet-50, uint8", costs=heavy, slots=16, batch=1)
 
 
-def points(case: Case, loads: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85)) -> list[Point]:
+def points(case: Case, loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85), sizes: Sequence[int] = WORKERS) -> list[Point]:
     """Every number of workers under every load, with the gateway processes that such a load needs at 70 %."""
     found = []
-    for workers in WORKERS:
+    for workers in sizes:
         bare = Plan(workers=workers, slots=case.slots, batch=case.batch, streams=case.streams, gateways=10**9)
         workers_per_s = capacity_per_s(case.costs, bare)
         call_s = case.costs.gateway_call_s

@@ -1,12 +1,16 @@
 """The simulation agrees with what is known in closed form, loses no call, and does the same again."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
+from benchmarks.report.samples import Sample
+from benchmarks.scale.calibrate import fitted, kept, stretch, stretched
 from benchmarks.scale.kernel import Kernel
+from benchmarks.scale.limits import demand, gateways_for
 from benchmarks.scale.model import Simulation, capacity_per_s, simulated
 from benchmarks.scale.plan import Costs, Plan
+from benchmarks.scale.study import apart, image_case, points
 
 SERVICE_S = 0.1
 BARE = Costs(gateway_call_s=0.0, worker_frame_s=SERVICE_S, worker_call_s=0.0, jitter=1.0)
@@ -108,3 +112,49 @@ def test_events_happen_in_their_order():
     kernel.run(5.0)
     assert happened == ["first", "second", "third"]
     assert (kernel.now_s, kernel.events) == (5.0, 3)
+
+
+def turn(in_flight, per_s, p50_ms, gateway, worker, load):
+    counted = {"system": "mesh", "carrier": "unary", "in_flight": in_flight, "p99_ms": 2 * p50_ms, "memory_bytes": {}}
+    cpu_us = {"gateway": gateway, "worker-1": worker, "verifier": 0.0}
+    return Sample(**counted, per_s=per_s, p50_ms=p50_ms, cpu_us=cpu_us, load_cpu_us=load)
+
+
+def test_costs_are_found_again_in_what_they_would_have_been_measured_as():
+    alone = turn(1, 500.0, 2.0, gateway=500.0, worker=380.0, load=300.0)
+    full = turn(32, 1000.0, 30.0, gateway=400.0, worker=98.75, load=200.0)
+    costs = fitted(alone, full, slots=16)
+    assert costs.worker_frame_s == pytest.approx(300e-6)
+    assert costs.worker_call_s == pytest.approx(80e-6)
+    assert (costs.gateway_call_s, costs.client_call_s) == pytest.approx((400e-6, 200e-6))
+    assert costs.hop_s == pytest.approx((2000 - 1180) / 4 * 1e-6)
+
+
+def test_a_machine_that_others_use_is_slower_and_one_of_our_own_is_not():
+    assert stretch(turn(32, 500.0, 30.0, 400.0, 400.0, 200.0), cores=2) == pytest.approx(4.0)
+    assert stretch(turn(32, 5000.0, 30.0, 400.0, 400.0, 200.0), cores=2) == 1.0
+    assert stretched(MESH, 2.0).worker_frame_s == 2 * MESH.worker_frame_s
+    assert stretched(MESH, 2.0).hop_s == MESH.hop_s
+
+
+def test_what_make_bench_keeps_is_read():
+    samples = [asdict(turn(in_flight, 500.0, 2.0, 500.0, 380.0, 300.0)) for in_flight in (8, 1, 32)]
+    alone, full = kept({"rounds": [[], samples]}, "unary")
+    assert (alone.in_flight, full.in_flight) == (1, 32)
+
+
+def test_a_mesh_asks_for_more_than_there_is_where_it_grows_too_large():
+    small, large = demand(100, 4, slots=16), demand(10_000, 300, slots=16)
+    assert (small.slots_short, small.watchers_short) == (False, False)
+    assert (large.slots_short, large.watchers_short) == (True, True)
+    assert large.links_mb == 100 * small.links_mb
+    assert gateways_for(6900, 100e-6) == 1
+    assert gateways_for(7100, 100e-6) == 2
+
+
+def test_the_study_stays_within_meshes_that_could_be():
+    case = image_case(apart(MESH))
+    found = points(case, loads=(0.5,), sizes=(10, 100))
+    assert [point.plan.workers for point in found] == [10, 100]
+    assert all(point.outcome.per_s == pytest.approx(point.plan.per_s, rel=0.1) for point in found)
+    assert not points(case, loads=(0.5,), sizes=(10**7,))
