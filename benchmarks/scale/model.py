@@ -227,10 +227,10 @@ class Simulation:
         del self._gathered[worker][: len(calls)]
         self._evaluating[worker] += 1
         seconds = self._drawn(self._costs.worker_frame_s + len(calls) * self._costs.worker_call_s)
-        self._worker_busy_s += seconds
-        self._cores.compute(seconds, lambda: self._evaluated(worker, calls))
+        self._cores.compute(seconds, lambda: self._evaluated(worker, calls, seconds))
 
-    def _evaluated(self, worker: int, calls: list[tuple[int, float]]) -> None:
+    def _evaluated(self, worker: int, calls: list[tuple[int, float]], seconds: float) -> None:
+        self._worker_busy_s += seconds
         self._evaluating[worker] -= 1
         for at, began_s in calls:
             self._kernel.after(self._costs.hop_s, self._answering, at, worker, began_s)
