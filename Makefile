@@ -3,6 +3,8 @@
 # make test    everything CI runs
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
+# make soak    the mesh for half an hour at four fifths of its capacity
+# make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -13,24 +15,34 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-seal bench-start demo up test check fmt fuzz protos lock clean setup
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-record bench-renewals bench-scale bench-seal bench-start demo up
+.PHONY: test check fmt fuzz protos lock clean setup soak
 .PHONY: test-convert
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
 
-# MODEL=mlp|ffnn|resnet50-u8|resnet50|bert serves one of the benchmarks' networks instead; WORKERS= THREADS= PORT=.
+# MODEL=mlp,ffnn,colours,resnet50-u8,resnet50,bert serves networks of the benchmarks instead; WORKERS= THREADS= PORT=
+# GATEWAYS= (each on a port) PROCESSES= (of each gateway, behind its port).
 up: .venv/installed
 ifdef MODEL
-	$(BIN)/python -m benchmarks.scenarios.standing --model $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
-		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT))
+	$(BIN)/python -m benchmarks.scenarios.standing --models $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT)) \
+		$(if $(GATEWAYS),--gateways $(GATEWAYS)) $(if $(PROCESSES),--processes $(PROCESSES))
 else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
 
 test: check .venv-protoc/installed
 	@sh deploy/redis.sh
-	$(BIN)/pytest -n logical --dist loadfile
+	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
+		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
+		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
+
+# Four fifths of the capacity, every answer checked: memory and latency must stay. MINUTES=30; WORKERS= PROCESSES=.
+soak: .venv/installed
+	$(BIN)/python -m benchmarks.scenarios.soak --minutes $(or $(MINUTES),30) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(PROCESSES),--processes $(PROCESSES)) $(OPTIONS)
 
 test-convert: .venv-convert/installed
 	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
@@ -78,6 +90,10 @@ bench-appraise: .venv/installed
 
 bench-record: .venv/installed
 	$(BIN)/python benchmarks/micro/record.py
+
+# A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
+bench-scale: .venv/installed .venv-plots/installed
+	$(BIN)/python -m benchmarks.scale $(if $(COSTS),--costs-of $(COSTS))
 
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py

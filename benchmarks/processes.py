@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -61,6 +62,12 @@ def parsed_memory_bytes(rollup: str) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) << 10
     return 0
+
+
+def rss_bytes(pid: int) -> float:
+    """Resident memory of one process, pages that it shares with others included; 0 of none."""
+    fields = _read(pid, "statm").split()
+    return float(fields[1]) * PAGE_BYTES if fields else 0.0
 
 
 def _read(pid: int, name: str) -> str:

@@ -1,7 +1,7 @@
 """The load, a process of its own for each target: `python -m benchmarks.load TARGET`, told what to do on stdin.
 
-`{"check": FOLDER}` asks every question and keeps the answers there; `{"pace": {...}}` is a `Pace`, anything else a
-`Turn`.
+`{"check": FOLDER}` asks every question and keeps the answers there; `{"expect": FOLDER}` compares every later answer
+with those; `{"pace": {...}}` is a `Pace`, anything else a `Turn`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path  # noqa: E402
 import uvloop  # noqa: E402
 from benchmarks.load import questions  # noqa: E402
 from benchmarks.load.carriers import Carrier, Target, opened  # noqa: E402
+from benchmarks.load.checked import Checked  # noqa: E402
 from benchmarks.load.open_loop import Pace, paced  # noqa: E402
 from benchmarks.load.turns import BEGAN, Turn, say, taken  # noqa: E402
 
@@ -34,11 +35,15 @@ async def check(carrier: Carrier, target: Target, folder: Path) -> int:
 
 async def serve(target: Target) -> None:
     """Do what is said, until nothing more is."""
-    async with opened(target) as carrier:
+    async with opened(target) as bare:
+        carrier: Carrier = bare
         while line := await asyncio.to_thread(sys.stdin.readline):
             told = json.loads(line)
             if "check" in told:
                 say({"checked": await check(carrier, target, Path(told["check"]))})
+            elif "expect" in told:
+                carrier = Checked.against(bare, Path(told["expect"]))
+                say({"expected": told["expect"]})
             elif "pace" in told:
                 came = await paced(Pace(**told["pace"]), carrier.ask, lambda: say(BEGAN))
                 say(came.to_dict())

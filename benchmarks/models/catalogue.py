@@ -80,6 +80,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
         for network in (
             Network("mlp", networks.mlp, _rows(30)),
             Network("ffnn", networks.ffnn, _rows(784)),
+            Network("colours", networks.colours, _image_u8),
             Network("resnet50", networks.resnet50, _image_f32, seconds=8.0, warm_up_s=2.0),
             Network("resnet50-u8", networks.resnet50_u8, _image_u8, seconds=8.0, warm_up_s=2.0),
             Network("bert", networks.bert, _text, seconds=12.0, warm_up_s=3.0),

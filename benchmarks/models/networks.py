@@ -56,6 +56,16 @@ def ffnn() -> ov.Model:
     return _perceptron("ffnn", (784, 32, 32, 32, 10))
 
 
+def colours() -> ov.Model:
+    """A large request for a small computation: `image` UINT8 [n, 224, 224, 3], its mean colours in 7 × 7 fields."""
+    weights = Weights()
+    image = _parameter("image", [-1, 224, 224, 3], np.uint8)
+    fields = ops.reshape(ops.convert(image, "f32"), ops.constant([0, 7, 32, 7, 32, 3]), special_zero=True)
+    means = ops.reduce_mean(fields, ops.constant([2, 4]), keep_dims=False)
+    flat = ops.reshape(ops.multiply(means, ops.constant(np.float32(1 / 255))), ops.constant([0, -1]), special_zero=True)
+    return _model("colours", [image], {"logits": weights.dense(flat, 7 * 7 * 3, 10)})
+
+
 def resnet50() -> ov.Model:
     """ResNet-50 v1.5 (stride in the 3 × 3): `image` FP32 [n, 3, 224, 224] in, `logits` [n, 1000] out."""
     weights = Weights()

@@ -35,7 +35,7 @@ SCENARIOS = {
     "tiny": ("mlp", "ffnn"),
     "images": ("resnet50-u8", "resnet50"),
     "text": ("bert",),
-    "all": tuple(NETWORKS),
+    "all": ("mlp", "ffnn", "resnet50-u8", "resnet50", "bert"),
 }
 QUICK_S = 1.0
 HALF_ROUNDS = 3  # at half load: its turns are long
@@ -68,6 +68,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="of each worker; 0 lets OpenVINO choose")
+    parser.add_argument("--gateway-processes", type=int, default=1)
     parser.add_argument(
         "--seconds", type=float, help="that a turn counts; a slow machine needs more for a large network"
     )
@@ -79,7 +80,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 def compared(network: Network, chosen: argparse.Namespace) -> None:
     """One network on all systems."""
     about = {"machine": machine.described(REPOSITORY), "workers": chosen.workers, "threads": chosen.threads}
-    place = mesh.prepared(network, WORK, 20_000 + 16 * secrets.randbelow(300))  # others may run one too
+    about["gateway_processes"] = chosen.gateway_processes
+    (place,) = mesh.prepared([network], WORK, 20_000 + 16 * secrets.randbelow(300))  # others may run one too
     with ExitStack() as stack:
         limit = stack.enter_context(loads.in_process(place))
         expected = limit.answers(place.folder / "answers", len(network.questions()))
@@ -111,7 +113,8 @@ def started(
         running = stack.enter_context(peers.running(peers.PEERS[name], place, expected[0]))
         for target in running.targets.values():
             yield stack.enter_context(loads.asking(target, running.name, running.services))
-    running = stack.enter_context(mesh.mesh(place, chosen.workers, chosen.threads))
+    size = mesh.Size(workers=chosen.workers, threads=chosen.threads, gateway_processes=chosen.gateway_processes)
+    running = stack.enter_context(mesh.mesh([place], size))
     for carrier in chosen.carriers:
         yield stack.enter_context(loads.asking(running.targets[carrier], running.name, running.services))
 

@@ -14,14 +14,12 @@ from typing import Any
 from benchmarks import processes
 from benchmarks.load import questions
 from benchmarks.load.carriers import Target
+from benchmarks.load.checked import TOLERANCE
 from benchmarks.load.open_loop import Pace, Paced
 from benchmarks.load.questions import Arrays
 from benchmarks.load.turns import BEGAN, Counted, Turn
 from benchmarks.report.samples import Sample
 from benchmarks.systems.running import REPOSITORY, Failed, Place
-
-TOLERANCE = 1e-4
-"""Of the largest output: sums over other numbers of threads round otherwise."""
 
 
 class Load:
@@ -51,6 +49,18 @@ class Load:
         if not worst <= TOLERANCE:
             raise Failed(f"{self.system}, {self.carrier}: an answer is {worst:.2e} away from OpenVINO's in process")
         return worst
+
+    def expect(self, folder: Path) -> None:
+        """Have every later answer compared with those that `answers` left in a folder; a wrong one is an error."""
+        self._tell({"expect": str(folder)})
+        self._heard()
+
+    def counted(self, turn: Turn) -> Counted:
+        """One turn, and nothing but what the load saw of it."""
+        self._tell(asdict(turn))
+        if self._heard() != BEGAN:
+            raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
+        return Counted(**self._heard())
 
     def sample(self, turn: Turn) -> Sample:
         """One turn, with what every service used meanwhile; raises Failed on any error."""

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,46 +25,95 @@ CLUSTER = "bench.cloister.internal"
 CARRIERS = ("unary", "stream", "sealed", "sealed stream")
 
 
-def prepared(network: Network, work: Path, port: int) -> Place:
-    """A folder in `work` with the network's file, its questions, and a mesh founded from `port` on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of a mesh to start.
+
+    Attributes:
+        threads: Of each worker for inference; 0 lets OpenVINO choose.
+        gateways: Each on a port of its own.
+        gateway_processes: Of each gateway, behind its port.
+    """
+
+    workers: int = 1
+    threads: int = 0
+    gateways: int = 1
+    gateway_processes: int = 1
+
+
+def prepared(networks: Sequence[Network], work: Path, port: int) -> list[Place]:
+    """A folder in `work` with the networks' files, their questions, and one mesh for all of them.
 
     Emptied before, and not after: logs and settings are there to be looked at.
+
+    Args:
+        networks: To serve, at least one.
+        work: Where the folder goes.
+        port: The mesh takes the first free ports from here on.
     """
-    folder = work / network.name
+    folder = work / "+".join(network.name for network in networks)
+    founded = folder / "mesh"
     if folder.exists():
-        if (folder / "mesh" / "mesh.toml").exists():
-            cloister("down", folder / "mesh")  # of a run that was killed
+        if (founded / "mesh.toml").exists():
+            cloister("down", founded)  # of a run that was killed
         shutil.rmtree(folder)
-    place = Place(
-        network=network,
-        folder=folder,
-        mesh=folder / "mesh",
-        xml=network.files(work / "models"),
-        questions=folder / "questions",
-    )
-    questions.write(place.questions, network.questions())
-    words = ("--cluster", CLUSTER, "--model", network.name, "--port", str(port), "--simulator")
-    cloister("init", place.mesh, *words)
-    return place
+    places = [
+        Place(
+            network=network,
+            folder=folder if len(networks) == 1 else folder / network.name,
+            mesh=founded,
+            xml=network.files(work / "models"),
+            questions=folder / "questions" / network.name,
+        )
+        for network in networks
+    ]
+    for place in places:
+        questions.write(place.questions, place.network.questions())
+    models = [word for network in networks for word in ("--model", network.name)]
+    cloister("init", founded, "--cluster", CLUSTER, *models, "--port", str(port), "--simulator")
+    return places
 
 
 @contextmanager
-def mesh(place: Place, workers: int, threads: int) -> Iterator[Running]:
-    """The mesh, with the network sealed, released and served by every worker; plain requests are allowed too.
+def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
+    """One mesh, with every network sealed, released and served by every worker; plain requests are allowed too.
 
     Args:
-        place: Its mesh folder is used.
-        workers: How many.
-        threads: Of each worker for inference; 0 lets OpenVINO choose.
+        places: Of the networks; they have one mesh folder. The targets are of the first, at the first gateway.
+        size: How much of it.
     """
-    folder, name = place.mesh, place.network.name
+    folder = places[0].mesh
     settings = folder / "worker" / "settings.toml"
-    settings.write_text(f"threads = {threads}\n{settings.read_text()}")
-    with _up(folder, 0):  # no worker asks for the key before it is there, so none has to come again
-        _publish(place)
-    with _up(folder, workers):
-        _wait_until_served(folder, name, workers)
-        yield Running(name="mesh", services=_services(folder), targets=_targets(place))
+    settings.write_text(f"threads = {size.threads}\n{settings.read_text()}")
+    with _up(folder, Size(workers=0)):  # no worker asks for a key before it is there, so none has to come again
+        for place in places:
+            _publish(place)
+    with _up(folder, size):
+        for place in places:
+            _wait_until_served(folder, place.network.name, size.workers)
+        yield Running(name="mesh", services=_services(folder), targets=targets(places[0]))
+
+
+def gateways(folder: Path) -> list[str]:
+    """Addresses of the gateways that run for a mesh folder, the mesh's own first."""
+    return [program["address"] for program in _programs(folder) if program["service"] == "gateway"]
+
+
+def targets(place: Place, address: str = "") -> dict[str, Target]:
+    """How to ask for a place's network, by carrier; at the mesh's own gateway where no address is said."""
+    founded = Mesh.read(place.mesh)
+    return {
+        carrier: Target(
+            carrier=carrier,
+            address=address or founded.gateway,
+            model=place.network.name,
+            questions=str(place.questions),
+            identity=str(founded.identity("client")),
+            server_name=f"gateway.{CLUSTER}",
+            trust=str(founded.trust),
+        )
+        for carrier in CARRIERS
+    }
 
 
 def cloister(*words: object) -> str:
@@ -77,8 +127,9 @@ def cloister(*words: object) -> str:
 
 
 @contextmanager
-def _up(folder: Path, workers: int) -> Iterator[None]:
-    cloister("up", folder, "--simulator", "--workers", str(workers), "--detach")
+def _up(folder: Path, size: Size) -> Iterator[None]:
+    words = ("--workers", size.workers, "--gateways", size.gateways, "--gateway-processes", size.gateway_processes)
+    cloister("up", folder, "--simulator", *words, "--detach")
     try:
         yield
     finally:
@@ -109,21 +160,9 @@ def _wait_until_served(folder: Path, model: str, workers: int) -> None:
 
 
 def _services(folder: Path) -> dict[str, int]:
-    state = json.loads((folder / "run" / "up.json").read_text())
-    return {program["name"]: int(program["pid"]) for program in state["programs"]}
+    return {program["name"]: int(program["pid"]) for program in _programs(folder)}
 
 
-def _targets(place: Place) -> dict[str, Target]:
-    founded = Mesh.read(place.mesh)
-    return {
-        carrier: Target(
-            carrier=carrier,
-            address=founded.gateway,
-            model=place.network.name,
-            questions=str(place.questions),
-            identity=str(founded.identity("client")),
-            server_name=f"gateway.{CLUSTER}",
-            trust=str(founded.trust),
-        )
-        for carrier in CARRIERS
-    }
+def _programs(folder: Path) -> list[dict[str, Any]]:
+    programs: list[dict[str, Any]] = json.loads((folder / "run" / "up.json").read_text())["programs"]
+    return programs

@@ -9,6 +9,7 @@ from typing import Any
 
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, ModelOrder, OrderResult, WorkerFrame
 from cloister.worker.link import WorkerLink
+from cloister.worker.shares import Shares
 from fakes.attested_worker import Inside
 
 
@@ -86,9 +87,12 @@ def obeyed(order: ModelOrder, done: Callable[[OrderResult], None]) -> None:
 
 
 @asynccontextmanager
-async def linked(inside: Inside, slots: int = 4, **options: Any) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
+async def linked(
+    inside: Inside, slots: int | Shares = 4, **options: Any
+) -> AsyncIterator[tuple[GatewayEnd, WorkerLink]]:
     """A link that runs; it ends with the block."""
-    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, slots, order=obeyed, **options)
+    shares = Shares(slots) if isinstance(slots, int) else slots
+    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, shares, order=obeyed, **options)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(link.run(gateway.sent(), gateway.write))
         await gateway.until(lambda: gateway.frames)

@@ -75,9 +75,9 @@ class RunningMesh:
         self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--port", port, "--simulator")
 
     @contextmanager
-    def up(self, workers: int = 2) -> Iterator[None]:
-        """Started, and drained at the end."""
-        self.cli("up", self.folder, "--simulator", "--workers", str(workers), "--detach")
+    def up(self, workers: int = 2, *options: str) -> Iterator[None]:
+        """Started, with further options of `cloister up`, and drained at the end."""
+        self.cli("up", self.folder, "--simulator", "--workers", str(workers), *options, "--detach")
         try:
             yield
         finally:

@@ -204,7 +204,7 @@ class FakeWorker(WorkerServicer):
         wrong = {
             "unknown": WorkerFrame(results=[InferResult(call_id=call.call_id + 1000, response=b"")]),
             "twice": WorkerFrame(results=[result, result]),
-            "slots": WorkerFrame(slots=self.slots + 1),
+            "slots": WorkerFrame(slots=1 << 20),
             "empty": WorkerFrame(results=[InferResult(call_id=call.call_id)]),
         }
         outbox.put_nowait(wrong.get(self.tamper, WorkerFrame(results=[result])))

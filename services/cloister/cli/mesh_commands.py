@@ -18,17 +18,13 @@ from cloister.cli import founding, programs, running
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
+from cloister.cli.mesh_status import SIMULATED, print_status, status_of
 from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples, hex_32
-from cloister.cli.output import facts, print_json, say, table, warn
+from cloister.cli.output import facts, print_json, say, warn
 from cloister.cli.ports import FIRST
-from cloister.cli.probes import SERVICES, Probes
+from cloister.cli.probes import SERVICES
 from cloister.cli.supervisor import START_S, Supervisor
-from cloister.cli.worker_words import COLUMNS, facts_of, row_of
 
-SIMULATED = (
-    "Workers are simulated: no SGX, and evidence that is worth nothing against whoever owns this machine. "
-    "For development only."
-)
 UNPINNED = (
     "No measurement was named: the verifier will not start, and clients will believe nobody until trust.json does. "
     "Found the mesh anew with 'cloister init DIR --model NAME --mrenclave ...'; or name it with "
@@ -110,6 +106,11 @@ def init(
 def up(
     folder: MeshArgument = FOLDER,
     workers: Annotated[int, typer.Option(min=0, max=64, help="How many workers; none while an owner prepares.")] = 2,
+    gateways: Annotated[int, typer.Option(min=1, max=16, help="How many gateways, each on a port of its own.")] = 1,
+    gateway_processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many processes each gateway has behind its port.  [default: as set]"),
+    ] = None,
     simulator: Simulated = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready; leave it running.")] = False,
 ) -> None:
@@ -119,12 +120,13 @@ def up(
     drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
     """
     mesh = Mesh.read(folder)
+    size = programs.Size(workers=workers, gateways=gateways, gateway_processes=gateway_processes)
     plan: list[list[programs.Program]] = []
     if not running.is_up(folder):
         running.take_down(folder, DRAIN_S)  # what a killed supervisor left behind holds the ports
-        plan = programs.stages(mesh, workers, simulated=simulator)
+        plan = programs.stages(mesh, size, simulated=simulator)
     if detach and plan:
-        _detached(mesh, workers, simulator=simulator)
+        _detached(mesh, size, simulator=simulator)
         return
     with running.supervising(folder) as state:
         (folder / "logs").mkdir(exist_ok=True)
@@ -147,64 +149,16 @@ def status(folder: MeshArgument = FOLDER, as_json: AsJson = False) -> None:
     Ends with 4 when a service is not serving.
     """
     mesh = Mesh.read(folder)
-    found = asyncio.run(_status(mesh))
-    found["processes"] = (running.read_state(folder) or {}).get("programs", [])
+    started = (running.read_state(folder) or {}).get("programs", [])
+    further = {each["name"]: each["address"] for each in started if each["service"] == "gateway"}
+    found = asyncio.run(status_of(mesh, {name: address for name, address in further.items() if name != "gateway"}))
+    found["processes"] = started
     if as_json:
         print_json(found)
     else:
-        _print_status(mesh, found)
+        print_status(mesh, found)
     if not all(service["serving"] for service in found["services"]):
         raise typer.Exit(ExitCode.UNAVAILABLE)
-
-
-async def _status(mesh: Mesh) -> dict[str, Any]:
-    addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
-    async with Probes.opened(mesh) as probes:
-        async with asyncio.TaskGroup() as group:
-            health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
-        serving = {service: task.result() for service, task in health.items()}
-        gateway = await probes.status() if serving["gateway"] else None
-    workers = gateway.workers if gateway else ()
-    return {
-        "cluster": mesh.cluster,
-        "simulated": mesh.simulated,
-        "services": [
-            {"service": service, "address": addresses[service], "serving": serving[service]} for service in SERVICES
-        ],
-        "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
-        "requests": {
-            "total": gateway.requests_total if gateway else None,
-            "failed": gateway.requests_failed_total if gateway else None,
-            "queued": gateway.queued if gateway else None,
-        },
-    }
-
-
-def _print_status(mesh: Mesh, found: dict[str, Any]) -> None:
-    say(f"mesh {mesh.cluster}", "bold")
-    processes = {process["name"]: process for process in found["processes"]}
-    rows = [
-        (each["service"], each["address"], "serving" if each["serving"] else "not serving", _process(processes, each))
-        for each in found["services"]
-    ]
-    table(("service", "address", "health", "process"), rows)
-    say("")
-    if found["workers"]:
-        table(COLUMNS, [row_of(worker) for worker in found["workers"]])
-    else:
-        say("no worker is attested now; 'cloister audit list --record appraisals' says who was refused or revoked, why")
-    requests = found["requests"]
-    if requests["total"] is not None:
-        say(f"\nrequests: {requests['total']}, of which failed {requests['failed']}; queued now {requests['queued']}")
-    if mesh.simulated:
-        warn(SIMULATED)
-
-
-def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
-    process = processes.get(service["service"])
-    if process is None:
-        return "not ours"
-    return f"pid {process['pid']}" if process["pid"] else "starts again"
 
 
 def _announce(mesh: Mesh, *, attached: bool) -> None:
@@ -243,11 +197,14 @@ def _own_name() -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _detached(mesh: Mesh, workers: int, *, simulator: bool) -> None:
+def _detached(mesh: Mesh, size: programs.Size, *, simulator: bool) -> None:
     """Start this same command in a session of its own, and wait until it is ready or has failed."""
     (mesh.folder / "logs").mkdir(exist_ok=True)
     log = mesh.folder / "logs" / "up.log"
-    command = [sys.executable, "-m", "cloister.cli", "up", str(mesh.folder), "--workers", str(workers)]
+    command = [sys.executable, "-m", "cloister.cli", "up", str(mesh.folder), "--workers", str(size.workers)]
+    command += ["--gateways", str(size.gateways)]
+    if size.gateway_processes is not None:
+        command += ["--gateway-processes", str(size.gateway_processes)]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # our own command
             [*command, "--simulator"] if simulator else command,
@@ -256,7 +213,7 @@ def _detached(mesh: Mesh, workers: int, *, simulator: bool) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    until = time.monotonic() + START_S * (workers + len(SERVICES))
+    until = time.monotonic() + START_S * (size.workers + size.gateways + len(SERVICES))
     while not _is_ready(running.peek_state(mesh.folder), process.pid):
         if process.poll() is not None or time.monotonic() > until:
             said = log.read_text(errors="replace").strip().splitlines()
@@ -277,7 +234,3 @@ def _renew_collateral(platform: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # fixed words
     if done.returncode != 0:
         raise Stop(f"the simulator could not issue collateral: {' '.join(done.stderr.split())[-300:]}")
-
-
-def _iso(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")

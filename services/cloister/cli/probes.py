@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -23,9 +23,15 @@ SERVICES: Final = ("verifier", "provisioner", "gateway")
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Connections to the three services, as the operator."""
+    """Connections to the three services, as the operator.
+
+    Attributes:
+        peers: By service.
+        connect: Makes the handle on a further gateway, from its address.
+    """
 
     peers: Mapping[str, Peer]
+    connect: Callable[[str], Peer]
 
     @classmethod
     @asynccontextmanager
@@ -38,11 +44,17 @@ class Probes:
                 service: await stack.enter_async_context(Peer(address, identity, server_name(mesh.cluster, service)))
                 for service, address in addresses.items()
             }
-            yield cls(peers)
+            gateway_name = server_name(mesh.cluster, "gateway")
+            yield cls(peers, lambda address: Peer(address, identity, gateway_name))
 
     async def serving(self, service: str) -> bool:
         """Whether a service says it is serving."""
         return await is_serving(self.peers[service], CALL_S)
+
+    async def gateway_serving(self, address: str) -> bool:
+        """Whether the gateway at `address` says it is serving."""
+        async with self.connect(address) as peer:
+            return await is_serving(peer, CALL_S)
 
     async def status(self) -> GetStatusResponse:
         """The gateway's status; raises what the call raised."""
@@ -52,7 +64,11 @@ class Probes:
         """Whether a program does what it is there for."""
         if not await _listens(program.address):  # gRPC would wait ever longer between its attempts
             return False
-        return await (self.linked(program.address) if program.service == "worker" else self.serving(program.service))
+        if program.service == "worker":
+            return await self.linked(program.address)
+        if program.service == "gateway":
+            return await self.gateway_serving(program.address)
+        return await self.serving(program.service)
 
     async def linked(self, address: str) -> bool:
         """Whether the worker at `address` is attested and has a link with the gateway."""

@@ -7,7 +7,7 @@ still listens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cloister.cli.executables import SIMULATOR, WORKER, executable
 from cloister.cli.failures import ExitCode, Stop
@@ -22,7 +22,7 @@ class Program:
     """One process of the mesh.
 
     Attributes:
-        name: Of its log file, such as `worker-1`.
+        name: Of its log file, such as `worker-1`; the first gateway is `gateway`.
         service: verifier, provisioner, worker or gateway.
         command: Executable and arguments; never a secret.
         address: Where it listens, host:port.
@@ -36,7 +36,22 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def stages(mesh: Mesh, workers: int, *, simulated: bool) -> list[list[Program]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How many of what.
+
+    Attributes:
+        workers: Each a process.
+        gateways: Each on a port of its own; the first on the mesh's.
+        gateway_processes: Of each gateway, behind its port; None for what its settings say.
+    """
+
+    workers: int
+    gateways: int = 1
+    gateway_processes: int | None = None
+
+
+def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     """The programs in starting order; those of one stage start together.
 
     Raises:
@@ -48,9 +63,13 @@ def stages(mesh: Mesh, workers: int, *, simulated: bool) -> list[list[Program]]:
     )
     held = [*_addresses(mesh).values(), *([mesh.verifier_https] if mesh.verifier_https else [])]
     taken = [port_of(address) for address in held]
-    ports = free_ports(workers, besides=taken, first=min(taken))
-    workforce = [_worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports, start=1)]
-    return [[verifier, provisioner], [*workforce, gateway]]
+    ports = free_ports(size.workers + size.gateways - 1, besides=taken, first=min(taken))
+    workforce = [
+        _worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports[: size.workers], start=1)
+    ]
+    further = [_further(gateway, number, port) for number, port in enumerate(ports[size.workers :], start=2)]
+    gateways = [_with_processes(each, size.gateway_processes) for each in (gateway, *further)]
+    return [[verifier, provisioner], [*workforce, *gateways]]
 
 
 def _agreed(mesh: Mesh, simulated: bool) -> None:
@@ -80,6 +99,23 @@ def _service(mesh: Mesh, name: str, address: str, *, simulated: bool) -> Program
     if name == VERIFIER and simulated:
         command = _simulated(mesh, name)
     return Program(name=name, service=name, command=command, address=address)
+
+
+def _further(first: Program, number: int, port: int) -> Program:
+    """Another gateway with the settings of the first: same identity and workers, no metrics page, its own port."""
+    name, address = f"{first.name}-{number}", f"127.0.0.1:{port}"
+    environment = {
+        "CLOISTER_GATEWAY_NAME": name,
+        "CLOISTER_GATEWAY_LISTEN": address,
+        "CLOISTER_GATEWAY_METRICS_LISTEN": "",
+    }
+    return replace(first, name=name, address=address, environment=environment)
+
+
+def _with_processes(gateway: Program, processes: int | None) -> Program:
+    if processes is None:
+        return gateway
+    return replace(gateway, environment={**gateway.environment, "CLOISTER_GATEWAY_PROCESSES": str(processes)})
 
 
 def _check_free(mesh: Mesh, name: str, address: str, setting: str) -> None:

@@ -89,7 +89,8 @@ class Stream:
         self._call = call
         self._timed = timed
         self._waiting: deque[asyncio.Future[ModelInferResponse]] = deque()
-        self._outgoing: asyncio.Queue[ModelInferRequest] = asyncio.Queue(maxsize=1)
+        # In the order in which they were asked: a worker opens no request that many later ones of its session overtook.
+        self._outgoing: asyncio.Queue[tuple[ModelInferRequest, asyncio.Future[ModelInferResponse]]] = asyncio.Queue()
         self._ended: CloisterError | TimeoutError | None = None
 
     @classmethod
@@ -120,12 +121,8 @@ class Stream:
     ) -> ModelInferResponse:
         """See `Carrier`."""
         answer: asyncio.Future[ModelInferResponse] = asyncio.get_running_loop().create_future()
+        self._outgoing.put_nowait((request, answer))  # bounded by how many ask
         async with asyncio.timeout(timeout_s):
-            await self._outgoing.put(request)
-            # Nothing happens between the two, so futures wait in the order in which requests are written.
-            self._waiting.append(answer)
-            if self._ended is not None:
-                raise self._ended
             response = await answer
         if self._timed and TIMING_PARAMETER in response.parameters:
             if aside is not None:
@@ -136,8 +133,13 @@ class Stream:
 
     async def _write(self) -> None:
         while True:
-            request = await self._outgoing.get()
-            if self._ended is None:
+            request, answer = await self._outgoing.get()
+            if answer.done():  # its caller has gone
+                continue
+            if self._ended is not None:
+                answer.set_exception(self._ended)
+            else:
+                self._waiting.append(answer)
                 try:
                     await self._call.write(request)
                 except (CloisterError, TimeoutError) as error:

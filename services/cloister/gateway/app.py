@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cloister import __version__
@@ -15,17 +17,20 @@ from cloister.gateway.faces import F, Facing, listening
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
+from cloister.gateway.portion import portion
 from cloister.gateway.routing_file import RoutingFile
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.worker_metrics import WorkerMetrics
-from cloister.kit import lag
+from cloister.kit import lag, log
 from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
-from cloister.kit.server import Health
+from cloister.kit.processes import Processes, same_program, until_parent_ends
+from cloister.kit.server import DRAIN_PAUSE_S, Health
+from cloister.kit.shared_port import Place, reserved
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -40,19 +45,35 @@ def wall_ms() -> int:
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Run the gateway until told to stop, then drain."""
-    module = envoy_module(settings.front)
+    """Run the gateway until told to stop, then drain; by processes of our own where there are to be several."""
+    place = Place.inherited(os.environ, settings.listen)
+    if place is None and settings.processes > 1:
+        with reserved(settings.listen) as (port, listen):
+            environment = {"CLOISTER_GATEWAY_LISTEN": listen}
+            processes = Processes(
+                same_program(), settings.processes, port.fileno(), environment, settings.grace_s + DRAIN_PAUSE_S
+            )
+            await processes.run(lifecycle.stopping)
+        return
+    module = envoy_module(settings.front) if place is None else None
     if module is not None:
         await behind_envoy(settings, lifecycle, module)
         return
-    async with opened(settings, lifecycle, listening) as server:
+    if place is not None:
+        log.configure(f"gateway-{place.number}", json=settings.log_json)
+        lifecycle.spawn(until_parent_ends(lifecycle), "parent")
+    facing = partial(listening, shared_port=place is not None)
+    async with opened(settings, lifecycle, facing, place) as server:
         lag.spare_collections()
         await server.run()
 
 
 @asynccontextmanager
-async def opened(settings: Settings, lifecycle: Lifecycle, facing: Facing[F]) -> AsyncIterator[F]:
-    """A gateway that follows the verifier; it answers when its face runs."""
+async def opened(
+    settings: Settings, lifecycle: Lifecycle, facing: Facing[F], place: Place | None = None
+) -> AsyncIterator[F]:
+    """A gateway, or one process of it, that follows the verifier; it answers when its face runs."""
+    settings = portion(settings, place)
     async with AsyncExitStack() as stack:
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         verifier_name = server_name(settings.cluster, "verifier")
@@ -91,7 +112,7 @@ async def opened(settings: Settings, lifecycle: Lifecycle, facing: Facing[F]) ->
             new_trace=spans.new_trace if spans is not None else lambda: None,
         )
         server.add_generic(inference.handler())
-        server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission))
+        server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission, place))
         await server.health.set("", False)
         stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
         lifecycle.spawn(_announce(fleet, server.health), "health")

@@ -2,16 +2,16 @@
 
 One bounded queue for each model, first come first served; a call that a worker with a free slot may have never waits.
 Slots are each model's own. Among such workers the one with the most free slots takes it, of several the one with the
-fewest calls of any model, so a slow worker gets only what it finishes. A call whose
-link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of it happens
-on the event loop between two awaits: there is nothing to lock.
+fewest calls of any model, so a slow worker gets only what it finishes; where there are very many, the best of some. A
+call whose link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of
+it happens on the event loop between two awaits: there is nothing to lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import CloisterError, Overloaded, Unavailable
@@ -22,6 +22,8 @@ from cloister.gateway.link import EXPIRY_STEP_S, Link
 from cloister.gateway.routing import Routing
 from cloister.gateway.wire import Route, Tensors
 
+LOOKS = 32
+"""Workers with a free slot that are looked at for one call: the best of so many is about as good as of all."""
 NO_WORKER = "no worker that serves this can be reached now"
 
 
@@ -42,6 +44,7 @@ class Dispatcher:
         self._routing = Routing()
         self._queues: dict[str, deque[Call]] = {}
         self._contracts = Contracts(self._states)
+        self._turn = 0
 
     @property
     def queued(self) -> int:
@@ -150,12 +153,17 @@ class Dispatcher:
     def _send(self, call: Call) -> bool:
         """Hand a call to the best worker with a free slot; say whether there was one. Raise when none may have it."""
         best, best_free, eligible, name = None, (0, 0), False, call.route.model_name
-        for link in self._by_model.get(name, ()):
+        looks = LOOKS
+        for link in self._within_reach(call):
             if self._may_have(link, call):
                 eligible = True
                 free = (link.free(name), -link.used)
-                if free[0] > 0 and (best is None or free > best_free):
-                    best, best_free = link, free
+                if free[0] > 0:
+                    looks -= 1
+                    if best is None or free > best_free:
+                        best, best_free = link, free
+                    if not looks:
+                        break
         if best is not None:
             self._hand(call, best)
             return True
@@ -168,6 +176,20 @@ class Dispatcher:
         name, asked, _, workers = call.route
         call.model_version = self.version_of(name, asked) if workers is None and not asked.isdecimal() else ""
         link.send(call)
+
+    def _within_reach(self, call: Call) -> Iterator[Link]:
+        """Yield links that a call might take: those it is sealed to, or all, beginning with another one each time."""
+        name, workers = call.route.model_name, call.route.workers
+        links = self._by_model.get(name, ())
+        if workers is not None and len(workers) < len(links):
+            for instance in workers:
+                link = self._links.get(instance)
+                if link is not None and link.slots and not link.draining and name in link.models:
+                    yield link
+            return
+        first, self._turn = self._turn, self._turn + 1
+        for at in range(first, first + len(links)):
+            yield links[at % len(links)]
 
     def _may_have(self, link: Link, call: Call) -> bool:
         name, version, _, workers = call.route

@@ -41,9 +41,14 @@ Facing = Callable[[Settings, Lifecycle, TlsIdentity, Metrics], AbstractAsyncCont
 
 
 def listening(
-    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics
+    settings: Settings,
+    lifecycle: Lifecycle,
+    identity: TlsIdentity,
+    metrics: Metrics,
+    *,
+    shared_port: bool = False,
 ) -> AbstractAsyncContextManager[Server]:
-    """GRPC's own server, bound to the gateway's address."""
+    """GRPC's own server, bound to the gateway's address, which other processes of this gateway may share."""
     return Server.mtls(
         settings.listen,
         identity,
@@ -57,6 +62,7 @@ def listening(
         grace_s=settings.grace_s,
         max_call_s=settings.max_call_s,
         on_call=metrics.call_answered,
+        shared_port=shared_port,
     )
 
 

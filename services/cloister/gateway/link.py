@@ -71,7 +71,8 @@ class Link:
         instance: The worker's instance.
         models: What it serves.
         missing: What it should serve and does not.
-        slots: How many calls of each model it takes at once; 0 until its first frame.
+        slots: How many calls of each model it takes at once; 0 until its first frame. A worker divides its slots among
+            its links anew as they are used; what was sent into slots that are gone stays under way.
         draining: It finishes what it has and takes nothing new.
         counters: As it reported them last; None while it has not.
     """
@@ -102,7 +103,7 @@ class Link:
         return self.slots * max(1, len(self.models))
 
     def free(self, model_name: str) -> int:
-        """Slots that calls to a model may take now; 0 while draining."""
+        """Slots that calls to a model may take; 0 while draining, below where the worker has taken some back."""
         return 0 if self.draining else self.slots - self._used[model_name]
 
     @property
@@ -234,6 +235,7 @@ class Link:
         return b"".join(parts)
 
     def _receive(self, frame: WorkerFrame) -> None:
+        first = not self.slots
         if frame.slots:
             self._grant(frame.slots)
         if not self.slots:
@@ -245,9 +247,9 @@ class Link:
         times = self._heard(frame) if frame.HasField("report") else ()
         self._settle(frame.results, times)
         self._orders.settle(frame.order_results)
-        if frame.slots or frame.models_changed or frame.draining:
+        if first or frame.models_changed or frame.draining:
             self._owner.changed(self)
-        if frame.results:
+        if frame.results or (frame.slots and not first):
             self._owner.freed(self)
         if self.draining:
             self._wakeup.set()
@@ -257,8 +259,8 @@ class Link:
         self._used[call.route.model_name] -= 1
 
     def _grant(self, slots: int) -> None:
-        if self.slots not in (0, slots) or slots > MAX_SLOTS:
-            raise _broken("a worker changes its slots, or has too many")
+        if slots > MAX_SLOTS:
+            raise _broken("a worker has too many slots")
         self.slots = slots
 
     def _heard(self, frame: WorkerFrame) -> Sequence[WorkerTime]:

@@ -30,6 +30,7 @@ from cloister.gateway.tenants import Tenants
 from cloister.gateway.timing import SERVER_TIMING, asks_for_timing, server_timing
 from cloister.gateway.wire import Route
 from cloister.kit.server import current_call, current_peer
+from cloister.kit.shared_port import Place
 from cloister.kit.traces import TraceContext
 
 INFERENCE: Final = "inference.GRPCInferenceService"
@@ -179,11 +180,16 @@ class InferenceServicer:
 
 
 class GatewayServicer(GatewayBase):
-    """The gateway's own calls."""
+    """The gateway's own calls.
 
-    def __init__(self, fleet: Fleet, admission: Admission) -> None:
+    Args:
+        place: Which process of a gateway answers, where it has several.
+    """
+
+    def __init__(self, fleet: Fleet, admission: Admission, place: Place | None = None) -> None:
         self._fleet = fleet
         self._admission = admission
+        self._place = place
 
     async def ListWorkers(
         self, request: gateway_pb2.ListWorkersRequest, context: Any
@@ -207,8 +213,10 @@ class GatewayServicer(GatewayBase):
         return response
 
     async def GetStatus(self, request: gateway_pb2.GetStatusRequest, context: Any) -> gateway_pb2.GetStatusResponse:
-        """The mesh as this gateway sees it."""
+        """The mesh as this gateway sees it, or this one of its processes."""
         return gateway_pb2.GetStatusResponse(
+            process=self._place.number if self._place else 1,
+            processes=self._place.count if self._place else 1,
             workers=[_status(member) for member in self._fleet.members],
             requests_total=self._admission.requests,
             requests_failed_total=self._admission.failures,

@@ -12,6 +12,7 @@ from cloister.rpc.spiffe import check_cluster
 
 MAX_CALL_S = 86_400.0
 FRONTS = ("auto", "envoy", "grpc")
+MAX_PROCESSES = 64
 MAX_REQUEST_BYTES = 64 << 20
 """A frame around a request must stay below `rpc.channel.MAX_MESSAGE_BYTES`, or one request could break every link."""
 
@@ -26,6 +27,8 @@ class Settings:
         listen: host:port that clients reach.
         front: What ends TLS and HTTP/2 for clients: `envoy`, with this program inside it, which costs a third of the
             processor time for each call; `grpc`, gRPC's own server; `auto` for Envoy where it can be had.
+        processes: How many processes answer there; the kernel gives each connection to one of them. Limits below are of
+            all of them together, and each enforces its equal part. More than one have gRPC's own server for a front.
         verifier: host:port of the verifier, who tells which workers are attested.
         simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.
@@ -39,7 +42,8 @@ class Settings:
         max_connections: Of all clients, open at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
         routing: File that says which version of each model is the default and which its labels stand for; watched.
-        metrics_listen: host:port of the metrics page, or empty for none.
+        metrics_listen: host:port of the metrics page, or empty for none. Of several processes each has a page of its
+            own, on the ports that follow.
         otlp_endpoint: Where spans are sent, `https://host:port` of an OTLP/gRPC collector (`http://` only for
             127.0.0.1 or [::1]); empty for none. Needs the extra `otel`.
         otlp_ca: PEM of the roots that the collector's certificate must chain to; the well-known ones if left out.
@@ -54,6 +58,7 @@ class Settings:
     name: str = "gateway"
     front: str = "auto"
     routing: Path | None = None
+    processes: int = 1
     simulated_workers: bool = False
     queue_limit: int = 256
     tenant_limit: int = 128
@@ -90,6 +95,10 @@ class Settings:
         for field in limits:
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be 1 or more")
+        if not 1 <= self.processes <= MAX_PROCESSES:
+            raise ValueError(f"processes must be 1 to {MAX_PROCESSES}")
+        if self.processes > 1 and self.front == "envoy":
+            raise ValueError("processes must be 1 with front = 'envoy'; several share a port with front = 'grpc'")
         if self.max_message_bytes > MAX_REQUEST_BYTES:
             raise ValueError(f"max_message_bytes must be {MAX_REQUEST_BYTES} or less")
         if not 0 < self.max_call_s <= MAX_CALL_S:

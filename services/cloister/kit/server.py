@@ -32,9 +32,9 @@ ANY_ROLE: Final = ROLES
 RECEIVE_S: Final = 60.0
 MAX_CONNECTIONS: Final = 8192
 """Each costs a descriptor and some 50 KiB; the process must have descriptors left for its own calls."""
+DRAIN_PAUSE_S: Final = 0.5
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
-    ("grpc.so_reuseport", 0),
     ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 32 << 10),
@@ -103,11 +103,12 @@ class Server:
         max_connections: int = MAX_CONNECTIONS,
         handshake_s: float = 10.0,
         grace_s: float = 10.0,
-        drain_pause_s: float = 0.5,
+        drain_pause_s: float = DRAIN_PAUSE_S,
         max_call_s: float = 300.0,
         receive_s: float = RECEIVE_S,
         on_call: Callable[[Call], None] | None = None,
         log_answers: bool = True,
+        shared_port: bool = False,
     ) -> AsyncIterator[Server]:
         """A server bound to `listen`, which answers once `run` or `start` is called and is gone with the block.
 
@@ -130,6 +131,7 @@ class Server:
             on_call: Called with each call that has ended; for metrics.
             log_answers: One line for every call; False leaves lines for those that failed, where calls come by the
                 thousand and metrics count them.
+            shared_port: Whether other processes of ours listen there too: only for one that has a `Place`.
 
         Raises:
             NotReady: The address cannot be had, or gRPC would accept TLS 1.2.
@@ -150,6 +152,7 @@ class Server:
                 *_OPTIONS,
                 ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
                 ("grpc.max_allowed_incoming_connections", max_connections),
+                ("grpc.so_reuseport", int(shared_port)),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_answer_bytes or max_message_bytes),
             ),

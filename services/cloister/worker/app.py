@@ -29,6 +29,7 @@ from cloister.worker.revocation import watching
 from cloister.worker.served import ServedModels
 from cloister.worker.servicer import ROLES, SERVICE, WorkerServicer
 from cloister.worker.settings import Settings, WantedModel
+from cloister.worker.shares import Shares
 from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
 
@@ -83,13 +84,15 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         )
         releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
         repository = _repository(settings, lifecycle, releases, served, clock, tunings or Tunings())
+        shares = Shares(settings.slots)
+        lifecycle.spawn(shares.dividing(), "slots")
         server.add(
             add_WorkerServicer_to_server,
             WorkerServicer(
                 answers,
                 served,
                 repository,
-                slots=settings.slots,
+                shares=shares,
                 tenants_apart=settings.tenants_apart,
                 stopping=lifecycle.stopping,
             ),

@@ -22,6 +22,7 @@ from cloister.worker.batches import Item, Outputs
 from cloister.worker.counts import memory_bytes
 from cloister.worker.engine import Engine
 from cloister.worker.served import ServedModels
+from cloister.worker.shares import Shares
 from cloister.worker.slots import Slots
 from cloister.worker.timings import Arrival, Evaluation, clock_s, rounded_us, told
 
@@ -50,7 +51,7 @@ class WorkerLink:
     Args:
         answers: Opens requests and seals answers.
         served: What to announce.
-        slots: How many calls of each model this gateway may have under way.
+        shares: How many calls of each model this link may have under way, among all links of the worker.
         order: Has an operator's order obeyed, and tells what came of it.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, share no evaluation.
         report_s: How often to report counters.
@@ -60,7 +61,7 @@ class WorkerLink:
         self,
         answers: Answers,
         served: ServedModels,
-        slots: int,
+        shares: Shares,
         *,
         order: Callable[[ModelOrder, Callable[[OrderResult], None]], None],
         tenants_apart: bool = False,
@@ -68,7 +69,8 @@ class WorkerLink:
     ) -> None:
         self._answers = answers
         self._served = served
-        self._slots = Slots(slots)
+        self._shares = shares
+        self._slots: Slots
         self._order = order
         self._tenants_apart = tenants_apart
         self._report_s = report_s
@@ -78,7 +80,14 @@ class WorkerLink:
         self._wakeup = asyncio.Event()
         self._written = asyncio.Event()
         # What the gateway is to hear, and when to stop.
-        self._models_changed = self._draining = self._report_due = self._ended = False
+        self._slots_changed = self._models_changed = self._draining = self._report_due = False
+        self._ended = False
+
+    @property
+    def _news(self) -> bool:
+        """Whether there is something to say beside results."""
+        changed = self._slots_changed or self._models_changed or self._draining
+        return changed or self._report_due or bool(self._obeyed)
 
     def drain(self) -> None:
         """Ask the gateway to send nothing new; it ends the link when everything is answered."""
@@ -95,7 +104,8 @@ class WorkerLink:
         Raises:
             InvalidRequest: The gateway broke the contract.
         """
-        with self._served.watching(self._note_models):
+        with self._served.watching(self._note_models), self._shares.joined(self._note_slots) as share:
+            self._slots = Slots(self._shares.slots, share)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(write), name="link writes")
                 reporting = group.create_task(self._report(), name="link reports")
@@ -194,6 +204,10 @@ class WorkerLink:
         self._finished.append(answer)
         self._wakeup.set()
 
+    def _note_slots(self) -> None:
+        self._slots_changed = True
+        self._wakeup.set()
+
     def _note_models(self) -> None:
         self._models_changed = True
         self._wakeup.set()
@@ -209,18 +223,14 @@ class WorkerLink:
             self._wakeup.set()
 
     async def _write(self, write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
-        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots.each))
+        await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots.granted))
+        self._slots_changed = False
         while not self._ended or self._finished:
             await self._wakeup.wait()
             self._wakeup.clear()
-            while self._to_say:
+            while self._finished or self._news:
                 await write(self._next_frame())
                 self._written.set()
-
-    @property
-    def _to_say(self) -> bool:
-        waiting = self._models_changed or self._draining or self._report_due
-        return bool(self._finished or self._obeyed or waiting)
 
     def _next_frame(self) -> WorkerFrame:
         batch: list[Answer] = []
@@ -237,6 +247,8 @@ class WorkerLink:
             frame.results.extend(self._answers.finish(batch))
             frame.report.seal_us = rounded_us(clock_s() - began_s)
             _number(frame, batch)
+        if self._slots_changed:
+            frame.slots = self._slots.granted
         if self._models_changed:
             frame.models_changed = True
             frame.models.extend(self._served.states())
@@ -249,7 +261,7 @@ class WorkerLink:
                 memory_bytes=memory_bytes(), under_way=len(self._calls), models=self._served.counters()
             )
             frame.report.counters.CopyFrom(counters)
-        self._models_changed = self._draining = self._report_due = False
+        self._slots_changed = self._models_changed = self._draining = self._report_due = False
         return frame
 
 

@@ -15,6 +15,7 @@ from cloister.worker.answers import Answers
 from cloister.worker.link import WorkerLink
 from cloister.worker.repository import Repository
 from cloister.worker.served import ServedModels
+from cloister.worker.shares import Shares
 
 SERVICE: Final = "cloister.api.v1.Worker"
 ROLES: Final[Mapping[str, set[str]]] = {f"/{SERVICE}/Link": {"gateway"}}
@@ -27,7 +28,7 @@ class WorkerServicer(Base):
         answers: Opens requests and seals answers.
         served: What to announce.
         repository: Obeys an operator's orders.
-        slots: Calls under way at once, for each link and model.
+        shares: Of the links, in the calls of each model that may be under way at once.
         tenants_apart: Whether requests of different tenants share no evaluation.
         stopping: Links drain once it is set.
     """
@@ -38,14 +39,14 @@ class WorkerServicer(Base):
         served: ServedModels,
         repository: Repository,
         *,
-        slots: int,
+        shares: Shares,
         stopping: asyncio.Event,
         tenants_apart: bool = False,
     ) -> None:
         self._answers = answers
         self._served = served
         self._repository = repository
-        self._slots = slots
+        self._shares = shares
         self._tenants_apart = tenants_apart
         self._stopping = stopping
 
@@ -55,7 +56,7 @@ class WorkerServicer(Base):
         link = WorkerLink(
             self._answers,
             self._served,
-            self._slots,
+            self._shares,
             tenants_apart=self._tenants_apart,
             order=self._repository.submit,
         )

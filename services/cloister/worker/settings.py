@@ -75,7 +75,7 @@ class Settings:
         endpoint: host:port that gateways dial; empty for `listen`.
         hpke_suite: What requests and keys are sealed by: `xwing` or `x25519`.
         threads: For inference; 0 lets OpenVINO choose.
-        slots: Calls under way at once, for each gateway and model.
+        slots: Calls of each model under way at once, of all gateways together; each open link has one at least.
         max_batch_rows: Rows of different requests in one evaluation, where the model lets them share one; 1 for none.
         tenants_apart: Whether requests of different tenants, or of different sealed sessions, never share one.
         max_message_bytes: Largest request that is opened, and largest answer that is given.

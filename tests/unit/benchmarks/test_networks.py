@@ -31,7 +31,7 @@ def test_bert_has_the_parameters_of_its_layers() -> None:
     assert found == embedding + layers * layer + width * width + width
 
 
-@pytest.mark.parametrize("build", [networks.mlp, networks.ffnn, networks.resnet50_u8])
+@pytest.mark.parametrize("build", [networks.mlp, networks.ffnn, networks.colours, networks.resnet50_u8])
 def test_inputs_and_outputs_are_named_and_open_in_the_first_axis(build: object) -> None:
     model = build()  # type: ignore[operator]
     for port in [*model.inputs, *model.outputs]:

@@ -16,8 +16,10 @@ import pytest
 from cloister.cli import keeper, programs, supervisor
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.programs import Program
+from cloister.cli.programs import Program, Size
 from cloister.cli.supervisor import Supervisor
+
+TWO = Size(workers=2)
 
 
 class FakeProbes:
@@ -112,11 +114,13 @@ async def test_a_program_that_refuses_its_settings_stops_all(small: Mesh) -> Non
             await Supervisor(small, small.folder / "up.json", lambda _: None).run(stages, lambda: None)
 
 
-def planned(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, *, simulated: bool, free: bool = True) -> Any:
+def planned(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, *, simulated: bool, free: bool = True, size: Size = TWO
+) -> Any:
     monkeypatch.setattr(programs, "is_free", lambda _: free)
     monkeypatch.setattr(programs, "free_ports", lambda count, besides, first: list(range(9000, 9000 + count)))
     monkeypatch.setattr(programs, "executable", lambda name: f"/bin/{name}")
-    return programs.stages(mesh, 2, simulated=simulated)
+    return programs.stages(mesh, size, simulated=simulated)
 
 
 def test_the_programs_of_a_mesh(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +129,20 @@ def test_the_programs_of_a_mesh(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> 
     assert [program.name for program in second] == ["worker-1", "worker-2", "gateway"]
     assert {program.command[0] for program in second} == {"/bin/cloister-worker", "/bin/cloister-gateway"}
     assert second[1].environment["CLOISTER_WORKER_LISTEN"] == second[1].address == "127.0.0.1:9001"
+
+
+def test_further_gateways_have_ports_of_their_own_and_all_as_many_processes(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = Size(workers=1, gateways=3, gateway_processes=4)
+    _, (_, *gateways) = planned(mesh, monkeypatch, simulated=False, size=size)
+    assert [gateway.name for gateway in gateways] == ["gateway", "gateway-2", "gateway-3"]
+    assert [gateway.address for gateway in gateways] == [mesh.gateway, "127.0.0.1:9001", "127.0.0.1:9002"]
+    assert {gateway.environment["CLOISTER_GATEWAY_PROCESSES"] for gateway in gateways} == {"4"}
+    assert "CLOISTER_GATEWAY_LISTEN" not in gateways[0].environment
+    assert gateways[2].environment["CLOISTER_GATEWAY_LISTEN"] == gateways[2].address
+    (_, (*_, alone)) = planned(mesh, monkeypatch, simulated=False)
+    assert not alone.environment  # what its settings say
 
 
 def test_simulated_workers_only_where_both_sides_say_so(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +167,7 @@ def test_the_port_of_the_verifiers_https_is_looked_at_too(mesh: Mesh, monkeypatc
     planned(mesh, monkeypatch, simulated=False)
     monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.verifier_https)
     with pytest.raises(Stop, match=f"{mesh.verifier_https} is taken .* change 'https_listen'"):
-        programs.stages(mesh, 2, simulated=False)
+        programs.stages(mesh, Size(workers=2), simulated=False)
 
 
 async def test_a_program_that_never_starts_is_not_waited_for(small: Mesh) -> None:

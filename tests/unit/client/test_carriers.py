@@ -77,6 +77,38 @@ async def test_answers_go_to_their_requests_in_order() -> None:
         assert [(await task).id for task in tasks] == ["answer to a", "answer to b", "answer to c"]
 
 
+async def test_requests_leave_in_the_order_in_which_they_were_asked_however_slow_the_stream() -> None:
+    """A worker takes a sealed request that a thousand later ones of its session overtook for a replay."""
+    async with opened() as (stream, call), asyncio.TaskGroup() as group:
+        call.written = asyncio.Queue(maxsize=1)
+        tasks, left = [], []
+        for number in range(60):
+            tasks.append(group.create_task(stream.carry(request(str(number)), 5.0)))
+            if number % 3 == 2:  # there is room again, and somebody new comes at the same moment
+                left.append((await call.written.get()).model_name)
+        while len(left) < len(tasks):
+            left.append((await call.written.get()).model_name)
+        for name in left:
+            call.answer(name)
+    assert left == [str(number) for number in range(60)]
+    assert [task.result().id for task in tasks] == left
+
+
+async def test_what_its_caller_gave_up_before_it_left_is_never_sent() -> None:
+    async with opened() as (stream, call), asyncio.TaskGroup() as group:
+        call.written = asyncio.Queue(maxsize=1)
+        for name in ("a", "b"):
+            group.create_task(stream.carry(request(name), 5.0))
+        while not call.written.full():  # noqa: ASYNC110 - tasks that begin
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await stream.carry(request("gone"), 0.01)
+        group.create_task(stream.carry(request("c"), 5.0))
+        assert [(await call.written.get()).model_name for _ in "abc"] == ["a", "b", "c"]
+        for name in "abc":
+            call.answer(name)
+
+
 async def test_an_error_is_an_item_and_the_stream_goes_on() -> None:
     async with opened() as (stream, call):
         item = ModelStreamInferResponse(error_message="too many")
@@ -164,7 +196,10 @@ async def test_a_timed_stream_takes_the_timing_out_of_each_answer() -> None:
 async def test_a_stream_that_asked_for_no_timing_leaves_answers_as_they_came() -> None:
     async with opened() as (stream, call):
         assert call.metadata == ()
-        call.to_read.put_nowait(timed_item("1"))
         aside = Aside()
-        assert TIMING_PARAMETER in (await stream.carry(request("a"), 5.0, aside)).parameters
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(stream.carry(request("a"), 5.0, aside))
+            await call.written.get()
+            call.to_read.put_nowait(timed_item("1"))
+        assert TIMING_PARAMETER in asked.result().parameters
     assert aside.timing == ""

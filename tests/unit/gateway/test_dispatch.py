@@ -10,7 +10,7 @@ import pytest
 
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound, Overloaded, Unavailable
-from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.dispatch import LOOKS, Dispatcher
 from cloister.gateway.link import Link
 from cloister.gateway.routing import Routing
 from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, model_state, unknown
@@ -166,6 +166,32 @@ async def test_when_a_link_dies_its_calls_go_to_another_worker_in_order() -> Non
             (sent,) = (await other.frame()).calls
             other.answer(sent.call_id)
             await expected.answer
+
+
+async def test_equal_workers_take_turns_and_of_very_many_some_are_looked_at() -> None:
+    async with mesh() as made:
+        names = [f"{number:032x}" for number in range(2 * LOOKS)]
+        for name in names:
+            await made.add(name, 2)
+        calls = [make_call() for _ in names]
+        looks = list[str]()
+        for call in calls:
+            made.dispatcher.submit(call)
+            looks.append(call.instance)
+        assert sorted(looks) == names  # all are idle, and none is asked twice before each has been asked
+        sealed = make_call(infer_request(workers=(names[-1],)))
+        made.dispatcher.submit(sealed)
+        assert sealed.instance == names[-1]
+
+
+async def test_a_free_slot_is_found_however_many_workers_are_full() -> None:
+    async with mesh() as made:
+        for number in range(2 * LOOKS):
+            await made.add(f"{number:032x}", 1)
+        calls = [make_call() for _ in range(2 * LOOKS)]
+        for call in calls:
+            made.dispatcher.submit(call)
+        assert all(call.instance for call in calls)
 
 
 async def test_what_died_with_a_link_goes_before_what_waits() -> None:

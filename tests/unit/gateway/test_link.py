@@ -313,14 +313,28 @@ async def test_a_result_without_an_outcome_ends_the_link() -> None:
     assert (await outcome(lambda end, _: end.say(results=[InferResult(call_id=1)]), calls=1)).reason == "link.broken"
 
 
-@pytest.mark.parametrize("slots", [1, 3])
-async def test_changed_slots_end_the_link(slots: int) -> None:
-    assert (await outcome(lambda end, _: end.say(slots=slots), calls=2)).reason == "link.broken"
+async def test_a_worker_takes_slots_back_and_gives_more_while_calls_are_under_way() -> None:
+    async with linked(3) as (link, end, owner):
+        for _ in range(3):
+            link.send(make_call())
+        await end.frame()
+        end.say(slots=1)
+        await end.heard()
+        assert link.free("tiny") == -2
+        end.answer(1)
+        end.answer(2)
+        await end.heard()
+        assert link.free("tiny") == 0
+        owner.freed_slots.clear()
+        end.say(slots=4)
+        await owner.freed_slots.wait()
+        assert (link.free("tiny"), link.used) == (3, 1)
 
 
 async def test_a_first_frame_without_slots_or_with_too_many_ends_the_link() -> None:
     assert (await outcome(lambda end, _: end.say(models_changed=True))).reason == "link.broken"
     assert (await outcome(lambda end, _: end.hello(MAX_SLOTS + 1))).reason == "link.broken"
+    assert (await outcome(lambda end, _: end.say(slots=MAX_SLOTS + 1), calls=2)).reason == "link.broken"
 
 
 async def test_a_frame_that_does_not_parse_ends_the_link() -> None:

@@ -12,6 +12,7 @@ from cloister.errors import InvalidRequest
 from cloister.oip.tensors import decode_response
 from cloister.worker.answers import read
 from cloister.worker.link import WorkerLink
+from cloister.worker.shares import Shares
 from fakes.attested_worker import Client, Inside, opened, tensors
 from fakes.engines import FakeEngine
 from fakes.gateway_end import GatewayEnd, linked, obeyed
@@ -331,7 +332,7 @@ async def test_large_answers_do_not_share_a_frame(monkeypatch):
 
 async def test_a_call_id_used_twice_ends_the_link(slow):
     gateway = GatewayEnd()
-    link = WorkerLink(slow.answers, slow.served, 4, order=obeyed)
+    link = WorkerLink(slow.answers, slow.served, Shares(4), order=obeyed)
     slow.engine.gate.clear()
     call = InferCall(call_id=1, request=plain(), timeout_ms=1000)
     gateway.send_frame(GatewayFrame(calls=[call, call]))
@@ -365,7 +366,7 @@ async def test_the_end_of_the_stream_waits_for_what_is_under_way(slow):
 
 async def test_a_lost_stream_cancels_what_is_under_way(slow):
     gateway = GatewayEnd()
-    link = WorkerLink(slow.answers, slow.served, 4, order=obeyed)
+    link = WorkerLink(slow.answers, slow.served, Shares(4), order=obeyed)
     slow.engine.gate.clear()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(link.run(gateway.sent(), gateway.write))

@@ -45,16 +45,20 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued")
+    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FAILED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     requests_total: int
     requests_failed_total: int
     queued: int
-    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ...) -> None: ...
+    process: int
+    processes: int
+    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status", "counters")

@@ -1,0 +1,85 @@
+"""What `cloister status` finds out of a running mesh, and how it says it to a person."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cloister.cli.mesh_folder import Mesh
+from cloister.cli.output import say, table, warn
+from cloister.cli.probes import SERVICES, Probes
+from cloister.cli.worker_words import COLUMNS, facts_of, row_of
+
+SIMULATED = (
+    "Workers are simulated: no SGX, and evidence that is worth nothing against whoever owns this machine. "
+    "For development only."
+)
+
+
+async def status_of(mesh: Mesh, further: Mapping[str, str]) -> dict[str, Any]:
+    """Ask each service, and the gateway for all it knows; `further` are gateways beside the first, by name."""
+    addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
+    async with Probes.opened(mesh) as probes:
+        async with asyncio.TaskGroup() as group:
+            health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
+            others = {name: group.create_task(probes.gateway_serving(further[name])) for name in further}
+        serving = {service: task.result() for service, task in {**health, **others}.items()}
+        gateway = await probes.status() if serving["gateway"] else None
+    workers = gateway.workers if gateway else ()
+    return {
+        "cluster": mesh.cluster,
+        "simulated": mesh.simulated,
+        "services": [
+            {"service": service, "address": address, "serving": serving[service]}
+            for service, address in {**addresses, **further}.items()
+        ],
+        "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
+        "requests": {
+            "total": gateway.requests_total if gateway else None,
+            "failed": gateway.requests_failed_total if gateway else None,
+            "queued": gateway.queued if gateway else None,
+            "process": gateway.process if gateway else None,
+            "of_processes": gateway.processes if gateway else None,
+        },
+    }
+
+
+def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
+    """For a person."""
+    say(f"mesh {mesh.cluster}", "bold")
+    processes = {process["name"]: process for process in found["processes"]}
+    rows = [
+        (each["service"], each["address"], "serving" if each["serving"] else "not serving", _process(processes, each))
+        for each in found["services"]
+    ]
+    table(("service", "address", "health", "process"), rows)
+    say("")
+    if found["workers"]:
+        table(COLUMNS, [row_of(worker) for worker in found["workers"]])
+    else:
+        say("no worker is attested now; 'cloister audit list --record appraisals' says who was refused or revoked, why")
+    requests = found["requests"]
+    if requests["total"] is not None:
+        counted = (
+            f"requests: {requests['total']}, of which failed {requests['failed']}; queued now {requests['queued']}"
+        )
+        if requests["of_processes"] > 1:
+            counted += (
+                f" (in process {requests['process']} of the gateway's {requests['of_processes']}; each counts alone)"
+            )
+        say(f"\n{counted}")
+    if mesh.simulated:
+        warn(SIMULATED)
+
+
+def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
+    process = processes.get(service["service"])
+    if process is None:
+        return "not ours"
+    return f"pid {process['pid']}" if process["pid"] else "starts again"
+
+
+def _iso(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")

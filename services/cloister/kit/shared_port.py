@@ -1,0 +1,107 @@
+"""One listening port for several processes of one service, and for nobody else.
+
+The kernel spreads connections among all sockets that listen with SO_REUSEPORT, whoever opened them: a server that set
+it for itself could be joined by a second one that was started by mistake, and each would answer half. So a parent takes
+the port first, alone, and its processes inherit that socket. It never listens, so it gets no connection; it keeps
+everybody else from the port; and without it no process of ours sets SO_REUSEPORT.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Self
+
+from cloister.errors import NotReady
+from cloister.kit.config import settings_error
+
+VARIABLE: Final = "CLOISTER_PLACE"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of several processes this is.
+
+    Attributes:
+        number: From 1.
+        count: How many there are.
+        descriptor: Of the socket that holds their port.
+    """
+
+    number: int
+    count: int
+    descriptor: int
+
+    def environment(self) -> Mapping[str, str]:
+        """What a parent gives this process."""
+        return {VARIABLE: f"{self.number}/{self.count}:{self.descriptor}"}
+
+    @classmethod
+    def inherited(cls, environ: Mapping[str, str], listen: str) -> Self | None:
+        """The place that our parent gave us; None where nobody did.
+
+        Raises:
+            NotReady: The variable is there, and the socket that holds the port of `listen` is not.
+        """
+        text = environ.get(VARIABLE)
+        if text is None:
+            return None
+        try:
+            share, _, descriptor = text.partition(":")
+            number, _, count = share.partition("/")
+            place = cls(int(number), int(count), int(descriptor))
+            held = socket.socket(fileno=place.descriptor)
+        except (ValueError, OSError):
+            raise _not_ours() from None
+        try:
+            shared = held.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+            if not shared or held.getsockname()[1] != _address(listen)[1]:
+                raise _not_ours()
+        except OSError:
+            raise _not_ours() from None
+        finally:
+            held.detach()  # it stays open, for as long as this process lives
+        return place
+
+
+@contextmanager
+def reserved(listen: str) -> Iterator[tuple[socket.socket, str]]:
+    """Take a port for several processes; gives the socket that they inherit, and where they listen.
+
+    Args:
+        listen: host:port; port 0 takes a free one.
+
+    Raises:
+        InvalidRequest: `listen` is no address; a mistake in the settings.
+        NotReady: Somebody has it.
+    """
+    host, port = _address(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        held = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise settings_error("listen", "its host is not known here") from error
+    with held:
+        try:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that ended a moment ago are nobody
+            held.bind(address)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # from here on we are somebody, to all but ours
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        except OSError as error:
+            raise NotReady(f"cannot listen on {listen}", reason="address.taken") from error
+        yield held, f"{listen.rpartition(':')[0]}:{held.getsockname()[1]}"
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise settings_error("listen", "must be host:port")
+    return host.strip("[]"), int(port)
+
+
+def _not_ours() -> NotReady:
+    return NotReady(f"{VARIABLE} is for the processes that a service starts itself; unset it", reason="port.not_shared")

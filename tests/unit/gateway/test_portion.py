@@ -1,0 +1,48 @@
+"""What one of several processes enforces of a gateway's limits."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cloister.gateway.portion import DIVIDED, portion
+from cloister.gateway.settings import Settings
+from cloister.kit.shared_port import Place
+from cloister.rpc.identity import TlsFiles
+
+TLS = TlsFiles(certificate=Path("c"), private_key=Path("k"), trust_roots=Path("r"))
+
+
+def settings(**changes: object) -> Settings:
+    fixed = {"cluster": "demo.cloister.internal", "listen": ":1", "verifier": ":2", "tls": TLS}
+    return Settings(**{**fixed, **changes})  # type: ignore[arg-type]
+
+
+def test_a_gateway_that_is_one_process_keeps_its_settings() -> None:
+    whole = settings()
+    assert portion(whole, None) is whole
+
+
+def test_processes_divide_every_limit_and_together_have_no_less() -> None:
+    whole = settings(processes=3, tenant_limit=128, metrics_listen="127.0.0.1:9100")
+    parts = [portion(whole, Place(number, 3, 5)) for number in (1, 2, 3)]
+    for field in DIVIDED:
+        limit = getattr(whole, field)
+        assert limit <= sum(getattr(part, field) for part in parts) < limit + 3
+    assert [part.metrics_listen for part in parts] == ["127.0.0.1:9100", "127.0.0.1:9101", "127.0.0.1:9102"]
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1:0", "no address"])
+def test_no_page_or_one_on_any_port_stays_as_it_is(listen: str) -> None:
+    assert portion(settings(metrics_listen=listen), Place(2, 3, 5)).metrics_listen == listen
+
+
+def test_limits_of_one_request_are_not_divided() -> None:
+    changed = {
+        field.name
+        for field in fields(Settings)
+        if getattr(settings(), field.name) != getattr(portion(settings(), Place(1, 2, 5)), field.name)
+    }
+    assert changed == set(DIVIDED)
