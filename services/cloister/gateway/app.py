@@ -55,13 +55,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             )
             await processes.run(lifecycle.stopping)
         return
-    module = envoy_module(settings.front) if place is None else None
-    if module is not None:
-        await behind_envoy(settings, lifecycle, module)
-        return
     if place is not None:
         log.configure(f"gateway-{place.number}", json=settings.log_json)
         lifecycle.spawn(until_parent_ends(lifecycle), "parent")
+    module = envoy_module(settings.front)
+    if module is not None:
+        await behind_envoy(settings, lifecycle, module, place)
+        return
     facing = partial(listening, shared_port=place is not None)
     async with opened(settings, lifecycle, facing, place) as server:
         lag.spare_collections()

@@ -32,19 +32,20 @@ _SECRETS = "tls"
 Config = dict[str, Any]
 
 
-def envoy_config(settings: Settings, *, admin: Path, module: Path) -> Config:
+def envoy_config(settings: Settings, *, admin: Path, module: Path, shared_port: bool = False) -> Config:
     """The whole configuration.
 
     Args:
         settings: The gateway's.
         admin: Unix socket of Envoy's own commands.
         module: pyvoy's shared library.
+        shared_port: Whether others of ours listen on the same port, each with an Envoy of its own.
     """
     return {
         "node": {"id": settings.name, "cluster": settings.cluster},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "overload_manager": _limits(settings),
-        "static_resources": {"listeners": [_listener(settings, admin.parent, module)]},
+        "static_resources": {"listeners": [_listener(settings, admin.parent, module, shared_port=shared_port)]},
     }
 
 
@@ -102,13 +103,13 @@ def _secret(name: str, content: Config) -> Config:
     return {"resources": [{"@type": _TYPE + "extensions.transport_sockets.tls.v3.Secret", "name": name, **content}]}
 
 
-def _listener(settings: Settings, folder: Path, module: Path) -> Config:
+def _listener(settings: Settings, folder: Path, module: Path, *, shared_port: bool) -> Config:
     host, _, port = settings.listen.rpartition(":")
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _http(module)}]
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": host.strip("[]") or "0.0.0.0", "port_value": int(port)}},  # noqa: S104
-        "enable_reuse_port": False,  # no second gateway shall share the port in silence
+        "enable_reuse_port": shared_port,  # no second gateway shall share the port in silence
         "per_connection_buffer_limit_bytes": STREAM_WINDOW_BYTES,
         "filter_chains": [
             {

