@@ -62,6 +62,7 @@ def listening(
         grace_s=settings.grace_s,
         max_call_s=settings.max_call_s,
         on_call=metrics.call_answered,
+        log_answers=settings.log_requests,
         shared_port=shared_port,
     )
 
@@ -78,6 +79,7 @@ async def hosted(
         receive_s=RECEIVE_S,
         shares=_shares(settings),
         on_call=metrics.call_answered,
+        log_answers=settings.log_requests,
     )
     yield HostedServer(
         guard,

@@ -42,6 +42,7 @@ class Settings:
         max_connections: Of all clients, open at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
         routing: File that says which version of each model is the default and which its labels stand for; watched.
+        log_requests: A line in the log for every call; else for those that failed, while metrics count them all.
         metrics_listen: host:port of the metrics page, or empty for none. Of several processes each has a page of its
             own, on the ports that follow.
         otlp_endpoint: Where spans are sent, `https://host:port` of an OTLP/gRPC collector (`http://` only for
@@ -75,6 +76,7 @@ class Settings:
     otlp_ratio: float = 0.01
     otlp_tenants: bool = False
     log_json: bool = True
+    log_requests: bool = False
     grace_s: float = 10.0
 
     def __post_init__(self) -> None:

@@ -93,12 +93,19 @@ class Metrics:
             registry=self.registry,
         )
         self._known: dict[str, set[str]] = {}
+        self._ended: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
     def call_answered(self, call: Call) -> None:
         """For `Server.mtls(on_call=...)`."""
-        method = self._limited("method", call.method)
-        self._calls.labels(method, call.code).inc()
-        self._seconds.labels(method).observe(call.seconds)
+        found = self._ended.get((call.method, call.code))
+        if found is None:  # looking labels up costs more than counting
+            method = self._limited("method", call.method)
+            found = self._calls.labels(method, call.code), self._seconds.labels(method)
+            if method == call.method:
+                self._ended[call.method, call.code] = found
+        counter, histogram = found
+        counter.inc()
+        histogram.observe(call.seconds)
 
     def evidence_appraised(self, *, accepted: bool, reason: str = "") -> None:
         """One appraisal, believed or not."""

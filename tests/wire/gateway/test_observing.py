@@ -69,13 +69,14 @@ async def test_the_worker_cannot_speak_for_the_gateway(rig: Rig) -> None:
     call.cancel()
 
 
-async def test_log_lines_of_calls_name_their_trace(logged: io.StringIO, rig: Rig) -> None:
-    await rig.worker(A)
-    stub = await rig.raw()
-    await stub.infer(infer_request(), timeout=10, metadata=(TRACED,))
-    await stub.infer(infer_request(), timeout=10)
-    with pytest.raises(Exception, match="no such model"):
-        await stub.infer(infer_request("none"), timeout=10, metadata=(TRACED,))
+async def test_log_lines_of_calls_name_their_trace(logged: io.StringIO, tmp_path: Path, pki: MeshPki) -> None:
+    async with running_gateway(tmp_path, pki, log_requests=True) as rig:
+        await rig.worker(A)
+        stub = await rig.raw()
+        await stub.infer(infer_request(), timeout=10, metadata=(TRACED,))
+        await stub.infer(infer_request(), timeout=10)
+        with pytest.raises(Exception, match="no such model"):
+            await stub.infer(infer_request("none"), timeout=10, metadata=(TRACED,))
     answered = [line for line in lines_of(logged, "call.answered") if "ModelInfer" in str(line["method"])]
     assert [line.get("trace_id") for line in answered] == [TRACE, None, TRACE]
 
