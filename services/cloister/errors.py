@@ -98,10 +98,18 @@ class ChallengeExpired(CloisterError):
 
 
 class Overloaded(CloisterError):
-    """A bounded queue is full. Try again after a while."""
+    """A bounded queue is full, or a limit is reached; nothing was done. Try again after a while.
+
+    Attributes:
+        retry_after_s: When a place is likely, as far as whoever refused could tell; 0 when it could not.
+    """
 
     default_reason = "queue.full"
     retryable = True
+
+    def __init__(self, message: str, *, reason: str | None = None, retry_after_s: float = 0.0) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(CloisterError):

@@ -55,9 +55,9 @@ def report(*evaluations: Evaluation) -> WorkerReport:
     return WorkerReport(seal_us=2500, evaluations=evaluations or (evaluation(),))
 
 
-def make_call(request: bytes | None = None, *, timeout_s: float = 10.0) -> Call:
+def make_call(request: bytes | None = None, *, timeout_s: float = 10.0, tenant: str = TENANT) -> Call:
     request = request or infer_request()
-    return Call(request, read_route(request), TENANT, timeout_s)
+    return Call(request, read_route(request), tenant, timeout_s)
 
 
 def unknown(route: Route) -> CloisterError:
@@ -123,9 +123,13 @@ class Owner:
     def __init__(self) -> None:
         self.changes = asyncio.Event()
         self.freed_slots = asyncio.Event()
+        self.given_back: list[tuple[Call, bytes | None]] = []
 
     def changed(self, link: Link) -> None:
         self.changes.set()
 
     def freed(self, link: Link) -> None:
         self.freed_slots.set()
+
+    def released(self, call: Call, answer: bytes | None) -> None:
+        self.given_back.append((call, answer))

@@ -43,6 +43,25 @@ async def status_of(mesh: Mesh, further: Mapping[str, str]) -> dict[str, Any]:
             "process": gateway.process if gateway else None,
             "of_processes": gateway.processes if gateway else None,
         },
+        "models": [
+            {
+                "name": model.model_name,
+                "queued": model.queued,
+                "slots_used": model.slots_used,
+                "slot_ms": round(model.slot_ms, 3),
+                "refused": dict(model.refused),
+            }
+            for model in (gateway.models if gateway else ())
+        ],
+        "tenants": [
+            {
+                "spiffe_id": tenant.spiffe_id,
+                "under_way": tenant.under_way,
+                "queued": tenant.queued,
+                "refused": dict(tenant.refused),
+            }
+            for tenant in (gateway.tenants if gateway else ())
+        ],
     }
 
 
@@ -70,6 +89,10 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
                 f" (in process {requests['process']} of the gateway's {requests['of_processes']}; each counts alone)"
             )
         say(f"\n{counted}")
+    for tenant in found["tenants"]:
+        if tenant["refused"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tenant["refused"].items()))
+            say(f"refused to {tenant['spiffe_id']}: {reasons}")
     if mesh.simulated:
         warn(SIMULATED)
 

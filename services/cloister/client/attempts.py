@@ -1,7 +1,8 @@
 """When a request is worth sending again.
 
 An inference changes nothing, so it may be sent as often as need be, sealed afresh each time; only errors that may pass
-are worth it, and only within the caller's own deadline.
+are worth it, and only within the caller's own deadline. Whoever refused for want of room says when to come again; that
+is honoured, and where it lies beyond the deadline the refusal is told at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from cloister.errors import CloisterError, NotReady
+from cloister.errors import CloisterError, NotReady, Overloaded
 
 MAX_ATTEMPTS: Final = 20
 FIRST_PAUSE_S: Final = 0.05
@@ -41,10 +42,15 @@ async def attempts(call: Callable[[float], Awaitable[T]], timeout_s: float) -> T
             return await call(max(until - time.monotonic(), 0.001))
         except CloisterError as error:
             at_once = isinstance(error, NotReady) and error.reason in AT_ONCE
-            # Full jitter, so that a crowd of clients does not come back as one.
-            pause_s = 0.0 if at_once else random.uniform(0, ceiling_s)  # noqa: S311  # not a secret
+            pause_s = 0.0 if at_once else _pause_s(error, ceiling_s)
             if not (error.retryable or at_once) or attempt == MAX_ATTEMPTS or time.monotonic() + pause_s >= until:
                 raise
         ceiling_s = min(ceiling_s * 2, LONGEST_PAUSE_S)
         await asyncio.sleep(pause_s)
     raise ValueError("there is at least one attempt")
+
+
+def _pause_s(error: CloisterError, ceiling_s: float) -> float:
+    """A random pause, so that a crowd of clients does not come back as one; not before we were told to."""
+    told_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
+    return told_s + random.uniform(0, max(ceiling_s, told_s / 4))  # noqa: S311  # not a secret

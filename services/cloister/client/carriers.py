@@ -1,7 +1,7 @@
 """The two ways an OIP request reaches the gateway: a call of its own, or one message on a stream.
 
 The stream's answers come in the order of its requests. An error is an item like any other, with the request's id, and
-class and reason in the parameters of its empty response.
+class and reason in the parameters of its empty response, and when to come again if there was no room.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from cloister.api.v1.worker_pb2 import Failure
 from cloister.client.tasks import task_group
 from cloister.errors import CloisterError, InvalidRequest, Unavailable
 from cloister.rpc.channel import Peer
-from cloister.rpc.status import from_failure
+from cloister.rpc.status import from_failure, told_to_wait
 
 ERROR_PARAMETER: Final = "cloister-error"
 REASON_PARAMETER: Final = "cloister-reason"
+RETRY_PARAMETER: Final = "cloister-retry-ms"
 TIMING_PARAMETER: Final = "cloister-timing"
 SERVER_TIMING: Final = "server-timing"
 TRACEPARENT: Final = "traceparent"
@@ -179,4 +180,4 @@ def _error_in(item: ModelStreamInferResponse) -> CloisterError | TimeoutError:
         reason=parameters[REASON_PARAMETER].string_param,
         message=item.error_message,
     )
-    return from_failure(failure)
+    return told_to_wait(from_failure(failure), parameters[RETRY_PARAMETER].int64_param / 1000)

@@ -16,12 +16,14 @@ from cloister.gateway.call import Call
 from cloister.gateway.faces import F, Facing, listening
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.front import behind_envoy, envoy_module
+from cloister.gateway.limits import Limits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.portion import portion
 from cloister.gateway.routing_file import RoutingFile
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenants import Tenants
+from cloister.gateway.usage import Usage
 from cloister.gateway.worker_metrics import WorkerMetrics
 from cloister.kit import lag, log
 from cloister.kit.config import settings_error
@@ -85,7 +87,7 @@ async def opened(
         fleet = Fleet(
             settings.cluster,
             connect,
-            queue_limit=settings.queue_limit,
+            limits=settings.model_limits(),
             wall_ms=wall_ms,
             simulated_workers=settings.simulated_workers,
         )
@@ -96,13 +98,15 @@ async def opened(
         metrics = Metrics()
         watch_fleet(metrics, fleet)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
-        tenants = Tenants(settings.tenant_limit, settings.memory_bytes)
+        tenants = Tenants(settings.tenant_limits(), settings.memory_bytes)
         WorkerMetrics(metrics, fleet)
         requests = RequestMetrics(metrics, fleet.serves)
         spans = await stack.enter_async_context(_spans(settings))
         admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans))
+        usage = Usage(fleet.dispatcher, tenants, admission)
+        metrics.registry.register(usage)
         server = await stack.enter_async_context(facing(settings, lifecycle, identity, metrics))
-        streams = Tenants(settings.stream_limit, settings.memory_bytes)
+        streams = Tenants(Limits(TenantLimits(calls=settings.stream_limit)), settings.memory_bytes)
         inference = InferenceServicer(
             fleet,
             admission,
@@ -112,7 +116,7 @@ async def opened(
             new_trace=spans.new_trace if spans is not None else lambda: None,
         )
         server.add_generic(inference.handler())
-        server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission, place))
+        server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission, usage, place))
         await server.health.set("", False)
         stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
         lifecycle.spawn(_announce(fleet, server.health), "health")

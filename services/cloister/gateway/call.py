@@ -24,6 +24,10 @@ class Call:
         model_version: What its label, or no version at all, stands for; empty where it names one itself.
         tried: Workers whose link died under it; each is tried once.
         sent: Some worker was given it.
+        handed_s: When it took the slot that it has, on the event loop's clock.
+        expected_s: When it was expected to be answered, on the event loop's clock; 0 unless it had to wait.
+        held_bytes: What it counts of its tenant's memory.
+        share: Turns that its tenant has in each round of a queue.
         trace: Which trace it belongs to, if any.
         began_s: When it came, on the clock of `time.perf_counter`, as are the next three.
         left_s: When it left for the worker that has it; 0 until then.
@@ -39,12 +43,16 @@ class Call:
         "call_id",
         "deadline_s",
         "ended_s",
+        "expected_s",
+        "handed_s",
+        "held_bytes",
         "instance",
         "left_s",
         "model_version",
         "request",
         "route",
         "sent",
+        "share",
         "tenant",
         "trace",
         "tried",
@@ -66,6 +74,9 @@ class Call:
         self.tried: tuple[str, ...] = ()
         self.sent = False
         self.trace = trace
+        self.handed_s = self.expected_s = 0.0
+        self.held_bytes = len(request)
+        self.share = 1
         self.began_s = time.perf_counter()
         self.left_s = self.back_s = self.ended_s = 0.0
         self.worker_time: WorkerTime | None = None

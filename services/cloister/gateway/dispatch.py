@@ -1,23 +1,25 @@
 """Which worker gets which call, and when.
 
-One bounded queue for each model, first come first served; a call that a worker with a free slot may have never waits.
-Slots are each model's own. Among such workers the one with the most free slots takes it, of several the one with the
-fewest calls of any model, so a slow worker gets only what it finishes; where there are very many, the best of some. A
-call whose link died before an answer goes to the front of its queue, for the workers that have not had it yet. All of
-it happens on the event loop between two awaits: there is nothing to lock.
+One bounded queue for each model, in which tenants take turns (`queues`); a call that a worker with a free slot may
+have never waits. Slots are each model's own. Among such workers the one with the most free slots takes it, of several
+the one with the fewest calls of any model, so a slow worker gets only what it finishes; where there are very many, the
+best of some. A call that would wait until its deadline has passed is refused (`lanes`). One whose link died before an
+answer goes to the front of its queue, for the workers that have not had it yet. All of it happens on the event loop
+between two awaits: there is nothing to lock.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from cloister.api.v1.worker_pb2 import ModelState
-from cloister.errors import CloisterError, Overloaded, Unavailable
+from cloister.errors import CloisterError, Unavailable
 from cloister.gateway.call import Call
 from cloister.gateway.catalogue import default_version
 from cloister.gateway.contract import Contracts
+from cloister.gateway.lanes import Lane
+from cloister.gateway.limits import Limits, ModelLimits
 from cloister.gateway.link import EXPIRY_STEP_S, Link
 from cloister.gateway.routing import Routing
 from cloister.gateway.wire import Route, Tensors
@@ -31,25 +33,30 @@ class Dispatcher:
     """Gives calls to links, and lets them wait.
 
     Args:
-        queue_limit: Most calls that wait for one model.
+        limits: Of each model.
         missing: Says why a route that no linked worker serves cannot be served: not known, or not now.
+
+    Attributes:
+        lanes: What there is of each model that is served or has calls.
     """
 
-    def __init__(self, queue_limit: int, missing: Callable[[Route], CloisterError]) -> None:
-        self._queue_limit = queue_limit
+    def __init__(self, limits: Limits[ModelLimits], missing: Callable[[Route], CloisterError]) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self._limits = limits
         self._missing = missing
         self._links: dict[str, Link] = {}
         self._by_model: dict[str, tuple[Link, ...]] = {}
         self._defaults: dict[str, str] = {}
+        self._waiting: dict[str, Lane] = {}  # those with a queue; models take turns in this order
+        self._loop = asyncio.get_running_loop()
         self._routing = Routing()
-        self._queues: dict[str, deque[Call]] = {}
         self._contracts = Contracts(self._states)
         self._turn = 0
 
     @property
     def queued(self) -> int:
         """How many calls wait for a slot."""
-        return sum(map(len, self._queues.values()))
+        return sum(len(lane.waiting) for lane in self._waiting.values())
 
     @property
     def routing(self) -> Routing:
@@ -84,14 +91,20 @@ class Dispatcher:
         Raises:
             NotFound: No worker serves the model.
             Unavailable: None of them can be reached now.
-            Overloaded: Too many wait for this model.
+            Overloaded: Too many wait for this model, it is asked too often, or the call would wait for too long.
         """
-        if self._send(call):
+        name = call.route.model_name
+        lane = self.lanes.get(name)
+        if lane is None:
+            raise self._missing(call.route)
+        now_s = self._loop.time()
+        lane.check_rate(now_s)
+        if self._send(call, lane, now_s):
             return
-        queue = self._queues.setdefault(call.route.model_name, deque())
-        if len(queue) >= self._queue_limit:
-            raise Overloaded("too many requests wait for this model")
-        queue.append(call)
+        lane.check_deadline(call, now_s)
+        lane.make_room(call.tenant)
+        lane.waiting.append(call)
+        self._waiting[name] = lane
 
     def withdraw(self, call: Call) -> None:
         """Forget a call that nobody waits for, and give back what it holds."""
@@ -99,10 +112,7 @@ class Dispatcher:
             link = self._links.get(call.instance)
             if link is not None:
                 link.cancel(call)
-            return
-        queue = self._queues.get(call.route.model_name)
-        if queue is not None and call in queue:
-            queue.remove(call)
+        elif (lane := self._waiting.get(call.route.model_name)) is not None and lane.waiting.remove(call):
             self._forget_if_empty(call.route.model_name)
 
     def attach(self, link: Link) -> None:
@@ -127,30 +137,33 @@ class Dispatcher:
         self._requeue(unsent)
         self.freed(link)
 
+    def released(self, call: Call, answer: bytes | None) -> None:
+        """See `LinkOwner`."""
+        self.lanes[call.route.model_name].ended(call, answer, self._loop.time())
+
     def freed(self, link: Link) -> None:
         """Fill a link's free slots, one call of each model in turn."""
-        if not self._queues:
+        if not self._waiting:
             return
-        names = [name for name in self._queues if name in link.models]
-        while names:
-            names = [name for name in names if link.free(name) > 0 and self._send_next(name, link)]
+        # A model that may not hold all slots may wait for other links than the one that has room now.
+        capped = [name for name, lane in self._waiting.items() if lane.limits.slots]
+        for other in self._links.values() if capped else ():
+            self._fill(other, [name for name in capped if name in self._waiting and name in other.models])
+        self._fill(link, [name for name in self._waiting if name in link.models])
 
     def expire(self, now_s: float) -> None:
         """Answer calls that wait past their deadline."""
-        for name, queue in list(self._queues.items()):
-            for call in [call for call in queue if call.deadline_s <= now_s]:
-                queue.remove(call)
-                call.expire()
+        for name, lane in list(self._waiting.items()):
+            lane.waiting.take_late(now_s)
             self._forget_if_empty(name)
 
     async def expiring(self) -> None:
         """Run `expire` for as long as the service runs."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(EXPIRY_STEP_S)
-            self.expire(loop.time())
+            self.expire(self._loop.time())
 
-    def _send(self, call: Call) -> bool:
+    def _send(self, call: Call, lane: Lane, now_s: float) -> bool:
         """Hand a call to the best worker with a free slot; say whether there was one. Raise when none may have it."""
         best, best_free, eligible, name = None, (0, 0), False, call.route.model_name
         looks = LOOKS
@@ -164,15 +177,17 @@ class Dispatcher:
                         best, best_free = link, free
                     if not looks:
                         break
-        if best is not None:
-            self._hand(call, best)
-            return True
         if not eligible:
             raise Unavailable(NO_WORKER) if call.tried else self._missing(call.route)
-        return False
+        if best is None or not lane.open:
+            return False
+        self._hand(call, lane, best, now_s)
+        return True
 
-    def _hand(self, call: Call, link: Link) -> None:
+    def _hand(self, call: Call, lane: Lane, link: Link, now_s: float) -> None:
         """Send a call; a worker is told what a label, or no version, of a plain one stands for."""
+        lane.at_workers += 1
+        call.handed_s = now_s
         name, asked, _, workers = call.route
         call.model_version = self.version_of(name, asked) if workers is None and not asked.isdecimal() else ""
         link.send(call)
@@ -199,35 +214,43 @@ class Dispatcher:
             return link.instance in workers and (not version or version in link.models[name])
         return self.version_of(name, version) in link.models[name]
 
+    def _fill(self, link: Link, names: list[str]) -> None:
+        """Send waiting calls of these models to a link, one of each in turn, while it has room."""
+        while names:
+            names = [name for name in names if self._send_next(name, link)]
+
     def _send_next(self, name: str, link: Link) -> bool:
-        """Send the first waiting call of a model that this worker may have; say whether there was one."""
-        queue = self._queues.get(name) or deque()
-        now_s = asyncio.get_running_loop().time()
-        for call in queue:
-            if call.deadline_s > now_s and self._may_have(link, call):
-                queue.remove(call)
-                del self._queues[name]
-                if queue:
-                    self._queues[name] = queue  # behind the other models
-                self._hand(call, link)
-                return True
-        return False
+        """Send the waiting call of a model whose turn it is and that this worker may have; say whether one was sent."""
+        lane = self._waiting[name]
+        if link.free(name) <= 0 or not lane.open:
+            return False
+        now_s = self._loop.time()
+        call = lane.waiting.take(lambda call: self._may_have(link, call), now_s)
+        if call is not None:
+            self._waiting[name] = self._waiting.pop(name)  # behind the other models
+            self._hand(call, lane, link, now_s)
+        self._forget_if_empty(name)
+        return call is not None and name in self._waiting
 
     def _requeue(self, calls: Iterable[Call]) -> None:
         """Send calls again, or put them before those that wait; fail what no worker can take any more."""
-        waiting: dict[str, list[Call]] = {}
+        again: dict[str, list[Call]] = {}
         for call in calls:
             call.instance, call.call_id = "", 0
-            waiting.setdefault(call.route.model_name, []).append(call)
-        for name in waiting.keys() | self._queues.keys():
-            queue = [*waiting.get(name, ()), *self._queues.pop(name, ())]
-            kept = deque(call for call in queue if not self._send_or_fail(call))
-            if kept:
-                self._queues[name] = kept
+            again.setdefault(call.route.model_name, []).append(call)
+        for name in again.keys() | self._waiting.keys():
+            lane = self._lane(name)
+            lane.waiting.put_back(again.get(name, ()))
+            for call in lane.waiting.take_all():
+                if not self._send_or_fail(call, lane):
+                    lane.waiting.append(call)
+            self._waiting[name] = lane
+            self._forget_if_empty(name)
+        self.lanes = {name: lane for name, lane in self.lanes.items() if name in self._by_model or not lane.idle}
 
-    def _send_or_fail(self, call: Call) -> bool:
+    def _send_or_fail(self, call: Call, lane: Lane) -> bool:
         try:
-            return self._send(call)
+            return self._send(call, lane, self._loop.time())
         except CloisterError:
             call.fail(Unavailable(NO_WORKER))
             return True
@@ -238,8 +261,8 @@ class Dispatcher:
         return [link.models[name][version] for link in links if version in link.models[name]]
 
     def _forget_if_empty(self, name: str) -> None:
-        if not self._queues[name]:
-            del self._queues[name]
+        if not self._waiting[name].waiting:
+            del self._waiting[name]
 
     def _index(self) -> None:
         """Note which links serve which model, and the default version of each."""
@@ -254,3 +277,12 @@ class Dispatcher:
             name: self._routing.of(name).default or default_version([link.models[name] for link in links])
             for name, links in by_model.items()
         }
+        for name in by_model:
+            self._lane(name)
+
+    def _lane(self, name: str) -> Lane:
+        """The lane of a model that is served, or has calls."""
+        lane = self.lanes.get(name)
+        if lane is None:
+            lane = self.lanes[name] = Lane(self._limits.of(name))
+        return lane

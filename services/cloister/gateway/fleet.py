@@ -20,6 +20,7 @@ from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import CloisterError, NotFound, Unavailable
 from cloister.gateway.dispatch import NO_WORKER, Dispatcher
+from cloister.gateway.limits import Limits, ModelLimits
 from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.member import FIRST_PAUSE_S, LAST_PAUSE_S, STEADY_S, Connect, Member, jittered, still_wanted
 from cloister.gateway.wire import Route
@@ -42,7 +43,7 @@ class Fleet:
     Args:
         cluster: Trust domain; a worker's certificate carries `<instance>.worker.<cluster>`.
         connect: Makes the handle on a worker.
-        queue_limit: Most calls that wait for one model.
+        limits: Of each model.
         wall_ms: Unix time in milliseconds, which Attestation Results end by.
         simulated_workers: Whether those are taken in that the verifier calls simulated.
 
@@ -57,11 +58,11 @@ class Fleet:
         cluster: str,
         connect: Connect,
         *,
-        queue_limit: int,
+        limits: Limits[ModelLimits],
         wall_ms: Callable[[], int],
         simulated_workers: bool = False,
     ) -> None:
-        self.dispatcher = Dispatcher(queue_limit, self.missing)
+        self.dispatcher = Dispatcher(limits, self.missing)
         self.current = asyncio.Event()
         self._cluster = cluster
         self._connect = connect

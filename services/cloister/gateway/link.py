@@ -63,6 +63,9 @@ class LinkOwner(Protocol):
     def freed(self, link: Link) -> None:
         """Results came, so slots are free."""
 
+    def released(self, call: Call, answer: bytes | None) -> None:
+        """A call has given its slot back: with an answer, which may be one that nobody waits for, or without."""
+
 
 class Link:
     """Calls to one worker, and their results.
@@ -170,8 +173,8 @@ class Link:
     def take_unanswered(self) -> list[Call]:
         """Give back, when the link is gone, every call without an answer, oldest first."""
         calls = [call for call in self._calls.values() if not call.answer.done()]
-        self._calls.clear()
-        self._used.clear()
+        for call in list(self._calls.values()):
+            self._forget(call)
         self._outbox.clear()
         self._orders.fail()
         return calls
@@ -254,9 +257,11 @@ class Link:
         if self.draining:
             self._wakeup.set()
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: Call, answer: bytes | None = None) -> None:
+        """Give a call's slot back."""
         del self._calls[call.call_id]
         self._used[call.route.model_name] -= 1
+        self._owner.released(call, answer)
 
     def _grant(self, slots: int) -> None:
         if slots > MAX_SLOTS:
@@ -277,7 +282,7 @@ class Link:
             call, outcome = self._calls.get(result.call_id), result.WhichOneof("outcome")
             if call is None or outcome is None or result.call_id > self._last_sent:
                 raise _broken("a worker answers what it was not asked")
-            self._forget(call)
+            self._forget(call, result.response if outcome == "response" else None)
             self._pace.answered(result.call_id)
             if call.answer.done():
                 continue

@@ -1,15 +1,17 @@
 """What one of several processes of a gateway may hold of the limits that its settings name for all of them.
 
 The processes share a port and nothing else: a tenant's calls come to whichever process the kernel gave its connection
-to, and no process knows of the others' calls. So each enforces its equal part of every limit, rounded up. A tenant with
-connections to all processes has the whole limit; one with a single connection has one part of it.
+to, and no process knows of the others' calls. So each enforces its equal part of every limit, rounded up, also of
+those that a tenant or a model has of its own. A tenant with connections to all processes has the whole limit; one with
+a single connection has one part of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Final
+from dataclasses import fields, replace
+from typing import Any, Final, TypeVar
 
+from cloister.gateway.limits import LEAST_RATE, ModelTable, TenantTable
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
 
@@ -23,14 +25,34 @@ DIVIDED: Final = (
     "max_connections",
 )
 """Limits of the whole gateway. What is not here holds for one request, or for one process."""
+OPTIONAL: Final = ("tenant_burst", "model_slots", "model_burst")
+"""Likewise; 0 is none, and so is a part of it."""
+RATES: Final = ("tenant_rate", "model_rate")
+T = TypeVar("T", TenantTable, ModelTable)
 
 
 def portion(settings: Settings, place: Place | None) -> Settings:
     """The settings of one process: its part of the limits, and a metrics page of its own on the ports that follow."""
     if place is None:
         return settings
-    parts = {field: -(-getattr(settings, field) // place.count) for field in DIVIDED}
+    parts: dict[str, Any] = {field: -(-getattr(settings, field) // place.count) for field in (*DIVIDED, *OPTIONAL)}
+    rates = {field: _rate(getattr(settings, field), place.count) for field in RATES}
+    tenants = {name: _table(table, place.count) for name, table in settings.tenants.items()}
+    models = {name: _table(table, place.count) for name, table in settings.models.items()}
+    parts.update(rates, tenants=tenants, models=models)
     return replace(settings, metrics_listen=_following(settings.metrics_listen, place.number - 1), **parts)
+
+
+def _table(table: T, count: int) -> T:
+    """A part of what one tenant or model has of its own; a share of turns is no amount."""
+    given = {field.name: getattr(table, field.name) for field in fields(table)}
+    whole = {name: -(-value // count) for name, value in given.items() if isinstance(value, int) and name != "share"}
+    part: T = replace(table, **whole, rate=None if table.rate is None else _rate(table.rate, count))
+    return part
+
+
+def _rate(rate: float, count: int) -> float:
+    return max(rate / count, LEAST_RATE) if rate else 0.0
 
 
 def _following(listen: str, by: int) -> str:

@@ -28,9 +28,11 @@ from cloister.gateway.results import displayed
 from cloister.gateway.stream import AnswerStream
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.timing import SERVER_TIMING, asks_for_timing, server_timing
+from cloister.gateway.usage import Usage
 from cloister.gateway.wire import Route
 from cloister.kit.server import current_call, current_peer
 from cloister.kit.shared_port import Place
+from cloister.kit.shares import when_done
 from cloister.kit.traces import TraceContext
 
 INFERENCE: Final = "inference.GRPCInferenceService"
@@ -112,20 +114,20 @@ class InferenceServicer:
         # TLS looked at the certificate's dates when the connection began; a stream may outlive them.
         certified_s = peer.expires_at - time.time()
         ends_in_s = certified_s if remaining_s is None else min(remaining_s, certified_s)
-        self._streams.enter(peer.spiffe_id, 0)
-        try:
-            asked = current_call()
-            stream = AnswerStream(
-                context,
-                self._admission,
-                peer.spiffe_id,
-                self._max_call_s,
-                trace=(lambda: asked.trace) if asked.trace is not None else self._new_trace,
-                timed=asks_for_timing(asked.metadata),
-            )
-            await stream.run(self._stopping, ends_in_s=ends_in_s)
-        finally:
-            self._streams.leave(peer.spiffe_id, 0)
+        self._streams.enter(peer.spiffe_id, 0, time.monotonic())
+        # Counted until gRPC has done with it: what a client does not read is held there, and neither our answer nor our
+        # error ends its stream. So a tenant that never reads has no more such streams than it may have any.
+        when_done(lambda _: self._streams.leave(peer.spiffe_id, 0))
+        asked = current_call()
+        stream = AnswerStream(
+            context,
+            self._admission,
+            peer.spiffe_id,
+            self._max_call_s,
+            trace=(lambda: asked.trace) if asked.trace is not None else self._new_trace,
+            timed=asks_for_timing(asked.metadata),
+        )
+        await stream.run(self._stopping, ends_in_s=ends_in_s)
 
     async def server_live(self, _request: oip.ServerLiveRequest, _context: Any) -> bytes:
         """Whoever answers is alive."""
@@ -183,12 +185,14 @@ class GatewayServicer(GatewayBase):
     """The gateway's own calls.
 
     Args:
+        usage: What there is of models and tenants.
         place: Which process of a gateway answers, where it has several.
     """
 
-    def __init__(self, fleet: Fleet, admission: Admission, place: Place | None = None) -> None:
+    def __init__(self, fleet: Fleet, admission: Admission, usage: Usage, place: Place | None = None) -> None:
         self._fleet = fleet
         self._admission = admission
+        self._usage = usage
         self._place = place
 
     async def ListWorkers(
@@ -221,6 +225,8 @@ class GatewayServicer(GatewayBase):
             requests_total=self._admission.requests,
             requests_failed_total=self._admission.failures,
             queued=self._fleet.dispatcher.queued,
+            models=self._usage.models(),
+            tenants=self._usage.tenants(),
         )
 
 

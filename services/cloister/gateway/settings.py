@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloister.gateway.limits import Limits, ModelLimits, ModelTable, TenantLimits, TenantTable
 from cloister.gateway.otlp_endpoint import check_endpoint
+from cloister.gateway.routing import NAME
 from cloister.kit.server import MAX_CONNECTIONS
 from cloister.rpc.identity import TlsFiles
-from cloister.rpc.spiffe import check_cluster
+from cloister.rpc.spiffe import SpiffeId, check_cluster
 
 MAX_CALL_S = 86_400.0
 FRONTS = ("auto", "envoy", "grpc")
@@ -33,6 +36,13 @@ class Settings:
         simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.
         tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
+        tenant_rate: Most requests a second of one tenant in the long run; 0 for any number.
+        tenant_burst: How many of them at once after a pause; 0 for what the rate gives in a second.
+        model_slots: Most slots of workers that one model's calls hold at once; 0 for as many as there are.
+        model_rate: Most requests a second for one model, of all tenants together; 0 for any number.
+        model_burst: As `tenant_burst`.
+        tenants: What differs for a tenant, by its SPIFFE id.
+        models: What differs for a model, by its name.
         stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
         max_message_bytes: Largest request of a client; at most 64 MiB, since frames of the worker link add their own.
@@ -63,6 +73,13 @@ class Settings:
     simulated_workers: bool = False
     queue_limit: int = 256
     tenant_limit: int = 128
+    tenant_rate: float = 0.0
+    tenant_burst: int = 0
+    model_slots: int = 0
+    model_rate: float = 0.0
+    model_burst: int = 0
+    tenants: Mapping[str, TenantTable] = field(default_factory=dict)
+    models: Mapping[str, ModelTable] = field(default_factory=dict)
     stream_limit: int = 64
     memory_bytes: int = 1 << 30
     max_message_bytes: int = MAX_REQUEST_BYTES
@@ -94,9 +111,16 @@ class Settings:
             "max_concurrent_per_peer",
             "max_connections",
         )
-        for field in limits:
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be 1 or more")
+        for name in limits:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more")
+        for tenant in self.tenants:
+            if SpiffeId.parse(tenant).cluster != self.cluster:
+                raise ValueError("tenants: limits are for SPIFFE ids of this cluster")
+        if not all(NAME.fullmatch(name) for name in self.models):
+            raise ValueError("models: limits are for names of models, without a version")
+        self.tenant_limits()
+        self.model_limits()
         if not 1 <= self.processes <= MAX_PROCESSES:
             raise ValueError(f"processes must be 1 to {MAX_PROCESSES}")
         if self.max_message_bytes > MAX_REQUEST_BYTES:
@@ -109,3 +133,15 @@ class Settings:
             check_endpoint(self.otlp_endpoint)
         if not 0 <= self.otlp_ratio <= 1:
             raise ValueError("otlp_ratio must be 0 to 1")
+
+    def tenant_limits(self) -> Limits[TenantLimits]:
+        """What each tenant may have; raises ValueError."""
+        usual = TenantLimits(calls=self.tenant_limit, rate=self.tenant_rate, burst=self.tenant_burst)
+        return Limits(usual, self.tenants)
+
+    def model_limits(self) -> Limits[ModelLimits]:
+        """What each model may have; raises ValueError."""
+        usual = ModelLimits(
+            queue=self.queue_limit, slots=self.model_slots, rate=self.model_rate, burst=self.model_burst
+        )
+        return Limits(usual, self.models)

@@ -1,8 +1,9 @@
 """One ModelStreamInfer: requests in, answers out in the same order, a bounded number under way.
 
 As in Triton's extension, an error is an item and the stream goes on; the item carries the request's id, and, in the
-parameters of its empty response, the class and reason of the error. When the window is full the gateway stops reading,
-so HTTP/2 flow control holds the client back; a client that does not read its answers is cut off after a while.
+parameters of its empty response, the class and reason of the error, and for want of room when to come again. When the
+window is full the gateway stops reading, so HTTP/2 flow control holds the client back; a client that does not read its
+answers is cut off after a while.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
-from cloister.errors import CloisterError, Unauthenticated, Unavailable
+from cloister.errors import CloisterError, Overloaded, Unauthenticated, Unavailable
 from cloister.gateway.admission import Admission
 from cloister.gateway.call import Call
 from cloister.gateway.timing import TIMING_PARAMETER, server_timing
@@ -98,11 +99,16 @@ class AnswerStream:
                 guard.cancel()
                 leaver.cancel()
         finally:
-            for item in self._items:
-                if isinstance(item, Call):
-                    self._admission.end(item)
+            self._give_up()
         if stopping.is_set():
             raise Unavailable("this gateway is going; open the stream at another one", reason="peer.draining")
+
+    def _give_up(self) -> None:
+        """End what is left, and forget it: an error that is not read keeps its traceback, which would keep answers."""
+        while self._items:
+            item = self._items.popleft()
+            if isinstance(item, Call):
+                self._admission.end(item)
 
     async def _leave(self, stopping: asyncio.Event, reader: asyncio.Task[None]) -> None:
         await stopping.wait()
@@ -172,4 +178,6 @@ def failed_item(identifier: str, error: CloisterError | TimeoutError) -> bytes:
     item.infer_response.id = identifier
     item.infer_response.parameters["cloister-error"].string_param = failure.error
     item.infer_response.parameters["cloister-reason"].string_param = failure.reason
+    if isinstance(error, Overloaded) and error.retry_after_s > 0:
+        item.infer_response.parameters["cloister-retry-ms"].int64_param = max(1, int(error.retry_after_s * 1000))
     return item.SerializeToString()

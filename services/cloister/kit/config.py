@@ -49,7 +49,8 @@ def load(
 
     Args:
         settings_class: A frozen dataclass; fields are str, int, float, bool, Path, tuple[str, ...], another dataclass,
-            or one of these or None. It may check itself in `__post_init__` and raise ValueError.
+            or one of these or None; or a Mapping from names to dataclasses, which only the file can fill. It may check
+            itself in `__post_init__` and raise ValueError.
         file: TOML, or None for defaults and environment alone. Relative paths count from its folder.
         environ: Variables that begin with `prefix`; the rest is the field's name in capitals, with `_` between a table
             and its key. Lists are separated by commas. Relative paths count from the working directory.
@@ -71,8 +72,7 @@ def load(
             flat[path] = values.from_text(text, fields[path].kind)
         origin[path] = variable
     for path, value in flat.items():
-        with _blaming(f"{origin[path]}: {'.'.join(path)}"):
-            flat[path] = values.structured(value, fields[path].kind)
+        flat[path] = _structured(value, fields[path].kind, path, origin[path])
     return _build(settings_class, flat, (), source)
 
 
@@ -158,7 +158,8 @@ def _flatten(table: Mapping[str, Any], fields: Mapping[_Path, _Leaf], at: _Path 
 def _from_environment(
     fields: Mapping[_Path, _Leaf], environ: Mapping[str, str], prefix: str, *, in_enclave: bool
 ) -> Iterator[tuple[_Path, str, str]]:
-    variables = {prefix + "_".join(path).upper(): path for path in fields}
+    single = [path for path, leaf in fields.items() if _entry_class(leaf.kind) is None]
+    variables = {prefix + "_".join(path).upper(): path for path in single}
     for variable in sorted(environ):
         if not variable.startswith(prefix):
             continue
@@ -168,6 +169,36 @@ def _from_environment(
         if in_enclave and not fields[path].host_chosen:
             raise settings_error("environment", f"{variable} may not be set from outside the enclave")
         yield path, variable, environ[variable]
+
+
+def _structured(value: Any, kind: Any, path: _Path, source: str) -> Any:
+    """A setting as its own type; raises InvalidRequest that names it."""
+    entry_class = _entry_class(kind)
+    if entry_class is None:
+        with _blaming(f"{source}: {'.'.join(path)}"):
+            return values.structured(value, kind)
+    if not isinstance(value, dict):
+        raise settings_error(source, f"{'.'.join(path)} must be a table, and is {values.named(value)}")
+    return {name: _entry(table, entry_class, (*path, name), source) for name, table in value.items()}
+
+
+def _entry(table: Any, entry_class: type, at: _Path, source: str) -> Any:
+    """One of a setting's named tables."""
+    if not isinstance(table, dict):
+        raise settings_error(source, f"{_shown('.'.join(at))} must be a table, and is {values.named(table)}")
+    _check_keys(table, entry_class, at, source)
+    fields = dict(_leaves(entry_class, at))
+    given = dict(_flatten(table, fields, at))
+    flat = {path: _structured(value, fields[path].kind, path, source) for path, value in given.items()}
+    return _build(entry_class, flat, at, source)
+
+
+def _entry_class(kind: Any) -> type | None:
+    """The settings class of each of a setting's named tables; None for any other setting."""
+    if typing.get_origin(kind) is not Mapping:
+        return None
+    entry: type = typing.get_args(kind)[1]
+    return entry
 
 
 def _resolved(value: Any, leaf: _Leaf, folder: Path) -> Any:

@@ -9,6 +9,7 @@ is gone, and a peer that holds too many is refused more.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -53,13 +54,13 @@ class Shares:
             raise Overloaded("this client has too many answers that it does not read", reason="answers.unread")
         self._held[peer] = held
         held.calls += 1
-        _running().add_done_callback(partial(self._leave, peer, held))
+        when_done(partial(self._leave, peer, held))
 
     def answered(self, peer: str, size_bytes: int) -> None:
         """Count an answer that the running task hands to gRPC, until that task is done."""
         held = self._held[peer]
         held.unread_bytes += size_bytes
-        _running().add_done_callback(partial(self._sent, held, size_bytes))
+        when_done(partial(self._sent, held, size_bytes))
 
     def _leave(self, peer: str, held: _Held, _task: asyncio.Task[Any]) -> None:
         held.calls -= 1
@@ -70,8 +71,9 @@ class Shares:
         held.unread_bytes -= size_bytes
 
 
-def _running() -> asyncio.Task[Any]:
+def when_done(leave: Callable[[asyncio.Task[Any]], None]) -> None:
+    """Call `leave` when the task that serves the running call is done, and so gRPC with the call."""
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("a call is answered in a task")
-    return task
+    task.add_done_callback(leave)

@@ -1,7 +1,8 @@
 """One table between the errors of the house and gRPC statuses, read both ways.
 
 The class, the reason and the step travel as `google.rpc.ErrorInfo` (domain `cloister`) in `grpc-status-details-bin`, so
-the caller raises the class that the server raised. Whatever is not ours becomes INTERNAL with a fixed text and the
+the caller raises the class that the server raised; when to come again travels beside it as `google.rpc.RetryInfo`, as
+other gRPC libraries know it. Whatever is not ours becomes INTERNAL with a fixed text and the
 request id. What a peer sends is checked before it is believed: known class names, short reasons, capped messages.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -18,7 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from cloister import errors
 from cloister.api.v1 import worker_pb2
-from cloister.errors import CloisterError, EvidenceRejected, InternalError, SealBroken
+from cloister.errors import CloisterError, EvidenceRejected, InternalError, Overloaded, SealBroken
 
 DOMAIN: Final = "cloister"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -59,6 +60,8 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, tuple[type[CloisterError], str]]] = {
 
 _REASON: Final = re.compile(r"[a-z0-9_]{1,40}(?:\.[a-z0-9_]{1,40}){0,3}")
 _MAX_MESSAGE: Final = 500
+MAX_RETRY_AFTER_S: Final = 60.0
+"""A peer that says a longer one is believed up to here."""
 _TOO_LARGE: Final = re.compile(r"message (?:is )?larger than max", re.IGNORECASE)
 _INTERNAL_TEXT: Final = "internal error"
 _DEADLINE_TEXT: Final = "the deadline passed"
@@ -83,6 +86,10 @@ def to_status(error: BaseException, *, request_id: str = "") -> tuple[grpc.Statu
         info.metadata["step"] = str(told.step)
     status = status_pb2.Status(code=code.value[0], message=message)
     status.details.add().Pack(info)
+    if isinstance(told, Overloaded) and told.retry_after_s > 0:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(max(1, int(min(told.retry_after_s, MAX_RETRY_AFTER_S) * 1000)))
+        status.details.add().Pack(retry)
     return code, message, status.SerializeToString()
 
 
@@ -132,13 +139,24 @@ def from_rpc_error(error: grpc.RpcError) -> CloisterError | TimeoutError:
     message = (error.details() or "") if callable(getattr(error, "details", None)) else ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimeoutError(_DEADLINE_TEXT)
-    info = _error_info(error)
+    info, retry_after_s = _details(error)
     if info is not None:
-        return _rebuilt(info.metadata["error"], info.reason, message, info.metadata["step"])
+        rebuilt = _rebuilt(info.metadata["error"], info.reason, message, info.metadata["step"])
+        return told_to_wait(rebuilt, retry_after_s)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(message):
         return errors.InvalidRequest("the message is larger than allowed", reason="message.too_large")
     kind, reason = _BY_CODE.get(code, (InternalError, InternalError.default_reason))
-    return _raised(kind, message or code.name.lower(), reason)
+    return told_to_wait(_raised(kind, message or code.name.lower(), reason), retry_after_s)
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def told_to_wait(error: E, retry_after_s: float) -> E:
+    """`error` with what a peer said of when to come again, within `MAX_RETRY_AFTER_S`; only `Overloaded` keeps it."""
+    if isinstance(error, Overloaded) and retry_after_s > 0:
+        error.retry_after_s = min(retry_after_s, MAX_RETRY_AFTER_S)
+    return error
 
 
 def failure_of(error: BaseException, *, request_id: str = "") -> worker_pb2.Failure:
@@ -175,11 +193,12 @@ def _name(error: BaseException) -> str:
     return InternalError.__name__
 
 
-def _error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
+def _details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo | None, float]:
+    """Our ErrorInfo, and the seconds of a RetryInfo, whoever wrote it; None and 0 where there is none."""
     for key, value in _trailers(error):
         if key == DETAILS_KEY and isinstance(value, bytes):
             return _unpacked(value)
-    return None
+    return None, 0.0
 
 
 def _trailers(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
@@ -187,15 +206,19 @@ def _trailers(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
     return (read() or ()) if callable(read) else ()
 
 
-def _unpacked(raw: bytes) -> error_details_pb2.ErrorInfo | None:
-    info = error_details_pb2.ErrorInfo()
+def _unpacked(raw: bytes) -> tuple[error_details_pb2.ErrorInfo | None, float]:
+    found: error_details_pb2.ErrorInfo | None = None
+    retry_after_s = 0.0
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     try:
         for detail in status_pb2.Status.FromString(raw).details:
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                return info
+            if found is None and detail.Unpack(info) and info.domain == DOMAIN:
+                found = info
+            elif detail.Unpack(retry):
+                retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     except DecodeError:
-        return None
-    return None
+        return found, 0.0
+    return found, retry_after_s
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:

@@ -6,7 +6,7 @@ import pytest
 
 from cloister.client import attempts as module
 from cloister.client.attempts import MAX_ATTEMPTS, attempts
-from cloister.errors import CloisterError, InvalidRequest, NotReady, Unavailable
+from cloister.errors import CloisterError, InvalidRequest, NotReady, Overloaded, Unavailable
 
 
 class Calls:
@@ -56,3 +56,22 @@ async def test_not_for_ever() -> None:
     with pytest.raises(Unavailable):
         await attempts(calls, 60.0)
     assert len(calls.left) == MAX_ATTEMPTS
+
+
+async def test_not_before_it_was_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused_s: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        paused_s.append(seconds)
+
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    calls = Calls(Overloaded("full", retry_after_s=0.7), Overloaded("full"))
+    assert await attempts(calls, 5.0) == "done"
+    assert paused_s == [0.7, 0.0]
+
+
+async def test_told_to_wait_beyond_its_deadline_it_says_so_at_once() -> None:
+    calls = Calls(Overloaded("full", retry_after_s=9.0))
+    with pytest.raises(Overloaded):
+        await attempts(calls, 5.0)
+    assert len(calls.left) == 1

@@ -11,7 +11,7 @@ import pytest
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
-from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, TIMING_PARAMETER, Aside, Stream
+from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, RETRY_PARAMETER, TIMING_PARAMETER, Aside, Stream
 from cloister.errors import CloisterError, InvalidRequest, Overloaded, Unavailable
 
 
@@ -114,6 +114,7 @@ async def test_an_error_is_an_item_and_the_stream_goes_on() -> None:
         item = ModelStreamInferResponse(error_message="too many")
         item.infer_response.parameters[ERROR_PARAMETER].string_param = "Overloaded"
         item.infer_response.parameters[REASON_PARAMETER].string_param = "queue.full"
+        item.infer_response.parameters[RETRY_PARAMETER].int64_param = 250
         async with asyncio.TaskGroup() as group:
             first = group.create_task(raises(stream.carry(request("a"), 5.0), Overloaded))
             second = group.create_task(stream.carry(request("b"), 5.0))
@@ -121,7 +122,9 @@ async def test_an_error_is_an_item_and_the_stream_goes_on() -> None:
                 await call.written.get()
             call.to_read.put_nowait(item)
             call.answer("fine")
-        assert first.result().reason == "queue.full"
+        refused = first.result()
+        assert isinstance(refused, Overloaded)
+        assert (refused.reason, refused.retry_after_s) == ("queue.full", 0.25)
         assert second.result().id == "fine"
         assert not stream.ended
 

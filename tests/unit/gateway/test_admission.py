@@ -12,6 +12,7 @@ from cloister.errors import InvalidRequest, NotFound, Overloaded
 from cloister.gateway.admission import Admission
 from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.limits import Limits, ModelLimits, TenantLimits
 from cloister.gateway.link import Link
 from cloister.gateway.tenants import Tenants
 from fakes.gateway_parts import TENANT, A, WorkerEnd, infer_request, model_state, unknown
@@ -21,8 +22,8 @@ class Desk:
     """An admission with one worker of one slot behind it, which never answers by itself."""
 
     def __init__(self, *, tenant_limit: int = 2, queue_limit: int = 8) -> None:
-        self.dispatcher = Dispatcher(queue_limit, unknown)
-        self.tenants = Tenants(tenant_limit, 1 << 20)
+        self.dispatcher = Dispatcher(Limits(ModelLimits(queue=queue_limit)), unknown)
+        self.tenants = Tenants(Limits(TenantLimits(calls=tenant_limit)), 1 << 20)
         self.seen: list[tuple[str, str]] = []
         self.admission = Admission(self.dispatcher, self.tenants, self._note)
         self.worker = WorkerEnd()
@@ -130,10 +131,60 @@ async def test_what_is_refused_holds_nothing() -> None:
         with pytest.raises(Overloaded) as caught:
             desk.admission.begin(infer_request(), TENANT, 10)
         assert caught.value.reason == "tenant.busy"
+        assert caught.value.retry_after_s > 0
         desk.admission.begin(infer_request(), "another", 10)
         with pytest.raises(Overloaded) as caught:
             desk.admission.begin(infer_request(), "a third", 10)
         assert caught.value.reason == "queue.full"
         assert desk.tenants.under_way("a third") == 0
+        assert caught.value.retry_after_s > 0
         assert desk.seen == [("InvalidRequest", ""), ("NotFound", ""), ("Overloaded", ""), ("Overloaded", "")]
+        assert desk.admission.refusals.by_model == {("tiny", "tenant.busy"): 1, ("tiny", "queue.full"): 1}
+        assert desk.admission.refusals.by_tenant == {(TENANT, "tenant.busy"): 1, ("a third", "queue.full"): 1}
         assert (desk.admission.requests, desk.admission.failures) == (6, 4)
+
+
+@pytest.mark.attack("I11")
+async def test_a_call_counts_for_its_answer_too_as_far_as_answers_have_been_seen() -> None:
+    async with Desk() as desk:
+        call = desk.admission.begin(infer_request(), TENANT, 10)
+        await desk.worker.frame()
+        desk.worker.answer(1, bytes(1 << 18))
+        await call.answer
+        desk.admission.end(call)
+        first = desk.admission.begin(infer_request(), TENANT, 10)
+        assert first.held_bytes >= 1 << 18
+        second = desk.admission.begin(infer_request(), "another", 10)
+        with pytest.raises(Overloaded) as caught:
+            desk.admission.begin(infer_request(tensor=bytes(1 << 18)), TENANT, 10)
+        assert caught.value.reason == "tenant.busy"
+        desk.admission.begin(infer_request(), "a third", 10)
+        with pytest.raises(Overloaded) as caught:
+            desk.admission.begin(infer_request(), "a fourth", 10)
+        assert caught.value.reason == "gateway.full"
+        desk.admission.end(first)
+        desk.admission.end(second)
+        desk.admission.begin(infer_request(), "a fourth", 10)
+
+
+async def test_a_call_that_is_pushed_out_or_late_is_counted_as_refused() -> None:
+    async with Desk(tenant_limit=9, queue_limit=2) as desk:
+        sent, kept, pushed_out = (desk.admission.begin(infer_request(), "greedy", 10) for _ in range(3))
+        modest = desk.admission.begin(infer_request(), "modest", 10)
+        desk.dispatcher.expire(modest.deadline_s)
+        for call in (sent, kept, pushed_out, modest):
+            desk.admission.end(call)
+        assert desk.admission.refusals.by_tenant == {
+            ("greedy", "queue.full"): 1,
+            ("greedy", "deadline.exceeded"): 1,
+            ("modest", "deadline.exceeded"): 1,
+        }
+
+
+async def test_names_that_nobody_serves_are_counted_as_one() -> None:
+    async with Desk(tenant_limit=1) as desk:
+        desk.admission.begin(infer_request(), TENANT, 10)
+        for number in range(50):
+            with pytest.raises(Overloaded):
+                desk.admission.begin(infer_request(f"m{number}"), TENANT, 10)
+        assert desk.admission.refusals.by_model == {("other", "tenant.busy"): 50}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound, Overloaded, Unavailable
 from cloister.gateway.dispatch import LOOKS, Dispatcher
+from cloister.gateway.limits import Limits, ModelLimits
 from cloister.gateway.link import Link
 from cloister.gateway.routing import Routing
 from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, model_state, unknown
@@ -19,8 +21,8 @@ from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, mo
 class Mesh:
     """A dispatcher and links to workers that a test plays."""
 
-    def __init__(self, group: asyncio.TaskGroup, queue_limit: int) -> None:
-        self.dispatcher = Dispatcher(queue_limit, unknown)
+    def __init__(self, group: asyncio.TaskGroup, limits: ModelLimits) -> None:
+        self.dispatcher = Dispatcher(Limits(limits), unknown)
         self._group = group
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.links: dict[str, Link] = {}
@@ -46,9 +48,9 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh(queue_limit: int = 8) -> AsyncIterator[Mesh]:
+async def mesh(queue_limit: int = 8, **limits: Any) -> AsyncIterator[Mesh]:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        made = Mesh(group, queue_limit)
+        made = Mesh(group, ModelLimits(queue=queue_limit, **limits))
         yield made
         made.stop()
 
@@ -367,6 +369,165 @@ async def test_a_slow_worker_does_not_hold_up_the_other() -> None:
             quick.answer(sent.call_id)
             await call.answer
         assert made.links[A].used == 1
+
+
+async def answered_once(made: Mesh, worker: WorkerEnd, *, held_s: float) -> None:
+    """Let one call be answered, as if it had held its slot for so long."""
+    made.dispatcher.submit(call := make_call())
+    call.handed_s -= held_s
+    (sent,) = (await worker.frame()).calls
+    worker.answer(sent.call_id)
+    await call.answer
+
+
+async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        await answered_once(made, worker, held_s=2.0)
+        made.dispatcher.submit(make_call())
+        made.dispatcher.submit(waiting := make_call(timeout_s=8))
+        with pytest.raises(Overloaded) as caught:
+            made.dispatcher.submit(make_call(timeout_s=8))
+        assert caught.value.reason == "deadline.unreachable"
+        assert 0.5 < caught.value.retry_after_s < 2
+        made.dispatcher.submit(patient := make_call(timeout_s=20))
+        assert (waiting.instance, patient.instance, made.dispatcher.queued) == ("", "", 2)
+
+
+async def test_whoever_waits_behind_few_of_its_own_is_not_refused_for_what_others_have_waiting() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        await answered_once(made, worker, held_s=1.0)
+        for _ in range(6):
+            made.dispatcher.submit(make_call(timeout_s=60, tenant="greedy"))
+        with pytest.raises(Overloaded):
+            made.dispatcher.submit(make_call(timeout_s=5, tenant="greedy"))
+        made.dispatcher.submit(make_call(timeout_s=5, tenant="modest"))
+
+
+async def test_a_free_slot_is_never_refused_whatever_was_measured() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        await answered_once(made, worker, held_s=100.0)
+        made.dispatcher.submit(call := make_call(timeout_s=1))
+        assert call.instance == A
+
+
+async def test_nothing_is_refused_before_anything_was_measured() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        for _ in range(4):
+            made.dispatcher.submit(make_call(timeout_s=0.001))
+        assert made.dispatcher.queued == 3
+
+
+@pytest.mark.attack("I11")
+async def test_who_fills_a_queue_makes_room_for_who_has_less_in_it() -> None:
+    async with mesh(queue_limit=3) as made:
+        await made.add(A, 1)
+        calls = [make_call(tenant="greedy") for _ in range(4)]
+        for call in calls:
+            made.dispatcher.submit(call)
+        with pytest.raises(Overloaded) as caught:
+            made.dispatcher.submit(make_call(tenant="greedy"))
+        assert caught.value.retry_after_s > 0
+        made.dispatcher.submit(make_call(tenant="modest"))
+        with pytest.raises(Overloaded) as caught:
+            await calls[-1].answer
+        assert (caught.value.reason, made.dispatcher.queued) == ("queue.full", 3)
+        made.dispatcher.submit(make_call(tenant="third"))
+        with pytest.raises(Overloaded):
+            made.dispatcher.submit(make_call(tenant="modest"))
+
+
+async def test_a_model_is_asked_no_more_often_than_it_may_be() -> None:
+    async with mesh(rate=0.001, burst=1) as made:
+        await made.add(A, 9, model_state("tiny"), model_state("other"))
+        made.dispatcher.submit(make_call())
+        with pytest.raises(Overloaded) as caught:
+            made.dispatcher.submit(make_call())
+        assert (caught.value.reason, caught.value.retry_after_s > 900) == ("model.too_fast", True)
+        made.dispatcher.submit(make_call(infer_request("other")))
+
+
+async def test_a_model_holds_no_more_slots_than_it_may() -> None:
+    async with mesh(slots=2) as made:
+        first, second = await made.add(A, 4), await made.add(B, 4)
+        calls = [make_call() for _ in range(4)]
+        for call in calls:
+            made.dispatcher.submit(call)
+        assert sorted(call.instance for call in calls) == ["", "", A, B]
+        await first.frame()
+        first.answer(1)
+        await first.heard()
+        assert (made.links[A].used + made.links[B].used, made.dispatcher.queued) == (2, 1)
+        await second.frame()
+        second.answer(1)
+        await second.heard()
+        assert (made.links[A].used + made.links[B].used, made.dispatcher.queued) == (2, 0)
+
+
+async def test_a_slot_that_comes_free_at_one_worker_lets_a_call_for_another_go() -> None:
+    async with mesh(slots=1) as made:
+        worker = await made.add(A, 1)
+        await made.add(B, 1)
+        made.dispatcher.submit(make_call(infer_request(workers=[A])))
+        made.dispatcher.submit(for_b := make_call(infer_request(workers=[B])))
+        assert for_b.instance == ""
+        await worker.frame()
+        worker.answer(1)
+        await worker.heard()
+        assert for_b.instance == B
+
+
+async def test_slots_are_counted_exactly_whatever_becomes_of_calls() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 4)
+        calls = [make_call() for _ in range(4)]
+        for call in calls[:3]:
+            made.dispatcher.submit(call)
+        await worker.frame()
+        made.dispatcher.submit(calls[3])
+        lane = made.dispatcher.lanes["tiny"]
+        assert lane.at_workers == 4
+        for call in (calls[0], calls[3]):
+            call.answer.cancel()
+            made.dispatcher.withdraw(call)
+        assert lane.at_workers == 3  # one had left: its worker is busy with it
+        worker.answer(1)
+        worker.answer(2)
+        await calls[1].answer
+        assert lane.at_workers == 1
+        await made.kill(A)
+        assert lane.at_workers == 0
+        assert made.dispatcher.lanes == {}
+
+
+async def test_a_models_slots_are_known_again_when_its_last_worker_comes_back() -> None:
+    async with mesh() as made:
+        await made.add(A, 1)
+        made.dispatcher.submit(call := make_call())
+        await made.kill(A)
+        with pytest.raises(Unavailable):
+            await call.answer
+        await made.add(A, 1)
+        made.dispatcher.submit(again := make_call())
+        assert (again.instance, made.dispatcher.lanes["tiny"].at_workers) == (A, 1)
+
+
+async def test_a_tenants_first_call_in_a_short_queue_waits_without_the_margin() -> None:
+    """Or slots would go to whoever asks most often."""
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        await answered_once(made, worker, held_s=1.0)
+        made.dispatcher.submit(make_call(tenant="greedy"))
+        made.dispatcher.lanes["tiny"].off_s = 5.0
+        made.dispatcher.submit(first := make_call(tenant="modest", timeout_s=4))
+        with pytest.raises(Overloaded):
+            made.dispatcher.submit(make_call(tenant="modest", timeout_s=4))
+        with pytest.raises(Overloaded):
+            made.dispatcher.submit(make_call(tenant="third", timeout_s=4))
+        assert (first.instance, made.dispatcher.queued) == ("", 1)
 
 
 def routed(text: str) -> Routing:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cloister.gateway.limits import ModelLimits, ModelTable, TenantLimits, TenantTable
 from cloister.gateway.portion import DIVIDED, portion
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
@@ -46,3 +47,17 @@ def test_limits_of_one_request_are_not_divided() -> None:
         if getattr(settings(), field.name) != getattr(portion(settings(), Place(1, 2, 5)), field.name)
     }
     assert changed == set(DIVIDED)
+
+
+def test_what_a_tenant_or_a_model_has_of_its_own_is_divided_too() -> None:
+    ann = "spiffe://demo.cloister.internal/client/ann"
+    whole = settings(
+        processes=2,
+        tenant_rate=5.0,
+        tenants={ann: TenantTable(calls=9, rate=3.0, share=4)},
+        models={"tiny": ModelTable(queue=5, slots=3)},
+    )
+    part = portion(whole, Place(1, 2, 5))
+    assert part.tenant_limits().of(ann) == TenantLimits(calls=5, rate=1.5, share=4)
+    assert part.tenant_limits().of("another") == TenantLimits(calls=64, rate=2.5)
+    assert part.model_limits().of("tiny") == ModelLimits(queue=3, slots=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cloister.errors import InvalidRequest
+from cloister.gateway.limits import ModelLimits, TenantLimits
 from cloister.gateway.settings import Settings
 from cloister.kit.config import load
 
@@ -21,9 +22,12 @@ trust_roots = "r.pem"
 """
 
 
-def settings(tmp_path: Path, **environ: str) -> Settings:
+ANN = "spiffe://demo.cloister.internal/client/ann"
+
+
+def settings(tmp_path: Path, tables: str = "", **environ: str) -> Settings:
     file = tmp_path / "gateway.toml"
-    file.write_text(TEXT)
+    file.write_text(TEXT + tables)
     prefix = "CLOISTER_GATEWAY_"
     return load(Settings, file, {prefix + key: value for key, value in environ.items()}, prefix=prefix)
 
@@ -46,6 +50,12 @@ def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
         ("MAX_CALL_S", "0"),
         ("MAX_CALL_S", "100000"),
         ("MAX_MESSAGE_BYTES", str((64 << 20) + 1)),
+        ("TENANT_RATE", "-1"),
+        ("TENANT_RATE", "1e9"),
+        ("MODEL_RATE", "0.0001"),
+        ("TENANT_BURST", "3"),
+        ("MODEL_SLOTS", "-1"),
+        ("QUEUE_LIMIT", str(1 << 62)),
         ("GRACE_S", "-1"),
         ("CLUSTER", "Not A Name"),
         ("OTLP_RATIO", "1.5"),
@@ -55,6 +65,33 @@ def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
 def test_values_without_sense(tmp_path: Path, key: str, value: str) -> None:
     with pytest.raises(InvalidRequest):
         settings(tmp_path, **{key: value})
+
+
+def test_limits_of_a_tenant_or_a_model_are_everybodys_but_for_what_its_table_says(tmp_path: Path) -> None:
+    tables = f'[tenants."{ANN}"]\nrate = 50.0\nshare = 3\n[models.tiny]\nslots = 2\n'
+    made = settings(tmp_path, tables, TENANT_RATE="10", MODEL_RATE="7", QUEUE_LIMIT="9")
+    assert made.tenant_limits().of(ANN) == TenantLimits(calls=128, rate=50.0, share=3)
+    assert made.tenant_limits().of("another") == TenantLimits(calls=128, rate=10.0)
+    assert made.model_limits().of("tiny") == ModelLimits(queue=9, slots=2, rate=7.0)
+    assert made.model_limits().of("another") == ModelLimits(queue=9, rate=7.0)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        f'[tenants."{ANN}"]\ncalls = 0',
+        f'[tenants."{ANN}"]\nshare = 0',
+        f'[tenants."{ANN}"]\nrate = nan',
+        f'[tenants."{ANN}"]\nburst = 5',
+        "[tenants.ann]\ncalls = 1",
+        '[tenants."spiffe://other.cloister.internal/client/ann"]\ncalls = 1',
+        "[models.tiny]\nqueue = 0",
+        '[models."tiny@1"]\nqueue = 5',
+    ],
+)
+def test_tables_without_sense(tmp_path: Path, tables: str) -> None:
+    with pytest.raises(InvalidRequest):
+        settings(tmp_path, tables)
 
 
 @pytest.mark.parametrize("endpoint", ["https://otel-collector:4317", "http://127.0.0.1:4317", "https://[fd00::1]:4317"])

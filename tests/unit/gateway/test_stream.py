@@ -16,6 +16,7 @@ from cloister.errors import CloisterError, Overloaded, Unauthenticated, Unavaila
 from cloister.gateway import stream as module
 from cloister.gateway.admission import Admission
 from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.limits import Limits, ModelLimits, TenantLimits
 from cloister.gateway.link import Link
 from cloister.gateway.stream import WINDOW, AnswerStream, failed_item
 from cloister.gateway.tenants import Tenants
@@ -59,8 +60,8 @@ class Scene:
         self.client = Client()
         self.worker = WorkerEnd()
         self.stopping = asyncio.Event()
-        self.dispatcher = Dispatcher(256, unknown)
-        self.tenants = Tenants(tenant_limit, 1 << 30)
+        self.dispatcher = Dispatcher(Limits(ModelLimits(queue=256)), unknown)
+        self.tenants = Tenants(Limits(TenantLimits(calls=tenant_limit)), 1 << 30)
         self.link = Link(A, self.dispatcher)
         self._slots = slots
         self._ends_in_s = ends_in_s
@@ -227,7 +228,10 @@ async def test_a_stream_ends_with_the_certificate_of_its_client() -> None:
 
 
 def test_a_failed_item_says_what_happened() -> None:
-    item = ModelStreamInferResponse.FromString(failed_item("r-1", Overloaded("full")))
+    item = ModelStreamInferResponse.FromString(failed_item("r-1", Overloaded("full", retry_after_s=0.25)))
+    assert item.infer_response.parameters["cloister-retry-ms"].int64_param == 250
+    told_nothing = ModelStreamInferResponse.FromString(failed_item("r-1", Overloaded("full")))
+    assert "cloister-retry-ms" not in told_nothing.infer_response.parameters
     assert (item.error_message, item.infer_response.id) == ("full", "r-1")
     late = ModelStreamInferResponse.FromString(failed_item("r-2", TimeoutError("secret detail")))
     assert "secret" not in late.error_message

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,53 @@ def test_any_bytes_are_settings_or_a_mistake(tmp_path: Path, raw: bytes) -> None
 def test_a_service_names_its_own_mistakes_the_same_way() -> None:
     error: Any = settings_error("verifier", "must be host:port")
     assert (str(error), error.reason) == ("verifier: must be host:port", "settings.invalid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    calls: int | None = None
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ValueError("rate must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    name: str = ""
+    shares: Mapping[str, Share] = field(default_factory=dict)
+
+
+def shared(tmp_path: Path, text: str, **environ: str) -> Shared:
+    path = tmp_path / "shared.toml"
+    path.write_text(text)
+    return load(Shared, path, environ, prefix=PREFIX)
+
+
+def test_named_tables_are_dataclasses_by_name(tmp_path: Path) -> None:
+    found = shared(tmp_path, '[shares."spiffe://a.b/client/ann"]\ncalls = 3\n[shares.bob]\nrate = 2\n')
+    assert found.shares == {"spiffe://a.b/client/ann": Share(calls=3), "bob": Share(rate=2.0)}
+    assert shared(tmp_path, "").shares == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("shares = 3", "shares must be a table, and is a whole number"),
+        ("[shares]\nann = 3", "'shares.ann' must be a table"),
+        ("[shares.ann]\ncals = 3", "unknown key 'shares.ann.cals'; did you mean calls?"),
+        ('[shares.ann]\ncalls = "3"', "shares.ann.calls"),
+        ("[shares.ann]\nrate = -1", "rate must not be negative"),
+        ("[shares.a.b]\ncalls = 1", "unknown key 'shares.a.b'"),
+    ],
+)
+def test_a_mistake_in_a_named_table_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        shared(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_named_tables_do_not_come_from_the_environment(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="unknown variable"):
+        shared(tmp_path, "", **{PREFIX + "SHARES": "ann"})

@@ -64,6 +64,37 @@ def test_the_details_are_a_google_status_with_an_error_info() -> None:
     assert dict(info.metadata) == {"error": "EvidenceRejected", "step": "6"}
 
 
+@pytest.mark.parametrize(("said_s", "heard_s"), [(0.25, 0.25), (0.0, 0.0), (-1.0, 0.0), (1e9, 60.0), (1e-9, 0.001)])
+def test_when_to_come_again_travels_and_is_bounded(said_s: float, heard_s: float) -> None:
+    code, text, details = to_status(errors.Overloaded("full", reason="queue.full", retry_after_s=said_s))
+    back = from_rpc_error(received(code, text, details))
+    assert isinstance(back, errors.Overloaded)
+    assert (back.reason, back.retry_after_s) == ("queue.full", heard_s)
+
+
+@pytest.mark.parametrize("seconds", [-5, 10**11, 0])
+def test_what_a_stranger_says_of_when_to_come_again_is_believed_within_bounds(seconds: int) -> None:
+    status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED)
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.seconds = seconds
+    status.details.add().Pack(retry)
+    back = from_rpc_error(received(grpc.StatusCode.RESOURCE_EXHAUSTED, "", status.SerializeToString()))
+    assert isinstance(back, errors.Overloaded)
+    assert 0 <= back.retry_after_s <= 60
+
+
+def test_only_an_overload_says_when_to_come_again() -> None:
+    info, retry = error_details_pb2.ErrorInfo(domain="cloister", reason="name.unknown"), error_details_pb2.RetryInfo()
+    info.metadata["error"] = "NotFound"
+    retry.retry_delay.seconds = 1
+    status = status_pb2.Status(code=code_pb2.NOT_FOUND)
+    for detail in (retry, info):
+        status.details.add().Pack(detail)
+    back = from_rpc_error(received(grpc.StatusCode.NOT_FOUND, "", status.SerializeToString()))
+    assert type(back) is errors.NotFound
+    assert not hasattr(back, "retry_after_s")
+
+
 def test_a_subclass_speaks_as_the_class_we_know() -> None:
     class Narrower(errors.NotFound):
         pass

@@ -122,7 +122,7 @@ async def test_unread_answers_are_bounded_in_bytes(
         for stream in (1, 3, 5):
             await sender.send(large, stream)
             await worker.given(1 + (stream + 1) // 2)
-        await rig.until(lambda status: all(not each.slots_used for each in status.workers))
+            await rig.until(lambda status: all(not each.slots_used for each in status.workers))
         with pytest.raises(Overloaded, match="answers that it does not read"):
             await ask(mallory)
         await ask(good)

@@ -45,20 +45,64 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes")
+    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes", "models", "tenants")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FAILED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     requests_total: int
     requests_failed_total: int
     queued: int
     process: int
     processes: int
-    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ...) -> None: ...
+    models: _containers.RepeatedCompositeFieldContainer[ModelUse]
+    tenants: _containers.RepeatedCompositeFieldContainer[TenantUse]
+    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ModelUse, _Mapping]]] = ..., tenants: _Optional[_Iterable[_Union[TenantUse, _Mapping]]] = ...) -> None: ...
+
+class ModelUse(_message.Message):
+    __slots__ = ("model_name", "queued", "slots_used", "slot_ms", "refused")
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
+    SLOT_MS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    queued: int
+    slots_used: int
+    slot_ms: float
+    refused: _containers.ScalarMap[str, int]
+    def __init__(self, model_name: _Optional[str] = ..., queued: _Optional[int] = ..., slots_used: _Optional[int] = ..., slot_ms: _Optional[float] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class TenantUse(_message.Message):
+    __slots__ = ("spiffe_id", "under_way", "queued", "refused")
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNDER_WAY_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    spiffe_id: str
+    under_way: int
+    queued: int
+    refused: _containers.ScalarMap[str, int]
+    def __init__(self, spiffe_id: _Optional[str] = ..., under_way: _Optional[int] = ..., queued: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status", "counters")
