@@ -6,11 +6,14 @@ import asyncio
 from pathlib import Path
 from typing import NamedTuple
 
+from cloister.kit.log import get_logger
 from cloister.worker import models
 from cloister.worker.engine import Engine
 from cloister.worker.memory import Room
 from cloister.worker.release import Release
 from cloister.worker.tuning import Tunings
+
+_log = get_logger()
 
 
 class Loader(NamedTuple):
@@ -32,10 +35,11 @@ class Loader(NamedTuple):
 
     async def load(self, release: Release, room: Room) -> Engine:
         """Open and compile; raises as `models.load`."""
-        return await asyncio.to_thread(
+        manifest = release.manifest
+        engine = await asyncio.to_thread(
             models.load,
             self.folder,
-            release.manifest,
+            manifest,
             release.grant.model_key,
             threads=self.threads,
             parallel=self.parallel,
@@ -43,3 +47,6 @@ class Loader(NamedTuple):
             tunings=self.tunings,
             room=room,
         )
+        spent_ms = {f"{stage}_ms": round(seconds * 1000, 1) for stage, seconds in engine.spent_s.items()}
+        _log.info("model.loaded", model=manifest.name, version=manifest.version, **spent_ms)
+        return engine

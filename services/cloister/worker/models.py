@@ -18,7 +18,6 @@ from typing import Final
 import openvino as ov
 
 from cloister.errors import NotReady
-from cloister.kit.log import get_logger
 from cloister.seal.keys import Secret
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
@@ -32,7 +31,6 @@ from cloister.worker.tuning import Tunings
 from cloister.worker.weights import room_for
 
 SEALED_NAME: Final = "model.sealed"
-_log = get_logger()
 
 
 def load(
@@ -92,9 +90,7 @@ def load(
         )
     except RuntimeError:
         raise refused("OpenVINO cannot compile it") from None
-    spent_s = {"open": opened_s - began_s, "read": read_s - opened_s, **engine.spent_s}
-    spent_ms = {f"{stage}_ms": round(seconds * 1000, 1) for stage, seconds in spent_s.items()}
-    _log.info("model.loaded", model=manifest.name, version=manifest.version, **spent_ms)
+    engine.spent_s = {"open": opened_s - began_s, "read": read_s - opened_s, **engine.spent_s}
     return engine
 
 
