@@ -7,7 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cloister import Client
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
 from cloister.client import mesh_status, tls_files
+from cloister.errors import Unavailable
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -56,8 +57,9 @@ async def statuses(mesh: RunningMesh, gateway: str) -> dict[int, GetStatusRespon
         async with asyncio.timeout(30):
             while len(found) < PROCESSES:
                 peer = await stack.enter_async_context(Peer(address, identity, name))
-                status = await mesh_status(peer, 10)
-                found[status.process] = status
+                with suppress(Unavailable):  # of one that is killed just then
+                    status = await mesh_status(peer, 10)
+                    found[status.process] = status
     return found
 
 

@@ -17,7 +17,20 @@ from cloister.errors import NotReady
 from cloister_simulator.recipe import ENCLAVE_ATTRIBUTES, label_digest
 
 # The folders and files of `cloister` that each can reach, itself included.
-MEASURED = ("__init__.py", "api", "dsse.py", "ear", "errors.py", "evidence", "kit", "oip", "rpc", "seal", "worker")
+MEASURED = (
+    "__init__.py",
+    "api",
+    "contract.py",
+    "dsse.py",
+    "ear",
+    "errors.py",
+    "evidence",
+    "kit",
+    "oip",
+    "rpc",
+    "seal",
+    "worker",
+)
 MEASURED_VERIFIER = (
     "__init__.py",
     "api",
