@@ -69,6 +69,11 @@ class AsgiHost:
         return future
 
     @property
+    def waiting(self) -> int:
+        """Pieces of the request that nobody has asked for."""
+        return len(self._arrived)
+
+    @property
     def body(self) -> bytes:
         return b"".join(event.get("body", b"") for event in self.sent)
 

@@ -168,8 +168,21 @@ def _http(module: Path) -> Config:
             "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         },
-        "http_filters": [_peer_header(), _python(module)],
+        "http_filters": [_paths(), _peer_header(), _python(module)],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+    }
+
+
+def _paths() -> Config:
+    """Refuses paths that are no method's: pyvoy leaves a call unanswered for good whose path does not decode."""
+    path = {"header": {"name": ":path", "string_match": {"safe_regex": {"regex": "/[!-$&-~]*"}}}}
+    policy = {"permissions": [path], "principals": [{"any": True}]}
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": _TYPE + "extensions.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "ALLOW", "policies": {"methods": policy}},
+        },
     }
 
 

@@ -12,6 +12,7 @@ from cloister.gateway.servicer import ROLES
 from cloister.gateway.settings import Settings
 from cloister.kit.calls import Guard
 from cloister.kit.hosted import HostedServer
+from cloister.kit.incoming import PREFIX_BYTES
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import RECEIVE_S, Health, Server, role_table
@@ -85,6 +86,7 @@ async def hosted(
         guard,
         lifecycle,
         max_message_bytes=settings.max_message_bytes,
+        max_arriving_bytes=max(settings.memory_bytes, 2 * (settings.max_message_bytes + PREFIX_BYTES)),
         max_concurrent=settings.max_concurrent,
         grace_s=settings.grace_s,
     )

@@ -13,26 +13,26 @@ import asyncio
 import base64
 import contextlib
 import functools
+import math
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 import grpc
 import grpc.aio
 
 from cloister.errors import InvalidRequest
+from cloister.kit.incoming import PREFIX_BYTES, Arrivals, Incoming
 
 PEER_HEADER: Final = "x-cloister-peer"
 """The client's certificate, PEM, percent-encoded: set by the server that verified it, never by a client."""
-READ_AHEAD: Final = 16
-"""Messages that may wait to be read; more are left to flow control."""
+MESSAGE_S: Final = 60.0
+"""Longest that the rest of a message may take on a stream, while we wait for it."""
 WRITE_AHEAD_BYTES: Final = 256 << 10
 PIECE_BYTES: Final = 256 << 10
 """A large answer leaves in pieces, and the call is not done before a client has taken nearly all of them."""
 
-_PREFIX: Final = 5
 _PEER: Final = PEER_HEADER.encode()
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_S: Final[Mapping[bytes, float]] = {b"H": 3600, b"M": 60, b"S": 1, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -42,8 +42,9 @@ _CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
 
 _NO_METADATA: Final = frozenset({b"host", b"te", b"content-type", _PEER})
 
+T = TypeVar("T")
 Metadata = Iterable[tuple[str, str | bytes]]
-Receive = Callable[[], "asyncio.Future[dict[str, Any]]"]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -52,23 +53,25 @@ class HttpCall:
 
     Args:
         scope: Of an ASGI HTTP connection.
-        receive: Returns a future, not only an awaitable.
+        receive: Acts when it is called, before it is awaited.
         send: As ASGI has it.
         max_message_bytes: Larger ones are refused before they are held.
+        arrivals: Counts what has come and has not been read.
     """
 
-    def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send, max_message_bytes: int) -> None:
+    def __init__(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, max_message_bytes: int, arrivals: Arrivals
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         self._receive = receive
         self._send = send
-        self._max_message_bytes = max_message_bytes
+        self._incoming = Incoming(self._header(_PEER) or b"", arrivals, max_message_bytes)
+        self._reading_since_s = math.inf
+        self._begun_s = self._began_s  # the message of which a part has come
         self._task = asyncio.current_task(self._loop)
         self._coming: asyncio.Future[dict[str, Any]] | None = None
-        self._partial = bytearray()
-        self._messages: deque[bytes] = deque()
-        self._refusal: tuple[grpc.StatusCode, str] | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._half_closed = self._gone = self._started = self._answered = False
         self._unsent: list[bytes] = []
@@ -85,8 +88,8 @@ class HttpCall:
         Args:
             handler: A `grpc.RpcMethodHandler` of the shape stream-unary or stream-stream; None for an unknown method.
         """
-        self._await_more()
         try:
+            self._await_more()
             if handler is None:
                 await self.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
             elif handler.response_streaming:
@@ -102,6 +105,8 @@ class HttpCall:
         except asyncio.CancelledError:
             if not self._gone:
                 raise
+        finally:
+            self._incoming.close()
 
     async def refuse(self, code: grpc.StatusCode, details: str) -> None:
         """End the call before anything of it is read."""
@@ -109,21 +114,26 @@ class HttpCall:
             await self.abort(code, details)
 
     def look(self) -> None:
-        """Ask whether the client is still there, and cancel the call if it is not; returns at once."""
+        """Ask whether the client is still there, and cancel the call if it is not; returns at once.
+
+        A message that has begun and does not end is given up, too.
+        """
         if self._coming is None and self._half_closed and not self._answered and not self._gone:
             self._ask()
+        waiting_since_s = max(self._reading_since_s, self._begun_s)
+        if self._incoming.within_message and self._loop.time() - waiting_since_s > MESSAGE_S:
+            self._incoming.refusal = (grpc.StatusCode.DEADLINE_EXCEEDED, "a message took too long to arrive")
+            self._wake()
 
     # What handlers see; names and meaning are those of `grpc.aio.ServicerContext`.
 
     async def read(self) -> Any:
         """The next message, or `grpc.aio.EOF` once the client has closed its half."""
-        while not self._messages:
-            if self._refusal is not None:
-                await self.abort(*self._refusal)
-            if self._half_closed:
+        message = self._incoming.take()
+        if message is None:
+            message = await self._next()
+            if message is None:
                 return grpc.aio.EOF
-            await self._changed()
-        message = self._messages.popleft()
         self._await_more()
         return message if self._parse is None else self._parse(message)
 
@@ -131,7 +141,7 @@ class HttpCall:
         """Send a message; those of one turn of the loop leave together. Waits while too much has not left."""
         raw = message if self._serialize is None else self._serialize(message)
         self._unsent += (_prefix(raw), raw)
-        self._unsent_bytes += len(raw) + _PREFIX
+        self._unsent_bytes += len(raw) + PREFIX_BYTES
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -192,13 +202,29 @@ class HttpCall:
 
     # Towards us.
 
+    async def _next(self) -> bytes | None:
+        self._reading_since_s = self._loop.time()
+        try:
+            while (message := self._incoming.take()) is None:
+                if self._incoming.refusal is not None:
+                    await self.abort(*self._incoming.refusal)
+                if self._half_closed:
+                    return None
+                self._await_more()
+                await self._changed()
+            return message
+        finally:
+            self._reading_since_s = math.inf
+
     def _await_more(self) -> None:
         """Have the next piece of the body announced to us, unless enough waits."""
-        if self._coming is None and not self._half_closed and not self._gone and len(self._messages) < READ_AHEAD:
+        wanted = self._incoming.has_room or self._reading_since_s < math.inf
+        if wanted and self._coming is None and not self._half_closed and not self._gone:
             self._ask()
 
     def _ask(self) -> None:
-        self._coming = self._receive()
+        # Of a request that ended with its headers, pyvoy gives no future, only something to await.
+        self._coming = _as_future(self._receive())
         self._coming.add_done_callback(self._arrived)
 
     def _arrived(self, coming: asyncio.Future[dict[str, Any]]) -> None:
@@ -209,36 +235,12 @@ class HttpCall:
                 self._task.cancel()
         else:
             event = coming.result()
-            self._feed(event.get("body", b""))
+            if not self._incoming.within_message:
+                self._begun_s = self._loop.time()
+            self._incoming.feed(event.get("body", b""))
             self._half_closed |= not event.get("more_body", False)
             self._await_more()
         self._wake()
-
-    def _feed(self, chunk: bytes) -> None:
-        if self._refusal is not None:
-            return
-        if not self._partial and len(chunk) >= _PREFIX and self._length(chunk, 0) == len(chunk) - _PREFIX:
-            self._messages.append(chunk[_PREFIX:])  # nearly always: one whole message, copied once
-            return
-        self._partial += chunk
-        start = 0
-        while len(self._partial) - start >= _PREFIX and self._refusal is None:
-            stop = start + _PREFIX + self._length(self._partial, start)
-            if stop > len(self._partial):
-                break
-            self._messages.append(bytes(memoryview(self._partial)[start + _PREFIX : stop]))
-            start = stop
-        if start:
-            del self._partial[:start]
-
-    def _length(self, data: bytes | bytearray, start: int) -> int:
-        length = int.from_bytes(data[start + 1 : start + _PREFIX], "big")
-        if data[start]:
-            self._refusal = (grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not taken")
-        elif length > self._max_message_bytes:
-            text = f"Received message larger than max ({length} vs. {self._max_message_bytes})"
-            self._refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        return length if self._refusal is None else 0
 
     # From us.
 
@@ -251,7 +253,7 @@ class HttpCall:
         self._unsent.clear()
         self._unsent_bytes = 0
         self._begin(trailers=True)
-        sent = asyncio.ensure_future(self._send({"type": "http.response.body", "body": body, "more_body": True}))
+        sent = _as_future(self._send({"type": "http.response.body", "body": body, "more_body": True}))
         sent.add_done_callback(self._flushed)
 
     def _flushed(self, sent: asyncio.Future[None]) -> None:
@@ -341,6 +343,15 @@ def _encoded(metadata: Metadata) -> list[tuple[bytes, bytes]]:
         raw = value.encode("ascii") if isinstance(value, str) else value
         pairs.append((key.encode("ascii"), base64.b64encode(raw).rstrip(b"=") if key.endswith("-bin") else raw))
     return pairs
+
+
+def _as_future(awaitable: Awaitable[T]) -> asyncio.Future[T]:
+    return awaitable if isinstance(awaitable, asyncio.Future) else asyncio.ensure_future(_awaited(awaitable))
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    """Of pyvoy's own awaitables `asyncio.ensure_future` makes nothing: they can be awaited, not iterated."""
+    return await awaitable
 
 
 def _prefix(raw: bytes) -> bytes:

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2_grpc
 from cloister.kit import log
 from cloister.kit.calls import Guard
 from cloister.kit.grpc_http import HttpCall, Receive, Send
+from cloister.kit.incoming import Arrivals
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Health
 
@@ -44,6 +45,7 @@ class HostedServer:
         guard: Stands before the handlers.
         lifecycle: `run` serves until this is stopping.
         max_message_bytes: Limit of one message towards us.
+        max_arriving_bytes: Of requests that nobody has read yet; one peer may have half.
         max_concurrent: Calls under way; more are told RESOURCE_EXHAUSTED.
         grace_s: How long calls in flight may take to finish at the end.
         drain_pause_s: How long others have to notice NOT_SERVING before calls are turned away.
@@ -55,6 +57,7 @@ class HostedServer:
         lifecycle: Lifecycle,
         *,
         max_message_bytes: int,
+        max_arriving_bytes: int,
         max_concurrent: int,
         grace_s: float,
         drain_pause_s: float = 0.5,
@@ -63,6 +66,7 @@ class HostedServer:
         self._guard = guard
         self._lifecycle = lifecycle
         self._max_message_bytes = max_message_bytes
+        self._arrivals = Arrivals(max_arriving_bytes)
         self._max_concurrent = max_concurrent
         self._grace_s = grace_s
         self._pause_s = drain_pause_s
@@ -109,7 +113,7 @@ class HostedServer:
             await send({"type": "http.response.start", "status": 415, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
-        call = HttpCall(scope, receive, send, self._max_message_bytes)
+        call = HttpCall(scope, receive, send, self._max_message_bytes, self._arrivals)
         if self._closed or not self._started:
             await call.refuse(grpc.StatusCode.UNAVAILABLE, "this gateway is going; call another one")
             return

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import InvalidRequest
+from cloister.kit import grpc_http
 from cloister.kit.grpc_http import PEER_HEADER, WRITE_AHEAD_BYTES, HttpCall
+from cloister.kit.incoming import AHEAD_BYTES, Arrivals
 from fakes.asgi_host import AsgiHost
 
 Behaviour = Callable[[Any, HttpCall], Awaitable[Any]]
@@ -36,7 +38,7 @@ def unframed(body: bytes) -> list[bytes]:
 
 async def serve(host: AsgiHost, behaviour: Behaviour, *, stream: bool = False, limit: int = 1 << 20) -> None:
     make = grpc.stream_stream_rpc_method_handler if stream else grpc.stream_unary_rpc_method_handler
-    await HttpCall(host.scope, host.receive, host.send, limit).answer(make(behaviour))
+    await HttpCall(host.scope, host.receive, host.send, limit, Arrivals(1 << 30)).answer(make(behaviour))
 
 
 async def everything(_requests: Any, call: HttpCall) -> bytes:
@@ -71,6 +73,81 @@ async def test_a_message_over_the_limit_is_refused_by_its_prefix() -> None:
     assert host.trailers[b"grpc-message"] == b"Received message larger than max (11 vs. 10)"
 
 
+@pytest.mark.attack("G21")
+async def test_a_message_that_begins_and_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, calls = AsgiHost(), list[HttpCall]()
+    host.arrive(framed(b"one") + framed(b"two")[:-1])
+
+    async def answering() -> None:
+        calls.append(HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30)))
+        await calls[0].answer(grpc.stream_unary_rpc_method_handler(everything))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answering())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        calls[0].look()
+        await asyncio.sleep(0)
+        assert not host.sent
+        monkeypatch.setattr(grpc_http, "MESSAGE_S", -1.0)
+        calls[0].look()
+    assert host.trailers[b"grpc-status"] == str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0]).encode()
+
+
+async def test_a_stream_that_is_idle_between_messages_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_http, "MESSAGE_S", -1.0)
+    host, calls = AsgiHost(), list[HttpCall]()
+    host.arrive(framed(b"one"))
+
+    async def answering() -> None:
+        calls.append(HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30)))
+        await calls[0].answer(grpc.stream_unary_rpc_method_handler(everything))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answering())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        calls[0].look()
+        host.arrive(b"", last=True)
+    assert unframed(unframed(host.body)[0]) == [b"one"]
+
+
+@pytest.mark.attack("G21")
+async def test_what_nobody_reads_is_left_to_flow_control() -> None:
+    host, taken = AsgiHost(), 0
+
+    async def read_none(_requests: Any, call: HttpCall) -> bytes:
+        for _ in range(200):
+            await asyncio.sleep(0)
+        return b""
+
+    chunk = framed(bytes(AHEAD_BYTES // 4))
+    for _ in range(50):
+        host.arrive(chunk)
+    await serve(host, read_none)
+    taken = 50 - host.waiting
+    assert 0 < taken <= 5
+
+
+async def test_a_request_without_a_body_comes_as_something_to_await_and_no_future() -> None:
+    class Ended:
+        def __await__(self) -> Any:
+            return iter_once({"type": "http.request", "body": b"", "more_body": False})
+
+    host = AsgiHost()
+    call = HttpCall(host.scope, Ended, host.send, 10, Arrivals(1 << 30))
+    await call.answer(grpc.stream_unary_rpc_method_handler(everything))
+    assert unframed(host.body) == [b""]
+
+
+class iter_once:  # noqa: N801 - an iterator that is not iterable, as pyvoy's
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __next__(self) -> Any:
+        raise StopIteration(self.value)
+
+
 async def test_a_compressed_message_is_not_looked_into() -> None:
     host = AsgiHost()
     host.arrive(b"\1" + framed(b"bomb")[1:], last=True)
@@ -87,7 +164,7 @@ async def test_a_body_that_ends_within_a_message_has_no_such_message() -> None:
 
 async def test_an_unknown_method_is_told_so() -> None:
     host = AsgiHost()
-    await HttpCall(host.scope, host.receive, host.send, 10).answer(None)
+    await HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30)).answer(None)
     assert host.trailers[b"grpc-status"] == b"12"
     assert len([event for event in host.sent if event["type"] == "http.response.trailers"]) == 0
 
@@ -200,7 +277,7 @@ async def test_of_a_client_that_has_said_all_one_learns_by_looking() -> None:
     calls: list[HttpCall] = []
 
     async def answering() -> None:
-        calls.append(HttpCall(host.scope, host.receive, host.send, 10))
+        calls.append(HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30)))
         await calls[0].answer(grpc.stream_unary_rpc_method_handler(work))
 
     async with asyncio.TaskGroup() as group:
@@ -220,7 +297,7 @@ async def test_of_a_client_that_has_said_all_one_learns_by_looking() -> None:
 )
 async def test_the_deadline_is_read(said: bytes, seconds: float) -> None:
     host = AsgiHost(headers=((b"grpc-timeout", said),))
-    left_s = HttpCall(host.scope, host.receive, host.send, 10).time_remaining()
+    left_s = HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30)).time_remaining()
     assert left_s is not None
     assert seconds - 1 < left_s <= seconds
 
@@ -229,7 +306,7 @@ async def test_the_deadline_is_read(said: bytes, seconds: float) -> None:
 async def test_a_deadline_that_is_none_is_refused(said: bytes) -> None:
     host = AsgiHost(headers=((b"grpc-timeout", said),))
     with pytest.raises(InvalidRequest, match="grpc-timeout"):
-        HttpCall(host.scope, host.receive, host.send, 10).time_remaining()
+        HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30)).time_remaining()
 
 
 async def test_metadata_is_what_the_client_sent_and_not_what_the_server_set() -> None:
@@ -242,6 +319,6 @@ async def test_metadata_is_what_the_client_sent_and_not_what_the_server_set() ->
             (b"grpc-x", b"1"),
         )
     )
-    call = HttpCall(host.scope, host.receive, host.send, 10)
+    call = HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30))
     assert call.invocation_metadata() == [("x-a", "1"), ("y-bin", b"\0\xff")]
     assert call.auth_context() == {"x509_pem_cert": (b"pem",)}

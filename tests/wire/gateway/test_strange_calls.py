@@ -36,6 +36,7 @@ from fakes.running_gateway import Rig, running_gateway
 from fakes.worker_link import FakeWorker
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 WORKER = "a" * 32
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,13 +54,18 @@ def worker(rig: Rig) -> FakeWorker:
     return rig.workers[WORKER]
 
 
-async def said(rig: Rig, folder: Path, block: bytes, body: bytes = b"") -> bytes:
-    """All that comes back, headers and data as they stand on the wire, for one raw call of the client ann."""
+async def said(rig: Rig, folder: Path, block: bytes, body: bytes | None = b"") -> bytes:
+    """All that comes back, headers and data as they stand on the wire, for one raw call of the client ann.
+
+    Without a body the request ends with its headers.
+    """
     context = tls_context(rig.pki, folder, role="client", name="ann")
     answer = b""
     async with connected(rig.port, context, f"gateway.{rig.pki.cluster}") as (reader, writer):
-        writer.write(PREFACE + settings() + frame(HEADERS, block, flags=END_HEADERS, stream=1))
-        writer.write(frame(DATA, message(body), flags=END_STREAM, stream=1))
+        flags = END_HEADERS | (END_STREAM if body is None else 0)
+        writer.write(PREFACE + settings() + frame(HEADERS, block, flags=flags, stream=1))
+        if body is not None:
+            writer.write(frame(DATA, message(body), flags=END_STREAM, stream=1))
         while (found := await read_frame(reader)) is not None:
             kind, flags, stream, payload = found
             if stream == 1 and kind in (HEADERS, DATA):
@@ -172,6 +178,8 @@ async def test_the_port_of_clients_serves_no_page(rig: Rig, tmp_path: Path, path
         "/cloister.api.v1.Verifier/Challenge",
         "",
         "*",
+        "/%ff",
+        "/\xff\xfe",
     ],
 )
 async def test_a_path_that_is_nearly_one_reaches_nothing(
@@ -180,6 +188,15 @@ async def test_a_path_that_is_nearly_one_reaches_nothing(
     answer = await said(rig, tmp_path, headers(path), infer_request())
     assert b"\x00\x00" not in answer[:2]
     assert infer_request()[-4:] not in answer
+    assert not worker.seen
+
+
+@pytest.mark.attack("G29")
+@pytest.mark.parametrize(("method", "code"), [(INFER, b"3"), (STREAM, b"0")])
+async def test_a_request_that_ends_with_its_headers_has_no_message(
+    rig: Rig, worker: FakeWorker, tmp_path: Path, method: str, code: bytes
+) -> None:
+    assert b"\x01" + code in await said(rig, tmp_path, headers(method), None)
     assert not worker.seen
 
 
