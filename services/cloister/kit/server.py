@@ -33,6 +33,8 @@ RECEIVE_S: Final = 60.0
 MAX_CONNECTIONS: Final = 8192
 """Each costs a descriptor and some 50 KiB; the process must have descriptors left for its own calls."""
 DRAIN_PAUSE_S: Final = 0.5
+_LOOK_S: Final = 0.25
+"""How often to ask gRPC whether its server has broken; while calls are under way it says so only when asked."""
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.compression_enabled_algorithms_bitset", 1),
@@ -77,13 +79,16 @@ class Health:
 class Server:
     """One listening server. Made by `mtls`."""
 
-    def __init__(self, server: grpc.aio.Server, guard: Guard, port: int, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, bound: Callable[[str], tuple[grpc.aio.Server, int]], listen: str, guard: Guard, lifecycle: Lifecycle
+    ) -> None:
         self.health = Health()
-        self.port = port
-        self._server = server
+        self._bound = bound
+        self._server, self.port = bound(listen)
+        self._listen = f"{listen.rpartition(':')[0]}:{self.port}"
         self._guard = guard
         self._lifecycle = lifecycle
-        self._started = False
+        self._started = self._stopped = False
         self._grace_s = 0.0
         self._pause_s = 0.0
 
@@ -146,26 +151,31 @@ class Server:
             on_call=on_call,
             log_answers=log_answers,
         )
-        bare = grpc.aio.server(
-            handlers=(guard,),
-            options=(
-                *_OPTIONS,
-                ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
-                ("grpc.max_allowed_incoming_connections", max_connections),
-                ("grpc.so_reuseport", int(shared_port)),
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_answer_bytes or max_message_bytes),
-            ),
-            maximum_concurrent_rpcs=max_concurrent,
-            compression=grpc.Compression.NoCompression,
+        options = (
+            *_OPTIONS,
+            ("grpc.server_handshake_timeout_ms", int(handshake_s * 1000)),
+            ("grpc.max_allowed_incoming_connections", max_connections),
+            ("grpc.so_reuseport", int(shared_port)),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_answer_bytes or max_message_bytes),
         )
-        server = cls(bare, guard, _bound(bare, listen, identity), lifecycle)
+
+        def bound(address: str) -> tuple[grpc.aio.Server, int]:
+            bare = grpc.aio.server(
+                handlers=(guard,),
+                options=options,
+                maximum_concurrent_rpcs=max_concurrent,
+                compression=grpc.Compression.NoCompression,
+            )
+            return bare, _bound(bare, address, identity)
+
+        server = cls(bound, listen, guard, lifecycle)
         server._grace_s, server._pause_s = grace_s, drain_pause_s
         server.add(health_pb2_grpc.add_HealthServicer_to_server, server.health.servicer)
         try:
             yield server
         finally:
-            await bare.stop(None)
+            await server._stop(None)
 
     def add(self, add_to_server: Callable[[H, Any], None], servicer: H) -> None:
         """Serve a servicer: `server.add(add_XServicer_to_server, servicer)`."""
@@ -180,6 +190,7 @@ class Server:
         if not self._started:
             self._started = True
             await self._server.start()
+            self._lifecycle.spawn(self._revive(), "server revived")
             await self.health.started()
             _log.info("server.listening", port=self.port)
 
@@ -190,7 +201,26 @@ class Server:
         await self.health.drain()
         _log.info("server.draining", grace_s=self._grace_s)
         await asyncio.sleep(self._pause_s)
-        await self._server.stop(self._grace_s)
+        await self._stop(self._grace_s)
+
+    async def _stop(self, grace_s: float | None) -> None:
+        self._stopped = True
+        await self._server.stop(grace_s)
+
+    async def _revive(self) -> None:
+        """Listen again where gRPC has given up: its loop ends at the first call whose path is not UTF-8.
+
+        Every call under way is lost then, and connections with them; the next ones are served.
+        """
+        while not self._stopped:
+            try:
+                await self._server.wait_for_termination(timeout=_LOOK_S)
+            except Exception as error:
+                _log.error("server.broken", error=error)
+                await self._server.stop(None)
+                if not self._stopped:
+                    self._server, _ = self._bound(self._listen)
+                    await self._server.start()
 
 
 def role_table(roles: Mapping[str, frozenset[str] | set[str]]) -> RoleTable:
