@@ -23,7 +23,10 @@ STREAM_WINDOW_BYTES: Final = 1 << 20
 CONNECTION_WINDOW_BYTES: Final = 16 << 20
 HEADERS_S, HANDSHAKE_S, IDLE_S, FLUSH_S = 10, 10, 600, 20
 HEAP_BYTES: Final = 1 << 30
-"""What Envoy may hold beside the gateway's own `memory_bytes`; near it, streams that hold most are reset."""
+"""What may be held beside requests that arrive and requests that wait, each `memory_bytes` at most.
+
+The heap is that of the process, the gateway's large objects included. Near its limit, streams that hold most are reset.
+"""
 MAX_HEADERS_KIB: Final = 16
 
 _TYPE = "type.googleapis.com/envoy."
@@ -62,7 +65,7 @@ def _limits(settings: Settings) -> Config:
         "name": "envoy.resource_monitors.fixed_heap",
         "typed_config": {
             "@type": _TYPE + monitors + "fixed_heap.v3.FixedHeapConfig",
-            "max_heap_size_bytes": settings.memory_bytes + HEAP_BYTES,
+            "max_heap_size_bytes": 2 * settings.memory_bytes + HEAP_BYTES,
         },
     }
     full = {"name": heap["name"], "threshold": {"value": 0.98}}

@@ -44,7 +44,8 @@ class Settings:
         tenants: What differs for a tenant, by its SPIFFE id.
         models: What differs for a model, by its name.
         stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
-        memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half.
+        memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half. Behind Envoy, as many again of
+            requests that are still arriving.
         max_message_bytes: Largest request of a client; at most 64 MiB, since frames of the worker link add their own.
             Answers may be as large as a worker's `max_message_bytes` lets them be.
         max_concurrent: Most calls and streams of clients at once.

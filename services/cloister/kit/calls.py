@@ -254,6 +254,9 @@ class Guard(grpc.GenericRpcHandler):
 
     async def _tell(self, call: Call, context: Any, error: BaseException) -> None:
         """Answer with the status of `error`; raises AbortError once it is sent."""
+        if isinstance(error, BaseExceptionGroup) and error.split(grpc.aio.AbortError)[1] is None:
+            await self._tell(call, context, grpc.aio.AbortError())
+            raise grpc.aio.AbortError from error  # by itself, as whoever ended the call raised it
         if isinstance(error, grpc.aio.BaseError):  # the handler's own abort, or the client is gone
             code = context.code() if isinstance(error, grpc.aio.AbortError) else grpc.StatusCode.CANCELLED
             call.code, call.reason = _code_name(code), "call.aborted"

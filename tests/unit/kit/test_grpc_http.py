@@ -6,7 +6,9 @@ import asyncio
 import base64
 import itertools
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -16,9 +18,11 @@ from hypothesis import strategies as st
 
 from cloister.errors import InvalidRequest
 from cloister.kit import grpc_http
+from cloister.kit.calls import Call, Guard, RoleTable
 from cloister.kit.grpc_http import PEER_HEADER, WRITE_AHEAD_BYTES, HttpCall
 from cloister.kit.incoming import AHEAD_BYTES, Arrivals
 from fakes.asgi_host import AsgiHost
+from fakes.pki import MeshPki
 
 Behaviour = Callable[[Any, HttpCall], Awaitable[Any]]
 
@@ -140,12 +144,32 @@ async def test_a_request_without_a_body_comes_as_something_to_await_and_no_futur
     assert unframed(host.body) == [b""]
 
 
-class iter_once:  # noqa: N801 - an iterator that is not iterable, as pyvoy's
+class iter_once:
     def __init__(self, value: Any) -> None:
         self.value = value
 
     def __next__(self) -> Any:
         raise StopIteration(self.value)
+
+
+async def test_a_stream_that_was_ended_within_a_group_of_tasks_is_told_of_once(capsys: Any) -> None:
+    pki, ended = MeshPki(), list[Call]()
+    guard = Guard(pki.cluster, RoleTable({"t.S": {"client"}}), max_call_s=9, receive_s=9, on_call=ended.append)
+
+    async def read_in_a_task(_requests: Any, call: HttpCall) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(call.read())
+
+    method = grpc.stream_stream_rpc_method_handler(read_in_a_task)
+    guard.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.S", {"M": method}),))
+    certificate = quote(pki.identity("client", "ann").certificate.decode()).encode()
+    host = AsgiHost(headers=((PEER_HEADER.encode(), certificate),))
+    host.arrive(framed(bytes(11)))
+    call = HttpCall(host.scope, host.receive, host.send, 10, Arrivals(1 << 30))
+    await call.answer(guard.service(SimpleNamespace(method="/t.S/M", invocation_metadata=())))
+    assert host.trailers[b"grpc-status"] == b"8"
+    assert [each.code for each in ended] == ["RESOURCE_EXHAUSTED"]
+    assert "call.broken" not in capsys.readouterr().out
 
 
 async def test_a_compressed_message_is_not_looked_into() -> None:
