@@ -234,16 +234,17 @@ def ir(model: ov.Model, folder: Path) -> dict[str, memoryview]:
     return {name: memoryview((folder / name).read_bytes()) for name in ("model.xml", "model.bin")}
 
 
-def onnx(*, external: bool = False) -> bytes:
+def onnx(*, external: bool = False, hidden: int = 0) -> bytes:
     """`x` [n, 3] in, `y` [n, 2] out, written by hand: one MatMul with weights 0 to 5.
 
     Args:
         external: Let the weights lie in another file.
+        hidden: Added to the numbers of the fields that say so.
     """
     weights = np.arange(6, dtype="<f4").reshape(3, 2)
     tensor = b"".join(field(1, size) for size in weights.shape) + field(2, 1) + field(8, b"w")
     if external:
-        tensor += field(13, field(1, b"location") + field(2, b"/etc/hostname")) + field(14, 1)
+        tensor += field(hidden + 13, field(1, b"location") + field(2, b"/etc/hostname")) + field(hidden + 14, 1)
     else:
         tensor += field(9, weights.tobytes())
     node = field(1, b"x") + field(1, b"w") + field(2, b"y") + field(4, b"MatMul")

@@ -13,6 +13,25 @@ from typing import Final
 from cloister.worker.refusals import refused
 
 MAX_ENTRIES: Final = 1_000_000
+MAX_STEPS: Final = 10_000_000
+"""Entries of all lists that are looked at: tables may overlap, and a short buffer may hold a trillion of them."""
+
+
+class Steps:
+    """How much of a buffer may still be looked at."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def take(self, count: int) -> None:
+        """Spend some.
+
+        Raises:
+            InvalidRequest: There are not as many left.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise refused("the model has too many parts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +40,7 @@ class Table:
 
     raw: memoryview
     at: int
+    steps: Steps
 
     def number(self, field: int, form: str, default: int = 0) -> int:
         """The number in a field, of the type that `form` (of `struct`) says.
@@ -34,12 +54,12 @@ class Table:
     def table(self, field: int) -> Table | None:
         """The table that a field points to, if it is there."""
         where = self._target(field)
-        return None if where is None else Table(self.raw, where)
+        return None if where is None else Table(self.raw, where, self.steps)
 
     def tables(self, field: int) -> Iterator[Table]:
         """The tables in a field."""
         for where in self._entries(field, 4):
-            yield Table(self.raw, where + _number(self.raw, where, "<I"))
+            yield Table(self.raw, where + _number(self.raw, where, "<I"), self.steps)
 
     def numbers(self, field: int, form: str) -> list[int]:
         """The numbers in a field."""
@@ -91,6 +111,7 @@ class Table:
         count = _number(self.raw, where, "<I")
         if count > MAX_ENTRIES or count * size_bytes > len(self.raw) - where - 4:
             raise refused("a list in the model is too long, or lies outside it")
+        self.steps.take(count)
         return range(where + 4, where + 4 + count * size_bytes, size_bytes)
 
 
@@ -102,7 +123,7 @@ def root(raw: memoryview, identifier: bytes) -> Table:
     """
     if bytes(raw[4:8]) != identifier:
         raise refused("not a model of the format that its name says")
-    return Table(raw, _number(raw, 0, "<I"))
+    return Table(raw, _number(raw, 0, "<I"), Steps(MAX_STEPS))
 
 
 def _number(raw: memoryview, at: int, form: str) -> int:

@@ -6,13 +6,12 @@ another: 16 bytes of version and level of detail, the length of a TensorDesc, th
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from cloister.worker.protobuf import messages, numbers, text
+from cloister.worker.protobuf import elements, messages, numbers, text
 from cloister.worker.refusals import refused
 
 MAX_PROGRAM_BYTES: Final = 64 << 20
@@ -72,6 +71,6 @@ def _count(weights: memoryview) -> int:
 
 def _size_bytes(description: memoryview) -> int:
     dims, kinds = numbers(description, 2), numbers(description, 1)
-    if len(kinds) != 1 or kinds[0] not in _BYTES or any(size < 0 for size in dims):
-        raise refused("a weight has no fixed shape, or no known type of element")
-    return math.prod(dims) * _BYTES[kinds[0]]
+    if len(kinds) != 1 or kinds[0] not in _BYTES:
+        raise refused("a weight has no known type of element")
+    return elements(dims) * _BYTES[kinds[0]]

@@ -1,16 +1,24 @@
 """Protobuf messages read field by field (the encoding at protobuf.dev), without making anything of them.
 
-Models are looked through this way before OpenVINO's parsers see them. Nothing is allocated by what a message says.
+Models are looked through this way before OpenVINO's parsers see them. Nothing is allocated by what a message says, and
+what parsers would cut off (of a tag the bits from the 32nd on, of a number those from the 64th) is refused: with such a
+bit a field is hidden from a reader that keeps it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cloister.worker.refusals import refused
 
+MAX_NUMBERS: Final = 1 << 16
+"""Of one list; the longest that there are name the objects of a checkpoint."""
+MAX_COUNT: Final = 1 << 40
 _SIGN: Final = 1 << 63
+_MAX_FIELD: Final = (1 << 29) - 1
+_TAG_BYTES: Final = 5
+_LONGEST_VARINT: Final = 10
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -21,8 +29,11 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """
     at, end = 0, len(message)
     while at < end:
+        begin = at
         key, at = varint(message, at)
         number, wire = key >> 3, key & 7
+        if not 0 < number <= _MAX_FIELD or at - begin > _TAG_BYTES:
+            raise refused("not a whole protobuf message")
         if wire == 0:
             value, at = varint(message, at)
             yield number, value
@@ -33,7 +44,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size = 8 if wire == 1 else 4
         else:
             raise refused("not a whole protobuf message")
-        if number == 0 or size > end - at:
+        if size > end - at:
             raise refused("not a whole protobuf message")
         yield number, message[at : at + size]
         at += size
@@ -46,13 +57,13 @@ def varint(message: memoryview, at: int) -> tuple[int, int]:
         InvalidRequest: It does not end.
     """
     value = 0
-    for shift in range(0, 70, 7):
+    for shift in range(0, 7 * _LONGEST_VARINT, 7):
         if at >= len(message):
             break
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < 0x80 and value >> 64 == 0:
             return value, at
     raise refused("not a whole protobuf message")
 
@@ -104,7 +115,7 @@ def numbers(message: memoryview, number: int) -> list[int]:
     """The signed whole numbers in the field of this number, packed or one by one.
 
     Raises:
-        InvalidRequest: It is cut short.
+        InvalidRequest: It is cut short, or there are too many.
     """
     values: list[int] = []
     for found, value in fields(message):
@@ -112,9 +123,33 @@ def numbers(message: memoryview, number: int) -> list[int]:
             continue
         if isinstance(value, int):
             values.append(value)
-            continue
-        at = 0
-        while at < len(value):
-            each, at = varint(value, at)
-            values.append(each)
+        else:
+            values += _packed(value)
+        if len(values) > MAX_NUMBERS:
+            raise refused("a list in the model is too long")
     return [value - (_SIGN << 1) if value & _SIGN else value for value in values]
+
+
+def _packed(content: memoryview) -> Iterator[int]:
+    if len(content) > MAX_NUMBERS * _LONGEST_VARINT:
+        raise refused("a list in the model is too long")
+    at = 0
+    while at < len(content):
+        value, at = varint(content, at)
+        yield value
+
+
+def elements(shape: Iterable[int]) -> int:
+    """How many elements a constant of this shape has.
+
+    Raises:
+        InvalidRequest: More than a tensor may have, or the shape is not fixed.
+    """
+    count = 1
+    for size in shape:
+        if size < 0:
+            raise refused("a constant has no fixed shape")
+        count *= size
+        if count > MAX_COUNT:  # before the product is a number of a million digits
+            raise refused("a constant is too large")
+    return count

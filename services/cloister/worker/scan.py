@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 from xml.parsers import expat
 
-from cloister.worker.protobuf import fields
+from cloister.worker.protobuf import MAX_COUNT, fields
 from cloister.worker.refusals import refused
 
 MAX_IR_BYTES: Final = 64 << 20
@@ -157,6 +157,8 @@ class _IrScanner:
             if _NUMBER.fullmatch(dim.strip()) is None:
                 raise refused("a constant has no fixed shape")
             elements *= int(dim)
+            if elements > MAX_COUNT:
+                raise refused("a constant is too large")
         if bits is not None and (elements * bits + 7) // 8 != size:
             raise refused("a constant's shape and size differ")
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cloister.errors import InvalidRequest
-from cloister.worker.protobuf import messages, numbers, only, text
+from cloister.worker.protobuf import elements, messages, numbers, only, text
 from cloister.worker.refusals import refused
 from cloister.worker.tensorflow_variables import scan_objects
 
@@ -119,14 +119,9 @@ def _scan_value(value: memoryview) -> None:
 
 
 def _scan_tensor(tensor: memoryview) -> None:
-    elements = 1
-    for dim in messages(only(tensor, 2), 2):
-        for size in numbers(dim, 1):
-            if size < 0:
-                raise refused("a constant has no fixed shape")
-            elements *= size
+    count = elements(size for dim in messages(only(tensor, 2), 2) for size in numbers(dim, 1))
     kind = (numbers(tensor, 1) or [0])[-1]
-    if elements * _BYTES.get(kind, 16) > MAX_CONSTANT_BYTES:
+    if count * _BYTES.get(kind, 16) > MAX_CONSTANT_BYTES:
         raise refused("a constant is too large")
 
 

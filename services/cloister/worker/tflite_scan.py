@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cloister.worker.flatbuffer import Table, root
+from cloister.worker.protobuf import elements
 from cloister.worker.refusals import refused
 
 _CUSTOM: Final = frozenset({32, 51})  # CUSTOM, DELEGATE
@@ -71,12 +72,7 @@ def _scan_tensor(tensor: Table, buffers: list[int]) -> None:
         raise refused("a tensor's data is sparse, or not there")
     if not buffers[at] or kind not in _BITS:
         return
-    elements = 1
-    for size in tensor.numbers(0, "i"):
-        if size < 0:
-            raise refused("a constant has no fixed shape")
-        elements *= size
-    if (elements * _BITS[kind] + 7) // 8 != buffers[at]:
+    if (elements(tensor.numbers(0, "i")) * _BITS[kind] + 7) // 8 != buffers[at]:
         raise refused("a constant's shape and size differ")
 
 

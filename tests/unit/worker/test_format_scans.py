@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloister.errors import InvalidRequest
+from cloister.worker import flatbuffer
 from cloister.worker.paddle_scan import scan_paddle
 from cloister.worker.protobuf import fields
 from cloister.worker.tensorflow_scan import scan_frozen_graph, scan_saved_model
@@ -86,6 +87,21 @@ def test_a_constant_that_claims_more_than_there_is():
 
 
 @pytest.mark.attack("F08")
+def test_a_shape_of_a_million_dimensions():
+    shape = field(2, field(2, field(1, b"\xff" * 9 + b"\x01") * 100_000))
+    tensor = field(8, field(1, 1) + shape)
+    assert "too long" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(tensor)))
+    shape = field(2, field(2, field(1, (1 << 63) - 1)) * 100_000)
+    assert "too large" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(field(8, field(1, 1) + shape))))
+
+
+@pytest.mark.attack("F08")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_part_of_a_graph_that_a_tag_of_33_bits_hides(number):
+    assert "protobuf" in refusal(scan_frozen_graph, FROZEN + field((1 << 29) + number, node(b"ReadFile")))
+
+
+@pytest.mark.attack("F08")
 def test_a_constant_that_claims_it_in_two_halves():
     half = field(8, field(1, 1) + field(2, field(2, field(1, 1 << 20))))
     assert "twice" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(half + half)))
@@ -160,7 +176,7 @@ def test_weights_that_are_not_the_programs():
     head = struct.pack("<IQIi", 0, 0, 0, -1)
     assert "plain tensor" in refusal(scan_paddle, PROGRAM, head + WEIGHTS)
     assert "plain tensor" in refusal(scan_paddle, PROGRAM, struct.pack("<IQIi", 0, 1, 0, 4) + WEIGHTS)
-    huge = field(1, 5) + field(2, 1 << 62)
+    huge = field(1, 5) + field(2, 1 << 39)
     assert "cut short" in refusal(scan_paddle, PROGRAM, struct.pack("<IQIi", 0, 0, 0, len(huge)) + huge)
 
 
@@ -173,6 +189,26 @@ def test_a_file_of_another_format():
     assert "format" in refusal(scan_tflite, SAVED)
     assert refusal(scan_frozen_graph, TFLITE)
     assert refusal(scan_paddle, b"", b"")
+
+
+@pytest.mark.attack("F08")
+def test_tables_that_overlap_are_not_looked_at_without_end(monkeypatch):
+    """A thousand graphs that are one, which has a thousand tensors that are one."""
+    monkeypatch.setattr(flatbuffer, "MAX_STEPS", 5000)
+    graphs, tensors = 36, 36 + 4 * 1001 + 24  # lists, each behind the table that has it; offsets lead forward only
+    model, graph, tensor = graphs - 8, tensors - 8, tensors + 4 * 1001 + 16
+    raw = bytearray(tensor + 4)
+    raw[:8] = struct.pack("<I4s", model, b"TFL3")
+    for at, shape in ((model, (10, 8, 0, 0, 4)), (graph, (6, 8, 4)), (tensor, (4, 4))):
+        struct.pack_into(f"<{len(shape)}H", raw, at - 16, *shape)  # which fields a table has, and where
+        struct.pack_into("<i", raw, at, 16)
+    for begin, count, to in ((graphs, 1000, graph), (tensors, 1000, tensor)):
+        pointers = (to - (begin + 4 + 4 * at) for at in range(count))
+        struct.pack_into(f"<I{count + 1}I", raw, begin - 4, 4, count, *pointers)
+    graphs = list(flatbuffer.root(memoryview(raw), b"TFL3").tables(2))
+    assert [len(list(each.tables(0))) for each in graphs[:4]] == [1000] * 4
+    with pytest.raises(InvalidRequest, match="too many parts"):
+        list(graphs[4].tables(0))
 
 
 @pytest.mark.attack("F08")

@@ -78,6 +78,8 @@ def test_a_constant_whose_shape_and_size_differ(xml, weights_bytes):
     first = re.search(r'element_type="f32" shape="([\d, ]+)"', xml)
     assert "differ" in refused(xml.replace(first[1], "1000000, 1000000", 1), weights_bytes)
     assert "fixed shape" in refused(xml.replace(first[1], "?, 3", 1), weights_bytes)
+    endless = ", ".join(["999999999999999999"] * 100_000)  # whose product alone takes minutes
+    assert "too large" in refused(xml.replace(first[1], endless, 1), weights_bytes)
 
 
 def test_a_huge_dimension(xml, weights_bytes):
@@ -119,6 +121,20 @@ def test_an_ordinary_onnx_passes():
 def test_onnx_data_in_another_file():
     with pytest.raises(InvalidRequest, match="another file"):
         scan_onnx(memoryview(networks.onnx(external=True)))
+
+
+@pytest.mark.attack("F08")
+def test_onnx_data_in_another_file_that_a_tag_of_33_bits_hides():
+    """Protobuf's parsers read the lower 32, and OpenVINO follows what they then find."""
+    with pytest.raises(InvalidRequest, match="protobuf"):
+        scan_onnx(memoryview(networks.onnx(external=True, hidden=1 << 29)))
+
+
+@pytest.mark.attack("F08")
+def test_a_number_that_parsers_cut_off():
+    for kept in (0, 1):
+        with pytest.raises(InvalidRequest, match="protobuf"):
+            scan_onnx(memoryview(networks.onnx() + networks.field(1, (1 << 64) + kept)))
 
 
 def test_a_cut_onnx():
