@@ -100,6 +100,8 @@ def _check_operations(model: ov.Model) -> None:
     values: set[str] = set()
     for node in model.get_ordered_ops():
         kind, sources = node.get_type_name(), [source.get_node() for source in node.input_values()]
+        if kind == "Constant" and node.get_output_element_type(0).is_dynamic():
+            raise unsafe("a Constant has no type of element")
         if kind not in _PLAIN and kind not in _ANYTHING:
             raise unsafe(f"{kind} is not an operation that was looked at")
         for port, source in enumerate(sources):

@@ -137,6 +137,8 @@ class _IrScanner:
     def _layer(self, attributes: dict[str, str]) -> None:
         self.seen_layers = True
         self._layer_type = attributes.get("type", "")
+        if self._layer_type != "Const" and self._layer_type.lower() in ("const", "constant"):
+            raise refused("a constant is not called Const")  # OpenVINO makes one of it that has no elements
         if _OPSET.fullmatch(attributes.get("version", "")) is None:
             raise refused(f"operation '{self._layer_type[:64]}' is not from one of OpenVINO's operation sets")
 
@@ -152,6 +154,8 @@ class _IrScanner:
         if offset + size > self._weights_bytes:
             raise refused("a constant lies outside the weights")
         bits = _BITS.get(attributes.get("element_type", ""))
+        if bits is None:  # "dynamic" has no size to OpenVINO either, and its elements would be whatever lies there
+            raise refused("a constant has no known type of element")
         elements = 1
         for dim in filter(None, attributes.get("shape", "").split(",")):
             if _NUMBER.fullmatch(dim.strip()) is None:
@@ -159,7 +163,7 @@ class _IrScanner:
             elements *= int(dim)
             if elements > MAX_COUNT:
                 raise refused("a constant is too large")
-        if bits is not None and (elements * bits + 7) // 8 != size:
+        if (elements * bits + 7) // 8 != size:
             raise refused("a constant's shape and size differ")
 
     def _dim(self, text: str) -> None:

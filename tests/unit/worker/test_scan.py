@@ -82,6 +82,20 @@ def test_a_constant_whose_shape_and_size_differ(xml, weights_bytes):
     assert "too large" in refused(xml.replace(first[1], endless, 1), weights_bytes)
 
 
+@pytest.mark.attack("F08")
+@pytest.mark.parametrize("kind", ["dynamic", "undefined", "string", "FP32", ""])
+def test_a_constant_of_no_known_type(xml, weights_bytes, kind):
+    """Of a constant whose type is dynamic OpenVINO takes no bytes, and computes with what lies behind them."""
+    assert "type of element" in refused(xml.replace('element_type="f32"', f'element_type="{kind}"'), weights_bytes)
+
+
+@pytest.mark.attack("F08")
+@pytest.mark.parametrize("kind", ["Constant", "const", "CONSTANT"])
+def test_a_constant_under_another_name(xml, weights_bytes, kind):
+    """OpenVINO makes a constant without elements of it, and ends the process when it computes with it."""
+    assert "not called Const" in refused(xml.replace('type="Const"', f'type="{kind}"', 1), weights_bytes)
+
+
 def test_a_huge_dimension(xml, weights_bytes):
     for dim in ("99999999999999", "10" * 10, "-2", "1e9", "0x10", ""):
         assert refused(xml.replace("<dim>32</dim>", f"<dim>{dim}</dim>", 1), weights_bytes)
