@@ -20,6 +20,7 @@ from cloister.worker.tensorflow_variables import scan_objects
 MAX_NODES: Final = 1_000_000
 MAX_GRAPH_BYTES: Final = 2 << 30
 MAX_CONSTANT_BYTES: Final = 2 << 30
+"""Of all constants together."""
 SIGNATURE: Final = "serving_default"
 VARIABLES: Final = re.compile(r"variables/variables\.(index|data-[0-9]{5}-of-[0-9]{5})")
 
@@ -88,6 +89,7 @@ def _scan_signatures(meta: memoryview) -> None:
 
 def _scan_graph(graph: memoryview) -> None:
     _scan_functions(graph)
+    claimed_bytes = 0
     for count, node in enumerate(_nodes(graph)):
         if count > MAX_NODES:
             raise refused("the graph has too many operations")
@@ -95,7 +97,9 @@ def _scan_graph(graph: memoryview) -> None:
         if _OUTSIDE.fullmatch(operation):
             raise refused(f"operation '{operation[:64]}' reaches outside the model, or is not one of TensorFlow's own")
         for attribute in messages(node, 5):
-            _scan_value(only(attribute, 2))
+            claimed_bytes += _claimed_bytes(only(attribute, 2))
+            if claimed_bytes > MAX_CONSTANT_BYTES:
+                raise refused("its constants are too large")
 
 
 def _scan_functions(graph: memoryview) -> None:
@@ -112,17 +116,15 @@ def _nodes(graph: memoryview) -> Iterator[memoryview]:
         yield from messages(function, 3)
 
 
-def _scan_value(value: memoryview) -> None:
-    """An attribute's value: a tensor in it, or in the list that it is, claims no more memory than there may be."""
-    for tensor in (only(value, 8), *messages(only(value, 1), 8)):
-        _scan_tensor(tensor)
+def _claimed_bytes(value: memoryview) -> int:
+    """What the tensor of an attribute, or those of a list, take; a few bytes may stand for a constant of any size."""
+    return sum(_size_bytes(tensor) for tensor in (only(value, 8), *messages(only(value, 1), 8)) if tensor)
 
 
-def _scan_tensor(tensor: memoryview) -> None:
+def _size_bytes(tensor: memoryview) -> int:
     count = elements(size for dim in messages(only(tensor, 2), 2) for size in numbers(dim, 1))
     kind = (numbers(tensor, 1) or [0])[-1]
-    if count * _BYTES.get(kind, 16) > MAX_CONSTANT_BYTES:
-        raise refused("a constant is too large")
+    return count * _BYTES.get(kind, 16)
 
 
 def _types(node: memoryview) -> Iterator[int]:

@@ -82,6 +82,8 @@ def test_a_constant_that_claims_more_than_there_is():
     tensor = field(1, 1) + shape + field(5, 0)
     for value in (field(8, tensor), field(1, field(8, tensor))):
         assert "too large" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(value)))
+    half = field(8, field(1, 1) + field(2, field(2, field(1, 3 << 27))))  # each alone is not too large
+    assert "too large" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(half)) * 2)
     negative = field(8, field(1, 1) + field(2, field(2, field(1, (1 << 64) - 1))))
     assert "fixed shape" in refusal(scan_frozen_graph, FROZEN + node(b"Const", attribute(negative)))
 

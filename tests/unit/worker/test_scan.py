@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
+import openvino as ov
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import InvalidRequest
+from cloister.worker.safety import make_safe
 from cloister.worker.scan import scan_ir, scan_onnx
 from fakes import networks
 
@@ -87,6 +90,14 @@ def test_a_constant_whose_shape_and_size_differ(xml, weights_bytes):
 def test_a_constant_of_no_known_type(xml, weights_bytes, kind):
     """Of a constant whose type is dynamic OpenVINO takes no bytes, and computes with what lies behind them."""
     assert "type of element" in refused(xml.replace('element_type="f32"', f'element_type="{kind}"'), weights_bytes)
+
+
+@pytest.mark.attack("F08")
+def test_a_constant_without_a_type_is_refused_in_a_model_of_any_format(xml, files):
+    weights = ov.Tensor(np.frombuffer(files["model.bin"], np.uint8))
+    model = ov.Core().read_model(xml.replace('element_type="f32" shape', 'element_type="dynamic" shape'), weights)
+    with pytest.raises(InvalidRequest, match="no type of element"):
+        make_safe(model)
 
 
 @pytest.mark.attack("F08")
