@@ -46,7 +46,9 @@ _log = get_logger()
 def handed_over(settings: Settings) -> str:
     """The settings as text, for the gateway inside, which runs in another folder."""
     tls = TlsFiles(**{each.name: getattr(settings.tls, each.name).absolute() for each in fields(TlsFiles)})
-    absolute = replace(settings, tls=tls, otlp_ca=settings.otlp_ca and settings.otlp_ca.absolute())
+    given = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    paths: dict[str, Any] = {name: path.absolute() for name, path in given.items() if isinstance(path, Path)}
+    absolute = replace(settings, tls=tls, **paths)
     return make_converter().dumps(absolute)
 
 

@@ -28,6 +28,11 @@ def test_settings_survive_the_way_inside(settings: Settings) -> None:
     assert front.taken_over(front.handed_over(replace(settings, front="envoy"))) != settings
 
 
+def test_paths_are_handed_over_whole_since_the_gateway_inside_runs_elsewhere(settings: Settings) -> None:
+    inside = front.taken_over(front.handed_over(replace(settings, routing=Path("r.toml"), otlp_ca=Path("ca.pem"))))
+    assert (inside.routing, inside.otlp_ca) == (Path("r.toml").absolute(), Path("ca.pem").absolute())
+
+
 def test_envoy_is_taken_where_it_is() -> None:
     module = front.envoy_module("envoy")
     assert module is not None
