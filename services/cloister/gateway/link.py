@@ -234,7 +234,8 @@ class Link:
             parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, call.model_version, trace_id)
             size += len(call.request) + 1
             quick = quick or call.route.model_name in self._quick
-        self._pace.sent(earlier_id, quick=quick)
+        if self._last_sent != earlier_id:  # else nothing that the worker would evaluate
+            self._pace.sent(earlier_id, quick=quick)
         return b"".join(parts)
 
     def _receive(self, frame: WorkerFrame) -> None:

@@ -57,6 +57,9 @@ async def test_a_page_and_the_counts_are_bounded() -> None:
     assert len(shown) == MAX_SHOWN
     assert (shown[0].spiffe_id, shown[0].refused["queue.full"]) == ("other", MAX_NAMES)
     assert len(admission.refusals.by_tenant) == MAX_NAMES + 1
+    for number in range(2 * MAX_NAMES):
+        admission.refusals.note(Overloaded("full"), "tenant-1", f"model-{number}")
+    assert len(admission.refusals.by_model) == MAX_NAMES
 
 
 def test_what_is_no_refusal_is_not_counted() -> None:
