@@ -21,6 +21,7 @@ class FakeEngine:
         entered: Set once somebody waits at the gate.
         broken: Raised instead of an answer.
         closed: Whether `close` was called.
+        left: While cleared, `close` waits.
         batches: How many requests came together, each time.
         parties: Whose each of them was.
         counts: As an engine's.
@@ -38,6 +39,8 @@ class FakeEngine:
         self.entered = asyncio.Event()
         self.broken: Exception | None = None
         self.closed = False
+        self.left = asyncio.Event()
+        self.left.set()
         self.failed = asyncio.Event()
         self.properties = {"precision": "f32"}
         self.batches: list[int] = []
@@ -80,6 +83,7 @@ class FakeEngine:
 
     async def close(self) -> None:
         self.closed = True
+        await self.left.wait()
 
     def _evaluated(self, item):
         x = item.inputs["x"]

@@ -28,6 +28,7 @@ from fakes.attested_feed import AttestedFeed
 from fakes.gateway_parts import infer_request
 from fakes.pki import MeshPki
 from fakes.worker_link import FakeWorker
+from fakes.worker_mesh import WorkerMesh
 
 FRONT = os.environ.get("CLOISTER_TEST_FRONT", "grpc")
 """`envoy` has every test of a running gateway ask one behind Envoy: the same answers, at more seconds a test."""
@@ -50,6 +51,7 @@ class Rig:
         port: The gateway's.
         behind_envoy: Whether it runs inside Envoy, a process of its own.
         workers: By instance.
+        inside: What is around a worker that is real; see `serving_mesh`.
     """
 
     def __init__(self, stack: AsyncExitStack, pki: MeshPki, feed: AttestedFeed, lifecycle: Lifecycle) -> None:
@@ -59,6 +61,7 @@ class Rig:
         self.port = 0
         self.behind_envoy = False
         self.workers: dict[str, FakeWorker] = {}
+        self.inside: WorkerMesh
         self._stack = stack
 
     async def worker(self, instance: str, slots: int = 4, **options: Any) -> FakeWorker:

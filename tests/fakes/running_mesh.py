@@ -25,6 +25,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from fakes import commands
+
 BIN = Path(sys.executable).parent
 CLUSTER = "test.cloister.internal"
 MODEL = "probe"
@@ -58,11 +60,9 @@ class RunningMesh:
     def cli(self, *args: str | Path, code: int = 0, text: str | None = None) -> str:
         """Run `cloister` on this mesh as a person would; returns what it printed, stderr included."""
         environment = {**os.environ, "CLOISTER_MESH": str(self.folder), "NO_COLOR": "1", "COLUMNS": "200"}
-        done = subprocess.run(
-            [BIN / "cloister", *args], capture_output=True, text=True, env=environment, timeout=120, input=text
-        )
-        said = done.stdout + done.stderr
-        assert done.returncode == code, f"cloister {' '.join(map(str, args))} ended with {done.returncode}:\n{said}"
+        words = [str(arg) for arg in args]
+        ended, said = commands.run(words, environment, text, within_s=120)
+        assert ended == code, f"cloister {' '.join(words)} ended with {ended}:\n{said}"
         return said
 
     def json(self, *args: str | Path, code: int = 0) -> Any:

@@ -21,14 +21,14 @@ from fakes.worker_mesh import WorkerMesh
 async def serving_mesh(
     folder: Path, pki: MeshPki, models: Mapping[str, ov.Model], **options: object
 ) -> AsyncIterator[Rig]:
-    """A gateway through which these models are served, each in version 1."""
+    """A gateway with these settings, through which these models are served, each in version 1."""
     inside = WorkerMesh(pki, folder)
     for name, model in models.items():
         (folder / f"{name} ir").mkdir()
         inside.provisioner.publish(folder / "models", name, 1, networks.ir(model, folder / f"{name} ir"))
     async with (
         inside.up(),
-        running_gateway(folder, pki) as rig,
+        running_gateway(folder, pki, **options) as rig,
         inside.worker(inside.settings(models=tuple(models))) as worker,
     ):
         rig.feed.join(
@@ -40,6 +40,7 @@ async def serving_mesh(
             )
         )
         await rig.until(lambda status: any(len(each.models) == len(models) for each in status.workers))
+        rig.inside = inside
         yield rig
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,9 +74,12 @@ class Supervisor:
                 await self._until_ready(keeper, probes)
 
     async def _drain(self) -> None:
+        """In reverse: all gateways, then all workers, then the rest; programs of one kind together."""
         self._report("draining")
-        for keeper in reversed(self._keepers):
-            await keeper.stop()
+        for _, alike in groupby(reversed(self._keepers), key=lambda keeper: keeper.program.service):
+            async with asyncio.TaskGroup() as group:
+                for keeper in alike:
+                    group.create_task(keeper.stop())
 
     async def _until_ready(self, keeper: Keeper, probes: Probes) -> None:
         began = time.monotonic()

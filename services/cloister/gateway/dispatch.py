@@ -56,7 +56,8 @@ class Dispatcher:
     @property
     def queued(self) -> int:
         """How many calls wait for a slot."""
-        return sum(len(lane.waiting) for lane in self._waiting.values())
+        # In one step, because the exporter's thread asks too, while this one takes lanes in and out.
+        return sum(len(lane.waiting) for lane in list(self._waiting.values()))
 
     @property
     def routing(self) -> Routing:

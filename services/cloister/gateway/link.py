@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from grpc.aio import EOF
@@ -22,6 +22,7 @@ from cloister.api.v1.worker_pb2 import InferResult, ModelOrder, ModelState, Work
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.gateway.call import Call
 from cloister.gateway.catalogue import MAX_MODELS, Models, quick_models, read_models
+from cloister.gateway.frame_stream import FrameStream
 from cloister.gateway.orders import Orders
 from cloister.gateway.pace import Pace
 from cloister.gateway.wire import encode_call, encode_cancelled
@@ -39,19 +40,6 @@ OVERDUE_S = 60.0
 """A result this long after its call's deadline means that the worker hangs; its link is given up."""
 NO_SUCH_MODEL = "no such model"
 """One text for a model that does not exist, is not served, or is not the caller's to use."""
-
-
-class FrameStream(Protocol):
-    """Both directions of the Link call, as serialised frames."""
-
-    async def read(self) -> Any:
-        """Return the next frame, or `grpc.aio.EOF` at the end."""
-
-    async def write(self, frame: bytes) -> None:
-        """Send one frame."""
-
-    async def done_writing(self) -> None:
-        """Close our half."""
 
 
 class LinkOwner(Protocol):
@@ -234,7 +222,8 @@ class Link:
             parts += encode_call(call.call_id, call.request, timeout_ms, call.tenant, call.model_version, trace_id)
             size += len(call.request) + 1
             quick = quick or call.route.model_name in self._quick
-        self._pace.sent(earlier_id, quick=quick)
+        if self._last_sent != earlier_id:  # else nothing that the worker would evaluate
+            self._pace.sent(earlier_id, quick=quick)
         return b"".join(parts)
 
     def _receive(self, frame: WorkerFrame) -> None:

@@ -16,12 +16,15 @@ from prometheus_client.registry import Collector
 
 from cloister.gateway.call import Call
 from cloister.gateway.fleet import Fleet
+from cloister.gateway.link import Link
 from cloister.gateway.timing import Phases, phases
 from cloister.kit.histogram import SECONDS, SIZES, Histograms
 from cloister.kit.metrics import Metrics
 
 MAX_SERIES: Final = 100
 OTHER: Final = "other"
+CROWDED: Final = 1000
+"""Requests without a place among the series between two looks for one: a look asks the whole fleet."""
 
 Serves = Callable[[str, str], bool]
 """Whether some worker serves a model in a version, or, where that is empty, in any."""
@@ -43,6 +46,7 @@ class RequestMetrics(Collector):
         self._serves = serves
         self._outcomes: dict[str, int] = {}
         self._series: dict[_Labels, Histograms] = {}
+        self._crowded = 0
         metrics.registry.register(self)
 
     def request_ended(self, outcome: str, call: Call | None) -> None:
@@ -69,14 +73,17 @@ class RequestMetrics(Collector):
         series = self._series.get((model, version))
         if series is not None:
             return series
-        if len(self._series) >= MAX_SERIES:
+        if model and len(self._series) >= MAX_SERIES:
             self._forget()
-        if len(self._series) >= MAX_SERIES or not model or not self._serves(model, version):
+        if not model or len(self._series) >= MAX_SERIES or not self._serves(model, version):
             model, version = OTHER, ""
         return self._series.setdefault((model, version), Histograms(*_BOUNDS))
 
     def _forget(self) -> None:
-        """Make room for what is served now, by what no worker serves any more."""
+        """Make room for what is served now, by what no worker serves any more; looked for once in `CROWDED` times."""
+        self._crowded += 1
+        if self._crowded % CROWDED != 1:
+            return
         for model, version in list(self._series):
             if model != OTHER and not self._serves(model, version):
                 del self._series[model, version]
@@ -112,10 +119,15 @@ def _histogram(name: str, documentation: str) -> Metric:
 def watch_fleet(metrics: Metrics, fleet: Fleet) -> None:
     """Let the gauges show the fleet as it is when they are read."""
     metrics.queued.set_function(lambda: fleet.dispatcher.queued)
-    metrics.slots.set_function(lambda: sum(member.link.granted for member in fleet.members if member.link))
-    metrics.slots_used.set_function(lambda: sum(member.link.used for member in fleet.members if member.link))
+    metrics.slots.set_function(lambda: sum(link.granted for link in _links(fleet)))
+    metrics.slots_used.set_function(lambda: sum(link.used for link in _links(fleet)))
     for simulated in (False, True):
         metrics.workers.labels(str(simulated).lower()).set_function(partial(_count, fleet, simulated))
+
+
+def _links(fleet: Fleet) -> Iterator[Link]:
+    """The links as they are; on the exporter's thread, where one may end between two looks at its member."""
+    return (link for member in fleet.members if (link := member.link) is not None)
 
 
 def _count(fleet: Fleet, simulated: bool) -> int:

@@ -9,7 +9,7 @@ from cloister.rpc.status import reason_of
 
 MAX_NAMES: Final = 1000
 OTHER: Final = "other"
-"""Stands for all models that nobody serves, and for tenants beyond `MAX_NAMES`."""
+"""Stands for all models that nobody serves, and for models and tenants beyond `MAX_NAMES`."""
 
 
 class Refusals:
@@ -23,6 +23,7 @@ class Refusals:
     def __init__(self) -> None:
         self.by_model: dict[tuple[str, str], int] = {}
         self.by_tenant: dict[tuple[str, str], int] = {}
+        self._models: set[str] = set()
         self._tenants: set[str] = set()
 
     def note(self, error: CloisterError | TimeoutError, tenant: str, model: str) -> None:
@@ -35,11 +36,16 @@ class Refusals:
         """
         if not isinstance(error, (Overloaded, TimeoutError)):
             return
-        if tenant not in self._tenants:
-            if len(self._tenants) >= MAX_NAMES:
-                tenant = OTHER
-            self._tenants.add(tenant)
         reason = reason_of(error)
-        of_model, of_tenant = (model or OTHER, reason), (tenant, reason)
+        of_model, of_tenant = (_known(model or OTHER, self._models), reason), (_known(tenant, self._tenants), reason)
         self.by_model[of_model] = self.by_model.get(of_model, 0) + 1
         self.by_tenant[of_tenant] = self.by_tenant.get(of_tenant, 0) + 1
+
+
+def _known(name: str, names: set[str]) -> str:
+    """The name, as long as there are not too many of them."""
+    if name not in names:
+        if len(names) >= MAX_NAMES:
+            return OTHER
+        names.add(name)
+    return name

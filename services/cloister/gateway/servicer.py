@@ -110,10 +110,9 @@ class InferenceServicer:
     async def model_stream_infer(self, _requests: Any, context: Any) -> None:
         """Many requests, their answers in the same order."""
         peer = current_peer()
-        remaining_s = context.time_remaining()
+        ends_in_s = context.time_remaining()
         # TLS looked at the certificate's dates when the connection began; a stream may outlive them.
-        certified_s = peer.expires_at - time.time()
-        ends_in_s = certified_s if remaining_s is None else min(remaining_s, certified_s)
+        expires_in_s = peer.expires_at - time.time()
         self._streams.enter(peer.spiffe_id, 0, time.monotonic())
         # Counted until gRPC has done with it: what a client does not read is held there, and neither our answer nor our
         # error ends its stream. So a tenant that never reads has no more such streams than it may have any.
@@ -127,7 +126,7 @@ class InferenceServicer:
             trace=(lambda: asked.trace) if asked.trace is not None else self._new_trace,
             timed=asks_for_timing(asked.metadata),
         )
-        await stream.run(self._stopping, ends_in_s=ends_in_s)
+        await stream.run(self._stopping, expires_in_s=expires_in_s, ends_in_s=ends_in_s)
 
     async def server_live(self, _request: oip.ServerLiveRequest, _context: Any) -> bytes:
         """Whoever answers is alive."""

@@ -31,7 +31,7 @@ class Settings:
         front: What ends TLS and HTTP/2 for clients: `envoy`, with this program inside it, which costs a third of the
             processor time for each call; `grpc`, gRPC's own server; `auto` for Envoy where it can be had.
         processes: How many processes answer there; the kernel gives each connection to one of them. Limits below are of
-            all of them together, and each enforces its equal part. More than one have gRPC's own server for a front.
+            all of them together, and each enforces its equal part.
         verifier: host:port of the verifier, who tells which workers are attested.
         simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.

@@ -75,21 +75,25 @@ class AnswerStream:
         self._room = asyncio.Event()
         self._ended = False
         self._loop = asyncio.get_running_loop()
-        self._ends_at_s = math.inf
+        self._expires_at_s = self._ends_at_s = math.inf
         self._writing_since_s = math.inf
 
-    async def run(self, stopping: asyncio.Event, *, ends_in_s: float) -> None:
+    async def run(self, stopping: asyncio.Event, *, expires_in_s: float, ends_in_s: float | None = None) -> None:
         """Serve until the client has closed its half and has every answer.
 
         Args:
             stopping: Read no further request once this is set.
-            ends_in_s: What is left of the stream's own deadline, or of the client's certificate.
+            expires_in_s: What is left of the client's certificate.
+            ends_in_s: What is left of the stream's own deadline, if it has one.
 
         Raises:
-            ExceptionGroup: Of `Unavailable`: the client does not read; of `Unauthenticated`: its certificate has ended.
+            ExceptionGroup: Of `Unavailable`: the client does not read; of `Unauthenticated`: its certificate has ended;
+                of `TimeoutError`: its deadline has passed, and it asks still.
             Unavailable: We are going.
         """
-        self._ends_at_s = self._loop.time() + ends_in_s
+        now_s = self._loop.time()
+        self._expires_at_s = now_s + expires_in_s
+        self._ends_at_s = min(self._expires_at_s, math.inf if ends_in_s is None else now_s + ends_in_s)
         try:
             async with asyncio.TaskGroup() as group:
                 guard = group.create_task(self._guard())
@@ -118,8 +122,7 @@ class AnswerStream:
 
     async def _read(self) -> None:
         while (request := await self._stream.read()) is not EOF:
-            if self._loop.time() >= self._ends_at_s:
-                raise Unauthenticated("the client certificate has expired", reason="identity.expired")
+            self._check_time()
             self._items.append(self._begin(request))
             self._changed.set()
             while len(self._items) >= WINDOW:
@@ -127,6 +130,13 @@ class AnswerStream:
                 await self._room.wait()
         self._ended = True
         self._changed.set()
+
+    def _check_time(self) -> None:
+        now_s = self._loop.time()
+        if now_s >= self._expires_at_s:
+            raise Unauthenticated("the client certificate has expired", reason="identity.expired")
+        if now_s >= self._ends_at_s:
+            raise TimeoutError("the stream's deadline has passed")
 
     def _begin(self, request: bytes) -> Call | bytes:
         timeout_s = min(self._timeout_s, self._ends_at_s - self._loop.time())

@@ -78,6 +78,6 @@ class Usage(Collector):
 
 def _by_name(counts: dict[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    for (name, reason), count in counts.items():
+    for (name, reason), count in list(counts.items()):  # in one step: the exporter's thread asks too
         found.setdefault(name, {})[reason] = count
     return found

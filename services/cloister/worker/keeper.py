@@ -148,8 +148,10 @@ class ModelKeeper:
         return engine
 
     async def _close(self, engine: Engine) -> None:
-        await engine.close()
-        self._rooms.pop(engine).free()
+        try:
+            await engine.close()
+        finally:  # also where nobody may wait for its last evaluation any more
+            self._rooms.pop(engine).free()
 
     async def _hold(self, model: ServedModel, life_s: float) -> bool:
         """Renew the lease for as long as it goes; when this returns, the model is gone. Says whether to pause."""

@@ -223,8 +223,8 @@ class WorkerLink:
             self._wakeup.set()
 
     async def _write(self, write: Callable[[WorkerFrame], Awaitable[None]]) -> None:
+        self._slots_changed = self._models_changed = False
         await write(WorkerFrame(models=self._served.states(), models_changed=True, slots=self._slots.granted))
-        self._slots_changed = False
         while not self._ended or self._finished:
             await self._wakeup.wait()
             self._wakeup.clear()

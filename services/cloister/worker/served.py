@@ -84,21 +84,25 @@ class ServedModels:
         key = (model.name, model.version)
         before = self._models.get(key)
         self._models[key] = model
+        came_back = key in self._retired and before is not None and before.engine is not model.engine
+        if came_back:  # loaded again, as after a rollback, while the one before it goes
+            self._retired.discard(key)
         was_missing = self._missing.pop(key, None) is not None
-        if was_missing or before is None or before.state != model.state:
+        if came_back or was_missing or before is None or before.state != model.state:
             self._changed()
 
     def retire(self, model: ServedModel) -> None:
         """Tell nobody of a model any more, and go on answering those who were told of it before."""
         key = (model.name, model.version)
-        if key in self._models and key not in self._retired:
+        if self._is_here(model) and key not in self._retired:
             self._retired.add(key)
             self._changed()
 
     def drop(self, model: ServedModel) -> None:
         """Serve a model no longer."""
         key = (model.name, model.version)
-        if self._models.pop(key, None) is not None:
+        if self._is_here(model):
+            del self._models[key]
             self._retired.discard(key)
             self._changed()
 
@@ -159,6 +163,11 @@ class ServedModels:
             yield
         finally:
             self._watchers.remove(changed)
+
+    def _is_here(self, model: ServedModel) -> bool:
+        """Whether it is served, and not another in its place; a renewed lease makes it no other."""
+        here = self._models.get((model.name, model.version))
+        return here is not None and here.engine is model.engine
 
     def _find(self, name: str, version: str) -> ServedModel | None:
         model = self._models.get((name, version or self._newest.get(name, "")))

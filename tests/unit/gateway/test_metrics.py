@@ -24,9 +24,11 @@ class Page:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.served: set[tuple[str, str]] | None = None
+        self.asked = 0
         self.seen = RequestMetrics(self.metrics, self._serves)
 
     def _serves(self, model: str, version: str) -> bool:
+        self.asked += 1
         return self.served is None or (model, version) in self.served
 
     def answer(
@@ -111,3 +113,15 @@ async def test_a_slow_request_that_was_traced_is_an_example_of_its_bucket() -> N
     assert len(lines) == 1
     assert 'le="0.5",model="tiny",version="1"} 2.0 # {trace_id="' + "a" * 32 + '"} 0.' in lines[0]
     assert "trace_id" not in page.text
+
+
+async def test_a_crowd_of_models_does_not_have_every_request_ask_the_fleet() -> None:
+    page = Page()
+    for number in range(MAX_SERIES):
+        page.answer(f"m{number}")
+    page.asked = 0
+    for _ in range(50):
+        page.answer("one-too-many")
+        page.seen.request_ended("Overloaded", None)
+    assert page.asked <= MAX_SERIES
+    assert 'cloister_request_seconds_count{model="other",version=""} 100.0' in page.text

@@ -56,7 +56,7 @@ class Client:
 class Scene:
     """A client, its stream, and a worker played by the test."""
 
-    def __init__(self, *, slots: int, tenant_limit: int, ends_in_s: float) -> None:
+    def __init__(self, *, slots: int, tenant_limit: int, **ends: float) -> None:
         self.client = Client()
         self.worker = WorkerEnd()
         self.stopping = asyncio.Event()
@@ -64,7 +64,7 @@ class Scene:
         self.tenants = Tenants(Limits(TenantLimits(calls=tenant_limit)), 1 << 30)
         self.link = Link(A, self.dispatcher)
         self._slots = slots
-        self._ends_in_s = ends_in_s
+        self._ends = {"expires_in_s": 60.0, **ends}
         self.task: asyncio.Task[None]
 
     async def play(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
@@ -79,8 +79,8 @@ class Scene:
 
     async def _run(self, stream: AnswerStream) -> None:
         try:
-            await stream.run(self.stopping, ends_in_s=self._ends_in_s)
-        except* CloisterError as caught:
+            await stream.run(self.stopping, **self._ends)
+        except* (CloisterError, TimeoutError) as caught:
             self.error = caught.exceptions[0]
 
     async def calls(self, count: int) -> list[int]:
@@ -92,9 +92,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(slots: int = 4, *, tenant_limit: int = 999, ends_in_s: float = 60) -> AsyncIterator[Scene]:
+async def scene(slots: int = 4, *, tenant_limit: int = 999, **ends: float) -> AsyncIterator[Scene]:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        made = Scene(slots=slots, tenant_limit=tenant_limit, ends_in_s=ends_in_s)
+        made = Scene(slots=slots, tenant_limit=tenant_limit, **ends)
         linked = await made.play(group)
         yield made
         made.task.cancel()
@@ -220,11 +220,18 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
 
 
 async def test_a_stream_ends_with_the_certificate_of_its_client() -> None:
-    async with scene(ends_in_s=-1) as made:
+    async with scene(expires_in_s=-1) as made:
         made.client.ask("a")
         await made.task
         assert isinstance(made.error, Unauthenticated)
         assert made.error.reason == "identity.expired"
+
+
+async def test_a_stream_past_its_own_deadline_is_not_told_of_a_certificate() -> None:
+    async with scene(ends_in_s=-1) as made:
+        made.client.ask("a")
+        await made.task
+        assert isinstance(made.error, TimeoutError)
 
 
 def test_a_failed_item_says_what_happened() -> None:

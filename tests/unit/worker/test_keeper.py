@@ -374,3 +374,19 @@ async def test_a_refusal_does_not_wait_for_what_is_under_way_on_an_older_version
         desk.keeper.renew_now()
         await desk.until(lambda: len(desk.served) == 0)
         assert old.engine.closed
+
+
+async def test_the_memory_of_a_model_that_goes_is_given_back_also_when_nobody_waits_for_it(desk):
+    desk.memory = MemoryBudget(1 << 30)
+    desk.keeper = desk.made()
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "2")
+        old.engine.left.clear()
+        desk.releases.version = 3
+        desk.keeper.renew_now()
+        await desk.until(lambda: old.engine.closed)
+        desk.releases.error = KeyRefused("no")
+        desk.keeper.renew_now()
+        await desk.until(lambda: len(desk.served) == 0)
+    assert desk.memory.used_bytes == 0

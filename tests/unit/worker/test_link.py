@@ -426,3 +426,18 @@ async def test_what_came_of_an_order_goes_back_with_its_number():
         await gateway.until(lambda: any(frame.order_results for frame in gateway.frames))
         (result,) = gateway.frames[-1].order_results
         assert (result.order_id, result.HasField("failure")) == (7, False)
+
+
+async def test_slots_that_change_while_the_first_frame_leaves_are_told():
+    inside, shares = Inside(), Shares(8)
+    gateway, link = GatewayEnd(), WorkerLink(inside.answers, inside.served, shares, order=obeyed)
+    gateway.held.clear()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(link.run(gateway.sent(), gateway.write))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it writes
+        with shares.joined(lambda: None):
+            gateway.held.set()
+            await gateway.until(lambda: len(gateway.frames) == 2)
+            assert [frame.slots for frame in gateway.frames] == [8, 4]
+        gateway.end()

@@ -6,6 +6,7 @@ from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound
 from cloister.worker.served import Missing
 from fakes.attested_worker import Inside
+from fakes.engines import FakeEngine
 
 
 @pytest.fixture
@@ -82,3 +83,15 @@ def test_a_retired_model_is_told_of_no_more_and_still_found_by_its_version(insid
         inside.served.find("iris", "3")
     inside.also_serve(version="3")
     assert inside.served.find("iris", "").version == "3"
+
+
+def test_one_that_goes_takes_nothing_from_one_that_came_in_its_place(inside):
+    gone = inside.model
+    inside.served.retire(gone)
+    assert inside.served.states() == []
+    back = inside.also_serve(engine=FakeEngine())
+    assert [state.version for state in inside.served.states()] == ["2"]
+    inside.served.retire(gone)
+    inside.served.drop(gone)
+    assert inside.served.find("iris", "") is back
+    assert [state.version for state in inside.served.states()] == ["2"]

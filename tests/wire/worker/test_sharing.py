@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import openvino as ov
@@ -15,9 +14,9 @@ from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
 from cloister.api.v1.worker_pb2_grpc import WorkerStub
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope
-from cloister.seal.session import ClientSessions, RecipientKey
 from cloister.worker.tuning import Tunings
 from fakes import clocks, networks
+from fakes.sealing import Sealing
 
 NETWORKS = {"tiny": networks.tiny, "wide": networks.wide}
 CLOCKS = {"tiny": clocks.quick, "wide": clocks.slow}
@@ -38,28 +37,6 @@ class InProcess:
 
     def sums(self, x):
         return self.request.infer({"x": x})["sum"].tobytes()
-
-
-class Sealing:
-    """A client that believes the worker."""
-
-    def __init__(self, mesh, model):
-        claims = mesh.verifier.claims[0]
-        self.digest = mesh.provisioner.models[model][0].manifest.digest
-        self.recipient = RecipientKey(claims.instance, claims.hpke_suite, claims.hpke_public)
-        self.sessions, self.model, self.cluster = ClientSessions(mesh.pki.cluster), model, mesh.pki.cluster
-
-    def seal(self, request):
-        sealed, pending = self.sessions.seal(
-            request,
-            model_name=self.model,
-            model_version="",
-            model_digest=self.digest,
-            not_after=datetime.now(UTC) + timedelta(seconds=30),
-            recipients=[self.recipient],
-        )
-        carried = envelope.build_request(sealed, model_name=self.model, instances=[self.recipient.instance])
-        return carried.SerializeToString(), pending
 
 
 class Gateway:
