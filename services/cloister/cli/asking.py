@@ -42,6 +42,7 @@ async def asked_for(model: str, version: str) -> AsyncIterator[None]:
         raise Stop(
             f"the gateway knows no worker that serves {wanted} ({error.reason}); is the name right, and has a worker "
             "its key? 'cloister status' shows what is served, 'cloister audit list' why a key was refused"
+            + (", 'cloister model routing' the labels" if version and not version.isdecimal() else "")
         ) from error
 
 

@@ -58,6 +58,7 @@ class Stop(Exception):
 
 _ADVICE_BY_REASON = {
     "model.sealed_only": "leave out --plain",
+    "key.refused": "'cloister audit list' says why: has its owner published it, and allowed its key to these workers?",
     "model.not_loadable": "'loadable = true' in the settings of workers lets operators do that",
     "model.partly": "'cloister model index' shows what each version is waiting for",
     "memory.full": "'cloister model index' shows what is served",
@@ -90,6 +91,8 @@ def exit_code(error: BaseException) -> ExitCode:
         return error.code
     if isinstance(error, _REFUSED) or _is_distrust(error):
         return ExitCode.REFUSED
+    if isinstance(error, FileNotFoundError):
+        return ExitCode.USAGE
     return ExitCode.UNAVAILABLE if isinstance(error, _UNAVAILABLE) else ExitCode.FAILED
 
 

@@ -73,21 +73,23 @@ def seal(
     """
     signer = identities.signing_key(identity or Mesh.read(mesh_folder).identity("owner"))
     wanted = Preprocessing(input_u8 or (), resize or (), mean or (), scale or (), layout or ())
-    with wanted.compiled_into(files, model_files.gather(files)) as (inside, preprocessing):
-        out.mkdir(parents=True, mode=0o700)
-        total = sum(path.stat().st_size for path in inside.values())
-        with progress_bytes("sealing", total) as progress:
-            sealed = seal_to(
-                out / sealed_folder.SEALED,
-                inside,
-                name=name,
-                version=version,
-                signer=signer,
-                precision=precision.value,
-                preprocessing=preprocessing,
-                progress=lambda done, _: progress.update(progress.task_ids[0], completed=done),
-            )
-    sealed_folder.write(out, sealed)
+    given = model_files.gather(files)
+    with (
+        wanted.compiled_into(model_files.head(given), given) as (inside, preprocessing),
+        sealed_folder.made(out),
+        progress_bytes("sealing", sum(path.stat().st_size for path in inside.values())) as progress,
+    ):
+        sealed = seal_to(
+            out / sealed_folder.SEALED,
+            inside,
+            name=name,
+            version=version,
+            signer=signer,
+            precision=precision.value,
+            preprocessing=preprocessing,
+            progress=lambda done, _: progress.update(progress.task_ids[0], completed=done),
+        )
+        sealed_folder.write(out, sealed)
     say(f"sealed {name}@{version} in {out}", "bold")
     facts(_described(sealed.manifest), indent="  ")
     say(f"next: cloister model publish {out}")

@@ -12,10 +12,9 @@ from typing import Annotated
 
 import typer
 
-from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.preparing import check_accepted, extras
 
-_WEIGHTS = (".bin", ".pdiparams")
+_SAVED_MODEL = "saved_model.pb"
 _PANEL = "Preprocessing compiled into the model"
 
 
@@ -69,26 +68,24 @@ class Preprocessing:
 
     @contextmanager
     def compiled_into(
-        self, given: Sequence[Path], files: Mapping[str, Path]
+        self, head: str, files: Mapping[str, Path]
     ) -> Iterator[tuple[Mapping[str, Path], Mapping[str, str]]]:
         """The files to seal, and what was compiled in by input. With nothing asked for, the files as they are.
 
         The changed model lies in a temporary folder that only its owner can read, and is deleted afterwards.
 
         Args:
-            given: One model: a file, with its weights beside it, or a folder.
+            head: Which of the files the model is known by; see `model_files.head`.
             files: All of it, by names inside.
         """
         if not any((self.input_u8, self.resize, self.mean, self.scale, self.layout)):
             yield files, {}
             return
-        heads = [path for path in given if path.suffix not in _WEIGHTS]
-        if len(heads) != 1:
-            raise Stop("preprocessing is compiled into one model; name its .xml and .bin, or its .onnx", ExitCode.USAGE)
         with extras("prepare"):
             from cloister.prepare.files import read_model, write_ir
             from cloister.prepare.preprocessing import compile_in, steps
-        model = read_model(heads[0])
+        path = files[head]
+        model = read_model(path.parent if path.name == _SAVED_MODEL else path)
         wanted = steps(
             model,
             from_u8=self.input_u8,

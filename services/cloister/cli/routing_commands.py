@@ -16,6 +16,7 @@ from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, examples
 from cloister.cli.output import print_json, say, table
+from cloister.errors import InvalidRequest
 from cloister.gateway.routing import LABEL, VERSION, Routing
 from cloister.rpc.files import read_public, replace_public
 
@@ -57,7 +58,10 @@ def label(
     if not labels and not drop:
         raise typer.BadParameter("name at least one LABEL=VERSION, or --drop LABEL")
     path, before = _read(Mesh.read(mesh_folder))
-    changes = dict(_pair(each) for each in labels or ())
+    pairs = [_pair(each) for each in labels or ()]
+    changes = dict(pairs)
+    if len({*changes, *(drop or ())}) < len(pairs) + len(drop or ()):
+        raise typer.BadParameter("a label is named twice; say once what it is to stand for")
     unknown = [each for each in drop or () if each not in before.of(name).labels]
     if unknown:
         raise Stop(f"{name} has no label '{unknown[0][:80]}'; 'cloister model routing' shows those it has")
@@ -107,7 +111,10 @@ def _read(mesh: Mesh) -> tuple[Path, Routing]:
     if not isinstance(named, str):
         raise Stop(f"{settings} names no routing file; add 'routing = \"routing.toml\"' and start the gateway again")
     path = settings.parent / named
-    return path, Routing.parse(read_public(path)) if path.exists() else Routing()
+    try:
+        return path, Routing.parse(read_public(path)) if path.exists() else Routing()
+    except InvalidRequest as error:
+        raise Stop(f"{path} makes no sense and is left as it is: {error} ({error.reason})") from error
 
 
 def _write(path: Path, content: Routing) -> None:

@@ -9,6 +9,8 @@ model.key             what opens it, mode 0600: stays with the owner, goes to th
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,6 +25,20 @@ from cloister.seal.manifest import ModelManifest, Signed
 from cloister.seal.model_file import digest_of
 
 SEALED = "model.sealed"
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """A new folder, which goes again if what is to lie in it does not come to be; raises Stop where there is one."""
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except FileExistsError as error:
+        raise Stop(f"{folder} exists; name a new folder with --out", ExitCode.USAGE) from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
 
 
 def write(folder: Path, sealed: SealedFiles) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cloister import __version__
 from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
+from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.admission import Admission, Observe
 from cloister.gateway.call import Call
 from cloister.gateway.faces import F, Facing, listening
@@ -93,7 +94,10 @@ async def opened(
         )
         if settings.routing is not None:
             routing = RoutingFile(settings.routing, fleet.dispatcher.route)
-            await routing.read()
+            try:
+                await routing.read()
+            except (InvalidRequest, NotReady) as error:
+                raise settings_error("routing", f"{settings.routing.name}: {error}") from error
             lifecycle.spawn(routing.watching(), "routing")
         metrics = Metrics()
         watch_fleet(metrics, fleet)

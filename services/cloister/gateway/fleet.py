@@ -108,6 +108,7 @@ class Fleet:
         """Say why no worker can take a route: there is no such model, or it cannot be served now."""
         name, asked, _, workers = route
         served = [versions for member in self._members.values() if (versions := member.models.get(name))]
+        why = NO_WORKER
         if workers is not None:
             # Its version may be gone from all of them: whoever left it open asks again, and seals to another.
             known = bool(served) and (not asked or asked.isdecimal())
@@ -116,8 +117,9 @@ class Fleet:
             # What the operator has chosen and nobody serves is missing for now, as is what somebody has served.
             chosen, reason = self.dispatcher.routing.chosen(name, asked), None
             known = chosen is not None and any(chosen in versions or not asked.isdecimal() for versions in served)
+            why = f"no worker that serves version {chosen} of it can be reached now" if chosen else NO_WORKER
         if known:
-            return Unavailable(NO_WORKER, reason=reason)
+            return Unavailable(why, reason=reason)
         if not self.current.is_set() or not all(member.settled for member in self._members.values()):
             return Unavailable("this gateway does not know all workers yet", reason="fleet.unsettled")
         return NotFound(NO_SUCH_MODEL)

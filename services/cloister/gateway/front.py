@@ -96,7 +96,7 @@ async def behind_envoy(settings: Settings, lifecycle: Lifecycle, module: Path, p
         place: Which of several processes this is; None where it is the only one.
 
     Raises:
-        NotReady: The address cannot be had, or the identity's files cannot be used.
+        NotReady: The address cannot be had, the identity's files cannot be used, or what the gateway inside found so.
         InvalidRequest: As the gateway inside found its settings.
         InternalError: Envoy, or the gateway inside it, has ended without being asked; its log says why.
     """
@@ -205,6 +205,8 @@ def _judge(said: bytes, *, asked: bool) -> None:
         word = {"end": "silent"}
     if word["end"] == "refused":
         raise settings_error(word["key"], word["why"])
+    if "reason" in word:
+        raise NotReady(word["why"], reason=word["reason"])
     if word["end"] != "drained" or not asked:
         raise InternalError("the gateway inside Envoy has ended", reason="front.ended")
 

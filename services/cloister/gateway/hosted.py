@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cloister.errors import InvalidRequest
+from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.app import opened
 from cloister.gateway.faces import hosted
 from cloister.gateway.front import CONTROL, SETTINGS, taken_over
@@ -59,6 +59,9 @@ class Application:
         except InvalidRequest as error:
             key, _, why = str(error).partition(": ")
             word = {"end": "refused", "key": key, "why": why} if error.reason == config.REASON else {"end": "failed"}
+            _log.error("service.failed", error=error)
+        except NotReady as error:
+            word = {"end": "failed", "why": str(error), "reason": error.reason}
             _log.error("service.failed", error=error)
         except Exception as error:
             word = {"end": "failed"}

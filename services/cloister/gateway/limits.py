@@ -78,13 +78,14 @@ class Limits(Generic[L]):
     Args:
         usual: Everybody's.
         tables: What differs, by name.
+        whose: Before the name of one of everybody's in an error.
 
     Raises:
         ValueError: A number makes no sense; it names which.
     """
 
-    def __init__(self, usual: L, tables: Mapping[str, TenantTable | ModelTable] | None = None) -> None:
-        _check("", usual)
+    def __init__(self, usual: L, tables: Mapping[str, TenantTable | ModelTable] | None = None, whose: str = "") -> None:
+        _check(whose, usual)
         self._usual: L = usual
         self._own: dict[str, L] = {name: _merged(usual, table) for name, table in (tables or {}).items()}
         for name, own in self._own.items():

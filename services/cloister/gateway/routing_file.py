@@ -48,7 +48,7 @@ class RoutingFile:
                 await self._look()
             except CloisterError as error:
                 if str(error) != said:
-                    _log.warning("routing.kept", error=error)
+                    _log.warning("routing.kept", file=str(self._path), error=error)
                 said = str(error)
             else:
                 said = ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloister.errors import InvalidRequest
 from cloister.gateway.limits import Limits, ModelLimits, ModelTable, TenantLimits, TenantTable
 from cloister.gateway.otlp_endpoint import check_endpoint
 from cloister.gateway.routing import NAME
@@ -31,7 +32,7 @@ class Settings:
         front: What ends TLS and HTTP/2 for clients: `envoy`, with this program inside it, which costs a third of the
             processor time for each call; `grpc`, gRPC's own server; `auto` for Envoy where it can be had.
         processes: How many processes answer there; the kernel gives each connection to one of them. Limits below are of
-            all of them together, and each enforces its equal part.
+            all of them together, and each enforces its equal part; each has a front of its own.
         verifier: host:port of the verifier, who tells which workers are attested.
         simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.
@@ -116,10 +117,10 @@ class Settings:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more")
         for tenant in self.tenants:
-            if SpiffeId.parse(tenant).cluster != self.cluster:
-                raise ValueError("tenants: limits are for SPIFFE ids of this cluster")
-        if not all(NAME.fullmatch(name) for name in self.models):
-            raise ValueError("models: limits are for names of models, without a version")
+            _check_tenant(tenant, self.cluster)
+        unnamed = [name for name in self.models if not NAME.fullmatch(name)]
+        if unnamed:
+            raise ValueError(f"models: '{unnamed[0][:80]}': limits are for names of models, without a version")
         self.tenant_limits()
         self.model_limits()
         if not 1 <= self.processes <= MAX_PROCESSES:
@@ -138,11 +139,20 @@ class Settings:
     def tenant_limits(self) -> Limits[TenantLimits]:
         """What each tenant may have; raises ValueError."""
         usual = TenantLimits(calls=self.tenant_limit, rate=self.tenant_rate, burst=self.tenant_burst)
-        return Limits(usual, self.tenants)
+        return Limits(usual, self.tenants, "tenants: every tenant's ")
 
     def model_limits(self) -> Limits[ModelLimits]:
         """What each model may have; raises ValueError."""
         usual = ModelLimits(
             queue=self.queue_limit, slots=self.model_slots, rate=self.model_rate, burst=self.model_burst
         )
-        return Limits(usual, self.models)
+        return Limits(usual, self.models, "models: every model's ")
+
+
+def _check_tenant(tenant: str, cluster: str) -> None:
+    try:
+        cluster_of = SpiffeId.parse(tenant).cluster
+    except InvalidRequest as error:
+        raise ValueError(f"tenants: '{tenant[:80]}' is {error}") from error
+    if cluster_of != cluster:
+        raise ValueError(f"tenants: '{tenant[:80]}': limits are for SPIFFE ids of this cluster, {cluster}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -83,8 +83,9 @@ def agreement(
         numbers: Outputs whose last axis holds no scores of classes, whatever its length.
 
     Raises:
-        InvalidRequest: An output cannot be compared (`agreement.impossible`).
+        InvalidRequest: An output cannot be compared, or `numbers` names none of them (`agreement.impossible`).
     """
+    _check_named(numbers, [port_name(port) for port in first.outputs])
     requests = [ov.Core().compile_model(model, "CPU", _CONFIG).create_infer_request() for model in (first, second)]
     answers: list[dict[str, list[Array]]] = [{port_name(port): [] for port in first.outputs} for _ in requests]
     for done, inputs in enumerate(samples.batches(), 1):
@@ -99,6 +100,12 @@ def agreement(
         for name in stacked[0]
     }
     return Agreement(len(samples) // max(1, samples.rows) * max(1, samples.rows), compared, _timed(requests, samples))
+
+
+def _check_named(numbers: Collection[str], outputs: Sequence[str]) -> None:
+    for name in numbers:
+        if name not in outputs:
+            raise _impossible(f"the model has no output '{name[:64]}': it gives {', '.join(outputs)}")
 
 
 def _stacked(name: str, parts: list[Array], rows: int) -> Array:

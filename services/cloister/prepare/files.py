@@ -12,17 +12,21 @@ import openvino as ov
 from cloister.errors import InvalidRequest
 
 READABLE: Final = "an OpenVINO .xml, .onnx, .pb, .tflite, .pdmodel or a TensorFlow SavedModel folder"
+_SUFFIXES: Final = (".xml", ".onnx", ".pb", ".tflite", ".pdmodel")
 
 
 def read_model(path: Path) -> ov.Model:
     """The model in a file or folder, in whichever format OpenVINO reads.
 
     Raises:
-        InvalidRequest: OpenVINO does not read it (`model.unreadable`).
+        InvalidRequest: OpenVINO does not read it, or a folder holds none or several (`model.unreadable`).
         FileNotFoundError: There is no such file.
     """
     if not path.exists():
         raise FileNotFoundError(2, "there is no such file", str(path))
+    path = _lone_model(path) if path.is_dir() else path
+    if path.is_file() and path.suffix not in _SUFFIXES:
+        raise InvalidRequest(f"{path.name} is no model that is read here: name {READABLE}", reason="model.unreadable")
     try:
         # Mapped files would change under a model that is written back over them.
         core = ov.Core()
@@ -33,6 +37,17 @@ def read_model(path: Path) -> ov.Model:
         raise InvalidRequest(
             f"OpenVINO cannot read {path.name}, which should be {READABLE}: {why[:300]}", reason="model.unreadable"
         ) from error
+
+
+def _lone_model(folder: Path) -> Path:
+    if (folder / "saved_model.pb").exists():
+        return folder
+    found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    if len(found) != 1:
+        raise InvalidRequest(
+            f"{folder.name} holds {len(found)} models; name one: {READABLE}", reason="model.unreadable"
+        )
+    return found[0]
 
 
 def write_ir(model: ov.Model, folder: Path, name: str = "model") -> dict[str, Path]:

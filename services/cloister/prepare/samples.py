@@ -92,7 +92,9 @@ def read_samples(path: Path, model: ov.Model, labels: str = "") -> Samples:
     if set(arrays) != set(ports):
         raise _unfit(f"{path.name} has {_named(arrays)}, and the model takes {_named(ports)}")
     counts = {len(array) if array.ndim else 0 for array in (*arrays.values(), *([] if truth is None else [truth]))}
-    if len(counts) != 1 or 0 in counts:
+    if 0 in counts:
+        raise _unfit(f"an array in {path.name} holds no examples along its first axis")
+    if len(counts) != 1:
         raise _unfit(f"the arrays in {path.name} do not all hold the same number of examples along their first axis")
     rows = {_rows(name, port, arrays[name]) for name, port in ports.items()}
     if len(rows) != 1:
@@ -112,7 +114,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
             found = np.load(file, allow_pickle=False)
             return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except (ValueError, EOFError, BadZipFile, KeyError) as error:
-        raise _unfit(f"{path.name} is no .npy or .npz of plain arrays: {error}") from error
+        # What numpy says here advises to read it unsafely.
+        raise _unfit(
+            f"{path.name} is no .npy or .npz of plain arrays, as numpy.save and numpy.savez write them"
+        ) from error
 
 
 def _rows(name: str, port: ov.Output, array: Array) -> int:
@@ -138,7 +143,11 @@ def _as_taken(array: Array, port: ov.Output) -> Array:
     wanted = np.dtype(port.get_element_type().to_dtype())
     if array.dtype.kind != wanted.kind and not np.can_cast(array.dtype, wanted):
         raise _unfit(f"'{port_name(port)}' is {array.dtype} in the file, and {wanted} in the model")
-    return array.astype(wanted)
+    with np.errstate(over="ignore"):  # as the next line says in its own words
+        taken = array.astype(wanted)
+    if taken.dtype.kind == "f" and not np.isfinite(taken).all():
+        raise _unfit(f"'{port_name(port)}' has values that are no finite {wanted}: nothing can be calibrated on those")
+    return taken
 
 
 def _named(names: Mapping[str, object]) -> str:

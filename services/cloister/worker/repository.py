@@ -10,7 +10,7 @@ a file anyway. An older one goes once all that are newer are served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, NamedTuple
 
 from cloister.api.v1.worker_pb2 import ModelOrder, OrderResult
@@ -24,6 +24,7 @@ from cloister.worker.settings import WantedModel
 LOOK_S: Final = 2.0
 MAX_ORDERS: Final = 16
 MAX_KEPT: Final = 256
+MAX_FAILED: Final = 64
 _log = get_logger()
 
 Done = Callable[[OrderResult], None]
@@ -56,6 +57,7 @@ class Repository:
         self._followed: dict[str, int] = {}
         self._loaded: set[tuple[str, int]] = set()
         self._unloaded: set[tuple[str, int]] = set()
+        self._failed: dict[tuple[str, int], ModelKeeper] = {}
         self._orders: asyncio.Queue[tuple[ModelOrder, Done]] = asyncio.Queue(MAX_ORDERS)
 
     def want(self, wanted: WantedModel) -> None:
@@ -137,10 +139,13 @@ class Repository:
             raise Overloaded("this worker keeps as many models as it may", reason="models.full")
         keeper = self._keep(wanted)
         self._loaded.add(wanted[:2])
+        self._forget([wanted[:2]])
         try:
             await keeper.progress.outcome()
         except (CloisterError, TimeoutError):
-            await self._end(wanted[:2])  # what is missing, and why, stays to be seen until somebody tries again
+            await self._end(wanted[:2])
+            self._failed[wanted[:2]] = keeper  # what is missing, and why, stays to be seen
+            self._forget(list(self._failed)[:-MAX_FAILED])
             raise
 
     async def _unload(self, wanted: WantedModel) -> None:
@@ -153,8 +158,10 @@ class Repository:
                 or (kept.keeper.model and int(kept.keeper.model.version) == wanted.version)
             )
         ]
-        if not going:
+        failed = [key for key in self._failed if key[0] == wanted.name and wanted.version in (0, key[1])]
+        if not going and not failed:
             raise NotFound("this worker serves no such model")
+        self._forget(failed)
         self._unloaded.update(going)
         await self._let_go(going)
 
@@ -191,6 +198,12 @@ class Repository:
             await self._end(key)
             keeper.progress.end()
             _log.info("model.unloaded", model=key[0], version=key[1])
+
+    def _forget(self, keys: Iterable[tuple[str, int]]) -> None:
+        """Say no longer of models why an order to load them failed."""
+        for key in keys:
+            if (keeper := self._failed.pop(key, None)) is not None and key not in self._kept:
+                keeper.progress.end()
 
     async def _end(self, key: tuple[str, int]) -> None:
         task = self._kept.pop(key).task

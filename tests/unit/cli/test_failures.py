@@ -26,7 +26,7 @@ from cloister.cli.output import _printable
         (TimeoutError(), ExitCode.UNAVAILABLE),
         (errors.NotFound("no model"), ExitCode.FAILED),
         (errors.InvalidRequest("no tensor"), ExitCode.FAILED),
-        (FileNotFoundError("x"), ExitCode.FAILED),
+        (FileNotFoundError("x"), ExitCode.USAGE),
     ],
 )
 def test_each_error_has_its_exit_code_and_one_line(error: BaseException, code: ExitCode) -> None:

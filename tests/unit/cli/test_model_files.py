@@ -1,9 +1,11 @@
 """What `cloister model seal` puts into a model, and under which names."""
 
+import os
+
 import pytest
 import typer
 
-from cloister.cli.model_files import gather
+from cloister.cli.model_files import gather, head
 
 
 @pytest.fixture
@@ -44,3 +46,47 @@ def test_two_files_of_one_name(saved, tmp_path):
 def test_an_empty_folder(tmp_path):
     with pytest.raises(typer.BadParameter, match="no file"):
         gather([tmp_path])
+
+
+def test_links_to_files_are_followed_and_nothing_is_left_out_unseen(saved, tmp_path):
+    (tmp_path / "blob").write_bytes(b"x")
+    (saved / "more.txt").symlink_to(tmp_path / "blob")
+    assert "more.txt" in gather([saved])
+    (tmp_path / "elsewhere").mkdir()
+    odd = {
+        "dir": lambda path: path.symlink_to(tmp_path / "elsewhere"),
+        "gone": lambda path: path.symlink_to("nothing"),
+        "pipe": os.mkfifo,
+    }
+    for name, make in odd.items():
+        make(saved / name)
+        with pytest.raises(typer.BadParameter, match=rf"/{name}' is .*leave it out"):
+            gather([saved])
+        (saved / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["model.bin", "model.xml", "notes.txt"], "model.xml"),
+        (["model.onnx"], "model.onnx"),
+        (["a/saved_model.pb", "a/fingerprint.pb", "a/variables/variables.index"], "a/saved_model.pb"),
+        (["net/x.pdiparams", "net/x.pdmodel"], "net/x.pdmodel"),
+    ],
+)
+def test_what_the_model_is_known_by(names, found):
+    assert head(names) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["model.bin"], r"no file ends with \.xml"),
+        (["model.xml"], r"weights of 'model\.xml' are missing; name its 'model\.bin'"),
+        (["a/model.xml", "model.bin"], r"'a/model\.bin'"),
+        (["model.onnx", "other.onnx"], r"'model\.onnx' and 'other\.onnx' are a model each"),
+    ],
+)
+def test_what_no_worker_could_serve(names, says):
+    with pytest.raises(typer.BadParameter, match=says):
+        head(names)

@@ -134,7 +134,7 @@ def test_convert_writes_openvinos_format_and_says_what_it_takes(run: Run, tmp_pa
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("nothing.onnx",), 1, "nothing.onnx cannot be used: there is no such file"),
+        (("nothing.onnx",), 2, "nothing.onnx cannot be used: there is no such file"),
         (("network.py",), 1, "network.py:make"),
         (("network.onnx", "--input", "x=3,4"), 1, "is not NAME=SHAPE[:DATATYPE]"),
         (("network.onnx", "--input", "z=?x3"), 1, "has no input 'z'; it has x (shape.other)"),
@@ -197,7 +197,7 @@ def chaotic() -> ov.Model:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--calibration", "nothing.npz"), 1, "nothing.npz cannot be used"),
+        (("--calibration", "nothing.npz"), 2, "nothing.npz cannot be used"),
         (("--calibration", "other.npz"), 1, "has 'image', and the model takes 'pixels' (calibration.unfit)"),
         (("--calibration", "calibration.npz"), 1, "has 'labels', 'pixels', and the model takes 'pixels'"),
         (("--calibration", "calibration.npz", "--labels", "truth"), 1, "no array 'truth' of labels"),

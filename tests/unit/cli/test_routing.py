@@ -46,6 +46,8 @@ def test_defaults_and_labels_are_written_where_the_gateway_looks(own: Mesh, run:
         ("label", "iris", "stable"),
         ("label", "iris", "stable=canary"),
         ("label", "iris", "--drop", "stable"),
+        ("label", "iris", "stable=1", "stable=2"),
+        ("label", "iris", "stable=1", "--drop", "stable"),
         ("default", "No Name", "1"),
     ],
 )
@@ -63,3 +65,11 @@ def test_a_gateway_that_has_no_routing_file_is_named(own: Mesh, run: Run) -> Non
     settings.write_text(settings.read_text().replace('routing = "routing.toml"\n', ""))
     code, _, said = run("model", "default", "iris", "1")
     assert (code, "names no routing file" in said) == (1, True)
+
+
+def test_a_file_that_makes_no_sense_is_named_and_left(own: Mesh, run: Run) -> None:
+    path = own.folder / "gateway" / "routing.toml"
+    path.write_text("[models.iris")
+    code, _, said = run("model", "default", "iris", "1")
+    assert (code, f"{path} makes no sense" in " ".join(said.split())) == (1, True)
+    assert path.read_text() == "[models.iris"

@@ -20,9 +20,10 @@ CONTENT = b"<net name='canary'/>"
 @pytest.fixture
 def sealed(run: Run, mesh: Mesh, tmp_path: Path) -> Path:
     (tmp_path / "model.xml").write_bytes(CONTENT)
+    (tmp_path / "model.bin").write_bytes(b"weights")
     folder = tmp_path / "sealed"
     options = ("--name", "iris", "--version", "2", "--out", folder, "--mesh", mesh.folder)
-    code, out, _ = run("model", "seal", tmp_path / "model.xml", *options)
+    code, out, _ = run("model", "seal", tmp_path / "model.xml", tmp_path / "model.bin", *options)
     assert code == 0
     assert "iris@2" in out
     return folder
@@ -52,10 +53,17 @@ def test_it_is_read_back_and_placed_where_workers_look(mesh: Mesh, sealed: Path,
 def test_a_folder_that_exists_is_not_written_to(run: Run, mesh: Mesh, sealed: Path, tmp_path: Path) -> None:
     before = (sealed / "model.sealed").read_bytes()
     options = ("--name", "iris", "--out", sealed, "--mesh", mesh.folder)
-    code, _, err = run("model", "seal", tmp_path / "model.xml", *options)
-    assert code == 1
-    assert err.startswith("error: ")
+    code, _, err = run("model", "seal", tmp_path / "model.xml", tmp_path / "model.bin", *options)
+    assert code == 2
+    assert "exists; name a new folder with --out" in err
     assert (sealed / "model.sealed").read_bytes() == before
+
+
+def test_what_cannot_be_sealed_leaves_no_folder_behind(run: Run, mesh: Mesh, sealed: Path, tmp_path: Path) -> None:
+    options = ("--name", "No Name", "--out", tmp_path / "other", "--mesh", mesh.folder)
+    code, _, err = run("model", "seal", tmp_path / "model.xml", tmp_path / "model.bin", *options)
+    assert (code, "model name" in err) == (1, True)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", ["model.sealed", "manifest.json", "manifest.signature", "model.key"])

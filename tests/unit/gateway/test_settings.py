@@ -77,20 +77,20 @@ def test_limits_of_a_tenant_or_a_model_are_everybodys_but_for_what_its_table_say
 
 
 @pytest.mark.parametrize(
-    "tables",
+    ("tables", "says"),
     [
-        f'[tenants."{ANN}"]\ncalls = 0',
-        f'[tenants."{ANN}"]\nshare = 0',
-        f'[tenants."{ANN}"]\nrate = nan',
-        f'[tenants."{ANN}"]\nburst = 5',
-        "[tenants.ann]\ncalls = 1",
-        '[tenants."spiffe://other.cloister.internal/client/ann"]\ncalls = 1',
-        "[models.tiny]\nqueue = 0",
-        '[models."tiny@1"]\nqueue = 5',
+        (f'[tenants."{ANN}"]\ncalls = 0', ANN),
+        (f'[tenants."{ANN}"]\nshare = 0', ANN),
+        (f'[tenants."{ANN}"]\nrate = nan', ANN),
+        (f'[tenants."{ANN}"]\nburst = 5', ANN),
+        ("[tenants.ann]\ncalls = 1", "tenants: 'ann' is not a SPIFFE id"),
+        ('[tenants."spiffe://other.cloister.internal/client/ann"]\ncalls = 1', "'spiffe://other.cloister.internal"),
+        ("[models.tiny]\nqueue = 0", "tiny: queue"),
+        ('[models."tiny@1"]\nqueue = 5', "'tiny@1'"),
     ],
 )
-def test_tables_without_sense(tmp_path: Path, tables: str) -> None:
-    with pytest.raises(InvalidRequest):
+def test_tables_without_sense_are_named(tmp_path: Path, tables: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
         settings(tmp_path, tables)
 
 

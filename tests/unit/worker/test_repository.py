@@ -160,6 +160,21 @@ async def test_what_cannot_be_loaded_is_said_and_not_tried_again(tmp_path, error
         assert desk.ready() == ["iris@1", "wine@4"]
 
 
+async def test_an_order_that_failed_is_forgotten_once_it_is_taken_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(repository, "MAX_FAILED", 2)
+    async with running(tmp_path, "iris@1") as desk:
+        await desk.until_ready("iris@1")
+        desk.load_error = NotReady("no file", reason="model.missing")
+        for version in ("3", "4", "5"):
+            assert await desk.order(LOAD, "wine", version) == "model.missing"
+        assert [state.version for state in desk.served.states() if state.state] == ["4", "5"]
+        assert await desk.order(UNLOAD, "wine", "4") is None
+        assert [state.version for state in desk.served.states() if state.state] == ["5"]
+        assert await desk.order(UNLOAD, "wine") is None
+        assert await desk.order(UNLOAD, "wine") == "name.unknown"
+        assert desk.ready() == [f"{state.name}@{state.version}" for state in desk.served.states()] == ["iris@1"]
+
+
 async def test_loading_what_follows_the_newest_version_takes_a_newer_one_at_once(tmp_path):
     async with running(tmp_path, "iris") as desk:
         await desk.until_ready("iris@2")
