@@ -5,6 +5,7 @@
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make soak    the mesh for half an hour at four fifths of its capacity
 # make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
+# make bench-overload  five times the peak      make bench-start  a worker's cold start      others: benchmarks/README.md
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md

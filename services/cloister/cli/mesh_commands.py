@@ -167,6 +167,7 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
     facts(
         {
             "gateway": f"{mesh.gateway}  (Open Inference Protocol v2, gRPC, mutual TLS)",
+            **_further_gateways(mesh),
             "verifier": mesh.verifier,
             **({"": f"https://{mesh.verifier_https}  (keys, and evidence of its own)"} if mesh.verifier_https else {}),
             "provisioner": mesh.provisioner,
@@ -181,6 +182,12 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
     say(f"  {me} evidence show {_first_model(mesh)}{option}")
     say(f"  {me} audit list{option}")
     say("Ctrl-C drains and stops it" if attached else f"'{me} down {mesh.folder}' drains and stops it")
+
+
+def _further_gateways(mesh: Mesh) -> dict[str, str]:
+    started = (running.peek_state(mesh.folder) or {}).get("programs", [])
+    gateways = {each["name"]: each["address"] for each in started if each["service"] == "gateway"}
+    return {name: address for name, address in gateways.items() if address != mesh.gateway}
 
 
 def _first_model(mesh: Mesh) -> str:

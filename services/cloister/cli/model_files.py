@@ -48,8 +48,9 @@ def head(names: Collection[str]) -> str:
     """
     known = [name for name in names if name.endswith(_HEADS) and not name.endswith(_BESIDE)]
     if len(known) != 1:
-        what = f"'{known[0]}' and '{known[1]}' are a model each" if known else f"no file ends with {', '.join(_HEADS)}"
-        raise typer.BadParameter(f"{what}; name what belongs to one model (docs/guides/model-formats.md)")
+        if known:
+            raise typer.BadParameter(f"'{known[0]}' and '{known[1]}' are a model each; name one of them")
+        raise typer.BadParameter(f"no file ends with {', '.join(_HEADS)}; 'cloister model convert' reads PyTorch's too")
     path = PurePosixPath(known[0])
     weights = str(path.with_suffix(_WEIGHTS[path.suffix])) if path.suffix in _WEIGHTS else known[0]
     if weights not in names:

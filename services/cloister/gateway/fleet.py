@@ -117,7 +117,7 @@ class Fleet:
             # What the operator has chosen and nobody serves is missing for now, as is what somebody has served.
             chosen, reason = self.dispatcher.routing.chosen(name, asked), None
             known = chosen is not None and any(chosen in versions or not asked.isdecimal() for versions in served)
-            why = f"no worker that serves version {chosen} of it can be reached now" if chosen else NO_WORKER
+            why = f"no worker that serves version {chosen} of this model can be reached now" if chosen else NO_WORKER
         if known:
             return Unavailable(why, reason=reason)
         if not self.current.is_set() or not all(member.settled for member in self._members.values()):

@@ -136,4 +136,4 @@ def _version(value: object, where: str) -> str:
 
 
 def _wrong(problem: str) -> InvalidRequest:
-    return InvalidRequest(f"routing: {problem}", reason=REASON)
+    return InvalidRequest(problem, reason=REASON)

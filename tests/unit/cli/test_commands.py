@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cloister.cli import __main__ as entry
 from cloister.cli.mesh_folder import Mesh
 from cloister.client import Client, TrustBundle, save_receipt
 from fakes.founded import CLUSTER, without_ports
@@ -324,3 +327,13 @@ def test_founding_for_sgx_without_a_measurement_says_what_is_missing(
     assert (ended, out) == (2, "")
     assert "lower-case hex" in err
     assert not (tmp_path / "three").exists()
+
+
+def test_ctrl_c_while_it_is_still_loading_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "cloister.cli.app", cast("Any", SimpleNamespace(main=interrupted)))
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130

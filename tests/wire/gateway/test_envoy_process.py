@@ -121,7 +121,7 @@ async def test_whoever_of_the_two_is_killed_the_other_ends(tmp_path: Path, setti
         await gone(envoy)
 
 
-@pytest.mark.parametrize("wrong", ["address", "metrics", "key"])
+@pytest.mark.parametrize("wrong", ["address", "metrics", "key", "routing"])
 async def test_what_it_cannot_start_with_is_named(tmp_path: Path, settings: Settings, wrong: str) -> None:
     with socket.socket() as taken:
         if wrong == "address":
@@ -129,13 +129,17 @@ async def test_what_it_cannot_start_with_is_named(tmp_path: Path, settings: Sett
             taken.listen()
         elif wrong == "metrics":
             settings = replace(settings, metrics_listen="everywhere")
+        elif wrong == "routing":
+            (tmp_path / "routing.toml").write_text("models = 3")
+            settings = replace(settings, routing=tmp_path / "routing.toml")
         else:
             settings.tls.private_key.chmod(0o644)
         async with started(tmp_path, settings) as process:
             said, errors = await process.communicate()
-    if wrong == "metrics":
+    refused = {"metrics": "metrics_listen: must be host:port", "routing": "routing: routing.toml: models is no table"}
+    if wrong in refused:
         assert process.returncode == 2
-        assert errors.decode().splitlines()[-1] == "cloister-gateway: metrics_listen: must be host:port"
+        assert errors.decode().splitlines()[-1] == f"cloister-gateway: {refused[wrong]}"
     else:
         assert process.returncode == 1
         assert {"address": "cannot listen on", "key": "key"}[wrong] in said.decode()
