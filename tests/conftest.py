@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from fakes import signal_stack
 
 # Before anything imports gRPC, which reads it once; kit/lifecycle.py says why.
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
@@ -36,3 +39,9 @@ def _no_sockets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     # A loop makes itself a socket pair, which reaches nobody; connecting and listening is what is forbidden.
     for name in ("connect", "connect_ex", "bind", "listen", "sendto"):
         monkeypatch.setattr(socket.socket, name, refuse)
+
+
+@pytest.fixture(autouse=True)
+def _no_stale_signal_stack() -> Iterator[None]:
+    yield
+    signal_stack.forget()
