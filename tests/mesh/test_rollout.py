@@ -127,6 +127,9 @@ async def test_a_rollout_and_its_rollback_drop_nothing(rolling: RunningMesh, mon
 
     await cli("label", MODEL, "stable=1")
     await cli("default", MODEL, "1")
+    async with asyncio.timeout(20):
+        while not await operator.is_model_ready(MODEL, "stable"):  # a gateway reads the file twice a second
+            await asyncio.sleep(0.05)
     async with operator, asking(rolling) as seen:
         await seen.only("1", asked="")
         with pytest.raises(triton.InferenceServerException, match="the request was refused"):

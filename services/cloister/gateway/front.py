@@ -38,6 +38,8 @@ CONTROL: Final = "CLOISTER_FRONT_CONTROL"
 SETTINGS: Final = "CLOISTER_FRONT_SETTINGS"
 START_S: Final = 60.0
 POLL_S: Final = 0.05
+ENVOY_LINE: Final = '{"time":"%Y-%m-%dT%T.%F","level":"%l","service":"gateway","event":"envoy.logged","message":"%j"}'
+"""What Envoy itself has to say is one of our lines."""
 END_S: Final = 10.0
 
 _log = get_logger()
@@ -159,6 +161,7 @@ async def _start(folder: Path, control: socket.socket, more: Sequence[int]) -> a
         *("--config-path", str(folder / "envoy.json")),
         *("--concurrency", "1"),
         *("--log-level", "critical"),
+        *("--log-format", ENVOY_LINE),
         *("--drain-strategy", "immediate"),
         "--disable-hot-restart",  # its abstract socket would take commands of anybody on this machine
     ]
