@@ -122,12 +122,12 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def measure(chosen: argparse.Namespace) -> Measured:
     """Start a mesh and go through the phases."""
-    place = mesh.prepared(
-        NETWORKS[chosen.model], REPOSITORY / ".bench" / "overload", 20_000 + 16 * secrets.randbelow(300)
+    (place,) = mesh.prepared(
+        [NETWORKS[chosen.model]], REPOSITORY / ".bench" / "overload", 20_000 + 16 * secrets.randbelow(300)
     )
     mesh.cloister("identity", "issue", "client", "calm", "--mesh", place.mesh)
     with ExitStack() as stack:
-        running = stack.enter_context(mesh.mesh(place, 1, 0))
+        running = stack.enter_context(mesh.mesh([place], mesh.Size()))
         patient = stack.enter_context(loads.asking(running.targets[chosen.carrier], running.name, running.services))
         target = replace(running.targets[chosen.carrier], timeout_s=chosen.deadline)
         calm_identity = str(Mesh.read(place.mesh).identity("client", "calm"))

@@ -42,8 +42,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     chosen = parser.parse_args()
     try:
-        place = mesh.prepared(NETWORKS[chosen.model], REPOSITORY / ".bench" / "start", FIRST)
-        with mesh.mesh(place, 1, 0):
+        (place,) = mesh.prepared([NETWORKS[chosen.model]], REPOSITORY / ".bench" / "start", FIRST)
+        with mesh.mesh([place], mesh.Size()):
             starts = _starts(place.mesh, chosen.starts)
     except Failed as error:
         console.print(f"[bold red]failed:[/] {error}")
