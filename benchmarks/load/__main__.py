@@ -10,17 +10,17 @@ from cloister.kit.lifecycle import require_tls13
 
 require_tls13()
 
-import asyncio  # noqa: E402 - gRPC reads its ciphers when it is imported
-import json  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
+import asyncio
+import json
+import sys
+from pathlib import Path
 
-import uvloop  # noqa: E402
-from benchmarks.load import questions  # noqa: E402
-from benchmarks.load.carriers import Carrier, Target, opened  # noqa: E402
-from benchmarks.load.checked import Checked  # noqa: E402
-from benchmarks.load.open_loop import Pace, paced  # noqa: E402
-from benchmarks.load.turns import BEGAN, Turn, say, taken  # noqa: E402
+import uvloop
+from benchmarks.load import questions
+from benchmarks.load.carriers import Carrier, Target, opened
+from benchmarks.load.checked import Checked
+from benchmarks.load.open_loop import Pace, paced
+from benchmarks.load.turns import BEGAN, Turn, say, taken
 
 
 async def check(carrier: Carrier, target: Target, folder: Path) -> int:

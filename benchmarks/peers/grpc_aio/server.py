@@ -12,13 +12,13 @@ from typing import Any
 PEERS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(PEERS), str(PEERS.parents[1] / "services")]
 
-import grpc  # noqa: E402 - the paths come first
-import numpy as np  # noqa: E402
-import uvloop  # noqa: E402
-from engine import Engine  # noqa: E402
+import grpc
+import numpy as np
+import uvloop
+from engine import Engine
 
-from cloister.api.oip import inference_pb2 as oip  # noqa: E402
-from cloister.api.oip import inference_pb2_grpc  # noqa: E402
+from cloister.api.oip import inference_pb2 as oip
+from cloister.api.oip import inference_pb2_grpc
 
 DATATYPES = {"FP32": np.float32, "INT64": np.int64, "UINT8": np.uint8}
 NAMES = {np.dtype(dtype): name for name, dtype in DATATYPES.items()}

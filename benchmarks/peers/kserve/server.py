@@ -11,9 +11,9 @@ from typing import Any
 PEERS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PEERS))
 
-from engine import Engine  # noqa: E402 - the path comes first
-from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # noqa: E402
-from kserve.utils.numpy_codec import from_np_dtype  # noqa: E402
+from engine import Engine
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.numpy_codec import from_np_dtype
 
 
 class Served(Model):  # type: ignore[misc] # in an environment of its own

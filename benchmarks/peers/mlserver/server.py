@@ -10,11 +10,11 @@ from pathlib import Path
 PEERS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PEERS))
 
-from engine import Engine  # noqa: E402 - the path comes first
-from mlserver import MLModel, MLServer, ModelSettings, Settings  # noqa: E402
-from mlserver.codecs import NumpyCodec  # noqa: E402
-from mlserver.settings import ModelParameters  # noqa: E402
-from mlserver.types import InferenceRequest, InferenceResponse  # noqa: E402
+from engine import Engine
+from mlserver import MLModel, MLServer, ModelSettings, Settings
+from mlserver.codecs import NumpyCodec
+from mlserver.settings import ModelParameters
+from mlserver.types import InferenceRequest, InferenceResponse
 
 
 class Model(MLModel):  # type: ignore[misc] # in an environment of its own

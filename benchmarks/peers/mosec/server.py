@@ -10,9 +10,9 @@ from typing import Any
 PEERS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PEERS))
 
-import numpy as np  # noqa: E402 - the path comes first
-from engine import Engine  # noqa: E402
-from mosec import Server, Worker  # noqa: E402
+import numpy as np
+from engine import Engine
+from mosec import Server, Worker
 
 
 class Model(Worker):  # type: ignore[misc] # in an environment of its own

@@ -15,8 +15,8 @@ from pathlib import Path
 PEERS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PEERS))
 
-import numpy as np  # noqa: E402 - the path comes first
-from engine import Engine  # noqa: E402
+import numpy as np
+from engine import Engine
 
 TYPES = {"float32": "TYPE_FP32", "int64": "TYPE_INT64", "uint8": "TYPE_UINT8"}
 

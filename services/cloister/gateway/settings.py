@@ -29,7 +29,7 @@ class Settings:
         cluster: Trust domain of the mesh.
         name: Which gateway this is, in logs.
         listen: host:port that clients reach.
-        front: What ends TLS and HTTP/2 for clients: `envoy`, with this program inside it, which costs a third of the
+        front: What ends TLS and HTTP/2 for clients: `envoy`, with this program inside it, which costs less
             processor time for each call; `grpc`, gRPC's own server; `auto` for Envoy where it can be had.
         processes: How many processes answer there; the kernel gives each connection to one of them. Limits below are of
             all of them together, and each enforces its equal part; each has a front of its own.
