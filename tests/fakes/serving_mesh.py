@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 
 from cloister.api.v1.verifier_pb2 import AttestedWorker
 from cloister.rpc.spiffe import server_name
+from cloister.worker.tuning import Tunings
 from fakes import networks
 from fakes.pki import MeshPki
 from fakes.running_gateway import Rig, running_gateway
@@ -19,9 +20,17 @@ from fakes.worker_mesh import WorkerMesh
 
 @asynccontextmanager
 async def serving_mesh(
-    folder: Path, pki: MeshPki, models: Mapping[str, ov.Model], **options: object
+    folder: Path, pki: MeshPki, models: Mapping[str, ov.Model], tunings: Tunings | None = None, **options: object
 ) -> AsyncIterator[Rig]:
-    """A gateway with these settings, through which these models are served, each in version 1."""
+    """A gateway with these settings, through which these models are served, each in version 1.
+
+    Args:
+        folder: Where all of it is kept.
+        pki: Of everybody.
+        models: By name.
+        tunings: What suits these models, instead of what this machine measures.
+        options: The gateway's settings.
+    """
     inside = WorkerMesh(pki, folder)
     for name, model in models.items():
         (folder / f"{name} ir").mkdir()
@@ -29,7 +38,7 @@ async def serving_mesh(
     async with (
         inside.up(),
         running_gateway(folder, pki, **options) as rig,
-        inside.worker(inside.settings(models=tuple(models))) as worker,
+        inside.worker(inside.settings(models=tuple(models)), tunings) as worker,
     ):
         rig.feed.join(
             AttestedWorker(

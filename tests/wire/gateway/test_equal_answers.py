@@ -23,7 +23,9 @@ from cloister.errors import InvalidRequest
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope
 from cloister.seal.session import PendingResponse
-from fakes import networks
+from cloister.worker.tuning import Tunings
+from fakes import clocks, networks
+from fakes.clocks import Ticking
 from fakes.pki import MeshPki
 from fakes.running_gateway import RawStub, Rig, next_item
 from fakes.sealing import Sealing
@@ -172,9 +174,12 @@ class Asker:
 @pytest.mark.attack("I07")
 @pytest.mark.attack("I08")
 @pytest.mark.parametrize("front", ["grpc", "envoy"])
-async def test_every_answer_is_that_of_openvino_alone(tmp_path: Path, pki: MeshPki, front: str) -> None:
+@pytest.mark.parametrize("clock", [clocks.quick, clocks.slow], ids=["loop", "pool"])
+async def test_every_answer_is_that_of_openvino_alone(
+    tmp_path: Path, pki: MeshPki, clock: Callable[[], Ticking], front: str
+) -> None:
     models = {name: build() for name, build in BUILD.items()}
-    async with serving_mesh(tmp_path, pki, models, front=front) as rig:
+    async with serving_mesh(tmp_path, pki, models, Tunings(clock()), front=front) as rig:
         truth = InProcess()
         await truth.learn(rig)
         sealing = {name: Sealing(rig.inside, name) for name in BUILD}
