@@ -26,7 +26,7 @@ from cloister.rpc.certificates import ATTESTED_NAME, ROOT_NAME
 from cloister.rpc.files import read_private, read_public
 from cloister.rpc.spiffe import WORKER, SpiffeId
 
-__all__ = ["PeerIdentity", "TlsFiles", "TlsIdentity", "peer_identity", "read_private", "spki_sha256"]
+__all__ = ["PeerIdentity", "TlsFiles", "TlsIdentity", "peer_identity", "peer_of", "read_private", "spki_sha256"]
 
 POLL_S: Final = 3.0
 _log = logging.getLogger("cloister.rpc.identity")
@@ -209,7 +209,7 @@ def peer_identity(context: _Authenticated) -> PeerIdentity:
     found = context.auth_context().get("x509_pem_cert")
     if not found:
         raise Unauthenticated("no client certificate")
-    return _peer_of(found[0])
+    return peer_of(found[0])
 
 
 def spki_sha256(certificate_pem: bytes) -> bytes:
@@ -218,7 +218,8 @@ def spki_sha256(certificate_pem: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _peer_of(pem: bytes) -> PeerIdentity:
+def peer_of(pem: bytes) -> PeerIdentity:
+    """The identity in a client certificate, PEM, that TLS has verified; raises as `peer_identity` does."""
     try:
         certificate = certificates.load_certificate(pem)
         named = _named(certificate)
