@@ -75,8 +75,9 @@ class RunningMesh:
         self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--port", port, "--simulator")
 
     @contextmanager
-    def up(self, workers: int = 2, *options: str) -> Iterator[None]:
-        """Started, with further options of `cloister up`, and drained at the end."""
+    def up(self, workers: int = 2, *options: str, https: bool = False) -> Iterator[None]:
+        """Started, with further options of `cloister up`, and drained at the end; HTTPS costs a second or two."""
+        options = (*options, "--https" if https else "--no-https")
         self.cli("up", self.folder, "--simulator", "--workers", str(workers), *options, "--detach")
         try:
             yield

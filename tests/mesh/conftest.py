@@ -18,7 +18,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     running = RunningMesh(tmp_path_factory.mktemp("mesh") / "mesh")
     running.found()
     sealed = running.seal(probe())
-    with running.up(workers=2):
+    with running.up(workers=2, https=True):
         running.cli("model", "publish", sealed)
         running.allow("--allow-simulated", "--allow-plain")
         running.until_serving(2)

@@ -88,7 +88,8 @@ def _check_model(text: str) -> None:
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:
-    gateway, verifier, provisioner, https = (f"127.0.0.1:{port}" for port in free_ports(4, first=plan.first_port))
+    addresses = (f"127.0.0.1:{port}" for port in free_ports(5, first=plan.first_port))
+    gateway, gateway_https, verifier, verifier_https, provisioner = addresses
     mesh = Mesh(
         folder=folder,
         cluster=plan.cluster,
@@ -96,7 +97,8 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         gateway=gateway,
         verifier=verifier,
         provisioner=provisioner,
-        verifier_https=https,
+        verifier_https=verifier_https,
+        gateway_https=gateway_https,
     )
     mesh.write(folder)
     mesh.models.mkdir()

@@ -18,7 +18,7 @@ from cloister.cli import founding, programs, running
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.mesh_status import SIMULATED, print_status, status_of
+from cloister.cli.mesh_status import HTTPS, SIMULATED, print_status, status_of
 from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples, hex_32
 from cloister.cli.output import facts, print_json, say, warn
 from cloister.cli.ports import FIRST
@@ -111,6 +111,7 @@ def up(
         int | None,
         typer.Option(min=1, max=64, help="How many processes each gateway has behind its port.  [default: as set]"),
     ] = None,
+    https: Annotated[bool, typer.Option(help="Whether the gateway answers HTTPS (REST) too.")] = True,
     simulator: Simulated = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready; leave it running.")] = False,
 ) -> None:
@@ -120,7 +121,7 @@ def up(
     drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
     """
     mesh = Mesh.read(folder)
-    size = programs.Size(workers=workers, gateways=gateways, gateway_processes=gateway_processes)
+    size = programs.Size(workers=workers, gateways=gateways, gateway_processes=gateway_processes, https=https)
     plan: list[list[programs.Program]] = []
     if not running.is_up(folder):
         running.take_down(folder, DRAIN_S)  # what a killed supervisor left behind holds the ports
@@ -151,7 +152,9 @@ def status(folder: MeshArgument = FOLDER, as_json: AsJson = False) -> None:
     mesh = Mesh.read(folder)
     started = (running.read_state(folder) or {}).get("programs", [])
     further = {each["name"]: each["address"] for each in started if each["service"] == "gateway"}
-    found = asyncio.run(status_of(mesh, {name: address for name, address in further.items() if name != "gateway"}))
+    https = next((each["https"] for each in started if each["name"] == "gateway"), mesh.gateway_https)
+    others = {name: address for name, address in further.items() if name != "gateway"}
+    found = asyncio.run(status_of(mesh, others, https))
     found["processes"] = started
     if as_json:
         print_json(found)
@@ -167,7 +170,7 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
     facts(
         {
             "gateway": f"{mesh.gateway}  (Open Inference Protocol v2, gRPC, mutual TLS)",
-            **_further_gateways(mesh),
+            **_https_and_further_gateways(mesh),
             "verifier": mesh.verifier,
             **({"": f"https://{mesh.verifier_https}  (keys, and evidence of its own)"} if mesh.verifier_https else {}),
             "provisioner": mesh.provisioner,
@@ -184,10 +187,12 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
     say("Ctrl-C drains and stops it" if attached else f"'{me} down {mesh.folder}' drains and stops it")
 
 
-def _further_gateways(mesh: Mesh) -> dict[str, str]:
+def _https_and_further_gateways(mesh: Mesh) -> dict[str, str]:
     started = (running.peek_state(mesh.folder) or {}).get("programs", [])
-    gateways = {each["name"]: each["address"] for each in started if each["service"] == "gateway"}
-    return {name: address for name, address in gateways.items() if address != mesh.gateway}
+    gateways = [each for each in started if each["service"] == "gateway"]
+    https = next((each["https"] for each in gateways if each["https"]), "")
+    first = {HTTPS: f"https://{https}  (the same over REST, by client certificate)"} if https else {}
+    return {**first, **{each["name"]: each["address"] for each in gateways if each["address"] != mesh.gateway}}
 
 
 def _first_model(mesh: Mesh) -> str:
@@ -210,6 +215,8 @@ def _detached(mesh: Mesh, size: programs.Size, *, simulator: bool) -> None:
     log = mesh.folder / "logs" / "up.log"
     command = [sys.executable, "-m", "cloister.cli", "up", str(mesh.folder), "--workers", str(size.workers)]
     command += ["--gateways", str(size.gateways)]
+    if not size.https:
+        command.append("--no-https")
     if size.gateway_processes is not None:
         command += ["--gateway-processes", str(size.gateway_processes)]
     with log.open("wb") as output:

@@ -27,7 +27,7 @@ MAIN = "main"  # the name of each identity that 'cloister init' makes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """What mesh.toml says, and where the rest is. Addresses are host:port; `verifier_https` may be empty."""
+    """What mesh.toml says, and where the rest is. Addresses are host:port; those of HTTPS may be empty."""
 
     folder: Path
     cluster: str
@@ -36,6 +36,7 @@ class Mesh:
     verifier: str
     provisioner: str
     verifier_https: str = ""
+    gateway_https: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Mesh:
@@ -51,6 +52,7 @@ class Mesh:
                 verifier=str(addresses["verifier"]),
                 provisioner=str(addresses["provisioner"]),
                 verifier_https=str(addresses.get("verifier_https", "")),
+                gateway_https=str(addresses.get("gateway_https", "")),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
@@ -74,6 +76,7 @@ class Mesh:
             f'verifier = "{self.verifier}"\n'
             f'provisioner = "{self.provisioner}"\n'
             + (f'verifier_https = "{self.verifier_https}"\n' if self.verifier_https else "")
+            + (f'gateway_https = "{self.gateway_https}"\n' if self.gateway_https else "")
         )
 
     @property

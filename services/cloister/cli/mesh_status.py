@@ -12,18 +12,26 @@ from cloister.cli.output import say, table, warn
 from cloister.cli.probes import SERVICES, Probes
 from cloister.cli.worker_words import COLUMNS, facts_of, row_of
 
+HTTPS = "gateway, HTTPS"
 SIMULATED = (
     "Workers are simulated: no SGX, and evidence that is worth nothing against whoever owns this machine. "
     "For development only."
 )
 
 
-async def status_of(mesh: Mesh, further: Mapping[str, str]) -> dict[str, Any]:
-    """Ask each service, and the gateway for all it knows; `further` are gateways beside the first, by name."""
+async def status_of(mesh: Mesh, further: Mapping[str, str], https: str) -> dict[str, Any]:
+    """Ask each service, and the gateway for all it knows.
+
+    Args:
+        mesh: Which.
+        further: Gateways beside the first, by name.
+        https: Where the gateway answers HTTPS; empty for nowhere.
+    """
     addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
     async with Probes.opened(mesh) as probes:
         async with asyncio.TaskGroup() as group:
             health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
+            over_https = group.create_task(probes.https_serving(https)) if https else None
             others = {name: group.create_task(probes.gateway_serving(further[name])) for name in further}
         serving = {service: task.result() for service, task in {**health, **others}.items()}
         gateway = await probes.status() if serving["gateway"] else None
@@ -34,7 +42,12 @@ async def status_of(mesh: Mesh, further: Mapping[str, str]) -> dict[str, Any]:
         "services": [
             {"service": service, "address": address, "serving": serving[service]}
             for service, address in {**addresses, **further}.items()
-        ],
+        ]
+        + (
+            [{"service": HTTPS, "address": f"https://{https}", "serving": over_https.result()}]
+            if over_https is not None
+            else []
+        ),
         "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
         "requests": {
             "total": gateway.requests_total if gateway else None,
@@ -98,7 +111,7 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
 
 
 def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
-    process = processes.get(service["service"])
+    process = processes.get("gateway" if service["service"] == HTTPS else service["service"])
     if process is None:
         return "not ours"
     return f"pid {process['pid']}" if process["pid"] else "starts again"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
+
+import httpx
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
 from cloister.cli.mesh_folder import Mesh
@@ -28,10 +31,12 @@ class Probes:
     Attributes:
         peers: By service.
         connect: Makes the handle on a further gateway, from its address.
+        tls: Believes the mesh's root.
     """
 
     peers: Mapping[str, Peer]
     connect: Callable[[str], Peer]
+    tls: ssl.SSLContext
 
     @classmethod
     @asynccontextmanager
@@ -39,13 +44,15 @@ class Probes:
         """Connect as `operator/main` of this mesh folder."""
         addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
         async with AsyncExitStack() as stack:
-            identity = await stack.enter_async_context(TlsIdentity.watching(tls_files(mesh.identity("operator"))))
+            files = tls_files(mesh.identity("operator"))
+            identity = await stack.enter_async_context(TlsIdentity.watching(files))
+            tls = ssl.create_default_context(cafile=str(files.trust_roots))
             peers = {
                 service: await stack.enter_async_context(Peer(address, identity, server_name(mesh.cluster, service)))
                 for service, address in addresses.items()
             }
             gateway_name = server_name(mesh.cluster, "gateway")
-            yield cls(peers, lambda address: Peer(address, identity, gateway_name))
+            yield cls(peers, lambda address: Peer(address, identity, gateway_name), tls)
 
     async def serving(self, service: str) -> bool:
         """Whether a service says it is serving."""
@@ -55,6 +62,14 @@ class Probes:
         """Whether the gateway at `address` says it is serving."""
         async with self.connect(address) as peer:
             return await is_serving(peer, CALL_S)
+
+    async def https_serving(self, address: str) -> bool:
+        """Whether the gateway says over HTTPS that it is alive."""
+        try:
+            async with httpx.AsyncClient(verify=self.tls, timeout=CALL_S, trust_env=False) as client:
+                return (await client.get(f"https://{address}/v2/health/live")).is_success
+        except httpx.HTTPError:
+            return False
 
     async def status(self) -> GetStatusResponse:
         """The gateway's status; raises what the call raised."""
@@ -67,7 +82,7 @@ class Probes:
         if program.service == "worker":
             return await self.linked(program.address)
         if program.service == "gateway":
-            return await self.gateway_serving(program.address)
+            return (not program.https or await _listens(program.https)) and await self.gateway_serving(program.address)
         return await self.serving(program.service)
 
     async def linked(self, address: str) -> bool:

@@ -15,6 +15,8 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import free_ports, is_free, port_of
 
 VERIFIER = "verifier"
+NO_HTTPS = "CLOISTER_GATEWAY_REST_LISTEN"
+"""Set to nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Program:
         command: Executable and arguments; never a secret.
         address: Where it listens, host:port.
         environment: Added to ours.
+        https: Where it answers HTTPS too, host:port; empty for nowhere.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Program:
     command: Sequence[str]
     address: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    https: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +48,13 @@ class Size:
         workers: Each a process.
         gateways: Each on a port of its own; the first on the mesh's.
         gateway_processes: Of each gateway, behind its port; None for what its settings say.
+        https: Whether the first gateway answers HTTPS too, where the mesh has an address for it.
     """
 
     workers: int
     gateways: int = 1
     gateway_processes: int | None = None
+    https: bool = True
 
 
 def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
@@ -61,13 +67,14 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     gateway, verifier, provisioner = (
         _service(mesh, name, address, simulated=simulated) for name, address in _addresses(mesh).items()
     )
-    held = [*_addresses(mesh).values(), *([mesh.verifier_https] if mesh.verifier_https else [])]
+    held = [*_addresses(mesh).values(), *filter(None, (mesh.verifier_https, mesh.gateway_https))]
     taken = [port_of(address) for address in held]
     ports = free_ports(size.workers + size.gateways - 1, besides=taken, first=min(taken))
     workforce = [
         _worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports[: size.workers], start=1)
     ]
     further = [_further(gateway, number, port) for number, port in enumerate(ports[size.workers :], start=2)]
+    gateway = _with_https(mesh, gateway, wanted=size.https)
     gateways = [_with_processes(each, size.gateway_processes) for each in (gateway, *further)]
     return [[verifier, provisioner], [*workforce, *gateways]]
 
@@ -102,14 +109,22 @@ def _service(mesh: Mesh, name: str, address: str, *, simulated: bool) -> Program
 
 
 def _further(first: Program, number: int, port: int) -> Program:
-    """Another gateway with the settings of the first: same identity and workers, no metrics page, its own port."""
+    """Another gateway with the settings of the first: same identity and workers, its own port and no other."""
     name, address = f"{first.name}-{number}", f"127.0.0.1:{port}"
     environment = {
         "CLOISTER_GATEWAY_NAME": name,
         "CLOISTER_GATEWAY_LISTEN": address,
         "CLOISTER_GATEWAY_METRICS_LISTEN": "",
+        NO_HTTPS: "",
     }
     return replace(first, name=name, address=address, environment=environment)
+
+
+def _with_https(mesh: Mesh, gateway: Program, *, wanted: bool) -> Program:
+    if not wanted or not mesh.gateway_https:
+        return replace(gateway, environment={**gateway.environment, NO_HTTPS: ""})
+    _check_free(mesh, "gateway", mesh.gateway_https, "rest_listen")
+    return replace(gateway, https=mesh.gateway_https)
 
 
 def _with_processes(gateway: Program, processes: int | None) -> Program:

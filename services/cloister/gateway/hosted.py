@@ -8,17 +8,18 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cloister.errors import InvalidRequest, NotReady
-from cloister.gateway.app import opened
-from cloister.gateway.faces import hosted
+from cloister.gateway.app import opened, service_name
+from cloister.gateway.faces import hosted, hosted_https
 from cloister.gateway.front import CONTROL, SETTINGS, taken_over
+from cloister.gateway.portion import REST
 from cloister.kit import config, lag, log
 from cloister.kit.grpc_http import Receive, Send
-from cloister.kit.hosted import HostedServer
+from cloister.kit.hosted import HostedServer, Scope
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.shared_port import Place
 
@@ -32,7 +33,7 @@ class Application:
         self._server: HostedServer | None = None
         self._begun = False
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3: requests, and the lifespan."""
         if scope["type"] == "http" and self._server is not None:
             await self._server(scope, receive, send)
@@ -42,13 +43,14 @@ class Application:
     async def _live(self, receive: Callable[[], Any], send: Send) -> None:
         await receive()
         settings = taken_over(await asyncio.to_thread(Path(os.environ[SETTINGS]).read_text))
-        place = Place.inherited(os.environ, settings.listen)
-        log.configure("gateway" if place is None else f"gateway-{place.number}", json=settings.log_json)
+        place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen})
+        log.configure(service_name(place), json=settings.log_json)
+        facing = hosted_https if place is not None and place.face == REST else hosted
         control = socket.socket(fileno=int(os.environ[CONTROL]))
         reader, writer = await asyncio.open_connection(sock=control)
         word: dict[str, str] = {"end": "drained"}
         try:
-            async with Lifecycle.running() as lifecycle, opened(settings, lifecycle, hosted, place) as server:
+            async with Lifecycle.running() as lifecycle, opened(settings, lifecycle, facing, place) as server:
                 lifecycle.spawn(_stop_after(reader, lifecycle), "word from outside")
                 receive().add_done_callback(lambda _: lifecycle.stop())  # Envoy is going down
                 await server.start()

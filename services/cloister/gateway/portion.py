@@ -3,7 +3,8 @@
 The processes share a port and nothing else: a tenant's calls come to whichever process the kernel gave its connection
 to, and no process knows of the others' calls. So each enforces its equal part of every limit, rounded up, also of
 those that a tenant or a model has of its own. A tenant with connections to all processes has the whole limit; one with
-a single connection has one part of it.
+a single connection has one part of it. HTTPS has processes and limits of its own, so that a crowd there takes nothing
+from gRPC.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from cloister.gateway.limits import LEAST_RATE, ModelTable, TenantTable
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
 
+REST: Final = "rest"
+"""The face that answers HTTPS."""
 DIVIDED: Final = (
     "queue_limit",
     "tenant_limit",
@@ -35,12 +38,15 @@ def portion(settings: Settings, place: Place | None) -> Settings:
     """The settings of one process: its part of the limits, and a metrics page of its own on the ports that follow."""
     if place is None:
         return settings
+    before = settings.processes if place.face == REST else 0
+    listen = settings.rest_listen if place.face == REST else settings.listen
     parts: dict[str, Any] = {field: -(-getattr(settings, field) // place.count) for field in (*DIVIDED, *OPTIONAL)}
     rates = {field: _rate(getattr(settings, field), place.count) for field in RATES}
     tenants = {name: _table(table, place.count) for name, table in settings.tenants.items()}
     models = {name: _table(table, place.count) for name, table in settings.models.items()}
     parts.update(rates, tenants=tenants, models=models)
-    return replace(settings, metrics_listen=_following(settings.metrics_listen, place.number - 1), **parts)
+    metrics_listen = _following(settings.metrics_listen, before + place.number - 1)
+    return replace(settings, listen=listen, metrics_listen=metrics_listen, **parts)
 
 
 def _table(table: T, count: int) -> T:

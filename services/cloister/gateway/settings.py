@@ -33,6 +33,10 @@ class Settings:
             processor time for each call; `grpc`, gRPC's own server; `auto` for Envoy where it can be had.
         processes: How many processes answer there; the kernel gives each connection to one of them. Limits below are of
             all of them together, and each enforces its equal part; each has a front of its own.
+        rest_listen: host:port where the same is answered over HTTPS: REST, and behind Envoy gRPC-Web and gRPC; empty
+            for nowhere. It has processes, links and metrics pages of its own, and limits of its own, each as large as
+            those below.
+        rest_processes: As `processes`, for HTTPS.
         verifier: host:port of the verifier, who tells which workers are attested.
         simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.
@@ -72,6 +76,8 @@ class Settings:
     front: str = "auto"
     routing: Path | None = None
     processes: int = 1
+    rest_listen: str = ""
+    rest_processes: int = 1
     simulated_workers: bool = False
     queue_limit: int = 256
     tenant_limit: int = 128
@@ -123,8 +129,9 @@ class Settings:
             raise ValueError(f"models: '{unnamed[0][:80]}': limits are for names of models, without a version")
         self.tenant_limits()
         self.model_limits()
-        if not 1 <= self.processes <= MAX_PROCESSES:
-            raise ValueError(f"processes must be 1 to {MAX_PROCESSES}")
+        for name in ("processes", "rest_processes"):
+            if not 1 <= getattr(self, name) <= MAX_PROCESSES:
+                raise ValueError(f"{name} must be 1 to {MAX_PROCESSES}")
         if self.max_message_bytes > MAX_REQUEST_BYTES:
             raise ValueError(f"max_message_bytes must be {MAX_REQUEST_BYTES} or less")
         if not 0 < self.max_call_s <= MAX_CALL_S:

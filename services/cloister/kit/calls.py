@@ -89,6 +89,14 @@ def current_peer() -> PeerIdentity:
     return call.peer
 
 
+@dataclass(slots=True)
+class Details:
+    """As `grpc.HandlerCallDetails`."""
+
+    method: str
+    invocation_metadata: Any
+
+
 class RoleTable:
     """Which role may call what. A method that is not in it, by its own name or its service's, is refused.
 
@@ -121,6 +129,7 @@ class Guard(grpc.GenericRpcHandler):
         shares: What each peer may have open; None where a crowd shares one identity.
         on_call: Called with each call that has ended; for metrics.
         log_answers: Log every call; else those that failed.
+        identify: Says who a call's peer is, from its context; raises as `peer_identity` does.
     """
 
     def __init__(
@@ -133,6 +142,7 @@ class Guard(grpc.GenericRpcHandler):
         shares: Shares | None = None,
         on_call: Callable[[Call], None] | None = None,
         log_answers: bool = True,
+        identify: Callable[[Any], PeerIdentity] = peer_identity,
     ) -> None:
         self._cluster = cluster
         self._roles = roles
@@ -142,6 +152,7 @@ class Guard(grpc.GenericRpcHandler):
         self._overdue = Overdue(tick_s=min(1.0, receive_s / 4, max_call_s / 4))
         self._on_call = on_call
         self._log_answers = log_answers
+        self._identify = identify
         self._log = log.get_logger().bind()  # bound once, which halves the cost of a line
         self._prefix = secrets.token_hex(4)
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -171,6 +182,11 @@ class Guard(grpc.GenericRpcHandler):
                     known = self._guarded[method] = (found, self._guard(method, found))
                 return known[1]
         return None
+
+    def bare(self, method: str) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """A handler without any guard: for what anybody may ask, nobody in particular."""
+        details = Details(method, ())
+        return next((found for each in self._handlers if (found := each.service(details)) is not None), None)
 
     def _guard(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse, serialize = handler.request_deserializer, handler.response_serializer
@@ -240,9 +256,9 @@ class Guard(grpc.GenericRpcHandler):
         return call, time.perf_counter()
 
     def _admit(self, call: Call, context: Any, allowed: frozenset[str]) -> None:
-        peer = peer_identity(context)
+        peer = self._identify(context)
         if peer.cluster != self._cluster:
-            raise Unauthenticated("the client certificate is of another cluster")
+            raise Unauthenticated("the client is of another cluster")
         # TLS looked at the dates when the connection began, which may be long ago.
         if peer.expires_at <= time.time():
             raise Unauthenticated("the client certificate has expired", reason="identity.expired")

@@ -15,15 +15,16 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 import grpc
 import grpc.aio
 
-from cloister.errors import InvalidRequest
+from cloister.errors import CloisterError, InvalidRequest
 from cloister.kit.incoming import PREFIX_BYTES, Arrivals, Incoming
+from cloister.rpc.identity import PeerIdentity
 
 PEER_HEADER: Final = "x-cloister-peer"
 """The client's certificate, PEM, percent-encoded: set by the server that verified it, never by a client."""
@@ -44,8 +45,9 @@ _NO_METADATA: Final = frozenset({b"host", b"te", b"content-type", _PEER})
 
 T = TypeVar("T")
 Metadata = Iterable[tuple[str, str | bytes]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class HttpCall:
@@ -57,21 +59,31 @@ class HttpCall:
         send: As ASGI has it.
         max_message_bytes: Larger ones are refused before they are held.
         arrivals: Counts what has come and has not been read.
+        peer: Whose it counts as there.
+        identity: Who calls, where the host or its credentials have said so.
     """
 
     def __init__(
-        self, scope: Mapping[str, Any], receive: Receive, send: Send, max_message_bytes: int, arrivals: Arrivals
+        self,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+        max_message_bytes: int,
+        arrivals: Arrivals,
+        peer: bytes = b"",
+        identity: PeerIdentity | CloisterError | None = None,
     ) -> None:
+        self.identity = identity
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         self._receive = receive
         self._send = send
-        self._incoming = Incoming(self._header(_PEER) or b"", arrivals, max_message_bytes)
+        self._incoming = Incoming(peer, arrivals, max_message_bytes)
         self._reading_since_s = math.inf
         self._begun_s = self._began_s  # the message of which a part has come
         self._task = asyncio.current_task(self._loop)
-        self._coming: asyncio.Future[dict[str, Any]] | None = None
+        self._coming: asyncio.Future[Message] | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._half_closed = self._gone = self._started = self._answered = False
         self._unsent: list[bytes] = []
@@ -224,10 +236,10 @@ class HttpCall:
 
     def _ask(self) -> None:
         # Of a request that ended with its headers, pyvoy gives no future, only something to await.
-        self._coming = _as_future(self._receive())
+        self._coming = as_future(self._receive())
         self._coming.add_done_callback(self._arrived)
 
-    def _arrived(self, coming: asyncio.Future[dict[str, Any]]) -> None:
+    def _arrived(self, coming: asyncio.Future[Message]) -> None:
         self._coming = None
         if coming.cancelled() or coming.exception() is not None or coming.result()["type"] == "http.disconnect":
             self._gone = True
@@ -253,7 +265,7 @@ class HttpCall:
         self._unsent.clear()
         self._unsent_bytes = 0
         self._begin(trailers=True)
-        sent = _as_future(self._send({"type": "http.response.body", "body": body, "more_body": True}))
+        sent = as_future(self._send({"type": "http.response.body", "body": body, "more_body": True}))
         sent.add_done_callback(self._flushed)
 
     def _flushed(self, sent: asyncio.Future[None]) -> None:
@@ -345,7 +357,8 @@ def _encoded(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
-def _as_future(awaitable: Awaitable[T]) -> asyncio.Future[T]:
+def as_future(awaitable: Awaitable[T]) -> asyncio.Future[T]:
+    """What can be called back when it is done; pyvoy's own futures as they are."""
     return awaitable if isinstance(awaitable, asyncio.Future) else asyncio.ensure_future(_awaited(awaitable))
 
 

@@ -1,41 +1,58 @@
-"""A server inside another program's HTTP/2 server: it has the face of `Server`, and ASGI in place of a port.
+"""A server inside another program's HTTP server: it has the face of `Server`, and ASGI in place of a port.
 
 The host program ends TLS; who the client is, it says by `grpc_http.PEER_HEADER`. Everything else, from roles and
-deadlines to the words of a refusal, is the guard's, as behind a port of our own.
+deadlines to the words of a refusal, is the guard's, as behind a port of our own. What is not gRPC goes to another
+protocol, if there is one, and is counted, looked after and drained as the calls are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from cloister.errors import CloisterError, Overloaded, Unavailable
 from cloister.kit import log
-from cloister.kit.calls import Guard
-from cloister.kit.grpc_http import HttpCall, Receive, Send
+from cloister.kit.calls import Details, Guard
+from cloister.kit.grpc_http import PEER_HEADER, HttpCall, Receive, Send
 from cloister.kit.incoming import Arrivals
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Health
+from cloister.rpc.identity import PeerIdentity
 
 LOOK_S: Final = 0.1
 LOOKS: Final = 100
 """Calls that are asked in one round whether their client is still there: a crowd of slow calls costs no more."""
 
+GOING: Final = "this gateway is going; call another one"
+
 _log = log.get_logger()
+_PEER: Final = PEER_HEADER.encode()
 H = TypeVar("H")
+Scope = MutableMapping[str, Any]
 
 
-@dataclass(slots=True)
-class _Details:
-    """As `grpc.HandlerCallDetails`."""
+class Exchange(Protocol):
+    """One request and its answer, of a protocol that is not gRPC."""
 
-    method: str
-    invocation_metadata: Any
+    async def answer(self) -> None:
+        """Answer it, with an error if need be."""
+
+    async def refuse(self, error: CloisterError) -> None:
+        """Answer before anything of it is read."""
+
+    def look(self) -> None:
+        """Ask whether the client is still there, and cancel the answer if it is not; returns at once."""
+
+
+OtherProtocol = Callable[[Scope, Receive, Send], Exchange]
+Identify = Callable[[Scope], Awaitable[PeerIdentity | CloisterError]]
+"""Says who asks, or why that is nobody; the guard raises it where it would have looked at a certificate."""
 
 
 class HostedServer:
@@ -49,6 +66,11 @@ class HostedServer:
         max_concurrent: Calls under way; more are told RESOURCE_EXHAUSTED.
         grace_s: How long calls in flight may take to finish at the end.
         drain_pause_s: How long others have to notice NOT_SERVING before calls are turned away.
+        identify: Says who asks, where a certificate alone does not.
+        other: The protocol of whatever is not gRPC; without one it is told 415.
+
+    Attributes:
+        port: Where the host listens, if it is one of ours.
     """
 
     def __init__(
@@ -61,8 +83,11 @@ class HostedServer:
         max_concurrent: int,
         grace_s: float,
         drain_pause_s: float = 0.5,
+        identify: Identify | None = None,
+        other: OtherProtocol | None = None,
     ) -> None:
         self.health = Health()
+        self.port = 0
         self._guard = guard
         self._lifecycle = lifecycle
         self._max_message_bytes = max_message_bytes
@@ -70,7 +95,9 @@ class HostedServer:
         self._max_concurrent = max_concurrent
         self._grace_s = grace_s
         self._pause_s = drain_pause_s
-        self._calls: dict[HttpCall, None] = {}
+        self._identify = identify
+        self._other = other
+        self._calls: dict[HttpCall | Exchange, None] = {}
         self._closed = False
         self._idle = asyncio.Event()
         self._started = False
@@ -107,24 +134,45 @@ class HostedServer:
         except TimeoutError:
             _log.warning("server.calls_left", calls=len(self._calls))
 
-    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        if scope["method"] != "POST" or not _is_grpc(scope["headers"]):
+        if scope["method"] == "POST" and _is_grpc(scope["headers"]):
+            await self._call(scope, receive, send)
+        elif self._other is not None:
+            await self._exchange(self._other(scope, receive, send))
+        else:
             await send({"type": "http.response.start", "status": 415, "headers": []})
             await send({"type": "http.response.body", "body": b""})
-            return
-        call = HttpCall(scope, receive, send, self._max_message_bytes, self._arrivals)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        identity = await self._identify(scope) if self._identify is not None else None
+        peer = identity.spiffe_id.encode() if isinstance(identity, PeerIdentity) else _header(scope, _PEER)
+        call = HttpCall(scope, receive, send, self._max_message_bytes, self._arrivals, peer, identity)
         if self._closed or not self._started:
-            await call.refuse(grpc.StatusCode.UNAVAILABLE, "this gateway is going; call another one")
+            await call.refuse(grpc.StatusCode.UNAVAILABLE, GOING)
             return
         if len(self._calls) >= self._max_concurrent:
             await call.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
             return
         method = scope["raw_path"] if not scope["query_string"] else b"?"
+        with self._counted(call):
+            details = Details(method.decode("latin-1"), call.invocation_metadata())
+            await call.answer(self._guard.service(details))
+
+    async def _exchange(self, exchange: Exchange) -> None:
+        if self._closed or not self._started:
+            await exchange.refuse(Unavailable(GOING))
+        elif len(self._calls) >= self._max_concurrent:
+            await exchange.refuse(Overloaded("too many requests are under way; try again in a moment"))
+        else:
+            with self._counted(exchange):
+                await exchange.answer()
+
+    @contextmanager
+    def _counted(self, call: HttpCall | Exchange) -> Iterator[None]:
         self._calls[call] = None
         try:
-            details = _Details(method.decode("latin-1"), call.invocation_metadata())
-            await call.answer(self._guard.service(details))
+            yield
         finally:
             del self._calls[call]
             if not self._calls:
@@ -138,6 +186,18 @@ class HostedServer:
                 del self._calls[call]
                 self._calls[call] = None  # behind the others
                 call.look()
+
+
+def identified(context: Any) -> PeerIdentity:
+    """Whom `Identify` has named for the call of this context; raises what it gave instead."""
+    found: PeerIdentity | CloisterError = context.identity
+    if isinstance(found, CloisterError):
+        raise found
+    return found
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
 def _is_grpc(headers: Any) -> bool:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -21,22 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cloister import errors
 from cloister.errors import CloisterError, InvalidRequest, Overloaded
 from cloister.kit.log import get_logger
+from cloister.rpc.status import http_status_of
 
-STATUSES: Final[Mapping[type[Exception], int]] = {
-    errors.InvalidRequest: 400,
-    errors.SealBroken: 400,
-    errors.Unauthenticated: 401,
-    errors.NotAllowed: 403,
-    errors.EvidenceRejected: 403,
-    errors.KeyRefused: 403,
-    errors.NotFound: 404,
-    errors.AlreadyExists: 409,
-    errors.NotReady: 409,
-    errors.ChallengeExpired: 409,
-    errors.Overloaded: 429,
-    errors.Unavailable: 503,
-    TimeoutError: 504,
-}
 _TOO_LARGE: Final = "request.too_large"
 _ROUTING: Final = {404: "path.unknown", 405: "method.not_allowed"}
 _SHOWN_PATH: Final = 80
@@ -51,7 +36,6 @@ class HttpGuard:
         max_concurrent: Requests under way.
         max_body_bytes: Of a request.
         request_s: Longest that one may take.
-        server_cert: PEM of the certificate that the listener shows, for the ASGI TLS extension.
     """
 
     def __init__(
@@ -61,13 +45,11 @@ class HttpGuard:
         max_concurrent: int,
         max_body_bytes: int,
         request_s: float,
-        server_cert: Callable[[], str],
     ) -> None:
         self._app = app
         self._max_concurrent = max_concurrent
         self._max_body_bytes = max_body_bytes
         self._request_s = request_s
-        self._server_cert = server_cert
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,13 +57,12 @@ class HttpGuard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, _Answer(send, receive if _has_body(scope) else None))
+            await self._answer(scope, receive, _Answer(send))
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         began, error = time.monotonic(), None
-        scope.setdefault("extensions", {})["tls"] = {"server_cert": self._server_cert()}
         scope["app"] = self._app  # has Starlette's routes raise what they do not serve, in place of answering as text
         self._under_way += 1
         try:
@@ -115,22 +96,23 @@ class _Bounded:
         return message
 
 
-class _Answer:
-    """`send`, which remembers whether an answer has begun, and lets what is left of a request pass with its end.
+class Passing:
+    """`send`, which lets what is left of a request pass with the end of its answer.
 
     Hypercorn puts a body into a small queue, and at the end says so there: where nobody takes anything out, as of a GET
     with a body, it would wait for room for ever.
+
+    Args:
+        send: As ASGI has it.
+        body: What the request is received by, if it has a body.
     """
 
     def __init__(self, send: Send, body: Receive | None) -> None:
         self._send = send
         self._body = body
-        self.request_id = secrets.token_hex(8)
-        self.status = 0
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = int(message["status"])
+        """Send a message."""
         if self._body is None or message["type"] != "http.response.body" or message.get("more_body"):
             await self._send(message)
             return
@@ -138,6 +120,20 @@ class _Answer:
             passing = group.create_task(_passed(self._body))
             await self._send(message)
             passing.cancel()
+
+
+class _Answer:
+    """`send`, which remembers whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.request_id = secrets.token_hex(8)
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+        await self._send(message)
 
     async def fail(self, error: Exception) -> None:
         """Say what went wrong, unless an answer has begun: then the connection ends in the middle of it."""
@@ -150,7 +146,7 @@ class _Answer:
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
         ]
-        if status == STATUSES[Overloaded]:
+        if isinstance(error, Overloaded):
             headers.append((b"retry-after", b"1"))
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
@@ -161,20 +157,20 @@ async def _passed(receive: Receive) -> None:
         pass
 
 
-def _has_body(scope: Scope) -> bool:
+def has_body(scope: Scope) -> bool:
+    """Whether a request brings a body."""
     return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def failure(error: Exception, request_id: str) -> tuple[int, dict[str, Any]]:
     """Status and content for an error; of one that is not ours, nothing but the request's id."""
-    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+    status = http_status_of(error)
     reason, message = errors.InternalError.default_reason, f"something broke; request {request_id} in the log"
     if isinstance(error, HTTPException):
         status, message = error.status_code, "there is nothing here, or not by this method"
         reason = _ROUTING.get(status, InvalidRequest.default_reason)
     elif isinstance(error, CloisterError) and status != 500:
         reason, message = error.reason, str(error)
-        status = 413 if reason == _TOO_LARGE else status
     elif isinstance(error, TimeoutError):
         reason, message = "deadline.exceeded", "it took too long"
     return status, {"error": {"reason": reason, "message": message}}

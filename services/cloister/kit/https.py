@@ -1,8 +1,9 @@
-"""The HTTPS server for whatever is not gRPC: TLS 1.3 only, no client certificate, hypercorn below and limits around it.
+"""The HTTPS server for whatever is not gRPC: TLS 1.3 and HTTP/1.1 only, hypercorn below and limits around it.
 
-Who answers is proven by the certificate; who asks is nobody in particular. What is served here is therefore public, or
-brings its own proof of who may have it. The certificate follows its files: connections made after a change see the new
-one, as with gRPC. Each request knows which certificate its listener shows by the ASGI TLS extension (`server_cert`).
+Who answers is proven by the certificate. Who asks is nobody in particular, or whoever the client certificate names that
+a listener may take; a request knows both by the ASGI TLS extension (`server_cert`, `client_cert_chain`). HTTP/2 is not
+spoken: hypercorn bounds neither the streams that a client resets nor what it makes us hold. The certificate follows its
+files: connections made after a change see the new one, as with gRPC.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from cloister.rpc import certificates
 from cloister.rpc.files import read_public
 from cloister.rpc.identity import TlsFiles, TlsIdentity
 
-__all__ = ["HttpsLimits", "HttpsServer", "https_server"]
+__all__ = ["HttpsLimits", "HttpsServer", "https_listener", "https_server"]
 
 _BACKLOG: Final = 128
 _log = get_logger()
@@ -67,17 +68,45 @@ async def https_server(
         NotReady: The address cannot be had, or the certificate not be read.
     """
     limits = limits or HttpsLimits()
-    generation = identity.generation
-    shown = await asyncio.to_thread(_Shown, files)
     guarded = HttpGuard(
-        app,
-        max_concurrent=limits.max_concurrent,
-        max_body_bytes=limits.max_body_bytes,
-        request_s=limits.request_s,
-        server_cert=lambda: shown.certificate,
+        app, max_concurrent=limits.max_concurrent, max_body_bytes=limits.max_body_bytes, request_s=limits.request_s
     )
-    connections = HttpsConnections(guarded, limits, shown.context, lifecycle)
-    listener = _bound(listen)
+    async with https_listener(listen, identity, files, guarded, lifecycle=lifecycle, limits=limits) as listener:
+        yield listener
+
+
+@asynccontextmanager
+async def https_listener(
+    listen: str,
+    identity: TlsIdentity,
+    files: TlsFiles,
+    app: ASGIApp,
+    *,
+    lifecycle: Lifecycle,
+    limits: HttpsLimits,
+    clients: bool = False,
+    shared_port: bool = False,
+) -> AsyncIterator[HttpsServer]:
+    """Serve `app` with nothing before it: of the limits, those of connections are kept here, the rest are the app's.
+
+    Args:
+        listen: As `https_server`, as are the next five.
+        identity: See `listen`.
+        files: See `listen`.
+        app: See `listen`.
+        lifecycle: See `listen`.
+        limits: See `listen`.
+        clients: Whether clients may show a certificate, which is then verified against the roots in `files`.
+        shared_port: Whether other processes of ours listen there too: only for one that has a `Place`.
+
+    Raises:
+        InvalidRequest: As `https_server`.
+        NotReady: As `https_server`.
+    """
+    generation = identity.generation
+    shown = await asyncio.to_thread(_Shown, files, clients=clients)
+    connections = HttpsConnections(app, limits, shown, lifecycle)
+    listener = _bound(listen, shared_port=shared_port)
     accepting = lifecycle.spawn(connections.accepting(listener), "https.accepting")
     following = lifecycle.spawn(shown.follow(identity, generation), "https.certificate")
     try:
@@ -95,8 +124,9 @@ async def https_server(
 class _Shown:
     """The certificate that new connections are shown."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, *, clients: bool) -> None:
         self._files = files
+        self._clients = clients
         self.context = _tls13()
         try:
             self._load()
@@ -117,9 +147,13 @@ class _Shown:
 
     def _load(self) -> None:
         first = certificates.load_certificate(read_public(self._files.certificate))
-        # A context of its own first: half of a new pair must not reach the one in use.
-        for context in (_tls13(), self.context):
-            context.load_cert_chain(self._files.certificate, self._files.private_key)
+        # A context of its own: half of a new pair must not reach the one in use, and roots can only be added to one.
+        context = _tls13()
+        context.load_cert_chain(self._files.certificate, self._files.private_key)
+        if self._clients:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.load_verify_locations(self._files.trust_roots)
+        self.context = context
         self.certificate = certificates.certificate_pem(first).decode()
 
 
@@ -131,7 +165,7 @@ def _tls13() -> ssl.SSLContext:
     return context
 
 
-def _bound(listen: str) -> socket.socket:
+def _bound(listen: str, *, shared_port: bool) -> socket.socket:
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise settings_error("https_listen", "must be host:port")
@@ -140,6 +174,7 @@ def _bound(listen: str) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared_port))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer waits 40 ms for an ACK
         listener.bind((host, int(port)))
         listener.setblocking(False)

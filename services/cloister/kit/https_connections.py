@@ -6,17 +6,18 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedError
-from hypercorn.typing import ASGIFramework, LifespanState
+from hypercorn.typing import AppWrapper, ASGIFramework, LifespanState
 from hypercorn.utils import wrap_app
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cloister.kit.http_calls import HttpGuard
+from cloister.kit.http_calls import Passing, has_body
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 
@@ -51,6 +52,13 @@ class HttpsLimits:
     grace_s: float = 5.0
 
 
+class Shown(Protocol):
+    """What new connections are shown: a context for them, and its certificate in PEM."""
+
+    context: ssl.SSLContext
+    certificate: str
+
+
 class HttpsConnections:
     """Hypercorn's side of each connection, so many at a time.
 
@@ -58,11 +66,11 @@ class HttpsConnections:
     we take asyncio's, which tells of a connection when TLS has begun: who never begins would be counted by nobody.
     """
 
-    def __init__(self, app: HttpGuard, limits: HttpsLimits, context: ssl.SSLContext, lifecycle: Lifecycle) -> None:
-        self._app = wrap_app(cast(ASGIFramework, app), limits.max_body_bytes, "asgi")
+    def __init__(self, app: ASGIApp, limits: HttpsLimits, shown: Shown, lifecycle: Lifecycle) -> None:
+        self._app = app
         self._config = _config(limits)
         self._limits = limits
-        self._tls = context
+        self._shown = shown
         self._lifecycle = lifecycle
         self._worker = WorkerContext(None)
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter | None] = {}
@@ -86,6 +94,7 @@ class HttpsConnections:
 
     async def _serve(self, peer: socket.socket) -> None:
         """Serve one connection until it ends; whatever it comes to, the service goes on."""
+        certificate = self._shown.certificate
         try:
             reader, writer = await self._begun(peer)
         except (OSError, TimeoutError):
@@ -93,9 +102,10 @@ class HttpsConnections:
         task = asyncio.current_task()
         if task is not None:
             self._open[task] = writer
+        app = _told(self._app, certificate, writer)
         try:
             await _Connection(
-                self._app, asyncio.get_running_loop(), self._config, self._worker, LifespanState(), reader, writer
+                app, asyncio.get_running_loop(), self._config, self._worker, LifespanState(), reader, writer
             ).within(self._limits)
         except OSError:  # it broke off, or did not say goodbye
             pass
@@ -110,7 +120,7 @@ class HttpsConnections:
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             peer,
-            ssl=self._tls,
+            ssl=self._shown.context,
             ssl_handshake_timeout=self._limits.handshake_s,
             ssl_shutdown_timeout=_GOODBYE_S,
         )
@@ -159,6 +169,19 @@ class _Connection(TCPServer):
         except (OSError, TimeoutError, H2CProtocolRequiredError, H2ProtocolAssumedError):
             pass
         await http.handle(Closed())
+
+
+def _told(app: ASGIApp, certificate: str, writer: asyncio.StreamWriter) -> AppWrapper:
+    """The app, told of one connection's certificates by the ASGI TLS extension; what is left of bodies passes."""
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    tls = {"server_cert": certificate, "client_cert_chain": [ssl.DER_cert_to_PEM_cert(shown)] if shown else []}
+
+    async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {})["tls"] = tls
+        passing = Passing(send, receive if scope["type"] == "http" and has_body(scope) else None)
+        await app(scope, receive, passing)
+
+    return wrap_app(cast(ASGIFramework, telling), 0, "asgi")
 
 
 def _config(limits: HttpsLimits) -> Config:

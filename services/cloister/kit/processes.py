@@ -37,17 +37,16 @@ class Processes:
 
     Args:
         command: Starts one.
-        count: How many.
-        descriptor: Of the socket that holds their port.
+        places: One for each.
         environment: Added to ours, for all of them.
         grace_s: How long each may take to drain.
     """
 
     def __init__(
-        self, command: Sequence[str], count: int, descriptor: int, environment: Mapping[str, str], grace_s: float
+        self, command: Sequence[str], places: Sequence[Place], environment: Mapping[str, str], grace_s: float
     ) -> None:
         self._command = tuple(command)
-        self._places = [Place(number, count, descriptor) for number in range(1, count + 1)]
+        self._places = tuple(places)
         self._environment = environment
         self._grace_s = grace_s
         self._settled = False
@@ -62,7 +61,7 @@ class Processes:
         try:
             async with asyncio.TaskGroup() as group:
                 for place in self._places:
-                    group.create_task(self._keep(place, stopping), name=f"process {place.number}")
+                    group.create_task(self._keep(place, stopping), name=f"process {place.face}{place.number}")
         except BaseExceptionGroup as failed:  # they all fail for the same reason
             raise failed.exceptions[0] from None
 
@@ -77,7 +76,7 @@ class Processes:
             self._settled |= lasted
             self._give_up(code)
             losses = 0 if lasted else losses + 1
-            _log.error("process.lost", number=place.number, code=code)
+            _log.error("process.lost", **_named(place), code=code)
             with suppress(TimeoutError):
                 async with asyncio.timeout(PAUSES_S[min(losses, len(PAUSES_S) - 1)]):
                     await stopping.wait()
@@ -96,7 +95,7 @@ class Processes:
             pass_fds=(place.descriptor,),
             start_new_session=True,  # Ctrl-C reaches the parent, which has them drain
         )
-        _log.info("process.started", number=place.number, pid=process.pid)
+        _log.info("process.started", **_named(place), pid=process.pid)
         try:
             async with asyncio.TaskGroup() as group:
                 ending = group.create_task(self._end(process, stopping))
@@ -134,6 +133,10 @@ async def until_parent_ends(lifecycle: Lifecycle) -> None:
         lifecycle.stop()
     finally:
         transport.close()
+
+
+def _named(place: Place) -> Mapping[str, int | str]:
+    return {"number": place.number, **({"face": place.face} if place.face else {})}
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

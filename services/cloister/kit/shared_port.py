@@ -9,9 +9,10 @@ everybody else from the port; and without it no process of ours sets SO_REUSEPOR
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Self
 
 from cloister.errors import NotReady
@@ -28,42 +29,59 @@ class Place:
         number: From 1.
         count: How many there are.
         descriptor: Of the socket that holds their port.
+        face: Which of several faces of the service this is one of, each on a port of its own; empty for the first.
     """
 
     number: int
     count: int
     descriptor: int
+    face: str = ""
 
     def environment(self) -> Mapping[str, str]:
         """What a parent gives this process."""
-        return {VARIABLE: f"{self.number}/{self.count}:{self.descriptor}"}
+        face = f":{self.face}" if self.face else ""
+        return {VARIABLE: f"{self.number}/{self.count}:{self.descriptor}{face}"}
 
     @classmethod
-    def inherited(cls, environ: Mapping[str, str], listen: str) -> Self | None:
+    def inherited(
+        cls, environ: Mapping[str, str], listen: str, others: Mapping[str, str] = MappingProxyType({})
+    ) -> Self | None:
         """The place that our parent gave us; None where nobody did.
 
+        Args:
+            environ: Ours.
+            listen: Where the first face of the service listens.
+            others: Where its other faces do, by name.
+
         Raises:
-            NotReady: The variable is there, and the socket that holds the port of `listen` is not.
+            NotReady: The variable is there, and the socket that holds the port is not.
         """
         text = environ.get(VARIABLE)
         if text is None:
             return None
         try:
-            share, _, descriptor = text.partition(":")
+            share, _, rest = text.partition(":")
             number, _, count = share.partition("/")
-            place = cls(int(number), int(count), int(descriptor))
+            descriptor, _, face = rest.partition(":")
+            place = cls(int(number), int(count), int(descriptor), face)
+            address = others[face] if face else listen
             held = socket.socket(fileno=place.descriptor)
-        except (ValueError, OSError):
+        except (ValueError, OSError, KeyError):
             raise _not_ours() from None
         try:
             shared = held.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-            if not shared or held.getsockname()[1] != _address(listen)[1]:
+            if not shared or held.getsockname()[1] != _address(address)[1]:
                 raise _not_ours()
         except OSError:
             raise _not_ours() from None
         finally:
             held.detach()  # it stays open, for as long as this process lives
         return place
+
+
+def places(count: int, descriptor: int, face: str = "") -> Sequence[Place]:
+    """A place for each of so many processes."""
+    return [Place(number, count, descriptor, face) for number in range(1, count + 1)]
 
 
 @contextmanager

@@ -58,6 +58,29 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, tuple[type[CloisterError], str]]] = {
     grpc.StatusCode.CANCELLED: (errors.Unavailable, "call.cancelled"),
 }
 
+HTTP_STATUSES: Final[Mapping[grpc.StatusCode, int]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.FAILED_PRECONDITION: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+"""What the same error is over HTTP; 500 for all others."""
+_HTTP_REASONS: Final[Mapping[str, int]] = {
+    "path.unknown": 404,
+    "method.not_allowed": 405,
+    "request.too_large": 413,
+    "message.too_large": 413,
+    "media.unsupported": 415,
+}
+"""Where HTTP has a word for what is one of several things to gRPC."""
+
 _REASON: Final = re.compile(r"[a-z0-9_]{1,40}(?:\.[a-z0-9_]{1,40}){0,3}")
 _MAX_MESSAGE: Final = 500
 MAX_RETRY_AFTER_S: Final = 60.0
@@ -116,6 +139,13 @@ def code_of(error: BaseException) -> grpc.StatusCode:
         if kind in _CODES:
             return _CODES[kind]
     return grpc.StatusCode.INTERNAL
+
+
+def http_status_of(error: BaseException) -> int:
+    """The HTTP status of an error: that of its reason where HTTP knows it, else that of its gRPC status."""
+    code = code_of(error)
+    found = _HTTP_REASONS.get(reason_of(error)) if code is grpc.StatusCode.INVALID_ARGUMENT else None
+    return found or HTTP_STATUSES.get(code, 500)
 
 
 def reason_of(error: BaseException) -> str:

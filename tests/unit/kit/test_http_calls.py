@@ -12,14 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister import errors
 from cloister.errors import CloisterError, NotReady, Overloaded
-from cloister.kit.http_calls import STATUSES, HttpGuard, failure
-
-CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+from cloister.kit.http_calls import HttpGuard, failure
+from cloister.rpc.status import HTTP_STATUSES, code_of
 
 
 def guarded(app: ASGIApp, **limits: Any) -> HttpGuard:
     bounds = {"max_concurrent": 4, "max_body_bytes": 100, "request_s": 5.0, **limits}
-    return HttpGuard(app, server_cert=lambda: CERTIFICATE, **bounds)
+    return HttpGuard(app, **bounds)
 
 
 async def asked(app: ASGIApp, body: bytes = b"", path: str = "/x") -> tuple[int, dict[str, Any], dict[bytes, bytes]]:
@@ -58,7 +57,7 @@ def subclasses(kind: type[CloisterError]) -> set[type[CloisterError]]:
 
 def test_every_error_of_the_house_has_a_status() -> None:
     for kind in subclasses(CloisterError) - {CloisterError, errors.InternalError}:
-        assert failure(kind("why"), "id")[0] == STATUSES[kind]
+        assert failure(kind("why"), "id")[0] == HTTP_STATUSES[code_of(kind("why"))]
 
 
 async def test_an_error_of_ours_is_told_by_its_reason() -> None:
@@ -118,17 +117,6 @@ async def test_an_answer_that_has_begun_is_not_followed_by_another() -> None:
         raise ValueError
 
     assert (await asked(guarded(breaking)))[0] == 200
-
-
-async def test_an_app_sees_the_certificate_of_its_listener() -> None:
-    seen: list[str] = []
-
-    async def looking(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope["extensions"]["tls"]["server_cert"])
-        await reading(scope, receive, send)
-
-    await asked(guarded(looking))
-    assert seen == [CERTIFICATE]
 
 
 async def test_web_sockets_are_closed() -> None:

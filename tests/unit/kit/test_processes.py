@@ -11,6 +11,7 @@ import pytest
 from cloister.errors import InvalidRequest, NotReady
 from cloister.kit import processes as processes_module
 from cloister.kit.processes import Processes
+from cloister.kit.shared_port import places
 
 
 def said(folder: Path) -> list[str]:
@@ -29,7 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def running(body: str, *, count: int = 2, grace_s: float = 5.0) -> Processes:
-    return Processes(("/bin/sh", "-c", body), count, 0, {"MINE": "ours"}, grace_s)
+    return Processes(("/bin/sh", "-c", body), places(count, 0), {"MINE": "ours"}, grace_s)
 
 
 async def ended(made: Processes) -> None:

@@ -1,0 +1,31 @@
+"""A gateway's HTTPS face by each engine, for each module of tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from fakes.pki import MeshPki
+from fakes.running_rest import ENGINES, RestRig, running_rest
+from fakes.worker_link import FakeWorker
+
+WORKER = "a" * 32
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package", params=ENGINES)
+async def rest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RestRig]:
+    folder = tmp_path_factory.mktemp(f"rest-{request.param}")
+    async with running_rest(folder, MeshPki(), request.param, max_message_bytes=8 << 20, tenant_limit=32) as rig:
+        await rig.worker(WORKER, slots=16)
+        yield rig
+
+
+@pytest.fixture
+def worker(rest: RestRig) -> FakeWorker:
+    found = rest.workers[WORKER]
+    found.seen.clear()
+    found.cancelled.clear()
+    found.open_gate.set()
+    return found
