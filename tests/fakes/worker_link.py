@@ -190,11 +190,14 @@ class FakeWorker(WorkerServicer):
         if self.refusal is not None:
             result.failure.CopyFrom(failure_of(self.refusal))
         elif order.kind == ModelOrder.KIND_LOAD:
-            self.serve_models(*self.models, model_state(order.model_name, order.model_version or "1"))
+            self.serve_models(*self._without(order), model_state(order.model_name, order.model_version or "1"))
         else:
-            named = (order.model_name, order.model_version)
-            self.serve_models(*[each for each in self.models if (each.name, each.version) != named])
+            self.serve_models(*self._without(order))
         outbox.put_nowait(WorkerFrame(order_results=[result]))
+
+    def _without(self, order: ModelOrder) -> list[ModelState]:
+        named = (order.model_name, order.model_version or "1")
+        return [each for each in self.models if (each.name, each.version) != named]
 
     async def _answer(self, call: InferCall, outbox: Outbox) -> None:
         await self.open_gate.wait()

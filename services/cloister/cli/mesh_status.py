@@ -31,10 +31,10 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str) -> dict[
     async with Probes.opened(mesh) as probes:
         async with asyncio.TaskGroup() as group:
             health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
-            over_https = group.create_task(probes.https_serving(https)) if https else None
             others = {name: group.create_task(probes.gateway_serving(further[name])) for name in further}
         serving = {service: task.result() for service, task in {**health, **others}.items()}
         gateway = await probes.status() if serving["gateway"] else None
+        over_https = bool(https) and gateway is not None and await probes.https_serving(https)
     workers = gateway.workers if gateway else ()
     return {
         "cluster": mesh.cluster,
@@ -43,11 +43,7 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str) -> dict[
             {"service": service, "address": address, "serving": serving[service]}
             for service, address in {**addresses, **further}.items()
         ]
-        + (
-            [{"service": HTTPS, "address": f"https://{https}", "serving": over_https.result()}]
-            if over_https is not None
-            else []
-        ),
+        + ([{"service": HTTPS, "address": f"https://{https}", "serving": over_https}] if https else []),
         "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
         "requests": {
             "total": gateway.requests_total if gateway else None,

@@ -156,7 +156,7 @@ def test_a_mesh_that_is_down_is_shown_as_such(run: Run, mesh: Mesh, monkeypatch:
     code, out, _ = run("status", mesh.folder, "--json")
     found = json.loads(out)
     assert code == 4
-    assert [service["serving"] for service in found["services"]] == [False, False, False]
+    assert [service["serving"] for service in found["services"]] == [False] * 4
     assert found["cluster"] == CLUSTER
 
 
