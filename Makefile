@@ -16,7 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-scale bench-seal bench-start demo up
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale bench-seal bench-start demo up
 .PHONY: test check fmt fuzz protos lock clean setup soak
 .PHONY: test-convert
 
@@ -85,6 +85,9 @@ bench-engine: .venv/installed
 # MODEL=resnet50-u8; more in OPTIONS=, such as "--carrier stream --times 3".
 bench-overload: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.overload $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+
+bench-rest: .venv/installed
+	$(BIN)/python -m benchmarks.scenarios.rest $(OPTIONS)
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py

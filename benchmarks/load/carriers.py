@@ -7,6 +7,7 @@ sealing costs what it costs, since every request must be sealed anew.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from cloister.rpc.channel import MAX_MESSAGE_BYTES
 
 SERVICE = "/inference.GRPCInferenceService"
 TIMEOUT_S = 60.0
+REST = ("REST, JSON", "REST, binary")
 _CODES = {"Overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED, "TimeoutError": grpc.StatusCode.DEADLINE_EXCEEDED}
 _ANSWERED = b"\x12"  # first byte of a ModelStreamInferResponse without an error: field 2
 _OPTIONS = (
@@ -158,14 +160,14 @@ class Sealed:
 
 
 class Http:
-    """POST of the tensor's bytes over HTTP/1.1, one connection for each request in flight."""
+    """POST over HTTP/1.1, one connection for each request in flight: of the tensor's bytes, or whatever is given."""
 
-    def __init__(self, target: Target, inputs: Sequence[Arrays]) -> None:
+    def __init__(self, target: Target, inputs: Sequence[Arrays], requests: Sequence[bytes] = ()) -> None:
         host, _, port = target.address.rpartition(":")
-        self._where, self._outputs = (host, int(port)), target.outputs
+        self._where, self._outputs, self._tls = (host, int(port)), target.outputs, _tls(target)
         head = f"POST /inference HTTP/1.1\r\nHost: {target.address}\r\nContent-Length: "
         bodies = [b"".join(array.tobytes() for array in each.values()) for each in inputs]
-        self._requests = [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
+        self._requests = requests or [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._opened: list[asyncio.StreamWriter] = []
 
@@ -196,7 +198,7 @@ class Http:
             await writer.wait_closed()
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = await asyncio.open_connection(*self._where)
+        reader, writer = await asyncio.open_connection(*self._where, ssl=self._tls)
         self._opened.append(writer)
         return reader, writer
 
@@ -205,8 +207,10 @@ class Http:
 async def opened(target: Target) -> AsyncIterator[Carrier]:
     """The carrier that `target` names, connected."""
     inputs = questions.read(Path(target.questions))
-    if target.carrier == "http":
-        http = Http(target, inputs)
+    if target.carrier in ("http", *REST):
+        http = Http(
+            target, inputs, questions.rest(target.model, inputs, target.carrier) if target.carrier in REST else ()
+        )
         try:
             yield http
         finally:
@@ -229,6 +233,15 @@ async def opened(target: Target) -> AsyncIterator[Carrier]:
             yield stream
             for task in tasks:
                 task.cancel()
+
+
+def _tls(target: Target) -> ssl.SSLContext | None:
+    if not target.identity:
+        return None
+    files = Path(target.identity)
+    context = ssl.create_default_context(cafile=str(files / "trust_roots.pem"))
+    context.load_cert_chain(files / "certificate.pem", files / "private_key.pem")
+    return context
 
 
 def _channel(target: Target) -> grpc.aio.Channel:

@@ -5,6 +5,7 @@ Carried through a folder: `question-<n>.npz` are the inputs, `answers-<n>.npz` w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.oip.tensors import encode_request
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def rest(model: str, inputs: Sequence[Arrays], how: str) -> list[bytes]:
+    """Whole HTTP requests of the protocol's REST form; `how` ends in JSON or binary, as tensors go both ways."""
+    return [_rest(model, encode_request(model, each), binary=how.endswith("binary"), arrays=each) for each in inputs]
+
+
+def _rest(model: str, request: ModelInferRequest, *, binary: bool, arrays: Arrays) -> bytes:
+    tensors: list[dict[str, Any]] = []
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        head: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+        contents = (
+            {"parameters": {"binary_data_size": len(raw)}} if binary else {"data": arrays[tensor.name].ravel().tolist()}
+        )
+        tensors.append({**head, **contents})
+    text = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": binary}}).encode()
+    body = text + b"".join(request.raw_input_contents if binary else ())
+    length = f"Inference-Header-Content-Length: {len(text)}\r\n" if binary else "Content-Type: application/json\r\n"
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: mesh\r\n{length}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 def write(folder: Path, questions: Sequence[Arrays]) -> None:

@@ -33,12 +33,14 @@ class Size:
         threads: Of each worker for inference; 0 lets OpenVINO choose.
         gateways: Each on a port of its own.
         gateway_processes: Of each gateway, behind its port.
+        https: Whether the first gateway answers HTTPS too.
     """
 
     workers: int = 1
     threads: int = 0
     gateways: int = 1
     gateway_processes: int = 1
+    https: bool = False
 
 
 def prepared(networks: Sequence[Network], work: Path, port: int) -> list[Place]:
@@ -129,7 +131,8 @@ def cloister(*words: object) -> str:
 @contextmanager
 def _up(folder: Path, size: Size) -> Iterator[None]:
     words = ("--workers", size.workers, "--gateways", size.gateways, "--gateway-processes", size.gateway_processes)
-    cloister("up", folder, "--simulator", *words, "--detach")
+    https = "--https" if size.https else "--no-https"
+    cloister("up", folder, "--simulator", *words, https, "--detach")
     try:
         yield
     finally:

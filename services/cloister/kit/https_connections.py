@@ -6,13 +6,15 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, cast
 
+import h11
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedError
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper, ASGIFramework, LifespanState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +24,7 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 
 _MAX_HEAD_BYTES: Final = 16 << 10
+_MAX_HEADERS: Final = 64
 _GOODBYE_S: Final = 1.0  # how long a peer may take to answer that TLS ends; many never do
 _SHORT_S: Final = 0.1  # before a connection is taken again when the machine had no room for one
 _log = get_logger()
@@ -159,6 +162,8 @@ class _Connection(TCPServer):
 
     async def _read_data(self) -> None:
         http = self.protocol.protocol  # without what switches to HTTP/2 around it
+        if isinstance(http, H11Protocol):
+            http._check_protocol = partial(_check, http)  # type: ignore[method-assign]  # which looks for HTTP/2
         try:
             while not self.reader.at_eof():
                 async with asyncio.timeout(self._limits.request_s):
@@ -166,9 +171,18 @@ class _Connection(TCPServer):
                 # Waits for the request before, and for room in the queue of a body that nobody reads.
                 async with asyncio.timeout(self._limits.request_s + self._limits.write_s):
                     await http.handle(RawData(data))
-        except (OSError, TimeoutError, H2CProtocolRequiredError, H2ProtocolAssumedError):
+        except (OSError, TimeoutError):
             pass
         await http.handle(Closed())
+
+
+async def _check(http: H11Protocol, request: h11.Request) -> None:
+    """Refuse what h11 takes and others could read otherwise, or what would make another protocol of the connection."""
+    names = [name for name, _ in request.headers]
+    two_lengths = b"content-length" in names and b"transfer-encoding" in names
+    if two_lengths or b"upgrade" in names or len(names) > _MAX_HEADERS:
+        await http._send_error_response(400)
+        raise ConnectionAbortedError
 
 
 def _told(app: ASGIApp, certificate: str, writer: asyncio.StreamWriter) -> AppWrapper:

@@ -162,6 +162,10 @@ def _read(numbers: Numbers, datatype: str, shape: tuple[int, ...], tensor: str) 
     flat = structure.count(b"[") == 1
     if not (_is_flat(structure, count) if flat else _is_nested(structure, shape)):
         raise _unfit(structure.count(b",") + 1, count, tensor)
+    if not count:
+        if numbers.text[numbers.start : numbers.stop].translate(None, b"[]," + _BLANK):
+            raise _unfit(1, count, tensor)
+        return b""
     raw, elements = [], 0
     decoder = _FLOATS if datatype in _FLOATING else _INTEGERS
     for piece in numbers.pieces():

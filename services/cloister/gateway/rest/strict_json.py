@@ -57,19 +57,21 @@ def _without_numbers(text: bytes, arrays: dict[str, Numbers]) -> bytes:
         if begins is not None:
             start = begins.end() - 1
             stop = _end_of_numbers(text, start)
-        kept_bytes += start - at
+        # An array that goes on with a string or an object has more beginnings than ends so far.
+        closed = text.count(b"[", start, stop) == text.count(b"]", start, stop)
+        is_numbers = closed and stop - start >= LONG_BYTES
+        kept_bytes += (start if is_numbers else stop) - at
         if kept_bytes > MAX_TEXT_BYTES:
             raise InvalidRequest(
                 f"more than {MAX_TEXT_BYTES} bytes of JSON beside arrays of numbers; send large tensors as binary data",
                 reason="request.too_large",
             )
-        if stop - start < LONG_BYTES:
-            kept.append(text[at:stop])
-            kept_bytes += stop - start
-        else:
+        if is_numbers:
             word = secrets.token_hex(16)
             arrays[word] = Numbers(text, start, stop)
             kept += (text[at:start], b'"%s"' % word.encode())
+        else:
+            kept.append(text[at:stop])
         at = stop
     return b"".join(kept)
 
