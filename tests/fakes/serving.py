@@ -23,7 +23,7 @@ from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
-from cloister.client import TrustBundle, anchor_of
+from cloister.client import Floors, TrustBundle, anchor_of
 from cloister.ear import AttestationResult, SigningKey
 from cloister.errors import CloisterError
 from cloister.oip.tensors import decode_request, encode_response, parse_request
@@ -31,6 +31,7 @@ from cloister.rpc.status import failure_of
 from cloister.seal import envelope, manifest, receipt
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import WorkerSessions
+from cloister.seal.session_keys import SEAL_VERSION
 from cloister_simulator.measurement import Measurement
 from fakes.pki import MeshPki
 from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
@@ -76,6 +77,7 @@ class FakeVerifier:
             thumbprints=frozenset({self.key.kid}),
             anchor=anchor_of(simulated_platform().root_der()),
             mrenclave=frozenset({ENCLAVE.mrenclave.hex()}),
+            floors=Floors(hpke_suites=frozenset({"x25519"})),
         )
         return replace(bundle, **changes)
 
@@ -108,7 +110,12 @@ class FakeWorker:
     seen: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        changes = {"hpke_suite": "x25519", "enclave": self.enclave, **self.evidence_changes}
+        changes = {
+            "hpke_suite": "x25519",
+            "seal_version": SEAL_VERSION,
+            "enclave": self.enclave,
+            **self.evidence_changes,
+        }
         self.evidence = good_evidence(audience=VERIFIER, **changes)
         self.instance = self.evidence.claims.instance
         self.renew()
