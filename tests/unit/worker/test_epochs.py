@@ -106,7 +106,7 @@ async def test_old_keys_are_dropped_while_nobody_asks() -> None:
         dropping = group.create_task(rotation.dropping())
         await asyncio.sleep(0.02)
         rotation.attested(rotation.offered(), "ear-2")
-        while refusal(worker, sealed) != "seal.stale":
+        while refusal(worker, sealed) != "seal.stale":  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
         dropping.cancel()
 

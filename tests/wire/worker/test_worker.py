@@ -93,7 +93,8 @@ async def test_a_worker_attests_gets_the_key_and_answers(mesh):
         assert decode_response(found)["p"].tobytes() == expected().tobytes()
         assert mesh.verifier.appraised == [("enrol", PURPOSE_MESH), ("worker", PURPOSE_KEY_RELEASE)]
         first, second = mesh.verifier.claims
-        assert replace(first, nonce=second.nonce) == second
+        assert replace(first, nonce=second.nonce, hpke_public=second.hpke_public) == second
+        assert first.hpke_public != second.hpke_public  # a grant is sealed to a key of its own
         assert first.config_digest == worker.settings.digest(
             mesh.pki.roots_pem, worker.settings.verifier_keys.read_bytes()
         )
