@@ -34,7 +34,7 @@ def nothing(message: bytes) -> bytes:
 
 @dataclass
 class EvilGateway(grpc.GenericRpcHandler):
-    """Set `request` or `response` by method to change what passes, or `act` to do as you like; `seen` keeps what passed."""
+    """Set `request` or `response` by method to change what passes, or `act` for a whole call; `seen` keeps what did."""
 
     onward: grpc.aio.Channel
     address: str = ""

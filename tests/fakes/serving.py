@@ -29,12 +29,13 @@ from cloister.errors import CloisterError
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
 from cloister.seal import envelope, manifest, receipt
+from cloister.seal.hpke import KeyPair
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import WorkerSessions
 from cloister.seal.session_keys import SEAL_VERSION
 from cloister_simulator.measurement import Measurement
 from fakes.pki import MeshPki
-from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
+from fakes.sim import CLUSTER, ENCLAVE, SampleEvidence, good_evidence, simulated_platform
 
 VERIFIER = f"spiffe://{CLUSTER}/verifier/main"
 MODEL = "double"
@@ -110,16 +111,32 @@ class FakeWorker:
     seen: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.evidence = self._evidence()
+        self.instance = self.evidence.claims.instance
+        self.renew()
+        self.forget_sessions()
+
+    def rotate(self) -> KeyPair:
+        """Begin a new epoch, and return the key pair of the one before, which opens still."""
+        old = self.evidence
+        made = self._evidence(
+            instance=self.instance, tls_key=old.tls_key, receipt_key=old.claims.receipt_key, nonce=bytes(32)
+        )
+        self.evidence = replace(made, receipt_key=old.receipt_key)
+        self.sessions.epochs.expect(self.evidence.hpke)
+        self.renew()
+        self.sessions.epochs.attest(self.evidence.hpke.key_id, self.result.ear_id)
+        return old.hpke
+
+    def _evidence(self, **more: Any) -> SampleEvidence:
         changes = {
             "hpke_suite": "x25519",
             "seal_version": SEAL_VERSION,
             "enclave": self.enclave,
             **self.evidence_changes,
+            **more,
         }
-        self.evidence = good_evidence(audience=VERIFIER, **changes)
-        self.instance = self.evidence.claims.instance
-        self.renew()
-        self.forget_sessions()
+        return good_evidence(audience=VERIFIER, **changes)
 
     def renew(self) -> None:
         """A fresh Attestation Result for the same keys."""

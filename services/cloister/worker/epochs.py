@@ -5,7 +5,8 @@ opens for an overlap still, since requests are on the way that were sealed to it
 sessions: nobody can open any more what was sealed in that epoch, nor can whoever takes this enclave's memory later.
 
 A key serves for at least one overlap, however often memberships are renewed. So there are two at most, and one that
-is on its way to be attested.
+is on its way to be attested. And none opens for longer than the Attestation Result lasts that vouches for it: receipts
+name that one, and hold for as long as it does.
 
 The overlap is counted on the host's time (see `clock`). A host that slows it keeps the old key for longer, until the
 next new one: then every key but the one before it goes at once.
@@ -40,7 +41,8 @@ class KeyRotation:
         self._epochs = epochs
         self._overlap_s = overlap_s
         self._counter_s = counter_s
-        self._began_s = counter_s()
+        self._began_s = self._result_ends_s = counter_s()
+        self._old_ends_s = 0.0
         self._replaced = asyncio.Event()
 
     def offered(self) -> KeyPair:
@@ -56,16 +58,25 @@ class KeyRotation:
             self._epochs.expect(self._next)
         return self._next
 
-    def attested(self, pair: KeyPair, ear_id: str) -> None:
-        """Note that a key pair from `offered` is believed."""
+    def attested(self, pair: KeyPair, ear_id: str, life_s: float) -> None:
+        """Note that a key pair from `offered` is believed.
+
+        Args:
+            pair: Which.
+            ear_id: The Attestation Result that vouches for it.
+            life_s: How long that lasts from now on.
+        """
+        now_s = self._counter_s()
         self._epochs.attest(pair.key_id, ear_id)
-        if pair is not self._next:
-            return
-        self._drop_old()
-        self._old, self._current, self._next = self._current, pair, None
-        self._began_s = self._counter_s()
-        self._replaced.set()
-        _log.info("key.replaced", key=pair.key_id.hex(), before=self._old.key_id.hex())
+        if pair is self._next:
+            self._drop_old()
+            self._old, self._current, self._next = self._current, pair, None
+            self._old_ends_s = min(now_s + self._overlap_s, self._result_ends_s)
+            self._began_s = now_s
+            self._replaced.set()
+            _log.info("key.replaced", key=pair.key_id.hex(), before=self._old.key_id.hex())
+        if pair is self._current:
+            self._result_ends_s = now_s + life_s
 
     def drop_ended(self) -> float | None:
         """Drop the key before this one if its time is up.
@@ -73,7 +84,7 @@ class KeyRotation:
         Returns:
             Seconds until it is; None where there is none.
         """
-        left_s = self._began_s + self._overlap_s - self._counter_s()
+        left_s = self._old_ends_s - self._counter_s()
         if self._old is not None and left_s <= 0:
             self._drop_old()
         return left_s if self._old is not None else None

@@ -86,7 +86,7 @@ class Membership:
                 _log.warning("verifier.waited_for", reason=reason_of(error), error=error)
             await backoff.pause()
         clock.hear(result.issued_at)
-        rotation.attested(hpke, result.ear_id)
+        rotation.attested(hpke, result.ear_id, clock.lasts_s(result.expires_at))
         identity = TlsIdentity.held(result.certificate, key_pem(attester.keys.tls), trust_roots)
         attest_ms = round((clock.counter_s() - asked_s) * 1000, 1)
         _log.info("mesh.joined", instance=attester.keys.instance, until=result.expires_at, attest_ms=attest_ms)
@@ -137,7 +137,7 @@ class Membership:
             _log.warning("membership.not_renewed", reason=reason_of(error), error=error)
             return False
         self._clock.hear(result.issued_at)
-        self._rotation.attested(hpke, result.ear_id)
+        self._rotation.attested(hpke, result.ear_id, self._clock.lasts_s(result.expires_at))
         self.identity.replace(result.certificate, key_pem(self._attester.keys.tls))
         self.result = result
         _log.info("membership.renewed", until=result.expires_at)

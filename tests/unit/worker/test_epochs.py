@@ -24,10 +24,10 @@ class Rotating(FakeWorker):
         self.rotation = KeyRotation(self.pair, self.sessions.epochs, overlap_s=OVERLAP_S, counter_s=self.clock)
         self.renew("ear-1")
 
-    def renew(self, ear_id: str) -> None:
+    def renew(self, ear_id: str, life_s: float = 3600) -> None:
         """Renew the membership."""
         self.pair = self.rotation.offered()
-        self.rotation.attested(self.pair, ear_id)
+        self.rotation.attested(self.pair, ear_id, life_s)
 
 
 @pytest.fixture
@@ -76,6 +76,14 @@ def test_a_host_that_slows_time_keeps_a_key_until_the_next_but_one_at_most(worke
         worker.open(sealed)
 
 
+def test_no_key_opens_for_longer_than_its_result_lasts(worker: Rotating) -> None:
+    worker.clock.pass_s(2400)
+    worker.renew("ear-2", life_s=900)
+    worker.clock.pass_s(OVERLAP_S)
+    worker.renew("ear-3")
+    assert worker.rotation.drop_ended() == 900 - OVERLAP_S
+
+
 def test_a_key_whose_answer_was_lost_is_offered_again(worker: Rotating) -> None:
     worker.clock.pass_s(OVERLAP_S)
     offered = worker.rotation.offered()
@@ -85,9 +93,9 @@ def test_a_key_whose_answer_was_lost_is_offered_again(worker: Rotating) -> None:
     sealed, _ = FakeClient().seal(worker)  # the verifier told others, and not us
     with pytest.raises(Unavailable):
         worker.open(sealed)
-    worker.rotation.attested(old, "ear-2")  # an answer about the old key changes nothing of this
+    worker.rotation.attested(old, "ear-2", 3600)  # an answer about the old key changes nothing of this
     assert worker.rotation.offered() is offered
-    worker.rotation.attested(offered, "ear-3")
+    worker.rotation.attested(offered, "ear-3", 3600)
     assert worker.open(sealed).ear_id == "ear-3"
 
 
@@ -101,11 +109,12 @@ def test_the_suite_stays_the_same() -> None:
 async def test_old_keys_are_dropped_while_nobody_asks() -> None:
     worker, loop = FakeWorker(X25519, seal_version=2), asyncio.get_running_loop()
     rotation = KeyRotation(worker.pair, worker.sessions.epochs, overlap_s=0.01, counter_s=loop.time)
+    rotation.attested(worker.pair, "ear-1", 3600)
     sealed, _ = FakeClient().seal(worker)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         dropping = group.create_task(rotation.dropping())
         await asyncio.sleep(0.02)
-        rotation.attested(rotation.offered(), "ear-2")
+        rotation.attested(rotation.offered(), "ear-2", 3600)
         while refusal(worker, sealed) != "seal.stale":  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
         dropping.cancel()
