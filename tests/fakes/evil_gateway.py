@@ -80,12 +80,6 @@ class EvilGateway(grpc.GenericRpcHandler):
         return [answer for passed, _, answer in self.seen if passed == method]
 
 
-async def twice(request: bytes, send: Send) -> bytes:
-    """Send a request two times, and give the second answer."""
-    await send(request)
-    return await send(request)
-
-
 def from_cache(answer: bytes) -> Act:
     """Ask nobody, and answer what was answered before."""
 

@@ -32,6 +32,7 @@ from cloister.client.bundle import TrustBundle
 from cloister.client.carriers import Aside, Stream, Unary
 from cloister.client.exchange import sealed_to, target
 from cloister.client.identity import tls_files
+from cloister.client.receipts import check_issued
 from cloister.client.roster import Roster, Serving
 from cloister.client.tasks import task_group
 from cloister.client.timing import Timing
@@ -282,6 +283,7 @@ class Client:
         if opened.body.ear_id != worker.result.ear_id:
             ear_id = opened.body.ear_id
             worker = await self._roster.with_result(worker, ear_id, question.model, question.version, left_s)
+        check_issued(opened.receipt, worker.result)
         return sent.answer(opened, worker)
 
     async def _ask_plain(self, question: Question, left_s: float, aside: Aside | None) -> Answer:

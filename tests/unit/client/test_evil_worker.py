@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
 from cloister.client import Client, verify_receipt
-from cloister.errors import CloisterError, EvidenceRejected, InternalError, NotReady, SealBroken
+from cloister.errors import CloisterError, EvidenceRejected, InternalError, NotReady, SealBroken, Unavailable
 from cloister.oip.tensors import encode_response
 from cloister.seal import receipt
 from cloister.seal.session import WorkerSessions
@@ -80,6 +81,28 @@ async def test_a_receipt_that_names_a_result_which_nobody_has_shown_is_refused(
 ) -> None:
     worker.states = lambda body: setattr(body, "ear_id", "never issued")
     assert (await refused(client, EvidenceRejected)).reason == "receipt.result_unknown"
+
+
+@pytest.mark.attack("J12")
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_receipt_of_a_time_at_which_nothing_vouched_for_its_key_is_refused(
+    client: Client, worker: EvilWorker, hours: int
+) -> None:
+    def untimely(body: ReceiptBody) -> None:
+        body.issued_at_ms += hours * 3_600_000
+
+    worker.states = untimely
+    assert (await refused(client, EvidenceRejected)).reason == "receipt.untimely"
+
+
+@pytest.mark.attack("J12")
+async def test_a_worker_that_goes_on_after_its_result_has_ended_is_asked_nothing(
+    client: Client, worker: EvilWorker
+) -> None:
+    client._roster._now = lambda: datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises((EvidenceRejected, Unavailable)):
+        await client.infer(MODEL, {"x": Z}, timeout_s=0.2)
+    assert len(worker.given) == 1
 
 
 @pytest.mark.attack("J12")
