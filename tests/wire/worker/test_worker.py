@@ -157,6 +157,16 @@ async def test_two_starts_have_nothing_in_common(mesh):
     assert one.receipt_key != two.receipt_key
 
 
+@pytest.mark.attack("D09")
+async def test_what_is_sealed_for_another_clusters_worker_does_not_open_though_the_key_is_the_right_one(mesh):
+    async with serving(mesh) as (_, gateway):
+        for cluster, opens in (("another.cloister.internal", False), (mesh.pki.cluster, True)):
+            sealed, _ = Sealing(mesh, "tiny", cluster).seal(encode_request("tiny", {"x": ROWS}).SerializeToString())
+            (result,) = await gateway.infer(sealed)
+            assert result.WhichOneof("outcome") == ("response" if opens else "failure")
+            assert opens or (result.failure.error, result.failure.reason) == ("SealBroken", "seal.broken")
+
+
 @pytest.mark.parametrize("role", ["client", "worker", "operator", "owner", "enrol", "provisioner"])
 async def test_only_gateways_may_link(mesh, role):
     async with mesh.worker() as worker, linked(worker, role) as other:
