@@ -62,7 +62,7 @@ def accept(
         list[str] | None, typer.Option(help="Suite that requests may be sealed by: xwing, x25519; may be repeated.")
     ] = None,
     seal_version: Annotated[
-        int | None, typer.Option(help="Oldest version of sealing to put up with; 2 hides lengths.")
+        int | None, typer.Option(min=1, help="Oldest version of sealing to put up with; 2 hides lengths.")
     ] = None,
     mesh_folder: MeshFolder = FOLDER,
     trust: TrustFile = None,
