@@ -12,6 +12,7 @@ from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.seal_pb2 import OpenedResponse
 from cloister.oip.tensors import encode_request
 from cloister.seal import envelope
+from cloister.seal.hpke import X25519, KeyPair
 from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey, WorkerSessions
 from cloister.worker.answers import Answers
 from cloister.worker.clock import MeshClock
@@ -31,7 +32,8 @@ EAR_ID = "ear-1"
 class Inside:
     """What answers requests in a worker, on a clock that a test moves."""
 
-    keys: WorkerKeys = field(default_factory=lambda: WorkerKeys.fresh("x25519"))
+    keys: WorkerKeys = field(default_factory=WorkerKeys.fresh)
+    hpke: KeyPair = field(default_factory=lambda: KeyPair.generate(X25519))
     engine: FakeEngine = field(default_factory=FakeEngine)
     allow_plain: bool = True
 
@@ -51,13 +53,14 @@ class Inside:
             engine=self.engine,
         )
         self.served.put(self.model)
+        self.sessions = WorkerSessions(self.hpke, CLUSTER, self.keys.instance)
+        self.sessions.epochs.attest(self.hpke.key_id, EAR_ID)
         self.answers = Answers(
             self.served,
-            WorkerSessions(self.keys.hpke, CLUSTER, self.keys.instance),
+            self.sessions,
             self.clock,
             self.keys.receipt,
             instance=self.keys.instance,
-            ear_id=lambda: EAR_ID,
         )
 
     def also_serve(self, **changes) -> ServedModel:
@@ -73,9 +76,9 @@ class Client:
     inside: Inside
 
     def __post_init__(self) -> None:
-        keys = self.inside.keys
+        hpke = self.inside.hpke
         self.sessions = ClientSessions(CLUSTER)
-        self.recipient = RecipientKey(keys.instance, keys.hpke.suite, keys.hpke.public)
+        self.recipient = RecipientKey(self.inside.keys.instance, hpke.suite, hpke.public)
 
     def seal(
         self, request=None, *, digest: bytes = DIGEST, version: str = "", life_s: float = 30, model: str = MODEL

@@ -5,7 +5,8 @@ It passes every call on to the true gateway, as a client of its own, with full p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from cloister.rpc.spiffe import server_name
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 WORKERS = "/cloister.api.v1.Gateway/ListWorkers"
 Change = Callable[[bytes], bytes]
+Send = Callable[[bytes], Awaitable[bytes]]
+"""Passes a request on to the true gateway, and brings its answer."""
+Act = Callable[[bytes, Send], Awaitable[bytes]]
+"""What becomes of a call: from its request, to its answer."""
 
 
 def nothing(message: bytes) -> bytes:
@@ -29,12 +34,13 @@ def nothing(message: bytes) -> bytes:
 
 @dataclass
 class EvilGateway(grpc.GenericRpcHandler):
-    """Set `request` or `response` by method to change what passes; `seen` keeps what did."""
+    """Set `request` or `response` by method to change what passes, or `act` for a whole call; `seen` keeps what did."""
 
     onward: grpc.aio.Channel
     address: str = ""
     request: dict[str, Change] = field(default_factory=dict)
     response: dict[str, Change] = field(default_factory=dict)
+    act: dict[str, Act] = field(default_factory=dict)
     seen: list[tuple[str, bytes, bytes]] = field(default_factory=list)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
@@ -43,8 +49,13 @@ class EvilGateway(grpc.GenericRpcHandler):
 
         async def handle(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             changed = self.request.get(method, nothing)(message)
+
+            async def send(request: bytes) -> bytes:
+                passed: bytes = await self.onward.unary_unary(method)(request, timeout=20)
+                return passed
+
             try:
-                answer: bytes = await self.onward.unary_unary(method)(changed, timeout=20)
+                answer = await (self.act[method](changed, send) if method in self.act else send(changed))
             except grpc.aio.AioRpcError as error:
                 await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
             answer = self.response.get(method, nothing)(answer)
@@ -57,7 +68,43 @@ class EvilGateway(grpc.GenericRpcHandler):
         """Change nothing any more."""
         self.request.clear()
         self.response.clear()
+        self.act.clear()
         self.seen.clear()
+
+    def sent(self, method: str = INFER) -> list[bytes]:
+        """The requests that passed."""
+        return [request for passed, request, _ in self.seen if passed == method]
+
+    def answers(self, method: str = INFER) -> list[bytes]:
+        """The answers that went back."""
+        return [answer for passed, _, answer in self.seen if passed == method]
+
+
+def from_cache(answer: bytes) -> Act:
+    """Ask nobody, and answer what was answered before."""
+
+    async def act(_request: bytes, _send: Send) -> bytes:
+        return answer
+
+    return act
+
+
+def swapped() -> Act:
+    """Have calls come in pairs, and give each the answer of the other."""
+    waiting: list[tuple[bytes, asyncio.Future[bytes]]] = []
+
+    async def act(request: bytes, send: Send) -> bytes:
+        answer = await send(request)
+        if waiting:
+            others, theirs = waiting.pop()
+            theirs.set_result(answer)
+            return others
+        mine: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        waiting.append((answer, mine))
+        async with asyncio.timeout(20):
+            return await mine
+
+    return act
 
 
 @asynccontextmanager

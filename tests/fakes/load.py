@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,11 +26,13 @@ class Load:
     Attributes:
         kids: By instance, the key that its Attestation Result was signed with, in the last answer.
         last_at_s: By instance, when it answered last, on the monotonic clock.
+        keys: By instance, all that requests were sealed to.
     """
 
     answered: int = 0
     kids: dict[str, str] = field(default_factory=dict)
     last_at_s: dict[str, float] = field(default_factory=dict)
+    keys: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
 
     async def more(self, answers: int = 50) -> None:
         """Wait for so many more answers."""
@@ -42,6 +45,10 @@ async def load_on(mesh: RunningMesh, truth: Truth) -> AsyncIterator[Load]:
     """Askers, every answer checked; a single request that fails is raised from here."""
     load, stop = Load(), asyncio.Event()
 
+    async def stream(client: Client, number: int) -> None:
+        async with client.stream() as streaming:
+            await ask(streaming, number)
+
     async def ask(client: Client, number: int) -> None:
         turn = 0
         while not stop.is_set():
@@ -51,6 +58,7 @@ async def load_on(mesh: RunningMesh, truth: Truth) -> AsyncIterator[Load]:
             if answer.worker is not None:
                 load.kids[answer.worker.instance] = ear.key_named(answer.worker.token)
                 load.last_at_s[answer.worker.instance] = time.monotonic()
+                load.keys[answer.worker.instance].add(answer.worker.result.hpke_public)
             load.answered += 1
             turn += 1
 
@@ -59,7 +67,7 @@ async def load_on(mesh: RunningMesh, truth: Truth) -> AsyncIterator[Load]:
         asyncio.TaskGroup() as group,
     ):
         for number in range(ASKERS):
-            group.create_task(ask(client, number))
+            group.create_task((stream if number % 2 else ask)(client, number))
         await load.more()
         yield load
         await load.more()

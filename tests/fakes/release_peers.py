@@ -17,7 +17,7 @@ from cloister.api.v1 import verifier_pb2 as pb
 from cloister.ear import KeySet, SigningKey
 from cloister.evidence import binding
 from cloister.seal.grant import grant_info
-from cloister.seal.hpke import seal
+from cloister.seal.hpke import KeyPair, seal
 from cloister.seal.manifest import ModelManifest, sign
 from cloister.worker.attester import Attester
 from cloister.worker.clock import MeshClock
@@ -116,14 +116,14 @@ class Provisioning:
             lease_s=self.lease_s,
             policy_digest=bytes(32),
         )
-        hpke = self.keys.hpke
+        result = self.verifier.result
         info = grant_info(CLUSTER, self.keys.instance, manifest.digest, 2, "lease", self.verifier.result.ear_id)
         return release_pb.ReleaseKeyResponse(
             manifest=release_pb.SignedManifest(
                 manifest=signed.manifest, signature=signed.signature, public_key=signed.public_key
             ),
             lease_id="lease",
-            sealed_grant=seal(hpke.suite, hpke.public, grant.SerializeToString(), info),
+            sealed_grant=seal(result.hpke_suite, result.hpke_public, grant.SerializeToString(), info),
         )
 
 
@@ -138,7 +138,8 @@ class ReleaseRig:
     """A worker's attester, clock and key release, and those whom they ask."""
 
     def __init__(self) -> None:
-        self.keys = WorkerKeys.fresh("x25519")
+        self.keys = WorkerKeys.fresh()
+        self.hpke = KeyPair.generate("x25519")
         self.counter = Clock()
         self.clock = MeshClock(self.counter)
         self.verifier = Verifying()
@@ -155,6 +156,7 @@ class ReleaseRig:
         self.releases = KeyRelease(
             self.attester,
             self.clock,
+            hpke_suite="x25519",
             owners=[self.provisioner.owner.public_key().public_bytes_raw()],
             verifier=self.asked(self.verifier),
             provisioner=self.asked(self.provisioner),

@@ -36,14 +36,23 @@ class FakeWorker:
     now: datetime = NOW
     digest: bytes | None = DIGEST
     instance: str = field(default_factory=lambda: secrets.token_hex(16))
+    seal_version: int = 1
 
     def __post_init__(self) -> None:
         self.pair = KeyPair.generate(self.suite)
         self.sessions = WorkerSessions(self.pair, self.cluster, self.instance, self.capacity)
+        self.sessions.epochs.attest(self.pair.key_id, "ear-1")
 
     @property
     def key(self) -> RecipientKey:
-        return RecipientKey(self.instance, self.pair.suite, self.pair.public)
+        return RecipientKey(self.instance, self.pair.suite, self.pair.public, self.seal_version)
+
+    def rotate(self, ear_id: str, pair: KeyPair | None = None) -> KeyPair:
+        """Begin a new epoch, and return the key pair of the one before, which opens still."""
+        old, self.pair = self.pair, pair or KeyPair.generate(self.suite)
+        self.sessions.epochs.expect(self.pair)
+        self.sessions.epochs.attest(self.pair.key_id, ear_id)
+        return old
 
     def open(self, sealed: bytes) -> OpenedRequest:
         return self.sessions.open(sealed, now=self.now, digest_of=lambda _name, _version: self.digest)
@@ -59,7 +68,9 @@ class FakeClient:
     def __post_init__(self) -> None:
         self.sessions = ClientSessions(CLUSTER)
 
-    def seal(self, *workers: FakeWorker, request: bytes = b"a request") -> tuple[bytes, PendingResponse]:
+    def seal(
+        self, *workers: FakeWorker, request: bytes = b"a request", padded: bool = False
+    ) -> tuple[bytes, PendingResponse]:
         return self.sessions.seal(
             request,
             model_name="resnet",
@@ -67,6 +78,7 @@ class FakeClient:
             model_digest=DIGEST,
             not_after=self.now + self.life,
             recipients=[worker.key for worker in workers],
+            padded=padded,
         )
 
     def ask(self, worker: FakeWorker, request: bytes = b"a request") -> bytes:

@@ -10,13 +10,13 @@ from fakes.worker_mesh import WorkerMesh
 
 
 class Sealing:
-    """Seals requests to the first worker that this mesh has attested."""
+    """Seals requests to the first worker that this mesh has attested, for its cluster or another."""
 
-    def __init__(self, mesh: WorkerMesh, model: str) -> None:
+    def __init__(self, mesh: WorkerMesh, model: str, cluster: str = "") -> None:
         claims = mesh.verifier.claims[0]
         self._digest = mesh.provisioner.models[model][0].manifest.digest
         self._recipient = RecipientKey(claims.instance, claims.hpke_suite, claims.hpke_public)
-        self._sessions, self._model = ClientSessions(mesh.pki.cluster), model
+        self._sessions, self._model = ClientSessions(cluster or mesh.pki.cluster), model
 
     def seal(self, request: bytes) -> tuple[bytes, PendingResponse]:
         """The envelope as it goes to the gateway, and what opens its answer."""

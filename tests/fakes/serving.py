@@ -23,17 +23,19 @@ from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
-from cloister.client import TrustBundle, anchor_of
+from cloister.client import Floors, TrustBundle, anchor_of
 from cloister.ear import AttestationResult, SigningKey
 from cloister.errors import CloisterError
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
 from cloister.seal import envelope, manifest, receipt
+from cloister.seal.hpke import KeyPair
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import WorkerSessions
+from cloister.seal.session_keys import SEAL_VERSION
 from cloister_simulator.measurement import Measurement
 from fakes.pki import MeshPki
-from fakes.sim import CLUSTER, ENCLAVE, good_evidence, simulated_platform
+from fakes.sim import CLUSTER, ENCLAVE, SampleEvidence, good_evidence, simulated_platform
 
 VERIFIER = f"spiffe://{CLUSTER}/verifier/main"
 MODEL = "double"
@@ -76,6 +78,7 @@ class FakeVerifier:
             thumbprints=frozenset({self.key.kid}),
             anchor=anchor_of(simulated_platform().root_der()),
             mrenclave=frozenset({ENCLAVE.mrenclave.hex()}),
+            floors=Floors(hpke_suites=frozenset({"x25519"})),
         )
         return replace(bundle, **changes)
 
@@ -108,11 +111,32 @@ class FakeWorker:
     seen: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        changes = {"hpke_suite": "x25519", "enclave": self.enclave, **self.evidence_changes}
-        self.evidence = good_evidence(audience=VERIFIER, **changes)
+        self.evidence = self._evidence()
         self.instance = self.evidence.claims.instance
         self.renew()
         self.forget_sessions()
+
+    def rotate(self) -> KeyPair:
+        """Begin a new epoch, and return the key pair of the one before, which opens still."""
+        old = self.evidence
+        made = self._evidence(
+            instance=self.instance, tls_key=old.tls_key, receipt_key=old.claims.receipt_key, nonce=bytes(32)
+        )
+        self.evidence = replace(made, receipt_key=old.receipt_key)
+        self.sessions.epochs.expect(self.evidence.hpke)
+        self.renew()
+        self.sessions.epochs.attest(self.evidence.hpke.key_id, self.result.ear_id)
+        return old.hpke
+
+    def _evidence(self, **more: Any) -> SampleEvidence:
+        changes = {
+            "hpke_suite": "x25519",
+            "seal_version": SEAL_VERSION,
+            "enclave": self.enclave,
+            **self.evidence_changes,
+            **more,
+        }
+        return good_evidence(audience=VERIFIER, **changes)
 
     def renew(self) -> None:
         """A fresh Attestation Result for the same keys."""

@@ -90,8 +90,12 @@ def reissued(evidence: SampleEvidence, nonce: bytes, platform: Platform, **claim
         nonce=nonce,
         instance=evidence.claims.instance,
         tls_key=evidence.tls_key,
-        hpke_suite=evidence.claims.hpke_suite,
-        **{"hpke_public": evidence.claims.hpke_public, "receipt_key": evidence.claims.receipt_key, **claims},
+        **{
+            "hpke_suite": evidence.claims.hpke_suite,
+            "hpke_public": evidence.claims.hpke_public,
+            "receipt_key": evidence.claims.receipt_key,
+            **claims,
+        },
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import openvino as ov
 import pytest
 from numpy.typing import NDArray
 
-from fakes.running_mesh import CONFIG, MODEL, RunningMesh, probe
+from cloister import Client
+from fakes.evil_gateway import EvilGateway, evil_gateway
+from fakes.running_mesh import CLUSTER, CONFIG, MODEL, RunningMesh, probe
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,18 @@ def truth() -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         return np.array(compiled(x)[0])
 
     return answer
+
+
+@pytest.fixture
+async def evil(mesh: RunningMesh) -> AsyncIterator[EvilGateway]:
+    """A gateway in front of the true one, honest until told otherwise."""
+    gateway, client = mesh.identity("gateway"), mesh.identity("client")
+    async with evil_gateway(mesh.gateway, CLUSTER, gateway, client) as cheat:
+        yield cheat
+
+
+@pytest.fixture
+async def client(mesh: RunningMesh, evil: EvilGateway) -> AsyncIterator[Client]:
+    """A client of the evil gateway."""
+    async with Client.connect(evil.address, trust=mesh.trust, identity=mesh.identity("client")) as connected:
+        yield connected

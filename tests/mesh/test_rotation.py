@@ -8,13 +8,18 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from cryptography import x509
 
+from cloister import Client
+from cloister.rpc.status import from_rpc_error
+from fakes.evil_gateway import INFER, evil_gateway
 from fakes.load import Truth, load_on
-from fakes.running_mesh import RunningMesh, probe, soon
+from fakes.running_mesh import CLUSTER, MODEL, RunningMesh, inputs, probe, soon
 
 MEMBERSHIP_S = 9
+OVERLAP_S = 2
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,8 @@ def turning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     mesh.found()
     settings = mesh.folder / "verifier" / "settings.toml"
     settings.write_text(settings.read_text().replace("[tls]", f"membership_s = {MEMBERSHIP_S}.0\n[tls]"))
+    settings = mesh.folder / "worker" / "settings.toml"
+    settings.write_text(settings.read_text().replace("[tls]", f"key_overlap_s = {OVERLAP_S}.0\n[tls]"))
     sealed = mesh.seal(probe())
     with mesh.up(workers=2):
         mesh.cli("model", "publish", sealed)
@@ -65,6 +72,25 @@ async def test_a_new_authority_for_workers_fails_no_request(turning: RunningMesh
         for program in ("worker-1", "worker-2"):
             await soon(lambda: is_issued(presented(turning, program), after), f"{program} has one")  # noqa: B023
         await load.more()
+
+
+@pytest.mark.attack("J08")
+@pytest.mark.attack("G16")
+async def test_new_keys_to_seal_to_fail_no_request_and_end_what_was_recorded(
+    turning: RunningMesh, truth: Truth
+) -> None:
+    gateway, client = turning.identity("gateway"), turning.identity("client")
+    async with evil_gateway(turning.gateway, CLUSTER, gateway, client) as evil, load_on(turning, truth) as load:
+        async with Client.connect(evil.address, trust=turning.trust, identity=client) as recorded:
+            await recorded.infer(MODEL, {"x": inputs(1)}, timeout_s=580)  # valid for longer than all of this lasts
+        (request,) = evil.sent()
+        load.keys.clear()
+        await soon(lambda: all(len(load.keys[each["instance"]]) > 2 for each in turning.serving()), "keys turn")
+        await load.more()
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await evil.onward.unary_unary(INFER)(request, timeout=10)
+            assert from_rpc_error(refused.value).reason == "seal.stale"
 
 
 @pytest.mark.attack("J08")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,24 +14,11 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.gateway_pb2 import ListWorkersResponse
 from cloister.api.v1.seal_pb2 import SealedRequest
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, SealBroken
-from fakes.evil_gateway import INFER, WORKERS, EvilGateway, evil_gateway
-from fakes.running_mesh import CLUSTER, MODEL, RunningMesh, inputs
+from fakes.evil_gateway import INFER, WORKERS, EvilGateway
+from fakes.running_mesh import MODEL, RunningMesh, inputs
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 X = inputs(11)
-
-
-@pytest.fixture
-async def evil(mesh: RunningMesh) -> AsyncIterator[EvilGateway]:
-    gateway, client = mesh.identity("gateway"), mesh.identity("client")
-    async with evil_gateway(mesh.gateway, CLUSTER, gateway, client) as cheat:
-        yield cheat
-
-
-@pytest.fixture
-async def client(mesh: RunningMesh, evil: EvilGateway) -> AsyncIterator[Client]:
-    async with Client.connect(evil.address, trust=mesh.trust, identity=mesh.identity("client")) as connected:
-        yield connected
 
 
 async def test_through_an_honest_gateway_all_is_well(client: Client, truth: Truth) -> None:
@@ -50,6 +37,7 @@ def positions(length: int, seed: int) -> list[int]:
     return sorted(ends | set(random.Random(seed).sample(range(length), min(160, length))))
 
 
+@pytest.mark.attack("G11")
 @pytest.mark.parametrize("direction", ["request", "response"])
 async def test_no_changed_byte_goes_unnoticed(evil: EvilGateway, client: Client, truth: Truth, direction: str) -> None:
     await client.infer(MODEL, {"x": X})  # the sessions are known from here on, and sizes settled
@@ -70,6 +58,7 @@ async def test_no_changed_byte_goes_unnoticed(evil: EvilGateway, client: Client,
     assert not unnoticed
 
 
+@pytest.mark.attack("G11")
 @pytest.mark.parametrize("cut", [1, 16, 200])
 async def test_cut_short(evil: EvilGateway, client: Client, cut: int) -> None:
     def shorten(message: bytes) -> bytes:
@@ -84,6 +73,7 @@ async def test_cut_short(evil: EvilGateway, client: Client, cut: int) -> None:
         await client.infer(MODEL, {"x": X})
 
 
+@pytest.mark.attack("G12")
 async def test_an_answer_in_clear_is_no_answer_to_a_sealed_request(
     evil: EvilGateway, client: Client, truth: Truth
 ) -> None:
@@ -94,6 +84,7 @@ async def test_an_answer_in_clear_is_no_answer_to_a_sealed_request(
         await client.infer(MODEL, {"x": X})
 
 
+@pytest.mark.attack("G12")
 async def test_the_answer_to_another_request_is_refused(evil: EvilGateway, client: Client) -> None:
     await client.infer(MODEL, {"x": inputs(1)})
     old = next(response for method, _, response in evil.seen if method == INFER)
@@ -102,6 +93,7 @@ async def test_the_answer_to_another_request_is_refused(evil: EvilGateway, clien
         await client.infer(MODEL, {"x": X})
 
 
+@pytest.mark.attack("G16")
 async def test_a_request_sent_twice_is_answered_once(evil: EvilGateway, client: Client, mesh: RunningMesh) -> None:
     await client.infer(MODEL, {"x": X})
     sent = next(request for method, request, _ in evil.seen if method == INFER)
@@ -116,6 +108,8 @@ async def test_a_request_sent_twice_is_answered_once(evil: EvilGateway, client: 
         await evil.onward.unary_unary(INFER)(sent, timeout=10)
 
 
+@pytest.mark.attack("G13")
+@pytest.mark.attack("D03")
 async def test_other_keys_in_place_of_the_workers(evil: EvilGateway, client: Client) -> None:
     def other_claims(message: bytes) -> bytes:
         offered = ListWorkersResponse.FromString(message)
@@ -130,6 +124,7 @@ async def test_other_keys_in_place_of_the_workers(evil: EvilGateway, client: Cli
         await client.infer(MODEL, {"x": X})
 
 
+@pytest.mark.attack("G13")
 async def test_one_workers_evidence_under_anothers_name(evil: EvilGateway, client: Client) -> None:
     def swapped(message: bytes) -> bytes:
         offered = ListWorkersResponse.FromString(message)
@@ -165,6 +160,7 @@ async def test_the_gateway_sees_neither_tensor_names_nor_values(evil: EvilGatewa
     assert [tensor.name for tensor in envelope.inputs] == ["cloister.sealed"]
 
 
+@pytest.mark.attack("G12")
 async def test_a_plain_request_that_claims_to_be_sealed_is_refused(client: Client, evil: EvilGateway) -> None:
     def stripped(message: bytes) -> bytes:
         envelope = ModelInferRequest.FromString(message)

@@ -1,7 +1,8 @@
-"""Make `seal-v1.json`: a session, a sealed model and receipts from fixed keys and fixed "random" bytes.
+"""Make `seal-v1.json`: sessions, a sealed model and receipts from fixed keys and fixed "random" bytes.
 
     python tests/vectors/make_seal_v1.py
 
+`session` is as version 1 of sealing has it; `padded_session` as version 2, with padding and the id of the key.
 The same bytes come out each time, with one exception: HPKE takes randomness that cannot be handed in, so the opening is
 kept from the file that is there, as long as it still opens.
 """
@@ -26,6 +27,7 @@ from cloister.seal import hpke, receipt
 from cloister.seal.keys import Secret
 from cloister.seal.model_file import seal_model
 from cloister.seal.session import ClientSessions, RecipientKey, WorkerSessions
+from cloister.seal.session_keys import SEAL_VERSION, VERSION
 
 PATH = Path(__file__).with_name("seal-v1.json")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -48,7 +50,7 @@ def fixed_randomness(label: str) -> Iterator[None]:
         yield
 
 
-def _session(kept_opening: bytes) -> dict[str, Any]:
+def _session(kept_opening: bytes, seal_version: int = VERSION) -> dict[str, Any]:
     seed = hashlib.sha256(b"worker").digest()
     pair = hpke.KeyPair.from_seed(hpke.XWING, seed)
     client, worker = ClientSessions(CLUSTER), WorkerSessions(pair, CLUSTER, INSTANCE)
@@ -58,6 +60,7 @@ def _session(kept_opening: bytes) -> dict[str, Any]:
         "instance": INSTANCE,
         "suite": pair.suite,
         "worker_seed": seed.hex(),
+        "key_id": pair.key_id.hex(),
         "model_digest": DIGEST.hex(),
         "now": NOW.isoformat(),
         "exchanges": [],
@@ -70,7 +73,8 @@ def _session(kept_opening: bytes) -> dict[str, Any]:
                 model_version="1",
                 model_digest=DIGEST,
                 not_after=NOW + timedelta(minutes=1),
-                recipients=[RecipientKey(INSTANCE, pair.suite, pair.public)],
+                recipients=[RecipientKey(INSTANCE, pair.suite, pair.public, seal_version)],
+                padded=True,
             )
             opened = worker.open(sealed, now=NOW, digest_of=lambda _name, _version: DIGEST)
             sealed_answer = opened.respond(OpenedResponse(response=answer))
@@ -154,8 +158,14 @@ def _body(number: int) -> ReceiptBody:
 
 def vectors() -> dict[str, Any]:
     """Return what the file is to hold."""
-    kept = json.loads(PATH.read_text())["session"]["opening"] if PATH.exists() else ""
-    return {"session": _session(bytes.fromhex(kept)), "model_file": _model_file(), "receipt": _receipts()}
+    before = json.loads(PATH.read_text()) if PATH.exists() else {}
+    kept = [bytes.fromhex(before.get(name, {}).get("opening", "")) for name in ("session", "padded_session")]
+    return {
+        "session": _session(kept[0]),
+        "padded_session": _session(kept[1], SEAL_VERSION),
+        "model_file": _model_file(),
+        "receipt": _receipts(),
+    }
 
 
 if __name__ == "__main__":

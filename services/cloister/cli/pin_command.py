@@ -237,6 +237,7 @@ def plain(bundle: TrustBundle) -> dict[str, object]:
         "mrenclave": None if bundle.mrenclave is None else sorted(bundle.mrenclave),
         "owners": None if bundle.owners is None else sorted(bundle.owners),
         "verifier_policies": None if bundle.verifier_policies is None else sorted(bundle.verifier_policies),
+        "floors": bundle.floors.to_plain(),
         "pinned": None if bundle.pinned is None else bundle.pinned.to_plain(),
     }
 

@@ -14,7 +14,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples, hex_32
 from cloister.cli.output import facts, print_json, say, warn
 from cloister.cli.trusted import trusted, write_bundle
-from cloister.client import TrustBundle
+from cloister.client import Floors, TrustBundle
 
 app = typer.Typer(help="The trust bundle: whom clients believe.", no_args_is_help=True)
 
@@ -36,6 +36,8 @@ def show(mesh_folder: MeshFolder = FOLDER, trust: TrustFile = None, as_json: AsJ
             "model owners": ", ".join(sorted(bundle.owners or ())) or "any of the mesh",
             "its policies": ", ".join(sorted(bundle.verifier_policies or ())) or "any that the verifier has in force",
             "own policy": "yes" if bundle.policy_toml is not None else "the default",
+            "sealed by": " or ".join(sorted(bundle.floors.hpke_suites)),
+            "version of sealing": f"{bundle.floors.seal_version} or newer",
         }
     )
     if bundle.anchor.simulated:
@@ -56,15 +58,31 @@ def accept(
     verifier_policy: Annotated[
         list[str] | None, typer.Option(help="Digest of a policy of the verifier whose results count, 64 hex; repeat.")
     ] = None,
+    hpke_suite: Annotated[
+        list[str] | None, typer.Option(help="Suite that requests may be sealed by: xwing, x25519; may be repeated.")
+    ] = None,
+    seal_version: Annotated[
+        int | None, typer.Option(min=1, help="Oldest version of sealing to put up with; 2 hides lengths.")
+    ] = None,
     mesh_folder: MeshFolder = FOLDER,
     trust: TrustFile = None,
 ) -> None:
-    """Replace the workers, model owners or policies that a trust bundle names; what is not named here stays.
+    """Replace the workers, model owners, policies or floors that a trust bundle names; what is not named here stays.
 
     Take them from people you trust, never from the machine that serves the model.
     """
-    if not (mrenclave or owner or verifier_policy):
-        raise Stop("name at least one --mrenclave, --owner or --verifier-policy to accept", ExitCode.USAGE)
+    named = {
+        "workers": mrenclave,
+        "model owners": owner,
+        "policies of the verifier": verifier_policy,
+        "HPKE suites": hpke_suite,
+        "versions of sealing": seal_version,
+    }
+    if not any(named.values()):
+        raise Stop(
+            "name at least one --mrenclave, --owner, --verifier-policy, --hpke-suite or --seal-version to accept",
+            ExitCode.USAGE,
+        )
     path = _path(mesh_folder, trust)
     bundle = trusted(path)
     if mrenclave:
@@ -73,10 +91,16 @@ def accept(
         bundle = replace(bundle, owners=hex_32(owner))
     if verifier_policy:
         bundle = replace(bundle, verifier_policies=hex_32(verifier_policy))
+    bundle = replace(bundle, floors=_floors(bundle.floors, hpke_suite, seal_version))
     write_bundle(bundle, path)
-    named = {"workers": mrenclave, "model owners": owner, "policies of the verifier": verifier_policy}
     changed = " and ".join(f"{what} that you named" for what, values in named.items() if values)
     say(f"{path} now believes the {changed}, and no others; give it to your clients")
+
+
+def _floors(floors: Floors, hpke_suites: list[str] | None, seal_version: int | None) -> Floors:
+    if hpke_suites:
+        floors = replace(floors, hpke_suites=frozenset(hpke_suites))
+    return floors if seal_version is None else replace(floors, seal_version=seal_version)
 
 
 def _path(mesh_folder: Path, trust: Path | None) -> Path:

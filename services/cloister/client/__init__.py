@@ -7,6 +7,7 @@ from cloister.client.answer import Answer
 from cloister.client.bundle import TrustBundle, anchor_of
 from cloister.client.client import Client
 from cloister.client.evidence_file import EvidenceFile, Kind, judge_file
+from cloister.client.floors import Floors
 from cloister.client.health import is_serving
 from cloister.client.identity import tls_files
 from cloister.client.judging import Judgement, judge, step_meaning
@@ -53,6 +54,7 @@ __all__ = [
     "Client",
     "Consequence",
     "EvidenceFile",
+    "Floors",
     "JudgedEntry",
     "Judgement",
     "KeptEvidence",

@@ -17,6 +17,7 @@ from typing import Final
 
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import Policy
+from cloister.client.floors import Floors
 from cloister.client.pinned import Pinned
 from cloister.ear import KeySet
 from cloister.errors import InvalidRequest, NotFound
@@ -28,7 +29,7 @@ FORMAT: Final = "cloister trust bundle v1"
 MAX_BYTES: Final = 256 * 1024
 
 _REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "anchor"})
-_OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy", "pinned", "verifier_policies"})
+_OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy", "pinned", "verifier_policies", "floors"})
 _OPTIONAL_OF_VERIFIER: Final = frozenset({"key_signers", "key_threshold", "key_set"})
 _32_BYTES: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -54,6 +55,7 @@ class TrustBundle:
         verifier_policies: Digests, in hex, of the verifier's policies under which Attestation Results count; None
             leaves the policy to the verifier, within what the client's own appraisal accepts.
         pinned: How the verifier came to be believed; None where somebody who is trusted handed the bundle over.
+        floors: What a worker must offer at least.
     """
 
     cluster: str
@@ -69,6 +71,7 @@ class TrustBundle:
     policy_toml: str | None = None
     verifier_policies: frozenset[str] | None = None
     pinned: Pinned | None = None
+    floors: Floors = field(default_factory=Floors)
     _policy: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -153,6 +156,7 @@ class TrustBundle:
                 policy_toml=_text(found["policy"]) if "policy" in found else None,
                 verifier_policies=_texts(found["verifier_policies"]) if "verifier_policies" in found else None,
                 pinned=Pinned.from_plain(found["pinned"]) if "pinned" in found else None,
+                floors=Floors.from_plain(found["floors"]) if "floors" in found else Floors(),
             )
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"not a trust bundle: {error}") from error
@@ -188,6 +192,8 @@ class TrustBundle:
             content["verifier_policies"] = sorted(self.verifier_policies)
         if self.pinned is not None:
             content["pinned"] = self.pinned.to_plain()
+        if self.floors != Floors():
+            content["floors"] = self.floors.to_plain()
         return json.dumps(content, indent=2).encode() + b"\n"
 
 

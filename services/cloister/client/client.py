@@ -32,6 +32,7 @@ from cloister.client.bundle import TrustBundle
 from cloister.client.carriers import Aside, Stream, Unary
 from cloister.client.exchange import sealed_to, target
 from cloister.client.identity import tls_files
+from cloister.client.receipts import check_issued
 from cloister.client.roster import Roster, Serving
 from cloister.client.tasks import task_group
 from cloister.client.timing import Timing
@@ -90,10 +91,12 @@ class Client:
         gateway: Connected as this client.
         trust: Whom to believe.
         stream: Carries the requests, while it lasts; each is a call of its own when None.
+        padded: Whether to hide the lengths of sealed requests and answers.
     """
 
-    def __init__(self, gateway: Peer, trust: TrustBundle, stream: Stream | None = None) -> None:
+    def __init__(self, gateway: Peer, trust: TrustBundle, stream: Stream | None = None, *, padded: bool = True) -> None:
         self.trust = trust
+        self._padded = padded
         self._gateway = gateway
         self._roster = Roster(gateway, trust)
         self._sessions = ClientSessions(trust.cluster)
@@ -103,7 +106,12 @@ class Client:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, gateway: str, *, trust: TrustBundle | Path | str, identity: TlsFiles | Path | str
+        cls,
+        gateway: str,
+        *,
+        trust: TrustBundle | Path | str,
+        identity: TlsFiles | Path | str,
+        padded: bool = True,
     ) -> AsyncIterator[Client]:
         """Connect to a gateway.
 
@@ -111,6 +119,8 @@ class Client:
             gateway: host:port.
             trust: The trust bundle, or its file.
             identity: TLS files of a client of this mesh, or the folder that holds them.
+            padded: Whether to lengthen sealed requests, and have their answers lengthened, so that lengths say little
+                of their content; workers that could not strip it are asked without.
 
         Raises:
             NotFound, InvalidRequest: A file is missing or is not what it should be.
@@ -121,7 +131,7 @@ class Client:
             TlsIdentity.watching(files) as own,
             Peer(gateway, own, server_name(bundle.cluster, "gateway")) as peer,
         ):
-            yield cls(peer, bundle)
+            yield cls(peer, bundle, padded=padded)
 
     async def infer(
         self,
@@ -225,7 +235,7 @@ class Client:
             traceparent: The trace that all of them belong to (W3C Trace Context).
         """
         async with Stream.opened(self._gateway, STREAM_S, Aside(timing, traceparent)) as stream:
-            streaming = Client(self._gateway, self.trust, stream)
+            streaming = Client(self._gateway, self.trust, stream, padded=self._padded)
             streaming._roster, streaming._sessions = self._roster, self._sessions
             yield streaming
 
@@ -261,7 +271,8 @@ class Client:
     async def _ask_sealed(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
         serving = await self._roster.serving(question.model, question.version, left_s)
         aim = target(question.model, serving.believed, version=question.version, digest=question.digest)
-        sent = sealed_to(aim, question.request(aim.model_version).SerializeToString(), self._sessions, left_s)
+        request = question.request(aim.model_version).SerializeToString()
+        sent = sealed_to(aim, request, self._sessions, left_s, padded=self._padded)
         try:
             opened = sent.opened(await self._carry(sent.envelope, left_s, aside))
         except CloisterError as error:
@@ -272,6 +283,7 @@ class Client:
         if opened.body.ear_id != worker.result.ear_id:
             ear_id = opened.body.ear_id
             worker = await self._roster.with_result(worker, ear_id, question.model, question.version, left_s)
+        check_issued(opened.receipt, worker.result)
         return sent.answer(opened, worker)
 
     async def _ask_plain(self, question: Question, left_s: float, aside: Aside | None) -> Answer:

@@ -16,7 +16,7 @@ from cloister.errors import NotFound, SealBroken
 from cloister.oip.tensors import decode_response, parse_response
 from cloister.rpc.status import from_failure
 from cloister.seal import envelope, receipt
-from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey
+from cloister.seal.session import ClientSessions, PendingResponse
 
 MAX_RECIPIENTS: Final = 4
 MAX_LIFE_S: Final = 590.0  # a worker refuses what is valid for more than ten minutes
@@ -136,7 +136,7 @@ def target(model_name: str, believed: Sequence[VerifiedWorker], *, version: str,
     return Target(model_name, best.model_version, best.model_digest, workers)
 
 
-def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: float) -> Sent:
+def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: float, *, padded: bool = True) -> Sent:
     """Seal a serialised ModelInferRequest to some of the workers that may answer it.
 
     Args:
@@ -144,6 +144,7 @@ def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: 
         request: What only they may read.
         sessions: Of this client.
         timeout_s: How long anybody may still be interested.
+        padded: Whether to hide lengths, where the workers can.
     """
     count = min(len(aim.workers), MAX_RECIPIENTS)
     chosen = random.sample(aim.workers, count)  # spreads load, hides nothing
@@ -153,9 +154,8 @@ def sealed_to(aim: Target, request: bytes, sessions: ClientSessions, timeout_s: 
         model_version=aim.model_version,
         model_digest=aim.model_digest,
         not_after=datetime.now(UTC) + timedelta(seconds=min(timeout_s, MAX_LIFE_S)),
-        recipients=[
-            RecipientKey(worker.instance, worker.result.hpke_suite, worker.result.hpke_public) for worker in chosen
-        ],
+        recipients=[worker.recipient for worker in chosen],
+        padded=padded,
     )
     workers = {worker.instance: worker for worker in chosen}
     message = envelope.build_request(

@@ -16,7 +16,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from cloister import ear
-from cloister.api.v1.seal_pb2 import ReceiptBody, ReceiptBundle
+from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle
 from cloister.client.bundle import TrustBundle
 from cloister.client.trust import MESH_AUDIENCE, MESH_LIFE, check_believable
 from cloister.ear import AttestationResult
@@ -74,7 +74,7 @@ def verify_receipt(bundle: ReceiptBundle, trust: TrustBundle) -> VerifiedReceipt
         EvidenceRejected: The Attestation Result is not one that this trust bundle believes.
         SealBroken: The receipt is not for this request, this response or this enclave, or anything was altered.
     """
-    issued_at = _issued_at(bundle)
+    issued_at = _issued_at(bundle.receipt)
     result = ear.check(
         bundle.attestation_result,
         trust.keys(),
@@ -94,10 +94,22 @@ def verify_receipt(bundle: ReceiptBundle, trust: TrustBundle) -> VerifiedReceipt
     )
 
 
-def _issued_at(bundle: ReceiptBundle) -> datetime:
+def check_issued(signed: Receipt, result: AttestationResult) -> None:
+    """Check that a receipt is of a time at which its Attestation Result held; else nobody would believe it later.
+
+    Raises:
+        EvidenceRejected: Of another time (`receipt.untimely`).
+    """
+    if not result.issued_at - ear.LEEWAY <= _issued_at(signed) < result.expires_at + ear.LEEWAY:
+        raise EvidenceRejected(
+            "the receipt is of a time at which nothing vouched for its key", reason="receipt.untimely"
+        )
+
+
+def _issued_at(signed: Receipt) -> datetime:
     """When the enclave says it answered: believed only once the signature over it has been checked."""
     try:
-        body = ReceiptBody.FromString(bundle.receipt.body)
+        body = ReceiptBody.FromString(signed.body)
         return datetime.fromtimestamp(body.issued_at_ms / 1000, UTC)
     except (DecodeError, ValueError, OverflowError, OSError) as error:
         raise EvidenceRejected("the receipt says no time", reason="receipt.malformed") from error

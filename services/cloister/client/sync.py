@@ -36,10 +36,18 @@ class SyncClient:
         gateway: host:port.
         trust: The trust bundle, or its file.
         identity: TLS files of a client of this mesh, or the folder that holds them.
+        padded: As in `Client.connect`.
     """
 
-    def __init__(self, gateway: str, *, trust: TrustBundle | Path | str, identity: TlsFiles | Path | str) -> None:
-        self._connect = partial(Client.connect, gateway, trust=trust, identity=identity)
+    def __init__(
+        self,
+        gateway: str,
+        *,
+        trust: TrustBundle | Path | str,
+        identity: TlsFiles | Path | str,
+        padded: bool = True,
+    ) -> None:
+        self._connect = partial(Client.connect, gateway, trust=trust, identity=identity, padded=padded)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._connection: AbstractAsyncContextManager[Client] | None = None

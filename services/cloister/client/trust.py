@@ -6,6 +6,7 @@ from the gateway but bytes. Pure but for the arguments: no clock, no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -14,13 +15,14 @@ from cloister import ear
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
-from cloister.appraisal.reference import Measured
+from cloister.appraisal.reference import Measured, ReferenceValue
 from cloister.client.bundle import TrustBundle
 from cloister.client.collateral import KnownCollateral
 from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken
 from cloister.seal import manifest
 from cloister.seal.manifest import ModelManifest
+from cloister.seal.session import RecipientKey
 
 MESH_AUDIENCE: Final = "mesh"
 MESH_LIFE: Final = timedelta(hours=1)
@@ -58,6 +60,12 @@ class VerifiedWorker:
     def model_digest(self) -> bytes:
         """Of the sealed model, 32 bytes."""
         return self.model.digest
+
+    @property
+    def recipient(self) -> RecipientKey:
+        """What requests are sealed to."""
+        claims = self.appraisal.claims
+        return RecipientKey(self.instance, claims.hpke_suite, claims.hpke_public, claims.seal_version)
 
     @property
     def simulated(self) -> bool:
@@ -141,6 +149,7 @@ def vouched(
         expect=_claimed(result),  # 4 for exactly the keys and the run in the Result
     )
     _same_findings(result, appraisal)  # 5 and with the same findings
+    trust.floors.check(appraisal.claims)  # 6 and it offers no less than this client asks for
     return result, appraisal
 
 
@@ -205,7 +214,20 @@ def check_code(code: Measured, trust: TrustBundle) -> None:
         raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
     wanted = trust.policy().reference_values
     if wanted and not any(value.matches(code) for value in wanted):
-        raise _rejected("its code is not what the trust bundle's policy names", "measurement.unknown")
+        raise _other_code(code, wanted)
+
+
+def _other_code(code: Measured, wanted: Sequence[ReferenceValue]) -> EvidenceRejected:
+    """Say that code is not what a policy wants; and where it is the wanted product, but too old, say that."""
+    newest = 2**16 - 1
+    for value in wanted:
+        if value.matches(Code(code.mrenclave, code.mrsigner, code.isvprodid, newest)):
+            return _rejected(
+                f"its code has security version {code.isvsvn}, below the floor of the trust bundle's policy, "
+                f"{value.minimum_isvsvn}",
+                "measurement.below_floor",
+            )
+    return _rejected("its code is not what the trust bundle's policy names", "measurement.unknown")
 
 
 def _claimed(result: AttestationResult) -> Expected:

@@ -28,6 +28,9 @@ MAX_CLAIMS_BYTES: Final = 4096
 _SHA_256: Final = 1  # in IANA's Named Information Hash Algorithm registry
 _COMMON: Final = frozenset({"v", "pubkey-hash", "nonce", "role", "svc", "cluster", "aud", "cfg", "inst"})
 _SEALING: Final = frozenset({"hpke", "sig"})
+_SEAL: Final = "seal"
+_FIRST_SEAL: Final = 1
+_MAX_SEAL: Final = 255
 _SPIFFE_ID: Final = re.compile(r"spiffe://(?P<cluster>[a-z0-9.-]{1,253})/(?P<role>[a-z]{1,32})/[a-z0-9._-]{1,128}")
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -42,6 +45,8 @@ class Claims:
         hpke_suite: `xwing` or `x25519`; empty for the verifier, as are `hpke_public` and `receipt_key`.
         hpke_public: 1216 or 32 bytes.
         receipt_key: Ed25519 public key, 32 bytes.
+        seal_version: The newest version of sealing that it speaks. An Attester that speaks the first only has no such
+            member, as none had before there was a second.
         role: As in the SPIFFE id.
         cluster: Trust domain, as in the SPIFFE id.
         audience: SPIFFE id of the verifier this was made for.
@@ -55,6 +60,7 @@ class Claims:
     hpke_suite: str = ""
     hpke_public: bytes = b""
     receipt_key: bytes = b""
+    seal_version: int = _FIRST_SEAL
     role: str
     spiffe_id: str
     cluster: str
@@ -83,6 +89,8 @@ def encode(claims: Claims) -> bytes:
     }
     if claims.role != VERIFIER:
         members |= {"hpke": [claims.hpke_suite, claims.hpke_public], "sig": claims.receipt_key}
+    if claims.seal_version != _FIRST_SEAL:
+        members[_SEAL] = claims.seal_version
     return cbor2.dumps(members, canonical=True)
 
 
@@ -95,7 +103,7 @@ def decode(raw: bytes) -> Claims:
     if len(raw) > MAX_CLAIMS_BYTES:
         raise InvalidRequest("the claims are too long")
     members = _load(raw)
-    if not isinstance(members, dict) or members.keys() != _names(members.get("role")):
+    if not isinstance(members, dict) or members.keys() - {_SEAL} != _names(members.get("role")):
         raise InvalidRequest("the claims are not a map with exactly the members of this version")
     suite, public = _pair(members["hpke"]) if "hpke" in members else ("", b"")
     claims = Claims(
@@ -105,6 +113,7 @@ def decode(raw: bytes) -> Claims:
         hpke_suite=suite,
         hpke_public=public,
         receipt_key=members.get("sig", b""),
+        seal_version=members.get(_SEAL, _FIRST_SEAL),
         role=members["role"],
         spiffe_id=members["svc"],
         cluster=members["cluster"],
@@ -163,13 +172,16 @@ def _check(claims: Claims) -> None:
 
 def _check_sealing_keys(claims: Claims) -> None:
     if claims.role == VERIFIER:
-        if (claims.hpke_suite, claims.hpke_public, claims.receipt_key) != ("", b"", b""):
+        said = (claims.hpke_suite, claims.hpke_public, claims.receipt_key, claims.seal_version)
+        if said != ("", b"", b"", _FIRST_SEAL):
             raise InvalidRequest("a verifier has no keys to seal requests to")
         return
     if not isinstance(claims.hpke_suite, str) or claims.hpke_suite not in HPKE_PUBLIC_BYTES:
         raise InvalidRequest("the claim hpke names a suite that is not known")
     _check_bytes("hpke", claims.hpke_public, HPKE_PUBLIC_BYTES[claims.hpke_suite])
     _check_bytes("sig", claims.receipt_key, 32)
+    if type(claims.seal_version) is not int or not _FIRST_SEAL <= claims.seal_version <= _MAX_SEAL:
+        raise InvalidRequest(f"the claim seal is not a version from {_FIRST_SEAL} to {_MAX_SEAL}")
 
 
 def _check_number(name: str, value: object) -> None:

@@ -15,7 +15,6 @@ What a message is for goes into `info`, built by `context`, never into the plain
 from __future__ import annotations
 
 import hashlib
-import secrets
 from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -31,6 +30,7 @@ SUITES: Final = frozenset({XWING, X25519})
 PUBLIC_BYTES: Final = {XWING: 1216, X25519: 32}
 ENC_BYTES: Final = {XWING: 1120, X25519: 32}
 TAG_BYTES: Final = 16
+KEY_ID_BYTES: Final = 8
 SEED_BYTES: Final = 32
 
 _MLKEM_PUBLIC_BYTES: Final = 1184
@@ -49,19 +49,32 @@ class KeyPair:
     Attributes:
         suite: `xwing` or `x25519`.
         public: The public key as it travels.
+        key_id: What it is called for short; see `key_id`.
     """
 
-    __slots__ = ("_private", "public", "suite")
+    __slots__ = ("_private", "key_id", "public", "suite")
 
     def __init__(self, suite: str, private: _PrivateKey, public: bytes) -> None:
         self.suite = suite
         self.public = public
+        self.key_id = key_id(suite, public)
         self._private = private
 
     @classmethod
     def generate(cls, suite: str = XWING) -> KeyPair:
-        """Make a fresh key pair."""
-        return cls.from_seed(suite, secrets.token_bytes(SEED_BYTES))
+        """Make a fresh key pair: no seed of it is ever in Python's memory, whose bytes nothing wipes.
+
+        The private halves are OpenSSL's own objects, which it overwrites when the pair is dropped.
+
+        Raises:
+            InvalidRequest: Unknown suite.
+        """
+        if suite not in SUITES:
+            raise InvalidRequest("not a known HPKE suite")
+        x25519 = X25519PrivateKey.generate()
+        if suite == X25519:
+            return cls(suite, x25519, x25519.public_key().public_bytes_raw())
+        return cls._xwing(MLKEM768PrivateKey.generate(), x25519)
 
     @classmethod
     def from_seed(cls, suite: str, seed: bytes) -> KeyPair:
@@ -77,9 +90,12 @@ class KeyPair:
             return cls(suite, private, private.public_key().public_bytes_raw())
         expanded = hashlib.shake_256(seed).digest(_MLKEM_SEED_BYTES + SEED_BYTES)
         mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:_MLKEM_SEED_BYTES])
-        x25519 = X25519PrivateKey.from_private_bytes(expanded[_MLKEM_SEED_BYTES:])
+        return cls._xwing(mlkem, X25519PrivateKey.from_private_bytes(expanded[_MLKEM_SEED_BYTES:]))
+
+    @classmethod
+    def _xwing(cls, mlkem: MLKEM768PrivateKey, x25519: X25519PrivateKey) -> KeyPair:
         public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
-        return cls(suite, hpke.MLKEM768X25519PrivateKey(mlkem, x25519), public)
+        return cls(XWING, hpke.MLKEM768X25519PrivateKey(mlkem, x25519), public)
 
     def open(self, sealed: bytes, info: bytes) -> bytes:
         """Return what was sealed to this key for this purpose.
@@ -94,6 +110,11 @@ class KeyPair:
 
     def __repr__(self) -> str:
         return f"KeyPair(suite={self.suite!r})"
+
+
+def key_id(suite: str, public: bytes) -> bytes:
+    """Return the short name of a public key, 8 bytes: which of a worker's keys a message is for, and no secret."""
+    return hashlib.sha256(context("cloister hpke key v1", suite, public)).digest()[:KEY_ID_BYTES]
 
 
 def seal(suite: str, public: bytes, plaintext: bytes, info: bytes) -> bytes:

@@ -13,22 +13,35 @@ from google.protobuf.message import DecodeError
 
 from cloister.api.v1.seal_pb2 import OpenedResponse, Recipient, RequestHeader, SealedRequest, SealedResponse
 from cloister.errors import InvalidRequest, SealBroken
-from cloister.seal import framing, hpke
+from cloister.seal import framing, hpke, padding
 from cloister.seal import session_keys as keys
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.names import check_instance
-from cloister.seal.session_keys import MAX_RECIPIENTS, REQUEST_CIPHERTEXT, RESPONSE_CIPHERTEXT, VERSION, milliseconds
+from cloister.seal.session_keys import (
+    MAX_RECIPIENTS,
+    PADDED,
+    PADDED_VERSION,
+    REQUEST_CIPHERTEXT,
+    RESPONSE_CIPHERTEXT,
+    VERSION,
+    milliseconds,
+)
 
 _MAX_SEQUENCE = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
 class RecipientKey:
-    """A worker that may answer, and its attested HPKE key."""
+    """A worker that may answer, and its attested HPKE key.
+
+    Attributes:
+        seal_version: What its evidence says that it speaks; see `session_keys.SEAL_VERSION`.
+    """
 
     instance: str
     hpke_suite: str
     hpke_public: bytes
+    seal_version: int = VERSION
 
 
 class ClientSessions:
@@ -53,6 +66,7 @@ class ClientSessions:
         model_digest: bytes,
         not_after: datetime,
         recipients: Sequence[RecipientKey],
+        padded: bool = False,
     ) -> tuple[bytes, PendingResponse]:
         """Seal a serialised ModelInferRequest to the workers that may answer it.
 
@@ -63,6 +77,7 @@ class ClientSessions:
             model_digest: The model that must answer.
             not_after: When the request stops being valid; at most ten minutes ahead.
             recipients: One to sixteen verified workers, each once.
+            padded: Whether to hide lengths, of request and answer; not done where a recipient could not strip it.
 
         Returns:
             A serialised SealedRequest, and what opens the answer to it.
@@ -72,23 +87,29 @@ class ClientSessions:
         """
         if not 0 < len({recipient.instance for recipient in recipients}) == len(recipients) <= MAX_RECIPIENTS:
             raise InvalidRequest(f"a request is sealed to 1 to {MAX_RECIPIENTS} workers, each once")
+        padded = padded and all(recipient.seal_version >= PADDED_VERSION for recipient in recipients)
         header = RequestHeader(
-            version=VERSION,
+            version=PADDED_VERSION if padded else VERSION,
             request_id=secrets.token_bytes(keys.REQUEST_ID_BYTES),
             model_name=model_name,
             model_version=model_version,
             model_digest=model_digest,
             not_after_ms=milliseconds(not_after),
+            padding=PADDED if padded else 0,
         )
         raw_header = header.SerializeToString()
         both = secrets.token_bytes(2 * KEY_BYTES)
         sessions = {recipient.instance: self._session(recipient) for recipient in recipients}
         wrapped = [session.wrap(both, raw_header) for session in sessions.values()]
         fields = SealedRequest(header=raw_header, recipients=wrapped).SerializeToString()
-        head = framing.head(fields, REQUEST_CIPHERTEXT, len(request) + keys.TAG_BYTES)
-        ciphertext = keys.request_cipher(both[:KEY_BYTES]).encrypt(keys.ZERO_NONCE, request, head)
+        content = padding.pad(request) if padded else request
+        head = framing.head(fields, REQUEST_CIPHERTEXT, len(content) + keys.TAG_BYTES)
+        ciphertext = keys.request_cipher(both[:KEY_BYTES]).encrypt(keys.ZERO_NONCE, content, head)
         transcript = keys.transcript(raw_header, ciphertext[-keys.TAG_BYTES :])
-        return head + ciphertext, PendingResponse(self, header.request_id, sessions, both[KEY_BYTES:], transcript)
+        pending = PendingResponse(
+            self, header.request_id, sessions, seed=both[KEY_BYTES:], transcript=transcript, padded=padded
+        )
+        return head + ciphertext, pending
 
     def forget(self, instance: str) -> None:
         """End the session with a worker; the next request to it opens another."""
@@ -116,36 +137,40 @@ class PendingResponse:
 
     Attributes:
         request_id: As in the header, and in the receipt of the answer.
+        padded: Whether the request is padded, and its answer must be.
     """
 
-    __slots__ = ("_owner", "_seed", "_sessions", "_transcript", "request_id")
+    __slots__ = ("_owner", "_seed", "_sessions", "_transcript", "padded", "request_id")
 
     def __init__(
         self,
         owner: ClientSessions,
         request_id: bytes,
         sessions: Mapping[str, _ClientSession],
+        *,
         seed: bytes,
         transcript: bytes,
+        padded: bool,
     ) -> None:
         self._owner = owner
         self._sessions = sessions
         self._seed = seed
         self._transcript = transcript
+        self.padded = padded
         self.request_id = request_id
 
     def open(self, sealed: bytes) -> OpenedResponse:
         """Open a serialised SealedResponse to this request, from one of the workers it was sealed to.
 
         Raises:
-            SealBroken: Altered, to another request, or from somebody else.
+            SealBroken: Altered, to another request, from somebody else, or not padded as it was asked to be.
         """
         try:
             fields, head, ciphertext = framing.split(sealed, RESPONSE_CIPHERTEXT)
             session = self._sessions[SealedResponse.FromString(fields).instance]
             cipher = keys.response_cipher(self._seed, session.recipient.instance, session.session_id)
             opened = cipher.decrypt(keys.ZERO_NONCE, ciphertext, self._transcript + head)
-            response = OpenedResponse.FromString(opened)
+            response = OpenedResponse.FromString(padding.strip(opened) if self.padded else opened)
         except (KeyError, InvalidTag, DecodeError):
             raise SealBroken from None
         if response.WhichOneof("outcome") is None:
@@ -162,7 +187,7 @@ class PendingResponse:
 class _ClientSession:
     """One secret shared with one worker; makes its own wrapping nonces by counting."""
 
-    __slots__ = ("_next", "_opening", "_wrapping", "answered", "recipient", "session_id")
+    __slots__ = ("_key_id", "_next", "_opening", "_wrapping", "answered", "recipient", "session_id")
 
     def __init__(self, cluster: str, recipient: RecipientKey) -> None:
         check_instance(recipient.instance)
@@ -172,6 +197,8 @@ class _ClientSession:
         self.answered = False
         info = keys.opening_info(cluster, recipient.instance, self.session_id)
         self._opening = hpke.seal(recipient.hpke_suite, recipient.hpke_public, secret.reveal(), info)
+        named = recipient.seal_version > VERSION
+        self._key_id = hpke.key_id(recipient.hpke_suite, recipient.hpke_public) if named else b""
         self._wrapping = keys.wrapping_cipher(secret, self.session_id)
         self._next = 0
 
@@ -187,4 +214,5 @@ class _ClientSession:
             sequence=sequence,
             wrapped_keys=self._wrapping.encrypt(keys.wrapping_nonce(sequence), both, aad),
             opening=b"" if self.answered else self._opening,
+            key_id=b"" if self.answered else self._key_id,
         )

@@ -34,7 +34,12 @@ DIGEST_BYTES: Final = 32
 TAG_BYTES: Final = 16
 WRAPPED_BYTES: Final = 2 * KEY_BYTES + TAG_BYTES
 
-VERSION: Final = 1
+VERSION: Final = 1  # of a header
+PADDED_VERSION: Final = 2  # of a header that asks for padding
+SEAL_VERSION: Final = 2
+"""What this code speaks, and a worker's evidence says of it: from 2 on, key ids and padding."""
+PADDED: Final = 1
+"""In a header, by number: padded as `padding` has it."""
 MAX_RECIPIENTS: Final = 16
 MAX_LIFE_MS: Final = 10 * 60 * 1000  # from now to a request's deadline; how long a worker must remember
 REQUEST_CIPHERTEXT: Final = 3  # field numbers in SealedRequest and SealedResponse

@@ -13,19 +13,22 @@ from google.protobuf.message import DecodeError
 
 from cloister.api.v1.seal_pb2 import OpenedResponse, Recipient, RequestHeader, SealedRequest, SealedResponse
 from cloister.errors import InvalidRequest, NotReady, SealBroken
-from cloister.seal import framing, hpke
+from cloister.seal import framing, hpke, padding
 from cloister.seal import session_keys as keys
-from cloister.seal.keys import KEY_BYTES, Secret
+from cloister.seal.keys import KEY_BYTES
 from cloister.seal.names import check_instance
+from cloister.seal.session_epochs import Epochs
 from cloister.seal.session_keys import (
     MAX_LIFE_MS,
     MAX_RECIPIENTS,
+    PADDED,
+    PADDED_VERSION,
     REQUEST_CIPHERTEXT,
     RESPONSE_CIPHERTEXT,
     VERSION,
     milliseconds,
 )
-from cloister.seal.session_table import Session, SessionTable
+from cloister.seal.session_table import Session
 
 MAX_HEADER_BYTES: Final = 1024
 
@@ -39,6 +42,7 @@ class OpenedRequest:
         request_id: 16 bytes, chosen by the client.
         recipients: Instances that it is sealed to, this one among them.
         session_id: Of the session that it came in.
+        ear_id: The Attestation Result that vouches for the key that the session was opened with.
         respond: Seals the one answer: an OpenedResponse to a serialised SealedResponse. Works once.
     """
 
@@ -50,6 +54,7 @@ class OpenedRequest:
     not_after: datetime
     recipients: tuple[str, ...]
     session_id: bytes
+    ear_id: str
     respond: Callable[[OpenedResponse], bytes] = field(repr=False)
 
 
@@ -57,18 +62,19 @@ class WorkerSessions:
     """The worker's half: opens requests, each once.
 
     Args:
-        pair: The attested HPKE key pair; made at start, and gone with the process.
+        pair: The first HPKE key pair.
         cluster: Trust domain.
         instance: Of this worker.
-        capacity: How many sessions to hold.
+        capacity: How many sessions to hold of each key pair.
+
+    Attributes:
+        epochs: Its key pairs; what is sealed to any of them opens.
     """
 
     def __init__(self, pair: hpke.KeyPair, cluster: str, instance: str, capacity: int = 4096) -> None:
         check_instance(instance)
-        self._pair = pair
-        self._cluster = cluster
         self._instance = instance
-        self._table = SessionTable(capacity)
+        self.epochs = Epochs(pair, cluster, instance, capacity)
 
     def open(self, sealed: bytes, *, now: datetime, digest_of: Callable[[str, str], bytes | None]) -> OpenedRequest:
         """Open a serialised SealedRequest.
@@ -80,29 +86,33 @@ class WorkerSessions:
 
         Raises:
             SealBroken: Altered, not for this worker, or opened before (then with the reason `request.replayed`).
-            NotReady: The session is not known and no opening came along (reason `session.unknown`), or this worker
-                serves another model than the client means (reason `model.changed`).
+            NotReady: The session is not known and no opening came along (reason `session.unknown`), the key that it
+                names is dropped (`seal.stale`), or this worker serves another model than the client means
+                (`model.changed`).
             InvalidRequest: Past its deadline (reason `request.expired`), or valid for too long (`request.too_long`).
+            Unavailable: The key is not attested yet (`key.unsettled`).
             Overloaded: Too many sessions were opened lately.
         """
         fields, head, ciphertext = framing.split(sealed, REQUEST_CIPHERTEXT)
         recipient, raw_header, instances = self._parse(fields)
         now_ms = milliseconds(now)
-        known = self._table.find(recipient.session_id)
-        session = known if known is not None else self._opened(recipient, now_ms)
+        known = self.epochs.find(recipient)
+        epoch, session = known if known is not None else self.epochs.open(recipient, now_ms)
         both = self._unwrap(session, recipient, raw_header)
         header = _read_header(raw_header)
         session.check(recipient.sequence)
-        self._check_time(header.not_after_ms, now_ms)
+        _check_time(header.not_after_ms, now_ms, epoch.table.floor_ms)
         if digest_of(header.model_name, header.model_version) != header.model_digest:
             raise NotReady("this worker does not serve the model that the request is for", reason="model.changed")
         try:
-            request = keys.request_cipher(both[:KEY_BYTES]).decrypt(keys.ZERO_NONCE, ciphertext, head)
+            content = keys.request_cipher(both[:KEY_BYTES]).decrypt(keys.ZERO_NONCE, ciphertext, head)
         except InvalidTag:
             raise SealBroken from None
+        padded = header.padding == PADDED
+        request = padding.strip(content) if padded else content
         session.mark(recipient.sequence, header.not_after_ms)
         if known is None:
-            self._table.add(recipient.session_id, session)
+            epoch.table.add(recipient.session_id, session)
         transcript = keys.transcript(raw_header, bytes(ciphertext[-keys.TAG_BYTES :]))
         cipher = keys.response_cipher(both[KEY_BYTES:], self._instance, recipient.session_id)
         return OpenedRequest(
@@ -114,7 +124,8 @@ class WorkerSessions:
             not_after=datetime.fromtimestamp(header.not_after_ms / 1000, UTC),
             recipients=instances,
             session_id=recipient.session_id,
-            respond=_Answer(self._instance, cipher, transcript).seal,
+            ear_id=epoch.ear_id,
+            respond=_Answer(self._instance, cipher, transcript, padded=padded).seal,
         )
 
     def _parse(self, fields: bytes) -> tuple[Recipient, bytes, tuple[str, ...]]:
@@ -130,17 +141,6 @@ class WorkerSessions:
             raise SealBroken
         return ours[0], message.header, tuple(recipient.instance for recipient in message.recipients)
 
-    def _opened(self, recipient: Recipient, now_ms: int) -> Session:
-        """Open a session that is not held; it is held only once a request in it has opened."""
-        self._table.check_room(recipient.session_id, now_ms)
-        if not recipient.opening:
-            raise NotReady("this worker does not know the session; open another", reason="session.unknown")
-        info = keys.opening_info(self._cluster, self._instance, recipient.session_id)
-        secret = Secret(self._pair.open(recipient.opening, info))
-        if len(secret) != KEY_BYTES:
-            raise SealBroken
-        return Session(keys.wrapping_cipher(secret, recipient.session_id))
-
     def _unwrap(self, session: Session, recipient: Recipient, raw_header: bytes) -> bytes:
         aad = keys.wrapping_aad(raw_header, self._instance, recipient.session_id)
         try:
@@ -148,20 +148,15 @@ class WorkerSessions:
         except InvalidTag:
             raise SealBroken from None
 
-    def _check_time(self, not_after_ms: int, now_ms: int) -> None:
-        if not_after_ms <= max(now_ms, self._table.floor_ms):
-            raise InvalidRequest("the request is past its deadline", reason="request.expired")
-        if not_after_ms > now_ms + MAX_LIFE_MS:
-            raise InvalidRequest("the request is valid for longer than ten minutes", reason="request.too_long")
-
 
 class _Answer:
     """Seals the one answer to a request."""
 
-    __slots__ = ("_cipher", "_instance", "_transcript")
+    __slots__ = ("_cipher", "_instance", "_padded", "_transcript")
 
-    def __init__(self, instance: str, cipher: AESGCM, transcript: bytes) -> None:
+    def __init__(self, instance: str, cipher: AESGCM, transcript: bytes, *, padded: bool) -> None:
         self._instance = instance
+        self._padded = padded
         self._cipher: AESGCM | None = cipher
         self._transcript = transcript
 
@@ -170,9 +165,18 @@ class _Answer:
         if cipher is None:
             raise RuntimeError("a request is answered once")
         plaintext = response.SerializeToString()
+        if self._padded:
+            plaintext = padding.pad(plaintext)
         fields = SealedResponse(instance=self._instance).SerializeToString()
         head = framing.head(fields, RESPONSE_CIPHERTEXT, len(plaintext) + keys.TAG_BYTES)
         return head + cipher.encrypt(keys.ZERO_NONCE, plaintext, self._transcript + head)
+
+
+def _check_time(not_after_ms: int, now_ms: int, floor_ms: int) -> None:
+    if not_after_ms <= max(now_ms, floor_ms):
+        raise InvalidRequest("the request is past its deadline", reason="request.expired")
+    if not_after_ms > now_ms + MAX_LIFE_MS:
+        raise InvalidRequest("the request is valid for longer than ten minutes", reason="request.too_long")
 
 
 def _read_header(raw: bytes) -> RequestHeader:
@@ -181,6 +185,7 @@ def _read_header(raw: bytes) -> RequestHeader:
     except DecodeError:
         raise SealBroken from None
     lengths = (len(header.request_id), len(header.model_digest))
-    if header.version != VERSION or lengths != (keys.REQUEST_ID_BYTES, keys.DIGEST_BYTES):
+    known = (header.version, header.padding) in ((VERSION, 0), (PADDED_VERSION, 0), (PADDED_VERSION, PADDED))
+    if not known or lengths != (keys.REQUEST_ID_BYTES, keys.DIGEST_BYTES):
         raise SealBroken
     return header

@@ -2,7 +2,7 @@
 
 A worker is a member from its first accepted evidence until its Attestation Result ends, it leaves, or it is revoked.
 Its instance name is pinned to the keys of its first evidence for as long as any result for them lives, past leaving
-too: the same instance with another key is another party and is refused.
+too: the same instance with another key is another party and is refused. Only its HPKE key may be a new one.
 
 A watcher first gets everyone as they are (JOINED each, then CURRENT), then each change. Its queue is bounded: one that
 does not keep up is cut and must begin again, which gives it a fresh and complete picture.
@@ -250,7 +250,7 @@ class AttestedWorkers:
 
     def _check_pin(self, instance: str, keys: Keys) -> None:
         held = self._pins.get(instance)
-        if held is not None and held.ends_at > self._monotonic() and held.keys != keys:
+        if held is not None and held.ends_at > self._monotonic() and held.keys.lasting != keys.lasting:
             raise EvidenceRejected("this instance is known with other keys", reason="instance.keys_changed")
 
     def _pin_here(self, instance: str, keys: Keys, life_s: float) -> None:

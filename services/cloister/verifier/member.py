@@ -20,12 +20,20 @@ from cloister.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The public keys that one start of a worker speaks with."""
+    """The public keys that one start of a worker speaks with.
+
+    The HPKE key is another from time to time: with it ends what was sealed to it. The others stay, and name the worker.
+    """
 
     tls_spki_sha256: bytes
     receipt_key: bytes
     hpke_suite: str
     hpke_public: bytes
+
+    @property
+    def lasting(self) -> bytes:
+        """What is the same for as long as the worker runs; an instance name is pinned to it."""
+        return cbor2.dumps([self.tls_spki_sha256, self.receipt_key, self.hpke_suite])
 
 
 @dataclass(frozen=True, slots=True)

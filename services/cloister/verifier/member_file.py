@@ -17,8 +17,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import cbor2
-
 from cloister.errors import EvidenceRejected, InvalidRequest, NotReady, Unavailable
 from cloister.verifier.member import Keys, MemberRecord
 
@@ -101,7 +99,7 @@ class MemberFile:
             raise _lost(Path("the file of members")) from error
 
     def _pin(self, instance: str, keys: Keys, life_s: float) -> None:
-        now_ms, packed = self._now_ms(), _packed(keys)
+        now_ms, packed = self._now_ms(), keys.lasting
         with self._writing() as connection:
             connection.execute("DELETE FROM pins WHERE ends_at_ms <= ?", (now_ms,))
             held = connection.execute("SELECT keys FROM pins WHERE instance = ?", (instance,)).fetchone()
@@ -140,10 +138,6 @@ class MemberFile:
                 yield self._connection
         except sqlite3.Error as error:
             raise Unavailable("the verifier's state cannot be written", reason="state.unavailable") from error
-
-
-def _packed(keys: Keys) -> bytes:
-    return cbor2.dumps([keys.tls_spki_sha256, keys.receipt_key, keys.hpke_suite, keys.hpke_public])
 
 
 def _lost(path: Path) -> NotReady:

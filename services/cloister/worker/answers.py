@@ -7,7 +7,7 @@ of `seal`, which tell a gateway nothing. Answers that leave together share one s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -103,7 +103,6 @@ class Answers:
         clock: The verifier's time, for deadlines and receipts.
         receipt_key: Signs receipts.
         instance: Of this worker.
-        ear_id: The Attestation Result that is in force.
         max_message_bytes: Largest request that is opened, and largest answer that is given.
 
     Attributes:
@@ -118,7 +117,6 @@ class Answers:
         receipt_key: Ed25519PrivateKey,
         *,
         instance: str,
-        ear_id: Callable[[], str],
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._served = served
@@ -126,7 +124,6 @@ class Answers:
         self._clock = clock
         self._receipt_key = receipt_key
         self._instance = instance
-        self._ear_id = ear_id
         self.max_message_bytes = max_message_bytes
 
     def open(self, raw: bytes, version: str = "") -> Opened:
@@ -177,7 +174,7 @@ class Answers:
             model_version=model.version,
             model_digest=model.digest,
             policy_digest=model.policy_digest,
-            ear_id=self._ear_id(),
+            ear_id=sealed.ear_id,
             instance=self._instance,
             issued_at_ms=now_ms,
         )

@@ -13,10 +13,12 @@ from cloister.kit.server import Health, Server
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
+from cloister.seal.hpke import KeyPair
 from cloister.seal.session import WorkerSessions
 from cloister.worker.answers import Answers
 from cloister.worker.attester import Attester
 from cloister.worker.clock import MeshClock
+from cloister.worker.epochs import KeyRotation
 from cloister.worker.keeper import ModelKeeper
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.loader import Loader
@@ -48,7 +50,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         EvidenceRejected: The verifier does not believe this worker.
         ClockJumped: The verifier's time and the host's counter disagree.
     """
-    keys, clock = WorkerKeys.fresh(settings.hpke_suite), MeshClock()
+    keys, clock = WorkerKeys.fresh(), MeshClock()
+    sessions, rotation = _sealing(settings, keys, clock)
     served = ServedModels(clock.counter_s)
     verifier_name = server_name(settings.cluster, "verifier")
     provisioner_name = server_name(settings.cluster, "provisioner")
@@ -67,7 +70,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             endpoint=settings.endpoint or settings.listen,
         )
         async with Peer(settings.verifier, enrol, verifier_name) as asked:
-            member = await Membership.join(attester, clock, asked, enrol.trust_roots)
+            member = await Membership.join(attester, clock, rotation, asked, enrol.trust_roots)
         verifier = await stack.enter_async_context(Peer(settings.verifier, member.identity, verifier_name))
         provisioner = await stack.enter_async_context(Peer(settings.provisioner, member.identity, provisioner_name))
         server = await stack.enter_async_context(
@@ -75,14 +78,20 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         )
         answers = Answers(
             served,
-            WorkerSessions(keys.hpke, settings.cluster, keys.instance),
+            sessions,
             clock,
             keys.receipt,
             instance=keys.instance,
-            ear_id=lambda: member.result.ear_id,
             max_message_bytes=settings.max_message_bytes,
         )
-        releases = KeyRelease(attester, clock, owners=settings.owner_keys, verifier=verifier, provisioner=provisioner)
+        releases = KeyRelease(
+            attester,
+            clock,
+            hpke_suite=settings.hpke_suite,
+            owners=settings.owner_keys,
+            verifier=verifier,
+            provisioner=provisioner,
+        )
         repository = _repository(settings, lifecycle, releases, served, clock, tunings or Tunings())
         shares = Shares(settings.slots)
         lifecycle.spawn(shares.dividing(), "slots")
@@ -98,6 +107,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             ),
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
+        lifecycle.spawn(rotation.dropping(), "old keys dropped")
 
         def learn(key_set: bytes) -> None:
             pinned.learn(key_set)
@@ -114,6 +124,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         async with asyncio.TaskGroup() as group:
             group.create_task(_leave(member, verifier, lifecycle.stopping), name="leaving")
             await server.run()
+
+
+def _sealing(settings: Settings, keys: WorkerKeys, clock: MeshClock) -> tuple[WorkerSessions, KeyRotation]:
+    """The first key pair is held by these two alone: a name for it in `serve` would keep it for good."""
+    first = KeyPair.generate(settings.hpke_suite)
+    sessions = WorkerSessions(first, settings.cluster, keys.instance)
+    overlap_s = settings.key_overlap_s
+    return sessions, KeyRotation(first, sessions.epochs, overlap_s=overlap_s, counter_s=clock.counter_s)
 
 
 def _repository(

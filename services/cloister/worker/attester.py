@@ -29,6 +29,8 @@ from cloister.evidence.quoter import Quoter
 from cloister.kit.verifier_keys import fetch_key_set
 from cloister.rpc.channel import Peer
 from cloister.rpc.spiffe import WORKER, spiffe_id
+from cloister.seal.hpke import KeyPair
+from cloister.seal.session_keys import SEAL_VERSION
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.verifier_keys import VerifierKeys
 
@@ -70,7 +72,7 @@ class Attester:
     """Speaks for this enclave.
 
     Args:
-        keys: What evidence is about.
+        keys: What evidence is about, beside the HPKE key that it is made for.
         quoter: Makes the quotes.
         cluster: Trust domain.
         audience: SPIFFE id of the verifier that the evidence is for.
@@ -98,8 +100,13 @@ class Attester:
         self._config_digest = config_digest
         self._endpoint = endpoint
 
-    async def appraised(self, verifier: Peer, purpose: Purpose) -> OwnResult:
+    async def appraised(self, verifier: Peer, purpose: Purpose, hpke: KeyPair) -> OwnResult:
         """Have ourselves appraised, once.
+
+        Args:
+            verifier: Who appraises.
+            purpose: What the result is for.
+            hpke: The key pair whose public half the result will name.
 
         Raises:
             NotReady: This platform makes no quotes.
@@ -111,7 +118,7 @@ class Attester:
         challenge = await stub.Challenge(
             ChallengeRequest(purpose=purpose, tls_spki_sha256=self.keys.tls_spki_sha256), timeout=CALL_S
         )
-        claims = self._claims(challenge.nonce)
+        claims = self._claims(challenge.nonce, hpke)
         raw_claims = encode(claims)
         quote = await self._quoter.quote(report_data(raw_claims))
         answer = await stub.Appraise(
@@ -126,13 +133,14 @@ class Attester:
         await self._verifier_keys.look_for(answer.attestation_result, lambda: fetch_key_set(verifier))
         return self._checked(answer, purpose, claims)
 
-    def _claims(self, nonce: bytes) -> Claims:
+    def _claims(self, nonce: bytes, hpke: KeyPair) -> Claims:
         return Claims(
             tls_spki_sha256=self.keys.tls_spki_sha256,
             nonce=nonce,
-            hpke_suite=self.keys.hpke.suite,
-            hpke_public=self.keys.hpke.public,
+            hpke_suite=hpke.suite,
+            hpke_public=hpke.public,
             receipt_key=self.keys.receipt_public,
+            seal_version=SEAL_VERSION,
             role=WORKER,
             spiffe_id=str(spiffe_id(self.cluster, WORKER, self.keys.instance)),
             cluster=self.cluster,

@@ -1,4 +1,9 @@
-"""What a worker is for as long as it runs: fresh keys and a fresh name, made at start and gone with the process."""
+"""What a worker is for as long as it runs: fresh keys and a fresh name, made at start and gone with the process.
+
+These keys say who it is, and keep nothing secret for later: TLS 1.3 agrees on new keys for every connection, and a
+signature gives nothing away. So they last, and receipts of all its epochs hold under one key. What is sealed *to* the
+worker hangs on its HPKE keys, which do not last: see `epochs`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.rpc.certificates import new_key, spki
-from cloister.seal.hpke import KeyPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +25,16 @@ class WorkerKeys:
         instance: 32 hex digits, random.
         tls: P-256.
         receipt: Signs receipts, and proofs that an Attestation Result is ours.
-        hpke: Model keys and requests are sealed to it.
     """
 
     instance: str
     tls: EllipticCurvePrivateKey = field(repr=False)
     receipt: Ed25519PrivateKey = field(repr=False)
-    hpke: KeyPair
 
     @classmethod
-    def fresh(cls, hpke_suite: str) -> WorkerKeys:
+    def fresh(cls) -> WorkerKeys:
         """Make all of them."""
-        return cls(secrets.token_hex(16), new_key(), Ed25519PrivateKey.generate(), KeyPair.generate(hpke_suite))
+        return cls(secrets.token_hex(16), new_key(), Ed25519PrivateKey.generate())
 
     @property
     def tls_spki(self) -> bytes:

@@ -1,7 +1,8 @@
 """The worker's place in the mesh: evidence for a certificate, renewed in time, given up at the end.
 
 Joining speaks with the enrol identity, which is good for nothing else; all later calls with the certificate that was
-earned. A renewed certificate is for the same key and goes into the identity in use, so no connection is dropped.
+earned. A renewed certificate is for the same key and goes into the identity in use, so no connection is dropped; the
+evidence is for a new HPKE key when it is time for one (see `epochs`).
 Evidence that is no longer believed ends the worker, and so does a membership that could not be renewed before its end.
 """
 
@@ -22,6 +23,7 @@ from cloister.rpc.status import reason_of
 from cloister.worker.attester import Attester, OwnResult
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.clock import MeshClock
+from cloister.worker.epochs import KeyRotation
 
 PATIENCE_S: Final = 60.0
 LEAVE_S: Final = 5.0
@@ -33,25 +35,36 @@ class Membership:
 
     Attributes:
         identity: TLS identity of this worker.
-        result: The Attestation Result that is in force; receipts name it.
+        result: The Attestation Result that is in force.
     """
 
-    def __init__(self, attester: Attester, clock: MeshClock, identity: TlsIdentity, result: OwnResult) -> None:
+    def __init__(
+        self, attester: Attester, clock: MeshClock, rotation: KeyRotation, identity: TlsIdentity, result: OwnResult
+    ) -> None:
         self.identity = identity
         self.result = result
         self._attester = attester
         self._clock = clock
+        self._rotation = rotation
         self._due = asyncio.Event()
 
     @classmethod
     async def join(
-        cls, attester: Attester, clock: MeshClock, enrol: Peer, trust_roots: bytes, *, patience_s: float = PATIENCE_S
+        cls,
+        attester: Attester,
+        clock: MeshClock,
+        rotation: KeyRotation,
+        enrol: Peer,
+        trust_roots: bytes,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> Membership:
         """Have ourselves appraised and become a member.
 
         Args:
             attester: Speaks for this enclave.
             clock: Learns the verifier's time.
+            rotation: Has the HPKE keys.
             enrol: The verifier, called with the enrol identity.
             trust_roots: Whom to trust on the wire, in PEM.
             patience_s: How long to go on asking a verifier that cannot be reached.
@@ -63,9 +76,9 @@ class Membership:
         """
         until_s, backoff = clock.counter_s() + patience_s, Backoff(0.2, 5.0)
         while True:
-            asked_s = clock.counter_s()
+            asked_s, hpke = clock.counter_s(), rotation.offered()
             try:
-                result = await attester.appraised(enrol, PURPOSE_MESH)
+                result = await attester.appraised(enrol, PURPOSE_MESH, hpke)
                 break
             except (CloisterError, TimeoutError) as error:
                 if not _passes(error) or clock.counter_s() >= until_s:
@@ -73,10 +86,11 @@ class Membership:
                 _log.warning("verifier.waited_for", reason=reason_of(error), error=error)
             await backoff.pause()
         clock.hear(result.issued_at)
+        rotation.attested(hpke, result.ear_id, clock.lasts_s(result.expires_at))
         identity = TlsIdentity.held(result.certificate, key_pem(attester.keys.tls), trust_roots)
         attest_ms = round((clock.counter_s() - asked_s) * 1000, 1)
         _log.info("mesh.joined", instance=attester.keys.instance, until=result.expires_at, attest_ms=attest_ms)
-        return cls(attester, clock, identity, result)
+        return cls(attester, clock, rotation, identity, result)
 
     async def renewing(self, verifier: Peer) -> None:
         """Renew at two thirds of each life, or when told to, for as long as the worker runs.
@@ -114,14 +128,16 @@ class Membership:
             _log.info("mesh.left", instance=self._attester.keys.instance)
 
     async def _renewed(self, verifier: Peer) -> bool:
+        hpke = self._rotation.offered()
         try:
-            result = await self._attester.appraised(verifier, PURPOSE_MESH)
+            result = await self._attester.appraised(verifier, PURPOSE_MESH, hpke)
         except EvidenceRejected:
             raise
         except (CloisterError, TimeoutError) as error:
             _log.warning("membership.not_renewed", reason=reason_of(error), error=error)
             return False
         self._clock.hear(result.issued_at)
+        self._rotation.attested(hpke, result.ear_id, self._clock.lasts_s(result.expires_at))
         self.identity.replace(result.certificate, key_pem(self._attester.keys.tls))
         self.result = result
         _log.info("membership.renewed", until=result.expires_at)

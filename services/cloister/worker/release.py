@@ -1,9 +1,12 @@
 """A model key from the provisioner: fresh evidence, proof of possession, grant (design section 4).
 
-The grant opens with the attested key only, and only for the cluster, instance, model, version, lease and Attestation
-Result that it was sealed for. The manifest must be signed by an owner whom our measured settings name: a provisioner,
-or whoever takes its place, cannot have us serve a model of its own. Which of those owners may publish under which name
-is the provisioner's to know.
+The evidence is for a key pair that is made for this one release and dropped with it, so a grant that somebody recorded
+opens no more, whatever is taken from this enclave later. The grant opens with that key only, and only for the cluster,
+instance, model, version, lease and Attestation Result that it was sealed for.
+
+The manifest must be signed by an owner whom our measured settings name: a provisioner, or whoever takes its place,
+cannot have us serve a model of its own. Which of those owners may publish under which name is the provisioner's to
+know.
 
 A lease is a length of time on the worker's counter, which under Gramine is the host's: a host that slows it makes
 leases longer (see `clock`), and then only renewal bounds them.
@@ -22,6 +25,7 @@ from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE
 from cloister.errors import KeyRefused, SealBroken
 from cloister.rpc.channel import Peer
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
+from cloister.seal.hpke import KeyPair
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.worker.attester import Attester, OwnResult
 from cloister.worker.clock import MeshClock
@@ -56,16 +60,25 @@ class KeyRelease:
     Args:
         attester: Speaks for this enclave.
         clock: Hears the verifier's time, and counts leases.
+        hpke_suite: By which grants are sealed to us.
         owners: Ed25519 public keys of those whose models may be served.
         verifier: Called with the worker's own identity, as is `provisioner`.
         provisioner: Holds the keys.
     """
 
     def __init__(
-        self, attester: Attester, clock: MeshClock, *, owners: Collection[bytes], verifier: Peer, provisioner: Peer
+        self,
+        attester: Attester,
+        clock: MeshClock,
+        *,
+        hpke_suite: str,
+        owners: Collection[bytes],
+        verifier: Peer,
+        provisioner: Peer,
     ) -> None:
         self._attester = attester
         self._clock = clock
+        self._hpke_suite = hpke_suite
         self._owners = frozenset(owners)
         self._verifier = verifier
         self._provisioner = provisioner
@@ -80,7 +93,8 @@ class KeyRelease:
             CloisterError: Somebody could not be asked.
             ClockJumped: The verifier's time and the counter disagree.
         """
-        result = await self._attester.appraised(self._verifier, PURPOSE_KEY_RELEASE)
+        hpke = KeyPair.generate(self._hpke_suite)
+        result = await self._attester.appraised(self._verifier, PURPOSE_KEY_RELEASE, hpke)
         self._clock.hear(result.issued_at)
         # The generated stub is typed for the synchronous API; called on an aio channel it returns awaitables.
         stub: Any = self._provisioner.stub(ProvisionerStub)
@@ -97,25 +111,25 @@ class KeyRelease:
             ),
             timeout=CALL_S,
         )
-        manifest, grant = self._opened(answer, wanted, result)
+        manifest, grant = self._opened(answer, wanted, result, hpke)
         life_s = min(grant.lease_s, MAX_LEASE_S)
         return Release(grant, manifest, answer.manifest, asked_at_s + life_s, life_s)
 
     def _opened(
-        self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult
+        self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult, hpke: KeyPair
     ) -> tuple[ModelManifest, ModelGrant]:
-        signed, keys = answer.manifest, self._attester.keys
+        signed, instance = answer.manifest, self._attester.keys.instance
         if signed.public_key not in self._owners:
             raise KeyRefused("the model is of an owner whom the settings do not name", reason="owner.other")
         manifest = verify(signed.manifest, signed.signature, signed.public_key)
         if manifest.name != wanted.name or wanted.version not in (0, manifest.version):
             raise SealBroken
         info = grant_info(
-            self._attester.cluster, keys.instance, manifest.digest, manifest.version, answer.lease_id, result.ear_id
+            self._attester.cluster, instance, manifest.digest, manifest.version, answer.lease_id, result.ear_id
         )
         grant = open_grant(
             answer.sealed_grant,
-            keys.hpke,
+            hpke,
             info,
             model_name=manifest.name,
             model_version=manifest.version,

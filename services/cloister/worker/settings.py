@@ -19,6 +19,9 @@ from cloister.seal.names import check_model
 
 MAX_SLOTS = 4096
 MAX_BATCH_ROWS = 256
+KEY_OVERLAP_S: Final = 660.0
+"""Ten minutes, for which a request may be valid, and one for clients to hear of the new key."""
+MAX_KEY_OVERLAP_S: Final = 3600.0
 MAX_MESSAGE_BYTES: Final = 64 << 20
 """What a sealed answer and a frame add to it must stay below `rpc.channel.MAX_MESSAGE_BYTES`."""
 _WANTED: Final = re.compile(r"([^@]{0,80})(?:@(?:([1-9][0-9]{0,18})|newest:([1-9])))?")
@@ -74,6 +77,8 @@ class Settings:
         listen: host:port.
         endpoint: host:port that gateways dial; empty for `listen`.
         hpke_suite: What requests and keys are sealed by: `xwing` or `x25519`.
+        key_overlap_s: How long a key that requests are sealed to opens them still once a newer one is attested, and how
+            long each serves before one; no request that is on its way may outlast it.
         threads: For inference; 0 lets OpenVINO choose.
         slots: Calls of each model under way at once, of all gateways together; each open link has one at least.
         max_batch_rows: Rows of different requests in one evaluation, where the model lets them share one; 1 for none.
@@ -95,6 +100,7 @@ class Settings:
     listen: str = host_chosen("0.0.0.0:8443")
     endpoint: str = host_chosen("")
     hpke_suite: str = XWING
+    key_overlap_s: float = KEY_OVERLAP_S
     threads: int = 0
     slots: int = 16
     max_batch_rows: int = 32
@@ -119,6 +125,8 @@ class Settings:
             raise ValueError("model_owners: a key is not 64 lower-case hex digits")
         if self.hpke_suite not in SUITES:
             raise ValueError(f"hpke_suite must be one of {', '.join(sorted(SUITES))}")
+        if not 1 <= self.key_overlap_s <= MAX_KEY_OVERLAP_S:
+            raise ValueError(f"key_overlap_s must be 1 to {MAX_KEY_OVERLAP_S:.0f}")
         if self.threads < 0 or not 1 <= self.slots <= MAX_SLOTS:
             raise ValueError(f"threads must not be negative, slots must be 1 to {MAX_SLOTS}")
         if not 1 <= self.max_batch_rows <= MAX_BATCH_ROWS:
@@ -163,6 +171,7 @@ class Settings:
             "models": self.models,
             "model_owners": sorted(self.model_owners),
             "hpke_suite": self.hpke_suite,
+            "key_overlap_s": self.key_overlap_s,
             "threads": self.threads,
             "slots": self.slots,
             "max_batch_rows": self.max_batch_rows,

@@ -305,6 +305,13 @@ def test_what_clients_believe_is_shown_and_pinned(run: Run, mesh: Mesh, tmp_path
     assert run("trust", "accept", "--verifier-policy", "cd" * 32, "--trust", trust)[0] == 0
     _, out, _ = run("trust", "show", "--trust", trust, "--json")
     assert json.loads(out)["verifier_policies"] == ["cd" * 32]
+    assert "xwing" in run("trust", "show", "--trust", trust)[1]
+    assert run("trust", "accept", "--hpke-suite", "x25519", "--hpke-suite", "xwing", "--trust", trust)[0] == 0
+    assert run("trust", "accept", "--seal-version", "2", "--trust", trust)[0] == 0
+    _, out, _ = run("trust", "show", "--trust", trust, "--json")
+    assert json.loads(out)["floors"] == {"hpke_suites": ["x25519", "xwing"], "seal_version": 2}
+    for option, value, ended in (("--hpke-suite", "rot13", 1), ("--seal-version", "3", 1), ("--seal-version", "0", 2)):
+        assert run("trust", "accept", option, value, "--trust", trust)[0] == ended
     assert run("trust", "accept", "--trust", trust)[0] == 2
     for wrong, ended in ((tmp_path, 2), (tmp_path / "none.json", 2), (mesh.folder / "mesh.toml", 1)):
         code, out, err = run("trust", "show", "--trust", wrong)

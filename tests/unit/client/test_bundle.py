@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloister.appraisal.anchors import INTEL_SGX
-from cloister.client import TrustBundle, anchor_of
+from cloister.client import Floors, TrustBundle, anchor_of
 from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotFound
 from fakes.key_ring import SignedKeys
@@ -31,6 +31,8 @@ def written(**changes: Any) -> dict[str, Any]:
         {"mrenclave": frozenset({"ab" * 32}), "owners": frozenset({"cd" * 32})},
         {"policy_toml": 'policy_id = "mine"\n'},
         {"anchor": INTEL_SGX},
+        {"floors": Floors()},
+        {"floors": Floors(hpke_suites=frozenset({"xwing", "x25519"}), seal_version=2)},
     ],
 )
 def test_a_bundle_survives_its_file(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -40,7 +42,14 @@ def test_a_bundle_survives_its_file(changes: dict[str, Any], tmp_path: Path) -> 
     found = TrustBundle.read(path)
     assert found.to_json() == bundle.to_json()
     assert (found.anchor.root_der, found.mrenclave) == (bundle.anchor.root_der, bundle.mrenclave)
+    assert found.floors == bundle.floors
     assert found.keys().thumbprints == bundle.thumbprints
+
+
+@pytest.mark.attack("G14")
+def test_a_bundle_that_says_nothing_of_floors_asks_for_keys_that_hold_against_quantum_computers() -> None:
+    assert "floors" not in written(floors=Floors())
+    assert FakeVerifier().trust(floors=Floors()).floors.hpke_suites == {"xwing"}
 
 
 @pytest.fixture
@@ -127,6 +136,15 @@ def test_keys_that_are_not_pinned_do_not_count() -> None:
         ("anchor", {"name": "x", "simulated": True, "root_der": "not base64"}),
         ("verifier", {"id": "spiffe://demo.cloister.internal/gateway/main", "jwks": {"keys": []}, "thumbprints": []}),
         ("any", "thing"),
+        ("floors", {}),
+        ("floors", {"hpke_suites": [], "seal_version": 1}),
+        ("floors", {"hpke_suites": ["rot13"], "seal_version": 1}),
+        ("floors", {"hpke_suites": [["xwing"]], "seal_version": 1}),
+        ("floors", {"hpke_suites": "xwing", "seal_version": 1}),
+        ("floors", {"hpke_suites": ["xwing"], "seal_version": 0}),
+        ("floors", {"hpke_suites": ["xwing"], "seal_version": 3}),
+        ("floors", {"hpke_suites": ["xwing"], "seal_version": True}),
+        ("floors", {"hpke_suites": ["xwing"], "seal_version": 1, "more": 1}),
     ],
 )
 def test_what_is_not_a_bundle_is_refused(name: str, value: object) -> None:

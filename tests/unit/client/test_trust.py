@@ -11,10 +11,11 @@ import pytest
 
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
-from cloister.client import anchor_of, believe
+from cloister.client import Floors, anchor_of, believe
 from cloister.client.trust import check_believable
 from cloister.ear import AttestationResult
 from cloister.errors import CloisterError, EvidenceRejected
+from cloister.evidence.binding import encode
 from cloister_simulator.measurement import Measurement
 from fakes.serving import DIGEST, MODEL, OWNER_KEY, FakeVerifier, FakeWorker, signed_manifest
 from fakes.sim import CLUSTER, ENCLAVE, simulated_platform
@@ -99,10 +100,60 @@ minimum_isvsvn = {enclave.isvsvn}
 def test_reference_values_of_the_clients_own_policy_pin_code_too(verifier: FakeVerifier) -> None:
     trust = verifier.trust(mrenclave=None, policy_toml=policy_for(ENCLAVE))
     assert believe(FakeWorker(verifier).serving(), MODEL, trust, now()).appraisal.executables > 0
-    for enclave in (OTHER_ENCLAVE, replace(ENCLAVE, isvsvn=ENCLAVE.isvsvn - 1)):
-        with pytest.raises(EvidenceRejected) as refused:
-            believe(FakeWorker(verifier, enclave=enclave).serving(), MODEL, trust, now())
-        assert refused.value.reason == "measurement.unknown"
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(FakeWorker(verifier, enclave=OTHER_ENCLAVE).serving(), MODEL, trust, now())
+    assert refused.value.reason == "measurement.unknown"
+
+
+# Floors
+
+
+@pytest.mark.attack("G14")
+def test_an_older_worker_image_is_refused_and_the_floor_is_named(verifier: FakeVerifier) -> None:
+    trust = verifier.trust(mrenclave=None, policy_toml=policy_for(ENCLAVE))
+    older = FakeWorker(verifier, enclave=replace(ENCLAVE, isvsvn=ENCLAVE.isvsvn - 1))
+    said = f"security version {ENCLAVE.isvsvn - 1}, below the floor of the trust bundle's policy, {ENCLAVE.isvsvn}"
+    with pytest.raises(EvidenceRejected, match=said) as refused:
+        believe(older.serving(), MODEL, trust, now())
+    assert refused.value.reason == "measurement.below_floor"
+
+
+@pytest.mark.attack("G14")
+def test_a_suite_without_post_quantum_keys_is_refused_unless_the_bundle_allows_it(verifier: FakeVerifier) -> None:
+    classical = FakeWorker(verifier)
+    assert believe(classical.serving(), MODEL, verifier.trust(), now()).result.hpke_suite == "x25519"
+    with pytest.raises(EvidenceRejected, match="by 'x25519', below the floor of the trust bundle, 'xwing'") as refused:
+        believe(classical.serving(), MODEL, verifier.trust(floors=Floors()), now())
+    assert refused.value.reason == "suite.below_floor"
+    strong = FakeWorker(verifier, evidence_changes={"hpke_suite": "xwing"})
+    assert believe(strong.serving(), MODEL, verifier.trust(floors=Floors()), now()).recipient.hpke_suite == "xwing"
+
+
+@pytest.mark.attack("G14")
+def test_an_older_version_of_sealing_is_refused_where_the_bundle_asks_for_a_newer(verifier: FakeVerifier) -> None:
+    older = FakeWorker(verifier, evidence_changes={"seal_version": 1})
+    found = believe(older.serving(), MODEL, verifier.trust(), now())
+    assert found.recipient.seal_version == 1
+    trust = verifier.trust(floors=replace(verifier.trust().floors, seal_version=2))
+    assert believe(FakeWorker(verifier).serving(), MODEL, trust, now()).recipient.seal_version == 2
+    with pytest.raises(EvidenceRejected, match=r"version 1 of sealing, below the floor .* version 2") as refused:
+        believe(older.serving(), MODEL, trust, now())
+    assert refused.value.reason == "seal.below_floor"
+
+
+@pytest.mark.attack("G14")
+@pytest.mark.attack("D03")
+@pytest.mark.parametrize(
+    "lie", [{"seal_version": 2}, {"hpke_suite": "xwing", "hpke_public": bytes(1216)}], ids=["version", "suite"]
+)
+def test_suite_and_version_are_inside_what_the_quote_signs(verifier: FakeVerifier, lie: dict[str, Any]) -> None:
+    older = FakeWorker(verifier, evidence_changes={"seal_version": 1})
+    serving = older.serving()
+    assert believe(serving, MODEL, verifier.trust(), now())
+    serving.bundle.evidence.claims = encode(replace(older.evidence.claims, **lie))
+    with pytest.raises(EvidenceRejected) as refused:
+        believe(serving, MODEL, verifier.trust(), now())
+    assert (refused.value.step, refused.value.reason) == (5, "claims.unbound")
 
 
 def test_a_result_cannot_lie_about_the_code_to_fit_a_policy(verifier: FakeVerifier) -> None:

@@ -93,6 +93,11 @@ def _members(**change: object) -> dict[object, object]:
         {"hpke": "x25519"},
         {"sig": b"r" * 33},
         {"sig": None},
+        {"seal": 1},
+        {"seal": 0},
+        {"seal": 256},
+        {"seal": 2.0},
+        {"seal": True},
         {"role": "verifier"},
         {"role": 1},
         {"svc": "spiffe://demo.cloister.internal/worker"},
@@ -112,6 +117,14 @@ def _members(**change: object) -> dict[object, object]:
 def test_a_malformed_claim_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
         decode(cbor2.dumps(_members(**change), canonical=True))
+
+
+@pytest.mark.attack("G14")
+def test_the_version_of_sealing_is_among_the_claims_from_the_second_on() -> None:
+    assert decode(_RAW).seal_version == 1
+    newer = replace(_CLAIMS, seal_version=2)
+    assert decode(encode(newer)) == newer
+    assert report_data(encode(newer)) != report_data(_RAW)
 
 
 @pytest.mark.attack("D04")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cloister.api.v1.seal_pb2 import OpenedResponse, SealedRequest, SealedResponse
+from cloister.api.v1.seal_pb2 import OpenedResponse, RequestHeader, SealedRequest, SealedResponse
 from cloister.api.v1.worker_pb2 import Failure
 from cloister.errors import CloisterError, InvalidRequest, NotReady, Overloaded, SealBroken
-from cloister.seal import session_keys
+from cloister.seal import padding, session_client, session_keys
 from cloister.seal.hpke import XWING
 from cloister.seal.keys import Secret
 from cloister.seal.session import ClientSessions, WorkerSessions
@@ -351,3 +351,76 @@ def test_wrapping_survives_a_doubled_client() -> None:
     first, second = (cipher.encrypt(nonce, bytes([i]) * 64, b"") for i in (1, 2))
     assert {a ^ b for a, b in zip(first, second, strict=True)} != {3}
     assert len({a ^ b for a, b in zip(first[:64], second[:64], strict=True)}) > 8
+
+
+# Padding
+
+
+def _padded() -> FakeWorker:
+    return FakeWorker(seal_version=2)
+
+
+@pytest.mark.attack("I10")
+def test_padded_requests_and_answers_of_different_lengths_look_alike() -> None:
+    client, worker = FakeClient(), _padded()
+    client.ask(worker)
+    lengths = set()
+    failure = OpenedResponse(failure=Failure(error="InvalidRequest", reason="request.invalid", message="tensor x"))
+    for request, answer in ((b"short", ANSWER), (b"l" * 400, OpenedResponse(response=bytes(400))), (b"", failure)):
+        sealed, pending = client.seal(worker, request=request, padded=True)
+        assert pending.padded
+        opened = worker.open(sealed)
+        assert opened.request == request
+        answered = opened.respond(answer)
+        assert pending.open(answered) == answer
+        lengths.add((len(sealed) - _sequence_bytes(sealed), len(answered)))
+    assert len(lengths) == 1
+
+
+def _sequence_bytes(sealed: bytes) -> int:
+    """A recipient's sequence number and an opening are as long as they are: the gateway may know both."""
+    return sum(recipient.ByteSize() for recipient in _parsed(sealed).recipients)
+
+
+@pytest.mark.parametrize("size", [0, 511, 512, 100_000])
+def test_a_padded_request_of_any_length_comes_back(size: int) -> None:
+    client, worker = FakeClient(), _padded()
+    sealed, _ = client.seal(worker, request=b"\x80" * size, padded=True)
+    assert worker.open(sealed).request == b"\x80" * size
+
+
+def test_who_cannot_strip_padding_gets_none() -> None:
+    client, new, old = FakeClient(), _padded(), FakeWorker()
+    sealed, pending = client.seal(new, old, padded=True)
+    assert not pending.padded
+    header = RequestHeader.FromString(_parsed(sealed).header)
+    assert (header.version, header.padding) == (1, 0)
+    assert pending.open(old.open(sealed).respond(ANSWER)) == ANSWER
+    plain, pending = client.seal(new)
+    assert pending.open(new.open(plain).respond(ANSWER)) == ANSWER
+
+
+@pytest.mark.parametrize("changed", [{"version": 1, "padding": 1}, {"version": 2, "padding": 2}, {"version": 3}])
+def test_a_header_that_nobody_writes_is_broken(changed: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writer holds the keys, so nothing but the reading of the header can object."""
+    client, worker = FakeClient(), _padded()
+
+    def header(**fields: object) -> RequestHeader:
+        return RequestHeader(**{**fields, "padding": 0, **changed})  # type: ignore[arg-type]  # by name
+
+    monkeypatch.setattr(session_client, "RequestHeader", header)
+    sealed, _ = client.seal(worker)
+    _refused(SealBroken, "seal.broken", worker, sealed)
+
+
+def test_padding_that_is_wrong_is_broken_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, worker = FakeClient(), _padded()
+    good, pending = client.seal(worker, padded=True)
+    opened = worker.open(good)
+    with monkeypatch.context() as careless:
+        careless.setattr(padding, "pad", lambda content: content + b"\x80")
+        bad, _ = client.seal(worker, padded=True)
+        answer = opened.respond(ANSWER)
+    _refused(SealBroken, "seal.broken", worker, bad)
+    with pytest.raises(SealBroken):
+        pending.open(answer)

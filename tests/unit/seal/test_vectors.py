@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -23,17 +24,19 @@ from vectors import make_seal_v1
 
 _VECTORS: Any = json.loads(make_seal_v1.PATH.read_text())
 _SESSION, _MODEL, _RECEIPT = _VECTORS["session"], _VECTORS["model_file"], _VECTORS["receipt"]
+_PADDED = _VECTORS["padded_session"]
 
 
 def test_the_vectors_are_made_again() -> None:
     assert make_seal_v1.vectors() == _VECTORS
 
 
-def test_the_worker_opens_and_answers() -> None:
-    pair = hpke.KeyPair.from_seed(_SESSION["suite"], bytes.fromhex(_SESSION["worker_seed"]))
-    worker = WorkerSessions(pair, _SESSION["cluster"], _SESSION["instance"])
-    digest, now = bytes.fromhex(_SESSION["model_digest"]), datetime.fromisoformat(_SESSION["now"])
-    for exchange in _SESSION["exchanges"]:
+@pytest.mark.parametrize("session", [_SESSION, _PADDED], ids=["version 1", "version 2"])
+def test_the_worker_opens_and_answers(session: Any) -> None:
+    pair = hpke.KeyPair.from_seed(session["suite"], bytes.fromhex(session["worker_seed"]))
+    worker = WorkerSessions(pair, session["cluster"], session["instance"])
+    digest, now = bytes.fromhex(session["model_digest"]), datetime.fromisoformat(session["now"])
+    for exchange in session["exchanges"]:
         opened = worker.open(bytes.fromhex(exchange["sealed_request"]), now=now, digest_of=lambda *_: digest)
         assert opened.request.hex() == exchange["request"]
         answer = OpenedResponse(response=bytes.fromhex(exchange["answer"]))
@@ -44,25 +47,45 @@ def _expand(secret: bytes, info: bytes) -> bytes:
     return HKDFExpand(algorithm=SHA256(), length=32, info=info).derive(secret)
 
 
+def _stripped(padded: bytes) -> bytes:
+    assert len(padded) == 512
+    return padded.rstrip(b"\0").removesuffix(b"\x80")
+
+
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_session_opens_by_hand(number: int) -> None:
-    exchange, secret = _SESSION["exchanges"][number], bytes.fromhex(_SESSION["session_secret"])
+@pytest.mark.parametrize(
+    ("session", "strip"), [(_SESSION, bytes), (_PADDED, _stripped)], ids=["version 1", "version 2"]
+)
+def test_a_session_opens_by_hand(session: Any, strip: Callable[[bytes], bytes], number: int) -> None:
+    exchange, secret = session["exchanges"][number], bytes.fromhex(session["session_secret"])
     raw = bytes.fromhex(exchange["sealed_request"])
     message = SealedRequest.FromString(raw)
     (recipient,), header = message.recipients, message.header
-    instance, session_id = _SESSION["instance"].encode(), recipient.session_id
+    instance, session_id = session["instance"].encode(), recipient.session_id
     wrapping = AESGCMSIV(_expand(secret, b"cloister wrap v1" + session_id))
     aad = hashlib.sha256(header).digest() + instance + session_id
     keys = wrapping.decrypt(recipient.sequence.to_bytes(12, "big"), recipient.wrapped_keys, aad)
     before = raw[: -len(message.ciphertext)]
-    assert AESGCM(keys[:32]).decrypt(bytes(12), message.ciphertext, before).hex() == exchange["request"]
+    assert strip(AESGCM(keys[:32]).decrypt(bytes(12), message.ciphertext, before)).hex() == exchange["request"]
     assert RequestHeader.FromString(header).model_name == "resnet"
     answer = bytes.fromhex(exchange["sealed_answer"])
     ciphertext = SealedResponse.FromString(answer).ciphertext
     transcript = hashlib.sha256(header + message.ciphertext[-16:]).digest()
     response_key = _expand(keys[32:], b"cloister response v1" + instance + session_id)
     opened = AESGCM(response_key).decrypt(bytes(12), ciphertext, transcript + answer[: -len(ciphertext)])
-    assert OpenedResponse.FromString(opened).response.hex() == exchange["answer"]
+    assert OpenedResponse.FromString(strip(opened)).response.hex() == exchange["answer"]
+
+
+def test_the_key_id_is_made_by_hand() -> None:
+    pair = hpke.KeyPair.from_seed("xwing", bytes.fromhex(_PADDED["worker_seed"]))
+    named = b"".join(b"s" + len(text).to_bytes(4, "big") + text for text in (b"cloister hpke key v1", b"xwing"))
+    key_id = hashlib.sha256(named + b"b" + (1216).to_bytes(4, "big") + pair.public).digest()[:8]
+    first, second = (
+        SealedRequest.FromString(bytes.fromhex(exchange["sealed_request"])).recipients[0]
+        for exchange in _PADDED["exchanges"]
+    )
+    assert (first.key_id, second.key_id) == (key_id, b"")
+    assert key_id.hex() == _PADDED["key_id"]
 
 
 def test_the_opening_opens_by_hand() -> None:

@@ -193,8 +193,8 @@ async def test_a_worker_speaks_for_its_own_instance(desk: VerifierDesk) -> None:
 @pytest.mark.attack("C10")
 @pytest.mark.parametrize(
     "claims",
-    [{"hpke_public": b"\x09" + bytes(1215)}, {"receipt_key": b"\x07" * 32}],
-    ids=["hpke", "receipt"],
+    [{"hpke_suite": "x25519", "hpke_public": b"\x09" + bytes(31)}, {"receipt_key": b"\x07" * 32}],
+    ids=["suite", "receipt"],
 )
 async def test_the_same_instance_with_another_key_is_refused(desk: VerifierDesk, claims: dict[str, Any]) -> None:
     evidence, _ = await desk.join()
@@ -203,6 +203,15 @@ async def test_the_same_instance_with_another_key_is_refused(desk: VerifierDesk,
     assert desk.entries()[-1]["reason"] == "instance.keys_changed"
     with pytest.raises(EvidenceRejected):
         await desk.again(evidence, Purpose.KEY_RELEASE, **claims)
+
+
+async def test_a_worker_may_have_a_new_key_that_requests_are_sealed_to(desk: VerifierDesk) -> None:
+    evidence, _ = await desk.join()
+    renewed = b"\x09" + bytes(1215)
+    await desk.again(evidence, Purpose.MESH, hpke_public=renewed)
+    member = desk.attested.get(evidence.claims.instance)
+    assert member is not None
+    assert member.keys.hpke_public == renewed
 
 
 @pytest.mark.attack("C10")

@@ -119,7 +119,6 @@ async def test_who_comes_later_and_ends_sooner_is_taken_out_in_time() -> None:
     "change",
     [
         {"tls_spki_sha256": b"x" * 32},
-        {"hpke_public": b"x" * 32},
         {"hpke_suite": "xwing"},
         {"receipt_key": b"x" * 32},
     ],
@@ -135,10 +134,17 @@ async def test_the_same_instance_with_another_key_is_refused(
     assert workers.get(INSTANCE) == MEMBER
 
 
+async def test_the_same_instance_may_have_another_hpke_key(workers: AttestedWorkers) -> None:
+    await workers.admit(MEMBER, life_s=60)
+    renewed = replace(MEMBER, keys=replace(KEYS, hpke_public=b"x" * 32))
+    await workers.admit(renewed, life_s=60)
+    assert workers.get(INSTANCE) == renewed
+
+
 async def test_keys_stay_pinned_after_leaving_until_the_result_ends(workers: AttestedWorkers, clock: Clock) -> None:
     await workers.admit(MEMBER, life_s=60)
     workers.leave(INSTANCE)
-    another = replace(MEMBER, keys=replace(KEYS, hpke_public=b"x" * 32))
+    another = replace(MEMBER, keys=replace(KEYS, receipt_key=b"x" * 32))
     with pytest.raises(EvidenceRejected):
         await workers.admit(another, life_s=60)
     clock.pass_s(60)

@@ -24,13 +24,13 @@ def rig():
 
 async def refusal(rig, purpose=PURPOSE_MESH):
     with pytest.raises(EvidenceRejected) as refused:
-        await rig.attester.appraised(rig.asked(rig.verifier), purpose)
+        await rig.attester.appraised(rig.asked(rig.verifier), purpose, rig.hpke)
     return refused.value.reason
 
 
 @pytest.mark.parametrize("purpose", [PURPOSE_MESH, PURPOSE_KEY_RELEASE])
 async def test_a_result_about_our_claims_is_ours(rig, purpose):
-    result = await rig.attester.appraised(rig.asked(rig.verifier), purpose)
+    result = await rig.attester.appraised(rig.asked(rig.verifier), purpose, rig.hpke)
     assert (result.ear_id, result.issued_at, result.certificate) == (rig.verifier.result.ear_id, NOW, b"pem")
     assert rig.verifier.result.config_digest == CONFIG
 

@@ -11,8 +11,11 @@ import pytest
 
 from cloister.errors import NotReady, Overloaded
 from cloister.rpc.certificates import new_key
+from cloister.seal.hpke import KeyPair
+from cloister.seal.session import WorkerSessions
 from cloister.worker.attester import OwnResult
 from cloister.worker.clock import MeshClock
+from cloister.worker.epochs import KeyRotation
 from cloister.worker.membership import Membership
 from fakes.pki import MeshPki
 
@@ -35,7 +38,7 @@ class BusyVerifier:
         chain = self.pki.identity("worker", INSTANCE, key=self.keys.tls).certificate
         return OwnResult(token="t", ear_id="e", issued_at=now, expires_at=now + life, certificate=chain)
 
-    async def appraised(self, peer, purpose):
+    async def appraised(self, peer, purpose, hpke):
         if self.full:
             self.full -= 1
             raise Overloaded("too many wait to be appraised")
@@ -47,7 +50,10 @@ async def renewing(verifier: BusyVerifier) -> Membership:
     clock, first = MeshClock(), verifier.result(timedelta(seconds=0.2))
     clock.hear(first.issued_at)
     identity = verifier.pki.identity("worker", INSTANCE, key=verifier.keys.tls).held()
-    membership = Membership(verifier, clock, identity, first)
+    pair = KeyPair.generate("x25519")
+    epochs = WorkerSessions(pair, "demo.cloister.internal", INSTANCE).epochs
+    rotation = KeyRotation(pair, epochs, overlap_s=1, counter_s=clock.counter_s)
+    membership = Membership(verifier, clock, rotation, identity, first)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         task = group.create_task(membership.renewing(None))
         served = group.create_task(verifier.served.wait())

@@ -88,6 +88,8 @@ def test_the_host_chooses_only_what_is_marked(tmp_path):
         ({"model_owners": (OWNER.upper(),)}, "model_owners"),
         ({"model_owners": (OWNER + "\n",)}, "model_owners"),
         ({"hpke_suite": "rot13"}, "hpke_suite"),
+        ({"key_overlap_s": 0.5}, "key_overlap_s"),
+        ({"key_overlap_s": 1e9}, "key_overlap_s"),
         ({"slots": 0}, "slots"),
         ({"slots": 5000}, "slots"),
         ({"threads": -1}, "threads"),
@@ -121,12 +123,13 @@ def test_the_digest_covers_what_matters_and_not_what_the_host_chooses():
         replace(base, provisioner="evil:1"),
         replace(base, verifier="evil:1"),
         replace(base, hpke_suite="x25519"),
+        replace(base, key_overlap_s=3600.0),
         replace(base, max_message_bytes=1 << 20),
         replace(base, verifier_id="spiffe://demo.cloister.internal/verifier/two"),
     )
     digests = {each.digest(b"roots", b"keys") for each in (base, *other)}
     digests |= {base.digest(b"other roots", b"keys"), base.digest(b"roots", b"other keys")}
-    assert len(digests) == 11
+    assert len(digests) == 12
 
 
 def test_models_are_wanted_by_name_number_or_the_newest_few():

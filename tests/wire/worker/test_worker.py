@@ -24,6 +24,7 @@ from cloister.seal import envelope, receipt
 from cloister.seal.session import ClientSessions, RecipientKey
 from cloister.worker.clock import ClockJumped
 from fakes import networks
+from fakes.sealing import Sealing
 
 ROWS = np.random.default_rng(3).standard_normal((5, networks.FEATURES)).astype(np.float32)
 
@@ -93,7 +94,8 @@ async def test_a_worker_attests_gets_the_key_and_answers(mesh):
         assert decode_response(found)["p"].tobytes() == expected().tobytes()
         assert mesh.verifier.appraised == [("enrol", PURPOSE_MESH), ("worker", PURPOSE_KEY_RELEASE)]
         first, second = mesh.verifier.claims
-        assert replace(first, nonce=second.nonce) == second
+        assert replace(first, nonce=second.nonce, hpke_public=second.hpke_public) == second
+        assert first.hpke_public != second.hpke_public  # a grant is sealed to a key of its own
         assert first.config_digest == worker.settings.digest(
             mesh.pki.roots_pem, worker.settings.verifier_keys.read_bytes()
         )
@@ -154,6 +156,16 @@ async def test_two_starts_have_nothing_in_common(mesh):
     assert one.tls_spki_sha256 != two.tls_spki_sha256
     assert one.hpke_public != two.hpke_public
     assert one.receipt_key != two.receipt_key
+
+
+@pytest.mark.attack("D09")
+async def test_what_is_sealed_for_another_clusters_worker_does_not_open_though_the_key_is_the_right_one(mesh):
+    async with serving(mesh) as (_, gateway):
+        request = encode_request("tiny", {"x": ROWS}).SerializeToString()
+        clusters = ("another.cloister.internal", mesh.pki.cluster)
+        other, ours = await gateway.infer(*(Sealing(mesh, "tiny", cluster).seal(request)[0] for cluster in clusters))
+        assert (other.failure.error, other.failure.reason) == ("SealBroken", "seal.broken")
+        assert ours.WhichOneof("outcome") == "response"
 
 
 @pytest.mark.parametrize("role", ["client", "worker", "operator", "owner", "enrol", "provisioner"])

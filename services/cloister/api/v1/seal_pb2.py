@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from cloister.api.v1 import worker_pb2 as cloister_dot_api_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63loister/api/v1/seal.proto\x12\x0f\x63loister.api.v1\x1a\x1c\x63loister/api/v1/worker.proto\"c\n\rSealedRequest\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12.\n\nrecipients\x18\x02 \x03(\x0b\x32\x1a.cloister.api.v1.Recipient\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\"\x8b\x01\n\rRequestHeader\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x06 \x01(\x03\"j\n\tRecipient\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x14\n\x0cwrapped_keys\x18\x04 \x01(\x0c\x12\x0f\n\x07opening\x18\x05 \x01(\x0c\"6\n\x0eSealedResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\x87\x01\n\x0eOpenedResponse\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.cloister.api.v1.FailureH\x00\x12)\n\x07receipt\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.ReceiptB\t\n\x07outcome\"_\n\x07Receipt\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x12\n\nleaf_index\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x03(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xf3\x01\n\x0bReceiptBody\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x16\n\x0erequest_sha256\x18\x03 \x01(\x0c\x12\x17\n\x0fresponse_sha256\x18\x04 \x01(\x0c\x12\x12\n\nmodel_name\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x07 \x01(\x0c\x12\x15\n\rpolicy_digest\x18\x08 \x01(\x0c\x12\x0e\n\x06\x65\x61r_id\x18\t \x01(\t\x12\x10\n\x08instance\x18\n \x01(\t\x12\x14\n\x0cissued_at_ms\x18\x0b \x01(\x03\"y\n\rReceiptBundle\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.cloister.api.v1.Receipt\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12\x1a\n\x12\x61ttestation_result\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63loister/api/v1/seal.proto\x12\x0f\x63loister.api.v1\x1a\x1c\x63loister/api/v1/worker.proto\"c\n\rSealedRequest\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12.\n\nrecipients\x18\x02 \x03(\x0b\x32\x1a.cloister.api.v1.Recipient\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\"\x9c\x01\n\rRequestHeader\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x06 \x01(\x03\x12\x0f\n\x07padding\x18\x07 \x01(\r\"z\n\tRecipient\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x14\n\x0cwrapped_keys\x18\x04 \x01(\x0c\x12\x0f\n\x07opening\x18\x05 \x01(\x0c\x12\x0e\n\x06key_id\x18\x06 \x01(\x0c\"6\n\x0eSealedResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\x87\x01\n\x0eOpenedResponse\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.cloister.api.v1.FailureH\x00\x12)\n\x07receipt\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.ReceiptB\t\n\x07outcome\"_\n\x07Receipt\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x12\n\nleaf_index\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x03(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xf3\x01\n\x0bReceiptBody\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x16\n\x0erequest_sha256\x18\x03 \x01(\x0c\x12\x17\n\x0fresponse_sha256\x18\x04 \x01(\x0c\x12\x12\n\nmodel_name\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x07 \x01(\x0c\x12\x15\n\rpolicy_digest\x18\x08 \x01(\x0c\x12\x0e\n\x06\x65\x61r_id\x18\t \x01(\t\x12\x10\n\x08instance\x18\n \x01(\t\x12\x14\n\x0cissued_at_ms\x18\x0b \x01(\x03\"y\n\rReceiptBundle\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.cloister.api.v1.Receipt\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12\x1a\n\x12\x61ttestation_result\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,17 +25,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEALEDREQUEST']._serialized_start=77
   _globals['_SEALEDREQUEST']._serialized_end=176
   _globals['_REQUESTHEADER']._serialized_start=179
-  _globals['_REQUESTHEADER']._serialized_end=318
-  _globals['_RECIPIENT']._serialized_start=320
-  _globals['_RECIPIENT']._serialized_end=426
-  _globals['_SEALEDRESPONSE']._serialized_start=428
-  _globals['_SEALEDRESPONSE']._serialized_end=482
-  _globals['_OPENEDRESPONSE']._serialized_start=485
-  _globals['_OPENEDRESPONSE']._serialized_end=620
-  _globals['_RECEIPT']._serialized_start=622
-  _globals['_RECEIPT']._serialized_end=717
-  _globals['_RECEIPTBODY']._serialized_start=720
-  _globals['_RECEIPTBODY']._serialized_end=963
-  _globals['_RECEIPTBUNDLE']._serialized_start=965
-  _globals['_RECEIPTBUNDLE']._serialized_end=1086
+  _globals['_REQUESTHEADER']._serialized_end=335
+  _globals['_RECIPIENT']._serialized_start=337
+  _globals['_RECIPIENT']._serialized_end=459
+  _globals['_SEALEDRESPONSE']._serialized_start=461
+  _globals['_SEALEDRESPONSE']._serialized_end=515
+  _globals['_OPENEDRESPONSE']._serialized_start=518
+  _globals['_OPENEDRESPONSE']._serialized_end=653
+  _globals['_RECEIPT']._serialized_start=655
+  _globals['_RECEIPT']._serialized_end=750
+  _globals['_RECEIPTBODY']._serialized_start=753
+  _globals['_RECEIPTBODY']._serialized_end=996
+  _globals['_RECEIPTBUNDLE']._serialized_start=998
+  _globals['_RECEIPTBUNDLE']._serialized_end=1119
 # @@protoc_insertion_point(module_scope)

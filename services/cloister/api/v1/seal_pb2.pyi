@@ -17,34 +17,38 @@ class SealedRequest(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., recipients: _Optional[_Iterable[_Union[Recipient, _Mapping]]] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class RequestHeader(_message.Message):
-    __slots__ = ("version", "request_id", "model_name", "model_version", "model_digest", "not_after_ms")
+    __slots__ = ("version", "request_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     NOT_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     version: int
     request_id: bytes
     model_name: str
     model_version: str
     model_digest: bytes
     not_after_ms: int
-    def __init__(self, version: _Optional[int] = ..., request_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ...) -> None: ...
+    padding: int
+    def __init__(self, version: _Optional[int] = ..., request_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ...) -> None: ...
 
 class Recipient(_message.Message):
-    __slots__ = ("instance", "session_id", "sequence", "wrapped_keys", "opening")
+    __slots__ = ("instance", "session_id", "sequence", "wrapped_keys", "opening", "key_id")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     WRAPPED_KEYS_FIELD_NUMBER: _ClassVar[int]
     OPENING_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
     instance: str
     session_id: bytes
     sequence: int
     wrapped_keys: bytes
     opening: bytes
-    def __init__(self, instance: _Optional[str] = ..., session_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., wrapped_keys: _Optional[bytes] = ..., opening: _Optional[bytes] = ...) -> None: ...
+    key_id: bytes
+    def __init__(self, instance: _Optional[str] = ..., session_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., wrapped_keys: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
 
 class SealedResponse(_message.Message):
     __slots__ = ("instance", "ciphertext")

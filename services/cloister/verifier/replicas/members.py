@@ -14,8 +14,6 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-import cbor2
-
 from cloister.appraisal.collateral import MAX_COLLATERAL_BYTES
 from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken, Unavailable
 from cloister.verifier.member import Keys, MemberRecord
@@ -52,7 +50,7 @@ class SharedMembers:
     async def pin(self, instance: str, keys: Keys, *, life_s: float) -> None:
         """See `MemberStore`."""
         place = f"pin {instance}"
-        packed = cbor2.dumps([keys.tls_spki_sha256, keys.receipt_key, keys.hpke_suite, keys.hpke_public])
+        packed = keys.lasting
         made, known = self._seal.seal(place, packed), b""
         for _ in range(3):
             held = await self._link.call(scripts.PIN, instance, made, _ms(life_s), known)
