@@ -55,9 +55,11 @@ async def status_of(mesh: Mesh, further: Mapping[str, str]) -> dict[str, Any]:
         ],
         "tenants": [
             {
-                "spiffe_id": tenant.spiffe_id,
+                "tenant": tenant.tenant,
                 "under_way": tenant.under_way,
                 "queued": tenant.queued,
+                "answered": tenant.answered_total,
+                "failed": tenant.failed_total,
                 "refused": dict(tenant.refused),
             }
             for tenant in (gateway.tenants if gateway else ())
@@ -92,7 +94,7 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     for tenant in found["tenants"]:
         if tenant["refused"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tenant["refused"].items()))
-            say(f"refused to {tenant['spiffe_id']}: {reasons}")
+            say(f"refused to {tenant['tenant']}: {reasons}")
     if mesh.simulated:
         warn(SIMULATED)
 

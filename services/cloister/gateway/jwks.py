@@ -56,8 +56,9 @@ def _keys(rows: list[dict[str, Any]]) -> Jwks:
         if _SECRET & row.keys():
             raise ValueError("it holds a key that is not public")
         kid, kind = row.get("kid"), row.get("kty")
-        named = isinstance(kind, str) and isinstance(kid, str) and kid
-        if not named or kind not in _KINDS or row.get("use", "sig") != "sig":
+        if not isinstance(kid, str) or not kid or not isinstance(kind, str):
+            continue
+        if kind not in _KINDS or row.get("use", "sig") != "sig":
             continue
         if kid in keys:
             raise ValueError("it has two keys of one id")

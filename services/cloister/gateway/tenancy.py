@@ -55,11 +55,12 @@ class Tenancy:
             InvalidRequest: A limit makes no sense, or an issuer's file of keys (`tenants.invalid`, `jwks.invalid`).
             NotReady: A file that it names cannot be used.
         """
-        tables = {name: part_of(entry.limits, self._processes) for name, entry in file.tenants.items()}
+        tables = {name: entry.limits for name, entry in file.tenants.items()}
         try:
-            limits = Limits(self._usual, tables)
+            Limits(self._usual, tables)
         except ValueError as error:
             raise InvalidRequest(f"tenants.{error}", reason=REASON) from error
+        limits = Limits(self._usual, {name: part_of(table, self._processes) for name, table in tables.items()})
         found = await asyncio.to_thread(sources, file.issuers, folder)
         self.tokens.use(found)
         self.tenants.use(limits)

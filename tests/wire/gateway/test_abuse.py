@@ -24,6 +24,7 @@ from cloister.rpc.status import from_rpc_error
 from fakes.gateway_parts import A, infer_request
 from fakes.pki import MeshPki
 from fakes.running_gateway import RawStub, Rig, ask, next_item, running_gateway
+from fakes.tenants import write_tenants
 
 A_CENTURY_S = 100 * 365 * 86_400.0
 
@@ -215,9 +216,7 @@ async def test_a_step_of_the_clock_gives_nobody_more_and_nobody_less(
         "rate = 0.001\nburst = 1\n"
         for name in ("ann", "bob")
     )
-    path = tmp_path / "tenants.toml"
-    path.write_text(f"unlisted_certificates = true\n{tenants}")
-    path.chmod(0o600)
+    path = write_tenants(tmp_path / "tenants.toml", f"unlisted_certificates = true\n{tenants}")
     async with running_gateway(tmp_path, pki, tenants_file=path) as rig:
         await rig.worker(A)
         ann, bob = await rig.raw("ann"), await rig.raw("bob")
