@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Table
 
 from cloister.cli.failures import Stop
 from cloister.cli.gateway_files import file_named
@@ -34,50 +33,50 @@ class TenantsDocument:
         """Read it; raises Stop where there is none, or none that makes sense."""
         self._cluster = mesh.cluster
         self.path = file_named(mesh, "tenants_file", TENANTS)
-        raw = read_guarded(self.path)
-        self.content = self._checked(raw, "makes no sense and is left as it is")
-        try:
-            self._document = tomlkit.parse(raw)
-        except TOMLKitError as error:
-            raise Stop(f"{self.path} does not parse: {error}") from error
+        self._raw = read_guarded(self.path)
+        self.content = self._checked(self._raw, "makes no sense and is left as it is")
 
     def add(self, name: str, facts: Mapping[str, Any]) -> None:
         """Add a tenant, of whom nothing is left out that is not None."""
         if name in self.content.tenants:
             raise Stop(f"there is a tenant {name} already; change it in {self.path}")
-        table = tomlkit.table()
-        for key, value in facts.items():
-            if value is not None:
-                table.add(key, value)
-        self._tenants().add(name, table)
-        self._write()
+        given = {key: value for key, value in facts.items() if value is not None}
+
+        def change(document: Any) -> None:
+            document.setdefault("tenants", {})[name] = given
+
+        self._change(change)
 
     def remove(self, name: str) -> None:
         """Take a tenant away, with all its keys."""
         self._known(name)
-        del self._tenants()[name]
-        self._write()
+
+        def change(document: Any) -> None:
+            _remove(document, "tenants", name)
+
+        self._change(change)
 
     def add_key(self, name: str, key: ApiKey, expires: datetime | None) -> None:
         """Note a key of a tenant by its hash."""
         self._known(name)
-        table = tomlkit.table()
-        table.add("sha256", key.sha256)
+        facts: dict[str, Any] = {"sha256": key.sha256}
         if expires is not None:
-            table.add("expires", expires.replace(microsecond=0))
-        tenant: Any = self._tenants()[name]
-        if "keys" not in tenant:
-            tenant.add("keys", tomlkit.table(is_super_table=True))
-        tenant["keys"].add(key.id, table)
-        self._write()
+            facts["expires"] = expires.replace(microsecond=0)
+
+        def change(document: Any) -> None:
+            document["tenants"][name].setdefault("keys", {})[key.id] = facts
+
+        self._change(change)
 
     def revoke_key(self, identifier: str) -> str:
         """Take a key away; return whose it was."""
         for name, tenant in self.content.tenants.items():
             if identifier in tenant.keys:
-                keys: Any = self._tenants()[name]
-                del keys["keys"][identifier]
-                self._write()
+
+                def change(document: Any, name: str = name) -> None:
+                    _remove(document["tenants"][name], "keys", identifier)
+
+                self._change(change)
                 return name
         raise Stop(f"no tenant has a key '{identifier[:40]}'; 'cloister tenant list' shows their ids")
 
@@ -85,23 +84,22 @@ class TenantsDocument:
         if name not in self.content.tenants:
             raise Stop(f"there is no tenant '{name[:80]}'; 'cloister tenant list' shows those there are")
 
-    def _tenants(self) -> Table:
-        if "tenants" not in self._document:
-            self._document.add("tenants", tomlkit.table(is_super_table=True))
-        found: Any = self._document["tenants"]
-        tenants: Table = found
-        return tenants
-
-    def _write(self) -> None:
-        """Replace the file; who may read it may still."""
-        raw = tomlkit.dumps(self._document).encode()
-        self.content = self._checked(raw, "is left as it is, for it would make no sense")
+    def _change(self, change: Callable[[Any], None]) -> None:
+        """Replace the file by one in which nothing else has changed; who may read it may still."""
+        document, wanted = tomlkit.parse(self._raw), tomllib.loads(self._raw.decode())
+        change(document)
+        change(wanted)
+        raw = tomlkit.dumps(document).encode()
+        if tomllib.loads(raw.decode()) != wanted:
+            raise Stop(f"{self.path} is laid out so that it cannot be changed without loss; change it with an editor")
+        content = self._checked(raw, "is left as it is, for it would make no sense")
         mode = self.path.stat().st_mode & 0o755
         try:
             replace_private(self.path, raw)
             self.path.chmod(mode)
         except OSError as error:
             raise Stop(f"{self.path} cannot be written: {error.strerror}") from error
+        self._raw, self.content = raw, content
 
     def _checked(self, raw: bytes, otherwise: str) -> TenantsFile:
         try:
@@ -110,3 +108,10 @@ class TenantsDocument:
         except (InvalidRequest, ValueError) as error:
             raise Stop(f"{self.path} {otherwise}: {error}") from error
         return found
+
+
+def _remove(table: Any, inner: str, key: str) -> None:
+    """Take an entry out of a table's inner one, which goes with its last."""
+    del table[inner][key]
+    if not table[inner]:
+        del table[inner]

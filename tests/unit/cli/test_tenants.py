@@ -132,3 +132,34 @@ def test_a_file_that_others_may_write_is_not_gone_by(own: Mesh, run: Run) -> Non
     path_of(own).chmod(0o620)
     code, _, said = run("tenant", "add", "research", "--all-models")
     assert (code, "chmod go-w" in " ".join(said.split())) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[tenants]\n",
+        "[tenants.a]\nall_models = true\n\n[issuers.i]\nissuer = 'i'\naudience = 'c'\njwks_url = 'https://a.b/k'\n"
+        "\n[tenants.b]\nmodels = []\n",
+        "[tenants]\na = { all_models = true }\n",
+        "tenants.a.all_models = true\n",
+        f"[tenants.a]\nall_models = true\n[tenants.a.keys.0123456789]\nsha256 = '{'ab' * 32}'\n",
+        f"[tenants.a]\nall_models = true\nkeys = {{ 0123456789 = {{ sha256 = '{'ab' * 32}' }} }}\n",
+    ],
+)
+def test_however_the_file_is_laid_out_commands_change_it(own: Mesh, run: Run, text: str) -> None:
+    path_of(own).write_text(text)
+    before = set(written(own).tenants)
+    if "a" not in before:
+        assert run("tenant", "add", "a", "--all-models")[0] == 0
+    assert run("tenant", "add", "c", "--model", "iris")[0] == 0
+    assert set(written(own).tenants) == before | {"a", "c"}
+    keys = set(written(own).tenants["a"].keys)
+    for name in ("a", "c"):
+        assert run("tenant", "key", "add", name)[0] == 0
+    (made,) = set(written(own).tenants["a"].keys) - keys
+    assert run("tenant", "key", "revoke", made)[0] == 0
+    assert set(written(own).tenants["a"].keys) == keys
+    assert len(written(own).tenants["c"].keys) == 1
+    assert run("tenant", "remove", "a")[0] == 0
+    assert set(written(own).tenants) == (before | {"c"}) - {"a"}

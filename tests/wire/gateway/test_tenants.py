@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,7 @@ async def test_what_others_use_only_operators_are_told(rig: Rig) -> None:
 
 
 async def test_a_changed_file_holds_at_once_for_new_calls_and_for_open_streams(
-    tmp_path: Path, pki: MeshPki, path: Path, logged: io.StringIO
+    tmp_path: Path, pki: MeshPki, path: Path
 ) -> None:
     both = tenants_text() + f'[tenants.carol]\nmodels = ["tiny"]\ncertificates = ["{certificate("carol")}"]\n'
     write_tenants(path, both)
@@ -178,7 +177,6 @@ async def test_a_changed_file_holds_at_once_for_new_calls_and_for_open_streams(
         await asyncio.sleep(0.7)
         with pytest.raises(NotFound):
             await ask(ann)
-        assert logged.getvalue().count("tenants.kept") == 1
         write_tenants(path, both.replace(certificate("ann"), certificate("anna")))  # ann is nobody's
         async with asyncio.timeout(5):
             with pytest.raises(Unauthenticated):
