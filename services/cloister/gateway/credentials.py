@@ -67,7 +67,7 @@ class TenantCredentials:
         for text in shown:
             found.append(self._by_key(text) if text.startswith(PREFIX) else await self._by_token(text))
         if not found:
-            raise Unauthenticated("no client certificate, and no key or token", reason="identity.missing")
+            raise Unauthenticated("no client certificate, and no key or token")
         if len({self._directory.of(peer.spiffe_id).name for peer in found}) > 1:
             raise Unauthenticated("two credentials that are not of the same tenant", reason="identity.conflicting")
         return replace(found[0], expires_at=min(peer.expires_at for peer in found))

@@ -59,8 +59,8 @@ async def test_each_kind_of_identity_names_its_tenant(desk: Desk) -> None:
 
 
 async def test_nothing_shown_is_nobody(desk: Desk) -> None:
-    await refused(desk, "identity.missing")
-    await refused(desk, "identity.missing", ((b"x-tenant", b"radiology"), (b"cookie", b"a=b")))
+    await refused(desk, "identity.unknown")
+    await refused(desk, "identity.unknown", ((b"x-tenant", b"radiology"), (b"cookie", b"a=b")))
 
 
 async def test_the_scheme_may_be_spelt_in_any_case(desk: Desk) -> None:
