@@ -90,6 +90,7 @@ class Directory:
         self._by_identity: dict[str, Tenant] = {}
         self._keys: dict[str, KnownKey] = {}
         self._rules: dict[str, list[KnownRule]] = {}
+        self._grounds: dict[str, object] = {}
         for name, entry in file.tenants.items():
             tenant = Tenant(name, None if entry.all_models else frozenset(entry.models or ()))
             self._by_identity.update(dict.fromkeys(entry.certificates, tenant))
@@ -97,10 +98,12 @@ class Directory:
                 identity = f"{self._not_certified}{name}/key/{identifier}"
                 self._by_identity[identity] = tenant
                 self._keys[identifier] = _known_key(identity, key)
+                self._grounds[identity] = key
             for rule_name, rule in entry.tokens.items():
                 identity = f"{self._not_certified}{name}/token/{rule_name}"
                 self._by_identity[identity] = tenant
                 self._rules.setdefault(rule.issuer, []).append(KnownRule(name, identity, rule))
+                self._grounds[identity] = (rule, file.issuers[rule.issuer])
         self._names = dict.fromkeys(file.tenants)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -142,15 +145,21 @@ class Directory:
 
     @asynccontextmanager
     async def while_known(self, identity: str) -> AsyncIterator[None]:
-        """A block that ends, with an ExceptionGroup of `Unauthenticated`, once the identity is nobody's."""
+        """A block that ends, with an ExceptionGroup of `Unauthenticated`, once the identity is nobody's.
+
+        So it does when the key or the rule that it came by is another, though of the same name.
+        """
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._until_unknown(identity))
             yield
             watching.cancel()
 
     async def _until_unknown(self, identity: str) -> None:
+        grounds = self._grounds.get(identity)
         while True:
             self.of(identity)
+            if self._grounds.get(identity) != grounds:
+                raise Unauthenticated("what you came by has changed; come again", reason="identity.expired")
             await self._changed.wait()
 
 

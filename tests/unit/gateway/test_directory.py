@@ -114,3 +114,29 @@ async def test_a_block_that_is_done_ends_as_itself() -> None:
     with pytest.raises(ExceptionGroup):
         async with directory.while_known(BOB):
             await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("identity", "old", "new"),
+    [
+        (KEY, "ab" * 32, "cd" * 32),
+        (RULE, 'subject = "ann"', 'subject = "bob"'),
+        (RULE, 'audience = "cloister"', 'audience = "broker"'),
+    ],
+)
+async def test_a_key_or_rule_of_the_same_name_that_is_another_ends_what_was_opened_by_the_first(
+    identity: str, old: str, new: str
+) -> None:
+    directory = Directory(CLUSTER, file())
+
+    async def stream() -> None:
+        async with directory.while_known(identity):
+            directory.use(file(FILE + "# the same"))
+            await asyncio.sleep(0)
+            directory.use(file(FILE.replace(old, new)))
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await stream()
+    assert raised.value.exceptions[0].reason == "identity.expired"  # type: ignore[union-attr]
+    assert directory.of(identity).name == "radiology"
