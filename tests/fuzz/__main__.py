@@ -73,7 +73,7 @@ def guided(name: str, runs: int, seed: int) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=(__doc__ or "").splitlines()[0])
-    names = ["quote", "collateral", "claims", "token", "certificate", "envelope", "request", "all"]
+    names = ["quote", "collateral", "claims", "token", "access-token", "certificate", "envelope", "request", "all"]
     parser.add_argument("target", choices=names)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)

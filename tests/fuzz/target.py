@@ -2,7 +2,8 @@
 
 A target has valid inputs, a way to change one that keeps most of its structure, and a judge: the code of the product.
 Its answer is a word, the reason of a refusal or `accepted`; the judge itself raises `Violation` where something was
-accepted that says other than what was signed. Any exception but `InvalidRequest` and `EvidenceRejected` is a crash.
+accepted that says other than what was signed. Any exception but `InvalidRequest`, `EvidenceRejected` and
+`Unauthenticated` is a crash.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from cloister.errors import EvidenceRejected, InvalidRequest
+from cloister.errors import EvidenceRejected, InvalidRequest, Unauthenticated
 from fuzz.mutation import changed_bytes
 
 ACCEPTED = "accepted"
@@ -45,7 +46,7 @@ class Target(Protocol):
         """Accept the input or raise.
 
         Raises:
-            InvalidRequest: Refused, as is `EvidenceRejected`.
+            InvalidRequest: Refused, as are `EvidenceRejected` and `Unauthenticated`.
             Violation: Accepted, and something in it is not what was signed.
         """
         ...
@@ -71,7 +72,7 @@ def outcome(target: Target, raw: bytes) -> str:
     """The judge's answer; whatever else it raises is a finding."""
     try:
         target.judge(raw)
-    except (InvalidRequest, EvidenceRejected) as error:
+    except (InvalidRequest, EvidenceRejected, Unauthenticated) as error:
         return error.reason
     return ACCEPTED
 

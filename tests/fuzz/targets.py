@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from fuzz.access_tokens import AccessTokens
 from fuzz.certificates import Certificates
 from fuzz.claims import ClaimsMaps
 from fuzz.collateral import Collaterals
@@ -14,5 +15,6 @@ from fuzz.target import Target
 from fuzz.tokens import Tokens
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
-    kind.name: kind for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, Certificates, Envelopes, Requests)
+    kind.name: kind
+    for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, AccessTokens, Certificates, Envelopes, Requests)
 }

@@ -40,7 +40,7 @@ class Tokens:
         )
         if raw.rpartition(b".")[0] not in self._signed:
             raise Violation("a token was accepted that nobody signed")
-        if from_claims(json.loads(_decoded(raw.split(b".")[1]))) != found:
+        if from_claims(json.loads(decoded(raw.split(b".")[1]))) != found:
             raise Violation("a token was read as something else than it says")
 
     def mutated(self, rng: Random, raw: bytes) -> bytes:
@@ -54,12 +54,12 @@ class Tokens:
             case 1:
                 payload = self._changed(rng, payload)
             case 2:
-                signature = _encoded(changed_signature(rng, _decoded(signature)))
+                signature = _encoded(changed_signature(rng, decoded(signature)))
             case 3:
                 return _respelt(rng, raw)
             case 4:
                 key = rng.choice((*self._signers, self._stranger))
-                return self._sign(key, _changed_json(rng, _decoded(payload)), believed=key is not self._stranger)
+                return self._sign(key, _changed_json(rng, decoded(payload)), believed=key is not self._stranger)
             case 5:
                 return b".".join(
                     rng.choice(self.seeds).split(b".")[n] if rng.random() < 0.4 else each
@@ -67,17 +67,17 @@ class Tokens:
                 )
             case _:
                 key = rng.choice(self._signers)
-                return self._sign(key, _changed_json(rng, _decoded(payload)), believed=True)
+                return self._sign(key, _changed_json(rng, decoded(payload)), believed=True)
         return b".".join((head, payload, signature))
 
     def _changed(self, rng: Random, segment: bytes, names: tuple[str, ...] = ()) -> bytes:
-        members = json.loads(_decoded(segment))
+        members = json.loads(decoded(segment))
         if names and rng.random() < 0.6:
             members[rng.choice(names)] = rng.choice(
                 ("none", "HS256", "es256", "ES256", "EdDSA", None, {}, ["x"], "x", 1)
             )
             return _encoded(json.dumps(members).encode())
-        return _encoded(_changed_json(rng, _decoded(segment)))
+        return _encoded(_changed_json(rng, decoded(segment)))
 
     def _sign(self, key: SigningKey, payload: bytes, *, believed: bool) -> bytes:
         token = key.sign(payload).encode()
@@ -120,5 +120,5 @@ def _encoded(raw: bytes) -> bytes:
     return urlsafe_b64encode(raw).rstrip(b"=")
 
 
-def _decoded(segment: bytes) -> bytes:
+def decoded(segment: bytes) -> bytes:
     return urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))

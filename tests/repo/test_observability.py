@@ -13,12 +13,18 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cloister.api.v1.worker_pb2 import ModelCounters, WorkerCounters
+from cloister.errors import Overloaded
+from cloister.gateway.admission import Admission
+from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.limits import Limits, ModelLimits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics
+from cloister.gateway.tenants import Tenants
+from cloister.gateway.usage import Usage
 from cloister.gateway.worker_metrics import WorkerMetrics
 from cloister.gateway.worker_times import worker_times
 from cloister.kit.calls import Call
 from cloister.kit.metrics import Metrics
-from fakes.gateway_parts import A, make_call, report
+from fakes.gateway_parts import TENANT, A, make_call, report, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "deploy" / "observability" / "grafana.json"
@@ -39,11 +45,22 @@ def shown() -> dict[str, set[str]]:
     link = SimpleNamespace(counters=told, models={"tiny": {"1": None}})
     member = SimpleNamespace(link=link, worker=SimpleNamespace(instance=A))
     WorkerMetrics(metrics, cast(Any, SimpleNamespace(members=[member])))
+    metrics.registry.register(usage())
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
+
+
+def usage() -> Usage:
+    """What there is of the limits, once a request has been answered and one been refused."""
+    dispatcher, tenants = Dispatcher(Limits(ModelLimits(queue=1)), unknown), Tenants(Limits(TenantLimits(calls=1)), 1)
+    admission = Admission(dispatcher, tenants, lambda *_: None)
+    tenants.enter(TENANT, 1, 0.0)
+    admission.counts.ended(TENANT, answered=True)
+    admission.refusals.note(Overloaded("full"), TENANT, "tiny")
+    return Usage(dispatcher, tenants, admission)
 
 
 def dashboard() -> list[str]:

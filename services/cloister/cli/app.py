@@ -19,6 +19,7 @@ from cloister.cli import (
     policy_commands,
     receipt_commands,
     revoke_commands,
+    tenant_commands,
     trust_commands,
     verifier_commands,
 )
@@ -48,6 +49,7 @@ app.add_typer(receipt_commands.app, name="receipt")
 app.add_typer(trust_commands.app, name="trust")
 app.add_typer(audit_commands.app, name="audit")
 app.add_typer(revoke_commands.app, name="revoke")
+app.add_typer(tenant_commands.app, name="tenant")
 app.add_typer(verifier_commands.app, name="verifier")
 app.add_typer(ca_commands.app, name="ca")
 

@@ -168,6 +168,7 @@ def _write_services(mesh: Mesh, models: Sequence[str], verifier_id: str, signers
     mesh.settings("provisioner").write_text(text)
     mesh.settings("gateway").write_text(settings_text.gateway(mesh))
     (mesh.folder / "gateway" / settings_text.ROUTING).write_bytes(Routing().encode())
+    create_private(mesh.folder / "gateway" / settings_text.TENANTS, settings_text.TENANTS_TEXT.encode())
     owners = (identities.owner_key(mesh.identity("owner")),)
     mesh.settings("worker").write_text(settings_text.worker(mesh, models=models, owners=owners, signers=signers))
 

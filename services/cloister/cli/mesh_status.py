@@ -64,9 +64,11 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str) -> dict[
         ],
         "tenants": [
             {
-                "spiffe_id": tenant.spiffe_id,
+                "tenant": tenant.tenant,
                 "under_way": tenant.under_way,
                 "queued": tenant.queued,
+                "answered": tenant.answered_total,
+                "failed": tenant.failed_total,
                 "refused": dict(tenant.refused),
             }
             for tenant in (gateway.tenants if gateway else ())
@@ -101,7 +103,7 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     for tenant in found["tenants"]:
         if tenant["refused"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tenant["refused"].items()))
-            say(f"refused to {tenant['spiffe_id']}: {reasons}")
+            say(f"refused to {tenant['tenant']}: {reasons}")
     if mesh.simulated:
         warn(SIMULATED)
 

@@ -6,16 +6,17 @@ a second.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cloister.cli.failures import Stop
+from cloister.cli.gateway_files import file_named
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, examples
 from cloister.cli.output import print_json, say, table
+from cloister.cli.settings_text import ROUTING
 from cloister.errors import InvalidRequest
 from cloister.gateway.routing import LABEL, VERSION, Routing
 from cloister.rpc.files import read_public, replace_public
@@ -103,14 +104,7 @@ def _version(text: str) -> str:
 
 
 def _read(mesh: Mesh) -> tuple[Path, Routing]:
-    settings = mesh.settings("gateway")
-    try:
-        named = tomllib.loads(read_public(settings).decode()).get("routing")
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Stop(f"{settings} does not parse: {error}") from error
-    if not isinstance(named, str):
-        raise Stop(f"{settings} names no routing file; add 'routing = \"routing.toml\"' and start the gateway again")
-    path = settings.parent / named
+    path = file_named(mesh, "routing", ROUTING)
     try:
         return path, Routing.parse(read_public(path)) if path.exists() else Routing()
     except InvalidRequest as error:

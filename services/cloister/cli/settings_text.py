@@ -11,6 +11,12 @@ from cloister.kit.key_set import KeySigners
 Value = str | int | float | bool | Sequence[str]
 
 ROUTING = "routing.toml"
+TENANTS = "tenants.toml"
+TENANTS_TEXT = """\
+# Who may ask this gateway; watched by every gateway. 'cloister tenant' writes it, and so may you.
+# Until this is false, every client certificate of the mesh that no tenant lists is a tenant too, with every model.
+unlisted_certificates = true
+"""
 VERIFIER_KEYS = "../verifier/signing_keys/key_set.json"
 OWNERS_NOTE = """\
 # A model is served only if its owner's public signing key is among model_owners. For a further owner, add the key that
@@ -72,6 +78,7 @@ def gateway(mesh: Mesh) -> str:
         "listen": mesh.gateway,
         "verifier": mesh.verifier,
         "routing": ROUTING,
+        "tenants_file": TENANTS,
         "log_json": True,
     }
     if mesh.gateway_https:

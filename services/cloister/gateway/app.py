@@ -23,7 +23,9 @@ from cloister.gateway.portion import REST, portion
 from cloister.gateway.routing_file import RoutingFile
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
+from cloister.gateway.tenancy import Tenancy
 from cloister.gateway.tenants import Tenants
+from cloister.gateway.tenants_watch import TenantsWatch
 from cloister.gateway.usage import Usage
 from cloister.gateway.worker_metrics import WorkerMetrics
 from cloister.kit import lag, log
@@ -119,11 +121,12 @@ async def opened(
         metrics = Metrics()
         watch_fleet(metrics, fleet)
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
-        tenants = Tenants(settings.tenant_limits(), settings.memory_bytes)
+        tenancy = await _tenancy(settings, lifecycle, place)
+        tenants = tenancy.tenants
         WorkerMetrics(metrics, fleet)
         requests = RequestMetrics(metrics, fleet.serves)
         spans = await stack.enter_async_context(_spans(settings))
-        admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans))
+        admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans), tenancy.directory)
         usage = Usage(fleet.dispatcher, tenants, admission)
         metrics.registry.register(usage)
         server = await stack.enter_async_context(facing(settings, lifecycle, identity, metrics))
@@ -142,6 +145,26 @@ async def opened(
         stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
         lifecycle.spawn(_announce(fleet, server.health), "health")
         yield server
+
+
+async def _tenancy(settings: Settings, lifecycle: Lifecycle, place: Place | None) -> Tenancy:
+    """Who may ask what: what the tenants file says from time to time, or the same for every certificate of the mesh."""
+    tenancy = Tenancy(
+        settings.cluster,
+        settings.tenant_limits(),
+        settings.memory_bytes,
+        processes=place.count if place is not None else 1,
+        spawn=lifecycle.spawn,
+    )
+    if settings.tenants_file is not None:
+        watch = TenantsWatch(settings.tenants_file, settings.cluster, tenancy.use)
+        try:
+            await watch.read()
+        except (InvalidRequest, NotReady) as error:
+            raise settings_error("tenants_file", str(error)) from error
+        lifecycle.spawn(watch.watching(), "tenants")
+        lifecycle.spawn(tenancy.tokens.refreshing(), "issuers")
+    return tenancy
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ class Call:
     Attributes:
         request: The client's own bytes, never changed.
         route: What was read of them.
-        tenant: SPIFFE id of the client, from its verified certificate.
+        tenant: Who is asking, by the tenants file; who is not in it, by the SPIFFE id of the verified certificate.
         deadline_s: When nobody waits any longer, on the event loop's clock.
         answer: A serialised `ModelInferResponse`, or the error; cancelled when the client has gone.
         instance: The worker that has it now; empty while it waits.

@@ -1,7 +1,7 @@
 """How much one tenant, and how much one model, may have: what the settings say, for each by its name.
 
-A limit that is 0 is none. A tenant is the SPIFFE id of a verified client certificate; nothing that a client writes into
-a request changes whose limits count.
+A limit that is 0 is none. Whose limits count, an identity says that was verified (`directory`); nothing that a client
+writes into a request changes it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantTable:
-    """`[tenants."spiffe://…"]` in the settings: what differs from every tenant's limits."""
+    """What differs, for a tenant of the tenants file, from every tenant's limits."""
 
     calls: int | None = None
     rate: float | None = None

@@ -42,14 +42,13 @@ def portion(settings: Settings, place: Place | None) -> Settings:
     listen = settings.rest_listen if place.face == REST else settings.listen
     parts: dict[str, Any] = {field: -(-getattr(settings, field) // place.count) for field in (*DIVIDED, *OPTIONAL)}
     rates = {field: _rate(getattr(settings, field), place.count) for field in RATES}
-    tenants = {name: _table(table, place.count) for name, table in settings.tenants.items()}
-    models = {name: _table(table, place.count) for name, table in settings.models.items()}
-    parts.update(rates, tenants=tenants, models=models)
+    models = {name: part_of(table, place.count) for name, table in settings.models.items()}
+    parts.update(rates, models=models)
     metrics_listen = _following(settings.metrics_listen, before + place.number - 1)
     return replace(settings, listen=listen, metrics_listen=metrics_listen, **parts)
 
 
-def _table(table: T, count: int) -> T:
+def part_of(table: T, count: int) -> T:
     """A part of what one tenant or model has of its own; a share of turns is no amount."""
     given = {field.name: getattr(table, field.name) for field in fields(table)}
     whole = {name: -(-value // count) for name, value in given.items() if isinstance(value, int) and name != "share"}

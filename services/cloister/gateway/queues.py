@@ -57,6 +57,7 @@ class FairQueue:
         line = self._lines.get(call.tenant)
         if line is None:
             line = self._lines[call.tenant] = _Line(call.share)
+        line.share = call.share
         line.calls[call] = None
         self._count += 1
 

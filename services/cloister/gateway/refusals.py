@@ -17,7 +17,7 @@ class Refusals:
 
     Attributes:
         by_model: Name and reason.
-        by_tenant: SPIFFE id and reason.
+        by_tenant: Name and reason.
     """
 
     def __init__(self) -> None:
@@ -31,19 +31,19 @@ class Refusals:
 
         Args:
             error: What the client is told.
-            tenant: SPIFFE id of the client.
+            tenant: Name of the tenant.
             model: A model that is served, or empty: a client may make up any name.
         """
         if not isinstance(error, (Overloaded, TimeoutError)):
             return
         reason = reason_of(error)
-        of_model, of_tenant = (_known(model or OTHER, self._models), reason), (_known(tenant, self._tenants), reason)
+        of_model, of_tenant = (bounded(model or OTHER, self._models), reason), (bounded(tenant, self._tenants), reason)
         self.by_model[of_model] = self.by_model.get(of_model, 0) + 1
         self.by_tenant[of_tenant] = self.by_tenant.get(of_tenant, 0) + 1
 
 
-def _known(name: str, names: set[str]) -> str:
-    """The name, as long as there are not too many of them."""
+def bounded(name: str, names: set[str]) -> str:
+    """The name, which is added to the others as long as there are not too many of them; else `OTHER`."""
     if name not in names:
         if len(names) >= MAX_NAMES:
             return OTHER

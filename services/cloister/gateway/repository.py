@@ -8,7 +8,7 @@ owner, so both are refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from cloister.api.oip.inference_pb2 import RepositoryIndexResponse
@@ -32,10 +32,13 @@ _log = get_logger()
 _Outcome = CloisterError | TimeoutError | None
 
 
-def index(fleet: Fleet, *, ready_only: bool) -> RepositoryIndexResponse:
-    """Every version that some worker serves or should serve: ready where one serves it, with why others do not."""
+def index(fleet: Fleet, *, ready_only: bool, sees: Callable[[str], bool]) -> RepositoryIndexResponse:
+    """Every version that some worker serves or should serve, of the models that whoever asks sees.
+
+    Ready where one worker serves it, with why others do not.
+    """
     states: dict[tuple[str, str], list[ModelState]] = {}
-    for state in fleet.all_states():
+    for state in filter(lambda state: sees(state.name), fleet.all_states()):
         states.setdefault((state.name, state.version), []).append(state)
     answer = RepositoryIndexResponse()
     for (name, version), found in sorted(states.items(), key=_by_number):

@@ -22,6 +22,7 @@ from cloister.errors import InvalidRequest
 from cloister.gateway import repository
 from cloister.gateway.admission import Admission
 from cloister.gateway.catalogue import merged_metadata
+from cloister.gateway.directory import Tenant
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.member import Member
 from cloister.gateway.results import displayed
@@ -71,6 +72,7 @@ class InferenceServicer:
     ) -> None:
         self._fleet = fleet
         self._admission = admission
+        self._directory = admission.directory
         self._streams = streams
         self._max_call_s = max_call_s
         self._stopping = stopping
@@ -113,10 +115,11 @@ class InferenceServicer:
         ends_in_s = context.time_remaining()
         # TLS looked at the certificate's dates when the connection began; a stream may outlive them.
         expires_in_s = peer.expires_at - time.time()
-        self._streams.enter(peer.spiffe_id, 0, time.monotonic())
+        tenant = self._directory.of(peer.spiffe_id).name
+        self._streams.enter(tenant, 0, time.monotonic())
         # Counted until gRPC has done with it: what a client does not read is held there, and neither our answer nor our
         # error ends its stream. So a tenant that never reads has no more such streams than it may have any.
-        when_done(lambda _: self._streams.leave(peer.spiffe_id, 0))
+        when_done(lambda _: self._streams.leave(tenant, 0))
         asked = current_call()
         stream = AnswerStream(
             context,
@@ -126,7 +129,8 @@ class InferenceServicer:
             trace=(lambda: asked.trace) if asked.trace is not None else self._new_trace,
             timed=asks_for_timing(asked.metadata),
         )
-        await stream.run(self._stopping, expires_in_s=expires_in_s, ends_in_s=ends_in_s)
+        async with self._directory.while_known(peer.spiffe_id):
+            await stream.run(self._stopping, expires_in_s=expires_in_s, ends_in_s=ends_in_s)
 
     async def server_live(self, _request: oip.ServerLiveRequest, _context: Any) -> bytes:
         """Whoever answers is alive."""
@@ -145,21 +149,23 @@ class InferenceServicer:
 
     async def model_ready(self, request: oip.ModelReadyRequest, _context: Any) -> bytes:
         """Whether some worker takes calls for it."""
-        ready = any(self._fleet.serving(request.name, request.version))
+        ready = any(self._fleet.serving(self._asker().seen(request.name), request.version))
         return oip.ModelReadyResponse(ready=ready).SerializeToString()
 
     async def model_metadata(self, request: oip.ModelMetadataRequest, _context: Any) -> bytes:
         """What workers report, with the versions of all of them."""
-        version = self._fleet.dispatcher.version_of(request.name, request.version)
-        metadata = merged_metadata(self._fleet.states(request.name), version)
+        name = self._asker().seen(request.name)
+        version = self._fleet.dispatcher.version_of(name, request.version)
+        metadata = merged_metadata(self._fleet.states(name), version)
         if not metadata:
-            raise self._fleet.missing(Route(request.name, request.version, "", None))
+            raise self._fleet.missing(Route(name, request.version, "", None))
         return metadata
 
     async def repository_index(self, request: oip.RepositoryIndexRequest, _context: Any) -> bytes:
         """Every version that some worker serves or should serve."""
         _check_repository(request.repository_name)
-        return repository.index(self._fleet, ready_only=request.ready).SerializeToString()
+        index = repository.index(self._fleet, ready_only=request.ready, sees=self._asker().sees)
+        return index.SerializeToString()
 
     async def model_load(self, request: oip.RepositoryModelLoadRequest, context: Any) -> bytes:
         """Have the workers load a model, `name` or `name@version`. Role: operator."""
@@ -174,6 +180,9 @@ class InferenceServicer:
         repository.check_parameters(request.parameters, known={"unload_dependents"})  # no model has any
         await repository.order(self._fleet, repository.UNLOAD, request.model_name, self._left_s(context))
         return oip.RepositoryModelUnloadResponse().SerializeToString()
+
+    def _asker(self) -> Tenant:
+        return self._directory.of(current_peer().spiffe_id)
 
     def _left_s(self, context: Any) -> float:
         remaining_s = context.time_remaining()
@@ -198,9 +207,10 @@ class GatewayServicer(GatewayBase):
         self, request: gateway_pb2.ListWorkersRequest, context: Any
     ) -> gateway_pb2.ListWorkersResponse:
         """Who serves a model, with the evidence to judge them by."""
-        serving = list(self._fleet.serving(request.model_name, request.model_version))
+        name = self._admission.directory.of(current_peer().spiffe_id).seen(request.model_name)
+        serving = list(self._fleet.serving(name, request.model_version))
         if not serving:
-            raise self._fleet.missing(Route(request.model_name, request.model_version, "", None))
+            raise self._fleet.missing(Route(name, request.model_version, "", None))
         if len(serving) > MAX_LISTED:
             serving = random.sample(serving, MAX_LISTED)
         response = gateway_pb2.ListWorkersResponse(key_set=self._fleet.key_set)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloister.errors import InvalidRequest
-from cloister.gateway.limits import Limits, ModelLimits, ModelTable, TenantLimits, TenantTable
+from cloister.gateway.limits import Limits, ModelLimits, ModelTable, TenantLimits
 from cloister.gateway.otlp_endpoint import check_endpoint
 from cloister.gateway.routing import NAME
 from cloister.kit.server import MAX_CONNECTIONS
 from cloister.rpc.identity import TlsFiles
-from cloister.rpc.spiffe import SpiffeId, check_cluster
+from cloister.rpc.spiffe import check_cluster
 
 MAX_CALL_S = 86_400.0
 FRONTS = ("auto", "envoy", "grpc")
@@ -46,7 +45,8 @@ class Settings:
         model_slots: Most slots of workers that one model's calls hold at once; 0 for as many as there are.
         model_rate: Most requests a second for one model, of all tenants together; 0 for any number.
         model_burst: As `tenant_burst`.
-        tenants: What differs for a tenant, by its SPIFFE id.
+        tenants_file: Who the tenants are, by which identities, with which models and limits; watched. Without one,
+            every client certificate of the mesh is a tenant of its own, with every model.
         models: What differs for a model, by its name.
         stream_limit: Most open streams of one tenant; each holds one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half. Behind Envoy, as many again of
@@ -86,7 +86,7 @@ class Settings:
     model_slots: int = 0
     model_rate: float = 0.0
     model_burst: int = 0
-    tenants: Mapping[str, TenantTable] = field(default_factory=dict)
+    tenants_file: Path | None = None
     models: Mapping[str, ModelTable] = field(default_factory=dict)
     stream_limit: int = 64
     memory_bytes: int = 1 << 30
@@ -122,12 +122,10 @@ class Settings:
         for name in limits:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more")
-        for tenant in self.tenants:
-            _check_tenant(tenant, self.cluster)
         unnamed = [name for name in self.models if not NAME.fullmatch(name)]
         if unnamed:
             raise ValueError(f"models: '{unnamed[0][:80]}': limits are for names of models, without a version")
-        self.tenant_limits()
+        Limits(self.tenant_limits(), whose="every tenant's ")
         self.model_limits()
         for name in ("processes", "rest_processes"):
             if not 1 <= getattr(self, name) <= MAX_PROCESSES:
@@ -143,10 +141,9 @@ class Settings:
         if not 0 <= self.otlp_ratio <= 1:
             raise ValueError("otlp_ratio must be 0 to 1")
 
-    def tenant_limits(self) -> Limits[TenantLimits]:
-        """What each tenant may have; raises ValueError."""
-        usual = TenantLimits(calls=self.tenant_limit, rate=self.tenant_rate, burst=self.tenant_burst)
-        return Limits(usual, self.tenants, "tenants: every tenant's ")
+    def tenant_limits(self) -> TenantLimits:
+        """What a tenant may have of which `tenants_file` says nothing else."""
+        return TenantLimits(calls=self.tenant_limit, rate=self.tenant_rate, burst=self.tenant_burst)
 
     def model_limits(self) -> Limits[ModelLimits]:
         """What each model may have; raises ValueError."""
@@ -154,12 +151,3 @@ class Settings:
             queue=self.queue_limit, slots=self.model_slots, rate=self.model_rate, burst=self.model_burst
         )
         return Limits(usual, self.models, "models: every model's ")
-
-
-def _check_tenant(tenant: str, cluster: str) -> None:
-    try:
-        cluster_of = SpiffeId.parse(tenant).cluster
-    except InvalidRequest as error:
-        raise ValueError(f"tenants: '{tenant[:80]}' is {error}") from error
-    if cluster_of != cluster:
-        raise ValueError(f"tenants: '{tenant[:80]}': limits are for SPIFFE ids of this cluster, {cluster}")

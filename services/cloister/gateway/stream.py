@@ -48,7 +48,7 @@ class AnswerStream:
     Args:
         stream: The client's call.
         admission: Takes each request.
-        tenant: SPIFFE id of the client.
+        identity: Whose it is (`PeerIdentity.spiffe_id`).
         timeout_s: The most that one request may take.
         trace: Says which trace a request belongs to, if any.
         timed: Whether each answer says where its time went.
@@ -58,7 +58,7 @@ class AnswerStream:
         self,
         stream: ItemStream,
         admission: Admission,
-        tenant: str,
+        identity: str,
         timeout_s: float,
         *,
         trace: Callable[[], TraceContext | None] = lambda: None,
@@ -66,7 +66,7 @@ class AnswerStream:
     ) -> None:
         self._stream = stream
         self._admission = admission
-        self._tenant = tenant
+        self._identity = identity
         self._timeout_s = timeout_s
         self._trace = trace
         self._timed = timed
@@ -83,12 +83,12 @@ class AnswerStream:
 
         Args:
             stopping: Read no further request once this is set.
-            expires_in_s: What is left of the client's certificate.
+            expires_in_s: What is left of the client's certificate or token.
             ends_in_s: What is left of the stream's own deadline, if it has one.
 
         Raises:
-            ExceptionGroup: Of `Unavailable`: the client does not read; of `Unauthenticated`: its certificate has ended;
-                of `TimeoutError`: its deadline has passed, and it asks still.
+            ExceptionGroup: Of `Unavailable`: the client does not read; of `Unauthenticated`: its certificate or its
+                token has ended; of `TimeoutError`: its deadline has passed, and it asks still.
             Unavailable: We are going.
         """
         now_s = self._loop.time()
@@ -134,14 +134,14 @@ class AnswerStream:
     def _check_time(self) -> None:
         now_s = self._loop.time()
         if now_s >= self._expires_at_s:
-            raise Unauthenticated("the client certificate has expired", reason="identity.expired")
+            raise Unauthenticated("the client's certificate or token has expired", reason="identity.expired")
         if now_s >= self._ends_at_s:
             raise TimeoutError("the stream's deadline has passed")
 
     def _begin(self, request: bytes) -> Call | bytes:
         timeout_s = min(self._timeout_s, self._ends_at_s - self._loop.time())
         try:
-            return self._admission.begin(request, self._tenant, timeout_s, self._trace())
+            return self._admission.begin(request, self._identity, timeout_s, self._trace())
         except (CloisterError, TimeoutError) as error:
             return failed_item(request_id(request), error)
 

@@ -1,4 +1,4 @@
-"""How much one tenant has under way. A tenant is the SPIFFE id of a verified client certificate, nothing else."""
+"""How much one tenant has under way. Who is whose tenant says `directory`, by verified identities and nothing else."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ class _Held:
         self.size_bytes = 0
         self.bucket = Bucket(limits.rate, limits.burst) if limits.rate else None
 
+    def change(self, limits: TenantLimits) -> None:
+        """Go by other limits; tokens that were taken at the same rate stay taken."""
+        if (limits.rate, limits.burst) != (self.limits.rate, self.limits.burst):
+            self.bucket = Bucket(limits.rate, limits.burst) if limits.rate else None
+        self.limits = limits
+
 
 class Tenants:
     """Counts the unanswered calls (or the open streams) of each tenant, so that none of them can fill the gateway.
@@ -37,6 +43,12 @@ class Tenants:
         self._bytes = 0
         self._held: dict[str, _Held] = {}
         self._sweep_at = _SWEEP_AT
+
+    def use(self, limits: Limits[TenantLimits]) -> None:
+        """Go by other limits from now on; what tenants have under way counts on."""
+        self._limits = limits
+        for name, held in self._held.items():
+            held.change(limits.of(name))
 
     def enter(self, tenant: str, size_bytes: int, now_s: float) -> None:
         """Count one more call; `leave` must follow.
@@ -82,7 +94,7 @@ class Tenants:
 
     def busy(self) -> dict[str, int]:
         """Return how many calls each tenant has unanswered, of those that have any."""
-        return {tenant: held.calls for tenant, held in self._held.items() if held.calls}
+        return {tenant: held.calls for tenant, held in list(self._held.items()) if held.calls}
 
     def _arrived(self, tenant: str, now_s: float) -> _Held:
         """Begin to count a tenant; now and then forget those that have nothing, and whose bucket is full again."""

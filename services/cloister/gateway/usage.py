@@ -1,11 +1,12 @@
 """What an operator sees of the limits: who waits, who holds what, who was refused and why.
 
-By model on the metrics page, which is in clear; by tenant too in GetStatus, which only operators may call.
+By model and by tenant, on the metrics page and in GetStatus, which only operators may call. The page is in clear: on it
+a tenant has the name that the tenants file gives it, and whoever is not in that file is counted under `other`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 from cloister.api.v1 import gateway_pb2
 from cloister.gateway.admission import Admission
 from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.refusals import OTHER
 from cloister.gateway.tenants import Tenants
 
 MAX_SHOWN: Final = 100
@@ -27,6 +29,8 @@ class Usage(Collector):
         self._dispatcher = dispatcher
         self._tenants = tenants
         self._refusals = admission.refusals
+        self._counts = admission.counts
+        self._directory = admission.directory
 
     def models(self) -> Iterator[gateway_pb2.ModelUse]:
         """Yield what there is of each model."""
@@ -42,16 +46,20 @@ class Usage(Collector):
             )
 
     def tenants(self) -> Iterator[gateway_pb2.TenantUse]:
-        """Yield what there is of each tenant that has something under way, or was refused something."""
+        """Yield what there is of each tenant that has asked something; those with most under way or refused first."""
         busy, refused, waiting = self._tenants.busy(), _by_name(self._refusals.by_tenant), self._waiting()
-        names = sorted(busy.keys() | refused.keys())
+        answered, failed = self._counts.answered, self._counts.failed
+        names = sorted(busy.keys() | refused.keys() | answered.keys() | failed.keys())
         names.sort(key=lambda name: (busy.get(name, 0), sum(refused.get(name, {}).values())), reverse=True)
         for name in names[:MAX_SHOWN]:
             yield gateway_pb2.TenantUse(
-                spiffe_id=name,
+                tenant=name,
+                spiffe_id="" if name in self._directory.names else name,
                 under_way=busy.get(name, 0),
                 queued=waiting.get(name, 0),
                 refused=refused.get(name, {}),
+                answered_total=answered.get(name, 0),
+                failed_total=failed.get(name, 0),
             )
 
     def collect(self) -> Iterable[Metric]:
@@ -66,7 +74,23 @@ class Usage(Collector):
             held.add_metric([model.model_name], model.slot_ms / 1000)
             for reason, count in model.refused.items():
                 refused.add_metric([model.model_name, reason], count)
-        return (queued, slots, held, refused)
+        return (queued, slots, held, refused, *self._of_tenants())
+
+    def _of_tenants(self) -> Iterable[Metric]:
+        """The same by tenant: those that the tenants file names, as many as are shown, and all others as one."""
+        busy = GaugeMetricFamily("cloister_tenant_under_way", "Requests without an answer.", labels=["tenant"])
+        ended = CounterMetricFamily("cloister_tenant_requests", "Requests that ended.", labels=["tenant", "outcome"])
+        refused = CounterMetricFamily("cloister_tenant_refused", "Requests refused.", labels=["tenant", "reason"])
+        shown = self._directory.shown(MAX_SHOWN)
+        for tenant, count in _merged(self._tenants.busy(), shown).items():
+            busy.add_metric([tenant], count)
+        for outcome, counts in (("answered", self._counts.answered), ("failed", self._counts.failed)):
+            for tenant, count in _merged(counts, shown).items():
+                ended.add_metric([tenant, outcome], count)
+        for tenant, reasons in _by_name(self._refusals.by_tenant, shown).items():
+            for reason, count in reasons.items():
+                refused.add_metric([tenant, reason], count)
+        return (busy, ended, refused)
 
     def _waiting(self) -> dict[str, int]:
         waiting: dict[str, int] = {}
@@ -76,8 +100,18 @@ class Usage(Collector):
         return waiting
 
 
-def _by_name(counts: dict[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+def _by_name(counts: dict[tuple[str, str], int], shown: frozenset[str] | None = None) -> dict[str, dict[str, int]]:
+    """Counts by name, then by reason; names that are not to be shown, if given, are one."""
     found: dict[str, dict[str, int]] = {}
     for (name, reason), count in list(counts.items()):  # in one step: the exporter's thread asks too
-        found.setdefault(name, {})[reason] = count
+        reasons = found.setdefault(name if shown is None or name in shown else OTHER, {})
+        reasons[reason] = reasons.get(reason, 0) + count
+    return found
+
+
+def _merged(counts: Mapping[str, int], shown: frozenset[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in list(counts.items()):
+        label = name if name in shown else OTHER
+        found[label] = found.get(label, 0) + count
     return found

@@ -61,11 +61,9 @@ def load(
         InvalidRequest: With reason `settings.invalid`; one line that names the key and where it stands.
     """
     fields = dict(_leaves(settings_class, ()))
-    written = _read(file) if file is not None else {}
+    written = _toml(_read(file), file) if file is not None else {}
     source = str(file) if file is not None else "settings"
-    _check_keys(written, settings_class, (), source)
-    folder = file.parent if file is not None else Path()
-    flat = {path: _resolved(value, fields[path], folder) for path, value in _flatten(written, fields)}
+    flat = _written(settings_class, written, source, file.parent if file is not None else Path())
     origin = dict.fromkeys(flat, source)
     for path, variable, text in _from_environment(fields, environ, prefix, in_enclave=in_enclave):
         with _blaming(f"{variable}:"):
@@ -74,6 +72,14 @@ def load(
     for path, value in flat.items():
         flat[path] = _structured(value, fields[path].kind, path, origin[path])
     return _build(settings_class, flat, (), source)
+
+
+def parse(settings_class: type[S], raw: bytes, file: Path) -> S:
+    """Fill `settings_class` from what was read of a file, whose name stands in the messages; raises as `load` does."""
+    fields = dict(_leaves(settings_class, ()))
+    flat = _written(settings_class, _toml(raw, file), str(file), file.parent)
+    flat = {path: _structured(value, fields[path].kind, path, str(file)) for path, value in flat.items()}
+    return _build(settings_class, flat, (), str(file))
 
 
 @contextmanager
@@ -114,12 +120,15 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
-            raw = opened.read(_MAX_FILE_BYTES + 1)
+            return opened.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise settings_error(str(file), f"cannot be read: {error.strerror}") from error
+
+
+def _toml(raw: bytes, file: Path) -> dict[str, Any]:
     if len(raw) > _MAX_FILE_BYTES:
         raise settings_error(str(file), "larger than a settings file can be")
     try:
@@ -130,6 +139,13 @@ def _read(file: Path) -> dict[str, Any]:
         raise settings_error(str(file), f"not TOML: {error}") from error
     except RecursionError as error:
         raise settings_error(str(file), "nested too deeply") from error
+
+
+def _written(settings_class: type, written: Mapping[str, Any], source: str, folder: Path) -> dict[_Path, Any]:
+    """What a file says, by the path of each setting; paths to files count from its folder."""
+    _check_keys(written, settings_class, (), source)
+    fields = dict(_leaves(settings_class, ()))
+    return {path: _resolved(value, fields[path], folder) for path, value in _flatten(written, fields)}
 
 
 def _check_keys(table: Mapping[str, Any], settings_class: type, at: _Path, source: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import typing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ _WANTED: Final[dict[type, str]] = {
     Path: "a path",
 }
 _IS: Final[dict[type, str]] = {**_WANTED, list: "a list", dict: "a table"}
+_MOMENT: Final = "a date and time with its offset, such as 2027-01-31T00:00:00Z"
 
 
 def structured(value: Any, kind: Any) -> Any:
@@ -57,6 +59,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(exact, _exactly)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(Path, _path)
+    converter.register_structure_hook(datetime, _moment)
     converter.register_structure_hook_func(_is_tuple, _strings)
     return converter
 
@@ -83,9 +86,17 @@ def _path(value: Any, _kind: object) -> Path:
     return Path(value)
 
 
+def _moment(value: Any, _kind: object) -> datetime:
+    if type(value) is not datetime or value.tzinfo is None:
+        raise TypeError("datetime")
+    return value
+
+
 def _strings(value: Any, _kind: object) -> tuple[str, ...]:
     return tuple(_exactly(part, str) for part in _exactly(value, list))
 
 
 def _wanted(kind: Any) -> str:
-    return "a list of strings" if _is_tuple(kind) else _WANTED.get(kind, getattr(kind, "__name__", "something else"))
+    if _is_tuple(kind):
+        return "a list of strings"
+    return _MOMENT if kind is datetime else _WANTED.get(kind, getattr(kind, "__name__", "something else"))

@@ -24,6 +24,19 @@ def read_private(path: Path) -> bytes:
     Raises:
         NotReady: It is missing, belongs to somebody else, is open to group or others, or leads out of its folder.
     """
+    return _read_owned(path, stat.S_IRWXG | stat.S_IRWXO, "open to other users; chmod 600 makes it yours")
+
+
+def read_guarded(path: Path) -> bytes:
+    """The content of a file that is no secret, and that nobody but us may write: what it says decides who gets in.
+
+    Raises:
+        NotReady: It is missing, belongs to somebody else, is open to changes by others, or leads out of its folder.
+    """
+    return _read_owned(path, stat.S_IWGRP | stat.S_IWOTH, "open to changes by other users; chmod go-w makes it yours")
+
+
+def _read_owned(path: Path, forbidden_mode: int, exposed: str) -> bytes:
     target = path.resolve()
     if path.is_symlink() and not target.is_relative_to(path.parent.resolve()):
         raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
@@ -32,8 +45,8 @@ def read_private(path: Path) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise NotReady(f"{path} is open to other users; chmod 600 makes it yours", reason="file.exposed")
+            if status.st_mode & forbidden_mode:
+                raise NotReady(f"{path} is {exposed}", reason="file.exposed")
             if status.st_uid not in (os.geteuid(), 0):
                 raise NotReady(f"{path} belongs to another user", reason="file.exposed")
             return _capped(file.read(_MAX_FILE_BYTES + 1), path)

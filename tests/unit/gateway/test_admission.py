@@ -11,9 +11,11 @@ from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest, NotFound, Overloaded
 from cloister.gateway.admission import Admission
 from cloister.gateway.call import Call
+from cloister.gateway.directory import Directory
 from cloister.gateway.dispatch import Dispatcher
-from cloister.gateway.limits import Limits, ModelLimits, TenantLimits
+from cloister.gateway.limits import Limits, ModelLimits, TenantLimits, TenantTable
 from cloister.gateway.link import Link
+from cloister.gateway.tenant_file import TenantEntry, TenantsFile
 from cloister.gateway.tenants import Tenants
 from fakes.gateway_parts import TENANT, A, WorkerEnd, infer_request, model_state, unknown
 
@@ -21,11 +23,11 @@ from fakes.gateway_parts import TENANT, A, WorkerEnd, infer_request, model_state
 class Desk:
     """An admission with one worker of one slot behind it, which never answers by itself."""
 
-    def __init__(self, *, tenant_limit: int = 2, queue_limit: int = 8) -> None:
+    def __init__(self, *, tenant_limit: int = 2, queue_limit: int = 8, directory: Directory | None = None) -> None:
         self.dispatcher = Dispatcher(Limits(ModelLimits(queue=queue_limit)), unknown)
         self.tenants = Tenants(Limits(TenantLimits(calls=tenant_limit)), 1 << 20)
         self.seen: list[tuple[str, str]] = []
-        self.admission = Admission(self.dispatcher, self.tenants, self._note)
+        self.admission = Admission(self.dispatcher, self.tenants, self._note, directory)
         self.worker = WorkerEnd()
         self.link = Link(A, self.dispatcher)
         self.dispatcher.attach(self.link)
@@ -188,3 +190,26 @@ async def test_names_that_nobody_serves_are_counted_as_one() -> None:
             with pytest.raises(Overloaded):
                 desk.admission.begin(infer_request(f"m{number}"), TENANT, 10)
         assert desk.admission.refusals.by_model == {("other", "tenant.busy"): 50}
+
+
+@pytest.mark.attack("J04")
+async def test_a_model_that_a_tenant_may_not_see_leaves_the_traces_of_one_that_does_not_exist() -> None:
+    """Other than its lane and its counts, nothing in the gateway could tell the two apart."""
+    entry = TenantEntry(models=("none",), certificates=(TENANT,))
+    directory = Directory("demo.cloister.internal", TenantsFile(tenants={"radiology": entry}))
+    async with Desk(directory=directory, tenant_limit=9) as desk:
+        for name in ("tiny", "unheard-of", "none"):
+            for workers in ((), (A,)):
+                with pytest.raises(NotFound, match="no such model"):
+                    desk.admission.begin(infer_request(name, tensor=b"misfit", workers=workers), TENANT, 10)
+        assert desk.seen == [("NotFound", "")] * 6
+        assert desk.admission.counts.failed == {"radiology": 6}
+        assert (desk.link.used, desk.dispatcher.queued, desk.tenants.busy()) == (0, 0, {})
+        desk.tenants.use(Limits(TenantLimits(calls=9), {"radiology": TenantTable(rate=0.001)}))
+        waits = set()
+        for name in ("tiny", "unheard-of", "tiny", "unheard-of"):
+            with pytest.raises((NotFound, Overloaded)) as raised:
+                desk.admission.begin(infer_request(name), TENANT, 10)
+            waits.add(round(getattr(raised.value, "retry_after_s", 0.0)))
+        assert desk.admission.refusals.by_model == {("other", "tenant.too_fast"): 3}
+        assert waits == {0, 1000}

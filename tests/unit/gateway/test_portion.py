@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloister.gateway.limits import ModelLimits, ModelTable, TenantLimits, TenantTable
-from cloister.gateway.portion import DIVIDED, portion
+from cloister.gateway.portion import DIVIDED, part_of, portion
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
 from cloister.rpc.identity import TlsFiles
@@ -50,14 +50,8 @@ def test_limits_of_one_request_are_not_divided() -> None:
 
 
 def test_what_a_tenant_or_a_model_has_of_its_own_is_divided_too() -> None:
-    ann = "spiffe://demo.cloister.internal/client/ann"
-    whole = settings(
-        processes=2,
-        tenant_rate=5.0,
-        tenants={ann: TenantTable(calls=9, rate=3.0, share=4)},
-        models={"tiny": ModelTable(queue=5, slots=3)},
-    )
+    whole = settings(processes=2, tenant_rate=5.0, models={"tiny": ModelTable(queue=5, slots=3)})
     part = portion(whole, Place(1, 2, 5))
-    assert part.tenant_limits().of(ann) == TenantLimits(calls=5, rate=1.5, share=4)
-    assert part.tenant_limits().of("another") == TenantLimits(calls=64, rate=2.5)
+    assert part.tenant_limits() == TenantLimits(calls=64, rate=2.5)
+    assert part_of(TenantTable(calls=9, rate=3.0, share=4), 2) == TenantTable(calls=5, rate=1.5, share=4)
     assert part.model_limits().of("tiny") == ModelLimits(queue=3, slots=2)

@@ -114,3 +114,24 @@ def test_a_share_is_what_the_settings_say() -> None:
     tenants.enter("a", 1, 0.0)
     tenants.enter("b", 1, 0.0)
     assert (tenants.share("a"), tenants.share("b")) == (4, 1)
+
+
+def test_other_limits_hold_at_once_and_count_what_is_under_way() -> None:
+    tenants = Tenants(Limits(TenantLimits(calls=2), {"a": TenantTable(rate=1.0, burst=1)}), 1000)
+    tenants.enter("a", 1, 0.0)
+    tenants.enter("b", 1, 0.0)
+    with pytest.raises(Overloaded):
+        tenants.enter("a", 1, 0.0)
+    tenants.use(Limits(TenantLimits(calls=1), {"a": TenantTable(calls=3, rate=1.0, burst=1, share=2)}))
+    with pytest.raises(Overloaded) as raised:  # the same rate: the token that was taken stays taken
+        tenants.enter("a", 1, 0.0)
+    assert raised.value.reason == "tenant.too_fast"
+    assert tenants.share("a") == 2
+    with pytest.raises(Overloaded) as raised:
+        tenants.enter("b", 1, 0.0)
+    assert raised.value.reason == "tenant.busy"
+    tenants.use(Limits(TenantLimits(calls=2)))
+    tenants.enter("a", 1, 0.0)
+    for name in ("a", "a", "b"):
+        tenants.leave(name, 1)
+    assert tenants.busy() == {}

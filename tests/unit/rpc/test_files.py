@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cloister.errors import NotReady
 from cloister.rpc import files
-from cloister.rpc.files import create_private, read_private, replace_private
+from cloister.rpc.files import create_private, read_guarded, read_private, replace_private
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,33 @@ def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
     assert Path(os.devnull).is_char_device()
     with pytest.raises(IsADirectoryError):
         replace_private(tmp_path, b"content")
+
+
+@pytest.mark.attack("J05")
+@pytest.mark.parametrize(
+    ("mode", "good"), [(0o600, True), (0o644, True), (0o440, True), (0o620, False), (0o602, False)]
+)
+def test_what_decides_may_be_read_by_others_and_written_by_nobody_else(tmp_path: Path, mode: int, good: bool) -> None:
+    path = tmp_path / "tenants.toml"
+    path.write_bytes(b"content")
+    path.chmod(mode)
+    if good:
+        assert read_guarded(path) == b"content"
+    else:
+        with pytest.raises(NotReady, match="chmod go-w") as raised:
+            read_guarded(path)
+        assert raised.value.reason == "file.exposed"
+
+
+@pytest.mark.attack("J05")
+def test_links_within_a_folder_are_followed_as_kubernetes_makes_them(tmp_path: Path) -> None:
+    inside = tmp_path / "mounted"
+    (inside / "..data").mkdir(parents=True)
+    (inside / "..data" / "tenants.toml").write_bytes(b"content")
+    (inside / "..data" / "tenants.toml").chmod(0o644)
+    (inside / "tenants.toml").symlink_to(Path("..data") / "tenants.toml")
+    assert read_guarded(inside / "tenants.toml") == b"content"
+    (tmp_path / "elsewhere").write_bytes(b"content")
+    (inside / "out.toml").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NotReady, match="leads out of its folder"):
+        read_guarded(inside / "out.toml")

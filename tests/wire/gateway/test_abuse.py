@@ -18,13 +18,13 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.errors import CloisterError, InvalidRequest, Overloaded
 from cloister.gateway import stream as stream_module
 from cloister.gateway.call import Call
-from cloister.gateway.limits import TenantTable
 from cloister.gateway.stream import WINDOW
 from cloister.rpc.spiffe import server_name
 from cloister.rpc.status import from_rpc_error
 from fakes.gateway_parts import A, infer_request
 from fakes.pki import MeshPki
 from fakes.running_gateway import RawStub, Rig, ask, next_item, running_gateway
+from fakes.tenants import write_tenants
 
 A_CENTURY_S = 100 * 365 * 86_400.0
 
@@ -211,8 +211,13 @@ async def test_a_forged_tenant_id_spends_the_forgers_own_quota(tmp_path: Path, p
 async def test_a_step_of_the_clock_gives_nobody_more_and_nobody_less(
     tmp_path: Path, pki: MeshPki, monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
-    tables = {f"spiffe://{pki.cluster}/client/{name}": TenantTable(rate=0.001, burst=1) for name in ("ann", "bob")}
-    async with running_gateway(tmp_path, pki, tenants=tables) as rig:
+    tenants = "".join(
+        f'[tenants.{name}]\nall_models = true\ncertificates = ["spiffe://{pki.cluster}/client/{name}"]\n'
+        "rate = 0.001\nburst = 1\n"
+        for name in ("ann", "bob")
+    )
+    path = write_tenants(tmp_path / "tenants.toml", f"unlisted_certificates = true\n{tenants}")
+    async with running_gateway(tmp_path, pki, tenants_file=path) as rig:
         await rig.worker(A)
         ann, bob = await rig.raw("ann"), await rig.raw("bob")
         await ask(ann)

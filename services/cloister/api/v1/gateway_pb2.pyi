@@ -86,7 +86,7 @@ class ModelUse(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., queued: _Optional[int] = ..., slots_used: _Optional[int] = ..., slot_ms: _Optional[float] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class TenantUse(_message.Message):
-    __slots__ = ("spiffe_id", "under_way", "queued", "refused")
+    __slots__ = ("spiffe_id", "under_way", "queued", "refused", "tenant", "answered_total", "failed_total")
     class RefusedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -98,11 +98,17 @@ class TenantUse(_message.Message):
     UNDER_WAY_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    FAILED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     spiffe_id: str
     under_way: int
     queued: int
     refused: _containers.ScalarMap[str, int]
-    def __init__(self, spiffe_id: _Optional[str] = ..., under_way: _Optional[int] = ..., queued: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    tenant: str
+    answered_total: int
+    failed_total: int
+    def __init__(self, spiffe_id: _Optional[str] = ..., under_way: _Optional[int] = ..., queued: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ..., tenant: _Optional[str] = ..., answered_total: _Optional[int] = ..., failed_total: _Optional[int] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status", "counters")
