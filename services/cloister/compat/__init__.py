@@ -1,0 +1,1 @@
+"""Faces that programs written for other serving systems know, over the sealed SDK."""

@@ -1,0 +1,258 @@
+"""The two queues. See the package."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from cloister.client import Answer, SyncClient
+from cloister.compat.zoo.fitting import Instance, Result, fitted
+from cloister.compat.zoo.results import Failure, Results
+from cloister.compat.zoo.values import Values, read_instance
+from cloister.contract import ModelContract
+from cloister.errors import CloisterError, InternalError, InvalidRequest, NotReady
+from cloister.oip.contents import Array
+from cloister.rpc.identity import TlsFiles
+
+NAME: Final = "serving_stream"
+"""What a queue was called there unless somebody said otherwise."""
+CONCURRENCY: Final = 16
+TIMEOUT_S: Final = 30.0
+CONTRACT_FRESH_S: Final = 60.0
+ENVIRONMENT: Final = "CLOISTER_MESH"
+
+# Programs make the two queues apart and expect one to see what went into the other. There, Redis was what they shared;
+# here it is this process, so it holds the results by address and name. Made at the first use, nothing at import.
+_held: Final[dict[tuple[str, str], Results]] = {}
+_held_lock: Final = threading.Lock()
+
+
+class InputQueue:
+    """Asks one model; use it as a context manager, or `close` it.
+
+    Args:
+        host: Of the gateway.
+        port: Its port.
+        name: The model. A queue served one model there, so its name stands for it here.
+        sync: Accepted and without effect, as it was there.
+        frontend_url: Refused: the gateway speaks HTTP itself.
+        ssl: May be left out, never switched off.
+        ssl_certfile: The client's certificate, where `identity` is not given,
+        ssl_keyfile: its key,
+        ssl_ca_certs: and the roots that the gateway's certificate must chain to.
+        trust: The trust bundle: whom to believe.
+        identity: Folder of an identity. What is given in neither way is taken from the mesh folder that `CLOISTER_MESH`
+            names.
+        version: The only version that may answer, a label, or empty for the operator's default.
+        timeout_s: For each request that is enqueued.
+
+    Raises:
+        InvalidRequest: Something is missing, or asks for what is not done here.
+        NotFound: A file is missing.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | str | None = None,
+        name: str = NAME,
+        *,
+        sync: bool = True,
+        frontend_url: str | None = None,
+        ssl: bool = True,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+        ssl_ca_certs: str | None = None,
+        trust: Path | str | None = None,
+        identity: Path | str | None = None,
+        version: str = "",
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        if frontend_url is not None:
+            raise InvalidRequest(
+                "there is no frontend beside the gateway: leave frontend_url out, or send JSON to the gateway itself",
+                reason="frontend.unsupported",
+            )
+        if not ssl:
+            raise InvalidRequest("the mesh is reached by mutual TLS only: leave ssl out", reason="tls.required")
+        address = _address(host, port)
+        files = _tls_files(ssl_certfile, ssl_keyfile, ssl_ca_certs)
+        bundle = _from_mesh(trust, "trust.json")
+        who = _from_mesh(identity, "identities/client/main") if files is None or identity is not None else files
+        self._model, self._version, self._timeout_s = name, version, timeout_s
+        self._client = SyncClient(address, trust=bundle, identity=who).__enter__()
+        self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="cloister-zoo")
+        self._results = _results(address, name)
+        self._contract: ModelContract | None = None
+        self._contract_read_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what is under way, and disconnect; results stay."""
+        self._pool.shutdown()
+        self._client.__exit__(None, None, None)
+
+    def enqueue(self, uri: str, **data: object) -> None:
+        """Ask, and return at once; `OutputQueue.query(uri)` has the result.
+
+        Args:
+            uri: Names the request until its result is deleted.
+            data: Inputs by name; see `cloister.compat.zoo.values` for what each may be.
+
+        Raises:
+            InvalidRequest: The inputs do not fit the model; nothing was sent.
+            AlreadyExists: `uri` is under way, or its result is held.
+            Overloaded: As many requests and results are held as may be; nothing was dropped for this one.
+            NotFound, Unavailable, TimeoutError: The gateway cannot say what the model takes.
+        """
+        contract = self._current_contract()
+        instance = fitted(contract, data)
+        self._results.begin(uri, sum(array.nbytes for array in instance.arrays.values()))
+        try:
+            self._pool.submit(self._answer, uri, contract, instance)
+        except RuntimeError:
+            self._results.give_up(uri)
+            raise NotReady("the queue is closed", reason="queue.closed") from None
+
+    def predict(self, request_data: str | Values | Array, timeout: float = 5) -> Result:
+        """Ask, and wait for the result.
+
+        Args:
+            request_data: JSON, `{"instances": [{name: value}]}` with one instance; or inputs by name; or the array of a
+                model with one input.
+            timeout: Seconds, for all of it.
+
+        Raises:
+            InvalidRequest: It is none of these, or does not fit the model.
+            TimeoutError: No answer in time.
+            CloisterError: As `cloister.Client.infer`.
+        """
+        values = _named(request_data)
+        until_s = time.monotonic() + timeout
+        contract = self._current_contract(timeout)
+        instance = fitted(contract, values)
+        return instance.result(contract, self._infer(instance, until_s - time.monotonic()).outputs)
+
+    def _current_contract(self, timeout_s: float = TIMEOUT_S) -> ModelContract:
+        now_s = time.monotonic()
+        if self._contract is None or now_s - self._contract_read_s > CONTRACT_FRESH_S:
+            self._contract = self._client.contract(self._model, self._version, timeout_s)
+            self._contract_read_s = now_s
+        return self._contract
+
+    def _infer(self, instance: Instance, timeout_s: float) -> Answer:
+        return self._client.infer(self._model, instance.arrays, version=self._version, timeout_s=max(timeout_s, 0.001))
+
+    def _answer(self, uri: str, contract: ModelContract, instance: Instance) -> None:
+        outcome: Result | Failure
+        answer: Answer | None = None
+        try:
+            answer = self._infer(instance, self._timeout_s)
+            outcome = instance.result(contract, answer.outputs)
+        except (CloisterError, TimeoutError) as error:
+            outcome = error
+        except Exception as error:  # whatever it is, whoever waits for this uri hears of it
+            outcome = InternalError(f"the request ended with {type(error).__name__}")
+        self._results.end(uri, outcome, answer)
+
+
+class OutputQueue:
+    """What became of the requests that this process has enqueued. It opens no connection.
+
+    Args:
+        host: As the `InputQueue` was given it.
+        port: Likewise.
+        name: Likewise.
+        tls: `ssl` and its files, accepted as there; nothing is fetched from anywhere.
+    """
+
+    def __init__(
+        self, host: str | None = None, port: int | str | None = None, name: str = NAME, **tls: bool | str | None
+    ) -> None:
+        unknown = tls.keys() - {"ssl", "ssl_certfile", "ssl_keyfile", "ssl_ca_certs"}
+        if unknown:
+            raise TypeError(f"OutputQueue has no argument '{min(unknown)}'")
+        self._results = _results(_address(host, port), name)
+
+    def query(self, uri: str, delete: bool = False, *, timeout: float = TIMEOUT_S) -> Result:
+        """The result of a request.
+
+        There it was "[]" until there was one, and programs asked again; here the first call waits.
+
+        Args:
+            uri: As it was enqueued.
+            delete: Whether to delete it.
+            timeout: Seconds to wait while the request is under way; 0 to look only.
+
+        Raises:
+            NotFound: Nothing of that name is under way or held.
+            NotReady: It is still under way (`result.pending`).
+            CloisterError, TimeoutError: What the request ended with.
+        """
+        return self._results.get(uri, delete=delete, timeout_s=timeout)[0]
+
+    def query_and_delete(self, uri: str, *, timeout: float = TIMEOUT_S) -> Result:
+        """The result of a request, and delete it; as `query`."""
+        return self.query(uri, delete=True, timeout=timeout)
+
+    def answer(self, uri: str, *, timeout: float = TIMEOUT_S) -> Answer:
+        """The whole answer, which proves by which enclave and which model it was given; as `query`."""
+        return self._results.get(uri, delete=False, timeout_s=timeout)[1]
+
+    def dequeue(self) -> dict[str, Result | Failure]:
+        """Everything that has ended, by uri, and delete it. A request that failed has its error for a value."""
+        return self._results.take_ended()
+
+
+def _results(address: str, name: str) -> Results:
+    with _held_lock:
+        return _held.setdefault((address, name), Results())
+
+
+def _named(request_data: str | Values | Array) -> Values:
+    if isinstance(request_data, str):
+        return read_instance(request_data)
+    return request_data if isinstance(request_data, Mapping) else {"t": request_data}
+
+
+def _address(host: str | None, port: int | str | None) -> str:
+    if not host or not port:
+        raise InvalidRequest(
+            "name host and port of the gateway: there is no Redis to look for", reason="address.missing"
+        )
+    return f"{host}:{port}"
+
+
+def _tls_files(certificate: str | None, key: str | None, roots: str | None) -> TlsFiles | None:
+    given = [path for path in (certificate, key, roots) if path is not None]
+    if not given:
+        return None
+    if certificate is None or key is None or roots is None:
+        raise InvalidRequest("give ssl_certfile, ssl_keyfile and ssl_ca_certs together", reason="tls.incomplete")
+    return TlsFiles(certificate=Path(certificate), private_key=Path(key), trust_roots=Path(roots))
+
+
+def _from_mesh(given: Path | str | None, part: str) -> Path:
+    """What was given, or the same of the mesh folder that the environment names."""
+    if given is not None:
+        return Path(given)
+    folder = os.environ.get(ENVIRONMENT)
+    if not folder:
+        raise InvalidRequest(
+            f"say whom to believe and who asks: trust= and identity=, or {ENVIRONMENT}=FOLDER of a mesh ({part})",
+            reason="trust.missing",
+        )
+    return Path(folder) / part
