@@ -34,7 +34,7 @@ else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
 
-test: check .venv-protoc/installed
+test: check .venv-protoc/installed .venv-kserve/installed
 	@sh deploy/redis.sh
 	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
 		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
@@ -119,6 +119,8 @@ lock:
 	for each in report peers/grpc_aio peers/kserve peers/mlserver peers/mosec peers/triton; do \
 		uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
 			benchmarks/$$each/requirements.in -o benchmarks/$$each/requirements.lock || exit 1; done
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
+		tests/stock/requirements.in -o tests/stock/requirements.lock
 
 setup: .venv/installed
 
@@ -130,6 +132,11 @@ setup: .venv/installed
 # protoc's oldest supported release lives apart: its protobuf is older than the one we run on.
 .venv-protoc/installed: protos/protoc.lock
 	@sh deploy/venv.sh "$(PYTHON)" .venv-protoc protos/protoc.lock
+	@touch $@
+
+# KServe's client apart: its pins would hold ours back, and its messages have the names of Triton's.
+.venv-kserve/installed: tests/stock/requirements.lock
+	@sh deploy/venv.sh "$(PYTHON)" .venv-kserve $< --no-compile
 	@touch $@
 
 .venv-convert/installed: dev.lock pyproject.toml tests/unit/prepare/requirements.txt
@@ -148,4 +155,4 @@ setup: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-convert .venv-protoc .venv-plots .venv-peers .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-kserve .venv-protoc .venv-plots .venv-peers .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Makes a virtual environment from a lock file: venv.sh PYTHON FOLDER LOCK
+# Makes a virtual environment from a lock file: venv.sh PYTHON FOLDER LOCK [OPTIONS OF PIP]
 set -eu
 python=$1 folder=$2 lock=$3
+shift 3
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     echo "Cloister needs Python 3.11 or later; $("$python" --version 2>&1) was found. Name another: make PYTHON=python3.12" >&2
@@ -18,4 +19,4 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
 echo "installing $lock into $folder (pinned, with hashes) ..."
-"$folder/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
+"$folder/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock" "$@"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from cloister.gateway.fleet import Fleet
 from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.limits import Limits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
+from cloister.gateway.operator_listener import operator_listener
 from cloister.gateway.portion import REST, portion
 from cloister.gateway.routing_file import RoutingFile
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
@@ -140,10 +141,13 @@ async def opened(
             new_trace=spans.new_trace if spans is not None else lambda: None,
         )
         server.add_generic(inference.handler())
-        server.add(add_GatewayServicer_to_server, GatewayServicer(fleet, admission, usage, place))
+        gateway = GatewayServicer(fleet, admission, usage, place)
+        server.add(add_GatewayServicer_to_server, gateway)
         await server.health.set("", False)
+        operators = await stack.enter_async_context(operator_listener(settings, lifecycle, identity, metrics, gateway))
+        healths = [each.health for each in (server, operators) if each is not None]
         stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
-        lifecycle.spawn(_announce(fleet, server.health), "health")
+        lifecycle.spawn(_announce(fleet, healths), "health")
         yield server
 
 
@@ -200,8 +204,9 @@ def _both(count: Observe, spans: RequestSpans | None) -> Observe:
     return observe
 
 
-async def _announce(fleet: Fleet, health: Health) -> None:
+async def _announce(fleet: Fleet, healths: Iterable[Health]) -> None:
     """Say that we serve, once the fleet is known: before, every answer would be that nobody can be reached."""
     await fleet.current.wait()
-    for service in ("", INFERENCE, GATEWAY):
-        await health.set(service, True)
+    for health in healths:
+        for service in ("", INFERENCE, GATEWAY):
+            await health.set(service, True)

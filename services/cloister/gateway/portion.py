@@ -31,11 +31,13 @@ DIVIDED: Final = (
 OPTIONAL: Final = ("tenant_burst", "model_slots", "model_burst")
 """Likewise; 0 is none, and so is a part of it."""
 RATES: Final = ("tenant_rate", "model_rate")
+LISTENS: Final = ("metrics_listen", "operator_listen")
+"""Addresses that each process has for itself, on the ports that follow."""
 T = TypeVar("T", TenantTable, ModelTable)
 
 
 def portion(settings: Settings, place: Place | None) -> Settings:
-    """The settings of one process: its part of the limits, and a metrics page of its own on the ports that follow."""
+    """The settings of one process: its part of the limits, and listeners of its own on the ports that follow."""
     if place is None:
         return settings
     before = settings.processes if place.face == REST else 0
@@ -44,8 +46,8 @@ def portion(settings: Settings, place: Place | None) -> Settings:
     rates = {field: _rate(getattr(settings, field), place.count) for field in RATES}
     models = {name: part_of(table, place.count) for name, table in settings.models.items()}
     parts.update(rates, models=models)
-    metrics_listen = _following(settings.metrics_listen, before + place.number - 1)
-    return replace(settings, listen=listen, metrics_listen=metrics_listen, **parts)
+    parts |= {field: _following(getattr(settings, field), before + place.number - 1) for field in LISTENS}
+    return replace(settings, listen=listen, **parts)
 
 
 def part_of(table: T, count: int) -> T:

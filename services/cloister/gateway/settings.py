@@ -61,6 +61,8 @@ class Settings:
         log_requests: A line in the log for every call; else for those that failed, while metrics count them all.
         metrics_listen: host:port of the metrics page, or empty for none. Of several processes each has a page of its
             own, on the ports that follow.
+        operator_listen: host:port for operators alone: GetStatus, health and reflection over mutual TLS, or empty for
+            none. Of several processes each has one of its own, on the ports that follow.
         otlp_endpoint: Where spans are sent, `https://host:port` of an OTLP/gRPC collector (`http://` only for
             127.0.0.1 or [::1]); empty for none. Needs the extra `otel`.
         otlp_ca: PEM of the roots that the collector's certificate must chain to; the well-known ones if left out.
@@ -96,6 +98,7 @@ class Settings:
     max_connections: int = MAX_CONNECTIONS
     max_call_s: float = 300.0
     metrics_listen: str = ""
+    operator_listen: str = ""
     otlp_endpoint: str = ""
     otlp_ca: Path | None = None
     otlp_ratio: float = 0.01
@@ -136,6 +139,8 @@ class Settings:
             raise ValueError("max_call_s must be above zero, and a day at most")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
+        if self.operator_listen:
+            _check_address("operator_listen", self.operator_listen)
         if self.otlp_endpoint:
             check_endpoint(self.otlp_endpoint)
         if not 0 <= self.otlp_ratio <= 1:
@@ -151,3 +156,9 @@ class Settings:
             queue=self.queue_limit, slots=self.model_slots, rate=self.model_rate, burst=self.model_burst
         )
         return Limits(usual, self.models, "models: every model's ")
+
+
+def _check_address(name: str, listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f"{name} must be host:port")

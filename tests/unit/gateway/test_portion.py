@@ -27,12 +27,13 @@ def test_a_gateway_that_is_one_process_keeps_its_settings() -> None:
 
 
 def test_processes_divide_every_limit_and_together_have_no_less() -> None:
-    whole = settings(processes=3, tenant_limit=128, metrics_listen="127.0.0.1:9100")
+    whole = settings(processes=3, tenant_limit=128, metrics_listen="127.0.0.1:9100", operator_listen="[::1]:9200")
     parts = [portion(whole, Place(number, 3, 5)) for number in (1, 2, 3)]
     for field in DIVIDED:
         limit = getattr(whole, field)
         assert limit <= sum(getattr(part, field) for part in parts) < limit + 3
     assert [part.metrics_listen for part in parts] == ["127.0.0.1:9100", "127.0.0.1:9101", "127.0.0.1:9102"]
+    assert [part.operator_listen for part in parts] == ["[::1]:9200", "[::1]:9201", "[::1]:9202"]
 
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1:0", "no address"])
