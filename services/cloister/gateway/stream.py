@@ -169,7 +169,8 @@ class AnswerStream:
         else:
             if self._timed:
                 answer = with_parameter(answer, TIMING_PARAMETER, server_timing(item, time.perf_counter()))
-            message = stream_answer(answer)
+            # Nothing is added to a sealed answer: its client believes exactly the envelope that it expects.
+            message = stream_answer(answer, final=item.route.workers is None)
         self._admission.end(item)
         return message
 

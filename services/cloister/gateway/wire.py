@@ -34,6 +34,9 @@ _CACHED_BYTES = _MAX_LIST_BYTES + 100
 _BAD_LIST = "cloister-workers is not a list of worker instances"
 
 
+_FINAL = b"\x22\x1b\x0a\x15triton_final_response\x12\x02\x08\x01"
+"""`parameters["triton_final_response"].bool_param = true`, as a field of `ModelInferResponse`."""
+
 MAX_COPIED_BYTES = 1024
 """Of a tensor's header: a larger one, which holds contents, is handed on as a view of the request."""
 
@@ -107,9 +110,15 @@ def request_id(raw: bytes) -> str:
     return ""
 
 
-def stream_answer(response: bytes) -> bytes:
-    """Wrap a serialised `ModelInferResponse` as `ModelStreamInferResponse.infer_response`."""
-    return b"\x12" + varint(len(response)) + response
+def stream_answer(response: bytes, *, final: bool = False) -> bytes:
+    """Wrap a serialised `ModelInferResponse` as `ModelStreamInferResponse.infer_response`.
+
+    Args:
+        response: Of a worker.
+        final: Whether to say that no other answer to the same request follows, as Triton does: its clients wait for it.
+    """
+    said = _FINAL if final else b""
+    return b"".join((b"\x12", varint(len(response) + len(said)), response, said))
 
 
 def with_parameter(response: bytes, key: bytes, value: str) -> bytes:
