@@ -8,6 +8,7 @@
 # make bench-overload  five times the peak      make bench-start  a worker's cold start      others: benchmarks/README.md
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make attacks every attack of docs/attacks.md, with the tests that play it
+# make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
 # make lock    the lock files anew (needs uv)
 # All of them install what they need into .venv first. PYTHON picks the interpreter.
@@ -18,7 +19,7 @@ SOURCES := services enclave/simulator tests protos deploy benchmarks
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale bench-seal bench-start demo up
 .PHONY: test check fmt fuzz protos lock clean setup soak
-.PHONY: test-convert
+.PHONY: differential test-convert
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -57,6 +58,11 @@ check: .venv/installed
 fmt: .venv/installed
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+# The same thousand requests to a live MLServer and to the mesh; what MLServer says is kept for `make test`.
+differential: .venv/installed .venv-peers/mlserver/installed
+	PYTHONPATH=tests $(BIN)/python -m differential tests/vectors/mlserver-oip.json
+	$(BIN)/pytest tests/wire/stock/test_differential.py
 
 attacks: .venv/installed
 	@PYTHONPATH=tests $(BIN)/python -m fakes.catalogue

@@ -25,6 +25,18 @@ def tiny() -> ov.Model:
     return ov.Model([ops.result(p), ops.result(total)], [x], "tiny")
 
 
+def mixed() -> ov.Model:
+    """`a` FP32 [n, 3] and `b` INT64 [n, 3] in; their `sum` by rows [n, 1] and b's `double` out."""
+    a, b = ops.parameter([-1, 3], np.float32, name="a"), ops.parameter([-1, 3], np.int64, name="b")
+    a.output(0).set_names({"a"})
+    b.output(0).set_names({"b"})
+    total = ops.reduce_sum(ops.add(a, ops.convert(b, "f32")), ops.constant([1]), keep_dims=True)
+    double = ops.add(b, b)
+    total.output(0).set_names({"sum"})
+    double.output(0).set_names({"double"})
+    return ov.Model([ops.result(total), ops.result(double)], [a, b], "mixed")
+
+
 def slow() -> ov.Model:
     """`x` [n, 32, 32, 32] in, `y` [n, 10] out; some milliseconds."""
     rng = np.random.default_rng(7)
