@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from differential.answers import OK, Told
+from differential.asks import GOOD, Ask, echo_name
 
 Carrier = Literal["grpc", "rest"]
 
@@ -21,6 +22,7 @@ class Rule:
         theirs: Statuses that MLServer answers with.
         reason: Why that is so.
         aspect: What differs: `status`, or of two answers `id`, `version` or `outputs`.
+        model: Only for this one, and then for every kind; empty for any.
     """
 
     carrier: Carrier
@@ -29,12 +31,13 @@ class Rule:
     theirs: tuple[str, ...]
     reason: str
     aspect: str = "status"
+    model: str = ""
 
-    def explains(self, carrier: Carrier, kind: str, aspect: str, ours: Told, theirs: Told) -> bool:
+    def explains(self, carrier: Carrier, ask: Ask, aspect: str, ours: Told, theirs: Told) -> bool:
         """Whether this is that difference."""
         return (
             carrier == self.carrier
-            and kind in self.kinds
+            and (ask.model == self.model if self.model else ask.kind in self.kinds)
             and aspect == self.aspect
             and ours.status in self.ours
             and theirs.status in self.theirs
@@ -98,4 +101,37 @@ _OVER_GRPC = (
     ),
 )
 
-RULES: tuple[Rule, ...] = _OVER_GRPC
+_BAD = ("400",)
+_MALFORMED = (
+    *("json.cut", "json.empty", "json.list", "json.id_number", "json.no_inputs", "json.no_data", "json.no_datatype"),
+    *("json.no_shape", "json.shape_real", "json.shape_text", "datatype.unknown"),
+)
+_OVER_REST = (
+    Rule(
+        "rest",
+        (),
+        _BAD,
+        (OK, "404", "500"),
+        "JSON has no FP16, as in Triton: its bytes go behind the JSON (binary_data); that is seen before anything else",
+        model=echo_name("FP16"),
+    ),
+    Rule("rest", tuple(GOOD), (OK,), (OK,), "who sends no id gets none; MLServer makes one up", aspect="id"),
+    Rule("rest", _MALFORMED, _BAD, ("422",), "one status for what a client must mend; 422 is FastAPI's own"),
+    Rule("rest", ("json.data_text", "json.ragged"), _BAD, ("500",), "data that are no tensor are the client's error"),
+    Rule("rest", ("json.null",), _BAD, (OK, "500"), "null is no number; MLServer takes it for one, or breaks"),
+    Rule(
+        "rest", ("json.unknown_key",), _BAD, (OK,), "a member that nobody reads is a mistake, told rather than ignored"
+    ),
+    Rule("rest", _SHAPES, _BAD, (OK, "500"), _ACCEPTED),
+    Rule("rest", ("datatype.other",), _BAD, (OK,), _ACCEPTED),
+    Rule("rest", ("input.extra",), _BAD, (OK,), "an input that the model lacks is a mistake, and computed without"),
+    Rule("rest", ("input.twice",), _BAD, (OK,), "which of two inputs of one name counts is not for a server to guess"),
+    Rule("rest", _LENGTHS, _BAD, ("500",), "contents that do not fit their shape are the client's error"),
+    Rule("rest", ("input.shared_memory",), _BAD, (OK,), "there is no shared memory; computing without it is no answer"),
+    Rule("rest", ("output.classes",), _BAD, (OK,), "classes were asked for, and numbers are another answer"),
+    Rule("rest", ("output.twice",), _BAD, (OK,), "an answer has each output once"),
+    Rule("rest", ("id.unicode",), (OK,), ("500",), "any text is an id; MLServer copies it into a header, which fails"),
+)
+
+RULES: tuple[Rule, ...] = (*_OVER_GRPC, *_OVER_REST)
+"""The first that explains a difference counts."""
