@@ -115,6 +115,17 @@ async def test_answers_come_in_the_order_of_requests() -> None:
         assert [(await made.client.item()).infer_response.id for _ in range(3)] == ["a", "b", "c"]
 
 
+async def test_a_plain_answer_says_that_it_is_the_last_and_a_sealed_one_stays_as_it_was_made() -> None:
+    async with scene() as made:
+        made.client.requests.put_nowait(infer_request(identifier="sealed", workers=[A]))
+        made.client.ask("plain")
+        for call_id in await made.calls(2):
+            made.worker.answer(call_id, response("as made"))
+        sealed, plain = [(await made.client.item()).infer_response for _ in range(2)]
+        assert sealed.SerializeToString() == response("as made")
+        assert plain.parameters["triton_final_response"].bool_param
+
+
 async def test_an_error_is_an_item_and_the_stream_goes_on() -> None:
     async with scene() as made:
         made.client.requests.put_nowait(infer_request("none", identifier="a"))

@@ -170,6 +170,9 @@ def test_an_answer_is_wrapped_as_the_generated_code_does() -> None:
         response = ModelInferResponse(model_name="m", raw_output_contents=[b"x" * size])
         wrapped = ModelStreamInferResponse.FromString(stream_answer(response.SerializeToString()))
         assert wrapped.infer_response == response
+        last = ModelStreamInferResponse.FromString(stream_answer(response.SerializeToString(), final=True))
+        response.parameters["triton_final_response"].bool_param = True
+        assert last.infer_response == response
 
 
 _text = st.text(max_size=20)

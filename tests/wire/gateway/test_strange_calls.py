@@ -166,8 +166,9 @@ async def test_health_says_serving_and_nothing_of_workers_or_models(rig: Rig) ->
             "/grpc.health.v1.Health/Check", HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
         )
     )
-    answer = await check(HealthCheckRequest(), timeout=5)
-    assert answer == HealthCheckResponse(status=HealthCheckResponse.SERVING)
+    for service in ("", "inference.GRPCInferenceService", "cloister.api.v1.Gateway"):  # as probes ask
+        answer = await check(HealthCheckRequest(service=service), timeout=5)
+        assert answer == HealthCheckResponse(status=HealthCheckResponse.SERVING)
     for service in ("tiny", WORKER, "cloister.api.v1.Worker"):
         with pytest.raises(CloisterError):
             await check(HealthCheckRequest(service=service), timeout=5)
