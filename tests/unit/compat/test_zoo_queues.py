@@ -191,12 +191,11 @@ def test_a_record_that_cannot_be_read_ends_in_an_error_and_nothing_else(
     assert np.array_equal(out.query("good"), np.array([X, X]) * 2)
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("of the worker's"), Unavailable("later"), EvidenceRejected("no")])
+@pytest.mark.parametrize("error", [InvalidRequest("of the worker's"), NotReady("not yet"), NotFound("gone")])
 def test_a_failure_is_its_error_with_its_cause(
     ask: InputQueue, out: OutputQueue, gateway: Gateway, error: Exception
 ) -> None:
     """6: sentinels in place of errors, errors without a cause."""
-    ask._timeout_s = 0.2
     gateway.workers[0].error = cast(Any, error)
     ask.enqueue("r", x=X)
     with pytest.raises(type(error), match=str(error)):

@@ -66,7 +66,7 @@ async def test_a_tool_that_knows_nothing_finds_the_services_and_calls_one(rig: R
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=response.FromString,
             )
-            return call(request(), timeout=5)
+            return call(request(), timeout=30)
 
     status = await asyncio.to_thread(ask)
     assert [worker.instance for worker in status.workers] == [A]
@@ -98,10 +98,10 @@ async def test_a_health_probe_is_told_of_each_service(rig: Rig, service: str) ->
         with channel(rig) as opened:
             stub = health_pb2_grpc.HealthStub(opened)
             request = health_pb2.HealthCheckRequest(service=service)
-            watch = stub.Watch(request, timeout=5)
+            watch = stub.Watch(request, timeout=30)
             seen = next(watch).status
             watch.cancel()
-            return stub.Check(request, timeout=5).status, seen
+            return stub.Check(request, timeout=30).status, seen
 
     assert await asyncio.to_thread(probe) == (SERVING, SERVING)
 
@@ -109,7 +109,7 @@ async def test_a_health_probe_is_told_of_each_service(rig: Rig, service: str) ->
 async def test_a_health_probe_hears_not_found_of_a_service_that_is_none(rig: Rig) -> None:
     def probe() -> Any:
         with channel(rig) as opened, pytest.raises(grpc.RpcError) as caught:
-            health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service="tiny"), timeout=5)
+            health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(service="tiny"), timeout=30)
         return caught.value
 
     assert (await asyncio.to_thread(probe)).code() is grpc.StatusCode.NOT_FOUND
@@ -123,7 +123,7 @@ async def test_it_answers_operators_and_nobody_else(rig: Rig, role: str) -> None
         for method in methods:
             call: Any = peer.stub(lambda channel, method=method: channel.unary_unary(method))
             with pytest.raises(NotAllowed):
-                await call(b"", timeout=5)
+                await call(b"", timeout=30)
 
 
 _INFO = [(name, "ServerReflectionInfo") for name in REFLECTION]
@@ -136,14 +136,14 @@ async def test_on_the_clients_listener_nobody_finds_reflection(rig: Rig, role: s
     peer = await rig.peer(role, "olga")
     call: Any = peer.stub(lambda channel: channel.unary_unary(f"/{service}/ServerReflectionInfo"))
     with pytest.raises(InvalidRequest) as caught:
-        await call(b"", timeout=5)
+        await call(b"", timeout=30)
     assert caught.value.reason == "method.unknown"
 
 
 async def test_models_are_asked_at_the_other_listener(rig: Rig) -> None:
     async with reached(rig, "operator") as peer:
         with pytest.raises(CloisterError):
-            await peer.stub(RawStub).infer(infer_request(), timeout=5)
+            await peer.stub(RawStub).infer(infer_request(), timeout=30)
     assert rig.workers[A].seen == []
 
 

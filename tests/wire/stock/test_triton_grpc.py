@@ -136,12 +136,12 @@ async def test_typed_contents_are_answered_with_the_bits_of_raw_ones(rig: Rig, t
         typed = service_pb2.ModelInferRequest(model_name="tiny", id="t")
         tensor = typed.inputs.add(name="x", datatype="FP32", shape=X.shape)
         tensor.contents.fp32_contents.extend(X.ravel().tolist())
-        answer = client._client_stub.ModelInfer(typed, timeout=5)
+        answer = client._client_stub.ModelInfer(typed, timeout=30)
         raw = client.infer("tiny", tensors(), request_id="t").get_response()
         assert answer == raw
         tensor.contents.fp32_contents.pop()
         with pytest.raises(grpc.RpcError) as caught:
-            client._client_stub.ModelInfer(typed, timeout=5)
+            client._client_stub.ModelInfer(typed, timeout=30)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "tensor 'x'" in caught.value.details()
 
@@ -212,14 +212,14 @@ async def test_one_of_many_calls_is_cancelled_and_the_others_are_answered(rig: R
                 done.put((number, result, error))
 
             calls.append(client.async_infer("held", held(b"%d" % number), answered))
-        asyncio.run_coroutine_threadsafe(worker.given(seen + 3), loop).result(10)
+        asyncio.run_coroutine_threadsafe(worker.given(seen + 3), loop).result(30)
         calls[1].cancel()
-        number, _, error = done.get(timeout=10)
+        number, _, error = done.get(timeout=30)
         assert number == 1
         assert "CANCELLED" in str(error.status())
-        asyncio.run_coroutine_threadsafe(rig.until(lambda _: len(worker.cancelled) == 1), loop).result(10)
+        asyncio.run_coroutine_threadsafe(rig.until(lambda _: len(worker.cancelled) == 1), loop).result(30)
         loop.call_soon_threadsafe(worker.open_gate.set)
-        rest = [done.get(timeout=10) for _ in range(2)]
+        rest = [done.get(timeout=30) for _ in range(2)]
         assert {number: result.as_numpy("x").tobytes() for number, result, _ in rest} == {0: b"0", 2: b"2"}
 
     await with_client(rig, tmp_path, use)
@@ -257,7 +257,7 @@ async def test_ids_on_a_stream_may_be_shared_and_missing(rig: Rig, tmp_path: Pat
         client.start_stream(lambda result, error: done.put((result, error)))
         for number, identifier in enumerate(ids):
             client.async_stream_infer("tiny", tensors(X + number), request_id=identifier)
-        answers = [done.get(timeout=10)[0] for _ in ids]
+        answers = [done.get(timeout=30)[0] for _ in ids]
         client.stop_stream()
         assert [answer.get_response().id for answer in answers] == ids
         for number, answer in enumerate(answers):
@@ -276,7 +276,7 @@ async def test_each_answer_on_a_stream_says_that_it_is_the_last_of_its_request(
         done: queue.Queue[tuple[Any, Any]] = queue.Queue()
         client.start_stream(lambda result, error: done.put((result, error)))
         client.async_stream_infer("tiny", tensors(), enable_empty_final_response=asked, sequence_id=1)
-        result, error = done.get(timeout=10)
+        result, error = done.get(timeout=30)
         client.stop_stream()
         assert error is None
         return result.get_response(as_json=True)["parameters"]["triton_final_response"]["bool_param"]
@@ -291,7 +291,7 @@ async def test_an_error_on_a_stream_is_an_item_with_its_id(rig: Rig, tmp_path: P
         client.async_stream_infer("none", tensors(), request_id="a")
         client.async_stream_infer("tiny", tensors(X[:, :1]), request_id="b")
         client.async_stream_infer("tiny", tensors(), request_id="c")
-        items = [done.get(timeout=10) for _ in range(3)]
+        items = [done.get(timeout=30) for _ in range(3)]
         client.stop_stream()
         assert [bool(error) for _, error in items] == [True, True, False]
         assert "no such model" in items[0][1].message()
@@ -310,7 +310,7 @@ async def test_a_stream_that_is_cancelled_frees_what_it_held(rig: Rig, tmp_path:
         client.start_stream(lambda result, error: None)
         for _ in range(2):
             client.async_stream_infer("held", held())
-        asyncio.run_coroutine_threadsafe(worker.given(seen + 2), loop).result(10)
+        asyncio.run_coroutine_threadsafe(worker.given(seen + 2), loop).result(30)
         client.stop_stream(cancel_requests=True)
 
     await with_client(rig, tmp_path, use)
