@@ -219,6 +219,7 @@ def test_nobody_is_asked_whose_evidence_is_not_believed(ask: InputQueue, out: Ou
         {"ssl": False},
         {"frontend_url": "http://frontend:10020"},
         {"ssl_certfile": "c.pem"},
+        {"ssl_certfile": "c.pem", "ssl_keyfile": "k.pem", "ssl_ca_certs": "r.pem"},
         {"host": None},
         {"port": None},
         {"trust": None},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloister.gateway.limits import ModelLimits, ModelTable, TenantLimits, TenantTable
-from cloister.gateway.portion import DIVIDED, part_of, portion
+from cloister.gateway.portion import DIVIDED, REST, part_of, portion
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
 from cloister.rpc.identity import TlsFiles
@@ -34,6 +34,15 @@ def test_processes_divide_every_limit_and_together_have_no_less() -> None:
         assert limit <= sum(getattr(part, field) for part in parts) < limit + 3
     assert [part.metrics_listen for part in parts] == ["127.0.0.1:9100", "127.0.0.1:9101", "127.0.0.1:9102"]
     assert [part.operator_listen for part in parts] == ["[::1]:9200", "[::1]:9201", "[::1]:9202"]
+
+
+def test_processes_for_https_listen_behind_the_others() -> None:
+    whole = settings(processes=2, rest_processes=2, metrics_listen="h:9100", operator_listen="h:9200")
+    parts = [portion(whole, Place(number, 2, 5, REST)) for number in (1, 2)]
+    assert [(part.metrics_listen, part.operator_listen) for part in parts] == [
+        ("h:9102", "h:9202"),
+        ("h:9103", "h:9203"),
+    ]
 
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1:0", "no address"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -12,20 +11,19 @@ from types import TracebackType
 from typing import Final, Self
 
 from cloister.client import Answer, SyncClient
+from cloister.compat.zoo.access import address_of, of_mesh, tls_files_of
 from cloister.compat.zoo.fitting import Instance, Result, fitted
 from cloister.compat.zoo.results import Failure, Results
 from cloister.compat.zoo.values import Values, read_instance
 from cloister.contract import ModelContract
 from cloister.errors import CloisterError, InternalError, InvalidRequest, NotReady
 from cloister.oip.contents import Array
-from cloister.rpc.identity import TlsFiles
 
 NAME: Final = "serving_stream"
 """What a queue was called there unless somebody said otherwise."""
 CONCURRENCY: Final = 16
 TIMEOUT_S: Final = 30.0
 CONTRACT_FRESH_S: Final = 60.0
-ENVIRONMENT: Final = "CLOISTER_MESH"
 
 # Programs make the two queues apart and expect one to see what went into the other. There, Redis was what they shared;
 # here it is this process, so it holds the results by address and name. Made at the first use, nothing at import.
@@ -81,10 +79,12 @@ class InputQueue:
             )
         if not ssl:
             raise InvalidRequest("the mesh is reached by mutual TLS only: leave ssl out", reason="tls.required")
-        address = _address(host, port)
-        files = _tls_files(ssl_certfile, ssl_keyfile, ssl_ca_certs)
-        bundle = _from_mesh(trust, "trust.json")
-        who = _from_mesh(identity, "identities/client/main") if files is None or identity is not None else files
+        address = address_of(host, port)
+        files = tls_files_of(ssl_certfile, ssl_keyfile, ssl_ca_certs)
+        if files is not None and identity is not None:
+            raise InvalidRequest("give identity or the three ssl files, not both", reason="identity.twice")
+        bundle = of_mesh(trust, "trust.json")
+        who = files or of_mesh(identity, "identities/client/main")
         self._model, self._version, self._timeout_s = name, version, timeout_s
         self._client = SyncClient(address, trust=bundle, identity=who).__enter__()
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="cloister-zoo")
@@ -185,7 +185,7 @@ class OutputQueue:
         unknown = tls.keys() - {"ssl", "ssl_certfile", "ssl_keyfile", "ssl_ca_certs"}
         if unknown:
             raise TypeError(f"OutputQueue has no argument '{min(unknown)}'")
-        self._results = _results(_address(host, port), name)
+        self._results = _results(address_of(host, port), name)
 
     def query(self, uri: str, delete: bool = False, *, timeout: float = TIMEOUT_S) -> Result:
         """The result of a request.
@@ -226,33 +226,3 @@ def _named(request_data: str | Values | Array) -> Values:
     if isinstance(request_data, str):
         return read_instance(request_data)
     return request_data if isinstance(request_data, Mapping) else {"t": request_data}
-
-
-def _address(host: str | None, port: int | str | None) -> str:
-    if not host or not port:
-        raise InvalidRequest(
-            "name host and port of the gateway: there is no Redis to look for", reason="address.missing"
-        )
-    return f"{host}:{port}"
-
-
-def _tls_files(certificate: str | None, key: str | None, roots: str | None) -> TlsFiles | None:
-    given = [path for path in (certificate, key, roots) if path is not None]
-    if not given:
-        return None
-    if certificate is None or key is None or roots is None:
-        raise InvalidRequest("give ssl_certfile, ssl_keyfile and ssl_ca_certs together", reason="tls.incomplete")
-    return TlsFiles(certificate=Path(certificate), private_key=Path(key), trust_roots=Path(roots))
-
-
-def _from_mesh(given: Path | str | None, part: str) -> Path:
-    """What was given, or the same of the mesh folder that the environment names."""
-    if given is not None:
-        return Path(given)
-    folder = os.environ.get(ENVIRONMENT)
-    if not folder:
-        raise InvalidRequest(
-            f"say whom to believe and who asks: trust= and identity=, or {ENVIRONMENT}=FOLDER of a mesh ({part})",
-            reason="trust.missing",
-        )
-    return Path(folder) / part
