@@ -60,6 +60,9 @@ def test_defaults_keep_one_tenant_from_filling_a_queue(tmp_path: Path) -> None:
         ("CLUSTER", "Not A Name"),
         ("OTLP_RATIO", "1.5"),
         ("OTLP_RATIO", "nan"),
+        ("OPERATOR_LISTEN", "everywhere"),
+        ("OPERATOR_LISTEN", ":8450"),
+        ("OPERATOR_LISTEN", "127.0.0.1:65536"),
     ],
 )
 def test_values_without_sense(tmp_path: Path, key: str, value: str) -> None:

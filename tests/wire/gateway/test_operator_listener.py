@@ -83,10 +83,11 @@ async def test_the_inference_protocol_is_described_under_its_standard_names(rig:
     assert await asyncio.to_thread(ask) == "inference.ModelInferRequest"
 
 
-async def test_what_nobody_defined_is_not_found(rig: Rig) -> None:
+@pytest.mark.parametrize("service", ["cloister.Nothing", "cloister.api.v1.Provisioner"])
+async def test_what_is_not_the_gateways_is_not_described(rig: Rig, service: str) -> None:
     def ask() -> None:
         with channel(rig) as opened:
-            DescriptorPool(ProtoReflectionDescriptorDatabase(opened)).FindServiceByName("cloister.Nothing")
+            DescriptorPool(ProtoReflectionDescriptorDatabase(opened)).FindServiceByName(service)
 
     with pytest.raises(KeyError):
         await asyncio.to_thread(ask)
