@@ -125,7 +125,7 @@ lock:
 	for each in report peers/grpc_aio peers/kserve peers/mlserver peers/mosec peers/triton; do \
 		uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
 			benchmarks/$$each/requirements.in -o benchmarks/$$each/requirements.lock || exit 1; done
-	uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		tests/stock/requirements.in -o tests/stock/requirements.lock
 
 setup: .venv/installed
