@@ -43,6 +43,7 @@ async def test_a_receipt_is_its_owners_alone_to_read(kept: ReceiptBundle, tmp_pa
         path.chmod(0o644)  # as an earlier release left it
 
 
+@pytest.mark.attack("J12")
 async def test_no_changed_byte_goes_unnoticed(kept: ReceiptBundle, tmp_path: Path) -> None:
     path = tmp_path / "changed.receipt"
     raw = kept.SerializeToString(deterministic=True)
@@ -55,6 +56,7 @@ async def test_no_changed_byte_goes_unnoticed(kept: ReceiptBundle, tmp_path: Pat
             verify_receipt(load_receipt(path), trust)
 
 
+@pytest.mark.attack("J12")
 async def test_parts_of_two_receipts_do_not_fit(kept: ReceiptBundle) -> None:
     client = Client(cast(Any, FakeGateway(FakeWorker(VERIFIER))), VERIFIER.trust())
     other = (await client.infer(MODEL, {"x": np.zeros((1, 2), np.float32)})).receipt
@@ -87,6 +89,7 @@ async def test_a_receipt_is_of_code_that_the_trust_bundle_pins(kept: ReceiptBund
         assert refused.value.reason == reason
 
 
+@pytest.mark.attack("J12")
 async def test_a_receipt_holds_only_within_the_life_of_its_result() -> None:
     worker = FakeWorker(VERIFIER)
     client = Client(cast(Any, FakeGateway(worker)), VERIFIER.trust())
