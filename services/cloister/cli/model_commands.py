@@ -26,7 +26,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
 from cloister.cli.output import facts, print_json, progress_bytes, say, table, warn
 from cloister.cli.preprocessing_options import InputU8, Layout, Mean, Precision, Preprocessing, Resize, Scale
-from cloister.client import OwnerClient, seal_to, tls_files
+from cloister.client import OwnerClient, seal_to
 from cloister.errors import NotFound
 from cloister.seal.manifest import ModelManifest
 
@@ -216,9 +216,8 @@ routing_commands.add_to(app)
 
 @asynccontextmanager
 async def _connected(mesh: Mesh, owner: Path) -> AsyncIterator[OwnerClient]:
-    async with OwnerClient.connect(
-        mesh.provisioner, cluster=mesh.cluster, tls=tls_files(owner), signer=identities.signing_key(owner)
-    ) as client:
+    signer = identities.signing_key(owner)
+    async with OwnerClient.connect(mesh.provisioner, identity=owner, signer=signer) as client:
         yield client
 
 

@@ -1,108 +1,80 @@
 """The SDK: judge evidence, seal requests, ask, keep receipts; for model owners, seal, register and allow.
 
-`Client` for asyncio, `SyncClient` for everybody else, `OwnerClient` for model owners.
+`Client` for asyncio, `SyncClient` for everybody else; `OwnerClient` for model owners, `AuditorClient` for auditors, and
+both without `async` as well.
+
+What is found here by name is loaded on first use, since nobody needs all of it; `__init__.pyi` gives type checkers the
+same names.
 """
 
-from cloister.client.answer import Answer
-from cloister.client.bundle import TrustBundle, anchor_of
-from cloister.client.client import Client
-from cloister.client.evidence_file import EvidenceFile, Kind, judge_file
-from cloister.client.floors import Floors
-from cloister.client.health import is_serving
-from cloister.client.identity import tls_files
-from cloister.client.judging import Judgement, judge, step_meaning
-from cloister.client.operator import (
-    AuditLine,
-    apply_policy,
-    appraisals,
-    attested_evidence,
-    lift,
-    load_model,
-    mesh_status,
-    model_index,
-    policy_in_force,
-    releases,
-    revocations,
-    revoke,
-    unload_model,
-)
-from cloister.client.owner import OwnerClient, SealedFiles, list_models, seal_to
-from cloister.client.pin import AttestedPin, pin_by_evidence, pin_by_fingerprint, root_fingerprints
-from cloister.client.pinned import Pinned, PinnedBy
-from cloister.client.policy import (
-    Consequence,
-    KeptEvidence,
-    PolicyDocument,
-    consequences,
-    kept_in,
-    read_policy,
-    signed_policy,
-)
-from cloister.client.quote_corpus import JudgedEntry, judge_corpus
-from cloister.client.quote_facts import quote_facts
-from cloister.client.receipts import VerifiedReceipt, load_receipt, save_receipt, verify_receipt
-from cloister.client.roster import Refused, Serving
-from cloister.client.sync import SyncClient
-from cloister.client.timing import Timing
-from cloister.client.trust import VerifiedWorker, believe
-from cloister.client.verifier_trust import renewed
+from __future__ import annotations
 
-__all__ = [
-    "Answer",
-    "AttestedPin",
-    "AuditLine",
-    "Client",
-    "Consequence",
-    "EvidenceFile",
-    "Floors",
-    "JudgedEntry",
-    "Judgement",
-    "KeptEvidence",
-    "Kind",
-    "OwnerClient",
-    "Pinned",
-    "PinnedBy",
-    "PolicyDocument",
-    "Refused",
-    "SealedFiles",
-    "Serving",
-    "SyncClient",
-    "Timing",
-    "TrustBundle",
-    "VerifiedReceipt",
-    "VerifiedWorker",
-    "anchor_of",
-    "apply_policy",
-    "appraisals",
-    "attested_evidence",
-    "believe",
-    "consequences",
-    "is_serving",
-    "judge",
-    "judge_corpus",
-    "judge_file",
-    "kept_in",
-    "lift",
-    "list_models",
-    "load_model",
-    "load_receipt",
-    "mesh_status",
-    "model_index",
-    "pin_by_evidence",
-    "pin_by_fingerprint",
-    "policy_in_force",
-    "quote_facts",
-    "read_policy",
-    "releases",
-    "renewed",
-    "revocations",
-    "revoke",
-    "root_fingerprints",
-    "save_receipt",
-    "seal_to",
-    "signed_policy",
-    "step_meaning",
-    "tls_files",
-    "unload_model",
-    "verify_receipt",
-]
+from importlib import import_module
+from typing import Final
+
+_NAMES: Final = {
+    "answer": ("Answer",),
+    "auditor": ("AuditedWorker", "AuditorClient"),
+    "bundle": ("TrustBundle", "anchor_of"),
+    "client": ("Client",),
+    "evidence_file": ("EvidenceFile", "Kind", "judge_file"),
+    "facts": ("quote_facts",),
+    "floors": ("Floors",),
+    "health": ("is_serving",),
+    "identity": ("signing_key", "tls_files"),
+    "judging": ("Judgement", "judge", "step_meaning"),
+    "many": ("Progress",),
+    "mesh_folder": ("MeshFolder",),
+    "operator": (
+        "AuditLine",
+        "apply_policy",
+        "appraisals",
+        "attested_evidence",
+        "lift",
+        "load_model",
+        "mesh_status",
+        "model_index",
+        "policy_in_force",
+        "releases",
+        "revocations",
+        "revoke",
+        "unload_model",
+    ),
+    "outcome": ("Outcome",),
+    "owner": ("OwnerClient", "SealedFiles", "list_models", "seal_to"),
+    "pin": ("AttestedPin", "pin_by_evidence", "pin_by_fingerprint", "root_fingerprints"),
+    "pinned": ("Pinned", "PinnedBy"),
+    "policy": (
+        "Consequence",
+        "KeptEvidence",
+        "PolicyDocument",
+        "consequences",
+        "kept_in",
+        "read_policy",
+        "signed_policy",
+    ),
+    "question": ("Inputs", "Options"),
+    "quote_corpus": ("JudgedEntry", "judge_corpus"),
+    "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
+    "roster": ("Refused", "Serving"),
+    "sync": ("SyncClient",),
+    "sync_others": ("SyncAuditorClient", "SyncOwnerClient"),
+    "timing": ("Timing",),
+    "trust": ("VerifiedWorker", "believe"),
+    "verifier_trust": ("renewed",),
+}
+_MODULES: Final = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found  # the next one finds it without asking here
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -37,14 +37,19 @@ async def attempts(call: Callable[[float], Awaitable[T]], timeout_s: float) -> T
     """
     until = time.monotonic() + timeout_s
     ceiling_s = FIRST_PAUSE_S
+    before: CloisterError | None = None
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             return await call(max(until - time.monotonic(), 0.001))
+        except TimeoutError as error:
+            tried = f"; before that: {before}" if before is not None else ""
+            raise TimeoutError(f"no answer within {timeout_s:g} s{tried}") from error
         except CloisterError as error:
             at_once = isinstance(error, NotReady) and error.reason in AT_ONCE
             pause_s = 0.0 if at_once else _pause_s(error, ceiling_s)
             if not (error.retryable or at_once) or attempt == MAX_ATTEMPTS or time.monotonic() + pause_s >= until:
                 raise
+            before = error
         ceiling_s = min(ceiling_s * 2, LONGEST_PAUSE_S)
         await asyncio.sleep(pause_s)
     raise ValueError("there is at least one attempt")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -18,7 +17,7 @@ from grpc.aio import EOF
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.api.v1.worker_pb2 import Failure
-from cloister.client.tasks import task_group
+from cloister.client.tasks import Tasks
 from cloister.errors import CloisterError, InvalidRequest, Unavailable
 from cloister.rpc.channel import Peer
 from cloister.rpc.status import from_failure, told_to_wait
@@ -84,47 +83,61 @@ class Unary:
 
 
 class Stream:
-    """All requests share one ModelStreamInfer; see `opened`."""
+    """All requests share one ModelStreamInfer; see `begun`.
+
+    One task writes, in the order in which requests were asked: a worker opens no request that many later ones of its
+    session overtook, and a caller that is cancelled in the middle of a write would end the stream for all.
+    """
 
     def __init__(self, call: Any, *, timed: bool = False) -> None:
         self._call = call
         self._timed = timed
         self._waiting: deque[asyncio.Future[ModelInferResponse]] = deque()
-        # In the order in which they were asked: a worker opens no request that many later ones of its session overtook.
-        self._outgoing: asyncio.Queue[tuple[ModelInferRequest, asyncio.Future[ModelInferResponse]]] = asyncio.Queue()
+        self._outgoing: deque[tuple[ModelInferRequest, asyncio.Future[ModelInferResponse]]] = deque()
+        self._more = asyncio.Event()
         self._ended: CloisterError | TimeoutError | None = None
+        self._loop = asyncio.get_running_loop()
 
     @classmethod
-    @asynccontextmanager
-    async def opened(cls, gateway: Peer, timeout_s: float, aside: Aside | None = None) -> AsyncIterator[Stream]:
-        """Open a stream that lives for at most `timeout_s`; what goes beside it holds for all its requests."""
+    def begun(cls, gateway: Peer, tasks: Tasks, timeout_s: float, aside: Aside | None = None) -> Stream:
+        """Begin a stream that lives until it is closed, for at most `timeout_s`.
+
+        Args:
+            gateway: To open it at.
+            tasks: Get one that reads and one that writes; both end with the stream.
+            timeout_s: As above.
+            aside: What goes beside the stream holds for all its requests.
+        """
         beside: dict[str, Any] = {"metadata": aside.metadata} if aside is not None else {}
         call = gateway.stub(GRPCInferenceServiceStub).ModelStreamInfer(timeout=timeout_s, **beside)
         stream = cls(call, timed=aside is not None and aside.timed)
-        async with task_group() as group:
-            reader = group.create_task(stream._read())
-            writer = group.create_task(stream._write())
-            try:
-                yield stream
-            finally:
-                # One task writes: a caller that is cancelled in the middle of a write would end the stream for all.
-                writer.cancel()
-                reader.cancel()
-                stream._call.cancel()
+        tasks.spawn(stream._read())
+        tasks.spawn(stream._write())
+        return stream
 
     @property
     def ended(self) -> bool:
         """Whether it carries nothing any more."""
         return self._ended is not None
 
+    def close(self) -> None:
+        """End it; whoever still waits is told `Unavailable`."""
+        self._end(Unavailable("the stream was closed", reason="stream.ended"))
+
     async def carry(
         self, request: ModelInferRequest, timeout_s: float, aside: Aside | None = None
     ) -> ModelInferResponse:
         """See `Carrier`."""
-        answer: asyncio.Future[ModelInferResponse] = asyncio.get_running_loop().create_future()
-        self._outgoing.put_nowait((request, answer))  # bounded by how many ask
-        async with asyncio.timeout(timeout_s):
+        if self._ended is not None:
+            raise self._ended
+        answer: asyncio.Future[ModelInferResponse] = self._loop.create_future()
+        self._outgoing.append((request, answer))  # bounded by how many ask
+        self._more.set()
+        expiry = self._loop.call_later(timeout_s, _expire, answer)
+        try:
             response = await answer
+        finally:
+            expiry.cancel()
         if self._timed and TIMING_PARAMETER in response.parameters:
             if aside is not None:
                 aside.timing = response.parameters[TIMING_PARAMETER].string_param
@@ -133,26 +146,27 @@ class Stream:
         return response
 
     async def _write(self) -> None:
-        while True:
-            request, answer = await self._outgoing.get()
-            if answer.done():  # its caller has gone
-                continue
-            if self._ended is not None:
-                answer.set_exception(self._ended)
-            else:
-                self._waiting.append(answer)
-                try:
+        try:
+            while self._ended is None:
+                if not self._outgoing:
+                    self._more.clear()
+                    await self._more.wait()
+                    continue
+                request, answer = self._outgoing.popleft()
+                if not answer.done():  # else its caller has gone
+                    self._waiting.append(answer)
                     await self._call.write(request)
-                except (CloisterError, TimeoutError) as error:
-                    self._end(error)
+        except (CloisterError, TimeoutError) as error:
+            self._end(error)
 
     async def _read(self) -> None:
         try:
             while (item := await self._call.read()) is not EOF:
                 self._deliver(item)
-            self._end(Unavailable("the gateway ended the stream", reason="stream.ended"))
         except (CloisterError, TimeoutError) as error:
             self._end(error)
+        finally:  # also where the call was cancelled, which gRPC tells as if we had been
+            self._end(Unavailable("the gateway ended the stream", reason="stream.ended"))
 
     def _deliver(self, item: ModelStreamInferResponse) -> None:
         if not self._waiting:
@@ -166,11 +180,21 @@ class Stream:
             answer.set_result(item.infer_response)
 
     def _end(self, error: CloisterError | TimeoutError) -> None:
-        self._ended = self._ended or error
-        while self._waiting:
-            answer = self._waiting.popleft()
+        if self._ended is not None:
+            return
+        self._ended = error
+        self._call.cancel()
+        self._more.set()
+        for answer in (*self._waiting, *(answer for _, answer in self._outgoing)):
             if not answer.done():
-                answer.set_exception(self._ended)
+                answer.set_exception(error)
+        self._waiting.clear()
+        self._outgoing.clear()
+
+
+def _expire(answer: asyncio.Future[ModelInferResponse]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError("the deadline passed"))
 
 
 def _error_in(item: ModelStreamInferResponse) -> CloisterError | TimeoutError:

@@ -11,132 +11,147 @@ gateway and its host may read them.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar, Unpack
 
 from cloister.api.oip.inference_pb2 import (
-    ModelInferRequest,
-    ModelInferResponse,
     ModelMetadataRequest,
     ModelMetadataResponse,
 )
 from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.client.answer import Answer
+from cloister.client.asking import Asker
 from cloister.client.attempts import attempts
 from cloister.client.bundle import TrustBundle
-from cloister.client.carriers import Aside, Stream, Unary
-from cloister.client.exchange import sealed_to, target
-from cloister.client.identity import tls_files
-from cloister.client.receipts import check_issued
-from cloister.client.roster import Roster, Serving
-from cloister.client.tasks import task_group
-from cloister.client.timing import Timing
+from cloister.client.carriers import Aside, Carrier, Unary
+from cloister.client.identity import check_current, check_same_mesh, tls_files
+from cloister.client.many import Progress, each, size_of
+from cloister.client.mesh_folder import MeshFolder
+from cloister.client.outcome import Outcome
+from cloister.client.question import Inputs, Options, Question
+from cloister.client.roster import Serving
+from cloister.client.streams import Streams
+from cloister.client.tasks import Tasks, background
 from cloister.contract import ModelContract
-from cloister.errors import CloisterError, InvalidRequest, NotReady, Unavailable
-from cloister.oip.contents import Array
-from cloister.oip.tensors import Parameter, decode_response, encode_request
-from cloister.rpc.channel import STREAM_S, Peer
+from cloister.errors import Unavailable
+from cloister.oip.tensors import Parameter
+from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsFiles, TlsIdentity
 from cloister.rpc.spiffe import server_name
-from cloister.seal.session import ClientSessions
 
 TIMEOUT_S: Final = 30.0
 CONCURRENCY: Final = 16
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One inference, as it was asked for.
-
-    Attributes:
-        version: The only version that may answer, a label of the operator's, or empty for the operator's default.
-        digest: The only model that may answer; None for any.
-        sealed: Whether only a verified enclave may read it.
-        timing: Whether to ask where the time goes.
-        traceparent: The trace that it belongs to, or empty.
-    """
-
-    model: str
-    version: str
-    inputs: Mapping[str, Array] = field(repr=False)
-    outputs: Sequence[str]
-    parameters: Mapping[str, Parameter]
-    datatypes: Mapping[str, str]
-    digest: bytes | None
-    sealed: bool
-    timing: bool = False
-    traceparent: str = ""
-
-    def request(self, version: str) -> ModelInferRequest:
-        """The request to one version of the model."""
-        return encode_request(
-            self.model,
-            self.inputs,
-            version=version,
-            outputs=self.outputs,
-            parameters=self.parameters,
-            datatypes=self.datatypes,
-        )
+T = TypeVar("T")
 
 
 class Client:
-    """A data owner's connection to a mesh; for one event loop.
+    """A data owner's connection to a mesh, for one event loop; `connect` makes one.
+
+    Any number of tasks may use it at once. It reconnects by itself: what is asked while the gateway is away is asked
+    again, until its deadline.
 
     Args:
         gateway: Connected as this client.
         trust: Whom to believe.
-        stream: Carries the requests, while it lasts; each is a call of its own when None.
+        tasks: Where it runs what goes on between calls: streams, and the requests of `infer_each`.
+        timeout_s: Deadline of calls that say none.
         padded: Whether to hide the lengths of sealed requests and answers.
+        check: Called when the gateway cannot be reached; raises if asking again is in vain.
     """
 
-    def __init__(self, gateway: Peer, trust: TrustBundle, stream: Stream | None = None, *, padded: bool = True) -> None:
+    def __init__(
+        self,
+        gateway: Peer,
+        trust: TrustBundle,
+        *,
+        tasks: Tasks | None = None,
+        timeout_s: float = TIMEOUT_S,
+        padded: bool = True,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.trust = trust
-        self._padded = padded
+        self.timeout_s = timeout_s
         self._gateway = gateway
-        self._roster = Roster(gateway, trust)
-        self._sessions = ClientSessions(trust.cluster)
-        self._unary = Unary(gateway)
-        self._stream = stream
+        self._tasks = tasks
+        self._check = check
+        self._asker = Asker(gateway, trust, padded=padded)
+        self._carrier: Carrier = Unary(gateway)
 
     @classmethod
     @asynccontextmanager
     async def connect(
         cls,
-        gateway: str,
+        gateway: str | Sequence[str],
         *,
         trust: TrustBundle | Path | str,
         identity: TlsFiles | Path | str,
+        timeout_s: float = TIMEOUT_S,
         padded: bool = True,
     ) -> AsyncIterator[Client]:
-        """Connect to a gateway.
+        """Connect to a gateway; use it in `async with`. Nothing is sent before the first call.
 
         Args:
-            gateway: host:port.
+            gateway: host:port; or those of several gateways of the mesh. The first is asked for as long as it can be
+                reached, then the next, round and round.
             trust: The trust bundle, or its file.
-            identity: TLS files of a client of this mesh, or the folder that holds them.
+            identity: TLS files of a client of this mesh, or the folder that holds them. They are read again when they
+                change.
+            timeout_s: Deadline of calls that say none, in seconds.
             padded: Whether to lengthen sealed requests, and have their answers lengthened, so that lengths say little
                 of their content; workers that could not strip it are asked without.
 
         Raises:
-            NotFound, InvalidRequest: A file is missing or is not what it should be.
+            NotFound: There is no such file or folder.
+            InvalidRequest: A file is not what it should be, or trust and identity are of different meshes
+                (`trust.other_mesh`).
+            NotReady: The private key lies open to others.
+            Unauthenticated: The identity has expired, or is not yet valid (`identity.expired`).
         """
         bundle = trust if isinstance(trust, TrustBundle) else await asyncio.to_thread(TrustBundle.read, Path(trust))
         files = identity if isinstance(identity, TlsFiles) else tls_files(Path(identity))
-        async with (
-            TlsIdentity.watching(files) as own,
-            Peer(gateway, own, server_name(bundle.cluster, "gateway")) as peer,
-        ):
-            yield cls(peer, bundle, padded=padded)
+        async with TlsIdentity.watching(files) as own:
+            check_same_mesh(own, bundle)
+            check_current(own, files)
+            async with Peer(gateway, own, server_name(bundle.cluster, "gateway")) as peer:
+                check = partial(check_current, own, files)
+                async with cls.over(peer, bundle, timeout_s=timeout_s, padded=padded, check=check) as client:
+                    yield client
+
+    @classmethod
+    def of_mesh(cls, folder: Path | str, *, timeout_s: float = TIMEOUT_S) -> AbstractAsyncContextManager[Client]:
+        """Connect by a mesh folder that holds a client's identity, as `cloister identity issue --out` makes it.
+
+        Args:
+            folder: With `mesh.toml`, `trust.json`, and an identity of the role `client`.
+            timeout_s: As in `connect`, as are the errors.
+        """
+        mesh = MeshFolder.read(Path(folder))
+        return cls.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client"), timeout_s=timeout_s)
+
+    @classmethod
+    @asynccontextmanager
+    async def over(
+        cls,
+        gateway: Peer,
+        trust: TrustBundle,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        padded: bool = True,
+        check: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Client]:
+        """A client over a connection that somebody else made; ends what it has under way."""
+        async with background() as tasks:
+            yield cls(gateway, trust, tasks=tasks, timeout_s=timeout_s, padded=padded, check=check)
 
     async def infer(
         self,
         model: str,
-        inputs: Mapping[str, Array],
+        inputs: Inputs,
         *,
         version: str = "",
         outputs: Sequence[str] = (),
@@ -144,7 +159,7 @@ class Client:
         datatypes: Mapping[str, str] | None = None,
         digest: bytes | None = None,
         sealed: bool = True,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
         timing: bool = False,
         traceparent: str = "",
     ) -> Answer:
@@ -152,152 +167,192 @@ class Client:
 
         Args:
             model: Name.
-            inputs: Array by input name.
+            inputs: NumPy array by input name, each of the input's datatype and shape; `contract` tells both.
             version: Of the model, and no other answers. Empty for the mesh's default version, or a label such as
                 `stable`: which one that is the operator says; `Answer.model_version` is the one that answered.
             outputs: Names of the outputs that are wanted; none asks for all.
             parameters: Of the request, as the Open Inference Protocol has them.
-            datatypes: Where an array's dtype does not say it: `BF16` for uint16.
-            digest: Only a model of this digest may answer (from the owner's manifest).
+            datatypes: Datatype by input name, where an array's dtype does not say it: `BF16` for uint16.
+            digest: Only a model of this digest may answer: 32 bytes, from the owner's manifest.
             sealed: Only a verified enclave can read request and answer. If False, gateway and host can, and the model's
                 owner must have allowed it.
-            timeout_s: For all of it, new attempts included.
+            timeout_s: Seconds for all of it, new attempts included; None for the client's own.
             timing: Ask the gateway where the time went (`Answer.timing`); on a stream, what `stream` was told counts.
             traceparent: The trace that the request belongs to (W3C Trace Context); goes to the gateway in clear.
 
+        Returns:
+            The outputs, who answered, and a receipt that has been checked.
+
         Raises:
-            EvidenceRejected: No worker that is offered is believed.
-            SealBroken: The answer is not the enclave's answer to this request.
-            NotFound, InvalidRequest: No such model, or not in this version or of this digest; inputs that do not fit.
-            Overloaded, Unavailable, TimeoutError: Not now.
+            EvidenceRejected: No worker that is offered is believed; `reason` says why the first was not.
+            SealBroken: The answer is not the enclave's answer to this request: somebody between has changed it.
+            NotFound: No such model, or not in this version or of this digest, or none that this client may ask.
+            InvalidRequest: Inputs that do not fit the model; the message names the tensor.
+            NotAllowed: The model's owner allows sealed requests only, or the identity's role may not ask.
+            Unauthenticated: The gateway does not know the identity, or it has expired.
+            Overloaded: No room until the deadline; `retry_after_s` says when there may be.
+            Unavailable: The gateway or the model's workers could not be reached until the deadline.
+            TimeoutError: No answer until the deadline.
         """
         question = Question(
             model=model,
             version=version,
             inputs=inputs,
             outputs=outputs,
-            parameters=parameters or {},
-            datatypes=datatypes or {},
+            parameters=parameters,
+            datatypes=datatypes,
             digest=digest,
             sealed=sealed,
             timing=timing,
             traceparent=traceparent,
         )
-        return await attempts(partial(self._ask, question), timeout_s)
+        return await self._again(partial(self._asker.ask, question, self._carrier), timeout_s)
+
+    async def infer_each(
+        self,
+        model: str,
+        many: Iterable[Inputs],
+        *,
+        concurrency: int = CONCURRENCY,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[Outcome, None]:
+        """Ask a model many times over one stream, and yield what became of each request as it is known.
+
+            async for outcome in mesh.infer_each("breast-cancer", batches):
+                print(outcome.number, outcome.error or outcome.answer.outputs)
+
+        A request that fails ends nothing: its error is its outcome. Requests wait for who takes the outcomes, so
+        neither `many` nor the answers need fit in memory. Leaving the loop gives up what is under way.
+
+        Args:
+            model: Name.
+            many: Inputs of each request; taken one by one, at most `concurrency` ahead of the outcomes. If taking them
+                raises, so does this.
+            concurrency: Requests under way.
+            **options: Of each request; see `infer`. The deadline too is each request's.
+
+        Yields:
+            An outcome for each request, in the order in which they end; `number` says which request it was.
+        """
+        streams = self._streams(options.get("timing", False), options.get("traceparent", ""))
+        ask = partial(self._with(streams).infer, model, **options)
+        async with aclosing(each(ask, many, concurrency, self._background())) as outcomes:
+            try:
+                async for outcome in outcomes:
+                    yield outcome
+            finally:
+                streams.close()
 
     async def infer_many(
         self,
         model: str,
-        many: Iterable[Mapping[str, Array]],
+        many: Iterable[Inputs],
         *,
         concurrency: int = CONCURRENCY,
-        version: str = "",
-        sealed: bool = True,
-        timeout_s: float = TIMEOUT_S,
-        timing: bool = False,
+        progress: Progress | None = None,
+        **options: Unpack[Options],
     ) -> list[Answer]:
-        """Ask a model many times over one stream; answers come in the order of `many`.
+        """Ask a model many times over one stream; all answers, in the order of `many`, or an error.
+
+        Where some may fail and the others count all the same, take `infer_each`.
 
         Args:
             model: Name.
-            many: Inputs of each request; taken one by one, at most `concurrency` ahead of the answers.
-            concurrency: Requests under way.
-            version: As in `infer`, as is `sealed`.
-            sealed: See `version`.
-            timeout_s: For each request.
-            timing: Ask the gateway where the time of each went.
+            many: As in `infer_each`, as is `concurrency`.
+            concurrency: See `many`.
+            progress: Called after each answer with how many have come, and how many will, or None where `many` has no
+                length.
+            **options: Of each request; see `infer`. The deadline too is each request's.
 
         Raises:
-            CloisterError: The first that a request ends with; the others are given up.
+            CloisterError, TimeoutError: The first that a request ends with; the others are given up. What each error
+                means, `infer` says.
         """
         answers: dict[int, Answer] = {}
-        numbered = enumerate(many)
-
-        async def worker(mesh: Client) -> None:
-            for number, inputs in numbered:
-                answers[number] = await mesh.infer(
-                    model, inputs, version=version, sealed=sealed, timeout_s=timeout_s, timing=timing
-                )
-
-        async with self.stream(timing=timing) as mesh, task_group() as group:
-            for _ in range(concurrency):
-                group.create_task(worker(mesh))
+        total = size_of(many)
+        async with aclosing(self.infer_each(model, many, concurrency=concurrency, **options)) as outcomes:
+            async for outcome in outcomes:
+                answers[outcome.number] = outcome.result()
+                if progress is not None:
+                    progress(len(answers), total)
         return [answers[number] for number in range(len(answers))]
 
     @asynccontextmanager
     async def stream(self, *, timing: bool = False, traceparent: str = "") -> AsyncIterator[Client]:
         """This client with one stream for all its requests, which costs the mesh far less than a call for each.
 
-        Should the stream end before its time, requests go as calls of their own.
+        Answers come in the order of the requests, so requests to a slow model hold up those behind them: give each
+        model a stream of its own. Should the stream end before its time, because the gateway restarts or has moved
+        elsewhere, another is opened, and requests that were under way are asked again.
 
         Args:
             timing: Ask the gateway where the time of each request goes.
             traceparent: The trace that all of them belong to (W3C Trace Context).
         """
-        async with Stream.opened(self._gateway, STREAM_S, Aside(timing, traceparent)) as stream:
-            streaming = Client(self._gateway, self.trust, stream, padded=self._padded)
-            streaming._roster, streaming._sessions = self._roster, self._sessions
-            yield streaming
+        streams = self._streams(timing, traceparent)
+        try:
+            yield self._with(streams)
+        finally:
+            streams.close()
 
-    async def workers(self, model: str, version: str = "", timeout_s: float = TIMEOUT_S) -> Serving:
-        """Who serves a model: the workers this client believes, and those it does not, with the reasons."""
-        return await self._roster.offered(model, version, timeout_s)
+    async def workers(self, model: str, version: str = "", timeout_s: float | None = None) -> Serving:
+        """Who serves a model: the workers this client believes, and those it does not, with the reasons.
 
-    async def contract(self, model: str, version: str = "", timeout_s: float = TIMEOUT_S) -> ModelContract:
-        """Inputs and outputs of a model, as the gateway tells them."""
+        Args:
+            model: Name.
+            version: As in `infer`.
+            timeout_s: Seconds; None for the client's own.
+
+        Raises:
+            NotFound: No such model, or none that this client may ask.
+            Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
+        """
+        call = partial(self._asker.roster.offered, model, version)
+        return await self._again(call, timeout_s)
+
+    async def contract(self, model: str, version: str = "", timeout_s: float | None = None) -> ModelContract:
+        """Inputs and outputs of a model (names, datatypes, shapes), as the gateway tells them.
+
+        Args:
+            model: Name.
+            version: As in `infer`.
+            timeout_s: Seconds; None for the client's own.
+
+        Returns:
+            Shapes have -1 where any size will do.
+
+        Raises:
+            NotFound: No such model, or none that this client may ask.
+            Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
+        """
+        return await self._again(partial(self._metadata, model, version), timeout_s)
+
+    async def _metadata(self, model: str, version: str, left_s: float) -> ModelContract:
         request = ModelMetadataRequest(name=model, version=version)
         stub = self._gateway.stub(GRPCInferenceServiceStub)
-        answer: ModelMetadataResponse = await stub.ModelMetadata(request, timeout=timeout_s)
+        answer: ModelMetadataResponse = await stub.ModelMetadata(request, timeout=left_s)
         return ModelContract.from_metadata(answer)
 
-    async def _ask(self, question: Question, left_s: float) -> Answer:
-        if not (question.timing or question.traceparent):
-            return await self._answer(question, left_s, None)
-        aside, began_s = Aside(question.timing, question.traceparent), time.perf_counter()
-        answer = await self._answer(question, left_s, aside)
-        told = Timing.parse(aside.timing, time.perf_counter() - began_s) if aside.timing else None
-        return replace(answer, timing=told)
+    async def _again(self, call: Callable[[float], Awaitable[T]], timeout_s: float | None) -> T:
+        async def checked(left_s: float) -> T:
+            try:
+                return await call(left_s)
+            except Unavailable:
+                self._check()
+                raise
 
-    async def _answer(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
-        if not question.sealed:
-            return await self._ask_plain(question, left_s, aside)
-        try:
-            return await self._ask_sealed(question, left_s, aside)
-        except (Unavailable, NotReady):
-            # Whoever was asked has gone, or serves something else by now.
-            self._roster.forget(question.model, question.version)
-            raise
+        return await attempts(checked, self.timeout_s if timeout_s is None else timeout_s)
 
-    async def _ask_sealed(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
-        serving = await self._roster.serving(question.model, question.version, left_s)
-        aim = target(question.model, serving.believed, version=question.version, digest=question.digest)
-        request = question.request(aim.model_version).SerializeToString()
-        sent = sealed_to(aim, request, self._sessions, left_s, padded=self._padded)
-        try:
-            opened = sent.opened(await self._carry(sent.envelope, left_s, aside))
-        except CloisterError as error:
-            if error.reason == "session.unknown":
-                sent.forget_sessions()
-            raise
-        worker = opened.worker
-        if opened.body.ear_id != worker.result.ear_id:
-            ear_id = opened.body.ear_id
-            worker = await self._roster.with_result(worker, ear_id, question.model, question.version, left_s)
-        check_issued(opened.receipt, worker.result)
-        return sent.answer(opened, worker)
+    def _background(self) -> Tasks:
+        if self._tasks is None:
+            raise RuntimeError("streams need a client that 'Client.connect' has made")
+        return self._tasks
 
-    async def _ask_plain(self, question: Question, left_s: float, aside: Aside | None) -> Answer:
-        if question.digest is not None:
-            raise InvalidRequest("nobody proves the digest of the model that answers a plain request; ask sealed")
-        request = question.request(question.version)
-        response = await self._carry(request, left_s, aside)
-        return Answer(
-            outputs=decode_response(response),
-            model_name=response.model_name,
-            model_version=response.model_version,
-            envelope=request,
-        )
+    def _streams(self, timing: bool, traceparent: str) -> Streams:
+        return Streams(self._gateway, self._background(), Aside(timing, traceparent))
 
-    async def _carry(self, request: ModelInferRequest, left_s: float, aside: Aside | None) -> ModelInferResponse:
-        carrier = self._unary if self._stream is None or self._stream.ended else self._stream
-        return await carrier.carry(request, left_s, aside)
+    def _with(self, carrier: Carrier) -> Client:
+        """This client, with all that it knows, by another way to the gateway."""
+        other = copy(self)
+        other._carrier = carrier
+        return other

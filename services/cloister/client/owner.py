@@ -5,12 +5,14 @@ Everything that matters is signed here with the owner's Ed25519 key; the provisi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,15 +27,18 @@ from cloister.api.v1.provisioner_pb2 import (
     SignerRule,
 )
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
+from cloister.client.identity import signing_key
+from cloister.client.mesh_folder import MeshFolder
 from cloister.client.operator import AuditLine, releases
+from cloister.client.reaching import reached
 from cloister.rpc.channel import Peer
-from cloister.rpc.identity import TlsFiles, TlsIdentity
-from cloister.rpc.spiffe import server_name
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import DEFAULT_PRECISION, ModelManifest, Signed, sign, sign_policy
 from cloister.seal.model_file import seal_model
 
-CALL_S = 15.0
+CALL_S: Final = 15.0
+LEASE_S: Final = 3600
+TCB_STATUSES: Final[Sequence[str]] = ("UpToDate", "SWHardeningNeeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +119,44 @@ class OwnerClient:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, provisioner: str, *, cluster: str, tls: TlsFiles, signer: Ed25519PrivateKey
+        cls, provisioner: str, *, identity: Path | str, signer: Ed25519PrivateKey | None = None
     ) -> AsyncIterator[OwnerClient]:
-        """Connect to `provisioner` (host:port) with an owner's TLS identity and signing key."""
-        async with (
-            TlsIdentity.watching(tls) as identity,
-            Peer(provisioner, identity, server_name(cluster, "provisioner")) as peer,
-        ):
-            yield cls(peer, cluster, signer)
+        """Connect to a provisioner; use it in `async with`. Nothing is sent before the first call.
+
+        Args:
+            provisioner: host:port.
+            identity: The folder of an owner's identity; its certificate names the mesh.
+            signer: The owner's signing key; None for the one in that folder.
+
+        Raises:
+            NotFound: There is no such folder, or no key in it.
+            InvalidRequest, NotReady: A file is not what it should be, or a private key lies open to others.
+            Unauthenticated: The identity has expired (`identity.expired`).
+        """
+        key = signer if signer is not None else await asyncio.to_thread(signing_key, Path(identity))
+        async with reached(provisioner, "provisioner", identity) as (peer, cluster):
+            yield cls(peer, cluster, key)
+
+    @classmethod
+    def of_mesh(cls, folder: Path | str) -> AbstractAsyncContextManager[OwnerClient]:
+        """Connect by a mesh folder that holds an owner's identity; as `connect`."""
+        mesh = MeshFolder.read(Path(folder))
+        return cls.connect(mesh.provisioner, identity=mesh.identity("owner"))
 
     async def register(self, signed: Signed, key: ModelKey) -> int:
-        """Hand the provisioner a model's signed manifest and its key; returns the number of the line in the record."""
+        """Hand the provisioner a model's signed manifest and its key.
+
+        Args:
+            signed: The manifest, as `seal_to` made it.
+            key: The key that opens the sealed model.
+
+        Returns:
+            The number of the line in the provisioner's record.
+
+        Raises:
+            AlreadyExists: This version is registered, with other content.
+            InvalidRequest, NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
+        """
         manifest = SignedManifest(manifest=signed.manifest, signature=signed.signature, public_key=signed.public_key)
         request = RegisterModelRequest(manifest=manifest, model_key=key.reveal())
         answer = await self._stub.RegisterModel(request, timeout=CALL_S)
@@ -136,10 +168,10 @@ class OwnerClient:
         *,
         mrenclave: Sequence[str] = (),
         signers: Sequence[SignerRule] = (),
-        tcb_statuses: Sequence[str] = ("UpToDate", "SWHardeningNeeded"),
+        tcb_statuses: Sequence[str] = TCB_STATUSES,
         simulated: bool = False,
         plain: bool = False,
-        lease_s: int = 3600,
+        lease_s: int = LEASE_S,
         min_model_version: int = 1,
     ) -> tuple[ReleasePolicy, int]:
         """Replace the model's release policy; returns it and the number of the line in the record.
@@ -157,6 +189,7 @@ class OwnerClient:
         Raises:
             NotFound: No model of this owner has that name.
             InvalidRequest: The policy allows nobody, or more than may be.
+            NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
         """
         current = next((known.policy.version for known in await self.models() if known.name == model), 0)
         policy = ReleasePolicy(

@@ -3,114 +3,143 @@
     with SyncClient("127.0.0.1:8440", trust="trust.json", identity="identities/client/main") as mesh:
         answer = mesh.infer("breast-cancer", {"measurements": records})
 
-Safe to use from several threads at once. All calls have a deadline, so none blocks for ever.
+Safe to use from several threads at once, and in notebooks. All calls have a deadline, so none blocks for ever.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterable, Mapping
-from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import closing, contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from queue import SimpleQueue
+from typing import Self, Unpack
 
 from cloister.client.answer import Answer
 from cloister.client.bundle import TrustBundle
-from cloister.client.client import TIMEOUT_S, Client
+from cloister.client.client import CONCURRENCY, TIMEOUT_S, Client
+from cloister.client.loop_thread import PlainFace, closed
+from cloister.client.many import Progress, check_concurrency, size_of
+from cloister.client.mesh_folder import MeshFolder
+from cloister.client.outcome import Outcome
+from cloister.client.question import Inputs, Options
 from cloister.client.roster import Serving
 from cloister.contract import ModelContract
-from cloister.oip.contents import Array
+from cloister.errors import CloisterError
 from cloister.rpc.identity import TlsFiles
 
-T = TypeVar("T")
 
-
-class SyncClient:
+class SyncClient(PlainFace[Client]):
     """A data owner's connection to a mesh; use it as a context manager.
 
     Args:
-        gateway: host:port.
+        gateway: host:port; or those of several gateways, as for `Client.connect`.
         trust: The trust bundle, or its file.
         identity: TLS files of a client of this mesh, or the folder that holds them.
-        padded: As in `Client.connect`.
+        timeout_s: Deadline of calls that say none, in seconds.
+        padded: Whether to hide lengths; as in `Client.connect`.
+
+    Raises:
+        CloisterError: When the `with` block is entered: as `Client.connect`.
     """
 
     def __init__(
         self,
-        gateway: str,
+        gateway: str | Sequence[str],
         *,
         trust: TrustBundle | Path | str,
         identity: TlsFiles | Path | str,
+        timeout_s: float = TIMEOUT_S,
         padded: bool = True,
     ) -> None:
-        self._connect = partial(Client.connect, gateway, trust=trust, identity=identity, padded=padded)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._connection: AbstractAsyncContextManager[Client] | None = None
-        self._client: Client | None = None
+        connect = partial(Client.connect, gateway, trust=trust, identity=identity)
+        super().__init__(partial(connect, timeout_s=timeout_s, padded=padded))
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cloister-client", daemon=True)
-        self._thread.start()
-        try:
-            self._client = self._wait(self._open())
-        except BaseException:
-            self._end_loop()
-            raise
-        return self
+    @classmethod
+    def of_mesh(cls, folder: Path | str, *, timeout_s: float = TIMEOUT_S) -> Self:
+        """By a mesh folder that holds a client's identity; as `Client.of_mesh`."""
+        mesh = MeshFolder.read(Path(folder))
+        return cls(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client"), timeout_s=timeout_s)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        connection, self._connection, self._client = self._connection, None, None
-        try:
-            if connection is not None:
-                self._wait(connection.__aexit__(None, None, None))
-        finally:
-            self._end_loop()
+    def infer(self, model: str, inputs: Inputs, **options: Unpack[Options]) -> Answer:
+        """Ask a model; options, answer and errors are those of `Client.infer`."""
+        return self._wait(self._connected.infer(model, inputs, **options))
 
-    def infer(self, model: str, inputs: Mapping[str, Array], **options: Any) -> Answer:
-        """Ask a model; options and errors are those of `Client.infer`."""
-        return self._wait(self._connected().infer(model, inputs, **options))
+    def infer_each(
+        self, model: str, many: Iterable[Inputs], *, concurrency: int = CONCURRENCY, **options: Unpack[Options]
+    ) -> Generator[Outcome, None, None]:
+        """Ask a model many times over one stream, and yield what became of each; as `Client.infer_each`.
 
-    def infer_many(self, model: str, many: Iterable[Mapping[str, Array]], **options: Any) -> list[Answer]:
-        """Ask a model many times over one stream; options and errors are those of `Client.infer_many`."""
-        return self._wait(self._connected().infer_many(model, many, **options))
+        `many` is taken in the thread that takes the outcomes, so it may read files or a database.
+        """
+        check_concurrency(concurrency)
+        settled: SimpleQueue[tuple[int, Future[Answer]]] = SimpleQueue()  # bounded by `concurrency`
+        running: dict[int, Future[Answer]] = {}
+        with self.stream(timing=options.get("timing", False), traceparent=options.get("traceparent", "")) as mesh:
+            try:
+                for number, inputs in enumerate(many):
+                    if len(running) == concurrency:
+                        yield _next(settled, running)
+                    future = self._loop_thread.start(mesh._connected.infer(model, inputs, **options))
+                    running[number] = future
+                    future.add_done_callback(partial(_note, settled, number))
+                while running:
+                    yield _next(settled, running)
+            finally:
+                for future in running.values():
+                    future.cancel()
 
-    def workers(self, model: str, version: str = "", timeout_s: float = TIMEOUT_S) -> Serving:
-        """Who serves a model, believed or not; see `Client.workers`."""
-        return self._wait(self._connected().workers(model, version, timeout_s))
+    def infer_many(
+        self,
+        model: str,
+        many: Iterable[Inputs],
+        *,
+        concurrency: int = CONCURRENCY,
+        progress: Progress | None = None,
+        **options: Unpack[Options],
+    ) -> list[Answer]:
+        """Ask a model many times over one stream; all answers, in the order of `many`, or an error.
 
-    def contract(self, model: str, version: str = "", timeout_s: float = TIMEOUT_S) -> ModelContract:
-        """Inputs and outputs of a model; see `Client.contract`."""
-        return self._wait(self._connected().contract(model, version, timeout_s))
+        Arguments and errors are those of `Client.infer_many`; `progress` is called in this thread.
+        """
+        answers: dict[int, Answer] = {}
+        total = size_of(many)
+        with closing(self.infer_each(model, many, concurrency=concurrency, **options)) as outcomes:
+            for outcome in outcomes:
+                answers[outcome.number] = outcome.result()
+                if progress is not None:
+                    progress(len(answers), total)
+        return [answers[number] for number in range(len(answers))]
 
-    async def _open(self) -> Client:
-        self._connection = self._connect()
-        return await self._connection.__aenter__()
+    @contextmanager
+    def stream(self, *, timing: bool = False, traceparent: str = "") -> Iterator[SyncClient]:
+        """This client with one stream for all its requests, from however many threads; as `Client.stream`."""
+        with self._loop_thread.entered(self._connected.stream(timing=timing, traceparent=traceparent)) as streaming:
+            other = copy(self)
+            other._client = streaming
+            yield other
 
-    def _connected(self) -> Client:
-        if self._client is None:
-            raise RuntimeError("use the client in a 'with' block")
-        return self._client
+    def workers(self, model: str, version: str = "", timeout_s: float | None = None) -> Serving:
+        """Who serves a model, believed or not; as `Client.workers`."""
+        return self._wait(self._connected.workers(model, version, timeout_s))
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        assert self._loop is not None
-        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C here ends the call there
-            raise
+    def contract(self, model: str, version: str = "", timeout_s: float | None = None) -> ModelContract:
+        """Inputs and outputs of a model; as `Client.contract`."""
+        return self._wait(self._connected.contract(model, version, timeout_s))
 
-    def _end_loop(self) -> None:
-        assert self._loop is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+
+def _note(settled: SimpleQueue[tuple[int, Future[Answer]]], number: int, future: Future[Answer]) -> None:
+    settled.put((number, future))
+
+
+def _next(settled: SimpleQueue[tuple[int, Future[Answer]]], running: dict[int, Future[Answer]]) -> Outcome:
+    number, future = settled.get()
+    del running[number]
+    try:
+        return Outcome(number, answer=future.result())
+    except (CloisterError, TimeoutError) as error:
+        return Outcome(number, error=error)
+    except CancelledError:
+        return Outcome(number, error=closed())

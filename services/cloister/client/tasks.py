@@ -3,8 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """Tasks that go on beside a block, and are cancelled at its end; see `background`."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` until it ends or the block does."""
+        task = self._group.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def cancel(self) -> None:
+        """Cancel all that still run."""
+        for task in self._running:
+            task.cancel()
+
+
+@asynccontextmanager
+async def background() -> AsyncIterator[Tasks]:
+    """A block with tasks beside it. An error that one of them raises ends the block and comes out of it."""
+    async with task_group() as group:
+        tasks = Tasks(group)
+        try:
+            yield tasks
+        finally:
+            tasks.cancel()
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
 """A client's handle on one peer: `Peer`.
 
 Stubs made by it follow our own certificate (the channel is built anew when the identity changes, and the old one is
-closed once its last call has ended), refuse a call without a deadline, and raise the errors of the house. A stub sees
-an ordinary `grpc.aio.Channel`; there are no interceptors behind it, because each costs a task per call.
+closed once its last call has ended), refuse a call without a deadline, and raise the errors of the house. A peer that
+has several addresses is reached at the next one when a call finds nobody at the present one. A stub sees an ordinary
+`grpc.aio.Channel`; there are no interceptors behind it, because each costs a task per call.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
@@ -20,7 +20,7 @@ import grpc.aio
 
 from cloister.errors import CloisterError, InternalError, Unavailable
 from cloister.rpc.identity import TlsIdentity
-from cloister.rpc.status import from_rpc_error
+from cloister.rpc.status import from_rpc_error, told_by_peer
 
 MAX_MESSAGE_BYTES: Final = (64 << 20) + (1 << 20)
 # The deadline of a stream that stays open: a link, a watch. After a day it is simply opened again.
@@ -55,7 +55,8 @@ class Peer:
     """One peer, reached over mutual TLS.
 
     Args:
-        address: host:port.
+        address: host:port; or several, all of the same peer: the next is taken, round and round, when a call finds
+            nobody at the present one. The call itself fails; whoever may repeat it then reaches the next.
         identity: Who we are.
         server_name: DNS name that the peer's certificate must carry: `<role>.<cluster>`.
         max_message_bytes: Limit in both directions.
@@ -64,14 +65,17 @@ class Peer:
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         identity: TlsIdentity,
         server_name: str,
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         options: Sequence[tuple[str, int | str]] = (),
     ) -> None:
-        self.address = address
+        self._addresses = (address,) if isinstance(address, str) else tuple(address)
+        if not self._addresses:
+            raise ValueError("a peer has at least one address")
+        self.address = self._addresses[0]
         self._identity = identity
         self._options = (
             *_OPTIONS,
@@ -134,11 +138,21 @@ class Peer:
             options=self._options,
             compression=grpc.Compression.NoCompression,
         )
-        self._line = _Line(channel, generation, self._close_later)
+        self._line = _Line(channel, generation, self.address, self._close_later)
         if line is not None:
-            self._retired.add(line)
-            line.retire()
+            self._retire(line)
         return self._line
+
+    def _lost(self, line: _Line) -> None:
+        """Nobody answered on `line`: the next call goes to the next address."""
+        if line is self._line and len(self._addresses) > 1:
+            self.address = self._addresses[(self._addresses.index(self.address) + 1) % len(self._addresses)]
+            self._line = None
+            self._retire(line)
+
+    def _retire(self, line: _Line) -> None:
+        self._retired.add(line)
+        line.retire()
 
     def _close_later(self, line: _Line) -> None:
         if self._closers is not None:
@@ -149,11 +163,14 @@ class Peer:
 class _Line:
     """One channel and how many calls are under way on it."""
 
-    __slots__ = ("_close", "_retired", "_under_way", "channel", "generation", "made")
+    __slots__ = ("_close", "_retired", "_under_way", "address", "channel", "generation", "made")
 
-    def __init__(self, channel: grpc.aio.Channel, generation: int, close: Callable[[_Line], None]) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, generation: int, address: str, close: Callable[[_Line], None]
+    ) -> None:
         self.channel = channel
         self.generation = generation
+        self.address = address
         self.made: dict[tuple[str, str], Any] = {}
         self._close = close
         self._under_way = 0
@@ -195,12 +212,14 @@ class _Lines:
             trailers: Callable[[Iterable[tuple[str, str | bytes]]], None] | None = None,
             **rest: Any,
         ) -> Any:
-            with _translated():
-                started = start(request, timeout=timeout, **rest)
-                answer = _readable(await started)
+            started, line = start(request, timeout=timeout, **rest)
+            try:
+                answer = await started
                 if trailers is not None:
                     trailers(await started.trailing_metadata())
-                return answer
+            except grpc.RpcError as error:
+                raise self._translated(error, line) from error
+            return _readable(answer)
 
         return call
 
@@ -217,15 +236,25 @@ class _Lines:
         start = self._starter(shape, method, args, kwargs)
 
         def call(*request: Any, timeout: float | None = None, **rest: Any) -> _Stream:
-            return _Stream(start(*request, timeout=timeout, **rest))
+            started, line = start(*request, timeout=timeout, **rest)
+            return _Stream(started, lambda error: self._translated(error, line))
 
         return call
 
-    def _starter(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., Any]:
+    def _translated(self, error: grpc.RpcError, line: _Line) -> CloisterError | TimeoutError:
+        """The error of the house; of a connection that is lost or was never made, it says which."""
+        found = from_rpc_error(error)
+        if isinstance(found, Unavailable):
+            self._peer._lost(line)
+            if found.reason == Unavailable.default_reason and not told_by_peer(error):
+                return Unavailable(f"cannot reach {line.address}: {found}", reason=found.reason)
+        return found
+
+    def _starter(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., tuple[Any, _Line]]:
         key = (shape, method)
         peer = self._peer
 
-        def start(*request: Any, timeout: float | None, **rest: Any) -> Any:
+        def start(*request: Any, timeout: float | None, **rest: Any) -> tuple[Any, _Line]:
             if timeout is None:
                 raise ValueError(f"{method} was called without a deadline")
             line = peer._current()
@@ -234,16 +263,21 @@ class _Lines:
                 multi = line.made[key] = getattr(line.channel, shape)(method, *args, **kwargs)
             call = multi(*request, timeout=timeout, **rest)
             line.begin(call)
-            return call
+            return call, line
 
         return start
 
 
 class _Stream:
-    """A streaming call whose errors are ours. What is not named here is passed through."""
+    """A streaming call whose errors are ours. What is not named here is passed through.
 
-    def __init__(self, call: Any) -> None:
+    Each method translates for itself: a context manager that did it would cost more than all else here, once for every
+    message.
+    """
+
+    def __init__(self, call: Any, translated: Callable[[grpc.RpcError], CloisterError | TimeoutError]) -> None:
         self._call = call
+        self._translated = translated
         self._messages: AsyncIterator[Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -255,31 +289,45 @@ class _Stream:
     async def __anext__(self) -> Any:
         if self._messages is None:
             self._messages = aiter(self._call)
-        with _translated():
-            return _readable(await anext(self._messages))
+        return await self._ours(anext(self._messages))
 
     def __await__(self) -> Any:
-        return self._answer().__await__()
+        return self._ours(self._call).__await__()
 
     async def read(self) -> Any:
-        with _translated():
+        try:
             return _readable(await self._call.read())
+        except grpc.RpcError as error:
+            raise self._translated(error) from error
+        except asyncio.InvalidStateError as error:
+            raise _ended() from error
 
     async def write(self, message: Any) -> None:
-        with _translated():
+        try:
             await self._call.write(message)
+        except grpc.RpcError as error:
+            raise self._translated(error) from error
+        except asyncio.InvalidStateError as error:
+            raise _ended() from error
 
     async def done_writing(self) -> None:
-        with _translated():
-            await self._call.done_writing()
+        await self._ours(self._call.done_writing(), readable=False)
 
     async def wait_for_connection(self) -> None:
-        with _translated():
-            await self._call.wait_for_connection()
+        await self._ours(self._call.wait_for_connection(), readable=False)
 
-    async def _answer(self) -> Any:
-        with _translated():
-            return await self._call
+    async def _ours(self, work: Awaitable[Any], *, readable: bool = True) -> Any:
+        try:
+            found = await work
+            return _readable(found) if readable else found
+        except grpc.RpcError as error:
+            raise self._translated(error) from error
+        except asyncio.InvalidStateError as error:
+            raise _ended() from error
+
+
+def _ended() -> Unavailable:
+    return Unavailable("the stream has ended", reason="stream.ended")
 
 
 def _readable(message: T) -> T:
@@ -287,16 +335,6 @@ def _readable(message: T) -> T:
     if message is None:
         raise InternalError("the peer's answer does not parse", reason="answer.malformed")
     return message
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from error
-    except asyncio.InvalidStateError as error:
-        raise Unavailable("the stream has ended", reason="stream.ended") from error
 
 
 async def retrying(call: Callable[[float], Awaitable[T]], *, attempts: int, deadline_s: float) -> T:

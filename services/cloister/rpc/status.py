@@ -183,6 +183,11 @@ def from_rpc_error(error: grpc.RpcError) -> CloisterError | TimeoutError:
     return told_to_wait(_raised(kind, message or code.name.lower(), reason), retry_after_s)
 
 
+def told_by_peer(error: grpc.RpcError) -> bool:
+    """Whether a peer of ours said so itself; else gRPC did, or somebody between."""
+    return _details(error)[0] is not None
+
+
 E = TypeVar("E", bound=BaseException)
 
 

@@ -12,6 +12,7 @@ from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, RETRY_PARAMETER, TIMING_PARAMETER, Aside, Stream
+from cloister.client.tasks import background
 from cloister.errors import CloisterError, InvalidRequest, Overloaded, Unavailable
 
 
@@ -59,8 +60,10 @@ class FakePeer:
 @asynccontextmanager
 async def opened(aside: Aside | None = None) -> AsyncIterator[tuple[Stream, FakeCall]]:
     call = FakeCall()
-    async with Stream.opened(cast(Any, FakePeer(call)), 60.0, aside) as stream:
+    async with background() as tasks:
+        stream = Stream.begun(cast(Any, FakePeer(call)), tasks, 60.0, aside)
         yield stream, call
+        stream.close()
     assert call.cancelled
 
 

@@ -176,7 +176,7 @@ async def test_a_worker_that_was_replaced_is_found(verifier: FakeVerifier) -> No
     await client.infer(MODEL, {"x": X})
     gateway.workers, old.refuse = [old, new], Unavailable("its link died")
     gateway.workers = [new]
-    client._roster.forget(MODEL, "")
+    client._asker.roster.forget(MODEL, "")
     answer = await client.infer(MODEL, {"x": X})
     assert answer.worker is not None
     assert answer.worker.instance == new.instance

@@ -1,0 +1,28 @@
+"""How owners, auditors and operators reach a service of the mesh: as an identity, which names the mesh too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from cloister.client.identity import check_current, tls_files
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsFiles, TlsIdentity
+from cloister.rpc.spiffe import server_name
+
+
+@asynccontextmanager
+async def reached(address: str, role: str, identity: TlsFiles | Path | str) -> AsyncIterator[tuple[Peer, str]]:
+    """The service of this role at host:port, called as an identity; with it, the cluster that both are of.
+
+    Raises:
+        NotFound, InvalidRequest, NotReady: A file is missing, is not what it should be, or lies open to others.
+        Unauthenticated: The identity has expired (`identity.expired`).
+    """
+    files = identity if isinstance(identity, TlsFiles) else tls_files(Path(identity))
+    async with TlsIdentity.watching(files) as own:
+        check_current(own, files)
+        cluster = own.spiffe_id.cluster
+        async with Peer(address, own, server_name(cluster, role)) as peer:
+            yield peer, cluster
