@@ -12,7 +12,7 @@ from cloister.errors import CloisterError, InvalidRequest, NotReady, Overloaded,
 class Calls:
     """Fails as told, then succeeds."""
 
-    def __init__(self, *errors: CloisterError) -> None:
+    def __init__(self, *errors: CloisterError | TimeoutError) -> None:
         self.errors = list(errors)
         self.left: list[float] = []
 
@@ -75,3 +75,10 @@ async def test_told_to_wait_beyond_its_deadline_it_says_so_at_once() -> None:
     with pytest.raises(Overloaded):
         await attempts(calls, 5.0)
     assert len(calls.left) == 1
+
+
+async def test_a_deadline_says_how_long_it_was_and_what_went_before() -> None:
+    with pytest.raises(TimeoutError, match=r"^no answer within 2\.5 s; before that: the gateway is gone$"):
+        await attempts(Calls(Unavailable("the gateway is gone"), TimeoutError("the deadline passed")), 2.5)
+    with pytest.raises(TimeoutError, match=r"^no answer within 2 s$"):
+        await attempts(Calls(TimeoutError()), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 import cloister
 from cloister.client import Client, SyncClient
 from cloister.client import sync as module
-from cloister.errors import EvidenceRejected, NotFound
+from cloister.errors import EvidenceRejected, NotFound, Unavailable
 from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
 
 X = np.ones((1, 2), np.float32)
@@ -66,3 +67,33 @@ def test_the_package_offers_both_faces() -> None:
     assert cloister.Client is Client
     with pytest.raises(AttributeError):
         _ = cloister.Nothing  # type: ignore[attr-defined]  # on purpose
+
+
+def test_closing_it_ends_what_other_threads_wait_for(gateway: FakeGateway) -> None:
+    asked, ended = threading.Event(), []
+
+    async def silent(*_: object, **__: object) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    gateway.ModelInfer = silent  # type: ignore[method-assign]  # a gateway that never answers
+
+    def ask(mesh: SyncClient) -> None:
+        try:
+            mesh.infer(MODEL, {"x": X})
+        except Unavailable as error:
+            ended.append(error.reason)
+
+    with SyncClient("gateway:1", trust="trust.json", identity="client") as mesh:
+        waiting = threading.Thread(target=ask, args=(mesh,))
+        waiting.start()
+        assert asked.wait(10)
+    waiting.join(10)
+    assert ended == ["peer.closed"]
+
+
+def test_it_can_be_opened_again(gateway: FakeGateway) -> None:
+    mesh = SyncClient("gateway:1", trust="trust.json", identity="client")
+    for _ in range(2):
+        with mesh:
+            mesh.infer(MODEL, {"x": X})

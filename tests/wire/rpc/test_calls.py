@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from cloister import errors
+from cloister.rpc.channel import Peer
 from fakes.echo import EchoStub, Running, echo_server
 from fakes.pki import MeshPki
 
@@ -274,3 +276,32 @@ async def test_answers_may_go_unlogged_and_failures_may_not(pki: MeshPki, capsys
             await peer.stub(EchoStub).Fail(text("NotFound:x"), timeout=5)
         await echo.calls.ended(2)
     assert capsys.readouterr().out.count("call.answered") == 1
+
+
+async def test_a_peer_of_several_addresses_is_reached_at_the_next_one_when_one_is_gone(pki: MeshPki) -> None:
+    nobody, identity = "127.0.0.1:1", pki.identity("gateway", "g1").held()
+    async with echo_server(pki) as second, AsyncExitStack() as stack:
+        async with echo_server(pki) as first:
+            peer = Peer([nobody, first.address, second.address], identity, f"verifier.{pki.cluster}")
+            stub = (await stack.enter_async_context(peer)).stub(EchoStub)
+            with pytest.raises(errors.Unavailable, match=f"cannot reach {nobody}"):
+                await stub.Echo(text("lost"), timeout=5)
+            assert [(await stub.Echo(text("a"), timeout=5)).value for _ in range(2)] == ["a", "a"]
+            assert (first.servicer.calls, second.servicer.calls) == (2, 0)
+        with pytest.raises(errors.Unavailable):
+            await stub.Chat(timeout=5).read()
+        assert (await stub.Echo(text("b"), timeout=5)).value == "b"
+        assert second.servicer.calls == 1
+        assert peer.address == second.address
+
+
+async def test_one_address_stays_where_it_is(pki: MeshPki) -> None:
+    async with Peer("127.0.0.1:1", pki.identity("gateway", "g1").held(), f"verifier.{pki.cluster}") as peer:
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable, match=r"cannot reach 127\.0\.0\.1:1"):
+                await peer.stub(EchoStub).Echo(text("lost"), timeout=5)
+
+
+def test_a_peer_without_an_address_is_a_mistake(pki: MeshPki) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Peer([], pki.identity("gateway", "g1").held(), "verifier")
