@@ -7,6 +7,7 @@
 # make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
 # make bench-overload  five times the peak      make bench-start  a worker's cold start      others: benchmarks/README.md
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
+# make docs    the reference of the SDK anew, from its docstrings
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -15,9 +16,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := services enclave/simulator tests protos deploy benchmarks
+SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale bench-seal bench-start demo up
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
+.PHONY: bench-sdk bench-seal bench-start demo docs up
 .PHONY: test check fmt fuzz protos lock clean setup soak
 .PHONY: differential test-convert
 
@@ -64,6 +66,10 @@ differential: .venv/installed .venv-peers/mlserver/installed
 	PYTHONPATH=tests $(BIN)/python -m differential tests/vectors/mlserver-oip.json
 	$(BIN)/pytest tests/wire/stock/test_differential.py
 
+# The reference of the SDK, from its docstrings (docs/reference).
+docs: .venv/installed
+	$(BIN)/python docs/reference/build.py
+
 attacks: .venv/installed
 	@PYTHONPATH=tests $(BIN)/python -m fakes.catalogue
 
@@ -94,6 +100,10 @@ bench-overload: .venv/installed
 
 bench-rest: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.rest $(OPTIONS)
+
+# The SDK's CPU in the client's process, beside a bare generated stub on grpc.aio. OPTIONS="--rounds 9".
+bench-sdk: .venv/installed
+	$(BIN)/python -m benchmarks.micro.sdk $(OPTIONS)
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py

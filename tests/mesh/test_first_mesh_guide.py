@@ -1,4 +1,7 @@
-"""The guide to a first mesh is walked as it is written: its commands, in its order, from an empty folder."""
+"""The guide to a first mesh is walked as it is written: its commands, in its order, from an empty folder.
+
+The README's example then runs there too, as a file, where `pip install cloister` has been and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ import openvino as ov
 import pytest
 from openvino import opset13 as ops
 
+from fakes.installed import installed
 from fakes.running_mesh import BIN, until
 
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "first-mesh.md").read_text()
 FEATURES = 30
 
@@ -45,15 +50,15 @@ class Reader:
 
     def _filled(self, word: str) -> str:
         meanings: dict[str, Callable[[], str]] = {
-            "<worker>": lambda: self._measured("worker"),
-            "<verifier>": lambda: self._measured("verifier"),
+            "<worker>": lambda: self.measured("worker"),
+            "<verifier>": lambda: self.measured("verifier"),
             "<address>": lambda: str(
                 tomllib.loads((self.folder / "mesh" / "mesh.toml").read_text())["addresses"]["verifier_https"]
             ),
         }
         return meanings[word]() if word in meanings else word
 
-    def _measured(self, service: str) -> str:
+    def measured(self, service: str) -> str:
         return str(json.loads(self.types(f"cloister-simulator measure {service} --json"))["mrenclave"])
 
     def serves(self) -> bool:
@@ -69,7 +74,19 @@ class Reader:
         ov.save_model(ov.Model([ops.result(y)], [x]), self.folder / "model" / "model.xml", compress_to_fp16=False)
         (self.folder / "record.json").write_text(json.dumps({"measurements": [[0.0] * FEATURES]}))
         (policy,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
-        (self.folder / "policy.toml").write_text(policy.replace("<worker>", self._measured("worker")))
+        (self.folder / "policy.toml").write_text(policy.replace("<worker>", self.measured("worker")))
+
+
+def ask_as_the_readme_does(folder: Path) -> str:
+    """Its example, to the letter, by the identity and trust bundle that the guide's data owner has."""
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(example.strip().splitlines()) < 10
+    (folder / "ask.py").write_text(example)
+    (folder / ".cloister").symlink_to(folder / "ward-7")
+    python = installed(folder / "installed")
+    done = subprocess.run([python, "ask.py"], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_guide_works_as_it_is_written(tmp_path: Path) -> None:
@@ -83,6 +100,8 @@ def test_the_guide_works_as_it_is_written(tmp_path: Path) -> None:
             if command.startswith("cloister identity issue"):
                 until(reader.serves, "the workers have the model's key")
             chosen = f" --port {port}" if command.startswith("cloister init") else ""
+            if command.startswith("cloister down"):
+                said["ask.py"] = ask_as_the_readme_does(tmp_path)
             said[command] = reader.types(command + chosen)
     finally:
         subprocess.run([BIN / "cloister", "down", "mesh"], cwd=tmp_path, capture_output=True, timeout=120)
@@ -92,6 +111,8 @@ def test_the_guide_works_as_it_is_written(tmp_path: Path) -> None:
     assert "2 judged: 2 would stay" in explained
     (shown,) = (out for command, out in said.items() if command.startswith("cloister trust show"))
     assert "by its evidence" in shown
+    assert said["ask.py"].count(reader.measured("worker")) == 2
+    assert "0.5" in said["ask.py"]
 
 
 @pytest.mark.parametrize("code", range(5))
