@@ -1,6 +1,8 @@
 """Verify who serves a model, and ask it one question.
 
-python ask.py MESH MODEL RECORDS.npy
+    python ask.py MESH MODEL RECORDS.npy
+
+What is printed of each worker was judged here, by the folder's trust.json.
 """
 
 import sys

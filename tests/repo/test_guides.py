@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from cloister import errors
 from cloister.cli.app import app
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
@@ -69,3 +70,14 @@ def test_a_command_or_an_option_that_nobody_has_would_be_noticed() -> None:
 def test_the_index_names_every_guide() -> None:
     index = (GUIDES / "README.md").read_text()
     assert [name for name in NAMES if name != "README.md" and f"({name})" not in index] == []
+
+
+def test_the_errors_of_the_python_client_are_those_there_are() -> None:
+    """Its table names classes that the SDK has, and reasons that some code of ours gives."""
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", (GUIDES / "python-client.md").read_text(), re.MULTILINE)
+    code = "".join(path.read_text() for path in (GUIDES.parents[1] / "services").rglob("*.py"))
+    assert len(rows) > 10
+    assert {name for name, _ in rows if not hasattr(errors, name)} == {"TimeoutError"}
+    assert [
+        reason for _, reasons in rows for reason in re.findall(r"`([^`]+)`", reasons) if f'"{reason}"' not in code
+    ] == []

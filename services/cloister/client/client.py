@@ -37,7 +37,7 @@ from cloister.client.roster import Serving
 from cloister.client.streams import Streams
 from cloister.client.tasks import Tasks, background
 from cloister.contract import ModelContract
-from cloister.errors import Unavailable
+from cloister.errors import NotFound, Unavailable
 from cloister.oip.tensors import Parameter
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsFiles, TlsIdentity
@@ -206,7 +206,7 @@ class Client:
             timing=timing,
             traceparent=traceparent,
         )
-        return await self._again(partial(self._asker.ask, question, self._carrier), timeout_s)
+        return await self._again(partial(self._asker.ask, question, self._carrier), model, timeout_s)
 
     async def infer_each(
         self,
@@ -308,7 +308,7 @@ class Client:
             Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
         """
         call = partial(self._asker.roster.offered, model, version)
-        return await self._again(call, timeout_s)
+        return await self._again(call, model, timeout_s)
 
     async def contract(self, model: str, version: str = "", timeout_s: float | None = None) -> ModelContract:
         """Inputs and outputs of a model (names, datatypes, shapes), as the gateway tells them.
@@ -325,7 +325,7 @@ class Client:
             NotFound: No such model, or none that this client may ask.
             Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
         """
-        return await self._again(partial(self._metadata, model, version), timeout_s)
+        return await self._again(partial(self._metadata, model, version), model, timeout_s)
 
     async def _metadata(self, model: str, version: str, left_s: float) -> ModelContract:
         request = ModelMetadataRequest(name=model, version=version)
@@ -333,13 +333,19 @@ class Client:
         answer: ModelMetadataResponse = await stub.ModelMetadata(request, timeout=left_s)
         return ModelContract.from_metadata(answer)
 
-    async def _again(self, call: Callable[[float], Awaitable[T]], timeout_s: float | None) -> T:
+    async def _again(self, call: Callable[[float], Awaitable[T]], model: str, timeout_s: float | None) -> T:
         async def checked(left_s: float) -> T:
             try:
                 return await call(left_s)
             except Unavailable:
                 self._check()
                 raise
+            except NotFound as error:
+                if error.reason != NotFound.default_reason:
+                    raise
+                # A gateway says no more: which models there are is not for everybody to know.
+                said = f"{error}: '{model}'; is the name right, has a worker its key, and may this identity ask it?"
+                raise NotFound(said) from error
 
         return await attempts(checked, self.timeout_s if timeout_s is None else timeout_s)
 
