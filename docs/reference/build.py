@@ -45,9 +45,9 @@ PAGES: Final = {
     ),
     "operator": (
         "For operators",
-        "Calls over a `cloister.rpc.channel.Peer`: the mesh as it is, models, policies, revocations, records.",
-        "mesh_status model_index load_model unload_model is_serving apply_policy policy_in_force revoke lift "
-        "revocations appraisals releases attested_evidence read_policy signed_policy PolicyDocument kept_in "
+        "The mesh as it is, models, policies, revocations, records; functions take a `cloister.rpc.channel.Peer`.",
+        "OperatorClient mesh_status model_index load_model unload_model is_serving apply_policy policy_in_force revoke "
+        "lift revocations appraisals releases attested_evidence read_policy signed_policy PolicyDocument kept_in "
         "KeptEvidence consequences Consequence",
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cloister import Client, SyncClient
-from cloister.errors import InvalidRequest, NotFound
+from cloister.client import AuditorClient, MeshFolder, OperatorClient, TrustBundle
+from cloister.errors import InvalidRequest, NotAllowed, NotFound
 from fakes.running_mesh import MODEL, RunningMesh, inputs, until
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -85,3 +87,26 @@ def test_people_can_read_the_mesh(mesh: RunningMesh) -> None:
     assert MODEL in json.dumps(listed)
     released = [line for line in mesh.audit() if line["event"] == "key.released"]
     assert {line["instance"] for line in released} >= {worker["instance"] for worker in mesh.serving()}
+
+
+async def test_operators_and_auditors_see_the_mesh_by_their_own_clients(mesh: RunningMesh) -> None:
+    async with OperatorClient.of_mesh(mesh.folder) as operator:
+        linked = {worker.instance for worker in (await operator.status()).workers if worker.linked}
+        assert MODEL in {model.name for model in (await operator.models()).models}
+        assert await operator.revocations() == []
+        with pytest.raises(NotAllowed):
+            await operator.load(MODEL)
+    async with AuditorClient.of_mesh(mesh.folder) as auditor:
+        judged = [worker async for worker in auditor.workers()]
+        assert (await auditor.policy()).policy_id == "default"
+        assert {line.content["event"] async for line in auditor.releases(MODEL)} >= {"key.released"}
+    assert {worker.instance for worker in judged if worker.appraisal is not None and worker.refusal is None} >= linked
+    other = replace(TrustBundle.read(mesh.trust), mrenclave=frozenset({"00" * 32}))
+    identity = mesh.identity("auditor")
+    where = MeshFolder.read(mesh.folder)
+    async with AuditorClient.connect(
+        verifier=where.verifier, provisioner=where.provisioner, trust=other, identity=identity
+    ) as strict:
+        refused = [worker.refusal async for worker in strict.workers() if worker.instance in linked]
+    assert {refusal.reason for refusal in refused if refusal is not None} == {"measurement.unknown"}
+    assert len(refused) == len(linked)

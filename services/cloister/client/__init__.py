@@ -1,7 +1,7 @@
 """The SDK: judge evidence, seal requests, ask, keep receipts; for model owners, seal, register and allow.
 
-`Client` for asyncio, `SyncClient` for everybody else; `OwnerClient` for model owners, `AuditorClient` for auditors, and
-both without `async` as well.
+`Client` for asyncio, `SyncClient` for everybody else; `OwnerClient` for model owners, `AuditorClient` for auditors,
+both without `async` as well; `OperatorClient` for operators.
 
 What is found here by name is loaded on first use, since nobody needs all of it; `__init__.pyi` gives type checkers the
 same names.
@@ -40,6 +40,7 @@ _NAMES: Final = {
         "revoke",
         "unload_model",
     ),
+    "operator_client": ("OperatorClient",),
     "outcome": ("Outcome",),
     "owner": ("OwnerClient", "SealedFiles", "list_models", "seal_to"),
     "pin": ("AttestedPin", "pin_by_evidence", "pin_by_fingerprint", "root_fingerprints"),

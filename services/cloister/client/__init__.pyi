@@ -30,6 +30,7 @@ from cloister.client.operator import releases as releases
 from cloister.client.operator import revocations as revocations
 from cloister.client.operator import revoke as revoke
 from cloister.client.operator import unload_model as unload_model
+from cloister.client.operator_client import OperatorClient as OperatorClient
 from cloister.client.outcome import Outcome as Outcome
 from cloister.client.owner import OwnerClient as OwnerClient
 from cloister.client.owner import SealedFiles as SealedFiles

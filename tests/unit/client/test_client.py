@@ -18,6 +18,7 @@ from cloister.errors import (
     NotReady,
     Overloaded,
     SealBroken,
+    Unauthenticated,
     Unavailable,
 )
 from cloister.oip.tensors import encode_response
@@ -308,3 +309,25 @@ async def test_the_deadline_is_kept(verifier: FakeVerifier) -> None:
     await client.workers(MODEL)
     with pytest.raises(TimeoutError):
         await client.infer(MODEL, {"x": X}, timeout_s=0.3)
+
+
+async def test_a_client_has_a_deadline_of_its_own_for_calls_that_say_none(verifier: FakeVerifier) -> None:
+    client = Client(cast(Any, FakeGateway()), verifier.trust(), timeout_s=0.05)
+    with pytest.raises(Unavailable):
+        await client.infer(MODEL, {"x": X})
+
+
+async def test_a_model_that_nobody_knows_is_named(verifier: FakeVerifier) -> None:
+    gateway = FakeGateway(FakeWorker(verifier))
+    gateway.workers[0].refuse = NotFound("no such model")
+    with pytest.raises(NotFound, match=f"no such model: '{MODEL}'; is the name right"):
+        await connected(gateway, verifier).infer(MODEL, {"x": X})
+
+
+async def test_asking_again_stops_where_it_is_in_vain(verifier: FakeVerifier) -> None:
+    def expired() -> None:
+        raise Unauthenticated("expired", reason="identity.expired")
+
+    client = Client(cast(Any, FakeGateway()), verifier.trust(), check=expired)
+    with pytest.raises(Unauthenticated):
+        await client.infer(MODEL, {"x": X}, timeout_s=60)
