@@ -59,7 +59,7 @@ _NAMES: Final = {
     "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
     "roster": ("Refused", "Serving"),
     "sync": ("SyncClient",),
-    "sync_others": ("SyncAuditorClient", "SyncOwnerClient"),
+    "sync_roles": ("SyncAuditorClient", "SyncOwnerClient"),
     "timing": ("Timing",),
     "trust": ("VerifiedWorker", "believe"),
     "verifier_trust": ("renewed",),

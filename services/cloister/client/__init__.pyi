@@ -60,8 +60,8 @@ from cloister.client.receipts import verify_receipt as verify_receipt
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.sync import SyncClient as SyncClient
-from cloister.client.sync_others import SyncAuditorClient as SyncAuditorClient
-from cloister.client.sync_others import SyncOwnerClient as SyncOwnerClient
+from cloister.client.sync_roles import SyncAuditorClient as SyncAuditorClient
+from cloister.client.sync_roles import SyncOwnerClient as SyncOwnerClient
 from cloister.client.timing import Timing as Timing
 from cloister.client.trust import VerifiedWorker as VerifiedWorker
 from cloister.client.trust import believe as believe

@@ -122,4 +122,5 @@ async def test_connections_over_the_limit_are_closed_and_those_within_live_on(pk
         for _, writer in idle:
             writer.transport.abort()
         async with echo.peer() as later:
+            await later.ready(15)  # the server may not have seen yet that they have gone
             assert (await later.stub(EchoStub).Echo(StringValue(value="z"), timeout=5)).value == "z"
