@@ -24,7 +24,7 @@ PAGES: Final = {
     "trust": (
         "Trust",
         "Whom a client believes: the trust bundle, how a verifier is pinned, and the folder that holds all of it.",
-        "TrustBundle anchor_of MeshFolder tls_files pin_by_evidence pin_by_fingerprint AttestedPin Pinned PinnedBy "
+        "TrustBundle Floors anchor_of MeshFolder tls_files pin_by_evidence pin_by_fingerprint AttestedPin Pinned PinnedBy "
         "root_fingerprints renewed",
     ),
     "receipts": (

@@ -123,15 +123,19 @@ class Client:
                     yield client
 
     @classmethod
-    def of_mesh(cls, folder: Path | str, *, timeout_s: float = TIMEOUT_S) -> AbstractAsyncContextManager[Client]:
+    def of_mesh(
+        cls, folder: Path | str, *, timeout_s: float = TIMEOUT_S, padded: bool = True
+    ) -> AbstractAsyncContextManager[Client]:
         """Connect by a mesh folder that holds a client's identity, as `cloister identity issue --out` makes it.
 
         Args:
             folder: With `mesh.toml`, `trust.json`, and an identity of the role `client`.
             timeout_s: As in `connect`, as are the errors.
+            padded: As in `connect`.
         """
         mesh = MeshFolder.read(Path(folder))
-        return cls.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client"), timeout_s=timeout_s)
+        identity = mesh.identity("client")
+        return cls.connect(mesh.gateway, trust=mesh.trust, identity=identity, timeout_s=timeout_s, padded=padded)
 
     @classmethod
     @asynccontextmanager

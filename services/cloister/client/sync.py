@@ -58,10 +58,11 @@ class SyncClient(PlainFace[Client]):
         super().__init__(partial(connect, timeout_s=timeout_s, padded=padded))
 
     @classmethod
-    def of_mesh(cls, folder: Path | str, *, timeout_s: float = TIMEOUT_S) -> Self:
+    def of_mesh(cls, folder: Path | str, *, timeout_s: float = TIMEOUT_S, padded: bool = True) -> Self:
         """By a mesh folder that holds a client's identity; as `Client.of_mesh`."""
         mesh = MeshFolder.read(Path(folder))
-        return cls(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client"), timeout_s=timeout_s)
+        identity = mesh.identity("client")
+        return cls(mesh.gateway, trust=mesh.trust, identity=identity, timeout_s=timeout_s, padded=padded)
 
     def infer(self, model: str, inputs: Inputs, **options: Unpack[Options]) -> Answer:
         """Ask a model; options, answer and errors are those of `Client.infer`."""

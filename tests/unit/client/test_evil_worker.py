@@ -99,7 +99,7 @@ async def test_a_receipt_of_a_time_at_which_nothing_vouched_for_its_key_is_refus
 async def test_a_worker_that_goes_on_after_its_result_has_ended_is_asked_nothing(
     client: Client, worker: EvilWorker
 ) -> None:
-    client._roster._now = lambda: datetime.now(UTC) + timedelta(hours=1)
+    client._asker.roster._now = lambda: datetime.now(UTC) + timedelta(hours=1)
     with pytest.raises((EvidenceRejected, Unavailable)):
         await client.infer(MODEL, {"x": Z}, timeout_s=0.2)
     assert len(worker.given) == 1
@@ -230,7 +230,7 @@ async def test_a_client_goes_over_to_the_new_key_once_it_hears_of_it(client: Cli
     worker.rotate()
     for _ in range(2):
         np.testing.assert_array_equal((await client.infer(MODEL, {"x": Z})).outputs["y"], Z * 2)
-        client._roster.forget(MODEL, "")
+        client._asker.roster.forget(MODEL, "")
     answer = await client.infer(MODEL, {"x": Z})
     assert answer.worker is not None
     assert answer.worker.result.hpke_public == worker.evidence.hpke.public
