@@ -24,8 +24,8 @@ PAGES: Final = {
     "trust": (
         "Trust",
         "Whom a client believes: the trust bundle, how a verifier is pinned, and the folder that holds all of it.",
-        "TrustBundle Floors anchor_of MeshFolder tls_files pin_by_evidence pin_by_fingerprint AttestedPin Pinned PinnedBy "
-        "root_fingerprints renewed",
+        "TrustBundle Floors anchor_of MeshFolder tls_files pin_by_evidence pin_by_fingerprint AttestedPin Pinned "
+        "PinnedBy root_fingerprints renewed",
     ),
     "receipts": (
         "Receipts",
