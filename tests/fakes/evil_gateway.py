@@ -6,7 +6,7 @@ It passes every call on to the true gateway, as a client of its own, with full p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,11 @@ from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 WORKERS = "/cloister.api.v1.Gateway/ListWorkers"
 Change = Callable[[bytes], bytes]
+Cheat = Callable[[bytes], Sequence[bytes]]
+"""What goes on in place of one message of a stream: nothing, it, others, several."""
 Send = Callable[[bytes], Awaitable[bytes]]
 """Passes a request on to the true gateway, and brings its answer."""
 Act = Callable[[bytes, Send], Awaitable[bytes]]
@@ -32,9 +35,20 @@ def nothing(message: bytes) -> bytes:
     return message
 
 
+def itself(message: bytes) -> Sequence[bytes]:
+    """An honest gateway's cheat."""
+    return [message]
+
+
 @dataclass
 class EvilGateway(grpc.GenericRpcHandler):
-    """Set `request` or `response` by method to change what passes, or `act` for a whole call; `seen` keeps what did."""
+    """Set `request` or `response` by method to change what passes, or `act` for a whole call; `seen` keeps what did.
+
+    Attributes:
+        asked: Done to each message of a stream on its way to the mesh.
+        answered: Done to each on its way back.
+        passed: Messages of streams that came from a client.
+    """
 
     onward: grpc.aio.Channel
     address: str = ""
@@ -42,10 +56,15 @@ class EvilGateway(grpc.GenericRpcHandler):
     response: dict[str, Change] = field(default_factory=dict)
     act: dict[str, Act] = field(default_factory=dict)
     seen: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    asked: Cheat = itself
+    answered: Cheat = itself
+    passed: list[bytes] = field(default_factory=list)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        """Pass any unary call on, as bytes."""
+        """Pass any call on, as bytes."""
         method = str(details.method)
+        if method == STREAM:
+            return grpc.stream_stream_rpc_method_handler(self._stream)
 
         async def handle(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             changed = self.request.get(method, nothing)(message)
@@ -64,12 +83,33 @@ class EvilGateway(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
+    async def _stream(self, asked: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        call: Any = self.onward.stream_stream(STREAM)()
+
+        async def answers() -> None:
+            while (item := await call.read()) is not grpc.aio.EOF:
+                for changed in self.answered(item):
+                    await context.write(changed)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(answers())
+                async for message in asked:
+                    self.passed.append(message)
+                    for changed in self.asked(message):
+                        await call.write(changed)
+                await call.done_writing()
+        finally:
+            call.cancel()
+
     def honest(self) -> None:
         """Change nothing any more."""
         self.request.clear()
         self.response.clear()
         self.act.clear()
         self.seen.clear()
+        self.asked = self.answered = itself
+        self.passed.clear()
 
     def sent(self, method: str = INFER) -> list[bytes]:
         """The requests that passed."""

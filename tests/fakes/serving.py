@@ -20,18 +20,20 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse, ServingWorker
 from cloister.api.v1.model_pb2 import SignedManifest
-from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
+from cloister.api.v1.seal_pb2 import ConversationTerms, OpenedResponse, ReceiptBody
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
 from cloister.client import Floors, TrustBundle, anchor_of
 from cloister.ear import AttestationResult, SigningKey
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, Overloaded
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
 from cloister.seal import envelope, manifest, receipt
+from cloister.seal.conversation import ConversationKeys, Subject
+from cloister.seal.conversation_worker import OpenedChunk, WorkerConversation, WorkerConversations
 from cloister.seal.hpke import KeyPair
 from cloister.seal.manifest import ModelManifest
-from cloister.seal.session import WorkerSessions
+from cloister.seal.session import OpenedRequest, WorkerSessions
 from cloister.seal.session_keys import SEAL_VERSION
 from cloister_simulator.measurement import Measurement
 from fakes.pki import MeshPki
@@ -97,6 +99,8 @@ class FakeWorker:
         spoil: Changes the Attestation Result before it is signed.
         error: Answered in place of outputs, inside the seal.
         refuse: Raised in place of any answer, as an outer failure; used up by one request.
+        full: Whether it has no room for conversations.
+        most_requests: In one conversation.
         seen: Requests it has opened.
     """
 
@@ -108,6 +112,8 @@ class FakeWorker:
     spoil: Callable[[AttestationResult], AttestationResult] = lambda result: result
     error: CloisterError | None = None
     refuse: CloisterError | None = None
+    full: bool = False
+    most_requests: int = 64
     seen: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -146,6 +152,7 @@ class FakeWorker:
     def forget_sessions(self) -> None:
         """As if every session had been evicted."""
         self.sessions = WorkerSessions(self.evidence.hpke, CLUSTER, self.instance)
+        self.conversations = WorkerConversations()
 
     def serving(self) -> ServingWorker:
         """As the gateway lists it."""
@@ -168,22 +175,46 @@ class FakeWorker:
         if self.refuse is not None:
             refusal, self.refuse = self.refuse, None
             raise refusal
+        chunk = self.conversations.open_parsed(request, 0.0)
+        if chunk is not None:
+            return ModelInferResponse.FromString(self._chunk_answer(chunk))
         opened = self.sessions.open(
             envelope.sealed_request(request), now=datetime.now(UTC), digest_of=lambda _name, _version: self.digest
         )
-        self.seen.append(opened.request)
-        if self.error is not None:
-            message = OpenedResponse(failure=failure_of(self.error))
+        if opened.conversation is not None:
+            message = self._begun(opened, opened.conversation)
         else:
+            self.seen.append(opened.request)
             message = self._doubled(opened.request, opened.request_id)
+            if self.error is not None:
+                message = OpenedResponse(failure=failure_of(self.error))
         return envelope.build_response(
             opened.respond(message), model_name=MODEL, model_version=self.version, request_id=request.id
         )
 
+    def _begun(self, opened: OpenedRequest, keys: ConversationKeys) -> OpenedResponse:
+        if self.full:
+            raise Overloaded("full", reason="conversations.full")
+        terms = ConversationTerms(policy_digest=bytes(32), ear_id=self.result.ear_id, most_requests=self.most_requests)
+        subject = Subject(opened.request_id, self.instance, MODEL, self.version, self.digest)
+        begun = WorkerConversation(keys, subject, terms, session_id=opened.session_id, ends_at_s=1.0)
+        self.conversations.add(begun, 0.0)
+        return OpenedResponse(terms=terms)
+
+    def _chunk_answer(self, chunk: OpenedChunk) -> bytes:
+        if chunk.is_last:
+            return chunk.conversation.seal(chunk, self.conversations.end(chunk, self.evidence.receipt_key))
+        self.seen.append(chunk.request)
+        if self.error is not None:
+            return chunk.conversation.seal(chunk, OpenedResponse(failure=failure_of(self.error)))
+        return chunk.conversation.answer(chunk, self._doubled_tensor(chunk.request), _now_ms())
+
+    def _doubled_tensor(self, request: bytes) -> bytes:
+        outputs = {"y": decode_request(parse_request(request))["x"] * 2}
+        return encode_response(MODEL, outputs, version=self.version).SerializeToString()
+
     def _doubled(self, request: bytes, request_id: bytes) -> OpenedResponse:
-        inputs = decode_request(parse_request(request))
-        outputs = {"y": inputs["x"] * 2}
-        response = encode_response(MODEL, outputs, version=self.version).SerializeToString()
+        response = self._doubled_tensor(request)
         body = ReceiptBody(
             version=receipt.VERSION,
             request_id=request_id,
@@ -195,7 +226,7 @@ class FakeWorker:
             policy_digest=bytes(32),
             ear_id=self.result.ear_id,
             instance=self.instance,
-            issued_at_ms=int(datetime.now(UTC).timestamp() * 1000),
+            issued_at_ms=_now_ms(),
         )
         (proof,) = receipt.issue([body], self.evidence.receipt_key)
         return OpenedResponse(response=response, receipt=proof)
@@ -237,6 +268,10 @@ class FakeWorker:
             policy_id="default",
             policy_digest=Policy.default().digest,
         )
+
+
+def _now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 class FakeGateway:

@@ -20,7 +20,8 @@ class FakeStream:
         self._gateway = gateway
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def write(self, request: ModelInferRequest) -> None:
+    async def write(self, message: ModelInferRequest | bytes) -> None:
+        request = ModelInferRequest.FromString(message) if isinstance(message, bytes) else message
         item = ModelStreamInferResponse()
         try:
             item.infer_response.CopyFrom(await self._gateway.ModelInfer(request, timeout=1.0))
@@ -34,7 +35,7 @@ class FakeStream:
         item = await self._answers.get()
         if isinstance(item, CloisterError):
             raise item
-        return item
+        return item.SerializeToString() if isinstance(item, ModelStreamInferResponse) else item
 
     def cancel(self) -> None:
         self._answers.put_nowait(EOF)

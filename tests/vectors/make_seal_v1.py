@@ -65,7 +65,7 @@ def _session(kept_opening: bytes, seal_version: int = VERSION) -> dict[str, Any]
         "now": NOW.isoformat(),
         "exchanges": [],
     }
-    with fixed_randomness("session"), mock.patch.object(hpke, "seal", _keeping(kept_opening, pair, secrets)):
+    with fixed_randomness("session"), mock.patch.object(hpke, "seal", keeping(kept_opening, pair, secrets)):
         for request, answer in ((b"a request", b"an answer"), (b"another request", b"another answer")):
             sealed, pending = client.seal(
                 request,
@@ -91,7 +91,8 @@ def _session(kept_opening: bytes, seal_version: int = VERSION) -> dict[str, Any]
     return {**vectors, "session_secret": secrets[0].hex(), "opening": first.recipients[0].opening.hex()}
 
 
-def _keeping(kept: bytes, pair: hpke.KeyPair, secrets: list[bytes]) -> Callable[[str, bytes, bytes, bytes], bytes]:
+def keeping(kept: bytes, pair: hpke.KeyPair, secrets: list[bytes]) -> Callable[[str, bytes, bytes, bytes], bytes]:
+    """A `hpke.seal` that gives `kept` again where it still opens to the same, and notes what was sealed."""
     seal = hpke.seal
 
     def seal_or_keep(suite: str, public: bytes, plaintext: bytes, info: bytes) -> bytes:

@@ -8,10 +8,14 @@ from dataclasses import replace
 from cloister.client.answer import Answer
 from cloister.client.bundle import TrustBundle
 from cloister.client.carriers import Aside, Carrier
+from cloister.client.conversation import Means
+from cloister.client.conversations import Conversations, Conversing
 from cloister.client.exchange import sealed_to, target
 from cloister.client.question import Question
 from cloister.client.receipts import check_issued
 from cloister.client.roster import Roster
+from cloister.client.streams import Streams
+from cloister.client.tasks import Tasks
 from cloister.client.timing import Timing
 from cloister.errors import CloisterError, InvalidRequest, NotReady, Unavailable
 from cloister.oip.tensors import decode_response
@@ -32,6 +36,11 @@ class Asker:
         self._padded = padded
         self.roster = Roster(gateway, trust)
         self._sessions = ClientSessions(trust.cluster)
+
+    def conversing(self, streams: Streams, tasks: Tasks) -> Conversing:
+        """Streams whose sealed requests go in conversations."""
+        means = Means(streams, self._sessions, self.roster, self._padded)
+        return Conversing(streams, Conversations(means, tasks))
 
     async def ask(self, question: Question, carrier: Carrier, left_s: float) -> Answer:
         """One attempt; raises what `Client.infer` says."""
@@ -56,6 +65,12 @@ class Asker:
         serving = await self.roster.serving(question.model, question.version, left_s)
         aim = target(question.model, serving.believed, version=question.version, digest=question.digest)
         request = question.request(aim.model_version).SerializeToString()
+        if isinstance(carrier, Conversing):
+            until_s = time.monotonic() + left_s
+            conversation = await carrier.conversations.one(aim, left_s)
+            left_s = max(until_s - time.monotonic(), 0.001)
+            if conversation is not None:
+                return await conversation.ask(request, left_s, aside)
         sent = sealed_to(aim, request, self._sessions, left_s, padded=self._padded)
         try:
             opened = sent.opened(await carrier.carry(sent.envelope, left_s, aside))
@@ -80,5 +95,5 @@ async def _ask_plain(question: Question, carrier: Carrier, left_s: float, aside:
         outputs=decode_response(response),
         model_name=response.model_name,
         model_version=response.model_version,
-        envelope=request,
+        carried=request,
     )

@@ -18,7 +18,7 @@ from cloister.errors import CloisterError, NotReady, Overloaded
 MAX_ATTEMPTS: Final = 20
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
-AT_ONCE: Final = frozenset({"session.unknown", "model.changed", "seal.stale"})
+AT_ONCE: Final = frozenset({"session.unknown", "conversation.unknown", "model.changed", "seal.stale"})
 """Reasons of NotReady that a request sealed afresh answers; no pause is needed."""
 
 T = TypeVar("T")

@@ -10,8 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
+import grpc.aio
+from google.protobuf.message import DecodeError
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
@@ -28,6 +30,7 @@ RETRY_PARAMETER: Final = "cloister-retry-ms"
 TIMING_PARAMETER: Final = "cloister-timing"
 SERVER_TIMING: Final = "server-timing"
 TRACEPARENT: Final = "traceparent"
+_Message = TypeVar("_Message", ModelInferResponse, ModelStreamInferResponse)
 
 
 @dataclass(slots=True)
@@ -67,6 +70,25 @@ class Carrier(Protocol):
         ...
 
 
+class Exchange(Carrier, Protocol):
+    """One that takes serialised requests too."""
+
+    async def exchange(self, request: ModelInferRequest | bytes, timeout_s: float, aside: Aside | None = None) -> bytes:
+        """Carry a request; the answer is a serialised ModelInferResponse. Raises as `carry`."""
+        ...
+
+
+class StreamStub:
+    """ModelStreamInfer, whose answers come as bytes, and which takes requests that are."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.ModelStreamInfer = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=_serialised,
+            response_deserializer=bytes,
+        )
+
+
 class Unary:
     """Each request is a call."""
 
@@ -92,8 +114,8 @@ class Stream:
     def __init__(self, call: Any, *, timed: bool = False) -> None:
         self._call = call
         self._timed = timed
-        self._waiting: deque[asyncio.Future[ModelInferResponse]] = deque()
-        self._outgoing: deque[tuple[ModelInferRequest, asyncio.Future[ModelInferResponse]]] = deque()
+        self._waiting: deque[asyncio.Future[bytes]] = deque()
+        self._outgoing: deque[tuple[ModelInferRequest | bytes, asyncio.Future[bytes]]] = deque()
         self._more = asyncio.Event()
         self._ended: CloisterError | TimeoutError | None = None
         self._loop = asyncio.get_running_loop()
@@ -109,7 +131,7 @@ class Stream:
             aside: What goes beside the stream holds for all its requests.
         """
         beside: dict[str, Any] = {"metadata": aside.metadata} if aside is not None else {}
-        call = gateway.stub(GRPCInferenceServiceStub).ModelStreamInfer(timeout=timeout_s, **beside)
+        call = gateway.stub(StreamStub).ModelStreamInfer(timeout=timeout_s, **beside)
         stream = cls(call, timed=aside is not None and aside.timed)
         tasks.spawn(stream._read())
         tasks.spawn(stream._write())
@@ -128,9 +150,13 @@ class Stream:
         self, request: ModelInferRequest, timeout_s: float, aside: Aside | None = None
     ) -> ModelInferResponse:
         """See `Carrier`."""
+        return _parsed(ModelInferResponse(), await self.exchange(request, timeout_s, aside))
+
+    async def exchange(self, request: ModelInferRequest | bytes, timeout_s: float, aside: Aside | None = None) -> bytes:
+        """See `Exchange`."""
         if self._ended is not None:
             raise self._ended
-        answer: asyncio.Future[ModelInferResponse] = self._loop.create_future()
+        answer: asyncio.Future[bytes] = self._loop.create_future()
         self._outgoing.append((request, answer))  # bounded by how many ask
         self._more.set()
         expiry = self._loop.call_later(timeout_s, _expire, answer)
@@ -138,12 +164,17 @@ class Stream:
             response = await answer
         finally:
             expiry.cancel()
-        if self._timed and TIMING_PARAMETER in response.parameters:
-            if aside is not None:
-                aside.timing = response.parameters[TIMING_PARAMETER].string_param
-            # An envelope is compared with the one that it must be, in which nothing is left to who carries it.
-            del response.parameters[TIMING_PARAMETER]
-        return response
+        return self._without_timing(response, aside) if self._timed else response
+
+    def _without_timing(self, response: bytes, aside: Aside | None) -> bytes:
+        """The answer as it was before timing came beside it: it is held against what it must be."""
+        message = _parsed(ModelInferResponse(), response)
+        if TIMING_PARAMETER not in message.parameters:
+            return response
+        if aside is not None:
+            aside.timing = message.parameters[TIMING_PARAMETER].string_param
+        del message.parameters[TIMING_PARAMETER]
+        return message.SerializeToString()
 
     async def _write(self) -> None:
         try:
@@ -168,16 +199,19 @@ class Stream:
         finally:  # also where the call was cancelled, which gRPC tells as if we had been
             self._end(Unavailable("the gateway ended the stream", reason="stream.ended"))
 
-    def _deliver(self, item: ModelStreamInferResponse) -> None:
+    def _deliver(self, item: bytes) -> None:
         if not self._waiting:
             raise InvalidRequest("the gateway answers what nobody asked", reason="stream.unexpected")
         answer = self._waiting.popleft()
         if answer.done():  # its caller has gone
             return
-        if item.error_message:
-            answer.set_exception(_error_in(item))
+        response = answer_in(item)
+        if response is not None:
+            answer.set_result(response)
+        elif (message := _parsed(ModelStreamInferResponse(), item)).error_message:
+            answer.set_exception(_error_in(message))
         else:
-            answer.set_result(item.infer_response)
+            answer.set_result(message.infer_response.SerializeToString())
 
     def _end(self, error: CloisterError | TimeoutError) -> None:
         if self._ended is not None:
@@ -192,9 +226,35 @@ class Stream:
         self._outgoing.clear()
 
 
-def _expire(answer: asyncio.Future[ModelInferResponse]) -> None:
+def _expire(answer: asyncio.Future[bytes]) -> None:
     if not answer.done():
         answer.set_exception(TimeoutError("the deadline passed"))
+
+
+def answer_in(item: bytes) -> bytes | None:
+    """The serialised `infer_response` of a serialised ModelStreamInferResponse that holds nothing else; else None."""
+    if not item.startswith(b"\x12"):
+        return None
+    length, shift, position = 0, 0, 1
+    while position < len(item) and shift < 35:
+        byte = item[position]
+        length |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return item[position:] if position + length == len(item) else None
+    return None
+
+
+def _parsed(message: _Message, serialised: bytes) -> _Message:
+    try:
+        message.ParseFromString(serialised)
+    except DecodeError:
+        raise InvalidRequest("the gateway's answer is not one", reason="stream.malformed") from None
+    return message
+
+
+def _serialised(request: ModelInferRequest | bytes) -> bytes:
+    return request if isinstance(request, bytes) else request.SerializeToString()
 
 
 def _error_in(item: ModelStreamInferResponse) -> CloisterError | TimeoutError:

@@ -28,6 +28,7 @@ from cloister.client.asking import Asker
 from cloister.client.attempts import attempts
 from cloister.client.bundle import TrustBundle
 from cloister.client.carriers import Aside, Carrier, Unary
+from cloister.client.conversations import Conversing
 from cloister.client.identity import check_current, check_same_mesh, tls_files
 from cloister.client.many import Progress, each, size_of
 from cloister.client.mesh_folder import MeshFolder
@@ -244,6 +245,7 @@ class Client:
             try:
                 async for outcome in outcomes:
                     yield outcome
+                await streams.conversations.conclude()
             finally:
                 streams.close()
 
@@ -296,8 +298,20 @@ class Client:
         streams = self._streams(timing, traceparent)
         try:
             yield self._with(streams)
+            await streams.conversations.conclude()
         finally:
             streams.close()
+
+    async def conclude(self) -> None:
+        """Have the workers sign for all answers that came on this stream, so that each has its receipt now.
+
+        Without it they do when the stream's block ends, and about once a minute.
+
+        Raises:
+            SealBroken: What came is not the workers' own end of their conversations.
+        """
+        if isinstance(self._carrier, Conversing):
+            await self._carrier.conversations.conclude()
 
     async def workers(self, model: str, version: str = "", timeout_s: float | None = None) -> Serving:
         """Who serves a model: the workers this client believes, and those it does not, with the reasons.
@@ -358,8 +372,9 @@ class Client:
             raise RuntimeError("streams need a client that 'Client.connect' has made")
         return self._tasks
 
-    def _streams(self, timing: bool, traceparent: str) -> Streams:
-        return Streams(self._gateway, self._background(), Aside(timing, traceparent))
+    def _streams(self, timing: bool, traceparent: str) -> Conversing:
+        tasks = self._background()
+        return self._asker.conversing(Streams(self._gateway, tasks, Aside(timing, traceparent)), tasks)
 
     def _with(self, carrier: Carrier) -> Client:
         """This client, with all that it knows, by another way to the gateway."""

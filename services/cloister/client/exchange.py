@@ -86,18 +86,19 @@ class Sent:
     def answer(self, opened: Opened, worker: VerifiedWorker) -> Answer:
         """Make the answer; `worker` is the one that answered, with the Attestation Result its receipt names."""
         response = parse_response(opened.response)
+        kept = ReceiptBundle(
+            receipt=opened.receipt,
+            request=self.request,
+            response=opened.response,
+            attestation_result=worker.token,
+        )
         return Answer(
             outputs=decode_response(response),
             model_name=opened.body.model_name,
             model_version=opened.body.model_version,
-            envelope=self.envelope,
+            carried=self.envelope,
             worker=worker,
-            receipt=ReceiptBundle(
-                receipt=opened.receipt,
-                request=self.request,
-                response=opened.response,
-                attestation_result=worker.token,
-            ),
+            proof=lambda: kept,
         )
 
 

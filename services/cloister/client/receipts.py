@@ -100,10 +100,19 @@ def check_issued(signed: Receipt, result: AttestationResult) -> None:
     Raises:
         EvidenceRejected: Of another time (`receipt.untimely`).
     """
-    if not result.issued_at - ear.LEEWAY <= _issued_at(signed) < result.expires_at + ear.LEEWAY:
-        raise EvidenceRejected(
-            "the receipt is of a time at which nothing vouched for its key", reason="receipt.untimely"
-        )
+    if int(_issued_at(signed).timestamp() * 1000) not in believed_ms(result):
+        raise untimely()
+
+
+def believed_ms(result: AttestationResult) -> range:
+    """When receipts may be issued that name an Attestation Result, in milliseconds of Unix time."""
+    first, last = result.issued_at - ear.LEEWAY, result.expires_at + ear.LEEWAY
+    return range(int(first.timestamp() * 1000), int(last.timestamp() * 1000))
+
+
+def untimely() -> EvidenceRejected:
+    """The error of a receipt that is of another time."""
+    return EvidenceRejected("the receipt is of a time at which nothing vouched for its key", reason="receipt.untimely")
 
 
 def _issued_at(signed: Receipt) -> datetime:

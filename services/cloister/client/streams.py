@@ -28,12 +28,19 @@ class Streams:
         self, request: ModelInferRequest, timeout_s: float, aside: Aside | None = None
     ) -> ModelInferResponse:
         """See `carriers.Carrier`."""
+        return await self._current().carry(request, timeout_s, aside)
+
+    async def exchange(self, request: ModelInferRequest | bytes, timeout_s: float, aside: Aside | None = None) -> bytes:
+        """See `carriers.Exchange`."""
+        return await self._current().exchange(request, timeout_s, aside)
+
+    def _current(self) -> Stream:
         stream = self._stream
         if stream is None or stream.ended:
             if self._closed:
                 raise RuntimeError("the stream's block has ended")
             stream = self._stream = Stream.begun(self._gateway, self._tasks, STREAM_S, self._aside)
-        return await stream.carry(request, timeout_s, aside)
+        return stream
 
     def close(self) -> None:
         """End the stream; requests under way on it are `Unavailable`."""

@@ -122,6 +122,10 @@ class SyncClient(PlainFace[Client]):
             other._client = streaming
             yield other
 
+    def conclude(self) -> None:
+        """Have all answers that came on this stream signed for now; as `Client.conclude`."""
+        self._wait(self._connected.conclude())
+
     def workers(self, model: str, version: str = "", timeout_s: float | None = None) -> Serving:
         """Who serves a model, believed or not; as `Client.workers`."""
         return self._wait(self._connected.workers(model, version, timeout_s))

@@ -19,7 +19,7 @@ _MAX_HEAD_BYTES: Final = 64 << 10  # a header and sixteen recipients with openin
 
 def head(fields: bytes, ciphertext_field: int, ciphertext_length: int) -> bytes:
     """Return serialised `fields` and the tag and length with which a ciphertext of this length begins."""
-    return fields + bytes([ciphertext_field << 3 | _LENGTH_DELIMITED]) + _varint(ciphertext_length)
+    return fields + bytes([ciphertext_field << 3 | _LENGTH_DELIMITED]) + varint(ciphertext_length)
 
 
 def split(raw: bytes, ciphertext_field: int) -> tuple[bytes, bytes, memoryview]:
@@ -46,7 +46,8 @@ def split(raw: bytes, ciphertext_field: int) -> tuple[bytes, bytes, memoryview]:
     raise SealBroken
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Encode a non-negative integer as a base-128 varint."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

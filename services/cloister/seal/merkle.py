@@ -28,7 +28,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
     """Return the tree head of these leaf hashes; of none, the hash of nothing."""
     if not leaves:
         return hashlib.sha256(b"").digest()
-    return _levels(leaves)[-1][0]
+    return levels(leaves)[-1][0]
 
 
 def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
@@ -37,13 +37,13 @@ def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     Raises:
         IndexError: There is no such leaf.
     """
-    return _path(_levels(leaves), index)
+    return path(levels(leaves), index)
 
 
 def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
     """Return the tree head of one or more leaf hashes, and the audit path of each."""
-    levels = _levels(leaves)
-    return levels[-1][0], [_path(levels, index) for index in range(len(leaves))]
+    tree = levels(leaves)
+    return tree[-1][0], [path(tree, index) for index in range(len(leaves))]
 
 
 def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> None:
@@ -80,23 +80,59 @@ def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> b
     return node
 
 
-def _levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
-    """Leaf hashes first, the root last; a node without a sibling moves up as it is."""
-    levels = [list(leaves)]
-    while len(levels[-1]) > 1:
-        below = levels[-1]
+def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Return the tree of one or more leaf hashes: these first, the root last."""
+    tree = [list(leaves)]
+    while len(tree[-1]) > 1:
+        below = tree[-1]
         level = [node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)]
-        levels.append(level + below[len(level) * 2 :])
-    return levels
+        tree.append(level + below[len(level) * 2 :])  # a node without a sibling moves up as it is
+    return tree
 
 
-def _path(levels: list[list[bytes]], index: int) -> list[bytes]:
-    if not 0 <= index < len(levels[0]):
+def path(tree: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
+    """Return the audit path of leaf `index` in what `levels` made.
+
+    Raises:
+        IndexError: There is no such leaf.
+    """
+    if not 0 <= index < len(tree[0]):
         raise IndexError("no such leaf")
-    path = []
-    for level in levels[:-1]:
+    siblings = []
+    for level in tree[:-1]:
         sibling = index ^ 1
         if sibling < len(level):
-            path.append(level[sibling])
+            siblings.append(level[sibling])
         index >>= 1
-    return path
+    return siblings
+
+
+class Frontier:
+    """The tree head of leaf hashes that come one by one, with no more than a node kept for each level.
+
+    Attributes:
+        size: Leaves so far.
+    """
+
+    __slots__ = ("_peaks", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._peaks: list[bytes] = []  # roots of full trees, the largest first
+
+    def add(self, leaf: bytes) -> None:
+        """Add the next leaf."""
+        node, full = leaf, self.size
+        while full & 1:
+            node, full = node_hash(self._peaks.pop(), node), full >> 1
+        self._peaks.append(node)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the tree head; of no leaves, the hash of nothing."""
+        if not self._peaks:
+            return root([])
+        node = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            node = node_hash(peak, node)
+        return node

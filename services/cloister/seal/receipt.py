@@ -49,12 +49,17 @@ def issue(bodies: Sequence[ReceiptBody], sign_key: Ed25519PrivateKey) -> list[Re
     raw = [body.SerializeToString(deterministic=True) for body in bodies]
     leaves = _leaves(raw)
     head, paths = merkle.root_and_paths(leaves)
-    signature = sign_key.sign(context(_LABEL, len(leaves), head))
+    signature = sign_head(sign_key, len(leaves), head)
     step = len(leaves) // len(raw)
     return [
         Receipt(body=body, tree_size=len(leaves), leaf_index=step * i, path=paths[step * i], signature=signature)
         for i, body in enumerate(raw)
     ]
+
+
+def sign_head(sign_key: Ed25519PrivateKey, tree_size: int, head: bytes) -> bytes:
+    """Return the signature over the head of a tree of receipts' bodies."""
+    return sign_key.sign(context(_LABEL, tree_size, head))
 
 
 def verify(receipt: Receipt, receipt_key: bytes) -> ReceiptBody:
@@ -71,7 +76,7 @@ def verify(receipt: Receipt, receipt_key: bytes) -> ReceiptBody:
         merkle.leaf_hash(receipt.body), receipt.leaf_index, receipt.tree_size, tuple(receipt.path)
     )
     try:
-        _verify_head(receipt_key, receipt.signature, receipt.tree_size, head)
+        verify_head(receipt_key, receipt.signature, receipt.tree_size, head)
         body = ReceiptBody.FromString(receipt.body)
     except (InvalidSignature, ValueError, DecodeError):
         raise SealBroken from None
@@ -81,7 +86,8 @@ def verify(receipt: Receipt, receipt_key: bytes) -> ReceiptBody:
 
 
 @lru_cache(maxsize=1024)  # the answers of one batch share a head; what raises is not kept
-def _verify_head(receipt_key: bytes, signature: bytes, tree_size: int, head: bytes) -> None:
+def verify_head(receipt_key: bytes, signature: bytes, tree_size: int, head: bytes) -> None:
+    """Check what `sign_head` made; raises InvalidSignature, or ValueError for what is no key."""
     Ed25519PublicKey.from_public_bytes(receipt_key).verify(signature, context(_LABEL, tree_size, head))
 
 

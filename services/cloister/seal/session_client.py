@@ -15,6 +15,7 @@ from cloister.api.v1.seal_pb2 import OpenedResponse, Recipient, RequestHeader, S
 from cloister.errors import InvalidRequest, SealBroken
 from cloister.seal import framing, hpke, padding
 from cloister.seal import session_keys as keys
+from cloister.seal.conversation import ConversationKeys
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.names import check_instance
 from cloister.seal.session_keys import (
@@ -67,6 +68,7 @@ class ClientSessions:
         not_after: datetime,
         recipients: Sequence[RecipientKey],
         padded: bool = False,
+        conversation: bool = False,
     ) -> tuple[bytes, PendingResponse]:
         """Seal a serialised ModelInferRequest to the workers that may answer it.
 
@@ -78,6 +80,7 @@ class ClientSessions:
             not_after: When the request stops being valid; at most ten minutes ahead.
             recipients: One to sixteen verified workers, each once.
             padded: Whether to hide lengths, of request and answer; not done where a recipient could not strip it.
+            conversation: Whether it opens a conversation (`conversation`).
 
         Returns:
             A serialised SealedRequest, and what opens the answer to it.
@@ -89,13 +92,14 @@ class ClientSessions:
             raise InvalidRequest(f"a request is sealed to 1 to {MAX_RECIPIENTS} workers, each once")
         padded = padded and all(recipient.seal_version >= PADDED_VERSION for recipient in recipients)
         header = RequestHeader(
-            version=PADDED_VERSION if padded else VERSION,
+            version=PADDED_VERSION if padded or conversation else VERSION,
             request_id=secrets.token_bytes(keys.REQUEST_ID_BYTES),
             model_name=model_name,
             model_version=model_version,
             model_digest=model_digest,
             not_after_ms=milliseconds(not_after),
             padding=PADDED if padded else 0,
+            conversation=conversation,
         )
         raw_header = header.SerializeToString()
         both = secrets.token_bytes(2 * KEY_BYTES)
@@ -177,6 +181,11 @@ class PendingResponse:
             raise SealBroken
         session.answered = True
         return response
+
+    def conversation_keys(self, instance: str) -> ConversationKeys:
+        """The keys of the conversation that this request opens with one of its recipients."""
+        session_id = self._sessions[instance].session_id
+        return ConversationKeys.derive(self._seed, instance, session_id, self._transcript, padded=self.padded)
 
     def forget(self, instance: str) -> None:
         """End the session this request used with a worker that says `session.unknown`; a newer one stays."""

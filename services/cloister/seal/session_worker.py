@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -15,6 +15,7 @@ from cloister.api.v1.seal_pb2 import OpenedResponse, Recipient, RequestHeader, S
 from cloister.errors import InvalidRequest, NotReady, SealBroken
 from cloister.seal import framing, hpke, padding
 from cloister.seal import session_keys as keys
+from cloister.seal.conversation import ConversationKeys
 from cloister.seal.keys import KEY_BYTES
 from cloister.seal.names import check_instance
 from cloister.seal.session_epochs import Epochs
@@ -44,6 +45,7 @@ class OpenedRequest:
         session_id: Of the session that it came in.
         ear_id: The Attestation Result that vouches for the key that the session was opened with.
         respond: Seals the one answer: an OpenedResponse to a serialised SealedResponse. Works once.
+        conversation: The keys of the conversation that it opens, if it opens one.
     """
 
     request: bytes = field(repr=False)
@@ -56,6 +58,7 @@ class OpenedRequest:
     session_id: bytes
     ear_id: str
     respond: Callable[[OpenedResponse], bytes] = field(repr=False)
+    conversation: ConversationKeys | None = field(default=None, repr=False)
 
 
 class WorkerSessions:
@@ -126,7 +129,18 @@ class WorkerSessions:
             session_id=recipient.session_id,
             ear_id=epoch.ear_id,
             respond=_Answer(self._instance, cipher, transcript, padded=padded).seal,
+            conversation=self._conversation(header, instances, both[KEY_BYTES:], recipient.session_id, transcript),
         )
+
+    def _conversation(
+        self, header: RequestHeader, instances: Sequence[str], seed: bytes, session_id: bytes, transcript: bytes
+    ) -> ConversationKeys | None:
+        if not header.conversation:
+            return None
+        if len(instances) != 1 or not header.model_version:
+            raise SealBroken  # one worker, one version
+        padded = header.padding == PADDED
+        return ConversationKeys.derive(seed, self._instance, session_id, transcript, padded=padded)
 
     def _parse(self, fields: bytes) -> tuple[Recipient, bytes, tuple[str, ...]]:
         try:
@@ -186,6 +200,7 @@ def _read_header(raw: bytes) -> RequestHeader:
         raise SealBroken from None
     lengths = (len(header.request_id), len(header.model_digest))
     known = (header.version, header.padding) in ((VERSION, 0), (PADDED_VERSION, 0), (PADDED_VERSION, PADDED))
+    known = known and (header.version == PADDED_VERSION or not header.conversation)
     if not known or lengths != (keys.REQUEST_ID_BYTES, keys.DIGEST_BYTES):
         raise SealBroken
     return header

@@ -20,8 +20,10 @@ from cloister.oip.contents import Array
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
 from cloister.seal import envelope, receipt
+from cloister.seal.conversation_worker import OpenedChunk, conversation_unknown
 from cloister.seal.session import OpenedRequest, WorkerSessions
 from cloister.worker.clock import MeshClock
+from cloister.worker.conversations import Conversations
 from cloister.worker.served import ServedModel, ServedModels
 from cloister.worker.settings import MAX_MESSAGE_BYTES
 
@@ -35,12 +37,14 @@ class Opened:
         oip_id: The envelope's id, in clear; comes back.
         plain: The request itself, where it came in clear.
         sealed: What was opened, where it came sealed.
+        reply: The answer, where no model is asked: a conversation opens or ends.
     """
 
     model: ServedModel
     oip_id: str
     plain: ModelInferRequest | None = field(default=None, repr=False)
-    sealed: OpenedRequest | None = field(default=None, repr=False)
+    sealed: OpenedRequest | OpenedChunk | None = field(default=None, repr=False)
+    reply: OpenedResponse | None = field(default=None, repr=False)
 
     def party(self, tenant: str) -> bytes:
         """Whose it is: of a sealed session, which nobody else can claim, or of the tenant that the gateway names."""
@@ -79,7 +83,7 @@ class Answer:
     timing: Evaluation | None = None
 
     @property
-    def sealed(self) -> OpenedRequest | None:
+    def sealed(self) -> OpenedRequest | OpenedChunk | None:
         """What the answer is sealed by; None where it goes back for the gateway to read.
 
         An error goes sealed where it is about the content: one that says which request is invalid, and how.
@@ -123,6 +127,7 @@ class Answers:
         self._sessions = sessions
         self._clock = clock
         self._receipt_key = receipt_key
+        self._conversations = Conversations(served, clock, receipt_key, instance=instance)
         self._instance = instance
         self.max_message_bytes = max_message_bytes
 
@@ -138,8 +143,14 @@ class Answers:
         """
         if len(raw) > self.max_message_bytes:
             raise InvalidRequest("the request is larger than this worker takes", reason="message.too_large")
+        chunk = self._conversations.open(raw)
+        if chunk is not None:
+            return self._in_conversation(chunk)
         request = parse_request(raw)
         if envelope.is_sealed(request):
+            chunk = self._conversations.open_parsed(request)
+            if chunk is not None:
+                return self._in_conversation(chunk)
             sealed = self._sessions.open(
                 envelope.sealed_request(request), now=self._clock.now(), digest_of=self._served.digest_of
             )
@@ -149,20 +160,30 @@ class Answers:
                 model_version=sealed.model_version,
                 instances=sealed.recipients,
             )
-            return Opened(self._served.find(sealed.model_name, sealed.model_version), request.id, sealed=sealed)
+            found = Opened(self._served.find(sealed.model_name, sealed.model_version), request.id, sealed=sealed)
+            if sealed.conversation is not None:
+                found.reply = self._conversations.begin(sealed, sealed.conversation, found.model)
+            return found
         model = self._served.find(request.model_name, version or request.model_version)
         if not model.allow_plain:
             raise NotAllowed("the owner of this model allows sealed requests only", reason="model.sealed_only")
         return Opened(model, request.id, plain=request)
 
+    def _in_conversation(self, chunk: OpenedChunk) -> Opened:
+        opened = Opened(self._conversations.model_of(chunk), "", sealed=chunk)
+        if chunk.is_last:
+            opened.reply = self._conversations.end(chunk)
+        return opened
+
     def finish(self, answers: Sequence[Answer]) -> list[InferResult]:
         """Make the results of a frame: receipts under one signature, then the seals."""
         now_ms, bodies = int(self._clock.now().timestamp() * 1000), []
         for answer in answers:
-            if answer.sealed is not None and answer.opened is not None and answer.response is not None:
-                bodies.append(self._body(answer.opened.model, answer.sealed, answer.response, now_ms))
+            sealed = answer.sealed
+            if isinstance(sealed, OpenedRequest) and answer.opened is not None and answer.response is not None:
+                bodies.append(self._body(answer.opened.model, sealed, answer.response, now_ms))
         receipts = iter(receipt.issue(bodies, self._receipt_key) if bodies else ())
-        return [_result(answer, receipts) for answer in answers]
+        return [_result(answer, receipts, now_ms) for answer in answers]
 
     def _body(self, model: ServedModel, sealed: OpenedRequest, response: bytes, now_ms: int) -> ReceiptBody:
         return ReceiptBody(
@@ -229,14 +250,18 @@ def _too_large() -> InvalidRequest:
     return InvalidRequest("the answer would be larger than a message may be", reason="response.too_large")
 
 
-def _result(answer: Answer, receipts: Iterator[Receipt]) -> InferResult:
+def _result(answer: Answer, receipts: Iterator[Receipt], now_ms: int) -> InferResult:
     sealed, opened = answer.sealed, answer.opened
     if sealed is None or opened is None:
         if answer.error is not None:
             return InferResult(call_id=answer.call_id, failure=failure_of(answer.error))
         return InferResult(call_id=answer.call_id, response=answer.response)
+    if isinstance(sealed, OpenedChunk):
+        return _chunk_result(answer, sealed, opened.reply, now_ms)
     if answer.error is not None:
         message = OpenedResponse(failure=failure_of(answer.error))
+    elif opened.reply is not None:
+        message = opened.reply
     else:
         message = OpenedResponse(response=answer.response, receipt=next(receipts))
     carried = envelope.build_response(
@@ -246,3 +271,16 @@ def _result(answer: Answer, receipts: Iterator[Receipt]) -> InferResult:
         request_id=opened.oip_id,
     )
     return InferResult(call_id=answer.call_id, response=carried.SerializeToString())
+
+
+def _chunk_result(answer: Answer, chunk: OpenedChunk, reply: OpenedResponse | None, now_ms: int) -> InferResult:
+    conversation = chunk.conversation
+    if reply is not None:
+        carried = conversation.seal(chunk, reply)
+    elif not conversation.open:  # its receipts are signed, or it was broken
+        return InferResult(call_id=answer.call_id, failure=failure_of(conversation_unknown()))
+    elif answer.error is not None:
+        carried = conversation.seal(chunk, OpenedResponse(failure=failure_of(answer.error)))
+    else:
+        carried = conversation.answer(chunk, answer.response or b"", now_ms)
+    return InferResult(call_id=answer.call_id, response=carried)

@@ -148,6 +148,9 @@ class WorkerLink:
                 raise TimeoutError
             opened = self._answers.open(call.request, call.model_version)
             self._slots.take(call_id, opened.model.name)
+            if opened.reply is not None:
+                self._settle(Answer(call_id, opened))
+                return None
             work = read(opened)
         except Exception as error:  # one call fails, not the link
             self._settle(_failed(call_id, opened, error, call.trace_id))

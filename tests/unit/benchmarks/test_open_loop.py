@@ -8,8 +8,8 @@ from itertools import pairwise
 import grpc
 import pytest
 from benchmarks.load import open_loop
-from benchmarks.load.carriers import ItemError
 from benchmarks.load.open_loop import Pace, Paced, arrivals, paced
+from benchmarks.load.streams import ItemError
 
 from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
 

@@ -35,7 +35,7 @@ class FakeCall:
         item = await self.to_read.get()
         if isinstance(item, Exception):
             raise item
-        return item
+        return item.SerializeToString() if isinstance(item, ModelStreamInferResponse) else item
 
     def cancel(self) -> None:
         self.cancelled = True

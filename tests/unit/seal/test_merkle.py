@@ -83,3 +83,12 @@ def test_there_is_no_path_outside_the_tree() -> None:
         merkle.audit_path(_leaves(3), 3)
     with pytest.raises(IndexError):
         merkle.audit_path(_leaves(3), -1)
+
+
+@pytest.mark.parametrize("size", range(34))
+def test_a_frontier_has_the_root_of_its_leaves(size: int) -> None:
+    leaves = [merkle.leaf_hash(b"%d" % number) for number in range(size)]
+    frontier = merkle.Frontier()
+    for leaf in leaves:
+        frontier.add(leaf)
+    assert (frontier.size, frontier.root()) == (size, merkle.root(leaves))

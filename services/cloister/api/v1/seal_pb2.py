@@ -15,7 +15,7 @@ _sym_db = _symbol_database.Default()
 from cloister.api.v1 import worker_pb2 as cloister_dot_api_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63loister/api/v1/seal.proto\x12\x0f\x63loister.api.v1\x1a\x1c\x63loister/api/v1/worker.proto\"c\n\rSealedRequest\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12.\n\nrecipients\x18\x02 \x03(\x0b\x32\x1a.cloister.api.v1.Recipient\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\"\x9c\x01\n\rRequestHeader\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x06 \x01(\x03\x12\x0f\n\x07padding\x18\x07 \x01(\r\"z\n\tRecipient\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x14\n\x0cwrapped_keys\x18\x04 \x01(\x0c\x12\x0f\n\x07opening\x18\x05 \x01(\x0c\x12\x0e\n\x06key_id\x18\x06 \x01(\x0c\"6\n\x0eSealedResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\x87\x01\n\x0eOpenedResponse\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.cloister.api.v1.FailureH\x00\x12)\n\x07receipt\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.ReceiptB\t\n\x07outcome\"_\n\x07Receipt\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x12\n\nleaf_index\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x03(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xf3\x01\n\x0bReceiptBody\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x16\n\x0erequest_sha256\x18\x03 \x01(\x0c\x12\x17\n\x0fresponse_sha256\x18\x04 \x01(\x0c\x12\x12\n\nmodel_name\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x07 \x01(\x0c\x12\x15\n\rpolicy_digest\x18\x08 \x01(\x0c\x12\x0e\n\x06\x65\x61r_id\x18\t \x01(\t\x12\x10\n\x08instance\x18\n \x01(\t\x12\x14\n\x0cissued_at_ms\x18\x0b \x01(\x03\"y\n\rReceiptBundle\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.cloister.api.v1.Receipt\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12\x1a\n\x12\x61ttestation_result\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63loister/api/v1/seal.proto\x12\x0f\x63loister.api.v1\x1a\x1c\x63loister/api/v1/worker.proto\"c\n\rSealedRequest\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12.\n\nrecipients\x18\x02 \x03(\x0b\x32\x1a.cloister.api.v1.Recipient\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\"\xb2\x01\n\rRequestHeader\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x05 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x06 \x01(\x03\x12\x0f\n\x07padding\x18\x07 \x01(\r\x12\x14\n\x0c\x63onversation\x18\x14 \x01(\x08\"z\n\tRecipient\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x14\n\x0cwrapped_keys\x18\x04 \x01(\x0c\x12\x0f\n\x07opening\x18\x05 \x01(\x0c\x12\x0e\n\x06key_id\x18\x06 \x01(\x0c\"6\n\x0eSealedResponse\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\x97\x02\n\x0eOpenedResponse\x12\x12\n\x08response\x18\x01 \x01(\x0cH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.cloister.api.v1.FailureH\x00\x12\x33\n\x05terms\x18\x14 \x01(\x0b\x32\".cloister.api.v1.ConversationTermsH\x00\x12/\n\x03\x65nd\x18\x15 \x01(\x0b\x32 .cloister.api.v1.ConversationEndH\x00\x12)\n\x07receipt\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.Receipt\x12\x14\n\x0cissued_at_ms\x18\x16 \x01(\x03\x12\x12\n\nleaf_index\x18\x17 \x01(\x04\x42\t\n\x07outcome\"Q\n\x11\x43onversationTerms\x12\x15\n\rpolicy_digest\x18\x01 \x01(\x0c\x12\x0e\n\x06\x65\x61r_id\x18\x02 \x01(\t\x12\x15\n\rmost_requests\x18\x03 \x01(\x04\"3\n\x11\x43onversationClose\x12\x0c\n\x04sent\x18\x01 \x01(\x04\x12\x10\n\x08received\x18\x02 \x01(\x04\"F\n\x0f\x43onversationEnd\x12\x10\n\x08\x61nswered\x18\x01 \x01(\x04\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06leaves\x18\x03 \x01(\x0c\"_\n\x07Receipt\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\ttree_size\x18\x02 \x01(\x04\x12\x12\n\nleaf_index\x18\x03 \x01(\x04\x12\x0c\n\x04path\x18\x04 \x03(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xf3\x01\n\x0bReceiptBody\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x16\n\x0erequest_sha256\x18\x03 \x01(\x0c\x12\x17\n\x0fresponse_sha256\x18\x04 \x01(\x0c\x12\x12\n\nmodel_name\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x07 \x01(\x0c\x12\x15\n\rpolicy_digest\x18\x08 \x01(\x0c\x12\x0e\n\x06\x65\x61r_id\x18\t \x01(\t\x12\x10\n\x08instance\x18\n \x01(\t\x12\x14\n\x0cissued_at_ms\x18\x0b \x01(\x03\"y\n\rReceiptBundle\x12)\n\x07receipt\x18\x01 \x01(\x0b\x32\x18.cloister.api.v1.Receipt\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12\x1a\n\x12\x61ttestation_result\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,17 +25,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEALEDREQUEST']._serialized_start=77
   _globals['_SEALEDREQUEST']._serialized_end=176
   _globals['_REQUESTHEADER']._serialized_start=179
-  _globals['_REQUESTHEADER']._serialized_end=335
-  _globals['_RECIPIENT']._serialized_start=337
-  _globals['_RECIPIENT']._serialized_end=459
-  _globals['_SEALEDRESPONSE']._serialized_start=461
-  _globals['_SEALEDRESPONSE']._serialized_end=515
-  _globals['_OPENEDRESPONSE']._serialized_start=518
-  _globals['_OPENEDRESPONSE']._serialized_end=653
-  _globals['_RECEIPT']._serialized_start=655
-  _globals['_RECEIPT']._serialized_end=750
-  _globals['_RECEIPTBODY']._serialized_start=753
-  _globals['_RECEIPTBODY']._serialized_end=996
-  _globals['_RECEIPTBUNDLE']._serialized_start=998
-  _globals['_RECEIPTBUNDLE']._serialized_end=1119
+  _globals['_REQUESTHEADER']._serialized_end=357
+  _globals['_RECIPIENT']._serialized_start=359
+  _globals['_RECIPIENT']._serialized_end=481
+  _globals['_SEALEDRESPONSE']._serialized_start=483
+  _globals['_SEALEDRESPONSE']._serialized_end=537
+  _globals['_OPENEDRESPONSE']._serialized_start=540
+  _globals['_OPENEDRESPONSE']._serialized_end=819
+  _globals['_CONVERSATIONTERMS']._serialized_start=821
+  _globals['_CONVERSATIONTERMS']._serialized_end=902
+  _globals['_CONVERSATIONCLOSE']._serialized_start=904
+  _globals['_CONVERSATIONCLOSE']._serialized_end=955
+  _globals['_CONVERSATIONEND']._serialized_start=957
+  _globals['_CONVERSATIONEND']._serialized_end=1027
+  _globals['_RECEIPT']._serialized_start=1029
+  _globals['_RECEIPT']._serialized_end=1124
+  _globals['_RECEIPTBODY']._serialized_start=1127
+  _globals['_RECEIPTBODY']._serialized_end=1370
+  _globals['_RECEIPTBUNDLE']._serialized_start=1372
+  _globals['_RECEIPTBUNDLE']._serialized_end=1493
 # @@protoc_insertion_point(module_scope)

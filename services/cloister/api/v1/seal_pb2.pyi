@@ -17,7 +17,7 @@ class SealedRequest(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., recipients: _Optional[_Iterable[_Union[Recipient, _Mapping]]] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class RequestHeader(_message.Message):
-    __slots__ = ("version", "request_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding")
+    __slots__ = ("version", "request_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "conversation")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class RequestHeader(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     NOT_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     version: int
     request_id: bytes
     model_name: str
@@ -32,7 +33,8 @@ class RequestHeader(_message.Message):
     model_digest: bytes
     not_after_ms: int
     padding: int
-    def __init__(self, version: _Optional[int] = ..., request_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ...) -> None: ...
+    conversation: bool
+    def __init__(self, version: _Optional[int] = ..., request_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., conversation: bool = ...) -> None: ...
 
 class Recipient(_message.Message):
     __slots__ = ("instance", "session_id", "sequence", "wrapped_keys", "opening", "key_id")
@@ -59,14 +61,50 @@ class SealedResponse(_message.Message):
     def __init__(self, instance: _Optional[str] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class OpenedResponse(_message.Message):
-    __slots__ = ("response", "failure", "receipt")
+    __slots__ = ("response", "failure", "terms", "end", "receipt", "issued_at_ms", "leaf_index")
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LEAF_INDEX_FIELD_NUMBER: _ClassVar[int]
     response: bytes
     failure: _worker_pb2.Failure
+    terms: ConversationTerms
+    end: ConversationEnd
     receipt: Receipt
-    def __init__(self, response: _Optional[bytes] = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...
+    issued_at_ms: int
+    leaf_index: int
+    def __init__(self, response: _Optional[bytes] = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., terms: _Optional[_Union[ConversationTerms, _Mapping]] = ..., end: _Optional[_Union[ConversationEnd, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., issued_at_ms: _Optional[int] = ..., leaf_index: _Optional[int] = ...) -> None: ...
+
+class ConversationTerms(_message.Message):
+    __slots__ = ("policy_digest", "ear_id", "most_requests")
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EAR_ID_FIELD_NUMBER: _ClassVar[int]
+    MOST_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    policy_digest: bytes
+    ear_id: str
+    most_requests: int
+    def __init__(self, policy_digest: _Optional[bytes] = ..., ear_id: _Optional[str] = ..., most_requests: _Optional[int] = ...) -> None: ...
+
+class ConversationClose(_message.Message):
+    __slots__ = ("sent", "received")
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    sent: int
+    received: int
+    def __init__(self, sent: _Optional[int] = ..., received: _Optional[int] = ...) -> None: ...
+
+class ConversationEnd(_message.Message):
+    __slots__ = ("answered", "signature", "leaves")
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    answered: int
+    signature: bytes
+    leaves: bytes
+    def __init__(self, answered: _Optional[int] = ..., signature: _Optional[bytes] = ..., leaves: _Optional[bytes] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("body", "tree_size", "leaf_index", "path", "signature")
