@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,18 +19,14 @@ import grpc.aio
 import numpy as np
 from benchmarks.load import questions
 from benchmarks.load.questions import Arrays
+from benchmarks.load.streams import SERVED_VERSION, SERVICE, TIMEOUT_S, Openings, SealedStream, Stream
 
 from cloister import Client
-from cloister.api.oip.inference_pb2 import ModelStreamInferResponse
 from cloister.client import Answer
 from cloister.oip.tensors import decode_response, parse_response
 from cloister.rpc.channel import MAX_MESSAGE_BYTES
 
-SERVICE = "/inference.GRPCInferenceService"
-TIMEOUT_S = 60.0
 REST = ("REST, JSON", "REST, binary")
-_CODES = {"Overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED, "TimeoutError": grpc.StatusCode.DEADLINE_EXCEEDED}
-_ANSWERED = b"\x12"  # first byte of a ModelStreamInferResponse without an error: field 2
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -66,16 +61,6 @@ class Target:
     timeout_s: float = TIMEOUT_S
 
 
-class ItemError(RuntimeError):
-    """An item of a stream that tells of an error; `code` is the status that a call of its own would have ended with."""
-
-    def __init__(self, item: bytes) -> None:
-        told = ModelStreamInferResponse.FromString(item)
-        super().__init__(told.error_message)
-        kind = told.infer_response.parameters["cloister-error"].string_param
-        self.code = _CODES.get(kind, grpc.StatusCode.UNKNOWN)
-
-
 class Carrier(Protocol):
     """Takes questions to a server."""
 
@@ -106,41 +91,6 @@ class Unary:
             if not output.contents.ByteSize():
                 output.ClearField("contents")
         return decode_response(response)
-
-
-class Stream:
-    """All requests are messages of one call, and answers come in their order."""
-
-    def __init__(self, channel: grpc.aio.Channel, requests: Sequence[bytes]) -> None:
-        self._call: Any = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
-        self._requests = requests
-        self._waiting: deque[asyncio.Future[bytes]] = deque()
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def ask(self, number: int) -> bytes:
-        """See `Carrier`."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        self._outgoing.put_nowait(self._requests[number % len(self._requests)])
-        answer = await future
-        if answer[:1] != _ANSWERED:
-            raise ItemError(answer)
-        return answer
-
-    def arrays(self, answer: bytes) -> Arrays:
-        """See `Carrier`."""
-        return decode_response(ModelStreamInferResponse.FromString(answer).infer_response)
-
-    async def write(self) -> None:
-        """One writer: gRPC takes one message at a time."""
-        while True:
-            await self._call.write(await self._outgoing.get())
-
-    async def read(self) -> None:
-        """Hand the answers out."""
-        while (answer := await self._call.read()) is not grpc.aio.EOF:
-            self._waiting.popleft().set_result(answer)
-        raise RuntimeError("the server ended the stream")
 
 
 class Sealed:
@@ -215,6 +165,14 @@ async def opened(target: Target) -> AsyncIterator[Carrier]:
             yield http
         finally:
             await http.close()
+    elif target.carrier == "bare sealed stream":
+        async with (
+            Client.connect(target.address, trust=target.trust, identity=target.identity) as client,
+            _channel(target) as channel,
+        ):
+            requests = [questions.oip(target.model, each, version=SERVED_VERSION) for each in inputs]
+            async with _at_work(SealedStream(channel, requests, Openings(client, channel, target.model))) as stream:
+                yield stream
     elif target.carrier.startswith("sealed"):
         async with Client.connect(target.address, trust=target.trust, identity=target.identity) as client:
             if target.carrier == "sealed stream":
@@ -224,15 +182,21 @@ async def opened(target: Target) -> AsyncIterator[Carrier]:
                 yield Sealed(client, target.model, inputs, target.timeout_s)
     else:
         requests = [questions.oip(target.model, each) for each in inputs]
-        async with _channel(target) as channel, asyncio.TaskGroup() as group:
+        async with _channel(target) as channel:
             if target.carrier == "unary":
                 yield Unary(channel, requests, target.timeout_s)
                 return
-            stream = Stream(channel, requests)
-            tasks = [group.create_task(stream.write()), group.create_task(stream.read())]
-            yield stream
-            for task in tasks:
-                task.cancel()
+            async with _at_work(Stream(channel, requests)) as stream:
+                yield stream
+
+
+@asynccontextmanager
+async def _at_work(stream: Stream) -> AsyncIterator[Stream]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stream.write()), group.create_task(stream.read())]
+        yield stream
+        for task in tasks:
+            task.cancel()
 
 
 def _tls(target: Target) -> ssl.SSLContext | None:

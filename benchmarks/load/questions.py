@@ -64,9 +64,9 @@ def load(path: Path) -> Arrays:
         return {name: found[name] for name in found.files}
 
 
-def oip(model: str, inputs: Arrays) -> bytes:
+def oip(model: str, inputs: Arrays, version: str = "") -> bytes:
     """A serialised ModelInferRequest."""
-    return encode_request(model, inputs).SerializeToString()
+    return encode_request(model, inputs, version=version).SerializeToString()
 
 
 def difference(answer: Arrays, expected: Arrays) -> float:

@@ -1,8 +1,8 @@
 """What sealing costs, step by step, in one process and on one core: `make bench-seal`.
 
-Prints the table of docs/decisions/0003-sealed-sessions.md, and how near sealing a model comes to raw AES-256-GCM. Each
-figure is the best of several runs, because what disturbs a run only ever makes it slower; ratios come from runs that
-alternate.
+Prints the tables of docs/decisions/0003-sealed-sessions.md and 0030-conversations.md, and how near sealing a model
+comes to raw AES-256-GCM. Each figure is the best of several runs, because what disturbs a run only makes it slower;
+ratios come from runs that alternate.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
 from rich.table import Table
 
-from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBody
+from cloister.api.v1.seal_pb2 import ConversationTerms, OpenedResponse, ReceiptBody
 from cloister.seal import hpke, receipt
+from cloister.seal.conversation import MOST_REQUESTS, Subject
+from cloister.seal.conversation_client import ClientConversation
+from cloister.seal.conversation_worker import WorkerConversation, WorkerConversations
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.model_file import seal_model
 from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey, WorkerSessions
@@ -47,16 +50,17 @@ class Session:
         sealed, pending = self.seal()
         pending.open(self.open(sealed)(ANSWER))  # from here on the session is known
 
-    def seal(self) -> tuple[bytes, PendingResponse]:
+    def seal(self, *, conversation: bool = False) -> tuple[bytes, PendingResponse]:
         """The client's first step."""
         return self.client.seal(
-            self.request,
+            b"" if conversation else self.request,
             model_name="bench",
             model_version="1",
             model_digest=DIGEST,
             not_after=datetime.now(UTC) + timedelta(minutes=1),
             recipients=[self.recipient],
             padded=self.padded,
+            conversation=conversation,
         )
 
     def open(self, sealed: bytes) -> Callable[[OpenedResponse], bytes]:
@@ -88,8 +92,56 @@ def _exchanges(session: Session, turns: int) -> dict[str, float]:
         pending.open(answer)
         marks.append(time.perf_counter())
         spent = [total + end - begin for total, begin, end in zip(spent, marks[:-1], marks[1:], strict=True)]
-    names = ("client seals", "worker opens", "worker seals", "client opens")
-    return {name: total / turns for name, total in zip(names, spent, strict=True)}
+    return {name: total / turns for name, total in zip(STEPS, spent, strict=True)}
+
+
+STEPS = ("client seals", "worker opens", "worker seals", "client opens")
+
+
+class Conversed:
+    """One conversation; the client takes what it asks to the worker itself, in envelopes as they go to a gateway."""
+
+    def __init__(self, size_bytes: int, *, padded: bool) -> None:
+        session = Session(size_bytes, padded=padded)
+        instance = session.recipient.instance
+        sealed, pending = session.seal(conversation=True)
+        opened = session.worker.open(sealed, now=datetime.now(UTC), digest_of=lambda *_: DIGEST)
+        assert opened.conversation is not None
+        subject = Subject(opened.request_id, instance, "bench", "1", DIGEST)
+        terms = ConversationTerms(policy_digest=DIGEST, ear_id=secrets.token_hex(16), most_requests=MOST_REQUESTS)
+        self.request = session.request
+        self.client = ClientConversation(pending.conversation_keys(instance), subject, terms)
+        self.worker = WorkerConversations()
+        conversation = WorkerConversation(opened.conversation, subject, terms, session_id=bytes(16), ends_at_s=1.0)
+        self.worker.add(conversation, 0.0)
+
+    def marks(self) -> list[float]:
+        """The clock before, between and after the four steps of one request; receipts are part of the last two."""
+        marks = [time.perf_counter()]
+        at, carried = self.client.seal(self.request)
+        marks.append(time.perf_counter())
+        chunk = self.worker.open(carried, 0.0)
+        assert chunk is not None
+        marks.append(time.perf_counter())
+        answer = chunk.conversation.answer(chunk, ANSWER.response, 1_700_000_000_000)
+        marks.append(time.perf_counter())
+        self.client.open(at, self.request, answer)
+        marks.append(time.perf_counter())
+        return marks
+
+
+def conversed(size_bytes: int, turns: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds for each step of one request in a conversation, as `steps`."""
+    both: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    for _ in range(RUNS):
+        for best, padded in zip(both, (False, True), strict=True):
+            conversation, spent = Conversed(size_bytes, padded=padded), [0.0] * 4
+            for _ in range(turns):
+                marks = conversation.marks()
+                spent = [total + end - begin for total, begin, end in zip(spent, marks[:-1], marks[1:], strict=True)]
+            for name, total in zip(STEPS, spent, strict=True):
+                best[name] = min(best.get(name, 1.0), total / turns)
+    return both
 
 
 def each(work: Callable[[], object], turns: int = TURNS) -> float:
@@ -139,6 +191,10 @@ def main() -> None:
         cells = [f"{plain[name] * 1e6:.1f} / {padded[name] * 1e6:.1f}" for plain, padded in (small, large)]
         table.add_row(f"{name}, unpadded / padded", *cells)
     table.add_row("padding adds to all four", *costs)
+    small, large = conversed(240, TURNS), conversed(600_000, TURNS // 8)
+    for name in STEPS:
+        cells = [f"{plain[name] * 1e6:.1f} / {padded[name] * 1e6:.1f}" for plain, padded in (small, large)]
+        table.add_row(f"in a conversation: {name}{', and receipt' if name in STEPS[2:] else ''}", *cells)
     table.add_row("a receipt, alone / in a batch of 32", f"{batch(1) * 1e6:.0f} / {batch(32) * 1e6:.1f}", "")
     seals = each(lambda: hpke.seal(pair.suite, pair.public, bytes(32), b"bench"))
     opens = each(lambda: pair.open(sealed, b"bench"))

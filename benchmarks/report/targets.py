@@ -35,7 +35,7 @@ def verdicts(network: str, rows: Sequence[Row]) -> list[Verdict]:
         for carrier, limit in (("unary", UNARY_US), ("stream", STREAM_US))
         if carrier in mesh
     ]
-    for plain, sealed in (("unary", "sealed"), ("stream", "sealed stream")):
+    for plain, sealed in (("unary", "sealed"), ("stream", "bare sealed stream")):
         if plain in mesh and sealed in mesh:
             share = mesh[sealed].total_cpu_us / mesh[plain].total_cpu_us
             what, target = f"sealing adds, {plain}", f"at most {SEALING - 1:.0%}"

@@ -22,7 +22,7 @@ from cloister.cli.mesh_folder import Mesh
 
 BIN = Path(sys.executable).parent
 CLUSTER = "bench.cloister.internal"
-CARRIERS = ("unary", "stream", "sealed", "sealed stream")
+CARRIERS = ("unary", "stream", "bare sealed stream", "sealed", "sealed stream")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
