@@ -37,7 +37,7 @@ else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
 
-test: check .venv-protoc/installed .venv-kserve/installed
+test: check .venv-protoc/installed .venv-kserve/installed clients/node/node_modules/installed
 	@sh deploy/redis.sh
 	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
 		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
@@ -165,10 +165,14 @@ setup: .venv/installed
 	@sh deploy/venv.sh "$(PYTHON)" .venv-plots $<
 	@touch $@
 
+# Where there is no Node.js, nothing is made, and the tests that need it are skipped.
+clients/node/node_modules/installed: clients/node/package-lock.json
+	@sh deploy/node.sh
+
 # Each peer apart: they want other versions of the same packages.
 .venv-peers/%/installed: benchmarks/peers/%/requirements.lock
 	@sh deploy/venv.sh "$(PYTHON)" .venv-peers/$* $<
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-convert .venv-kserve .venv-protoc .venv-plots .venv-peers .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-kserve .venv-protoc .venv-plots .venv-peers clients/node/node_modules .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
