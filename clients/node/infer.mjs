@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { Client, numbersOf, tensorOf, TrustBundle } from './lib/client.mjs';
 import { CloisterError, InvalidRequest } from './lib/errors.mjs';
 
-const USAGE = `node infer.mjs --gateway HOST:PORT --trust FILE --identity FOLDER --model NAME --input NAME[:DATATYPE]=VALUES
+const USAGE = `node infer.mjs --gateway HOST:PORT --trust FILE --identity FOLDER --model NAME --input NAME=VALUES
 
 Seals a request to workers that the trust bundle believes, and prints the answer as JSON once it is proved.
 
@@ -50,7 +50,9 @@ async function main() {
     const options = { version, timeoutMs: Number(values.timeout) * 1000 };
     const answer = await client.infer(name, Object.fromEntries(input.map(parseInput)), options);
     if (values.receipt) await writeFile(values.receipt, answer.receipt, { mode: 0o600 });
-    process.stdout.write(`${JSON.stringify(shown(answer), (_, value) => (typeof value === 'bigint' ? Number(value) : value))}\n`);
+    process.stdout.write(
+      `${JSON.stringify(shown(answer), (_, value) => (typeof value === 'bigint' ? Number(value) : value))}\n`,
+    );
   } finally {
     client.close();
   }
@@ -59,7 +61,8 @@ async function main() {
 /** @param {string} text @returns {[string, import('./lib/tensors.mjs').Tensor]} */
 function parseInput(text) {
   const found = /^([^:=]+)(?::(\w+))?=(.*)$/s.exec(text);
-  if (found === null) throw new InvalidRequest(`--input is NAME=VALUES or NAME:DATATYPE=VALUES, not '${text.slice(0, 40)}'`);
+  if (found === null)
+    throw new InvalidRequest(`--input is NAME=VALUES or NAME:DATATYPE=VALUES, not '${text.slice(0, 40)}'`);
   const [, name, datatype, values] = found;
   try {
     return [name, tensorOf(name, JSON.parse(values), datatype)];

@@ -21,6 +21,23 @@ def test_its_types_hold() -> None:
     assert (done.code, done.out) == (0, "")
 
 
+def test_it_is_formatted() -> None:
+    done = run(["node_modules/prettier/bin/prettier.cjs", "--check", "."])
+    assert done.code == 0, done.out + done.err
+
+
+def test_the_guide_names_options_that_it_has() -> None:
+    guide = (FOLDER.parents[1] / "docs" / "guides" / "other-languages.md").read_text()
+    (command,) = re.findall(r"^node clients/node/infer\.mjs .*$", guide, re.MULTILINE)
+    used, known = set(re.findall(r"--[a-z]+", command)), set(re.findall(r"^  (--[a-z]+)", run_help(), re.MULTILINE))
+    assert used <= known
+    assert "--receipt" in used
+
+
+def run_help() -> str:
+    return run(["infer.mjs", "--help"]).out
+
+
 def test_versions_are_exact_and_the_lock_names_no_registry() -> None:
     package = json.loads((FOLDER / "package.json").read_text())
     for version in {**package["dependencies"], **package["devDependencies"]}.values():

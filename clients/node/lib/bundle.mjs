@@ -57,7 +57,10 @@ export class TrustBundle {
     }
   }
 
-  /** Take over a newer set of the verifier's keys, if it is one; throws if its signers did not sign it. @param {Buffer} keySet */
+  /**
+   * Take over a newer set of the verifier's keys, if it is one; throws if its signers did not sign it.
+   * @param {Buffer} keySet
+   */
   async learn(keySet) {
     if (keySet.length === 0 || this.signers === undefined) return;
     const found = await readKeySet(keySet, this.signers, this.verifierId);
@@ -73,7 +76,8 @@ async function parsed(found) {
     throw new Error('its verifier is not one of its cluster');
   }
   const anchor = members(found.anchor, ['name', 'simulated'], ['root_der']);
-  if (anchor.simulated !== 'root_der' in anchor) throw new Error("only Intel's root is not simulated, and it is not given");
+  const anotherRoot = 'root_der' in anchor;
+  if (anchor.simulated !== anotherRoot) throw new Error("only Intel's root is not simulated, and it is not given");
   const signers = readSigners(verifier);
   const signed = signers && (await readKeySet(Buffer.from(JSON.stringify(verifier.key_set)), signers, verifier.id));
   return new TrustBundle({
@@ -94,7 +98,8 @@ async function parsed(found) {
 function readSigners(verifier) {
   const given = SIGNERS.filter((name) => name in verifier);
   if (given.length === 0) return undefined;
-  if (given.length !== SIGNERS.length) throw new Error('its verifier has not all of key_signers, key_threshold and key_set');
+  if (given.length !== SIGNERS.length)
+    throw new Error('its verifier has not all of key_signers, key_threshold and key_set');
   const keys = new Set(array(verifier.key_signers).map(hex32));
   return { keys, threshold: integer(verifier.key_threshold, 1, keys.size) };
 }
@@ -111,9 +116,11 @@ function pins(value) {
 function members(value, required, optional) {
   const found = exactObject(value);
   for (const name of required) if (!(name in found)) throw new Error(`it lacks '${name}'`);
-  if ('policy' in found) throw new Error('it has an appraisal policy of its own, which only the Python client can enforce');
+  if ('policy' in found)
+    throw new Error('it has an appraisal policy of its own, which only the Python client can enforce');
   for (const name of Object.keys(found)) {
-    if (!required.includes(name) && !optional.includes(name)) throw new Error(`it has an unknown member '${name.slice(0, 32)}'`);
+    if (!required.includes(name) && !optional.includes(name))
+      throw new Error(`it has an unknown member '${name.slice(0, 32)}'`);
   }
   return found;
 }

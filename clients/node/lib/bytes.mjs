@@ -29,7 +29,12 @@ export async function gcm(direction, key, data, aad) {
   return Buffer.from(await subtle[direction](parameters, imported, own(data)));
 }
 
-/** @param {Uint8Array} publicKey @param {Uint8Array} signature @param {Uint8Array} signed @returns {Promise<boolean>} */
+/**
+ * @param {Uint8Array} publicKey
+ * @param {Uint8Array} signature
+ * @param {Uint8Array} signed
+ * @returns {Promise<boolean>}
+ */
 export async function ed25519Holds(publicKey, signature, signed) {
   if (publicKey.length !== 32 || signature.length !== 64) return false;
   try {

@@ -27,6 +27,8 @@ const STALE = new Set(['session.unknown', 'model.changed', 'receipt.result_unkno
 /**
  * @typedef {import('./trust.mjs').VerifiedWorker} VerifiedWorker
  * @typedef {import('./tensors.mjs').Tensor} Tensor
+ * @typedef {{carried: any, pending: PendingResponse, request: Buffer, workers: VerifiedWorker[]}} Sent
+ * @typedef {import('./session.mjs').PendingResponse} PendingResponse
  * @typedef {{outputs: Record<string, Tensor>, worker: VerifiedWorker, receipt: Buffer}} Answer `receipt`: a serialised
  *   ReceiptBundle, already checked; `cloister receipt verify` checks it again
  */
@@ -90,12 +92,18 @@ export class Client {
     if (all.length === 0 && refused) throw refused.reason;
     const wanted = all.filter((each) => !/^\d+$/.test(version) || each.model.version === version);
     const [best] = wanted.toSorted((a, b) => Number(b.model.version) - Number(a.model.version));
-    if (best === undefined) throw new CloisterError(`no believed worker serves '${model}'`, 'model.unknown', 'NotFound');
+    if (best === undefined)
+      throw new CloisterError(`no believed worker serves '${model}'`, 'model.unknown', 'NotFound');
     const { version: chosen, digest } = best.model;
     return wanted.filter((each) => each.model.version === chosen && each.model.digest.equals(digest));
   }
 
-  /** @param {VerifiedWorker[]} workers @param {Record<string, Tensor>} inputs @param {number} untilMs @returns {Promise<Answer>} */
+  /**
+   * @param {VerifiedWorker[]} workers
+   * @param {Record<string, Tensor>} inputs
+   * @param {number} untilMs
+   * @returns {Promise<Answer>}
+   */
   async #ask(workers, inputs, untilMs) {
     const chosen = sample(workers, MAX_SEALED_TO);
     const { model } = chosen[0];
@@ -105,12 +113,26 @@ export class Client {
       inputs: Object.entries(inputs).map(([name, { datatype, shape }]) => ({ name, datatype, shape })),
       raw_input_contents: Object.values(inputs).map(({ raw }) => raw),
     });
-    const recipients = chosen.map(({ instance, result: { hpkeSuite, hpkePublic } }) => ({ instance, hpkeSuite, hpkePublic }));
+    const recipients = chosen.map(({ instance, result: { hpkeSuite, hpkePublic } }) => ({
+      instance,
+      hpkeSuite,
+      hpkePublic,
+    }));
     const notAfterMs = Math.min(untilMs, Date.now() + MAX_LIFE_MS);
     const { sealed, pending } = await this.#sessions.seal(request, model, notAfterMs, recipients);
-    const carried = buildRequest(sealed, model, chosen.map((each) => each.instance), '');
+    const carried = buildRequest(
+      sealed,
+      model,
+      chosen.map((each) => each.instance),
+      '',
+    );
     try {
-      return await openAnswer(await this.#gateway.infer(carried, untilMs), { carried, pending, request, workers: chosen });
+      return await openAnswer(await this.#gateway.infer(carried, untilMs), {
+        carried,
+        pending,
+        request,
+        workers: chosen,
+      });
     } catch (error) {
       if (error instanceof CloisterError && error.reason === 'session.unknown') pending.forgetSessions();
       throw error;
@@ -121,19 +143,23 @@ export class Client {
 /**
  * Open the answer to a request, and check its receipt; throws what the worker answered in place of outputs.
  * @param {Buffer} answer serialised ModelInferResponse
- * @param {{carried: any, pending: import('./session.mjs').PendingResponse, request: Buffer, workers: VerifiedWorker[]}} sent
+ * @param {Sent} sent
  * @returns {Promise<Answer>}
  */
 export async function openAnswer(answer, { carried, pending, request, workers }) {
   const { instance, opened } = await pending.open(sealedResponse(answer, carried));
   const worker = /** @type {VerifiedWorker} */ (workers.find((each) => each.instance === instance));
-  if (opened.outcome === 'failure') throw new CloisterError(opened.failure.message, opened.failure.reason, opened.failure.error);
+  if (opened.outcome === 'failure')
+    throw new CloisterError(opened.failure.message, opened.failure.reason, opened.failure.error);
   const body = await verifyReceipt(opened.receipt, worker.result.receiptKey);
   await verifyContent(body, request, opened.response);
   const { model } = worker;
   const meant =
-    body.request_id.equals(pending.requestId) && body.instance === instance && body.model_name === model.name &&
-    body.model_version === model.version && body.model_digest.equals(model.digest);
+    body.request_id.equals(pending.requestId) &&
+    body.instance === instance &&
+    body.model_name === model.name &&
+    body.model_version === model.version &&
+    body.model_digest.equals(model.digest);
   if (!meant) throw new SealBroken();
   if (body.ear_id !== worker.result.earId) {
     throw new Rejected('the receipt names an Attestation Result that has been renewed since', 'receipt.result_unknown');
@@ -147,7 +173,12 @@ export async function openAnswer(answer, { carried, pending, request, workers })
   return { outputs: outputsOf(decode('ModelInferResponse', opened.response)), worker, receipt };
 }
 
-/** Some of them, in an order of chance: it spreads load, and hides nothing. @template T @param {T[]} all @param {number} count */
+/**
+ * Some of them, in an order of chance: it spreads load, and hides nothing.
+ * @template T
+ * @param {T[]} all
+ * @param {number} count
+ */
 function sample(all, count) {
   if (all.length === 0) throw new InvalidRequest('nobody to seal to');
   return all

@@ -22,24 +22,38 @@ const MAX_SIGNATURES = 64;
 export async function readKeySet(envelope, signers, issuer) {
   try {
     if (envelope.length > MAX_KEY_SET_BYTES) throw new Error('too large');
-    const members = exactObject(parseJson(await verified(envelope, KEY_SET_TYPE, signers)), ['issuer', 'version', 'keys']);
+    const members = exactObject(parseJson(await verified(envelope, KEY_SET_TYPE, signers)), [
+      'issuer',
+      'version',
+      'keys',
+    ]);
     const rows = array(members.keys);
     if (members.issuer !== issuer) throw new Error('of another verifier');
-    if (rows.length > MAX_KEYS || !rows.every((row) => 'nbf' in row && 'exp' in row)) throw new Error('a key without times');
+    if (rows.length > MAX_KEYS || !rows.every((row) => 'nbf' in row && 'exp' in row))
+      throw new Error('a key without times');
     return { version: integer(members.version, 1, Number.MAX_SAFE_INTEGER), keys: await readKeys(rows) };
   } catch (error) {
-    throw new Rejected(`not a key set that is to be believed: ${/** @type {Error} */ (error).message}`, 'verifier_keys.refused');
+    throw new Rejected(
+      `not a key set that is to be believed: ${/** @type {Error} */ (error).message}`,
+      'verifier_keys.refused',
+    );
   }
 }
 
-/** The payload of an envelope that enough of the signers have signed. @param {Uint8Array} raw @param {string} type @param {Signers} signers */
+/**
+ * The payload of an envelope that enough of the signers have signed.
+ * @param {Uint8Array} raw
+ * @param {string} type
+ * @param {Signers} signers
+ */
 async function verified(raw, type, signers) {
   const envelope = exactObject(parseJson(raw), ['payload', 'payloadType', 'signatures']);
   if (envelope.payloadType !== type) throw new Error(`not of the type ${type}`);
   const payload = fromBase64(envelope.payload);
   const rows = array(envelope.signatures).map((row) => exactObject(row, ['keyid', 'sig']));
   const names = new Set(rows.map((row) => row.keyid));
-  if (rows.length < 1 || rows.length > MAX_SIGNATURES || names.size !== rows.length) throw new Error('no signature, or one twice');
+  if (rows.length < 1 || rows.length > MAX_SIGNATURES || names.size !== rows.length)
+    throw new Error('no signature, or one twice');
   const signed = Buffer.concat([Buffer.from(`DSSEv1 ${type.length} ${type} ${payload.length} `), payload]);
   let found = 0;
   for (const { keyid, sig } of rows) {

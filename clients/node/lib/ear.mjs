@@ -10,11 +10,42 @@ const LEEWAY_S = 30;
 const MAX_TIME = 2 ** 32 - 1;
 const P256_HALF_ORDER = 0x7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8n;
 const PROFILE = 'tag:github.com,2023:veraison/ear';
-const MEMBERS = ['eat_profile', 'iss', 'aud', 'jti', 'iat', 'exp', 'eat_nonce', 'ear.verifier-id', 'cnf', 'submods', 'cloister'];
+const MEMBERS = [
+  'eat_profile',
+  'iss',
+  'aud',
+  'jti',
+  'iat',
+  'exp',
+  'eat_nonce',
+  'ear.verifier-id',
+  'cnf',
+  'submods',
+  'cloister',
+];
 const OWN_MEMBERS = [
-  'role', 'spiffe_id', 'cluster', 'instance', 'tls_spki_sha256', 'hpke_suite', 'hpke_public', 'tee', 'mrenclave',
-  'mrsigner', 'isvprodid', 'isvsvn', 'debug', 'tcb_status', 'advisory_ids', 'tcb_evaluation', 'ppid_sha256',
-  'collateral_sha256', 'config_digest', 'anchor', 'simulated', 'policy_digest',
+  'role',
+  'spiffe_id',
+  'cluster',
+  'instance',
+  'tls_spki_sha256',
+  'hpke_suite',
+  'hpke_public',
+  'tee',
+  'mrenclave',
+  'mrsigner',
+  'isvprodid',
+  'isvsvn',
+  'debug',
+  'tcb_status',
+  'advisory_ids',
+  'tcb_evaluation',
+  'ppid_sha256',
+  'collateral_sha256',
+  'config_digest',
+  'anchor',
+  'simulated',
+  'policy_digest',
 ];
 
 /**
@@ -76,13 +107,19 @@ export async function checkToken(token, keys, { issuer, audience, nowS, maxLifeS
   return result;
 }
 
-/** @param {string} token @param {KeySet} keys @returns {Promise<[string, Buffer]>} the key's thumbprint, and the payload */
+/**
+ * @param {string} token
+ * @param {KeySet} keys
+ * @returns {Promise<[string, Buffer]>} the key's thumbprint, and the payload
+ */
 async function verifiedPayload(token, keys) {
   const [header, payload, signature] = attempt('malformed', () => segments(token));
   const { kid, alg } = attempt('malformed', () => readHeader(header));
   const found = keys.get(kid);
   if (found === undefined) throw rejected('key_unknown');
-  const lowS = alg !== 'ES256' || (signature.length === 64 && BigInt(`0x${signature.subarray(32).toString('hex')}`) <= P256_HALF_ORDER);
+  const lowS =
+    alg !== 'ES256' ||
+    (signature.length === 64 && BigInt(`0x${signature.subarray(32).toString('hex')}`) <= P256_HALF_ORDER);
   if (alg !== found.algorithm || signature.length !== 64 || !lowS) throw rejected('signature');
   const kind = alg === 'ES256' ? { name: 'ECDSA', hash: 'SHA-256' } : { name: 'Ed25519' };
   const signed = Buffer.from(token.slice(0, token.lastIndexOf('.')));
@@ -112,7 +149,9 @@ function readClaims(payload) {
   const own = exactObject(claims.cloister, OWN_MEMBERS);
   const role = text(own.role);
   const submodule = exactObject(exactObject(claims.submods, [role])[role], [
-    'ear.status', 'ear.trustworthiness-vector', 'ear.appraisal-policy-id',
+    'ear.status',
+    'ear.trustworthiness-vector',
+    'ear.appraisal-policy-id',
   ]);
   const vector = exactObject(submodule['ear.trustworthiness-vector'], ['hardware', 'executables', 'configuration']);
   const jwk = exactObject(exactObject(claims.cnf, ['jwk']).jwk, ['kty', 'crv', 'x']);

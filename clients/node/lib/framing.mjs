@@ -24,8 +24,8 @@ export function head(fields, ciphertextField, ciphertextLength) {
  * Take a sealed message apart.
  * @param {Buffer} raw
  * @param {number} ciphertextField
- * @returns {{fields: Buffer, head: Buffer, ciphertext: Buffer}} the fields before the ciphertext; those with its tag and
- *   length; and the ciphertext
+ * @returns {{fields: Buffer, head: Buffer, ciphertext: Buffer}} the fields before the ciphertext; the same with its tag
+ *   and length; and the ciphertext
  */
 export function split(raw, ciphertextField) {
   let position = 0;

@@ -27,7 +27,9 @@ export class Gateway {
   static async connect(address, identity, cluster) {
     const names = ['trust_roots.pem', 'certificate.pem', 'private_key.pem'];
     const [ca, cert, key] = await Promise.all(names.map((name) => readFile(join(identity, name))));
-    const credentials = grpc.credentials.createFromSecureContext(createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3' }));
+    const credentials = grpc.credentials.createFromSecureContext(
+      createSecureContext({ ca, cert, key, minVersion: 'TLSv1.3' }),
+    );
     const serverName = `gateway.${cluster}`;
     const options = {
       'grpc.ssl_target_name_override': serverName,
@@ -48,9 +50,19 @@ export class Gateway {
     return this.#call('cloister.api.v1.Gateway', 'ListWorkers', { model_name, model_version }, untilMs);
   }
 
-  /** @param {object} request ModelInferRequest @param {number} untilMs @returns {Promise<Buffer>} serialised ModelInferResponse */
+  /**
+   * @param {object} request ModelInferRequest
+   * @param {number} untilMs
+   * @returns {Promise<Buffer>} serialised ModelInferResponse
+   */
   infer(request, untilMs) {
-    return this.#call('inference.GRPCInferenceService', 'ModelInfer', request, untilMs, (/** @type {Buffer} */ raw) => raw);
+    return this.#call(
+      'inference.GRPCInferenceService',
+      'ModelInfer',
+      request,
+      untilMs,
+      (/** @type {Buffer} */ raw) => raw,
+    );
   }
 
   /**
@@ -61,15 +73,25 @@ export class Gateway {
   #call(service, method, request, untilMs, read) {
     const { path, requestSerialize, responseDeserialize } = /** @type {any} */ (definitions[service])[method];
     return new Promise((resolve, reject) => {
-      this.#channel.makeUnaryRequest(path, requestSerialize, read ?? responseDeserialize, request, { deadline: untilMs }, (error, answer) => {
-        if (error) reject(told(error));
-        else resolve(answer);
-      });
+      this.#channel.makeUnaryRequest(
+        path,
+        requestSerialize,
+        read ?? responseDeserialize,
+        request,
+        { deadline: untilMs },
+        (error, answer) => {
+          if (error) reject(told(error));
+          else resolve(answer);
+        },
+      );
     });
   }
 }
 
-/** What the other side says of an error: class and reason are in `grpc-status-details-bin`. @param {grpc.ServiceError} error */
+/**
+ * What the other side says of an error: class and reason are in `grpc-status-details-bin`.
+ * @param {grpc.ServiceError} error
+ */
 function told(error) {
   const [raw] = error.metadata?.get('grpc-status-details-bin') ?? [];
   if (Buffer.isBuffer(raw)) {

@@ -7,7 +7,11 @@ import { InvalidRequest, SealBroken } from './errors.mjs';
 
 /** @type {Record<string, {suite: CipherSuite<any>, publicBytes: number, encBytes: number}>} */
 export const SUITES = {
-  xwing: { suite: new CipherSuite(KEM_MLKEM768_X25519, KDF_HKDF_SHA256, AEAD_AES_256_GCM), publicBytes: 1216, encBytes: 1120 },
+  xwing: {
+    suite: new CipherSuite(KEM_MLKEM768_X25519, KDF_HKDF_SHA256, AEAD_AES_256_GCM),
+    publicBytes: 1216,
+    encBytes: 1120,
+  },
   x25519: {
     suite: new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_256_GCM),
     publicBytes: 32,

@@ -1,4 +1,7 @@
-/** JSON whose meaning cannot be in doubt: no member twice, no number but integers. `JSON.parse` lets the last one win. */
+/**
+ * JSON whose meaning cannot be in doubt: no member twice, no number but integers. `JSON.parse` lets the last one
+ * win.
+ */
 
 const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
 
@@ -28,7 +31,11 @@ function once(seen, name) {
   seen.add(name);
 }
 
-/** @param {unknown} value @param {Iterable<string>} [members] exactly these; any where left out @returns {Record<string, any>} */
+/**
+ * @param {unknown} value
+ * @param {Iterable<string>} [members] exactly these; any where left out
+ * @returns {Record<string, any>}
+ */
 export function exactObject(value, members) {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('not an object');
   const names = Object.keys(value);

@@ -32,7 +32,13 @@ export async function wrappingAad(header, instance, sessionId) {
   return Buffer.concat([await sha256(header), Buffer.from(instance), sessionId]);
 }
 
-/** AES-256-GCM-SIV. @param {Uint8Array} key @param {Uint8Array} nonce @param {Uint8Array} aad @param {Uint8Array} both */
+/**
+ * AES-256-GCM-SIV.
+ * @param {Uint8Array} key
+ * @param {Uint8Array} nonce
+ * @param {Uint8Array} aad
+ * @param {Uint8Array} both
+ */
 export function wrap(key, nonce, aad, both) {
   return Buffer.from(gcmsiv(key, nonce, aad).encrypt(both));
 }

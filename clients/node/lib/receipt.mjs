@@ -26,7 +26,11 @@ export async function verifyReceipt(receipt, receiptKey) {
   return body;
 }
 
-/** A serialised Receipt, or ReceiptBundle, in which nothing rides along that nobody signed. @param {string} name @param {Uint8Array} raw */
+/**
+ * A serialised Receipt, or ReceiptBundle, in which nothing rides along that nobody signed.
+ * @param {string} name
+ * @param {Uint8Array} raw
+ */
 export function readExactly(name, raw) {
   try {
     return decodeExactly(name, raw);

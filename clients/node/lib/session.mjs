@@ -1,7 +1,7 @@
 /**
  * Sealed sessions, the client's half. A session is a secret shared with one worker; it reaches the worker by HPKE in an
- * opening, which rides along until the worker has answered once. Each request has a key of its own, which is wrapped for
- * every worker that may answer.
+ * opening, which rides along until the worker has answered once. Each request has a key of its own, wrapped for every
+ * worker that may answer.
  */
 
 import { gcm } from './bytes.mjs';
@@ -47,7 +47,7 @@ export class ClientSessions {
    * @param {Model} model
    * @param {number} notAfterMs Unix time; at most ten minutes ahead
    * @param {RecipientKey[]} recipients 1 to 16 verified workers, each once
-   * @returns {Promise<{sealed: Buffer, pending: PendingResponse}>} a serialised SealedRequest, and what opens its answer
+   * @returns {Promise<{sealed: Buffer, pending: PendingResponse}>} serialised SealedRequest, and what opens its answer
    */
   async seal(request, model, notAfterMs, recipients) {
     const count = new Set(recipients.map((each) => each.instance)).size;
@@ -85,7 +85,8 @@ export class ClientSessions {
     const session = known?.serves(recipient) ? known : new Session(this.#cluster, recipient, this.#randomness);
     this.#sessions.delete(recipient.instance);
     this.#sessions.set(recipient.instance, session); // last: the first is the one unused for longest
-    if (this.#sessions.size > MAX_SESSIONS) this.#sessions.delete(/** @type {string} */ (this.#sessions.keys().next().value));
+    if (this.#sessions.size > MAX_SESSIONS)
+      this.#sessions.delete(/** @type {string} */ (this.#sessions.keys().next().value));
     return session;
   }
 }

@@ -20,13 +20,23 @@ const DATATYPES = {
  * @typedef {{datatype: string, shape: number[], raw: Buffer}} Tensor
  */
 
-/** A tensor of nested arrays of numbers. @param {string} name @param {unknown} values @param {string} [datatype] @returns {Tensor} */
+/**
+ * A tensor of nested arrays of numbers.
+ * @param {string} name
+ * @param {unknown} values
+ * @param {string} [datatype]
+ * @returns {Tensor}
+ */
 export function tensorOf(name, values, datatype = 'FP32') {
   const kind = DATATYPES[datatype];
-  if (kind === undefined) throw new InvalidRequest(`input '${name}': ${datatype} is none of ${Object.keys(DATATYPES).join(', ')}`);
+  if (kind === undefined)
+    throw new InvalidRequest(`input '${name}': ${datatype} is none of ${Object.keys(DATATYPES).join(', ')}`);
   const shape = shapeOf(values);
   const flat = Array.isArray(values) ? values.flat(Infinity) : [values];
-  if (flat.length !== shape.reduce((count, size) => count * size, 1) || !flat.every((each) => typeof each === 'number')) {
+  if (
+    flat.length !== shape.reduce((count, size) => count * size, 1) ||
+    !flat.every((each) => typeof each === 'number')
+  ) {
     throw new InvalidRequest(`input '${name}': not numbers in rows of equal length`);
   }
   const raw = Buffer.alloc(flat.length * kind.bytes);
@@ -42,7 +52,9 @@ export function tensorOf(name, values, datatype = 'FP32') {
 export function numbersOf({ datatype, raw }) {
   const kind = DATATYPES[datatype];
   if (kind === undefined) throw new InvalidRequest(`this client prints no ${datatype}; take 'raw'`);
-  return Array.from({ length: raw.length / kind.bytes }, (_, at) => /** @type {any} */ (raw)[kind.read](at * kind.bytes));
+  return Array.from({ length: raw.length / kind.bytes }, (_, at) =>
+    /** @type {any} */ (raw)[kind.read](at * kind.bytes),
+  );
 }
 
 /** The tensors of a ModelInferResponse, by name. @param {any} response @returns {Record<string, Tensor>} */

@@ -33,7 +33,8 @@ const INSTANCE = /^[0-9a-f]{32}$/;
 export async function believe(serving, modelName, trust, nowS) {
   const token = serving.bundle?.attestation_result ?? '';
   const expected = { issuer: trust.verifierId, audience: AUDIENCE, nowS, maxLifeS: MAX_LIFE_S };
-  const result = await checkToken(token, trust.keys, expected); // 1 the verifier we know vouches for it, to the mesh, now
+  // 1 the verifier we know vouches for it, to the mesh, now
+  const result = await checkToken(token, trust.keys, expected);
   checkBelievable(result, trust); // 2 as a worker of this cluster, under our anchor, running code we pinned
   if (result.instance !== serving.instance) throw new Rejected("the evidence is another worker's", 'instance.other');
   const model = await checkModel(serving, modelName, trust); // 3 and it serves a model of an owner that we accept
@@ -43,10 +44,16 @@ export async function believe(serving, modelName, trust, nowS) {
 /** @param {import('./ear.mjs').AttestationResult} result @param {import('./bundle.mjs').TrustBundle} trust */
 export function checkBelievable(result, trust) {
   const id = `spiffe://${trust.cluster}/worker/${result.instance}`;
-  if (result.cluster !== trust.cluster || result.role !== 'worker' || result.spiffeId !== id || !INSTANCE.test(result.instance)) {
+  if (
+    result.cluster !== trust.cluster ||
+    result.role !== 'worker' ||
+    result.spiffeId !== id ||
+    !INSTANCE.test(result.instance)
+  ) {
     throw new Rejected('the Attestation Result is not of a worker of this mesh', 'identity.other');
   }
-  if (result.simulated !== trust.simulated) throw new Rejected('its quote leads back to another root than ours', 'anchor.other');
+  if (result.simulated !== trust.simulated)
+    throw new Rejected('its quote leads back to another root than ours', 'anchor.other');
   if (result.debug) throw new Rejected('the enclave is open to a debugger', 'enclave.debug');
   const policies = trust.verifierPolicies;
   if (policies !== undefined && !policies.has(result.policyDigest.toString('hex'))) {
@@ -55,7 +62,8 @@ export function checkBelievable(result, trust) {
   if (trust.mrenclave === undefined) {
     throw new Rejected("the trust bundle pins no code: name a measurement in 'mrenclave'", 'measurement.unpinned');
   }
-  if (!trust.mrenclave.has(result.mrenclave)) throw new Rejected('its measurement is not one that is pinned', 'measurement.unknown');
+  if (!trust.mrenclave.has(result.mrenclave))
+    throw new Rejected('its measurement is not one that is pinned', 'measurement.unknown');
 }
 
 /**
@@ -70,7 +78,11 @@ async function checkModel(serving, modelName, trust) {
   const invalid = new Rejected("the model's manifest is not signed by its owner", 'manifest.invalid');
   if (!owner || !(await ed25519Holds(owner, signature, context('cloister model manifest v1', manifest)))) throw invalid;
   const model = readManifest(manifest, invalid);
-  if (model.name !== modelName || model.version !== serving.model_version || !model.digest.equals(serving.model_digest)) {
+  if (
+    model.name !== modelName ||
+    model.version !== serving.model_version ||
+    !model.digest.equals(serving.model_digest)
+  ) {
     throw new Rejected('the manifest is of another model than the one that is offered', 'manifest.other');
   }
   return model;
@@ -81,7 +93,11 @@ function readManifest(raw, invalid) {
   try {
     const { v, name, version, digest } = parseJson(raw);
     if (v !== 1 || !MODEL_NAME.test(name) || name.includes('..')) throw invalid;
-    return { name, version: String(integer(version, 1, Number.MAX_SAFE_INTEGER)), digest: Buffer.from(hex32(digest), 'hex') };
+    return {
+      name,
+      version: String(integer(version, 1, Number.MAX_SAFE_INTEGER)),
+      digest: Buffer.from(hex32(digest), 'hex'),
+    };
   } catch {
     throw invalid;
   }

@@ -36,7 +36,11 @@ function message(name) {
   return /** @type {any} */ (found);
 }
 
-/** Serialise; fields are written by number, and those at their default value left out. @param {string} name @param {object} value */
+/**
+ * Serialise; fields are written by number, and those at their default value left out.
+ * @param {string} name
+ * @param {object} value
+ */
 export function encode(name, value) {
   return message(name).serialize(sparse(value));
 }
@@ -46,7 +50,11 @@ export function decode(name, raw) {
   return message(name).deserialize(Buffer.from(raw));
 }
 
-/** Parse what must hold nothing but known fields, each once and in order. @param {string} name @param {Uint8Array} raw */
+/**
+ * Parse what must hold nothing but known fields, each once and in order.
+ * @param {string} name
+ * @param {Uint8Array} raw
+ */
 export function decodeExactly(name, raw) {
   const value = decode(name, raw);
   if (!encode(name, value).equals(raw)) throw new Error('fields that nobody knows, or out of order');
@@ -57,6 +65,8 @@ export function decodeExactly(name, raw) {
 function sparse(value) {
   if (Array.isArray(value)) return value.map((each) => sparse(each));
   if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value;
-  const kept = Object.entries(value).filter(([, each]) => each !== 0 && each !== '' && each !== null && each?.length !== 0);
+  const kept = Object.entries(value).filter(
+    ([, each]) => each !== 0 && each !== '' && each !== null && each?.length !== 0,
+  );
   return Object.fromEntries(kept.map(([name, each]) => [name, sparse(each)]));
 }

@@ -8,7 +8,19 @@ import { parseJson } from '../lib/json.mjs';
 import { believe } from '../lib/trust.mjs';
 import { hex, reasonOf, vectors } from './vectors.mjs';
 
-const { now, issuer, audience, max_life_s: maxLifeS, jwks, tokens, key_signers, key_threshold, key_sets, trust, workers } = vectors('ear-v1');
+const {
+  now,
+  issuer,
+  audience,
+  max_life_s: maxLifeS,
+  jwks,
+  tokens,
+  key_signers,
+  key_threshold,
+  key_sets,
+  trust,
+  workers,
+} = vectors('ear-v1');
 const nowS = Date.parse(now) / 1000;
 
 for (const { name, token, reason } of tokens) {

@@ -23,11 +23,14 @@ const MODEL = { ...model, digest: hex(model.digest) };
 function drawn() {
   const { header, request_key, response_seed } = exchanges[0];
   const values = [decode('RequestHeader', hex(header)).request_id, hex(request_key + response_seed)];
-  for (const { session_secret, session_id } of exchanges[0].recipients) values.push(hex(session_secret), hex(session_id));
+  for (const { session_secret, session_id } of exchanges[0].recipients)
+    values.push(hex(session_secret), hex(session_id));
   for (const later of exchanges.slice(1)) {
     values.push(decode('RequestHeader', hex(later.header)).request_id, hex(later.request_key + later.response_seed));
   }
-  const openings = new Map(exchanges[0].recipients.map((/** @type {any} */ each) => [each.opening_info, hex(each.opening)]));
+  const openings = new Map(
+    exchanges[0].recipients.map((/** @type {any} */ each) => [each.opening_info, hex(each.opening)]),
+  );
   return {
     /** @param {number} length */
     random: (length) => {
@@ -36,7 +39,8 @@ function drawn() {
       return value;
     },
     /** @type {typeof hpke.seal} */
-    seal: async (_suite, _public, _secret, info) => /** @type {Buffer} */ (openings.get(Buffer.from(info).toString('hex'))),
+    seal: async (_suite, _public, _secret, info) =>
+      /** @type {Buffer} */ (openings.get(Buffer.from(info).toString('hex'))),
   };
 }
 
@@ -52,7 +56,12 @@ async function asked(count) {
     const instances = workers.map((/** @type {any} */ each) => each.instance);
     const carried = buildRequest(sealed, MODEL, instances, exchanges[number].id);
     const believed = workers.map((/** @type {any} */ each) => {
-      return { instance: each.instance, result: { receiptKey: hex(each.receipt_key), earId: each.ear_id }, token: '', model: MODEL };
+      return {
+        instance: each.instance,
+        result: { receiptKey: hex(each.receipt_key), earId: each.ear_id },
+        token: '',
+        model: MODEL,
+      };
     });
     if (number === count - 1) return { carried, pending, request, workers: believed };
     await pending.open(hex(exchanges[number].sealed_response));
@@ -74,7 +83,10 @@ for (const [number, exchange] of exchanges.entries()) {
       const aad = await keys.wrappingAad(hex(exchange.header), each.instance, sessionId);
       assert.equal(aad.toString('hex'), each.wrapping_aad);
       const both = hex(exchange.request_key + exchange.response_seed);
-      assert.equal(keys.wrap(hex(each.wrapping_key), hex(each.wrapping_nonce), aad, both).toString('hex'), each.wrapped_keys);
+      assert.equal(
+        keys.wrap(hex(each.wrapping_key), hex(each.wrapping_nonce), aad, both).toString('hex'),
+        each.wrapped_keys,
+      );
     }
     assert.equal((await keys.transcript(hex(exchange.header), hex(exchange.tag))).toString('hex'), exchange.transcript);
   });
@@ -101,7 +113,9 @@ test('an error inside the seal is told as it is', async () => {
   const { answer, failure } = exchanges[1];
   const sent = await asked(2);
   await assert.rejects(openAnswer(hex(answer), sent), {
-    kind: failure.error, reason: failure.reason, message: failure.message,
+    kind: failure.error,
+    reason: failure.reason,
+    message: failure.message,
   });
 });
 
@@ -117,7 +131,7 @@ test('no changed byte of an answer goes unnoticed', async () => {
   const sound = hex(exchanges[0].answer);
   for (let at = 0; at < sound.length; at += 1) {
     const changed = Buffer.from(sound);
-    changed[at] ^= 1 << at % 8;
+    changed[at] ^= 1 << (at % 8);
     await assert.rejects(async () => openAnswer(changed, sent), `byte ${at}`);
   }
 });
@@ -153,7 +167,10 @@ test('what is sealed here opens here, with either suite, and for its purpose onl
     assert.equal(sealed.length, hpke.SUITES[hpke_suite].encBytes + 6 + 16);
     assert.equal((await hpke.open(hpke_suite, hex(hpke_seed), sealed, Buffer.from('info'))).toString(), 'secret');
     assert.equal(await reasonOf(hpke.open(hpke_suite, hex(hpke_seed), sealed, Buffer.from('other'))), 'seal.broken');
-    assert.equal(await reasonOf(hpke.seal(hpke_suite, hex(hpke_public).subarray(1), Buffer.of(1), Buffer.of())), 'request.invalid');
+    assert.equal(
+      await reasonOf(hpke.seal(hpke_suite, hex(hpke_public).subarray(1), Buffer.of(1), Buffer.of())),
+      'request.invalid',
+    );
   }
 });
 
