@@ -17,6 +17,7 @@ Seals a request to workers that the trust bundle believes, and prints the answer
   --model     NAME or NAME@VERSION
   --input     once for each input, such as x=[[1,2,3]] or n:INT64=[7]; FP32 where no datatype is named
   --receipt   a file to keep the receipt in, for 'cloister receipt verify'
+  --unpadded  let lengths show, which a worker of version 1 of sealing needs
   --timeout   seconds; 30
 
 Ends with 0, or with 3 where something was not believed, or with 1 for any other error.
@@ -32,6 +33,7 @@ async function main() {
       model: { type: 'string' },
       input: { type: 'string', multiple: true },
       receipt: { type: 'string' },
+      unpadded: { type: 'boolean', default: false },
       timeout: { type: 'string', default: '30' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -44,7 +46,7 @@ async function main() {
   const bundle = await TrustBundle.read(trust);
   if (bundle.simulated) process.stderr.write('simulated hardware: the owner of its machine can read what is sealed\n');
   if (bundle.weak) process.stderr.write('the verifier was pinned by a fingerprint, not by evidence\n');
-  const client = await Client.connect(gateway, { trust: bundle, identity });
+  const client = await Client.connect(gateway, { trust: bundle, identity, padded: !values.unpadded });
   try {
     const [name, version = ''] = model.split('@');
     const options = { version, timeoutMs: Number(values.timeout) * 1000 };

@@ -18,7 +18,7 @@ from cloister.ear import LEEWAY, MAX_TOKEN_BYTES, PROFILE, TOKEN_TYPE
 from cloister.ear import result as ear_result
 from cloister.evidence import binding
 from cloister.kit import key_set
-from cloister.seal import envelope, framing, hpke, keys, receipt, session_keys, session_table, session_worker
+from cloister.seal import envelope, framing, hpke, keys, padding, receipt, session_keys, session_table, session_worker
 from cloister.seal.session import WorkerSessions
 from cloister.worker.settings import MAX_MESSAGE_BYTES
 from vectors import make_exchange_v1
@@ -35,7 +35,13 @@ MESSAGES = {
     "Failure": worker_pb2,
 }
 CONSTANTS = {
-    "format of a header, a receipt body": {session_keys.VERSION, receipt.VERSION},
+    "version of sealing, newest": {session_keys.SEAL_VERSION},
+    "version of a header, of a receipt body": {session_keys.VERSION, receipt.VERSION},
+    "version of a header that asks for padding": {session_keys.PADDED_VERSION},
+    "padding, in a header": {session_keys.PADDED},
+    "bytes of a key id": {hpke.KEY_ID_BYTES},
+    "least bytes of what is padded": {padding.LEAST_BYTES},
+    "largest step of padding, in bytes": {padding.LARGEST_STEP_BYTES},
     "recipients of a request": {session_keys.MAX_RECIPIENTS},
     "fields of a sealed message": {framing._MAX_FIELDS},
     "bytes of a head": {framing._MAX_HEAD_BYTES},
@@ -124,7 +130,7 @@ def test_a_label_is_one_of_the_code(label: str) -> None:
 
 
 def test_no_label_of_what_a_client_meets_is_missing() -> None:
-    modules = ("session_keys", "receipt", "manifest")
+    modules = ("hpke", "session_keys", "receipt", "manifest")
     text = "".join((ROOT / "services" / "cloister" / "seal" / f"{name}.py").read_text() for name in modules)
     of_owners = {"cloister release policy v1"}
     assert set(re.findall(r'"(cloister [a-z ]+ v1)"', text)) - of_owners == set(
@@ -142,7 +148,7 @@ def test_the_members_of_an_attestation_result() -> None:
 
 def test_the_members_of_claims_and_of_a_trust_bundle() -> None:
     stated = {name for cells in rows(section("### 4.6 The quote", r"\n## "))[1:] for name in names(cells[0])}
-    assert stated == binding._COMMON | binding._SEALING
+    assert stated == binding._COMMON | binding._SEALING | {binding._SEAL}
     members = {name for cells in rows(section("## 2 What you are given"))[1:] for name in names(cells[0])}
     assert members == trust_bundle._REQUIRED | trust_bundle._OPTIONAL
     assert trust_bundle.FORMAT in names(section("## 2 What you are given"))

@@ -1,4 +1,4 @@
-"""Requests of one client to two workers, and their answers, from fixed randomness: parts of `exchange-v1.json`."""
+"""Requests of one client to two workers, and their answers, from fixed randomness: parts of `exchange-*.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unittest import mock
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.seal_pb2 import OpenedResponse, Receipt, ReceiptBody, SealedRequest, SealedResponse
 from cloister.errors import SealBroken
-from cloister.seal import envelope, framing, hpke, receipt
+from cloister.seal import envelope, framing, hpke, padding, receipt
 from cloister.seal import session_keys as keys
 from cloister.seal.keys import Secret, expand
 from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey
@@ -56,10 +56,12 @@ class Asking:
 
     Args:
         kept: Openings by instance, used again while they still open.
+        seal_version: What the workers speak; from 2 on, requests and answers are padded and keys are named.
     """
 
-    def __init__(self, kept: Mapping[str, str]) -> None:
+    def __init__(self, kept: Mapping[str, str], seal_version: int = 1) -> None:
         self._kept = kept
+        self._seal_version = seal_version
         self._secrets: dict[str, bytes] = {}
         self.openings: dict[str, str] = {}
         self._client = ClientSessions(CLUSTER)
@@ -74,7 +76,11 @@ class Asking:
                 model_version=VERSION,
                 model_digest=MODEL_DIGEST,
                 not_after=NOT_AFTER,
-                recipients=[RecipientKey(each.instance, each.pair.suite, each.pair.public) for each in WORKERS],
+                recipients=[
+                    RecipientKey(each.instance, each.pair.suite, each.pair.public, self._seal_version)
+                    for each in WORKERS
+                ],
+                padded=self._seal_version > 1,
             )
         carried = envelope.build_request(
             sealed,
@@ -134,6 +140,7 @@ class Asking:
             "wrapping_nonce": keys.wrapping_nonce(recipient.sequence).hex(),
             "wrapping_aad": keys.wrapping_aad(header, recipient.instance, recipient.session_id).hex(),
             "wrapped_keys": recipient.wrapped_keys.hex(),
+            "key_id": recipient.key_id.hex(),
         }
 
 
@@ -182,8 +189,13 @@ def good(worker: Worker, asked: Asked, number: int) -> OpenedResponse:
 
 
 def sealed_answer(worker: Worker, asked: Asked, opened: OpenedResponse) -> bytes:
-    """What a worker sends back: a serialised SealedResponse."""
-    plaintext = opened.SerializeToString()
+    """What a worker sends back: a serialised SealedResponse, padded if the request is."""
+    content = opened.SerializeToString()
+    return sealed_plaintext(worker, asked, padding.pad(content) if asked.pending.padded else content)
+
+
+def sealed_plaintext(worker: Worker, asked: Asked, plaintext: bytes) -> bytes:
+    """The same of any plaintext."""
     fields = SealedResponse(instance=worker.instance).SerializeToString()
     head = framing.head(fields, keys.RESPONSE_CIPHERTEXT, len(plaintext) + keys.TAG_BYTES)
     cipher = keys.request_cipher(asked.response_key(worker))

@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cloister.client import TrustBundle
+from cloister.client import Floors, TrustBundle
 from cloister.ear import MAX_TOKEN_BYTES, SigningKey
 from cloister.ear.members import base64url
 from cloister.ear.result import to_claims
@@ -270,10 +270,13 @@ def _workers() -> Iterator[dict[str, Any]]:
         return {"trust_changes": {name: made.get(name) for name in made | known if made.get(name) != known.get(name)}}
 
     of_simulator = says(simulated=True, hardware=96, anchor="simulated")
+    xwing = {"token": token(to_claims(world.result(world.XWING))), "instance": world.XWING.instance}
     yield case("good", None)
-    yield case("good, X-Wing", None, token=token(to_claims(world.result(world.XWING))), instance=world.XWING.instance)
+    yield case("good, X-Wing", None, **xwing)
     yield case("good, simulated, to who trusts the simulator", None, token=of_simulator, **under(simulated))
     yield case("good, one of two measurements", None, **under(trust, mrenclave=frozenset({world.MRENCLAVE, "ab" * 32})))
+    yield case("good, X-Wing, to who wants no other", None, **xwing, **under(trust, floors=Floors()))
+    yield case("a suite below the floor", "suite.below_floor", **under(trust, floors=Floors()))
     yield case("good, any owner", None, **under(trust, owners=None))
     yield case("good, the verifier's policy named", None, **under(trust, verifier_policies=_digests("policy")))
     yield case("simulated, to who trusts Intel", "anchor.other", token=of_simulator)

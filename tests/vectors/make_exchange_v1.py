@@ -29,7 +29,7 @@ FAILURE = Failure(
 )
 
 
-def _answered(worker: Worker, asked: Asked, opened: OpenedResponse) -> dict[str, Any]:
+def answered(worker: Worker, asked: Asked, opened: OpenedResponse) -> dict[str, Any]:
     """The steps of one answer."""
     sealed = sealed_answer(worker, asked, opened)
     failure = opened.failure if opened.WhichOneof("outcome") == "failure" else None
@@ -187,7 +187,7 @@ def vectors() -> dict[str, Any]:
     for number, worker in enumerate((world.XWING, world.XWING, world.X25519)):
         each = asking.ask(number)
         opened = OpenedResponse(failure=FAILURE) if number == 1 else good(worker, each, number)
-        answer = _answered(worker, each, opened)
+        answer = answered(worker, each, opened)
         each.pending.open(bytes.fromhex(answer["sealed_response"]))  # from here on that session needs no opening
         asked.append(each)
         shown.append({"id": each.carried.id, **each.steps, **answer})

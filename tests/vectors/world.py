@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from cloister.client import TrustBundle, anchor_of
+from cloister.client import Floors, TrustBundle, anchor_of
 from cloister.ear import AttestationResult, SigningKey
 from cloister.ear.members import base64url
 from cloister.kit import key_set
 from cloister.kit.key_set import KeySigners
 from cloister.seal import hpke, manifest
+from cloister.seal.hpke import SUITES
 from cloister.seal.manifest import ModelManifest
 
 FOLDER: Final = Path(__file__).parent
@@ -107,7 +108,7 @@ def signed_keys(version: int = 1, signers: int = 2, **changes: Any) -> bytes:
 
 
 def bundle(**changes: Any) -> TrustBundle:
-    """What a client of this mesh believes: Intel's root, one measurement, one owner, two of three signers."""
+    """What a client of it believes: Intel's root, one measurement, one owner, two of three signers, any suite."""
     made = TrustBundle(
         cluster=CLUSTER,
         root_ca_pem=CERTIFICATES["mesh_root_pem"],
@@ -118,6 +119,7 @@ def bundle(**changes: Any) -> TrustBundle:
         owners=frozenset({name_of(OWNER)}),
         signers=KeySigners(frozenset(map(name_of, SIGNERS)), 2),
         key_set=signed_keys(),
+        floors=Floors(hpke_suites=SUITES),
     )
     return replace(made, **changes)
 

@@ -8,11 +8,13 @@ import { readFile } from 'node:fs/promises';
 import { readKeySet } from './dsse.mjs';
 import { readKeys } from './ear.mjs';
 import { CloisterError, InvalidRequest } from './errors.mjs';
-import { array, exactObject, hex32, integer } from './json.mjs';
+import { array, exactObject, hex32, integer, text } from './json.mjs';
+import { SUITES } from './hpke.mjs';
+import { SEAL_VERSION } from './keys.mjs';
 
 const FORMAT = 'cloister trust bundle v1';
 const REQUIRED = ['format', 'cluster', 'root_ca_pem', 'verifier', 'anchor'];
-const OPTIONAL = ['mrenclave', 'owners', 'pinned', 'verifier_policies'];
+const OPTIONAL = ['mrenclave', 'owners', 'pinned', 'verifier_policies', 'floors'];
 const SIGNERS = ['key_signers', 'key_threshold', 'key_set'];
 
 export class TrustBundle {
@@ -28,6 +30,7 @@ export class TrustBundle {
    * @param {number} fields.version of the key set
    * @param {import('./ear.mjs').KeySet} fields.keys the verifier's
    * @param {boolean} fields.weak whether it was pinned by a fingerprint alone
+   * @param {{hpkeSuites: Set<string>, sealVersion: number}} fields.floors what a worker must offer at least
    */
   constructor(fields) {
     this.cluster = fields.cluster;
@@ -40,6 +43,7 @@ export class TrustBundle {
     this.version = fields.version;
     this.keys = fields.keys;
     this.weak = fields.weak;
+    this.floors = fields.floors;
   }
 
   /** @param {string} path */
@@ -91,6 +95,7 @@ async function parsed(found) {
     version: signed ? signed.version : 0,
     keys: signed ? signed.keys : await readKeys(exactObject(verifier.jwks).keys, new Set(array(verifier.thumbprints))),
     weak: found.pinned !== undefined && found.pinned.by !== 'attested',
+    floors: readFloors(found.floors ?? { hpke_suites: ['xwing'], seal_version: 1 }),
   });
 }
 
@@ -102,6 +107,16 @@ function readSigners(verifier) {
     throw new Error('its verifier has not all of key_signers, key_threshold and key_set');
   const keys = new Set(array(verifier.key_signers).map(hex32));
   return { keys, threshold: integer(verifier.key_threshold, 1, keys.size) };
+}
+
+/** @param {unknown} value */
+function readFloors(value) {
+  const floors = exactObject(value, ['hpke_suites', 'seal_version']);
+  const hpkeSuites = new Set(array(floors.hpke_suites).map((each) => text(each)));
+  if (hpkeSuites.size === 0 || [...hpkeSuites].some((each) => !Object.hasOwn(SUITES, each))) {
+    throw new Error("'hpke_suites' in 'floors' is not a list of known suites");
+  }
+  return { hpkeSuites, sealVersion: integer(floors.seal_version, 1, SEAL_VERSION) };
 }
 
 /** One or more digests; an empty list is a mistake, never "any". @param {unknown} value */

@@ -22,7 +22,7 @@ const MAX_SEALED_TO = 4;
 const MAX_LIFE_MS = 590_000; // a worker refuses what is valid for more than ten minutes
 const ATTEMPTS = 3;
 /** What a fresh list and a request sealed afresh answer; an inference changes nothing, so it may be asked again. */
-const STALE = new Set(['session.unknown', 'model.changed', 'receipt.result_unknown']);
+const STALE = new Set(['session.unknown', 'seal.stale', 'key.unsettled', 'model.changed', 'receipt.result_unknown']);
 
 /**
  * @typedef {import('./trust.mjs').VerifiedWorker} VerifiedWorker
@@ -38,20 +38,28 @@ export class Client {
   #trust;
   #sessions;
 
-  /** @param {Gateway} gateway @param {TrustBundle} trust */
-  constructor(gateway, trust) {
+  /**
+   * @param {Gateway} gateway
+   * @param {TrustBundle} trust
+   * @param {boolean} padded
+   */
+  constructor(gateway, trust, padded) {
+    if (!padded && trust.floors.sealVersion > 1) {
+      throw new InvalidRequest("the trust bundle's floors ask for padding");
+    }
     this.#gateway = gateway;
     this.#trust = trust;
-    this.#sessions = new ClientSessions(trust.cluster);
+    this.#sessions = new ClientSessions(trust.cluster, { padded });
   }
 
   /**
    * @param {string} gateway host:port
-   * @param {{trust: string | TrustBundle, identity: string}} how bundle or its file; folder of an identity
+   * @param {{trust: string | TrustBundle, identity: string, padded?: boolean}} how bundle or its file; folder of an
+   *   identity; whether to hide lengths, which is not negotiated: workers that cannot read it refuse it
    */
-  static async connect(gateway, { trust, identity }) {
+  static async connect(gateway, { trust, identity, padded = true }) {
     const bundle = typeof trust === 'string' ? await TrustBundle.read(trust) : trust;
-    return new Client(await Gateway.connect(gateway, identity, bundle.cluster), bundle);
+    return new Client(await Gateway.connect(gateway, identity, bundle.cluster), bundle, padded);
   }
 
   close() {

@@ -4,7 +4,10 @@ import { gcmsiv } from '@noble/ciphers/aes.js';
 
 import { context, expand, sha256 } from './bytes.mjs';
 
-export const SEAL_VERSION = 1;
+export const VERSION = 1; // of a header
+export const PADDED_VERSION = 2; // of a header that asks for padding
+export const PADDED = 1;
+export const SEAL_VERSION = 2; // what this client speaks
 export const MAX_RECIPIENTS = 16;
 export const REQUEST_CIPHERTEXT = 3; // field numbers in SealedRequest and SealedResponse
 export const RESPONSE_CIPHERTEXT = 2;
@@ -46,6 +49,15 @@ export function wrap(key, nonce, aad, both) {
 /** @param {Uint8Array} seed @param {string} instance @param {Uint8Array} sessionId */
 export function responseKey(seed, instance, sessionId) {
   return expand(seed, Buffer.from('cloister response v1'), Buffer.from(instance), sessionId);
+}
+
+/**
+ * The short name of a worker's HPKE key.
+ * @param {string} suite
+ * @param {Uint8Array} publicKey
+ */
+export async function keyId(suite, publicKey) {
+  return (await sha256(context('cloister hpke key v1', suite, publicKey))).subarray(0, 8);
 }
 
 /** What an answer is bound to. @param {Uint8Array} header @param {Uint8Array} requestTag */

@@ -9,6 +9,7 @@ import { InvalidRequest, SealBroken } from './errors.mjs';
 import { head, split } from './framing.mjs';
 import * as hpke from './hpke.mjs';
 import * as keys from './keys.mjs';
+import { pad, strip } from './padding.mjs';
 import { decode, encode } from './wire.mjs';
 
 const MAX_SESSIONS = 1024;
@@ -30,14 +31,17 @@ export class ClientSessions {
   /** @type {Map<string, Session>} */
   #sessions = new Map();
   #cluster;
+  #padded;
   #randomness;
 
   /**
    * @param {string} cluster trust domain of the workers
-   * @param {Randomness} [randomness] only vectors hand in another
+   * @param {{padded?: boolean, randomness?: Randomness}} [options] `padded`: hide lengths, which workers of version 1 of
+   *   sealing cannot read; only vectors hand in other `randomness`
    */
-  constructor(cluster, randomness = RANDOMNESS) {
+  constructor(cluster, { padded = true, randomness = RANDOMNESS } = {}) {
     this.#cluster = cluster;
+    this.#padded = padded;
     this.#randomness = randomness;
   }
 
@@ -57,20 +61,26 @@ export class ClientSessions {
     const requestId = this.#randomness.random(16);
     const both = this.#randomness.random(64);
     const header = encode('RequestHeader', {
-      version: keys.SEAL_VERSION,
+      version: this.#padded ? keys.PADDED_VERSION : keys.VERSION,
       request_id: requestId,
       model_name: model.name,
       model_version: model.version,
       model_digest: model.digest,
       not_after_ms: notAfterMs,
+      padding: this.#padded ? keys.PADDED : 0,
     });
     const sessions = recipients.map((each) => this.#session(each));
     const wrapped = await Promise.all(sessions.map((session) => session.wrap(both, header)));
     const fields = encode('SealedRequest', { header, recipients: wrapped });
-    const before = head(fields, keys.REQUEST_CIPHERTEXT, request.length + keys.TAG_BYTES);
-    const ciphertext = await gcm('encrypt', both.subarray(0, 32), request, before);
+    const content = this.#padded ? pad(request) : request;
+    const before = head(fields, keys.REQUEST_CIPHERTEXT, content.length + keys.TAG_BYTES);
+    const ciphertext = await gcm('encrypt', both.subarray(0, 32), content, before);
     const transcript = await keys.transcript(header, ciphertext.subarray(-keys.TAG_BYTES));
-    const pending = new PendingResponse(this, requestId, sessions, both.subarray(32), transcript);
+    const pending = new PendingResponse(this, requestId, sessions, {
+      seed: both.subarray(32),
+      transcript,
+      padded: this.#padded,
+    });
     return { sealed: Buffer.concat([before, ciphertext]), pending };
   }
 
@@ -82,7 +92,9 @@ export class ClientSessions {
   /** @param {RecipientKey} recipient @returns {Session} */
   #session(recipient) {
     const known = this.#sessions.get(recipient.instance);
-    const session = known?.serves(recipient) ? known : new Session(this.#cluster, recipient, this.#randomness);
+    const session = known?.serves(recipient)
+      ? known
+      : new Session(this.#cluster, recipient, this.#padded, this.#randomness);
     this.#sessions.delete(recipient.instance);
     this.#sessions.set(recipient.instance, session); // last: the first is the one unused for longest
     if (this.#sessions.size > MAX_SESSIONS)
@@ -94,22 +106,19 @@ export class ClientSessions {
 export class PendingResponse {
   #owner;
   #sessions;
-  #seed;
-  #transcript;
+  #keys;
 
   /**
    * @param {ClientSessions} owner
    * @param {Buffer} requestId as in the header, and in the receipt of the answer
    * @param {Session[]} sessions
-   * @param {Buffer} seed
-   * @param {Buffer} transcript
+   * @param {{seed: Buffer, transcript: Buffer, padded: boolean}} keys
    */
-  constructor(owner, requestId, sessions, seed, transcript) {
+  constructor(owner, requestId, sessions, keys) {
     this.#owner = owner;
     this.requestId = requestId;
     this.#sessions = sessions;
-    this.#seed = seed;
-    this.#transcript = transcript;
+    this.#keys = keys;
   }
 
   /**
@@ -123,9 +132,10 @@ export class PendingResponse {
       const { instance } = decode('SealedResponse', fields);
       const session = this.#sessions.find((each) => each.recipient.instance === instance);
       if (session === undefined) throw new SealBroken();
-      const key = await keys.responseKey(this.#seed, instance, session.sessionId);
-      const plaintext = await gcm('decrypt', key, ciphertext, Buffer.concat([this.#transcript, before]));
-      const opened = decode('OpenedResponse', plaintext);
+      const { seed, transcript, padded } = this.#keys;
+      const key = await keys.responseKey(seed, instance, session.sessionId);
+      const plaintext = await gcm('decrypt', key, ciphertext, Buffer.concat([transcript, before]));
+      const opened = decode('OpenedResponse', padded ? strip(plaintext) : plaintext);
       if (opened.outcome === undefined) throw new SealBroken();
       session.answered = true;
       return { instance, opened };
@@ -143,16 +153,23 @@ export class PendingResponse {
 /** One secret shared with one worker; makes its own wrapping nonces by counting. */
 class Session {
   #next = 0;
+  #keyId;
   #opening;
   #wrapping;
 
-  /** @param {string} cluster @param {RecipientKey} recipient @param {Randomness} randomness */
-  constructor(cluster, recipient, randomness) {
+  /**
+   * @param {string} cluster
+   * @param {RecipientKey} recipient
+   * @param {boolean} named whether to say which of the worker's keys the opening is to
+   * @param {Randomness} randomness
+   */
+  constructor(cluster, recipient, named, randomness) {
     const secret = randomness.random(32);
     this.recipient = recipient;
     this.sessionId = randomness.random(16);
     this.answered = false;
     const info = keys.openingInfo(cluster, recipient.instance, this.sessionId);
+    this.#keyId = named ? keys.keyId(recipient.hpkeSuite, recipient.hpkePublic) : Buffer.alloc(0);
     this.#opening = randomness.seal(recipient.hpkeSuite, recipient.hpkePublic, secret, info);
     this.#wrapping = keys.wrappingKey(secret, this.sessionId);
   }
@@ -167,14 +184,14 @@ class Session {
   async wrap(both, header) {
     const sequence = this.#next++; // before anything is awaited: no two requests may have the same
     const { instance } = this.recipient;
-    const [opening, key] = await Promise.all([this.#opening, this.#wrapping]);
+    const [keyId, opening, key] = await Promise.all([this.#keyId, this.#opening, this.#wrapping]);
     const aad = await keys.wrappingAad(header, instance, this.sessionId);
     return {
       instance,
       session_id: this.sessionId,
       sequence,
       wrapped_keys: keys.wrap(key, keys.wrappingNonce(sequence), aad, both),
-      opening: this.answered ? Buffer.alloc(0) : opening,
+      ...(this.answered ? {} : { opening, key_id: keyId }),
     };
   }
 }

@@ -36,6 +36,12 @@ export async function believe(serving, modelName, trust, nowS) {
   // 1 the verifier we know vouches for it, to the mesh, now
   const result = await checkToken(token, trust.keys, expected);
   checkBelievable(result, trust); // 2 as a worker of this cluster, under our anchor, running code we pinned
+  if (!trust.floors.hpkeSuites.has(result.hpkeSuite)) {
+    throw new Rejected(
+      `sealing to it by '${result.hpkeSuite}' is below the floor of the trust bundle`,
+      'suite.below_floor',
+    );
+  }
   if (result.instance !== serving.instance) throw new Rejected("the evidence is another worker's", 'instance.other');
   const model = await checkModel(serving, modelName, trust); // 3 and it serves a model of an owner that we accept
   return { instance: result.instance, result, token, model };

@@ -72,6 +72,9 @@ for (const [name, changes] of /** @type {[string, any][]} */ ([
   ['a measurement in capitals', { mrenclave: ['AB'.repeat(32)] }],
   ['an anchor that calls itself genuine', { anchor: { name: 'x', simulated: false, root_der: 'AA==' } }],
   ['no verifier', { verifier: null }],
+  ['no suite', { floors: { hpke_suites: [], seal_version: 1 } }],
+  ['a suite that nobody knows', { floors: { hpke_suites: ['rsa'], seal_version: 1 } }],
+  ['a version that is not known', { floors: { hpke_suites: ['xwing'], seal_version: 3 } }],
   ['another format', { format: 'cloister trust bundle v2' }],
 ])) {
   test(`trust bundle: ${name}`, async () => {

@@ -10,17 +10,22 @@ import { buildRequest } from '../lib/envelope.mjs';
 import { split } from '../lib/framing.mjs';
 import * as hpke from '../lib/hpke.mjs';
 import * as keys from '../lib/keys.mjs';
+import { pad, paddedBytes, strip } from '../lib/padding.mjs';
 import { ClientSessions } from '../lib/session.mjs';
 import { numbersOf } from '../lib/tensors.mjs';
 import { decode, encode } from '../lib/wire.mjs';
 import { hex, reasonOf, vectors } from './vectors.mjs';
 
-const session = vectors('seal-v1').session;
+const older = vectors('seal-v1');
 const { cluster, model, workers, exchanges, broken_answers, not_after_ms } = vectors('exchange-v1');
+const second = vectors('exchange-v2');
 const MODEL = { ...model, digest: hex(model.digest) };
 
-/** What a client drew at random, in the order in which this one draws it, and the openings that it made. */
-function drawn() {
+/**
+ * What a client drew at random, in the order in which this one draws it, and the openings that it made.
+ * @param {any[]} exchanges
+ */
+function drawn(exchanges) {
   const { header, request_key, response_seed } = exchanges[0];
   const values = [decode('RequestHeader', hex(header)).request_id, hex(request_key + response_seed)];
   for (const { session_secret, session_id } of exchanges[0].recipients)
@@ -44,17 +49,21 @@ function drawn() {
   };
 }
 
-/** The client of the vectors, having asked `count` times and heard all answers but the last. @param {number} count */
-async function asked(count) {
-  const sessions = new ClientSessions(cluster, drawn());
+/**
+ * The client of the vectors, having asked `count` times and heard all answers but the last.
+ * @param {number} count
+ * @param {any[]} of
+ */
+async function asked(count, of = exchanges) {
+  const sessions = new ClientSessions(cluster, { padded: of !== exchanges, randomness: drawn(of) });
   const recipients = workers.map((/** @type {any} */ each) => {
     return { instance: each.instance, hpkeSuite: each.hpke_suite, hpkePublic: hex(each.hpke_public) };
   });
   for (let number = 0; ; number += 1) {
-    const request = hex(exchanges[number].request);
+    const request = hex(of[number].request);
     const { sealed, pending } = await sessions.seal(request, MODEL, not_after_ms, recipients);
     const instances = workers.map((/** @type {any} */ each) => each.instance);
-    const carried = buildRequest(sealed, MODEL, instances, exchanges[number].id);
+    const carried = buildRequest(sealed, MODEL, instances, of[number].id);
     const believed = workers.map((/** @type {any} */ each) => {
       return {
         instance: each.instance,
@@ -64,7 +73,7 @@ async function asked(count) {
       };
     });
     if (number === count - 1) return { carried, pending, request, workers: believed };
-    await pending.open(hex(exchanges[number].sealed_response));
+    await pending.open(hex(of[number].sealed_response));
   }
 }
 
@@ -109,6 +118,26 @@ for (const number of [0, 2]) {
   });
 }
 
+test('version 2: a padded request comes out byte for byte, and its answer is believed', async () => {
+  const [exchange] = second.exchanges;
+  const sent = await asked(1, second.exchanges);
+  assert.equal(encode('ModelInferRequest', sent.carried).toString('hex'), exchange.envelope);
+  const { outputs } = await openAnswer(hex(exchange.answer), sent);
+  assert.deepEqual(numbersOf(outputs.y), [0.5, 0.25]);
+});
+
+for (const { name, answer } of second.broken_answers) {
+  test(`version 2: refused: ${name}`, async () => {
+    const sent = await asked(1, second.exchanges);
+    assert.equal(await reasonOf(openAnswer(hex(answer), sent)), 'seal.broken');
+  });
+}
+
+test('lengths of what is padded', () => {
+  for (const [size, length] of second.padded_bytes) assert.equal(paddedBytes(size), length);
+  for (const size of [0, 1, 510, 511, 512, 5000]) assert.equal(strip(pad(Buffer.alloc(size, 0x80))).length, size);
+});
+
 test('an error inside the seal is told as it is', async () => {
   const { answer, failure } = exchanges[1];
   const sent = await asked(2);
@@ -136,8 +165,17 @@ test('no changed byte of an answer goes unnoticed', async () => {
   }
 });
 
-test('a session without an envelope (seal-v1.json)', async () => {
-  const { instance, exchanges: pairs, session_secret, opening, worker_seed } = session;
+for (const name of ['session', 'padded_session']) {
+  test(`${name} of seal-v1.json, without an envelope`, () => checkSession(older[name], name !== 'session'));
+}
+
+/**
+ * @param {any} session
+ * @param {boolean} padded
+ */
+async function checkSession(session, padded) {
+  const { instance, exchanges: pairs, session_secret, opening, worker_seed, key_id } = session;
+  const plain = padded ? strip : (/** @type {Buffer} */ content) => content;
   for (const { request, sealed_request, answer, sealed_answer } of pairs) {
     const { fields, head, ciphertext } = split(hex(sealed_request), keys.REQUEST_CIPHERTEXT);
     const { header, recipients } = decode('SealedRequest', fields);
@@ -145,14 +183,15 @@ test('a session without an envelope (seal-v1.json)', async () => {
     const info = keys.openingInfo(session.cluster, instance, sessionId);
     assert.equal((await hpke.open('xwing', hex(worker_seed), hex(opening), info)).toString('hex'), session_secret);
     const both = await unwrapped(recipients[0], header, hex(session_secret));
-    assert.equal((await gcm('decrypt', both.subarray(0, 32), ciphertext, head)).toString('hex'), request);
+    assert.equal(plain(await gcm('decrypt', both.subarray(0, 32), ciphertext, head)).toString('hex'), request);
+    if (padded && recipients[0].opening.length > 0) assert.equal(recipients[0].key_id.toString('hex'), key_id);
     const back = split(hex(sealed_answer), keys.RESPONSE_CIPHERTEXT);
     const key = await keys.responseKey(both.subarray(32), instance, sessionId);
     const transcript = await keys.transcript(header, ciphertext.subarray(-16));
     const opened = await gcm('decrypt', key, back.ciphertext, Buffer.concat([transcript, back.head]));
-    assert.equal(decode('OpenedResponse', opened).response.toString('hex'), answer);
+    assert.equal(decode('OpenedResponse', plain(opened)).response.toString('hex'), answer);
   }
-});
+}
 
 /** @param {any} recipient @param {Buffer} header @param {Buffer} secret */
 async function unwrapped(recipient, header, secret) {

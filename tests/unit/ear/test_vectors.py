@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +82,7 @@ def believe(case: Any, trust: TrustBundle) -> None:
         case["token"], trust.keys(), issuer=trust.verifier_id, audience=MESH_AUDIENCE, now=_NOW, max_life=MESH_LIFE
     )
     check_believable(result, trust)
+    trust.floors.check(SimpleNamespace(hpke_suite=result.hpke_suite, seal_version=1))  # type: ignore[arg-type]
     if result.instance != case["instance"]:
         raise EvidenceRejected("another worker's", reason="instance.other")
     manifest = SignedManifest(

@@ -18,10 +18,11 @@ from cloister.oip.tensors import decode_response, parse_response
 from cloister.seal import envelope, hpke, merkle, receipt
 from cloister.seal.session import WorkerSessions
 from fakes.results import good_result
-from vectors import make_exchange_v1, make_receipts_v1, world
+from vectors import make_exchange_v1, make_exchange_v2, make_receipts_v1, world
 from vectors.exchange import Asking
 
 _EXCHANGE: Any = json.loads(make_exchange_v1.PATH.read_text())
+_PADDED: Any = json.loads(make_exchange_v2.PATH.read_text())
 _RECEIPTS: Any = json.loads(make_receipts_v1.PATH.read_text())
 _NOW = datetime.fromisoformat(_EXCHANGE["now"])
 _DIGEST = bytes.fromhex(_EXCHANGE["model"]["digest"])
@@ -56,6 +57,7 @@ def opened_by(worker: WorkerSessions, raw: bytes) -> Any:
 
 def test_the_vectors_are_made_again() -> None:
     assert make_exchange_v1.vectors() == _EXCHANGE
+    assert make_exchange_v2.vectors() == _PADDED
     assert make_receipts_v1.vectors() == _RECEIPTS
 
 
@@ -77,11 +79,11 @@ def test_a_request_that_a_worker_refuses(case: Any) -> None:
     assert refused.value.reason == case["reason"]
 
 
-def sent(number: int) -> Sent:
+def sent(number: int, of: Any = _EXCHANGE) -> Sent:
     """The client's side of one of the exchanges."""
-    asking = Asking(_EXCHANGE["openings"])
+    asking = Asking(of["openings"], 1 if of is _EXCHANGE else 2)
     for each in range(number):
-        asking.ask(each).pending.open(bytes.fromhex(_EXCHANGE["exchanges"][each]["sealed_response"]))
+        asking.ask(each).pending.open(bytes.fromhex(of["exchanges"][each]["sealed_response"]))
     asked = asking.ask(number)
     model = _EXCHANGE["model"]
     believed = {each.instance: verified(each) for each in (world.XWING, world.X25519)}
@@ -103,6 +105,22 @@ def test_the_client_believes_the_good_answers(number: int) -> None:
     assert opened.response.hex() == exchange["response"]
     assert opened.worker.instance == exchange["answered_by"]
     assert decode_response(parse_response(opened.response))["y"].tolist() == [[0.5, 0.25]]
+
+
+def test_workers_pad_their_answers_and_the_client_strips_them() -> None:
+    (exchange,) = _PADDED["exchanges"]
+    opened = opened_by(workers()[world.XWING.instance], bytes.fromhex(exchange["envelope"]))
+    assert opened.request.hex() == exchange["request"]
+    answer = OpenedResponse.FromString(bytes.fromhex(exchange["opened_response"]))
+    assert opened.respond(answer).hex() == exchange["sealed_response"]
+    believed = sent(0, _PADDED).opened(ModelInferResponse.FromString(bytes.fromhex(exchange["answer"])))
+    assert believed.response.hex() == exchange["response"]
+
+
+@named(_PADDED["broken_answers"])
+def test_an_answer_that_is_not_padded_as_it_must_be(case: Any) -> None:
+    with pytest.raises(SealBroken):
+        sent(0, _PADDED).opened(ModelInferResponse.FromString(bytes.fromhex(case["answer"])))
 
 
 def test_an_error_inside_the_seal_is_raised_as_it_was_told() -> None:
