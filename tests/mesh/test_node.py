@@ -99,6 +99,9 @@ def swapped(message: bytes) -> bytes:
     return offered.SerializeToString()
 
 
+@pytest.mark.attack("G11")
+@pytest.mark.attack("G12")
+@pytest.mark.attack("G13")
 @pytest.mark.parametrize(
     ("method", "change", "reason"),
     [

@@ -11,12 +11,15 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from cloister import dsse
+from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1 import evidence_pb2, gateway_pb2, model_pb2, seal_pb2, worker_pb2
 from cloister.client import bundle as trust_bundle
 from cloister.client.trust import MESH_AUDIENCE, MESH_LIFE
 from cloister.ear import LEEWAY, MAX_TOKEN_BYTES, PROFILE, TOKEN_TYPE
 from cloister.ear import result as ear_result
 from cloister.evidence import binding
+from cloister.gateway.rest.infer_answer import infer_answer
+from cloister.gateway.rest.infer_request import read_infer
 from cloister.kit import key_set
 from cloister.seal import envelope, framing, hpke, keys, padding, receipt, session_keys, session_table, session_worker
 from cloister.seal.session import WorkerSessions
@@ -194,3 +197,24 @@ def test_the_example_is_the_vectors() -> None:
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", PAGE)
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_over_https_the_envelope_is_the_same() -> None:
+    """What the page sends by curl, read by the gateway; and the answer, written by it."""
+    (head,) = re.findall(r"^```json\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    exchange: Any = json.loads(make_exchange_v1.PATH.read_text())["exchanges"][0]
+    body = head.encode() + bytes.fromhex(exchange["sealed_request"])
+    raw, wanted = read_infer(body, len(head), "resnet", "1")
+    assert ModelInferRequest.FromString(raw) == ModelInferRequest.FromString(bytes.fromhex(exchange["envelope"]))
+    answer = infer_answer(bytes.fromhex(exchange["answer"]), wanted)
+    length = int(answer.headers["inference-header-content-length"])
+    sealed = bytes.fromhex(exchange["sealed_response"])
+    said = {"name": envelope.TENSOR, "datatype": envelope.DATATYPE, "shape": [len(sealed)]}
+    assert bytes(answer.body)[length:] == sealed
+    assert json.loads(bytes(answer.body)[:length]) == {
+        "model_name": "resnet",
+        "model_version": "1",
+        "id": exchange["id"],
+        "parameters": {envelope.SEAL_PARAMETER: envelope.SEAL_VERSION},
+        "outputs": [said | {"parameters": {"binary_data_size": len(sealed)}}],
+    }

@@ -18,6 +18,7 @@ import { decode, encode } from './wire.mjs';
 export { TrustBundle } from './bundle.mjs';
 export { numbersOf, tensorOf } from './tensors.mjs';
 
+const MAX_OFFERED = 256;
 const MAX_SEALED_TO = 4;
 const MAX_LIFE_MS = 590_000; // a worker refuses what is valid for more than ten minutes
 const ATTEMPTS = 3;
@@ -92,7 +93,9 @@ export class Client {
     const offered = await this.#gateway.listWorkers(model, version, untilMs);
     await this.#trust.learn(offered.key_set).catch(() => {}); // a set that its signers did not sign changes nothing
     const judged = await Promise.allSettled(
-      offered.workers.map((/** @type {any} */ each) => believe(each, model, this.#trust, Date.now() / 1000)),
+      offered.workers
+        .slice(0, MAX_OFFERED)
+        .map((/** @type {any} */ each) => believe(each, model, this.#trust, Date.now() / 1000)),
     );
     /** @type {VerifiedWorker[]} */
     const all = judged.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));

@@ -72,6 +72,7 @@ def test_workers_open_every_request_and_answer_as_the_vectors_have_it() -> None:
                 assert opened.respond(answer).hex() == exchange["sealed_response"]
 
 
+@pytest.mark.attack("G11")
 @named(_EXCHANGE["refused_requests"])
 def test_a_request_that_a_worker_refuses(case: Any) -> None:
     with pytest.raises(CloisterError) as refused:
@@ -131,6 +132,8 @@ def test_an_error_inside_the_seal_is_raised_as_it_was_told() -> None:
     assert str(told.value) == exchange["failure"]["message"]
 
 
+@pytest.mark.attack("G11")
+@pytest.mark.attack("G12")
 @named(_EXCHANGE["broken_answers"])
 def test_an_answer_that_the_client_refuses(case: Any) -> None:
     with pytest.raises(SealBroken):
@@ -149,12 +152,14 @@ def test_receipts_of_a_batch(batch: Any) -> None:
         receipt.verify_content(receipt.verify(proof, key), request=request, response=response)
 
 
+@pytest.mark.attack("J12")
 @named(_RECEIPTS["broken"])
 def test_a_receipt_that_is_refused(case: Any) -> None:
     with pytest.raises(SealBroken):
         receipt.verify(Receipt.FromString(bytes.fromhex(case["receipt"])), bytes.fromhex(_RECEIPTS["receipt_key"]))
 
 
+@pytest.mark.attack("J12")
 @named(_RECEIPTS["kept"])
 def test_a_receipt_that_was_kept(case: Any) -> None:
     kept = ReceiptBundle.FromString(bytes.fromhex(case["bundle"]))
