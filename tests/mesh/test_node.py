@@ -119,3 +119,38 @@ async def test_it_refuses_what_a_cheating_gateway_sends(
     done = await asyncio.to_thread(node_client.run, words(mesh, evil.address))
     assert (done.code, done.out) == (3, "")
     assert reason in done.err
+
+
+CONVERSE = """
+import { writeFileSync } from 'node:fs';
+import { Client, tensorOf } from './lib/client.mjs';
+const { gateway, trust, identity, model, asked, folder } = JSON.parse(process.argv[1]);
+const client = await Client.connect(gateway, { trust, identity });
+const conversation = await client.converse(model);
+const answers = await Promise.all(asked.map((x) => conversation.infer({ x: tensorOf('x', x) })));
+const refused = await conversation.infer({ z: tensorOf('z', [[1]]) }).catch(({ reason }) => reason);
+const receipts = await conversation.end();
+receipts.forEach((receipt, number) => writeFileSync(`${folder}/${number}.receipt`, receipt));
+client.close();
+process.stdout.write(JSON.stringify({ refused, answers: answers.map(({ y }) => y.raw.toString('hex')) }));
+"""
+
+
+def test_a_conversation_over_one_stream(mesh: RunningMesh, truth: Truth, tmp_path: Path) -> None:
+    asked = [inputs(seed, rows=1 + seed % 3) for seed in range(40, 60)]
+    given = {
+        "gateway": mesh.gateway,
+        "trust": str(mesh.trust),
+        "identity": str(mesh.identity("client")),
+        "model": MODEL,
+        "asked": [x.tolist() for x in asked],
+        "folder": str(tmp_path),
+    }
+    done = node_client.run(["--input-type=module", "--eval", CONVERSE, json.dumps(given)])
+    assert done.code == 0, done.err
+    assert done.answer["refused"] == "request.invalid"
+    expected = [truth(x).tobytes() for x in asked]
+    assert [bytes.fromhex(answer) for answer in done.answer["answers"]] == expected
+    trust = TrustBundle.read(mesh.trust)
+    kept = sorted(tmp_path.glob("*.receipt"), key=lambda path: int(path.stem))
+    assert [verify_receipt(load_receipt(path), trust).outputs["y"].tobytes() for path in kept] == expected

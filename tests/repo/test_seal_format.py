@@ -21,7 +21,19 @@ from cloister.evidence import binding
 from cloister.gateway.rest.infer_answer import infer_answer
 from cloister.gateway.rest.infer_request import read_infer
 from cloister.kit import key_set
-from cloister.seal import envelope, framing, hpke, keys, padding, receipt, session_keys, session_table, session_worker
+from cloister.seal import (
+    chunk_envelope,
+    conversation,
+    envelope,
+    framing,
+    hpke,
+    keys,
+    padding,
+    receipt,
+    session_keys,
+    session_table,
+    session_worker,
+)
 from cloister.seal.session import WorkerSessions
 from cloister.worker.settings import MAX_MESSAGE_BYTES
 from vectors import make_exchange_v1
@@ -31,6 +43,7 @@ PAGE = (ROOT / "docs" / "seal-format.md").read_text()
 SOURCES = "".join(path.read_text() for path in (ROOT / "services" / "cloister").rglob("*.py"))
 MESSAGES = {
     **dict.fromkeys(("RequestHeader", "Recipient", "SealedRequest", "SealedResponse", "OpenedResponse"), seal_pb2),
+    **dict.fromkeys(("ConversationTerms", "ConversationClose", "ConversationEnd"), seal_pb2),
     **dict.fromkeys(("Receipt", "ReceiptBody", "ReceiptBundle"), seal_pb2),
     **dict.fromkeys(("ListWorkersRequest", "ListWorkersResponse", "ServingWorker"), gateway_pb2),
     **dict.fromkeys(("Evidence", "EvidenceBundle"), evidence_pb2),
@@ -40,7 +53,7 @@ MESSAGES = {
 CONSTANTS = {
     "version of sealing, newest": {session_keys.SEAL_VERSION},
     "version of a header, of a receipt body": {session_keys.VERSION, receipt.VERSION},
-    "version of a header that asks for padding": {session_keys.PADDED_VERSION},
+    "version of a header that asks for padding, or opens a conversation": {session_keys.PADDED_VERSION},
     "padding, in a header": {session_keys.PADDED},
     "bytes of a key id": {hpke.KEY_ID_BYTES},
     "least bytes of what is padded": {padding.LEAST_BYTES},
@@ -66,6 +79,8 @@ CONSTANTS = {
     "keys of a key set": {key_set.MAX_KEYS},
     "signatures of a key set": {dsse.MAX_SIGNATURES},
     "bytes of claims": {binding.MAX_CLAIMS_BYTES},
+    "requests of a conversation": {conversation.MOST_REQUESTS},
+    "bytes that follow a chunk's ciphertext": {conversation.TRAILER_BYTES},
 }
 
 
@@ -113,7 +128,7 @@ def type_of(field: Any) -> str:
 def test_a_message_has_the_fields_that_the_page_gives_it(name: str) -> None:
     text = section(rf"\*\*{name}\*\*", r"\n\n(?!\|)")
     stated = [cells[:3] for cells in rows(text)[1:]]
-    fields = getattr(MESSAGES[name], name).DESCRIPTOR.fields
+    fields = sorted(getattr(MESSAGES[name], name).DESCRIPTOR.fields, key=lambda field: field.number)
     assert stated == [[str(field.number), field.name, type_of(field)] for field in fields]
 
 
@@ -133,7 +148,7 @@ def test_a_label_is_one_of_the_code(label: str) -> None:
 
 
 def test_no_label_of_what_a_client_meets_is_missing() -> None:
-    modules = ("hpke", "session_keys", "receipt", "manifest")
+    modules = ("hpke", "session_keys", "conversation", "receipt", "manifest")
     text = "".join((ROOT / "services" / "cloister" / "seal" / f"{name}.py").read_text() for name in modules)
     of_owners = {"cloister release policy v1"}
     assert set(re.findall(r'"(cloister [a-z ]+ v1)"', text)) - of_owners == set(
@@ -162,6 +177,7 @@ def test_the_envelope() -> None:
     stated = names(text) | set(re.findall(r'"([^"]+)"', text))
     assert {envelope.SEAL_PARAMETER, envelope.WORKERS_PARAMETER} <= stated
     assert {envelope.SEAL_VERSION, envelope.TENSOR, envelope.DATATYPE} <= stated
+    assert chunk_envelope.TENSOR in names(section("## 15 Conversations"))
 
 
 @pytest.mark.parametrize("reason", sorted(names("".join(cells[0] for cells in rows(section("## 10 Errors"))[1:]))))

@@ -9,23 +9,34 @@ export async function sha256(...parts) {
   return Buffer.from(await subtle.digest('SHA-256', Buffer.concat(parts)));
 }
 
-/** HKDF-Expand (RFC 5869) to 32 bytes, which is one block. @param {Uint8Array} secret @param {...Uint8Array} info */
-export async function expand(secret, ...info) {
+/**
+ * HKDF-Expand (RFC 5869) with SHA-256.
+ * @param {Uint8Array} secret
+ * @param {Uint8Array} info
+ * @param {number} [length]
+ */
+export async function expand(secret, info, length = 32) {
   const key = await subtle.importKey('raw', own(secret), { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-  return Buffer.from(await subtle.sign('HMAC', key, Buffer.concat([...info, Buffer.of(1)])));
+  const blocks = [Buffer.alloc(0)];
+  for (let number = 1; 32 * (number - 1) < length; number += 1) {
+    const signed = Buffer.concat([blocks[number - 1], info, Buffer.of(number)]);
+    blocks.push(Buffer.from(await subtle.sign('HMAC', key, signed)));
+  }
+  return Buffer.concat(blocks).subarray(0, length);
 }
 
 /**
- * AES-256-GCM under a key that encrypts one message: the nonce is twelve zero bytes.
+ * AES-256-GCM. A key that encrypts one message has a nonce of twelve zero bytes.
  * @param {'encrypt' | 'decrypt'} direction
  * @param {Uint8Array} key
  * @param {Uint8Array} data plaintext, or ciphertext with its tag
  * @param {Uint8Array} aad
+ * @param {Uint8Array} [nonce]
  * @returns {Promise<Buffer>}
  */
-export async function gcm(direction, key, data, aad) {
+export async function gcm(direction, key, data, aad, nonce = Buffer.alloc(12)) {
   const imported = await subtle.importKey('raw', own(key), 'AES-GCM', false, [direction]);
-  const parameters = { name: 'AES-GCM', iv: new Uint8Array(12), additionalData: own(aad) };
+  const parameters = { name: 'AES-GCM', iv: own(nonce), additionalData: own(aad) };
   return Buffer.from(await subtle[direction](parameters, imported, own(data)));
 }
 

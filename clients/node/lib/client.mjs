@@ -6,14 +6,15 @@
  */
 
 import { TrustBundle } from './bundle.mjs';
+import { Conversation } from './conversation.mjs';
 import { buildRequest, sealedResponse } from './envelope.mjs';
-import { CloisterError, InvalidRequest, Rejected, SealBroken } from './errors.mjs';
+import { CloisterError, InvalidRequest, SealBroken } from './errors.mjs';
+import { checkResult, failureOf, openAnswer, recipientOf, requestOf } from './exchange.mjs';
 import { Gateway } from './gateway.mjs';
-import { verifyContent, verifyReceipt } from './receipt.mjs';
+import { SealedConversation } from './sealed_conversation.mjs';
 import { ClientSessions } from './session.mjs';
-import { outputsOf } from './tensors.mjs';
 import { believe } from './trust.mjs';
-import { decode, encode } from './wire.mjs';
+import { encode } from './wire.mjs';
 
 export { TrustBundle } from './bundle.mjs';
 export { numbersOf, tensorOf } from './tensors.mjs';
@@ -28,10 +29,7 @@ const STALE = new Set(['session.unknown', 'seal.stale', 'key.unsettled', 'model.
 /**
  * @typedef {import('./trust.mjs').VerifiedWorker} VerifiedWorker
  * @typedef {import('./tensors.mjs').Tensor} Tensor
- * @typedef {{carried: any, pending: PendingResponse, request: Buffer, workers: VerifiedWorker[]}} Sent
- * @typedef {import('./session.mjs').PendingResponse} PendingResponse
- * @typedef {{outputs: Record<string, Tensor>, worker: VerifiedWorker, receipt: Buffer}} Answer `receipt`: a serialised
- *   ReceiptBundle, already checked; `cloister receipt verify` checks it again
+ * @typedef {import('./exchange.mjs').Answer} Answer
  */
 
 export class Client {
@@ -86,6 +84,51 @@ export class Client {
   }
 
   /**
+   * A conversation with one worker: many requests over one stream, cheap, with receipts when it ends.
+   * @param {string} model
+   * @param {{version?: string, timeoutMs?: number}} [options] `timeoutMs`: for all of it; at most 590 s
+   * @returns {Promise<Conversation>}
+   */
+  async converse(model, { version = '', timeoutMs = 60_000 } = {}) {
+    const [worker] = sample(await this.#believed(model, version, Date.now() + timeoutMs), 1);
+    const untilMs = Math.min(Date.now() + Math.min(timeoutMs, MAX_LIFE_MS), worker.result.expiresAt * 1000);
+    const stream = this.#gateway.stream(untilMs);
+    try {
+      return new Conversation(await this.#open(worker, stream, untilMs), worker, stream);
+    } catch (error) {
+      stream.close();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {VerifiedWorker} worker
+   * @param {import('./gateway.mjs').Stream} stream
+   * @param {number} untilMs
+   */
+  async #open(worker, stream, untilMs) {
+    const { instance, model } = worker;
+    const opening = { conversation: true };
+    const { sealed, pending } = await this.#sessions.seal(
+      Buffer.alloc(0),
+      model,
+      untilMs,
+      [recipientOf(worker)],
+      opening,
+    );
+    const carried = buildRequest(sealed, model, [instance], '');
+    const answer = await stream.ask(encode('ModelInferRequest', carried)).catch((error) => {
+      if (error.reason === 'session.unknown') pending.forgetSessions();
+      throw error;
+    });
+    const { opened } = await pending.open(sealedResponse(answer, carried));
+    if (opened.outcome === 'failure') throw failureOf(opened);
+    if (opened.outcome !== 'terms') throw new SealBroken();
+    checkResult(opened.terms.ear_id, worker);
+    return SealedConversation.of(pending.openingWith(instance), model, opened.terms);
+  }
+
+  /**
    * The workers of the highest version that believed workers serve, of those asked for.
    * @param {string} model @param {string} version @param {number} untilMs @returns {Promise<VerifiedWorker[]>}
    */
@@ -118,17 +161,8 @@ export class Client {
   async #ask(workers, inputs, untilMs) {
     const chosen = sample(workers, MAX_SEALED_TO);
     const { model } = chosen[0];
-    const request = encode('ModelInferRequest', {
-      model_name: model.name,
-      model_version: model.version,
-      inputs: Object.entries(inputs).map(([name, { datatype, shape }]) => ({ name, datatype, shape })),
-      raw_input_contents: Object.values(inputs).map(({ raw }) => raw),
-    });
-    const recipients = chosen.map(({ instance, result: { hpkeSuite, hpkePublic } }) => ({
-      instance,
-      hpkeSuite,
-      hpkePublic,
-    }));
+    const request = requestOf(model, inputs);
+    const recipients = chosen.map(recipientOf);
     const notAfterMs = Math.min(untilMs, Date.now() + MAX_LIFE_MS);
     const { sealed, pending } = await this.#sessions.seal(request, model, notAfterMs, recipients);
     const carried = buildRequest(
@@ -149,39 +183,6 @@ export class Client {
       throw error;
     }
   }
-}
-
-/**
- * Open the answer to a request, and check its receipt; throws what the worker answered in place of outputs.
- * @param {Buffer} answer serialised ModelInferResponse
- * @param {Sent} sent
- * @returns {Promise<Answer>}
- */
-export async function openAnswer(answer, { carried, pending, request, workers }) {
-  const { instance, opened } = await pending.open(sealedResponse(answer, carried));
-  const worker = /** @type {VerifiedWorker} */ (workers.find((each) => each.instance === instance));
-  if (opened.outcome === 'failure')
-    throw new CloisterError(opened.failure.message, opened.failure.reason, opened.failure.error);
-  const body = await verifyReceipt(opened.receipt, worker.result.receiptKey);
-  await verifyContent(body, request, opened.response);
-  const { model } = worker;
-  const meant =
-    body.request_id.equals(pending.requestId) &&
-    body.instance === instance &&
-    body.model_name === model.name &&
-    body.model_version === model.version &&
-    body.model_digest.equals(model.digest);
-  if (!meant) throw new SealBroken();
-  if (body.ear_id !== worker.result.earId) {
-    throw new Rejected('the receipt names an Attestation Result that has been renewed since', 'receipt.result_unknown');
-  }
-  const receipt = encode('ReceiptBundle', {
-    receipt: opened.receipt,
-    request,
-    response: opened.response,
-    attestation_result: worker.token,
-  });
-  return { outputs: outputsOf(decode('ModelInferResponse', opened.response)), worker, receipt };
 }
 
 /**

@@ -65,6 +65,14 @@ export class Gateway {
     );
   }
 
+  /** @param {number} untilMs Unix time */
+  stream(untilMs) {
+    const { path } = /** @type {any} */ (definitions['inference.GRPCInferenceService']).ModelStreamInfer;
+    const asIs = (/** @type {Buffer} */ raw) => raw;
+    const options = { deadline: untilMs };
+    return new Stream(this.#channel.makeBidiStreamRequest(path, asIs, (raw) => decode('StreamItem', raw), options));
+  }
+
   /**
    * @param {string} service @param {string} method @param {object} request @param {number} untilMs Unix time
    * @param {(raw: Buffer) => any} [read] the answer
@@ -85,6 +93,55 @@ export class Gateway {
         },
       );
     });
+  }
+}
+
+/** ModelStreamInfer: answers come in the order of their requests, and an error is an item like any other. */
+export class Stream {
+  #call;
+  /** @type {{resolve: (raw: Buffer) => void, reject: (error: Error) => void}[]} */
+  #waiting = [];
+  /** @type {CloisterError | undefined} */
+  #ended;
+
+  /** @param {grpc.ClientDuplexStream<Buffer, any>} call */
+  constructor(call) {
+    this.#call = call;
+    call.on('data', (item) => this.#deliver(item));
+    call.on('error', (/** @type {any} */ error) => this.#end(told(error)));
+    call.on('end', () => this.#end(new CloisterError('the gateway ended the stream', 'stream.ended', 'Unavailable')));
+  }
+
+  /**
+   * @param {Buffer} request serialised ModelInferRequest
+   * @returns {Promise<Buffer>} serialised ModelInferResponse
+   */
+  ask(request) {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) return reject(this.#ended);
+      this.#waiting.push({ resolve, reject });
+      this.#call.write(request);
+    });
+  }
+
+  close() {
+    this.#call.end();
+  }
+
+  /** @param {{error_message: string, infer_response: Buffer}} item */
+  #deliver({ error_message: message, infer_response: raw }) {
+    const waiting = this.#waiting.shift();
+    if (message === '') return waiting?.resolve(raw);
+    const { 'cloister-error': kind, 'cloister-reason': reason } = decode('ModelInferResponse', raw).parameters;
+    return waiting?.reject(
+      new CloisterError(message, reason?.string_param ?? 'error', kind?.string_param ?? 'CloisterError'),
+    );
+  }
+
+  /** @param {CloisterError} error */
+  #end(error) {
+    this.#ended ??= error;
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#ended);
   }
 }
 

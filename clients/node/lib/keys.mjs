@@ -5,7 +5,7 @@ import { gcmsiv } from '@noble/ciphers/aes.js';
 import { context, expand, sha256 } from './bytes.mjs';
 
 export const VERSION = 1; // of a header
-export const PADDED_VERSION = 2; // of a header that asks for padding
+export const LATER_VERSION = 2; // of a header that asks for padding, or opens a conversation
 export const PADDED = 1;
 export const SEAL_VERSION = 2; // what this client speaks
 export const MAX_RECIPIENTS = 16;
@@ -20,7 +20,7 @@ export function openingInfo(cluster, instance, sessionId) {
 
 /** @param {Uint8Array} secret @param {Uint8Array} sessionId */
 export function wrappingKey(secret, sessionId) {
-  return expand(secret, Buffer.from('cloister wrap v1'), sessionId);
+  return expand(secret, Buffer.concat([Buffer.from('cloister wrap v1'), sessionId]));
 }
 
 /** @param {number} sequence */
@@ -48,7 +48,7 @@ export function wrap(key, nonce, aad, both) {
 
 /** @param {Uint8Array} seed @param {string} instance @param {Uint8Array} sessionId */
 export function responseKey(seed, instance, sessionId) {
-  return expand(seed, Buffer.from('cloister response v1'), Buffer.from(instance), sessionId);
+  return expand(seed, Buffer.concat([Buffer.from('cloister response v1'), Buffer.from(instance), sessionId]));
 }
 
 /**

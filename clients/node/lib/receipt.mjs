@@ -2,6 +2,7 @@
 
 import { context, ed25519Holds, sha256 } from './bytes.mjs';
 import { SealBroken } from './errors.mjs';
+import { leafHash, rootOfPath } from './merkle.mjs';
 import { decode, decodeExactly } from './wire.mjs';
 
 const MAX_TREE = 65536;
@@ -17,13 +18,24 @@ export async function verifyReceipt(receipt, receiptKey) {
   if (receipt === null || receipt.tree_size < 1 || receipt.tree_size > MAX_TREE || receipt.path.length > MAX_PATH) {
     throw new SealBroken();
   }
-  const leaf = await sha256(Buffer.of(0), receipt.body);
+  const leaf = await leafHash(receipt.body);
   const head = await rootOfPath(leaf, receipt.leaf_index, receipt.tree_size, receipt.path);
-  const signed = context('cloister receipts v1', BigInt(receipt.tree_size), head);
-  if (!(await ed25519Holds(receiptKey, receipt.signature, signed))) throw new SealBroken();
+  await verifyHead(receiptKey, receipt.signature, receipt.tree_size, head);
   const body = parsed('ReceiptBody', receipt.body);
   if (body.version !== 1) throw new SealBroken();
   return body;
+}
+
+/**
+ * Check the signature over a tree head.
+ * @param {Buffer} receiptKey
+ * @param {Buffer} signature
+ * @param {number} treeSize
+ * @param {Buffer} head
+ */
+export async function verifyHead(receiptKey, signature, treeSize, head) {
+  const signed = context('cloister receipts v1', BigInt(treeSize), head);
+  if (!(await ed25519Holds(receiptKey, signature, signed))) throw new SealBroken();
 }
 
 /**
@@ -55,28 +67,6 @@ export async function verifyBundle(bundle, result) {
   if (body.instance !== result.instance || body.ear_id !== result.earId) throw new SealBroken();
   await verifyContent(body, bundle.request, bundle.response);
   return body;
-}
-
-/**
- * The tree head that an audit path leads to (RFC 9162, section 2.1.3.2).
- * @param {Buffer} leaf @param {number} index @param {number} size @param {Buffer[]} path
- */
-async function rootOfPath(leaf, index, size, path) {
-  if (index >= size || path.some((sibling) => sibling.length !== 32)) throw new SealBroken();
-  let node = leaf;
-  let last = size - 1;
-  for (const sibling of path) {
-    if (last === 0) throw new SealBroken();
-    if (index % 2 === 1 || index === last) {
-      node = await sha256(Buffer.of(1), sibling, node);
-      while (index % 2 === 0 && index > 0) [index, last] = [index >> 1, last >> 1];
-    } else {
-      node = await sha256(Buffer.of(1), node, sibling);
-    }
-    [index, last] = [index >> 1, last >> 1];
-  }
-  if (last !== 0) throw new SealBroken();
-  return node;
 }
 
 /** @param {string} name @param {Uint8Array} raw */

@@ -51,35 +51,38 @@ export class ClientSessions {
    * @param {Model} model
    * @param {number} notAfterMs Unix time; at most ten minutes ahead
    * @param {RecipientKey[]} recipients 1 to 16 verified workers, each once
+   * @param {{conversation?: boolean}} [options] `conversation`: opens one, with one worker; then the request is empty
    * @returns {Promise<{sealed: Buffer, pending: PendingResponse}>} serialised SealedRequest, and what opens its answer
    */
-  async seal(request, model, notAfterMs, recipients) {
+  async seal(request, model, notAfterMs, recipients, { conversation = false } = {}) {
     const count = new Set(recipients.map((each) => each.instance)).size;
     if (count < 1 || count > keys.MAX_RECIPIENTS || count !== recipients.length) {
       throw new InvalidRequest(`a request is sealed to 1 to ${keys.MAX_RECIPIENTS} workers, each once`);
     }
+    const padded = this.#padded;
     const requestId = this.#randomness.random(16);
     const both = this.#randomness.random(64);
     const header = encode('RequestHeader', {
-      version: this.#padded ? keys.PADDED_VERSION : keys.VERSION,
+      version: padded || conversation ? keys.LATER_VERSION : keys.VERSION,
       request_id: requestId,
       model_name: model.name,
       model_version: model.version,
       model_digest: model.digest,
       not_after_ms: notAfterMs,
-      padding: this.#padded ? keys.PADDED : 0,
+      padding: padded ? keys.PADDED : 0,
+      conversation,
     });
     const sessions = recipients.map((each) => this.#session(each));
     const wrapped = await Promise.all(sessions.map((session) => session.wrap(both, header)));
     const fields = encode('SealedRequest', { header, recipients: wrapped });
-    const content = this.#padded ? pad(request) : request;
+    const content = padded ? pad(request) : request;
     const before = head(fields, keys.REQUEST_CIPHERTEXT, content.length + keys.TAG_BYTES);
     const ciphertext = await gcm('encrypt', both.subarray(0, 32), content, before);
     const transcript = await keys.transcript(header, ciphertext.subarray(-keys.TAG_BYTES));
     const pending = new PendingResponse(this, requestId, sessions, {
       seed: both.subarray(32),
       transcript,
-      padded: this.#padded,
+      padded,
     });
     return { sealed: Buffer.concat([before, ciphertext]), pending };
   }
@@ -142,6 +145,17 @@ export class PendingResponse {
     } catch {
       throw new SealBroken();
     }
+  }
+
+  /**
+   * What the keys of a conversation come from that this request opened.
+   * @param {string} instance
+   * @returns {import('./sealed_conversation.mjs').Opening}
+   */
+  openingWith(instance) {
+    const session = /** @type {Session} */ (this.#sessions.find((each) => each.recipient.instance === instance));
+    const { sessionId } = session;
+    return { requestId: this.requestId, instance, sessionId, ...this.#keys };
   }
 
   /** A worker does not know its session any more: open new ones with all that the request was sealed to. */

@@ -12,10 +12,14 @@ export const definitions = protoLoader.loadSync(
   { ...OPTIONS, includeDirs: [PROTOS] },
 );
 
-// google/rpc/status.proto and error_details.proto: what a gateway says of an error.
+// Of google/rpc/status.proto and error_details.proto, what a gateway says of an error.
 const rpc = protoLoader.fromJSON(
   {
     nested: {
+      // ModelStreamInferResponse with its answer as it came.
+      StreamItem: {
+        fields: { error_message: { type: 'string', id: 1 }, infer_response: { type: 'bytes', id: 2 } },
+      },
       Any: { fields: { type_url: { type: 'string', id: 1 }, value: { type: 'bytes', id: 2 } } },
       Status: { fields: { details: { rule: 'repeated', type: 'Any', id: 3 } } },
       ErrorInfo: {
@@ -66,7 +70,7 @@ function sparse(value) {
   if (Array.isArray(value)) return value.map((each) => sparse(each));
   if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value;
   const kept = Object.entries(value).filter(
-    ([, each]) => each !== 0 && each !== '' && each !== null && each?.length !== 0,
+    ([, each]) => each !== 0 && each !== false && each !== '' && each !== null && each?.length !== 0,
   );
   return Object.fromEntries(kept.map(([name, each]) => [name, sparse(each)]));
 }

@@ -5,7 +5,7 @@ import { gcmsiv } from '@noble/ciphers/aes.js';
 import { KEM_MLKEM768_X25519 } from '@panva/hpke-noble';
 
 import { gcm } from '../lib/bytes.mjs';
-import { openAnswer } from '../lib/client.mjs';
+import { openAnswer } from '../lib/exchange.mjs';
 import { buildRequest } from '../lib/envelope.mjs';
 import { split } from '../lib/framing.mjs';
 import * as hpke from '../lib/hpke.mjs';
