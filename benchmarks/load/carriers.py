@@ -128,7 +128,7 @@ class Http:
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(head.partition(b"\r\n")[0].decode())
-        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
         answer = await reader.readexactly(int(length))
         self._idle.append((reader, writer))
         return answer

@@ -85,7 +85,7 @@ class Standing:
         unary = running.targets["unary"]
         targets = {"gRPC": unary, **{how: replace(unary, carrier=how, address=founded.gateway_https) for how in REST}}
         self.loads: dict[str, Load] = {
-            how: stack.enter_context(loads.load("mesh", target, running.services)) for how, target in targets.items()
+            how: stack.enter_context(loads.asking(target, "mesh", running.services)) for how, target in targets.items()
         }
         self._gateway = running.services["gateway"]
 

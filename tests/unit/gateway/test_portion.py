@@ -65,3 +65,13 @@ def test_what_a_tenant_or_a_model_has_of_its_own_is_divided_too() -> None:
     assert part.tenant_limits() == TenantLimits(calls=64, rate=2.5)
     assert part_of(TenantTable(calls=9, rate=3.0, share=4), 2) == TenantTable(calls=5, rate=1.5, share=4)
     assert part.model_limits().of("tiny") == ModelLimits(queue=3, slots=2)
+
+
+def test_https_has_its_own_address_page_and_limits() -> None:
+    whole = settings(processes=2, rest_listen=":8441", rest_processes=2, metrics_listen="127.0.0.1:9100")
+    parts = [portion(whole, Place(number, 2, 5, REST)) for number in (1, 2)]
+    assert [(part.listen, part.metrics_listen) for part in parts] == [
+        (":8441", "127.0.0.1:9102"),
+        (":8441", "127.0.0.1:9103"),
+    ]
+    assert [part.tenant_limit for part in parts] == [64, 64]

@@ -65,6 +65,10 @@ def test_a_place_is_believed_only_with_the_socket_that_holds_the_port() -> None:
         place = Place(2, 4, held.fileno())
         assert Place.inherited(place.environment(), address) == place
         assert Place.inherited({}, address) is None
+        other_face = Place(1, 1, held.fileno(), "rest")
+        assert Place.inherited(other_face.environment(), "127.0.0.1:1", {"rest": address}) == other_face
+        with pytest.raises(NotReady):
+            Place.inherited(other_face.environment(), address)
         with closing(socket.socket()) as other:
             other.bind(("127.0.0.1", 0))
             for wrong in (f"2/4:{other.fileno()}", "2/4:999", "2/4:0", "2/4", "2", "", "a/b:c"):

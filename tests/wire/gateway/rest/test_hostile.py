@@ -10,6 +10,19 @@ from urllib.parse import quote
 import pytest
 
 from cloister.kit.grpc_http import PEER_HEADER
+from fakes.http2_client import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PREFACE,
+    RST,
+    connected,
+    frame,
+    headers,
+    settings,
+)
 from fakes.running_rest import RestRig
 from fakes.worker_link import FakeWorker
 
@@ -244,3 +257,32 @@ async def test_a_wrong_length_of_the_json_is_refused(rest: RestRig, worker: Fake
     answer = await said(rest, post(LENGTH, header, "connection: close"))
     assert statuses(answer) == [400], answer
     assert not worker.seen
+
+
+@pytest.mark.attack("G20")
+async def test_http_2_streams_that_are_reset_or_never_read_leave_nothing_behind(
+    rest: RestRig, worker: FakeWorker
+) -> None:
+    if rest.engine != "envoy":
+        pytest.skip("HTTP/2 is spoken behind Envoy only")
+    context = rest.tls("client", "mallory")
+    context.set_alpn_protocols(["h2"])
+    block = headers("/v2/models/tiny/infer", {"content-type": "application/json"})
+    async with connected(rest.port, context, f"gateway.{rest.pki.cluster}") as (_, writer):
+        writer.write(PREFACE + settings({INITIAL_WINDOW_SIZE: 0}))
+        for stream in range(1, 800, 2):
+            asked = frame(HEADERS, block, flags=END_HEADERS, stream=stream) + frame(
+                DATA, BODY, flags=END_STREAM, stream=stream
+            )
+            reset = frame(RST, (8).to_bytes(4, "big"), stream=stream) if stream % 4 == 1 else b""
+            writer.write(asked + reset)
+            if writer.transport.is_closing():
+                break  # it was cut off, as it may be
+        good = await rest.client(name="good")
+        answer = await good.post("/v2/models/tiny/infer", content=BODY, headers={"content-type": "application/json"})
+        assert answer.status_code == 200
+    mallory = await rest.client(name="mallory")
+    async with asyncio.timeout(10):
+        while (await mallory.get("/v2/models/tiny")).status_code != 200:  # noqa: ASYNC110 - across a wire
+            await asyncio.sleep(0.02)
+    assert worker.under_way == 0
