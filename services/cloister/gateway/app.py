@@ -130,7 +130,7 @@ async def opened(
         admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans), tenancy.directory)
         usage = Usage(fleet.dispatcher, tenants, admission)
         metrics.registry.register(usage)
-        server = await stack.enter_async_context(facing(settings, lifecycle, identity, metrics))
+        server = await stack.enter_async_context(facing(settings, lifecycle, identity, metrics, tenancy.credentials))
         streams = Tenants(Limits(TenantLimits(calls=settings.stream_limit)), settings.memory_bytes)
         inference = InferenceServicer(
             fleet,

@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from cloister.errors import CloisterError
+from cloister.gateway.credentials import Credentials
 from cloister.gateway.rest.calls import RestCalls
-from cloister.gateway.rest.certificates import Certificates, shown_to_envoy, shown_to_us
+from cloister.gateway.rest.certificates import shown_to_envoy, shown_to_us
 from cloister.gateway.rest.exchange import RestExchange
 from cloister.gateway.rest.openapi import openapi_document
 from cloister.gateway.rest.routes import rest_routes
@@ -45,8 +46,8 @@ class Face(Protocol):
 
 
 F = TypeVar("F", bound=Face)
-Facing = Callable[[Settings, Lifecycle, TlsIdentity, Metrics], AbstractAsyncContextManager[F]]
-"""Makes the face, which answers once it runs."""
+Facing = Callable[[Settings, Lifecycle, TlsIdentity, Metrics, Credentials], AbstractAsyncContextManager[F]]
+"""Makes the face, which answers once it runs. Credentials are for HTTPS: for gRPC, TLS says who asks."""
 
 
 def listening(
@@ -54,6 +55,7 @@ def listening(
     lifecycle: Lifecycle,
     identity: TlsIdentity,
     metrics: Metrics,
+    _credentials: Credentials,
     *,
     shared_port: bool = False,
 ) -> AbstractAsyncContextManager[Server]:
@@ -78,7 +80,7 @@ def listening(
 
 @asynccontextmanager
 async def hosted(
-    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics
+    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics, _credentials: Credentials
 ) -> AsyncIterator[HostedServer]:
     """The server inside Envoy."""
     yield _hosted(settings, lifecycle, _guard(settings, identity, metrics))
@@ -86,10 +88,11 @@ async def hosted(
 
 @asynccontextmanager
 async def hosted_https(
-    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics
+    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics, credentials: Credentials
 ) -> AsyncIterator[HostedServer]:
     """The server inside an Envoy that HTTPS clients reach: REST, gRPC-Web and gRPC."""
-    yield _https(settings, lifecycle, _guard(settings, identity, metrics, identify=identified), shown_to_envoy)
+    guard = _guard(settings, identity, metrics, identify=identified)
+    yield _https(settings, lifecycle, guard, credentials, shown_to_envoy)
 
 
 @asynccontextmanager
@@ -98,11 +101,13 @@ async def listening_https(
     lifecycle: Lifecycle,
     identity: TlsIdentity,
     metrics: Metrics,
+    credentials: Credentials,
     *,
     shared_port: bool = False,
 ) -> AsyncIterator[HostedServer]:
     """REST over HTTP/1.1 by a server of our own, where there is no Envoy."""
-    server = _https(settings, lifecycle, _guard(settings, identity, metrics, identify=identified), shown_to_us)
+    guard = _guard(settings, identity, metrics, identify=identified)
+    server = _https(settings, lifecycle, guard, credentials, shown_to_us)
     limits = HttpsLimits(
         max_connections=settings.max_connections,
         request_s=max(RECEIVE_S, settings.max_call_s),
@@ -154,10 +159,13 @@ def _hosted(settings: Settings, lifecycle: Lifecycle, guard: Guard, **more: Any)
 
 
 def _https(
-    settings: Settings, lifecycle: Lifecycle, guard: Guard, shown: Callable[[Scope], bytes | None]
+    settings: Settings,
+    lifecycle: Lifecycle,
+    guard: Guard,
+    credentials: Credentials,
+    shown: Callable[[Scope], bytes | None],
 ) -> HostedServer:
     """A server for HTTPS; `shown` says which certificate a client has shown."""
-    credentials = Certificates()
 
     async def identify(scope: Scope) -> PeerIdentity | CloisterError:
         try:

@@ -42,6 +42,8 @@ def test_every_path_that_is_served_is_documented_and_no_other() -> None:
     assert served == documented
 
 
+# A gateway in this process draws from `random` too, which Hypothesis takes for a strategy that does.
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module:hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.attack("G29")
 @pytest.mark.asyncio(loop_scope="package")
 async def test_no_request_gets_an_undocumented_answer_or_a_server_error(rest: RestRig, worker: FakeWorker) -> None:
