@@ -42,7 +42,7 @@ async def test_a_key_names_a_tenant_and_a_forbidden_model_is_an_unknown_one(tmp_
         index = (await nobody.post("/v2/repository/index", headers=radiology)).json()
         assert [each["name"] for each in index] == ["tiny"]
 
-        wrong = {"authorization": f"Bearer {RADIOLOGY.text[:-1]}A"}
+        wrong = {"authorization": f"Bearer clk_{RADIOLOGY.id}_{RESEARCH.text.rpartition('_')[2]}"}
         refused = await nobody.get("/v2", headers=wrong)
         assert (refused.status_code, refused.json()["reason"]) == (401, "key.unknown")
         both = await (await rest.client(name="ann")).get("/v2", headers=research)
