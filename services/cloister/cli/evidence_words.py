@@ -10,19 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cloister.cli.output import facts, say, warn
-from cloister.client import EvidenceFile, Judgement, Kind, quote_facts, step_meaning
-
-STATUS_WORDS: Final = {
-    "UpToDate": "every fix that Intel asks for is in place",
-    "SWHardeningNeeded": "fixes are in place; code inside the enclave must itself avoid what the advisories describe",
-    "ConfigurationNeeded": "fixes are in place, but settings of the machine (often hyper-threading) leave it open",
-    "ConfigurationAndSWHardeningNeeded": "settings of the machine leave it open, and code must harden itself as well",
-    "OutOfDate": "microcode or firmware is too old: known attacks work",
-    "OutOfDateConfigurationNeeded": "microcode or firmware is too old, and settings leave the machine open as well",
-    "TDRelaunchAdvised": "the machine is patched, but the trust domain began before that: start it again",
-    "TDRelaunchAdvisedConfigurationNeeded": "start the trust domain again, and mend the machine's settings",
-    "Revoked": "Intel has withdrawn its trust from it",
-}
+from cloister.client import STATUS_WORDS, EvidenceFile, Judgement, Kind, quote_facts, step_meaning
 
 BINDING: Final = 5  # number of the check that the quote is over what came with it
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from cloister.cli.evidence_words import STATUS_WORDS
 from cloister.cli.output import facts, say, warn
-from cloister.client import PolicyDocument
+from cloister.client import STATUS_WORDS, PolicyDocument
 
 NEVER: Final = (
     "revoked platforms; debug enclaves, and those with provisioning or launch keys; trust domains that are in debug "
