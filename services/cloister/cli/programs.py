@@ -134,7 +134,8 @@ def _with_https(mesh: Mesh, gateway: Program, *, wanted: bool) -> Program:
 def _console(mesh: Mesh) -> Program:
     if not is_free(mesh.console):
         raise Stop(f"{mesh.console} is taken by another program; stop that one, or start with --no-console")
-    command = (executable("cloister"), CONSOLE, str(mesh.folder.absolute()))
+    # With the slash that tells `running` a process of this folder from one of another whose name begins alike.
+    command = (executable("cloister"), CONSOLE, f"{mesh.folder.absolute()}/")
     return Program(name=CONSOLE, service=CONSOLE, command=command, address=mesh.console)
 
 

@@ -177,6 +177,7 @@ def test_the_console_comes_last_where_it_is_wanted_and_has_an_address(
     wanted = Size(workers=1, console=True)
     *_, (console,) = planned(mesh, monkeypatch, simulated=False, size=wanted)
     assert (console.command[:2], console.address) == (("/bin/cloister", "console"), mesh.console)
+    assert console.command[2] == f"{mesh.folder.absolute()}/"  # so that one left behind is known as ours
     assert len(planned(replace(mesh, console=""), monkeypatch, simulated=False, size=wanted)) == 2
     assert len(planned(mesh, monkeypatch, simulated=False)) == 2
     monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.console)
