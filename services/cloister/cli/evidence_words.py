@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cloister.cli.output import facts, say, warn
-from cloister.client import STATUS_WORDS, EvidenceFile, Judgement, Kind, quote_facts, step_meaning
+from cloister.client import EvidenceFile, Judgement, Kind, quote_facts, status_meaning, step_meaning
 
 BINDING: Final = 5  # number of the check that the quote is over what came with it
 
@@ -130,7 +130,7 @@ def _proven(found: Judgement) -> dict[str, object]:
     behind = {"furthest behind": f"patched to {tcb.patched_to.date()}; grace counts from then"}
     return {
         "vouched for by": root,
-        "TCB status": f"{status}: {STATUS_WORDS[status]}",
+        "TCB status": f"{status}: {status_meaning(status)}",
         "advisories": ", ".join(verified.tcb.advisory_ids) or "none",
         "TCB date": f"{tcb.tcb_date.date()}: what Intel had disclosed by then is accounted for",
         **(behind if tcb.patched_to != tcb.tcb_date else {}),

@@ -60,7 +60,7 @@ _NAMES: Final = {
     "quote_corpus": ("JudgedEntry", "judge_corpus"),
     "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
     "roster": ("Refused", "Serving"),
-    "status_words": ("STATUS_WORDS",),
+    "statuses": ("status_meaning",),
     "sync": ("SyncClient",),
     "sync_roles": ("SyncAuditorClient", "SyncOwnerClient"),
     "timing": ("Timing",),

@@ -62,7 +62,7 @@ from cloister.client.receipts import save_receipt as save_receipt
 from cloister.client.receipts import verify_receipt as verify_receipt
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
-from cloister.client.status_words import STATUS_WORDS as STATUS_WORDS
+from cloister.client.statuses import status_meaning as status_meaning
 from cloister.client.sync import SyncClient as SyncClient
 from cloister.client.sync_roles import SyncAuditorClient as SyncAuditorClient
 from cloister.client.sync_roles import SyncOwnerClient as SyncOwnerClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cloister.client import STATUS_WORDS, Judgement, QuoteField, quote_fields, step_meaning
+from cloister.client import Judgement, QuoteField, quote_fields, status_meaning, step_meaning
 from cloister.console.event_words import reason_words
 from cloister.console.judged import Judged
 from cloister.evidence.binding import Claims
@@ -88,7 +88,7 @@ def _platform(found: Judgement) -> list[View]:
     anchor = "a simulator's root, not Intel's: it proves nothing about hardware" if found.anchor.simulated else "Intel"
     return [
         _fact("Vouched for by", anchor),
-        _fact("TCB status", f"{tcb.status.value}: {STATUS_WORDS[tcb.status.value]}"),
+        _fact("TCB status", f"{tcb.status.value}: {status_meaning(tcb.status.value)}"),
         _fact("Advisories", ", ".join(tcb.advisory_ids) or "none"),
         _fact("TCB date", f"{tcb.tcb_date.date()}: what Intel had disclosed by then is accounted for"),
         _fact("Platform family (FMSPC)", verified.platform.fmspc.hex()),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cloister.api.v1.gateway_pb2 import ModelUse, WorkerStatus
-from cloister.client import STATUS_WORDS, AuditLine
+from cloister.client import AuditLine, status_meaning
 from cloister.console.event_words import BAD, WARN, event, reason_words
 from cloister.console.judged import Judged
 from cloister.console.traffic import ModelName, Rate
@@ -86,7 +86,7 @@ def _worker(instance: str, status: WorkerStatus | None, judged: Judged | None, l
         "answered": sum(model.requests for model in counters.models) if counters else None,
         "attested_until": until,
         "tcb_status": tcb,
-        "tcb_words": STATUS_WORDS.get(tcb, ""),
+        "tcb_words": status_meaning(tcb),
         "advisories": list(result.advisory_ids) if result else [],
         "anchor": _anchor(result.anchor, result.simulated) if result else "",
         "mrenclave": result.mrenclave if result else status.mrenclave if status else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-STATUS_WORDS: Final = {
+_WORDS: Final = {
     "UpToDate": "every fix that Intel asks for is in place",
     "SWHardeningNeeded": "fixes are in place; code inside the enclave must itself avoid what the advisories describe",
     "ConfigurationNeeded": "fixes are in place, but settings of the machine (often hyper-threading) leave it open",
@@ -15,3 +15,8 @@ STATUS_WORDS: Final = {
     "TDRelaunchAdvisedConfigurationNeeded": "start the trust domain again, and mend the machine's settings",
     "Revoked": "Intel has withdrawn its trust from it",
 }
+
+
+def status_meaning(status: str) -> str:
+    """What a TCB status means, in a few words; nothing for one that Intel does not give."""
+    return _WORDS.get(status, "")
