@@ -8,6 +8,7 @@
 # make bench-overload  five times the peak      make bench-start  a worker's cold start      others: benchmarks/README.md
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make docs    the reference of the SDK anew, from its docstrings
+# make console-pictures  the web console of a busy mesh, as docs/pictures shows it
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -20,8 +21,12 @@ SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
 .PHONY: bench-sdk bench-seal bench-start demo docs up
-.PHONY: test check fmt fuzz protos lock clean setup soak
+.PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential test-convert
+
+console-pictures: .venv/installed
+	@sh deploy/chromium.sh
+	PYTHONPATH=tests $(BIN)/python -m fakes.console_pictures docs/pictures
 
 demo: .venv/installed
 	$(BIN)/python deploy/demo/demo.py
@@ -39,6 +44,7 @@ endif
 
 test: check .venv-protoc/installed .venv-kserve/installed clients/node/node_modules/installed
 	@sh deploy/redis.sh
+	@sh deploy/chromium.sh
 	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
 		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
 		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
@@ -127,7 +133,7 @@ bench-start: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.start $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
-EXTRAS := serve worker otel demo prepare quantize zoo
+EXTRAS := serve console worker otel demo prepare quantize zoo
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock

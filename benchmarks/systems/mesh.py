@@ -132,7 +132,7 @@ def cloister(*words: object) -> str:
 def _up(folder: Path, size: Size) -> Iterator[None]:
     words = ("--workers", size.workers, "--gateways", size.gateways, "--gateway-processes", size.gateway_processes)
     https = "--https" if size.https else "--no-https"
-    cloister("up", folder, "--simulator", *words, https, "--detach")
+    cloister("up", folder, "--simulator", "--no-console", *words, https, "--detach")
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ class Failed(Exception):
 @contextmanager
 def running(mesh: Path, workers: int = WORKERS) -> Iterator[None]:
     """The mesh, up for as long as the block lasts."""
-    cloister("up", mesh, "--simulator", "--workers", str(workers), "--detach")
+    cloister("up", mesh, "--simulator", "--no-console", "--workers", str(workers), "--detach")
     try:
         count = f" {workers} workers," if workers else ""
         step("operator", f"started verifier, provisioner,{count} gateway, mutual TLS 1.3 between all")

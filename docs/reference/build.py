@@ -40,15 +40,15 @@ PAGES: Final = {
     "auditor": (
         "For auditors",
         "What was decided and why, and evidence judged anew, by the auditor's own trust bundle.",
-        "AuditorClient SyncAuditorClient AuditedWorker AuditLine judge Judgement step_meaning quote_facts EvidenceFile "
-        "Kind judge_file judge_corpus JudgedEntry",
+        "AuditorClient SyncAuditorClient AuditedWorker AuditLine judge Judgement step_meaning status_meaning "
+        "quote_facts quote_fields QuoteField EvidenceFile Kind judge_file judge_corpus JudgedEntry",
     ),
     "operator": (
         "For operators",
         "The mesh as it is, models, policies, revocations, records; functions take a `cloister.rpc.channel.Peer`.",
         "OperatorClient mesh_status model_index load_model unload_model is_serving apply_policy policy_in_force revoke "
-        "lift revocations appraisals releases attested_evidence read_policy signed_policy PolicyDocument kept_in "
-        "KeptEvidence consequences Consequence",
+        "lift revocations appraisals releases attested_evidence published_keys read_policy signed_policy "
+        "PolicyDocument kept_in KeptEvidence consequences Consequence",
     ),
 }
 """Title, first line and names of each page."""

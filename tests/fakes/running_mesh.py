@@ -25,6 +25,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
+from cloister.cli.ports import free_ports
 from fakes import commands
 
 BIN = Path(sys.executable).parent
@@ -77,7 +78,7 @@ class RunningMesh:
     @contextmanager
     def up(self, workers: int = 2, *options: str, https: bool = False) -> Iterator[None]:
         """Started, with further options of `cloister up`, and drained at the end; HTTPS costs a second or two."""
-        options = (*options, "--https" if https else "--no-https")
+        options = ("--https" if https else "--no-https", "--no-console", *options)
         self.cli("up", self.folder, "--simulator", "--workers", str(workers), *options, "--detach")
         try:
             yield
@@ -155,6 +156,24 @@ class RunningMesh:
         """Both records, as the owner reads them."""
         lines: list[dict[str, Any]] = self.json("audit", "list")
         return lines
+
+
+@contextmanager
+def another_worker(mesh: RunningMesh, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """One more worker process of the simulator, with `options` that make it a wrong one; yields it and its log."""
+    log = mesh.folder / "logs" / "intruder.log"
+    (port,) = free_ports(1, first=30_000)
+    address = f"127.0.0.1:{port}"
+    settings = ("--settings", mesh.folder / "worker" / "settings.toml", "--platform", mesh.folder / "simulator")
+    environment = {**os.environ, "CLOISTER_WORKER_LISTEN": address, "CLOISTER_WORKER_ENDPOINT": address}
+    with log.open("wb") as out:
+        command = [BIN / "cloister-simulator", "worker", *settings, *options]
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        try:
+            yield process, log
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def until(reached: Callable[[], bool], what: str, within_s: float = 45.0) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from cloister.rpc.spiffe import server_name
 from cloister_simulator import store
 from cloister_simulator.platform import Platform
 from fakes.evil_gateway import held
-from fakes.running_mesh import BIN, CLUSTER, MODEL, RunningMesh, probe, until
+from fakes.running_mesh import BIN, CLUSTER, MODEL, RunningMesh, another_worker, probe, until
 from fakes.sim import ENCLAVE, SampleEvidence, good_evidence
 
 OTHER_MRENCLAVE = "ab" * 32
@@ -42,24 +41,6 @@ def strict_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMes
     with running.up(workers=1):
         running.cli("model", "publish", sealed)
         yield running
-
-
-@contextmanager
-def another_worker(mesh: RunningMesh, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """One more worker process of the simulator, with `options` that make it a wrong one; yields it and its log."""
-    log = mesh.folder / "logs" / "intruder.log"
-    (port,) = free_ports(1, first=30_000)
-    address = f"127.0.0.1:{port}"
-    settings = ("--settings", mesh.folder / "worker" / "settings.toml", "--platform", mesh.folder / "simulator")
-    environment = {**os.environ, "CLOISTER_WORKER_LISTEN": address, "CLOISTER_WORKER_ENDPOINT": address}
-    with log.open("wb") as out:
-        command = [BIN / "cloister-simulator", "worker", *settings, *options]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
-        try:
-            yield process, log
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 def lines(mesh: RunningMesh, record: str, event: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from cloister.cli import (
     audit_commands,
     ca_commands,
     collateral_commands,
+    console_command,
     evidence_commands,
     identity_commands,
     infer_command,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 mesh_commands.add_to(app)
 infer_command.add_to(app)
+console_command.add_to(app)
 app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")

@@ -10,19 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cloister.cli.output import facts, say, warn
-from cloister.client import EvidenceFile, Judgement, Kind, quote_facts, step_meaning
-
-STATUS_WORDS: Final = {
-    "UpToDate": "every fix that Intel asks for is in place",
-    "SWHardeningNeeded": "fixes are in place; code inside the enclave must itself avoid what the advisories describe",
-    "ConfigurationNeeded": "fixes are in place, but settings of the machine (often hyper-threading) leave it open",
-    "ConfigurationAndSWHardeningNeeded": "settings of the machine leave it open, and code must harden itself as well",
-    "OutOfDate": "microcode or firmware is too old: known attacks work",
-    "OutOfDateConfigurationNeeded": "microcode or firmware is too old, and settings leave the machine open as well",
-    "TDRelaunchAdvised": "the machine is patched, but the trust domain began before that: start it again",
-    "TDRelaunchAdvisedConfigurationNeeded": "start the trust domain again, and mend the machine's settings",
-    "Revoked": "Intel has withdrawn its trust from it",
-}
+from cloister.client import EvidenceFile, Judgement, Kind, quote_facts, status_meaning, step_meaning
 
 BINDING: Final = 5  # number of the check that the quote is over what came with it
 
@@ -142,7 +130,7 @@ def _proven(found: Judgement) -> dict[str, object]:
     behind = {"furthest behind": f"patched to {tcb.patched_to.date()}; grace counts from then"}
     return {
         "vouched for by": root,
-        "TCB status": f"{status}: {STATUS_WORDS[status]}",
+        "TCB status": f"{status}: {status_meaning(status)}",
         "advisories": ", ".join(verified.tcb.advisory_ids) or "none",
         "TCB date": f"{tcb.tcb_date.date()}: what Intel had disclosed by then is accounted for",
         **(behind if tcb.patched_to != tcb.tcb_date else {}),

@@ -88,8 +88,8 @@ def _check_model(text: str) -> None:
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:
-    addresses = (f"127.0.0.1:{port}" for port in free_ports(5, first=plan.first_port))
-    gateway, gateway_https, verifier, verifier_https, provisioner = addresses
+    addresses = (f"127.0.0.1:{port}" for port in free_ports(6, first=plan.first_port))
+    gateway, gateway_https, verifier, verifier_https, provisioner, console = addresses
     mesh = Mesh(
         folder=folder,
         cluster=plan.cluster,
@@ -99,6 +99,7 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         provisioner=provisioner,
         verifier_https=verifier_https,
         gateway_https=gateway_https,
+        console=console,
     )
     mesh.write(folder)
     mesh.models.mkdir()

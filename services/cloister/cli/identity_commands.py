@@ -29,6 +29,7 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     VERIFIER = "verifier"
     PROVISIONER = "provisioner"
+    CONSOLE = "console"
     ENROL = "enrol"
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from cloister.cli import founding, programs, running
+from cloister.cli.console_command import can_serve
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
@@ -112,16 +113,23 @@ def up(
         typer.Option(min=1, max=64, help="How many processes each gateway has behind its port.  [default: as set]"),
     ] = None,
     https: Annotated[bool, typer.Option(help="Whether the gateway answers HTTPS (REST) too.")] = True,
+    console: Annotated[bool, typer.Option(help="The web console beside it.")] = True,
     simulator: Simulated = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready; leave it running.")] = False,
 ) -> None:
-    """Run a mesh on this machine: verifier, provisioner, workers and gateway, each a process of its own.
+    """Run a mesh on this machine: verifier, provisioner, workers, gateway and console, each a process of its own.
 
     Keeps them running, each with its own log in DIR/logs; one that dies starts again. Ctrl-C (or 'cloister down')
     drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
     """
     mesh = Mesh.read(folder)
-    size = programs.Size(workers=workers, gateways=gateways, gateway_processes=gateway_processes, https=https)
+    size = programs.Size(
+        workers=workers,
+        gateways=gateways,
+        gateway_processes=gateway_processes,
+        https=https,
+        console=console and can_serve(),
+    )
     plan: list[list[programs.Program]] = []
     if not running.is_up(folder):
         running.take_down(folder, DRAIN_S)  # what a killed supervisor left behind holds the ports
@@ -184,6 +192,8 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
     say(f"  {me} status {mesh.folder}")
     say(f"  {me} evidence show {_first_model(mesh)}{option}")
     say(f"  {me} audit list{option}")
+    if any(each["service"] == programs.CONSOLE for each in (running.peek_state(mesh.folder) or {}).get("programs", [])):
+        say(f"  {me} console {mesh.folder}  (prints where a browser finds it)")
     say("Ctrl-C drains and stops it" if attached else f"'{me} down {mesh.folder}' drains and stops it")
 
 
@@ -214,9 +224,8 @@ def _detached(mesh: Mesh, size: programs.Size, *, simulator: bool) -> None:
     (mesh.folder / "logs").mkdir(exist_ok=True)
     log = mesh.folder / "logs" / "up.log"
     command = [sys.executable, "-m", "cloister.cli", "up", str(mesh.folder), "--workers", str(size.workers)]
-    command += ["--gateways", str(size.gateways)]
-    if not size.https:
-        command.append("--no-https")
+    command += ["--gateways", str(size.gateways), "--https" if size.https else "--no-https"]
+    command.append("--console" if size.console else "--no-console")
     if size.gateway_processes is not None:
         command += ["--gateway-processes", str(size.gateway_processes)]
     with log.open("wb") as output:
@@ -227,7 +236,7 @@ def _detached(mesh: Mesh, size: programs.Size, *, simulator: bool) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    until = time.monotonic() + START_S * (size.workers + size.gateways + len(SERVICES))
+    until = time.monotonic() + START_S * (size.workers + size.gateways + size.console + len(SERVICES))
     while not _is_ready(running.peek_state(mesh.folder), process.pid):
         if process.poll() is not None or time.monotonic() > until:
             said = log.read_text(errors="replace").strip().splitlines()

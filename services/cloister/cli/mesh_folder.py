@@ -27,7 +27,7 @@ MAIN = "main"  # the name of each identity that 'cloister init' makes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """What mesh.toml says, and where the rest is. Addresses are host:port; those of HTTPS may be empty."""
+    """What mesh.toml says, and where the rest is. Addresses are host:port; those of HTTP and HTTPS may be empty."""
 
     folder: Path
     cluster: str
@@ -37,6 +37,7 @@ class Mesh:
     provisioner: str
     verifier_https: str = ""
     gateway_https: str = ""
+    console: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Mesh:
@@ -53,6 +54,7 @@ class Mesh:
                 provisioner=str(addresses["provisioner"]),
                 verifier_https=str(addresses.get("verifier_https", "")),
                 gateway_https=str(addresses.get("gateway_https", "")),
+                console=str(addresses.get("console", "")),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
@@ -77,12 +79,18 @@ class Mesh:
             f'provisioner = "{self.provisioner}"\n'
             + (f'verifier_https = "{self.verifier_https}"\n' if self.verifier_https else "")
             + (f'gateway_https = "{self.gateway_https}"\n' if self.gateway_https else "")
+            + (f'console = "{self.console}"\n' if self.console else "")
         )
 
     @property
     def trust(self) -> Path:
         """The trust bundle."""
         return self.folder / "trust.json"
+
+    @property
+    def console_link(self) -> Path:
+        """Where a running console keeps its present one-time link."""
+        return self.folder / "run" / "console.link"
 
     @property
     def key_signer(self) -> Path:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from cloister.cli.evidence_words import STATUS_WORDS
 from cloister.cli.output import facts, say, warn
-from cloister.client import PolicyDocument
+from cloister.client import PolicyDocument, status_meaning
 
 NEVER: Final = (
     "revoked platforms; debug enclaves, and those with provisioning or launch keys; trust domains that are in debug "
@@ -62,9 +61,9 @@ def _origin(document: PolicyDocument) -> dict[str, object]:
 
 def _platform(document: PolicyDocument) -> dict[str, object]:
     policy = document.policy
-    accepted = {f"accepts {status}": STATUS_WORDS[status] for status in sorted(policy.accepted_statuses)}
+    accepted = {f"accepts {status}": status_meaning(status) for status in sorted(policy.accepted_statuses)}
     late = {
-        f"for {grace.days} days {grace.status}": f"{STATUS_WORDS[grace.status]}; counted from the TCB date"
+        f"for {grace.days} days {grace.status}": f"{status_meaning(grace.status)}; counted from the TCB date"
         for grace in policy.grace
     }
     dates = {"TCB date": f"{policy.minimum_tcb_date} or later"} if policy.minimum_tcb_date else {}

@@ -13,7 +13,7 @@ import httpx
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.programs import Program
+from cloister.cli.programs import CONSOLE, Program
 from cloister.client import is_serving, mesh_status, tls_files
 from cloister.errors import CloisterError
 from cloister.rpc.channel import Peer
@@ -79,6 +79,8 @@ class Probes:
         """Whether a program does what it is there for."""
         if not await _listens(program.address):  # gRPC would wait ever longer between its attempts
             return False
+        if program.service == CONSOLE:
+            return True
         if program.service == "worker":
             return await self.linked(program.address)
         if program.service == "gateway":

@@ -17,6 +17,7 @@ from cloister.cli.ports import free_ports, is_free, port_of
 VERIFIER = "verifier"
 NO_HTTPS = "CLOISTER_GATEWAY_REST_LISTEN"
 """Set to nothing."""
+CONSOLE = "console"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class Program:
 
     Attributes:
         name: Of its log file, such as `worker-1`; the first gateway is `gateway`.
-        service: verifier, provisioner, worker or gateway.
+        service: verifier, provisioner, worker, gateway or console.
         command: Executable and arguments; never a secret.
         address: Where it listens, host:port.
         environment: Added to ours.
@@ -49,12 +50,14 @@ class Size:
         gateways: Each on a port of its own; the first on the mesh's.
         gateway_processes: Of each gateway, behind its port; None for what its settings say.
         https: Whether the first gateway answers HTTPS too, where the mesh has an address for it.
+        console: Whether the web console runs beside it, where the mesh has an address for it.
     """
 
     workers: int
     gateways: int = 1
     gateway_processes: int | None = None
     https: bool = True
+    console: bool = False
 
 
 def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
@@ -67,8 +70,8 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     gateway, verifier, provisioner = (
         _service(mesh, name, address, simulated=simulated) for name, address in _addresses(mesh).items()
     )
-    held = [*_addresses(mesh).values(), *filter(None, (mesh.verifier_https, mesh.gateway_https))]
-    taken = [port_of(address) for address in held]
+    held = [*_addresses(mesh).values(), mesh.verifier_https, mesh.gateway_https, mesh.console]
+    taken = [port_of(address) for address in held if address]
     ports = free_ports(size.workers + size.gateways - 1, besides=taken, first=min(taken))
     workforce = [
         _worker(mesh, number, port, simulated=simulated) for number, port in enumerate(ports[: size.workers], start=1)
@@ -76,7 +79,8 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     further = [_further(gateway, number, port) for number, port in enumerate(ports[size.workers :], start=2)]
     gateway = _with_https(mesh, gateway, wanted=size.https)
     gateways = [_with_processes(each, size.gateway_processes) for each in (gateway, *further)]
-    return [[verifier, provisioner], [*workforce, *gateways]]
+    consoles = [[_console(mesh)]] if size.console and mesh.console else []
+    return [[verifier, provisioner], [*workforce, *gateways], *consoles]
 
 
 def _agreed(mesh: Mesh, simulated: bool) -> None:
@@ -125,6 +129,14 @@ def _with_https(mesh: Mesh, gateway: Program, *, wanted: bool) -> Program:
         return replace(gateway, environment={**gateway.environment, NO_HTTPS: ""})
     _check_free(mesh, "gateway", mesh.gateway_https, "rest_listen")
     return replace(gateway, https=mesh.gateway_https)
+
+
+def _console(mesh: Mesh) -> Program:
+    if not is_free(mesh.console):
+        raise Stop(f"{mesh.console} is taken by another program; stop that one, or start with --no-console")
+    # With the slash that tells `running` a process of this folder from one of another whose name begins alike.
+    command = (executable("cloister"), CONSOLE, f"{mesh.folder.absolute()}/")
+    return Program(name=CONSOLE, service=CONSOLE, command=command, address=mesh.console)
 
 
 def _with_processes(gateway: Program, processes: int | None) -> Program:

@@ -8,6 +8,8 @@ from cloister.client.evidence_file import EvidenceFile as EvidenceFile
 from cloister.client.evidence_file import Kind as Kind
 from cloister.client.evidence_file import judge_file as judge_file
 from cloister.client.facts import quote_facts as quote_facts
+from cloister.client.fields import QuoteField as QuoteField
+from cloister.client.fields import quote_fields as quote_fields
 from cloister.client.floors import Floors as Floors
 from cloister.client.health import is_serving as is_serving
 from cloister.client.identity import signing_key as signing_key
@@ -26,6 +28,7 @@ from cloister.client.operator import load_model as load_model
 from cloister.client.operator import mesh_status as mesh_status
 from cloister.client.operator import model_index as model_index
 from cloister.client.operator import policy_in_force as policy_in_force
+from cloister.client.operator import published_keys as published_keys
 from cloister.client.operator import releases as releases
 from cloister.client.operator import revocations as revocations
 from cloister.client.operator import revoke as revoke
@@ -59,6 +62,7 @@ from cloister.client.receipts import save_receipt as save_receipt
 from cloister.client.receipts import verify_receipt as verify_receipt
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
+from cloister.client.statuses import status_meaning as status_meaning
 from cloister.client.sync import SyncClient as SyncClient
 from cloister.client.sync_roles import SyncAuditorClient as SyncAuditorClient
 from cloister.client.sync_roles import SyncOwnerClient as SyncOwnerClient

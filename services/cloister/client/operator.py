@@ -24,6 +24,8 @@ from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2 import (
     ApplyPolicyRequest,
     ApplyPolicyResponse,
+    GetKeysRequest,
+    GetKeysResponse,
     GetPolicyRequest,
     GetPolicyResponse,
     LiftRevocationRequest,
@@ -54,7 +56,7 @@ class AuditLine:
 
 
 async def mesh_status(gateway: Peer, timeout_s: float = 10.0) -> GetStatusResponse:
-    """The mesh as the gateway sees it. Role: operator."""
+    """The mesh as the gateway sees it. Roles: auditor, operator."""
     answer: GetStatusResponse = await gateway.stub(GatewayStub).GetStatus(GetStatusRequest(), timeout=timeout_s)
     return answer
 
@@ -84,9 +86,14 @@ async def unload_model(gateway: Peer, model: str, timeout_s: float = 300.0) -> N
     await stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name=model), timeout=timeout_s)
 
 
-async def appraisals(verifier: Peer, after: int = 0, timeout_s: float = 60.0) -> AsyncIterator[AuditLine]:
-    """Every appraisal, believed or not, and why; oldest first. Roles: owner, auditor, operator."""
-    request = ListAppraisalsRequest(after_sequence=after)
+async def appraisals(
+    verifier: Peer, after: int = 0, timeout_s: float = 60.0, *, newest: int = 0
+) -> AsyncIterator[AuditLine]:
+    """Every appraisal, believed or not, and why; oldest first. Roles: owner, auditor, operator.
+
+    With `newest`, of so many lines at the record's end only.
+    """
+    request = ListAppraisalsRequest(after_sequence=after, newest=newest)
     async for record in verifier.stub(VerifierStub).ListAppraisals(request, timeout=timeout_s):
         yield _line(record)
 
@@ -113,12 +120,21 @@ async def attested_evidence(verifier: Peer, timeout_s: float = 60.0) -> AsyncIte
 
 
 async def releases(
-    provisioner: Peer, model: str = "", after: int = 0, timeout_s: float = 60.0
+    provisioner: Peer, model: str = "", after: int = 0, timeout_s: float = 60.0, *, newest: int = 0
 ) -> AsyncIterator[AuditLine]:
-    """Registrations, policies, releases and refusals; oldest first. Roles: owner (its own models), auditor (all)."""
-    request = ListAuditRequest(model_name=model, after_sequence=after)
+    """Registrations, policies, releases and refusals; oldest first. Roles: owner (its own models), auditor (all).
+
+    With `newest`, of so many lines at the record's end only.
+    """
+    request = ListAuditRequest(model_name=model, after_sequence=after, newest=newest)
     async for record in provisioner.stub(ProvisionerStub).ListAudit(request, timeout=timeout_s):
         yield _line(record)
+
+
+async def published_keys(verifier: Peer, timeout_s: float = 10.0) -> bytes:
+    """The verifier's keys as their signers vouch for them (`TrustBundle.learned`); empty where nobody does. Any."""
+    answer: GetKeysResponse = await verifier.stub(VerifierStub).GetKeys(GetKeysRequest(), timeout=timeout_s)
+    return answer.key_set
 
 
 async def revoke(verifier: Peer, name: Name, reason: str, timeout_s: float = 10.0) -> RevokeResponse:
@@ -151,4 +167,6 @@ def _line(record: AuditRecord) -> AuditLine:
         content = json.loads(record.record)
     except ValueError as error:
         raise InvalidRequest("a line of the record is not JSON") from error
+    if not isinstance(content, dict):
+        raise InvalidRequest("a line of the record is no JSON object")
     return AuditLine(record.sequence, content, record.leaf_hash)

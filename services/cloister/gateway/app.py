@@ -141,7 +141,7 @@ async def opened(
             new_trace=spans.new_trace if spans is not None else lambda: None,
         )
         server.add_generic(inference.handler())
-        gateway = GatewayServicer(fleet, admission, usage, place)
+        gateway = GatewayServicer(fleet, admission, usage, requests, place)
         server.add(add_GatewayServicer_to_server, gateway)
         await server.health.set("", False)
         operators = await stack.enter_async_context(operator_listener(settings, lifecycle, identity, metrics, gateway))

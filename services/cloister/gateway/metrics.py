@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cloister.api.v1.gateway_pb2 import ModelLatency
 from cloister.gateway.call import Call
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.link import Link
@@ -87,6 +88,12 @@ class RequestMetrics(Collector):
         for model, version in list(self._series):
             if model != OTHER and not self._serves(model, version):
                 del self._series[model, version]
+
+    def latencies(self) -> Iterator[ModelLatency]:
+        """How long the requests of each series took, for GetStatus."""
+        for (model, version), series in self._series.items():
+            bounds_s, counts, sum_s = series.told()
+            yield ModelLatency(model_name=model, model_version=version, bounds_s=bounds_s, counts=counts, sum_s=sum_s)
 
     def describe(self) -> list[Metric]:
         """Nothing: what there is depends on what was asked for."""

@@ -25,6 +25,7 @@ from cloister.gateway.catalogue import merged_metadata
 from cloister.gateway.directory import Tenant
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.member import Member
+from cloister.gateway.metrics import RequestMetrics
 from cloister.gateway.results import displayed
 from cloister.gateway.stream import AnswerStream
 from cloister.gateway.tenants import Tenants
@@ -44,7 +45,7 @@ ROLES: Final = {
     f"/{INFERENCE}/RepositoryModelLoad": frozenset({"operator"}),
     f"/{INFERENCE}/RepositoryModelUnload": frozenset({"operator"}),
     f"/{GATEWAY}/ListWorkers": _CLIENTS,
-    f"/{GATEWAY}/GetStatus": frozenset({"operator"}),
+    f"/{GATEWAY}/GetStatus": frozenset({"auditor", "operator"}),
 }
 MAX_LISTED: Final = 64
 """Workers that one answer lists: as many as one request can be sealed to."""
@@ -194,13 +195,17 @@ class GatewayServicer(GatewayBase):
 
     Args:
         usage: What there is of models and tenants.
+        requests: How long they took.
         place: Which process of a gateway answers, where it has several.
     """
 
-    def __init__(self, fleet: Fleet, admission: Admission, usage: Usage, place: Place | None = None) -> None:
+    def __init__(
+        self, fleet: Fleet, admission: Admission, usage: Usage, requests: RequestMetrics, place: Place | None = None
+    ) -> None:
         self._fleet = fleet
         self._admission = admission
         self._usage = usage
+        self._requests = requests
         self._place = place
 
     async def ListWorkers(
@@ -236,6 +241,7 @@ class GatewayServicer(GatewayBase):
             queued=self._fleet.dispatcher.queued,
             models=self._usage.models(),
             tenants=self._usage.tenants(),
+            latencies=self._requests.latencies(),
         )
 
 

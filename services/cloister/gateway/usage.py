@@ -1,7 +1,8 @@
 """What an operator sees of the limits: who waits, who holds what, who was refused and why.
 
-By model and by tenant, on the metrics page and in GetStatus, which only operators may call. The page is in clear: on it
-a tenant has the name that the tenants file gives it, and whoever is not in that file is counted under `other`.
+By model and by tenant, on the metrics page and in GetStatus, which operators and auditors may call. The page is in
+clear: on it a tenant has the name that the tenants file gives it, and whoever is not in that file is counted under
+`other`.
 """
 
 from __future__ import annotations

@@ -168,14 +168,20 @@ class AuditLog:
             raise
         return numbers
 
-    def records(self, after: int = 0) -> Iterator[audit_pb2.AuditRecord]:
+    def records(self, after: int = 0, newest: int = 0) -> Iterator[audit_pb2.AuditRecord]:
         """Records with a sequence number above `after`, oldest first, as far as they went when asked.
+
+        Args:
+            after: 0 for all.
+            newest: Only those among the newest so many; 0 for all.
 
         Raises:
             Unavailable: The record cannot be read, has a gap, or a hash does not fit.
         """
         with self._lock, _translated():
             last = self._last()
+        if newest:
+            after = max(after, last - newest)
         while after < last:
             with self._lock, _translated():
                 page = self._connection.execute(

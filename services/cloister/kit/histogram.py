@@ -53,6 +53,10 @@ class Histograms:
         if trace_id:
             self._exemplars[bisect_left(self._bounds[0], values[0])] = (trace_id, values[0], time.time())
 
+    def told(self, at: int = 0) -> tuple[Sequence[float], Sequence[int], float]:
+        """One series as it is: upper ends, counts in each bucket and beyond the last, and the sum of the values."""
+        return self._bounds[at], tuple(self._counts[at]), self._sums[at]
+
     def add_to(self, metric: Metric, labels: Mapping[str, str], at: int = 0) -> None:
         """Add the samples of one series to a metric of type `histogram`; none where nothing was observed."""
         counts, total = list(self._counts[at]), self._sums[at]

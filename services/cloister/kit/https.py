@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from starlette.types import ASGIApp
@@ -28,7 +29,7 @@ from cloister.rpc import certificates
 from cloister.rpc.files import read_public
 from cloister.rpc.identity import TlsFiles, TlsIdentity
 
-__all__ = ["HttpsLimits", "HttpsServer", "https_listener", "https_server"]
+__all__ = ["HttpsLimits", "HttpsServer", "https_listener", "https_server", "loopback_server"]
 
 _BACKLOG: Final = 128
 _log = get_logger()
@@ -50,6 +51,7 @@ async def https_server(
     *,
     lifecycle: Lifecycle,
     limits: HttpsLimits | None = None,
+    clients: bool = False,
 ) -> AsyncIterator[HttpsServer]:
     """Serve `app` while the block lasts; at its end no new request is taken, and those under way may finish.
 
@@ -62,17 +64,41 @@ async def https_server(
         app: ASGI.
         lifecycle: Of the service; keeps the certificate up to date.
         limits: The defaults if not given.
+        clients: As `https_listener`.
 
     Raises:
         InvalidRequest: `listen` is not an address; a mistake in the settings.
         NotReady: The address cannot be had, or the certificate not be read.
     """
     limits = limits or HttpsLimits()
-    guarded = HttpGuard(
+    guarded = _guarded(app, limits)
+    serving = https_listener(listen, identity, files, guarded, lifecycle=lifecycle, limits=limits, clients=clients)
+    async with serving as listener:
+        yield listener
+
+
+@asynccontextmanager
+async def loopback_server(
+    listen: str, app: ASGIApp, *, lifecycle: Lifecycle, limits: HttpsLimits | None = None
+) -> AsyncIterator[HttpsServer]:
+    """The same without TLS, for an address that only this machine reaches; the app sees to it who may ask.
+
+    Raises:
+        InvalidRequest: `listen` is no loopback address.
+        NotReady: The address cannot be had.
+    """
+    if not _is_loopback(listen):
+        raise settings_error("listen", "plain HTTP is for the loopback interface alone")
+    limits = limits or HttpsLimits()
+    connections = HttpsConnections(_guarded(app, limits), limits, _Plain(), lifecycle)
+    async with _listening(_bound(listen, shared_port=False), connections, limits, lifecycle) as listener:
+        yield listener
+
+
+def _guarded(app: ASGIApp, limits: HttpsLimits) -> HttpGuard:
+    return HttpGuard(
         app, max_concurrent=limits.max_concurrent, max_body_bytes=limits.max_body_bytes, request_s=limits.request_s
     )
-    async with https_listener(listen, identity, files, guarded, lifecycle=lifecycle, limits=limits) as listener:
-        yield listener
 
 
 @asynccontextmanager
@@ -107,18 +133,35 @@ async def https_listener(
     shown = await asyncio.to_thread(_Shown, files, clients=clients)
     connections = HttpsConnections(app, limits, shown, lifecycle)
     listener = _bound(listen, shared_port=shared_port)
-    accepting = lifecycle.spawn(connections.accepting(listener), "https.accepting")
     following = lifecycle.spawn(shown.follow(identity, generation), "https.certificate")
+    try:
+        async with _listening(listener, connections, limits, lifecycle) as server:
+            yield server
+    finally:
+        following.cancel()
+
+
+@asynccontextmanager
+async def _listening(
+    listener: socket.socket, connections: HttpsConnections, limits: HttpsLimits, lifecycle: Lifecycle
+) -> AsyncIterator[HttpsServer]:
+    accepting = lifecycle.spawn(connections.accepting(listener), "https.accepting")
     try:
         port = int(listener.getsockname()[1])
         _log.info("https.listening", port=port)
         yield HttpsServer(port)
     finally:
-        following.cancel()
         accepting.cancel()
         await asyncio.wait({accepting})
         listener.close()
         await connections.drain(limits.grace_s)
+
+
+class _Plain:
+    """Nothing is shown to who connects without TLS."""
+
+    context = None
+    certificate = ""
 
 
 class _Shown:
@@ -163,6 +206,14 @@ def _tls13() -> ssl.SSLContext:
     context.num_tickets = 0  # nothing is resumed: every connection shows the certificate and proves its key
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _is_loopback(listen: str) -> bool:
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _bound(listen: str, *, shared_port: bool) -> socket.socket:

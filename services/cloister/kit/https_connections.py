@@ -56,10 +56,15 @@ class HttpsLimits:
 
 
 class Shown(Protocol):
-    """What new connections are shown: a context for them, and its certificate in PEM."""
+    """What new connections are shown: a context for them, None for plain HTTP, and its certificate in PEM."""
 
-    context: ssl.SSLContext
-    certificate: str
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """As it is now."""
+
+    @property
+    def certificate(self) -> str:
+        """The same."""
 
 
 class HttpsConnections:
@@ -120,12 +125,13 @@ class HttpsConnections:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
+        context = self._shown.context
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             peer,
-            ssl=self._shown.context,
-            ssl_handshake_timeout=self._limits.handshake_s,
-            ssl_shutdown_timeout=_GOODBYE_S,
+            ssl=context,
+            ssl_handshake_timeout=self._limits.handshake_s if context else None,
+            ssl_shutdown_timeout=_GOODBYE_S if context else None,
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
@@ -187,7 +193,8 @@ async def _check(http: H11Protocol, request: h11.Request) -> None:
 
 def _told(app: ASGIApp, certificate: str, writer: asyncio.StreamWriter) -> AppWrapper:
     """The app, told of one connection's certificates by the ASGI TLS extension; what is left of bodies passes."""
-    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    over: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+    shown = over.getpeercert(binary_form=True) if over is not None else None
     tls = {"server_cert": certificate, "client_cert_chain": [ssl.DER_cert_to_PEM_cert(shown)] if shown else []}
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:

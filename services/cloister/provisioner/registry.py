@@ -98,9 +98,14 @@ class Registry:
         """All models, or this owner's; never a key."""
         return self._store.listing(owner)
 
-    def audit(self, owner: str | None, *, model_name: str = "", after: int = 0) -> Iterator[AuditRecord]:
-        """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named."""
-        for entry in self._audit.records(after):
+    def audit(
+        self, owner: str | None, *, model_name: str = "", after: int = 0, newest: int = 0
+    ) -> Iterator[AuditRecord]:
+        """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named.
+
+        With `newest`, of so many lines at the record's end only.
+        """
+        for entry in self._audit.records(after, newest):
             about = json.loads(entry.record).get("model")
             if model_name and about != model_name:
                 continue

@@ -98,7 +98,9 @@ class ProvisionerServicer(Base):
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record: the caller's models, or all of it for an auditor."""
-        entries = self._registry.audit(_owner_or_all(), model_name=request.model_name, after=request.after_sequence)
+        entries = self._registry.audit(
+            _owner_or_all(), model_name=request.model_name, after=request.after_sequence, newest=request.newest
+        )
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry

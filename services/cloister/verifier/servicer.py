@@ -156,7 +156,7 @@ class VerifierServicer(Base):
 
     async def ListAppraisals(self, request: pb.ListAppraisalsRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record, oldest first."""
-        entries = self._audit.records(request.after_sequence)
+        entries = self._audit.records(request.after_sequence, request.newest)
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry

@@ -29,6 +29,7 @@ COMMANDS = [
     ("up",),
     ("down",),
     ("status",),
+    ("console",),
     ("infer",),
     ("model", "convert"),
     ("model", "quantize"),

@@ -86,7 +86,7 @@ def test_the_gateway_answers_to_the_names_it_was_given(mesh: Mesh) -> None:
 def test_the_verifier_serves_https_where_clients_are_told(mesh: Mesh) -> None:
     settings = load(VerifierSettings, mesh.settings("verifier"), {}, prefix="CLOISTER_")
     assert settings.https_listen == mesh.verifier_https
-    assert len({mesh.gateway, mesh.verifier, mesh.provisioner, mesh.verifier_https}) == 4
+    assert len({mesh.gateway, mesh.verifier, mesh.provisioner, mesh.verifier_https, mesh.console}) == 5
     certificate = load_certificate(settings.tls.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
     assert names == [f"verifier.{CLUSTER}", "localhost", "gateway.example"]

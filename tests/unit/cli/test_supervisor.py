@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,20 @@ def test_the_port_of_the_verifiers_https_is_looked_at_too(mesh: Mesh, monkeypatc
     monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.verifier_https)
     with pytest.raises(Stop, match=f"{mesh.verifier_https} is taken .* change 'https_listen'"):
         programs.stages(mesh, Size(workers=2), simulated=False)
+
+
+def test_the_console_comes_last_where_it_is_wanted_and_has_an_address(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Size(workers=1, console=True)
+    *_, (console,) = planned(mesh, monkeypatch, simulated=False, size=wanted)
+    assert (console.command[:2], console.address) == (("/bin/cloister", "console"), mesh.console)
+    assert console.command[2] == f"{mesh.folder.absolute()}/"  # so that one left behind is known as ours
+    assert len(planned(replace(mesh, console=""), monkeypatch, simulated=False, size=wanted)) == 2
+    assert len(planned(mesh, monkeypatch, simulated=False)) == 2
+    monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.console)
+    with pytest.raises(Stop, match=f"{mesh.console} is taken .* --no-console"):
+        programs.stages(mesh, wanted, simulated=False)
 
 
 async def test_a_program_that_never_starts_is_not_waited_for(small: Mesh) -> None:

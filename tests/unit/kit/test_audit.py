@@ -74,6 +74,15 @@ def test_more_than_a_page(audit: AuditLog) -> None:
     assert [record.sequence for record in audit.records()] == list(range(1, 301))
 
 
+def test_the_newest_lines_alone(audit: AuditLog) -> None:
+    for _ in range(300):
+        audit.append("e")
+    assert [record.sequence for record in audit.records(newest=2)] == [299, 300]
+    assert [record.sequence for record in audit.records(after=299, newest=2)] == [300]
+    assert next(record.sequence for record in audit.records(after=100, newest=150)) == 151
+    assert len(list(audit.records(newest=999))) == 300
+
+
 def test_reading_sees_what_was_there_when_it_began(audit: AuditLog) -> None:
     audit.append("e")
     reading = audit.records()

@@ -88,10 +88,16 @@ async def test_status(rig: Rig) -> None:
     assert list(seen.models) == ["big@3", "tiny@1"]
     assert (seen.mrenclave, seen.tcb_status) == ("", "")
     assert (status.requests_total, status.requests_failed_total, status.queued) == (2, 1, 0)
+    (told,) = [each for each in status.latencies if each.model_name == "tiny"]
+    assert (sum(told.counts), len(told.counts)) == (1, len(told.bounds_s) + 1)
+    assert told.sum_s > 0
 
 
-@pytest.mark.parametrize("role", ["client", "owner", "auditor", "gateway"])
-async def test_status_is_for_operators(rig: Rig, role: str) -> None:
+@pytest.mark.attack("J04")
+@pytest.mark.parametrize("role", ["client", "owner", "gateway"])
+async def test_status_is_for_operators_and_auditors(rig: Rig, role: str) -> None:
+    auditor = (await rig.peer("auditor", "one")).stub(GatewayStub)
+    assert (await auditor.GetStatus(GetStatusRequest(), timeout=5)).process == 1  # type: ignore[misc]
     gateway = (await rig.peer(role, "somebody")).stub(GatewayStub)
     with pytest.raises(NotAllowed):
         await gateway.GetStatus(GetStatusRequest(), timeout=5)

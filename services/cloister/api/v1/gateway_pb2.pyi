@@ -45,7 +45,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes", "models", "tenants")
+    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes", "models", "tenants", "latencies")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FAILED_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class GetStatusResponse(_message.Message):
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     TENANTS_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     requests_total: int
     requests_failed_total: int
@@ -62,7 +63,8 @@ class GetStatusResponse(_message.Message):
     processes: int
     models: _containers.RepeatedCompositeFieldContainer[ModelUse]
     tenants: _containers.RepeatedCompositeFieldContainer[TenantUse]
-    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ModelUse, _Mapping]]] = ..., tenants: _Optional[_Iterable[_Union[TenantUse, _Mapping]]] = ...) -> None: ...
+    latencies: _containers.RepeatedCompositeFieldContainer[ModelLatency]
+    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ModelUse, _Mapping]]] = ..., tenants: _Optional[_Iterable[_Union[TenantUse, _Mapping]]] = ..., latencies: _Optional[_Iterable[_Union[ModelLatency, _Mapping]]] = ...) -> None: ...
 
 class ModelUse(_message.Message):
     __slots__ = ("model_name", "queued", "slots_used", "slot_ms", "refused")
@@ -84,6 +86,20 @@ class ModelUse(_message.Message):
     slot_ms: float
     refused: _containers.ScalarMap[str, int]
     def __init__(self, model_name: _Optional[str] = ..., queued: _Optional[int] = ..., slots_used: _Optional[int] = ..., slot_ms: _Optional[float] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class ModelLatency(_message.Message):
+    __slots__ = ("model_name", "model_version", "bounds_s", "counts", "sum_s")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_S_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    SUM_S_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: str
+    bounds_s: _containers.RepeatedScalarFieldContainer[float]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    sum_s: float
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., bounds_s: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ..., sum_s: _Optional[float] = ...) -> None: ...
 
 class TenantUse(_message.Message):
     __slots__ = ("spiffe_id", "under_way", "queued", "refused", "tenant", "answered_total", "failed_total")

@@ -62,7 +62,7 @@ class GatewayServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """The mesh as this gateway sees it, or the one process of it that answers. Role: operator.
+        """The mesh as this gateway sees it, or the one process of it that answers. Roles: auditor, operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

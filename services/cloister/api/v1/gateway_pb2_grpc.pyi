@@ -86,7 +86,7 @@ class GatewayStub(typing.Generic[_GatewayListWorkersType, _GatewayGetStatusType]
     """Who serves a model, with the evidence to judge them by. Any client."""
 
     GetStatus: _GatewayGetStatusType
-    """The mesh as this gateway sees it, or the one process of it that answers. Role: operator."""
+    """The mesh as this gateway sees it, or the one process of it that answers. Roles: auditor, operator."""
 
 GatewayAsyncStub: typing_extensions.TypeAlias = GatewayStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -114,6 +114,6 @@ class GatewayServicer(metaclass=abc.ABCMeta):
         request: cloister.api.v1.gateway_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.gateway_pb2.GetStatusResponse, collections.abc.Awaitable[cloister.api.v1.gateway_pb2.GetStatusResponse]]:
-        """The mesh as this gateway sees it, or the one process of it that answers. Role: operator."""
+        """The mesh as this gateway sees it, or the one process of it that answers. Roles: auditor, operator."""
 
 def add_GatewayServicer_to_server(servicer: GatewayServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -149,9 +149,11 @@ class Grant(_message.Message):
     def __init__(self, model_key: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., policy_digest: _Optional[bytes] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
-    __slots__ = ("model_name", "after_sequence")
+    __slots__ = ("model_name", "after_sequence", "newest")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     after_sequence: int
-    def __init__(self, model_name: _Optional[str] = ..., after_sequence: _Optional[int] = ...) -> None: ...
+    newest: int
+    def __init__(self, model_name: _Optional[str] = ..., after_sequence: _Optional[int] = ..., newest: _Optional[int] = ...) -> None: ...

@@ -125,10 +125,12 @@ class AttestedEvent(_message.Message):
     def __init__(self, kind: _Optional[_Union[AttestedEvent.Kind, str]] = ..., worker: _Optional[_Union[AttestedWorker, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ListAppraisalsRequest(_message.Message):
-    __slots__ = ("after_sequence",)
+    __slots__ = ("after_sequence", "newest")
     AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
     after_sequence: int
-    def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
+    newest: int
+    def __init__(self, after_sequence: _Optional[int] = ..., newest: _Optional[int] = ...) -> None: ...
 
 class GetKeysRequest(_message.Message):
     __slots__ = ()

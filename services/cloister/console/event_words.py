@@ -1,0 +1,114 @@
+"""Lines of the two records as the console tells them: what happened, how grave it is, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cloister.client import AuditLine, step_meaning
+
+GOOD, PLAIN, WARN, BAD = "good", "plain", "warn", "bad"
+Event = dict[str, Any]
+
+REASONS: Final[Mapping[str, str]] = {
+    "policy.missing": "its owner has not said yet who may have it",
+    "policy.other_cluster": "its owner's policy is for another mesh",
+    "model.unknown": "there is no such model",
+    "model.version_too_old": "its owner's policy allows only newer versions",
+    "measurement.not_allowed": "its owner's policy names neither its code nor the code's signer",
+    "measurement.refused": "it runs code that the appraisal policy does not name",
+    "measurement.unknown": "it runs code that the trust bundle does not name",
+    "measurement.revoked": "its code has been revoked",
+    "signer.revoked": "the signer of its code has been revoked",
+    "platform.revoked": "its machine has been revoked",
+    "platform.denied": "the appraisal policy denies its machine",
+    "platform.not_allowed": "its machine is not among those that the appraisal policy allows",
+    "instance.revoked": "this start of it has been revoked",
+    "revocations.unheard": "the provisioner had not heard yet what is revoked, and releases nothing until it has",
+    "enclave.debug": "it is open to a debugger, and keeps no secrets",
+    "tcb_status.refused": "its machine is not patched as far as the appraisal policy asks",
+    "tcb.not_allowed": "its machine is not patched as far as its owner's policy asks",
+    "tcb.revoked": "Intel has withdrawn its trust from the machine",
+    "advisory.refused": "an advisory applies to its machine that the appraisal policy does not live with",
+    "hardware.simulated": "its hardware is simulated, and its owner's policy allows none",
+    "anchor.untrusted": "its certificates lead to another root",
+    "claims.unbound": "the quote is not over the claims that came with it",
+    "proof.invalid": "it could not prove that it holds the attested key",
+    "peer.other": "the Attestation Result is of somebody else than who asked",
+    "token.expired": "its Attestation Result has ended",
+    "verifiers.disagree": "two verifiers found different things: look into it at once",
+}
+_SAID: Final = (
+    *("reason", "model", "version", "instance", "mrenclave"),
+    *("purpose", "peer", "step", "anchor", "tcb_status"),
+)
+
+
+def event(line: AuditLine, record: str) -> Event:
+    """One line, with plain values only; whatever stands in it is a name somebody chose."""
+    said = line.content
+    tone, title = _TITLES.get(_text(said, "event"), _other)(said)
+    return {
+        "record": record,
+        "sequence": line.sequence,
+        "time": _text(said, "time"),
+        "event": _text(said, "event"),
+        "tone": tone,
+        "title": title,
+        "why": _why(said),
+        "simulated": said.get("simulated") is True,
+        **{name: _text(said, name) for name in _SAID if said.get(name) not in (None, "")},
+    }
+
+
+def reason_words(reason: str) -> str:
+    """A reason in words; the reason itself where there are none."""
+    return REASONS.get(reason, reason)
+
+
+def _why(said: Mapping[str, Any]) -> str:
+    reason, step = _text(said, "reason"), said.get("step")
+    words = reason_words(reason) if reason else ""
+    if isinstance(step, int) and step:
+        words += f"; check {step} objected: {step_meaning(step)}"
+    return words
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    value = said.get(name)
+    return "" if value is None else str(value)[:256]
+
+
+def _model(said: Mapping[str, Any]) -> str:
+    version = _text(said, "version")
+    return f"{_text(said, 'model')}@{version}" if version not in ("", "0") else _text(said, "model")
+
+
+def _accepted(said: Mapping[str, Any]) -> tuple[str, str]:
+    asked = "to ask for a key" if said.get("purpose") == "key_release" else "as a member of the mesh"
+    return GOOD, f"Evidence believed, {asked}"
+
+
+def _revoked(said: Mapping[str, Any]) -> tuple[str, str]:
+    return BAD, f"Worker put out of the mesh: {_text(said, 'cause') or 'revoked'}"
+
+
+def _other(said: Mapping[str, Any]) -> tuple[str, str]:
+    return PLAIN, _text(said, "event")
+
+
+_TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
+    "key.released": lambda said: (GOOD, f"Key of {_model(said)} released"),
+    "key.refused": lambda said: (BAD, f"Key of {_model(said)} refused"),
+    "model.registered": lambda said: (PLAIN, f"{_model(said)} registered by its owner"),
+    "policy.set": lambda said: (PLAIN, f"Its owner said who may have the key of {_text(said, 'model')}"),
+    "evidence.accepted": _accepted,
+    "evidence.rejected": lambda said: (BAD, "Evidence not believed"),
+    "member.revoked": _revoked,
+    "revocation.made": lambda said: (WARN, f"Revoked: {_text(said, 'kind')} {_text(said, 'value')[:16]}"),
+    "revocation.lifted": lambda said: (PLAIN, f"Revocation lifted: {_text(said, 'kind')} {_text(said, 'value')[:16]}"),
+    "policy.applied": lambda said: (PLAIN, f"Appraisal policy {_text(said, 'policy_id')} in force"),
+    "policy.refused": lambda said: (WARN, "An appraisal policy was refused"),
+    "collateral.adopted": lambda said: (PLAIN, f"Collateral of {_text(said, 'family')} adopted"),
+    "collateral.refused": lambda said: (WARN, f"Collateral of {_text(said, 'family') or 'no known family'} refused"),
+}

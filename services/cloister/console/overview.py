@@ -1,0 +1,259 @@
+"""The mesh on one page: what is known, as plain values for the browser. Pure.
+
+What is wrong comes first, and by itself: a reader who sees no alarm has missed none. Everything that came over the wire
+goes into JSON as text, and the page shows text as text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from cloister.api.v1.gateway_pb2 import ModelUse, WorkerStatus
+from cloister.client import AuditLine, status_meaning
+from cloister.console.event_words import BAD, WARN, event, reason_words
+from cloister.console.judged import Judged
+from cloister.console.traffic import ModelName, Rate
+from cloister.console.watch import Seen
+from cloister.errors import InvalidRequest
+from cloister.kit.revocation import kind_of
+
+RECENT: Final = timedelta(minutes=15)
+ENDING: Final = timedelta(seconds=60)
+MAX_EVENTS: Final = 100
+View = dict[str, Any]
+
+
+def overview(seen: Seen, cluster: str, now: datetime) -> View:
+    """All of it, as the page asks for it each second."""
+    workers = _workers(seen, now)
+    models = _models(seen, workers)
+    events = _events(seen)
+    status = seen.status
+    return {
+        "cluster": cluster,
+        "asked_at": _iso(now),
+        "simulated": any(worker["simulated"] for worker in workers),
+        "alarms": list(_alarms(seen, workers, models, now)),
+        "services": [
+            {
+                "name": name,
+                "address": service.address,
+                "trouble": service.trouble,
+                "answered_at": _iso(service.answered_at) if service.answered_at else None,
+            }
+            for name, service in seen.services.items()
+        ],
+        "workers": workers,
+        "models": models,
+        "events": events,
+        "revocations": [_revocation(each) for each in seen.revocations],
+        "requests": {
+            "total": status.requests_total if status else None,
+            "failed": status.requests_failed_total if status else None,
+            "queued": status.queued if status else None,
+            "process": status.process if status else 1,
+            "processes": status.processes if status else 1,
+        },
+    }
+
+
+def _workers(seen: Seen, now: datetime) -> list[View]:
+    """Those the gateway knows, then those that only the verifier does."""
+    known = {worker.instance: worker for worker in (seen.status.workers if seen.status else ())}
+    leases = _leases(seen, now)
+    names = [*sorted(known), *sorted(seen.evidence.keys() - known.keys())]
+    return [_worker(name, known.get(name), seen.evidence.get(name), leases.get(name, [])) for name in names]
+
+
+def _worker(instance: str, status: WorkerStatus | None, judged: Judged | None, leases: list[View]) -> View:
+    result = judged.result if judged is not None else None
+    until = _iso(result.expires_at) if result else _iso_ms(status.attested_until_ms) if status else None
+    tcb = result.tcb_status if result else status.tcb_status if status else ""
+    counters = status.counters if status is not None and status.HasField("counters") else None
+    return {
+        "instance": instance,
+        "endpoint": status.endpoint if status else "",
+        "state": _state(status),
+        "simulated": bool(status and status.simulated) or bool(result and result.simulated),
+        "belief": _belief(judged),
+        "models": list(status.models) if status else [],
+        "slots": status.slots if status else 0,
+        "slots_used": status.slots_used if status else 0,
+        "memory_bytes": counters.memory_bytes if counters else None,
+        "answered": sum(model.requests for model in counters.models) if counters else None,
+        "attested_until": until,
+        "tcb_status": tcb,
+        "tcb_words": status_meaning(tcb),
+        "advisories": list(result.advisory_ids) if result else [],
+        "anchor": _anchor(result.anchor, result.simulated) if result else "",
+        "mrenclave": result.mrenclave if result else status.mrenclave if status else "",
+        "leases": leases,
+    }
+
+
+def _state(status: WorkerStatus | None) -> str:
+    if status is None:
+        return "unknown to the gateway"
+    if status.draining:
+        return "draining"
+    if not status.linked:
+        return "no link"
+    return "serving" if status.models else "no model yet"
+
+
+def _belief(judged: Judged | None) -> View:
+    """What our own judgement says; None for `believed` where there is no evidence to judge."""
+    if judged is None:
+        return {"believed": None, "why": "no evidence is here to judge", "reason": ""}
+    refusal = judged.judgement.refusal
+    if refusal is None:
+        return {"believed": True, "why": "", "reason": ""}
+    return {"believed": False, "why": str(refusal), "reason": refusal.reason}
+
+
+def _anchor(name: str, simulated: bool) -> str:
+    return "a simulator's root, which proves nothing about hardware" if simulated else f"Intel's root ({name})"
+
+
+def _leases(seen: Seen, now: datetime) -> dict[str, list[View]]:
+    """By instance, the last release of each model; one that has ended is left out."""
+    last: dict[tuple[str, str], tuple[datetime, AuditLine]] = {}
+    for line in seen.releases:
+        if line.content.get("event") == "key.released" and (ends_at := _lease_end(line)) is not None:
+            about = f"{line.content.get('model')}@{line.content.get('version')}"
+            last[str(line.content.get("instance")), about] = ends_at, line
+    found: dict[str, list[View]] = {}
+    for (instance, model), (ends_at, _) in sorted(last.items()):
+        if ends_at > now:
+            found.setdefault(instance, []).append({"model": model, "until": _iso(ends_at)})
+    return found
+
+
+def _lease_end(line: AuditLine) -> datetime | None:
+    try:
+        released = datetime.fromisoformat(str(line.content["time"]))
+        return released.astimezone(UTC) + timedelta(seconds=float(line.content["lease_s"]))
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
+def _models(seen: Seen, workers: list[View]) -> list[View]:
+    """Models that are served, or that an owner has registered."""
+    use = {each.model_name: each for each in (seen.status.models if seen.status else ())}
+    serving = Counter(model for worker in workers if worker["state"] == "serving" for model in worker["models"])
+    registered = {f"{model.name}@{model.version}": model for model in seen.models}
+    names = sorted(serving.keys() | registered.keys())
+    return [_model(seen, name, use, serving[name], name in registered) for name in names]
+
+
+def _model(seen: Seen, name: str, use: dict[str, ModelUse], workers: int, registered: bool) -> View:
+    base, _, version = name.rpartition("@")
+    series = ModelName(base, version)
+    points = seen.traffic.series().get(series, ())
+    used = use.get(base)
+    return {
+        "name": base,
+        "version": version,
+        "workers": workers,
+        "registered": registered,
+        "answered": seen.traffic.answered(series),
+        "now": _rate(seen.traffic.rate(series)),
+        "points": [_rate(point) for point in points],
+        "waiting": used.queued if used else 0,
+        "under_way": used.slots_used if used else 0,
+        "refused": dict(used.refused) if used else {},
+    }
+
+
+def _rate(rate: Rate) -> View:
+    return {
+        "per_second": round(rate.per_second, 2),
+        "p50_ms": None if rate.p50_ms is None else round(rate.p50_ms, 3),
+        "p99_ms": None if rate.p99_ms is None else round(rate.p99_ms, 3),
+    }
+
+
+def _events(seen: Seen) -> list[View]:
+    """Both records, newest first."""
+    told = [event(line, "releases") for line in seen.releases] + [event(line, "appraisals") for line in seen.appraisals]
+    return sorted(told, key=lambda each: (str(each["time"]), each["sequence"]), reverse=True)[:MAX_EVENTS]
+
+
+def _revocation(each: Any) -> View:
+    try:
+        kind = kind_of(each.kind).value
+    except InvalidRequest:
+        kind = "something unknown"
+    return {"kind": kind, "value": each.value, "reason": each.reason, "by": each.by, "at": _iso_ms(each.revoked_at_ms)}
+
+
+def _alarms(seen: Seen, workers: list[View], models: list[View], now: datetime) -> Iterator[View]:
+    """What somebody should look at, the gravest first."""
+    for name, service in seen.services.items():
+        if service.trouble:
+            yield _alarm(BAD, f"The {name} does not answer as it should: {service.trouble}.")
+    for worker in workers:
+        if worker["belief"]["believed"] is False:
+            words = f"Worker {worker['instance'][:8]} is not believed by this console: {worker['belief']['why']}."
+            yield _alarm(BAD, words, worker["instance"])
+    yield from _refusals(seen, now)
+    for model in models:
+        if not model["workers"]:
+            yield _alarm(BAD, f"{model['name']}@{model['version']} is registered, and no worker serves it.")
+    yield from _states(workers, now)
+    for revoked in map(_revocation, seen.revocations):
+        yield _alarm(WARN, f"Revoked: {revoked['kind']} {revoked['value'][:16]} ({revoked['reason']}).")
+
+
+def _refusals(seen: Seen, now: datetime) -> Iterator[View]:
+    """Those of the last minutes that were not followed by the opposite: what was mended since is in the events."""
+    since = (now - RECENT).isoformat()
+    for lines, kinds, what in (
+        (seen.releases, ("key.refused", "key.released"), "Key refused to"),
+        (seen.appraisals, ("evidence.rejected", "evidence.accepted"), "Evidence not believed of"),
+    ):
+        last: dict[tuple[str, str], AuditLine] = {}
+        for number, line in enumerate(lines):
+            if line.content.get("event") in kinds:
+                whose = str(line.content.get("instance") or number), str(line.content.get("model", ""))
+                last[whose] = line
+        standing = [line.content for line in last.values() if line.content.get("event") == kinds[0]]
+        recent = Counter(str(each.get("reason", "")) for each in standing if str(each.get("time", "")) >= since)
+        for reason, count in recent.most_common():
+            who = "a worker" if count == 1 else f"{count} workers"
+            yield _alarm(BAD, f"{what} {who} within 15 minutes: {reason_words(reason)}.")
+
+
+def _states(workers: list[View], now: datetime) -> Iterator[View]:
+    if not workers:
+        yield _alarm(WARN, "No worker is attested: nothing can be answered.")
+    for worker in workers:
+        name = f"Worker {worker['instance'][:8]}"
+        if worker["state"] == "draining":
+            yield _alarm(WARN, f"{name} is draining: it finishes what is under way and takes nothing new.", worker)
+        elif worker["state"] != "serving":
+            yield _alarm(WARN, f"{name} serves nothing: {worker['state']}.", worker)
+        if worker["attested_until"] and datetime.fromisoformat(worker["attested_until"]) - now < ENDING:
+            yield _alarm(WARN, f"{name} has less than a minute of its attestation left.", worker)
+        if worker["tcb_status"] not in ("", "UpToDate"):
+            yield _alarm(WARN, f"{name}: TCB {worker['tcb_status']}, {worker['tcb_words']}.", worker)
+
+
+def _alarm(tone: str, words: str, worker: View | str | None = None) -> View:
+    instance = worker["instance"] if isinstance(worker, dict) else worker
+    return {"tone": tone, "words": words, "instance": instance}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _iso_ms(unix_ms: int) -> str | None:
+    """None for a time that no calendar has."""
+    try:
+        return _iso(datetime.fromtimestamp(unix_ms / 1000, UTC))
+    except (ValueError, OverflowError, OSError):
+        return None
