@@ -88,6 +88,8 @@ MAX_RETRY_AFTER_S: Final = 60.0
 _TOO_LARGE: Final = re.compile(r"message (?:is )?larger than max", re.IGNORECASE)
 _LOST: Final = "Stream removed"
 """How gRPC begins what it says of a stream whose connection broke, as where a TLS record does not authenticate."""
+_CUT: Final = "Internal error from Core"
+"""What gRPC says where a connection broke under the message that was being written."""
 _INTERNAL_TEXT: Final = "internal error"
 _DEADLINE_TEXT: Final = "the deadline passed"
 
@@ -177,7 +179,7 @@ def from_rpc_error(error: grpc.RpcError) -> CloisterError | TimeoutError:
         return told_to_wait(rebuilt, retry_after_s)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(message):
         return errors.InvalidRequest("the message is larger than allowed", reason="message.too_large")
-    if code is grpc.StatusCode.UNKNOWN and message.startswith(_LOST):
+    if (code is grpc.StatusCode.UNKNOWN and message.startswith(_LOST)) or message == _CUT:
         return errors.Unavailable("the connection was lost")
     kind, reason = _BY_CODE.get(code, (InternalError, InternalError.default_reason))
     return told_to_wait(_raised(kind, message or code.name.lower(), reason), retry_after_s)

@@ -151,6 +151,12 @@ def test_a_group_speaks_with_its_first_error_unless_a_stranger_is_in_it() -> Non
             errors.Unavailable,
             errors.Unavailable.default_reason,
         ),
+        (
+            grpc.StatusCode.INTERNAL,
+            "Internal error from Core",
+            errors.Unavailable,
+            errors.Unavailable.default_reason,
+        ),
         (grpc.StatusCode.UNKNOWN, "boom", errors.InternalError, "internal"),
         (grpc.StatusCode.DATA_LOSS, "boom", errors.InternalError, "internal"),
         (grpc.StatusCode.PERMISSION_DENIED, "", errors.NotAllowed, "role.not_allowed"),
