@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import grpc.aio
@@ -48,7 +49,8 @@ class RestCalls:
         self._identify = identify
         self._arrivals = arrivals
         self._max_body_bytes = max_body_bytes
-        self._large = asyncio.Semaphore(AT_A_TIME)
+        # Threads of its own: what waits for one is forgotten when its client leaves, and nothing else waits behind it.
+        self._large = ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="rest")
 
     async def open(self, method: str, message: Any) -> bytes:
         """Ask what anybody may."""
@@ -101,8 +103,7 @@ class RestCalls:
         """Do what takes the longer the larger it is; what is large waits for its turn, and nothing waits for it."""
         if size_bytes <= SMALL_BYTES:
             return work(*arguments)
-        async with self._large:
-            return await asyncio.to_thread(work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._large, work, *arguments)
 
     async def _content(self, request: Request, body: Body) -> bytes:
         if request.method in ("GET", "HEAD"):

@@ -177,8 +177,6 @@ def text_of(said: Mapping[str, Any], name: str, what: str, missing: str | None =
     value = said.get(name, missing)
     if not isinstance(value, str):
         raise InvalidRequest(f"{what}: '{name}' is missing, or not a string")
-    if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
-        raise InvalidRequest(f"{what}: '{name}' is not Unicode")
     return value
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from cloister.contract import ELEMENT_BYTES, LENGTH_BYTES, check_shape
+from cloister.contract import ELEMENT_BYTES, LENGTH_BYTES, MAX_RANK, check_shape
 from cloister.errors import InvalidRequest
 
 PIECE_BYTES: Final = 64 << 10
@@ -134,7 +134,11 @@ def _unpacked(raw: bytes, datatype: str, tensor: str) -> Iterator[tuple[Any, ...
 
 
 def shape_of(data: Any) -> tuple[int, ...]:
-    """The shape of nested arrays, by their first rows; () of what is none. That all rows agree, `to_raw` sees."""
+    """The shape of nested arrays, by their first rows; () of what is none. That all rows agree, `to_raw` sees.
+
+    Raises:
+        InvalidRequest: They are nested deeper than any tensor is.
+    """
     if isinstance(data, Numbers):
         return _shape_of_structure(data)
     sizes: list[int] = []
@@ -147,7 +151,10 @@ def shape_of(data: Any) -> tuple[int, ...]:
 def _shape_of_structure(numbers: Numbers) -> tuple[int, ...]:
     structure = numbers.structure()
     sizes: list[int] = []
-    for _ in range(len(structure) - len(structure.lstrip(b"["))):
+    rank = len(structure) - len(structure.lstrip(b"["))
+    if rank > MAX_RANK:  # each level is another walk over all of it
+        raise InvalidRequest(f"an array is nested {rank} deep, and a tensor has at most {MAX_RANK} dimensions")
+    for _ in range(rank):
         close = structure.find(b"]")
         row = structure[structure.rfind(b"[", 0, max(0, close)) : close + 1]
         sizes.append(row.count(b",") + 1)

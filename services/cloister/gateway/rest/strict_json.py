@@ -1,4 +1,4 @@
-"""JSON as strict as RFC 8259 lets it be: no name twice in an object, no NaN, no endless depth.
+"""JSON as strict as RFC 8259 lets it be: no name twice in an object, no NaN, no endless depth, no half of a character.
 
 The standard library reads it, with two hooks. Long arrays of numbers are left out before and read by `numbers`, for one
 call that reads megabytes would stop everything else in this process. Which bytes those are is found without reading
@@ -22,6 +22,9 @@ LONG_BYTES: Final = 512
 _BEGINS: Final = re.compile(rb'(?<=[A-Za-z0-9_.\-])"[ \t\r\n]*+:[ \t\r\n]*+\[')
 _NUMBERS: Final = re.compile(rb"[0-9eE+\-.,\[\] \t\r\n]{1,%d}+" % SCAN_BYTES)
 _AFTER_NUMBERS: Final = b", \t\r\n"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPE: Final = re.compile(rb"\\(?:[^u]|u(?![dD][89a-fA-F])|u[dD][89abAB]..\\u[dD][c-fC-F]..)")
+"""In JSON that was read: whatever it says of one character, or of a pair of surrogates."""
 
 
 def parse(text: bytes) -> Any:
@@ -42,9 +45,12 @@ def parse(text: bytes) -> Any:
         return made
 
     try:
-        return json.loads(rest.decode(), object_pairs_hook=paired, parse_constant=_refuse)
+        found = json.loads(rest.decode(), object_pairs_hook=paired, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise _malformed() from None
+    if _SURROGATE.search(rest) and b"\\" in _ESCAPE.sub(b"", rest):
+        raise InvalidRequest("a string has half of a character, which no UTF-8 can say", reason="json.malformed")
+    return found
 
 
 def _without_numbers(text: bytes, arrays: dict[str, Numbers]) -> bytes:

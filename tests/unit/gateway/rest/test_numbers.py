@@ -192,11 +192,28 @@ def _read(value: Any) -> Any:
         b"\xef\xbb\xbf{}",
         b"{'a':1}",
         b'{"a":' + b"1" * 5000 + b"}",
+        rb'{"\ud800":1}',
+        rb'{"a":"\uDFFF"}',
+        rb'{"a":"\ud83d\ud83d\ude00"}',
+        rb'["\\\udc00"]',
     ],
 )
 def test_what_is_not_json_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidRequest):
         strict_json.parse(text)
+
+
+@pytest.mark.parametrize("text", [r'["\ud83d\ude00\u0041"]', r'["\\ud800", "\\\\", "\"\u00fc"]', r'["\\\ud83D\uDe00"]'])
+def test_what_escapes_say_of_whole_characters_is_read(text: str) -> None:
+    assert strict_json.parse(text.encode()) == json.loads(text)
+
+
+@pytest.mark.attack("G22")
+@pytest.mark.parametrize("depth", [33, 1_000_000])
+def test_an_array_deeper_than_a_tensor_is_refused_and_not_walked_level_by_level(depth: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"nested {depth} deep"):
+        shape_of(long("[" * depth + "]" * depth))
+    assert shape_of(long("[" * 32 + "1" + "]" * 32)) == (1,) * 32
 
 
 def test_much_that_is_not_numbers_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
