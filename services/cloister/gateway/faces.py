@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -13,7 +14,7 @@ from cloister.errors import CloisterError
 from cloister.gateway.credentials import Credentials
 from cloister.gateway.rest.calls import RestCalls
 from cloister.gateway.rest.certificates import shown_to_envoy, shown_to_us
-from cloister.gateway.rest.exchange import RestExchange
+from cloister.gateway.rest.exchange import PASSING, RestExchange
 from cloister.gateway.rest.openapi import openapi_document
 from cloister.gateway.rest.routes import rest_routes
 from cloister.gateway.servicer import ROLES
@@ -175,7 +176,9 @@ def _https(
 
     calls = RestCalls(guard, identify, Arrivals(_arriving_bytes(settings)), settings.max_message_bytes)
     app = rest_routes(calls, openapi_document())
-    return _hosted(settings, lifecycle, guard, identify=identify, other=partial(RestExchange, app))
+    return _hosted(
+        settings, lifecycle, guard, identify=identify, other=partial(RestExchange, app, asyncio.Semaphore(PASSING))
+    )
 
 
 def _arriving_bytes(settings: Settings) -> int:

@@ -1,7 +1,8 @@
 """The keys of one issuer as this gateway knows them: the last good set, read again now and then.
 
 A token by a key that is not known is worth one look for a newer set, and no more than one in ten seconds: who makes up
-key ids has us ask nobody more often than that (attack E08). All whose tokens wait for that look wait for the same one.
+key ids has us ask nobody more often than that (attack E08). All whose tokens wait for that look wait for the same one,
+and no more than so many: where an issuer is slow, made-up ids must not fill the gateway with those who wait.
 When the issuer cannot be reached, the last good set counts for a day.
 """
 
@@ -20,6 +21,7 @@ from cloister.kit.log import get_logger
 LOOK_EVERY_S: Final = 10.0
 LOOK_S: Final = 6.0
 KEPT_S: Final = 86_400.0
+MAX_WAITING: Final = 32
 _log = get_logger()
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[Any]]
@@ -49,6 +51,7 @@ class IssuerKeys:
         self._read_at_s: float | None = None
         self._asked_at_s: float | None = None
         self._looking: asyncio.Task[Any] | None = None
+        self._waiting = 0
         self._said = ""
 
     def known(self, kid: str) -> PublicKey | None:
@@ -59,18 +62,28 @@ class IssuerKeys:
         """Return the key of this id, having looked for it in a newer set where that is due.
 
         Raises:
-            Unavailable: There is no set that may be believed (`issuer.unreachable`).
+            Unavailable: There is no set that may be believed (`issuer.unreachable`), or too many wait for one
+                (`issuer.busy`).
         """
         key = self.known(kid)
         if key is None:
             if self._asked_at_s is None or self._monotonic() - self._asked_at_s >= LOOK_EVERY_S:
                 self.refresh()
             if self._looking is not None:
-                await asyncio.wait({self._looking}, timeout=LOOK_S)
+                await self._wait(self._looking)
             key = self.known(kid)
         if key is None and not self._in_time():
             raise Unavailable("the keys of the token's issuer cannot be had now", reason="issuer.unreachable")
         return key
+
+    async def _wait(self, looking: asyncio.Task[Any]) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise Unavailable("the keys of the token's issuer are being read; ask again", reason="issuer.busy")
+        self._waiting += 1
+        try:
+            await asyncio.wait({looking}, timeout=LOOK_S)
+        finally:
+            self._waiting -= 1
 
     def refresh_if_due(self) -> None:
         """Read the set again if it is time."""

@@ -24,6 +24,8 @@ from cloister.gateway.tenant_file import IssuerTable
 from cloister.rpc.files import read_guarded
 
 REMEMBERED: Final = 512
+AT_A_TIME: Final = 2
+"""Signatures that are verified: anybody may send tokens, and the threads are everybody's."""
 TICK_S: Final = 0.5
 
 Sources = Mapping[str, tuple[IssuerTable, Fetch, float]]
@@ -68,6 +70,7 @@ class TokenVerifier:
         self._now = now
         self._issuers: dict[str, _Issuer] = {}  # by `iss`
         self._verified: OrderedDict[bytes, tuple[AccessToken, PublicKey]] = OrderedDict()
+        self._verifying = asyncio.Semaphore(AT_A_TIME)
 
     def use(self, found: Sources) -> None:
         """Go by these issuers from now on; of one that is as it was, the keys stay."""
@@ -114,7 +117,10 @@ class TokenVerifier:
         key = await issuer.keys.named(token.kid)
         if key is None:
             raise refused("key_unknown")
-        await asyncio.to_thread(verify_signature, text, token.algorithm, key)
+        async with self._verifying:
+            if self._verified.get(digest) == (token, key):  # others waited with the same token
+                return
+            await asyncio.to_thread(verify_signature, text, token.algorithm, key)
         self._verified[digest] = (token, key)
         while len(self._verified) > REMEMBERED:
             self._verified.popitem(last=False)

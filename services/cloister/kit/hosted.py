@@ -98,6 +98,7 @@ class HostedServer:
         self._identify = identify
         self._other = other
         self._calls: dict[HttpCall | Exchange, None] = {}
+        self._unnamed = 0  # calls of whom it is being asked who they are
         self._closed = False
         self._idle = asyncio.Event()
         self._started = False
@@ -145,13 +146,19 @@ class HostedServer:
             await send({"type": "http.response.body", "body": b""})
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        identity = await self._identify(scope) if self._identify is not None else None
-        peer = identity.spiffe_id.encode() if isinstance(identity, PeerIdentity) else _header(scope, _PEER)
+        peer, identity = _header(scope, _PEER), None
+        if self._identify is not None and not self._full:
+            self._unnamed += 1
+            try:
+                identity = await self._identify(scope)
+            finally:
+                self._unnamed -= 1
+            peer = identity.spiffe_id.encode() if isinstance(identity, PeerIdentity) else b""
         call = HttpCall(scope, receive, send, self._max_message_bytes, self._arrivals, peer, identity)
         if self._closed or not self._started:
             await call.refuse(grpc.StatusCode.UNAVAILABLE, GOING)
             return
-        if len(self._calls) >= self._max_concurrent:
+        if self._full:
             await call.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
             return
         method = scope["raw_path"] if not scope["query_string"] else b"?"
@@ -162,11 +169,15 @@ class HostedServer:
     async def _exchange(self, exchange: Exchange) -> None:
         if self._closed or not self._started:
             await exchange.refuse(Unavailable(GOING))
-        elif len(self._calls) >= self._max_concurrent:
+        elif self._full:
             await exchange.refuse(Overloaded("too many requests are under way; try again in a moment"))
         else:
             with self._counted(exchange):
                 await exchange.answer()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._calls) + self._unnamed >= self._max_concurrent
 
     @contextmanager
     def _counted(self, call: HttpCall | Exchange) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cloister.errors import CloisterError, Unauthenticated, Unavailable
-from cloister.gateway import token_verifier
+from cloister.gateway import issuer_keys, token_verifier
 from cloister.gateway.api_keys import new_key
 from cloister.gateway.credentials import Headers
 from fakes.oidc_issuer import OidcIssuer, jwks_of
@@ -226,6 +227,59 @@ async def test_all_who_come_with_a_new_key_wait_for_one_look(desk: Desk) -> None
         desk.answers.set()
     assert desk.asked == 1
     assert all(task.cancelled() or task.result().role == "client" for task in asking)
+
+
+@pytest.mark.attack("E08")
+async def test_where_an_issuer_is_slow_no_crowd_waits_with_keys_that_it_made_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuer_keys, "MAX_WAITING", 3)
+    await desk.name(bearer(STAFF))
+    desk.now_s += 11
+    desk.answers.clear()
+    made_up = [bearer(OidcIssuer(kid=f"made-up-{number}").token(NOW)) for number in range(4)]
+    async with asyncio.TaskGroup() as group:
+        desk.heard.clear()
+        waiting = [group.create_task(refused(desk, "token.key_unknown", token)) for token in made_up[:3]]
+        await desk.heard.wait()
+        await asyncio.sleep(0)
+        assert isinstance(await refused(desk, "issuer.busy", made_up[3]), Unavailable)
+        assert not any(task.done() for task in waiting)
+        await desk.name(bearer(ISSUER.token(NOW, department="radiology")))  # by a key that is known
+        desk.answers.set()
+    await refused(desk, "token.key_unknown", made_up[3])
+
+
+@pytest.mark.attack("E08")
+async def test_a_crowd_of_signatures_takes_two_threads_and_one_token_is_verified_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify, lock = token_verifier.verify_signature, threading.Lock()
+    verified: list[str] = []
+    at_once = most = 0
+    both = threading.Barrier(2)
+
+    def counted(token: str, algorithm: str, key: object) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once, most = at_once + 1, max(most, at_once + 1)
+            verified.append(token)
+        both.wait(10)
+        try:
+            verify(token, algorithm, key)  # type: ignore[arg-type]
+        finally:
+            with lock:
+                at_once -= 1
+
+    monkeypatch.setattr(token_verifier, "verify_signature", counted)
+    forged = [bearer(OidcIssuer().token(NOW, department="radiology", jti=str(number))) for number in range(9)]
+    async with asyncio.TaskGroup() as group:
+        for headers in forged:
+            group.create_task(refused(desk, "token.signature", headers))
+        for _ in range(9):
+            group.create_task(desk.name(bearer(STAFF)))
+    assert most == 2
+    assert (len(verified), verified.count(STAFF)) == (10, 1)
 
 
 async def test_the_last_good_keys_count_for_a_day_and_no_longer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

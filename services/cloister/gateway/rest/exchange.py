@@ -29,6 +29,8 @@ _EVERYWHERE: Final = (
 )
 PASSED_BYTES: Final = 128 << 20
 PASSED_S: Final = 2.0
+PASSING: Final = 32
+"""Refused requests whose rest is let pass at a time: nobody need be known to be refused, and each holds a turn."""
 _log = get_logger()
 
 
@@ -37,14 +39,16 @@ class RestExchange:
 
     Args:
         app: Starlette's routes.
+        passing: Of all exchanges of a server, one for each of `PASSING`.
         scope: Of an ASGI HTTP connection.
         receive: As ASGI has it.
         send: As ASGI has it.
     """
 
-    def __init__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: ASGIApp, passing: asyncio.Semaphore, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._app = app
+        self._passing = passing
         self._receive = receive
         self._send = send
         self._task = asyncio.current_task()
@@ -66,7 +70,7 @@ class RestExchange:
             await self._fail(error)
         finally:
             self._watched = False
-            if self._coming is not None:
+            if isinstance(self._coming, asyncio.Task):  # pyvoy sets its own futures, whoever has cancelled them
                 self._coming.cancel()
 
     async def refuse(self, error: CloisterError) -> None:
@@ -110,7 +114,9 @@ class RestExchange:
         told = told_as(error, request_id=(request := secrets.token_hex(8)))
         if told is not error and isinstance(told, InternalError):
             _log.error("rest.broken", request=request, error=error, exc_info=error)
-        await self._pass()
+        if not self._passing.locked():
+            async with self._passing:
+                await self._pass()
         response = error_response(told)
         if allowed:
             response.headers["allow"] = allowed
