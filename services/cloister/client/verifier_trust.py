@@ -125,7 +125,7 @@ def fingerprint_bundle(trust: MeshTrust, root_ca_pem: str, anchor: TrustAnchor, 
 
 
 def renewed(new: TrustBundle, old: TrustBundle, *, new_keys: bool) -> TrustBundle:
-    """A pin made again: what the old bundle names of workers, owners and policies stays.
+    """A pin made again: what the old bundle names of workers, owners, policies and floors stays.
 
     Args:
         new: The pin of today.
@@ -149,6 +149,7 @@ def renewed(new: TrustBundle, old: TrustBundle, *, new_keys: bool) -> TrustBundl
         key_set=old.learned(new.key_set).key_set if new.signers == old.signers else new.key_set,
         policy_toml=old.policy_toml,
         verifier_policies=old.verifier_policies,
+        floors=old.floors,
     )
 
 

@@ -16,6 +16,7 @@ from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
 from cloister.appraisal.policy import CONTRAINDICATED, Policy
 from cloister.appraisal.reference import PlatformMode, PlatformRule, ReferenceValue
 from cloister.client.bundle import TrustBundle
+from cloister.client.floors import Floors
 from cloister.client.pinned import PinnedBy
 from cloister.client.verifier_site import Offered
 from cloister.client.verifier_trust import (
@@ -249,14 +250,18 @@ def test_a_pin_by_fingerprint_is_marked_as_what_it_is(visit: VerifierVisit) -> N
     assert refused.value.reason == "anchor.other"
 
 
+@pytest.mark.attack("G14")
 def test_a_pin_made_again_keeps_what_its_owner_named(visit: VerifierVisit) -> None:
     named = {"mrenclave": frozenset({"ab" * 32}), "owners": frozenset({"cd" * 32})}
+    floors = Floors(seal_version=2)
     old = replace(attested_bundle(visit.trust, visit.judge()), **named, verifier_policies=frozenset({"ef" * 32}))
+    old = replace(old, floors=floors)
     key = SigningKey.generate()
     visit.trust = replace(visit.trust, jwks=jwks(key), thumbprints=frozenset({key.kid}))
     new = renewed(attested_bundle(visit.trust, visit.judge()), old, new_keys=False)
     assert (new.mrenclave, new.owners, new.verifier_policies) == (*named.values(), old.verifier_policies)
     assert new.thumbprints == {key.kid}
+    assert new.floors == floors
 
 
 def test_another_mesh_does_not_take_the_place_of_the_one_that_was_pinned(visit: VerifierVisit) -> None:
