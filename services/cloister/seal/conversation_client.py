@@ -38,6 +38,7 @@ class ClientConversation:
         self.most_requests = min(terms.most_requests, MOST_REQUESTS)
         self.sent = 0
         self.broken = self.complete = False
+        self._closed = False
         self._keys = keys
         self._id = subject.conversation_id
         self._requests, self._answers = ChunkEnvelope.of_requests(subject), ChunkEnvelope.of_answers(subject)
@@ -52,7 +53,7 @@ class ClientConversation:
         Returns:
             Its place, and the serialised envelope.
         """
-        if self.sent >= self.most_requests or self.broken:
+        if self.sent >= self.most_requests or self.broken or self._closed:
             raise RuntimeError("this conversation takes no more requests")
         at = place(self.sent)
         self.sent += 1
@@ -82,7 +83,10 @@ class ClientConversation:
         return opened
 
     def close(self) -> tuple[bytes, bytes]:
-        """The last chunk: its place, and the serialised envelope."""
+        """The last chunk: its place, and the serialised envelope. Made once: no place is sealed for twice."""
+        if self._closed:
+            raise RuntimeError("this conversation is closed")
+        self._closed = True
         at = place(self.sent, last=True)
         close = ConversationClose(sent=self.sent, received=len(self._leaves))
         return at, self._sealed(close.SerializeToString(), at)

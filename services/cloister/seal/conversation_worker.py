@@ -196,6 +196,7 @@ class WorkerConversations:
             Overloaded: There is no room (reason `conversations.full`).
             SealBroken: There is one of this id.
         """
+        self.forget_ended(now_s)
         if conversation.subject.conversation_id in self._held:
             raise SealBroken
         if len(self._held) >= self._capacity:
@@ -205,6 +206,11 @@ class WorkerConversations:
             self._drop(oldest)
         conversation.used_at_s = now_s
         self._held[conversation.subject.conversation_id] = conversation
+
+    def forget_ended(self, now_s: float) -> None:
+        """Drop those that are over, with their keys: what was recorded of them opens no more, as with an epoch."""
+        for conversation in [each for each in self._held.values() if each.ends_at_s <= now_s]:
+            self._drop(conversation)
 
     def open(self, raw: bytes, now_s: float) -> OpenedChunk | None:
         """Open a chunk whose serialised envelope is exactly as ours are; None for any other message.

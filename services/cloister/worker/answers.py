@@ -110,6 +110,7 @@ class Answers:
         max_message_bytes: Largest request that is opened, and largest answer that is given.
 
     Attributes:
+        conversations: That it opens, answers and ends.
         max_message_bytes: As given.
     """
 
@@ -127,7 +128,7 @@ class Answers:
         self._sessions = sessions
         self._clock = clock
         self._receipt_key = receipt_key
-        self._conversations = Conversations(served, clock, receipt_key, instance=instance)
+        self.conversations = Conversations(served, clock, receipt_key, instance=instance)
         self._instance = instance
         self.max_message_bytes = max_message_bytes
 
@@ -143,12 +144,12 @@ class Answers:
         """
         if len(raw) > self.max_message_bytes:
             raise InvalidRequest("the request is larger than this worker takes", reason="message.too_large")
-        chunk = self._conversations.open(raw)
+        chunk = self.conversations.open(raw)
         if chunk is not None:
             return self._in_conversation(chunk)
         request = parse_request(raw)
         if envelope.is_sealed(request):
-            chunk = self._conversations.open_parsed(request)
+            chunk = self.conversations.open_parsed(request)
             if chunk is not None:
                 return self._in_conversation(chunk)
             sealed = self._sessions.open(
@@ -162,7 +163,7 @@ class Answers:
             )
             found = Opened(self._served.find(sealed.model_name, sealed.model_version), request.id, sealed=sealed)
             if sealed.conversation is not None:
-                found.reply = self._conversations.begin(sealed, sealed.conversation, found.model)
+                found.reply = self.conversations.begin(sealed, sealed.conversation, found.model)
             return found
         model = self._served.find(request.model_name, version or request.model_version)
         if not model.allow_plain:
@@ -170,9 +171,9 @@ class Answers:
         return Opened(model, request.id, plain=request)
 
     def _in_conversation(self, chunk: OpenedChunk) -> Opened:
-        opened = Opened(self._conversations.model_of(chunk), "", sealed=chunk)
+        opened = Opened(self.conversations.model_of(chunk), "", sealed=chunk)
         if chunk.is_last:
-            opened.reply = self._conversations.end(chunk)
+            opened.reply = self.conversations.end(chunk)
         return opened
 
     def finish(self, answers: Sequence[Answer]) -> list[InferResult]:

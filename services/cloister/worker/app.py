@@ -108,6 +108,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         )
         lifecycle.spawn(member.renewing(verifier), "membership")
         lifecycle.spawn(rotation.dropping(), "old keys dropped")
+        lifecycle.spawn(answers.conversations.forgetting(), "old conversations dropped")
 
         def learn(key_set: bytes) -> None:
             pinned.learn(key_set)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest
@@ -12,6 +15,9 @@ from cloister.seal.conversation_worker import OpenedChunk, WorkerConversation, W
 from cloister.seal.session import OpenedRequest
 from cloister.worker.clock import MeshClock
 from cloister.worker.served import ServedModel, ServedModels
+
+FORGET_S: Final = 30.0
+"""How often those are looked for that nobody has ended."""
 
 
 class Conversations:
@@ -51,6 +57,15 @@ class Conversations:
         conversation = WorkerConversation(keys, subject, terms, session_id=sealed.session_id, ends_at_s=ends_at_s)
         self._held.add(conversation, now_s)
         return OpenedResponse(terms=terms)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def forgetting(self) -> None:
+        """Drop the keys of conversations that are over and that nobody has ended, for as long as the worker runs."""
+        while True:
+            await asyncio.sleep(FORGET_S)
+            self._held.forget_ended(self._clock.counter_s())
 
     def open(self, raw: bytes) -> OpenedChunk | None:
         """See `WorkerConversations.open`."""

@@ -188,10 +188,20 @@ def test_after_the_end_nothing_is_opened_nor_answered() -> None:
     both = Conversing()
     _, late = both.ours.seal(b"late")
     chunk = both.opened(late)
+    _, after = both.ours.seal(b"after")
     both.end()
     assert not both.theirs.open
-    assert both.held.open(both.ours.seal(b"after")[1], 0.0) is None
+    assert both.held.open(after, 0.0) is None
     assert chunk.conversation is both.theirs
+
+
+def test_what_is_closed_seals_nothing_more_and_is_closed_once() -> None:
+    both = Conversing()
+    both.ours.close()
+    with pytest.raises(RuntimeError):
+        both.ours.close()
+    with pytest.raises(RuntimeError):
+        both.ours.seal(b"after")
 
 
 def test_answers_that_the_gateway_kept_back_do_not_cost_the_others_their_receipts() -> None:
@@ -205,9 +215,8 @@ def test_answers_that_the_gateway_kept_back_do_not_cost_the_others_their_receipt
         receipt.verify(both.ours.receipt(at, request, opened), both.receipt_public)
 
 
-def _end_of(both: Conversing, **changes: Any) -> bytes:
+def _end_of(both: Conversing, at: bytes, **changes: Any) -> bytes:
     """An end that the worker's own keys seal, and that says something else."""
-    at, _ = both.ours.close()
     end = ConversationEnd(answered=both.theirs._tree.size)
     if both.theirs._tree.size:
         end.signature = receipt.sign_head(both.receipt_key, both.theirs._tree.size, both.theirs._tree.root())
@@ -236,7 +245,7 @@ def test_an_end_that_does_not_fit_the_answers_is_none(changes: dict[str, Any]) -
     asked(both, 3)
     at, _ = both.ours.close()
     with pytest.raises(SealBroken):
-        both.finish(at, _end_of(both, **changes))
+        both.finish(at, _end_of(both, at, **changes))
     assert not both.ours.complete
 
 

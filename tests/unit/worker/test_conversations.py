@@ -1,11 +1,16 @@
 """Conversations in a worker: opened for a model that it serves, answered over its link, ended with its signature."""
 
+import asyncio
+import gc
+
 import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.errors import CloisterError
 from cloister.oip.tensors import decode_response
 from cloister.seal import receipt
+from cloister.seal.conversation_worker import WorkerConversation
+from cloister.worker import conversations
 from cloister.worker.answers import Answer
 from fakes.attested_worker import DIGEST, EAR_ID, POLICY, Client, Inside, tensors
 from fakes.engines import FakeEngine
@@ -118,6 +123,27 @@ def test_a_conversation_ends_with_its_deadline(inside):
     conversation = begun(inside)
     inside.counter.pass_s(LIFE_S)
     assert refused(inside, conversation.seal(question())[1]) == "conversation.unknown"
+
+
+@pytest.mark.attack("G16")
+async def test_the_keys_of_a_conversation_that_nobody_ends_go_with_its_time(inside, monkeypatch):
+    monkeypatch.setattr(conversations, "FORGET_S", 0.001)
+    held, conversation = inside.answers.conversations, begun(inside)
+    assert inside.answers.open(conversation.seal(question())[1]).sealed
+    async with asyncio.TaskGroup() as group:
+        forgetting = group.create_task(held.forgetting())
+        inside.counter.pass_s(LIFE_S - 1)
+        await asyncio.sleep(0.01)
+        assert len(held) == 1
+        inside.counter.pass_s(1)
+        for _ in range(5000):
+            await asyncio.sleep(0.001)
+            if not len(held):
+                break
+        forgetting.cancel()
+    gc.collect()
+    alive = [each for each in gc.get_objects() if isinstance(each, WorkerConversation)]
+    assert conversation._id not in [each.subject.conversation_id for each in alive]
 
 
 def test_a_worker_that_began_anew_knows_none(inside):
