@@ -109,6 +109,7 @@ async def listening_https(
     """REST over HTTP/1.1 by a server of our own, where there is no Envoy."""
     guard = _guard(settings, identity, metrics, identify=identified)
     server = _https(settings, lifecycle, guard, credentials, shown_to_us)
+    server.speaks_grpc = False
     limits = HttpsLimits(
         max_connections=settings.max_connections,
         request_s=max(RECEIVE_S, settings.max_call_s),
@@ -176,9 +177,8 @@ def _https(
 
     calls = RestCalls(guard, identify, Arrivals(_arriving_bytes(settings)), settings.max_message_bytes)
     app = rest_routes(calls, openapi_document())
-    return _hosted(
-        settings, lifecycle, guard, identify=identify, other=partial(RestExchange, app, asyncio.Semaphore(PASSING))
-    )
+    exchange = partial(RestExchange, app, asyncio.Semaphore(PASSING))
+    return _hosted(settings, lifecycle, guard, identify=identify, other=exchange)
 
 
 def _arriving_bytes(settings: Settings) -> int:

@@ -71,6 +71,7 @@ class HostedServer:
 
     Attributes:
         port: Where the host listens, if it is one of ours.
+        speaks_grpc: Whether the host can: one of HTTP/1.1 alone sends no trailers.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class HostedServer:
     ) -> None:
         self.health = Health()
         self.port = 0
+        self.speaks_grpc = True
         self._guard = guard
         self._lifecycle = lifecycle
         self._max_message_bytes = max_message_bytes
@@ -137,7 +139,7 @@ class HostedServer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        if scope["method"] == "POST" and _is_grpc(scope["headers"]):
+        if self.speaks_grpc and scope["method"] == "POST" and _is_grpc(scope["headers"]):
             await self._call(scope, receive, send)
         elif self._other is not None:
             await self._exchange(self._other(scope, receive, send))

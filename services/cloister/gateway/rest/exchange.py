@@ -31,6 +31,7 @@ PASSED_BYTES: Final = 128 << 20
 PASSED_S: Final = 2.0
 PASSING: Final = 32
 """Refused requests whose rest is let pass at a time: nobody need be known to be refused, and each holds a turn."""
+_NOWHERE: Final = "there is nothing at this path; /openapi.json says what there is"
 _log = get_logger()
 
 
@@ -60,6 +61,10 @@ class RestExchange:
         # With "app", Starlette's routes raise what they do not serve, in place of answering as text.
         scope = {**self.scope, EXCHANGE: self, "app": self._app}
         try:
+            if (
+                b"%" in scope["raw_path"]
+            ):  # no name of ours needs it, and whoever stands before us may read it otherwise
+                raise NotFound(_NOWHERE, reason="path.unknown")
             await self._app(scope, self.receive, self._sent)
         except ConnectionResetError:
             pass  # nobody is there
@@ -164,4 +169,4 @@ def _routed(error: HTTPException, allowed: str) -> CloisterError:
     """What Starlette's routes raise."""
     if error.status_code == 405:
         return InvalidRequest(f"this path takes {allowed}", reason="method.not_allowed")
-    return NotFound("there is nothing at this path; /openapi.json says what there is", reason="path.unknown")
+    return NotFound(_NOWHERE, reason="path.unknown")

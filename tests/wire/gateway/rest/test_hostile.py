@@ -214,6 +214,45 @@ async def test_nearly_a_path_is_none(rest: RestRig, worker: FakeWorker, path: st
 
 
 @pytest.mark.attack("G29")
+@pytest.mark.parametrize(
+    "path", ["/v2/models/tiny%2finfer", "/v2/models/tin%79/infer", "/v2/models/other/..%2ftiny/infer"]
+)
+async def test_an_escaped_path_is_none_for_a_whole_request_either(rest: RestRig, worker: FakeWorker, path: str) -> None:
+    answer = await said(rest, post(LENGTH, "connection: close", path=path))
+    assert statuses(answer)[0] in (400, 404), answer
+    assert not worker.seen
+
+
+@pytest.mark.attack("G29")
+async def test_grpc_is_spoken_where_trailers_can_be_sent_and_is_no_path_elsewhere(rest: RestRig) -> None:
+    head = "POST /inference.GRPCInferenceService/ServerLive HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc"
+    answer = await said(rest, f"{head}\r\ncontent-length: 5\r\nconnection: close\r\n\r\n\0\0\0\0\0".encode(), name="")
+    assert statuses(answer) == [200 if rest.engine == "envoy" else 404], answer
+    assert (b"grpc-status: 16" in answer) == (rest.engine == "envoy")
+
+
+@pytest.mark.attack("G28")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "https://127.0.0.1"},
+        {"origin": "https://elsewhere.example"},
+        {"origin": "null"},
+    ],
+)
+async def test_another_sites_page_asks_nothing_by_its_visitors_certificate(
+    rest: RestRig, headers: dict[str, str]
+) -> None:
+    for http2 in (False, True) if rest.engine == "envoy" else (False,):
+        olga = await rest.client("operator", "olga", http2=http2)
+        answer = await olga.post("/v2/repository/models/tiny/unload", headers=headers)
+        assert (answer.status_code, answer.json()["reason"]) == (403, "site.other")
+        own = {"origin": rest.address}
+        assert (await olga.post("/v2/repository/index", headers=own)).status_code == 200
+
+
+@pytest.mark.attack("G29")
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"])
 async def test_other_methods_are_refused_and_told_which_there_are(rest: RestRig, method: str) -> None:
     answer = await said(rest, f"{method} /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
