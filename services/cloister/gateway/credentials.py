@@ -43,6 +43,10 @@ class Credentials(Protocol):
         """
         ...
 
+    def party(self, identity: str) -> str:
+        """Whose share of this server the calls of an identity count as: its tenant's, or its own if it has none."""
+        ...
+
 
 class TenantCredentials:
     """Certificates of the mesh, and the keys and tokens that the tenants file knows.
@@ -71,6 +75,13 @@ class TenantCredentials:
         if len({self._directory.of(peer.spiffe_id).name for peer in found}) > 1:
             raise Unauthenticated("two credentials that are not of the same tenant", reason="identity.conflicting")
         return replace(found[0], expires_at=min(peer.expires_at for peer in found))
+
+    def party(self, identity: str) -> str:
+        """See `Credentials`."""
+        try:
+            return self._directory.of(identity).name
+        except Unauthenticated:
+            return identity
 
     def _by_certificate(self, pem: bytes) -> PeerIdentity:
         peer = peer_of(pem)

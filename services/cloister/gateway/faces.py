@@ -48,7 +48,7 @@ class Face(Protocol):
 
 F = TypeVar("F", bound=Face)
 Facing = Callable[[Settings, Lifecycle, TlsIdentity, Metrics, Credentials], AbstractAsyncContextManager[F]]
-"""Makes the face, which answers once it runs. Credentials are for HTTPS: for gRPC, TLS says who asks."""
+"""Makes the face, which answers once it runs. For gRPC, TLS says who asks, and credentials only whose share it is."""
 
 
 def listening(
@@ -56,7 +56,7 @@ def listening(
     lifecycle: Lifecycle,
     identity: TlsIdentity,
     metrics: Metrics,
-    _credentials: Credentials,
+    credentials: Credentials,
     *,
     shared_port: bool = False,
 ) -> AbstractAsyncContextManager[Server]:
@@ -69,7 +69,7 @@ def listening(
         max_message_bytes=settings.max_message_bytes,
         max_answer_bytes=MAX_MESSAGE_BYTES,  # what a worker has computed is not thrown away
         max_concurrent=settings.max_concurrent,
-        shares=_shares(settings),
+        shares=_shares(settings, credentials),
         max_connections=settings.max_connections,
         grace_s=settings.grace_s,
         max_call_s=settings.max_call_s,
@@ -81,10 +81,10 @@ def listening(
 
 @asynccontextmanager
 async def hosted(
-    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics, _credentials: Credentials
+    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics, credentials: Credentials
 ) -> AsyncIterator[HostedServer]:
     """The server inside Envoy."""
-    yield _hosted(settings, lifecycle, _guard(settings, identity, metrics))
+    yield _hosted(settings, lifecycle, _guard(settings, identity, metrics, credentials))
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def hosted_https(
     settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics, credentials: Credentials
 ) -> AsyncIterator[HostedServer]:
     """The server inside an Envoy that HTTPS clients reach: REST, gRPC-Web and gRPC."""
-    guard = _guard(settings, identity, metrics, identify=identified)
+    guard = _guard(settings, identity, metrics, credentials, identify=identified)
     yield _https(settings, lifecycle, guard, credentials, shown_to_envoy)
 
 
@@ -107,7 +107,7 @@ async def listening_https(
     shared_port: bool = False,
 ) -> AsyncIterator[HostedServer]:
     """REST over HTTP/1.1 by a server of our own, where there is no Envoy."""
-    guard = _guard(settings, identity, metrics, identify=identified)
+    guard = _guard(settings, identity, metrics, credentials, identify=identified)
     server = _https(settings, lifecycle, guard, credentials, shown_to_us)
     server.speaks_grpc = False
     limits = HttpsLimits(
@@ -133,6 +133,7 @@ def _guard(
     settings: Settings,
     identity: TlsIdentity,
     metrics: Metrics,
+    credentials: Credentials,
     *,
     identify: Callable[[Any], PeerIdentity] = peer_identity,
 ) -> Guard:
@@ -141,7 +142,7 @@ def _guard(
         role_table(ROLES),
         max_call_s=settings.max_call_s,
         receive_s=RECEIVE_S,
-        shares=_shares(settings),
+        shares=_shares(settings, credentials),
         on_call=metrics.call_answered,
         log_answers=settings.log_requests,
         identify=identify,
@@ -175,15 +176,17 @@ def _https(
         except CloisterError as error:
             return error
 
-    calls = RestCalls(guard, identify, Arrivals(_arriving_bytes(settings)), settings.max_message_bytes)
+    calls = RestCalls(
+        guard, identify, credentials.party, Arrivals(_arriving_bytes(settings)), settings.max_message_bytes
+    )
     app = rest_routes(calls, openapi_document())
     exchange = partial(RestExchange, app, asyncio.Semaphore(PASSING))
-    return _hosted(settings, lifecycle, guard, identify=identify, other=exchange)
+    return _hosted(settings, lifecycle, guard, identify=identify, party=credentials.party, other=exchange)
 
 
 def _arriving_bytes(settings: Settings) -> int:
     return max(settings.memory_bytes, 2 * (settings.max_message_bytes + PREFIX_BYTES))
 
 
-def _shares(settings: Settings) -> Shares:
-    return Shares(settings.max_concurrent_per_peer, settings.memory_bytes // 2)
+def _shares(settings: Settings, credentials: Credentials) -> Shares:
+    return Shares(settings.max_concurrent_per_peer, settings.memory_bytes // 2, credentials.party)

@@ -54,7 +54,7 @@ class Settings:
         max_message_bytes: Largest request of a client; at most 64 MiB, since frames of the worker link add their own.
             Answers may be as large as a worker's `max_message_bytes` lets them be.
         max_concurrent: Most calls and streams of clients at once.
-        max_concurrent_per_peer: Of one client, those included whose answers it has not read.
+        max_concurrent_per_peer: Of one tenant, those included whose answers it has not read.
         max_connections: Of all clients, open at once.
         max_call_s: Longest that a request may take, whatever deadline its client sets.
         routing: File that says which version of each model is the default and which its labels stand for; watched.

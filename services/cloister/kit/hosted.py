@@ -23,6 +23,7 @@ from cloister.kit.grpc_http import PEER_HEADER, HttpCall, Receive, Send
 from cloister.kit.incoming import Arrivals
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Health
+from cloister.kit.shares import itself
 from cloister.rpc.identity import PeerIdentity
 
 LOOK_S: Final = 0.1
@@ -67,6 +68,7 @@ class HostedServer:
         grace_s: How long calls in flight may take to finish at the end.
         drain_pause_s: How long others have to notice NOT_SERVING before calls are turned away.
         identify: Says who asks, where a certificate alone does not.
+        party: Whose share an identity's requests count as while they arrive.
         other: The protocol of whatever is not gRPC; without one it is told 415.
 
     Attributes:
@@ -85,6 +87,7 @@ class HostedServer:
         grace_s: float,
         drain_pause_s: float = 0.5,
         identify: Identify | None = None,
+        party: Callable[[str], str] = itself,
         other: OtherProtocol | None = None,
     ) -> None:
         self.health = Health()
@@ -98,6 +101,7 @@ class HostedServer:
         self._grace_s = grace_s
         self._pause_s = drain_pause_s
         self._identify = identify
+        self._party = party
         self._other = other
         self._calls: dict[HttpCall | Exchange, None] = {}
         self._unnamed = 0  # calls of whom it is being asked who they are
@@ -155,7 +159,7 @@ class HostedServer:
                 identity = await self._identify(scope)
             finally:
                 self._unnamed -= 1
-            peer = identity.spiffe_id.encode() if isinstance(identity, PeerIdentity) else b""
+            peer = self._party(identity.spiffe_id).encode() if isinstance(identity, PeerIdentity) else b""
         call = HttpCall(scope, receive, send, self._max_message_bytes, self._arrivals, peer, identity)
         if self._closed or not self._started:
             await call.refuse(grpc.StatusCode.UNAVAILABLE, GOING)

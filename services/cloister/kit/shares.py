@@ -23,17 +23,24 @@ class _Held:
         self.calls = self.unread_bytes = 0
 
 
+def itself(peer: str) -> str:
+    """Every peer a party of its own."""
+    return peer
+
+
 class Shares:
-    """Counts calls and answers by peer.
+    """Counts calls and answers by party: by peer, unless several peers are one.
 
     Args:
         most_calls: Of one peer, open at a time.
         most_unread_bytes: Of one peer's answers that have not left; it may exceed them by its last one.
+        party: Who a peer belongs to, by its name.
     """
 
-    def __init__(self, most_calls: int, most_unread_bytes: int) -> None:
+    def __init__(self, most_calls: int, most_unread_bytes: int, party: Callable[[str], str] = itself) -> None:
         self._most_calls = most_calls
         self._most_unread_bytes = most_unread_bytes
+        self._party = party
         self._held: dict[str, _Held] = {}
 
     @property
@@ -47,25 +54,28 @@ class Shares:
         Raises:
             Overloaded: The peer has its share open already.
         """
-        held = self._held.get(peer) or _Held()
+        party = self._party(peer)
+        held = self._held.get(party) or _Held()
         if held.calls >= self._most_calls:
             raise Overloaded("too many calls of this client are open", reason="calls.open")
         if held.unread_bytes >= self._most_unread_bytes:
             raise Overloaded("this client has too many answers that it does not read", reason="answers.unread")
-        self._held[peer] = held
+        self._held[party] = held
         held.calls += 1
-        when_done(partial(self._leave, peer, held))
+        when_done(partial(self._leave, party, held))
 
     def answered(self, peer: str, size_bytes: int) -> None:
         """Count an answer that the running task hands to gRPC, until that task is done."""
-        held = self._held[peer]
+        held = self._held.get(self._party(peer))
+        if held is None:  # it belongs to somebody else since it entered
+            return
         held.unread_bytes += size_bytes
         when_done(partial(self._sent, held, size_bytes))
 
-    def _leave(self, peer: str, held: _Held, _task: asyncio.Task[Any]) -> None:
+    def _leave(self, party: str, held: _Held, _task: asyncio.Task[Any]) -> None:
         held.calls -= 1
         if not held.calls:
-            del self._held[peer]
+            del self._held[party]
 
     def _sent(self, held: _Held, size_bytes: int, _task: asyncio.Task[Any]) -> None:
         held.unread_bytes -= size_bytes

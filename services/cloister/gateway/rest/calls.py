@@ -40,13 +40,17 @@ class RestCalls:
     Args:
         guard: Of the handlers; identifies by what a context says.
         identify: Says who asks.
+        party: Whose share an identity's bodies count as.
         arrivals: Counts bodies while they are held.
         max_body_bytes: Of one request, as it comes and as it inflates.
     """
 
-    def __init__(self, guard: Guard, identify: Identify, arrivals: Arrivals, max_body_bytes: int) -> None:
+    def __init__(
+        self, guard: Guard, identify: Identify, party: Callable[[str], str], arrivals: Arrivals, max_body_bytes: int
+    ) -> None:
         self._guard = guard
         self._identify = identify
+        self._party = party
         self._arrivals = arrivals
         self._max_body_bytes = max_body_bytes
         # Threads of its own: what waits for one is forgotten when its client leaves, and nothing else waits behind it.
@@ -79,7 +83,7 @@ class RestCalls:
         """
         exchange: RestExchange = request.scope[EXCHANGE]
         identity = _here(request) or await self._identify(request.scope)
-        peer = identity.spiffe_id.encode() if isinstance(identity, PeerIdentity) else b""
+        peer = self._party(identity.spiffe_id).encode() if isinstance(identity, PeerIdentity) else b""
         body = Body(exchange.receive, peer, self._arrivals, self._max_body_bytes)
 
         async def read() -> bytes:
