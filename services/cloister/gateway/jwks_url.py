@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 
@@ -10,6 +11,8 @@ def check_jwks_url(url: str, where: str) -> None:
     try:
         address = urlsplit(url)
         host, port = address.hostname, address.port
+        if "[" in address.netloc or (host and host.rpartition(".")[2].isdigit()):
+            ip_address(host or "")  # what looks like one and is none is no name either
     except ValueError:
         host, port = None, None
     plain = url.isascii() and url.isprintable() and " " not in url and "\\" not in url and len(url) <= 2048

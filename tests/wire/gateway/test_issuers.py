@@ -173,6 +173,12 @@ async def test_the_environment_names_no_proxy(page: KeysPage, ca: Path, monkeypa
     assert await fetched(page.url, ca) == ISSUER.jwks()
 
 
+@pytest.mark.parametrize("url", ["https://[v1.a]/keys", "https://999.1.1.1/keys"])
+async def test_an_address_that_is_none_is_not_reached_and_ends_nothing(ca: Path, url: str) -> None:
+    with pytest.raises(Unavailable):
+        await fetched(url, ca)
+
+
 def test_a_file_of_certificates_that_holds_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("nothing")
