@@ -49,7 +49,7 @@ async def _download(url: str, context: ssl.SSLContext) -> bytes:
             return await _body(response)
     except TimeoutError:
         raise Unavailable("its address gives no whole answer in time", reason="jwks.unreachable") from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # broken TLS in the middle comes as OpenSSL's own error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # of TLS broken midway, OpenSSL's own
         raise Unavailable(f"its address cannot be reached: {_cause(error)}", reason="jwks.unreachable") from error
 
 

@@ -188,6 +188,11 @@ class Guard(grpc.GenericRpcHandler):
         details = Details(method, ())
         return next((found for each in self._handlers if (found := each.service(details)) is not None), None)
 
+    def grown(self, size_bytes: int) -> None:
+        """Count so much more of the running call's answer, which became larger on its way out."""
+        if self._shares is not None and size_bytes >= LARGE_BYTES:
+            self._shares.answered(current_peer().spiffe_id, size_bytes)
+
     def _guard(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         parse, serialize = handler.request_deserializer, handler.response_serializer
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream

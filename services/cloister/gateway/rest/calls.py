@@ -109,6 +109,10 @@ class RestCalls:
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._large, work, *arguments)
 
+    def written(self, raw_bytes: int, text_bytes: int) -> None:
+        """Count what an answer takes as text beside what it took before, for as long as its client does not read it."""
+        self._guard.grown(text_bytes - raw_bytes)
+
     async def _content(self, request: Request, body: Body) -> bytes:
         if request.method in ("GET", "HEAD"):
             return b""

@@ -122,6 +122,7 @@ class _Endpoints:
 
         raw, headers = await self._calls.call(request, "ModelInfer", message)
         response = await self._calls.worked(0 if wanted.binary else len(raw), infer_answer, raw, wanted)
+        self._calls.written(len(raw), len(response.body))
         response.headers.update(headers)
         return response
 
@@ -134,7 +135,9 @@ class _Endpoints:
             return await self._calls.worked(len(body), predict.read, body, oip.ModelMetadataResponse.FromString(raw))
 
         raw, headers = await self._calls.call(request, "ModelInfer", message)
-        return Response(await self._calls.worked(len(raw), predict.answer, raw), 200, headers, JSON_TYPE)
+        text = await self._calls.worked(len(raw), predict.answer, raw)
+        self._calls.written(len(raw), len(text))
+        return Response(text, 200, headers, JSON_TYPE)
 
     async def index(self, request: Request) -> Response:
         async def message(body: bytes) -> bytes:
