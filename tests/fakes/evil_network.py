@@ -47,6 +47,7 @@ class EvilNetwork:
         address: Where to connect.
         plan: What becomes of each record from now on, on all connections.
         connections: How many there were.
+        touched: How many records the plan in force did not pass on as they were.
         recorded: By connection, all bytes that went to the gateway.
         over: Set at the end, for those that wait.
     """
@@ -55,6 +56,7 @@ class EvilNetwork:
     address: str = ""
     plan: Plan = honest
     connections: int = 0
+    touched: int = 0
     recorded: list[bytearray] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     _numbers: dict[Towards, int] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class EvilNetwork:
         """Do otherwise from the next record on."""
         self.plan = plan
         self._numbers = dict.fromkeys(Towards, 0)
+        self.touched = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either end or the plan ends it."""
@@ -111,11 +114,15 @@ class EvilNetwork:
                 recorded += record
             self._numbers[towards] = number = self._numbers.get(towards, 0) + 1
             try:
-                for sent in await self.plan(towards, number, record):
+                passed = await self.plan(towards, number, record)
+                self.touched += list(passed) != [record]
+                for sent in passed:
                     writer.write(sent)
             except Hold:
+                self.touched += 1
                 await self.over.wait()
             except Cut as cut:
+                self.touched += 1
                 writer.write(cut.last)
                 writer.close()
                 raise
