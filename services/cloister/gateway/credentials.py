@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from cloister.errors import Unauthenticated
-from cloister.gateway.access_token import MAX_TOKEN_BYTES
+from cloister.gateway.access_token import LEEWAY_S, MAX_TOKEN_BYTES
 from cloister.gateway.api_keys import PREFIX, key_id, matches
 from cloister.gateway.directory import Directory
 from cloister.gateway.token_verifier import TokenVerifier, taken_by
@@ -101,7 +101,7 @@ class TenantCredentials:
 
     async def _by_token(self, text: str) -> PeerIdentity:
         issuer, token = await self._tokens.verified(text)
-        return self._peer(taken_by(token, self._directory.rules(issuer)), float(token.expires_at))
+        return self._peer(taken_by(token, self._directory.rules(issuer)), float(token.expires_at + LEEWAY_S))
 
     def _peer(self, identity: str, expires_at: float) -> PeerIdentity:
         return PeerIdentity(

@@ -20,7 +20,7 @@ class _Asked:
     def __init__(self, passing: asyncio.Semaphore) -> None:
         self.told: list[MutableMapping[str, Any]] = []
         self.sends = asyncio.Event()
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"10")]}
+        scope = {"type": "http", "method": "POST", "raw_path": b"/", "headers": [(b"content-length", b"10")]}
         self._exchange = RestExchange(_nobody, passing, scope, self._receive, self._send)
 
     async def answered(self) -> int:
