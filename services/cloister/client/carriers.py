@@ -21,7 +21,7 @@ from cloister.api.oip.inference_pb2_grpc import GRPCInferenceServiceStub
 from cloister.api.v1.worker_pb2 import Failure
 from cloister.client.tasks import Tasks
 from cloister.errors import CloisterError, InvalidRequest, Unavailable
-from cloister.rpc.channel import Peer
+from cloister.rpc.channel import MAX_MESSAGE_BYTES, Peer
 from cloister.rpc.status import from_failure, told_to_wait
 
 ERROR_PARAMETER: Final = "cloister-error"
@@ -153,9 +153,11 @@ class Stream:
         return _parsed(ModelInferResponse(), await self.exchange(request, timeout_s, aside))
 
     async def exchange(self, request: ModelInferRequest | bytes, timeout_s: float, aside: Aside | None = None) -> bytes:
-        """See `Exchange`."""
+        """See `Exchange`; raises InvalidRequest (`message.too_large`) for what no message may hold."""
         if self._ended is not None:
             raise self._ended
+        if _size_bytes(request) > MAX_MESSAGE_BYTES:  # gRPC would end the stream for it, and with it all others
+            raise InvalidRequest("the request is larger than a message may be", reason="message.too_large")
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._outgoing.append((request, answer))  # bounded by how many ask
         self._more.set()
@@ -202,16 +204,14 @@ class Stream:
     def _deliver(self, item: bytes) -> None:
         if not self._waiting:
             raise InvalidRequest("the gateway answers what nobody asked", reason="stream.unexpected")
+        found = _found_in(item)  # before anybody is taken off: should it be no answer, it ends the stream for all
         answer = self._waiting.popleft()
         if answer.done():  # its caller has gone
             return
-        response = answer_in(item)
-        if response is not None:
-            answer.set_result(response)
-        elif (message := _parsed(ModelStreamInferResponse(), item)).error_message:
-            answer.set_exception(_error_in(message))
+        if isinstance(found, bytes):
+            answer.set_result(found)
         else:
-            answer.set_result(message.infer_response.SerializeToString())
+            answer.set_exception(found)
 
     def _end(self, error: CloisterError | TimeoutError) -> None:
         if self._ended is not None:
@@ -229,6 +229,14 @@ class Stream:
 def _expire(answer: asyncio.Future[bytes]) -> None:
     if not answer.done():
         answer.set_exception(TimeoutError("the deadline passed"))
+
+
+def _found_in(item: bytes) -> bytes | CloisterError | TimeoutError:
+    response = answer_in(item)
+    if response is not None:
+        return response
+    message = _parsed(ModelStreamInferResponse(), item)
+    return _error_in(message) if message.error_message else message.infer_response.SerializeToString()
 
 
 def answer_in(item: bytes) -> bytes | None:
@@ -255,6 +263,10 @@ def _parsed(message: _Message, serialised: bytes) -> _Message:
 
 def _serialised(request: ModelInferRequest | bytes) -> bytes:
     return request if isinstance(request, bytes) else request.SerializeToString()
+
+
+def _size_bytes(request: ModelInferRequest | bytes) -> int:
+    return len(request) if isinstance(request, bytes) else request.ByteSize()
 
 
 def _error_in(item: ModelStreamInferResponse) -> CloisterError | TimeoutError:

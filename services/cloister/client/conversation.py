@@ -11,6 +11,7 @@ from typing import Final
 
 from cloister.api.v1.seal_pb2 import OpenedResponse, ReceiptBundle
 from cloister.client.answer import Answer
+from cloister.client.attempts import attempts
 from cloister.client.carriers import Aside, Exchange
 from cloister.client.exchange import MAX_LIFE_S, Target
 from cloister.client.receipts import believed_ms, untimely
@@ -124,12 +125,19 @@ class Conversation:
             return
         at, carried = self._sealed.close()
         try:
-            answer = await self._stream.exchange(carried, END_S)
+            answer = await attempts(partial(self._ended, carried), END_S)
             self._sealed.finish(at, answer, self.worker.result.receipt_key)
         except SealBroken as error:
             self.error = error
         except (CloisterError, TimeoutError):
-            self.error = NotReady("the worker was lost before it signed for this answer", reason="receipt.lost")
+            self.error = _lost()
+
+    async def _ended(self, carried: bytes, left_s: float) -> bytes:
+        """The answer to the last chunk; of errors only a want of room is worth another attempt."""
+        try:
+            return await self._stream.exchange(carried, left_s)
+        except (NotReady, Unavailable):
+            raise _lost() from None
 
     def _proof(self, at: bytes, request: bytes, opened: OpenedResponse) -> ReceiptBundle:
         if self.error is not None:
@@ -140,6 +148,10 @@ class Conversation:
             response=opened.response,
             attestation_result=self.worker.token,
         )
+
+
+def _lost() -> NotReady:
+    return NotReady("the worker was lost before it signed for this answer", reason="receipt.lost")
 
 
 async def begin(aim: Target, worker: VerifiedWorker, means: Means, timeout_s: float) -> Conversation:

@@ -78,6 +78,7 @@ class Conversations:
         for party in self._parties.values():
             for conversation in party.open.values():
                 self._end(conversation)
+            party.open.clear()  # who waits for one to be opened has the party still
             for task in party.opening.values():
                 task.cancel()
         self._parties.clear()

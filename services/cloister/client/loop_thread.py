@@ -10,11 +10,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from cloister.errors import Unavailable
+from cloister.rpc.channel import closed
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -24,9 +24,11 @@ class LoopThread:
     """A thread that runs coroutines for others; use it as a context manager. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)  # leaves the caller's own loop alone
         self._loop = self._runner.get_loop()
         self._stop = asyncio.Event()
+        self._closing = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="cloister-client", daemon=True)
 
     def __enter__(self) -> Self:
@@ -36,7 +38,9 @@ class LoopThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        with self._closing:  # what was started before this is begun before the loop stops, and so it is cancelled
+            self._closed = True
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def _run(self) -> None:
@@ -44,23 +48,37 @@ class LoopThread:
             self._runner.run(self._stop.wait())
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run `work` there; cancelling the future cancels the work."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run `work` there; cancelling the future cancels the work.
+
+        Raises:
+            Unavailable: The thread has ended, or is about to (`peer.closed`).
+        """
+        with self._closing:
+            if self._closed:
+                work.close()
+                raise closed()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` there and wait for it; what ends the waiting (Ctrl-C) ends the work."""
+        """Run `work` there and wait for it; what ends the waiting (Ctrl-C) ends the work.
+
+        Raises:
+            Unavailable: The thread has ended (`peer.closed`).
+        """
         future = self.start(work)
         try:
-            return future.result()
-        except CancelledError:
-            raise closed() from None
+            return _result(future)
         except BaseException:
             future.cancel()
             raise
 
     @contextmanager
     def entered(self, block: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter an `async with` block there, and leave it at the end of this one: in one task, as task groups want."""
+        """Enter an `async with` block there, and leave it at the end of this one: in one task, as task groups want.
+
+        Raises:
+            Unavailable: The thread has ended (`peer.closed`), and with it the block.
+        """
         opened: Future[T] = Future()
         closing = asyncio.Event()
 
@@ -72,19 +90,22 @@ class LoopThread:
             except BaseException as error:
                 if opened.done():
                     raise
-                opened.set_exception(error)
+                opened.set_exception(closed() if isinstance(error, asyncio.CancelledError) else error)
 
         held = self.start(hold())
         try:
             yield opened.result()
         finally:
-            self._loop.call_soon_threadsafe(closing.set)
-            held.result()
+            with suppress(RuntimeError):  # the loop is closed, and the block has been cancelled
+                self._loop.call_soon_threadsafe(closing.set)
+            _result(held)
 
 
-def closed() -> Unavailable:
-    """What a call ends with whose client was closed, by another thread, before there was an answer."""
-    return Unavailable("the client was closed before there was an answer", reason="peer.closed")
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except CancelledError:
+        raise closed() from None
 
 
 class PlainFace(Generic[C]):

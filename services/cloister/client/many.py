@@ -11,6 +11,7 @@ from cloister.client.outcome import Outcome
 from cloister.client.question import Inputs
 from cloister.client.tasks import Tasks
 from cloister.errors import CloisterError
+from cloister.rpc.channel import closed
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Told how many requests have ended, and how many there are; None for as many as come."""
@@ -46,6 +47,11 @@ async def each(
         except Exception as error:
             settled.put_nowait(error)
 
+    def ended(task: asyncio.Task[None]) -> None:
+        running.discard(task)
+        if task.cancelled():  # with its client, which another task has closed, maybe before it had begun
+            settled.put_nowait(closed())
+
     running: set[asyncio.Task[None]] = set()
     under_way = 0
     try:
@@ -55,7 +61,7 @@ async def each(
                 under_way -= 1
             task = tasks.spawn(settle(number, inputs))
             running.add(task)
-            task.add_done_callback(running.discard)
+            task.add_done_callback(ended)
             under_way += 1
         for _ in range(under_way):
             yield _found(await settled.get())

@@ -20,7 +20,7 @@ from typing import Self, Unpack
 from cloister.client.answer import Answer
 from cloister.client.bundle import TrustBundle
 from cloister.client.client import CONCURRENCY, TIMEOUT_S, Client
-from cloister.client.loop_thread import PlainFace, closed
+from cloister.client.loop_thread import PlainFace
 from cloister.client.many import Progress, check_concurrency, size_of
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.outcome import Outcome
@@ -28,6 +28,7 @@ from cloister.client.question import Inputs, Options
 from cloister.client.roster import Serving
 from cloister.contract import ModelContract
 from cloister.errors import CloisterError
+from cloister.rpc.channel import closed
 from cloister.rpc.identity import TlsFiles
 
 

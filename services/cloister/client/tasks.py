@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from cloister.rpc.channel import closed
+
 T = TypeVar("T")
 
 
@@ -16,16 +18,25 @@ class Tasks:
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
         self._running: set[asyncio.Task[Any]] = set()
+        self._over = False
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run `work` until it ends or the block does."""
+        """Run `work` until it ends or the block does.
+
+        Raises:
+            Unavailable: The block has ended (`peer.closed`).
+        """
+        if self._over:
+            work.close()
+            raise closed()
         task = self._group.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
     def cancel(self) -> None:
-        """Cancel all that still run."""
+        """Cancel all that still run, for good: nothing new is begun."""
+        self._over = True
         for task in self._running:
             task.cancel()
 

@@ -130,7 +130,7 @@ class Peer:
         if line is not None and line.generation == self._identity.generation:
             return line
         if self._closers is None:
-            raise Unavailable("the connection is not open", reason="peer.closed")
+            raise closed()
         generation = self._identity.generation
         channel = grpc.aio.secure_channel(
             self.address,
@@ -219,6 +219,10 @@ class _Lines:
                     trailers(await started.trailing_metadata())
             except grpc.RpcError as error:
                 raise self._translated(error, line) from error
+            except asyncio.CancelledError:
+                if _told_to_end():
+                    raise
+                raise closed() from None  # the channel was closed, which gRPC tells as if we had been cancelled
             return _readable(answer)
 
         return call
@@ -324,6 +328,16 @@ class _Stream:
             raise self._translated(error) from error
         except asyncio.InvalidStateError as error:
             raise _ended() from error
+
+
+def closed() -> Unavailable:
+    """What a call ends with whose peer or client is closed: before it began, or before there was an answer."""
+    return Unavailable("the connection is closed", reason="peer.closed")
+
+
+def _told_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _ended() -> Unavailable:

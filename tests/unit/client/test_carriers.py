@@ -11,6 +11,7 @@ import pytest
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from cloister.client import carriers
 from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, RETRY_PARAMETER, TIMING_PARAMETER, Aside, Stream
 from cloister.client.tasks import background
 from cloister.errors import CloisterError, InvalidRequest, Overloaded, Unavailable
@@ -209,3 +210,28 @@ async def test_a_stream_that_asked_for_no_timing_leaves_answers_as_they_came() -
             call.to_read.put_nowait(timed_item("1"))
         assert TIMING_PARAMETER in asked.result().parameters
     assert aside.timing == ""
+
+
+async def test_an_answer_that_is_none_ends_the_stream_for_the_one_it_came_for_too() -> None:
+    async with opened() as (stream, call), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(raises(stream.carry(request(name), 60.0), InvalidRequest)) for name in "ab"]
+        for _ in tasks:
+            await call.written.get()
+        call.to_read.put_nowait(b"\xff\xff")
+        async with asyncio.timeout(10):
+            assert {(await task).reason for task in tasks} == {"stream.malformed"}
+
+
+async def test_a_request_that_is_too_large_is_refused_and_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GRPC would end the whole stream for it."""
+    monkeypatch.setattr(carriers, "MAX_MESSAGE_BYTES", 100)
+    async with opened() as (stream, call):
+        for large in (request("a" * 100), request("a" * 100).SerializeToString()):
+            with pytest.raises(InvalidRequest) as caught:
+                await stream.exchange(large, 60.0)
+            assert caught.value.reason == "message.too_large"
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(stream.carry(request("b"), 60.0))
+            await call.written.get()
+            call.answer("fine")
+        assert asked.result().id == "fine"

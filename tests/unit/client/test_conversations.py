@@ -309,3 +309,12 @@ async def test_an_end_that_another_key_signed_is_told(
             await mesh.conclude()
         with pytest.raises(SealBroken):
             _ = answer.receipt
+
+
+async def test_an_end_that_there_was_no_room_for_is_asked_for_again(
+    verifier: FakeVerifier, worker: FakeWorker, gateway: StreamingGateway
+) -> None:
+    async with streaming(gateway, verifier) as mesh:
+        answer = await mesh.infer(MODEL, x())
+        worker.refuse = Overloaded("full")
+    assert answer.receipt is not None

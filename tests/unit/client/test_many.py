@@ -13,7 +13,7 @@ import pytest
 
 from cloister.client import Client, Outcome, SyncClient
 from cloister.client import sync as module
-from cloister.errors import InvalidRequest, NotFound
+from cloister.errors import InvalidRequest, NotFound, Unavailable
 from fakes.serving import MODEL, FakeVerifier, FakeWorker
 from fakes.streaming_gateway import StreamingGateway
 
@@ -176,3 +176,35 @@ def test_the_plain_faces_stream_is_for_several_threads(plain: SyncClient, gatewa
 async def test_the_plain_face_works_where_a_loop_runs_already(plain: SyncClient) -> None:
     """As in a notebook."""
     assert doubled(Outcome(4, plain.infer(MODEL, x(4))))
+
+
+async def test_a_client_that_another_task_closes_leaves_no_request_without_an_outcome(
+    gateway: StreamingGateway,
+) -> None:
+    asked = silenced(gateway)
+    async with asyncio.TaskGroup() as group:
+        async with Client.over(cast(Any, gateway), VERIFIER.trust()) as client:
+            work = group.create_task(ended(client.infer_each(MODEL, map(x, range(3)))))
+            await asked.wait()
+        async with asyncio.timeout(10):
+            assert await work == "peer.closed"
+    assert await ended(client.infer_each(MODEL, map(x, range(3)))) == "peer.closed"
+
+
+def silenced(gateway: StreamingGateway) -> asyncio.Event:
+    """Have the gateway answer nothing; the event says that it was asked."""
+    asked = asyncio.Event()
+
+    async def silent(*_: object, **__: object) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    gateway.ModelInfer = silent  # type: ignore[method-assign]  # a gateway that never answers
+    return asked
+
+
+async def ended(outcomes: AsyncIterator[Outcome]) -> str:
+    """Why they ended before the last."""
+    with pytest.raises(Unavailable) as caught:
+        _ = [outcome async for outcome in outcomes]
+    return caught.value.reason

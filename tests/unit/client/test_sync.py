@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 import cloister
 from cloister.client import Client, SyncClient
 from cloister.client import sync as module
+from cloister.client.loop_thread import LoopThread
 from cloister.errors import EvidenceRejected, NotFound, Unavailable
 from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
 
@@ -97,3 +98,66 @@ def test_it_can_be_opened_again(gateway: FakeGateway) -> None:
     for _ in range(2):
         with mesh:
             mesh.infer(MODEL, {"x": X})
+
+
+def test_it_leaves_its_callers_own_event_loop_alone(gateway: FakeGateway) -> None:
+    """A script that has one, or asks for the current one, goes on with it."""
+    with asyncio.Runner() as runner:
+        own = runner.get_loop()
+        asyncio.set_event_loop(own)
+        try:
+            with SyncClient("gateway:1", trust="trust.json", identity="client"):
+                assert asyncio.get_event_loop() is own
+            assert asyncio.get_event_loop() is own
+        finally:
+            asyncio.set_event_loop(None)
+
+
+def test_what_other_threads_still_have_open_when_it_is_closed_ends_as_an_error_of_ours() -> None:
+    """A block that another thread holds, and calls that come too late: told, and nobody waits for ever."""
+    entered, leave, told = threading.Event(), threading.Event(), []
+
+    def hold(thread: LoopThread) -> None:
+        try:
+            with thread.entered(nullcontext()):
+                entered.set()
+                leave.wait(10)
+        except Unavailable as error:
+            told.append(error.reason)
+
+    with LoopThread() as thread:
+        holding = threading.Thread(target=hold, args=(thread,))
+        holding.start()
+        assert entered.wait(10)
+    leave.set()
+    holding.join(10)
+    assert told == ["peer.closed"]
+    with pytest.raises(Unavailable):
+        thread.wait(asyncio.sleep(0))
+    with pytest.raises(Unavailable), thread.entered(nullcontext()):
+        raise AssertionError("unreachable")
+
+
+def test_no_call_is_lost_between_the_last_one_and_the_end() -> None:
+    """Threads that ask without a pause while the loop stops: each has a result or an error, at once."""
+    ended: list[str] = []
+
+    def ask(thread: LoopThread, ready: threading.Barrier) -> None:
+        ready.wait(10)
+        while True:
+            try:
+                thread.wait(asyncio.sleep(0))
+            except Unavailable as error:
+                ended.append(error.reason)
+                return
+
+    for _ in range(20):
+        ready = threading.Barrier(4)
+        with LoopThread() as thread:
+            asking = [threading.Thread(target=ask, args=(thread, ready), daemon=True) for _ in range(3)]
+            for each in asking:
+                each.start()
+            ready.wait(10)
+        for each in asking:
+            each.join(10)
+    assert ended == ["peer.closed"] * 60

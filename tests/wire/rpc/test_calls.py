@@ -305,3 +305,17 @@ async def test_one_address_stays_where_it_is(pki: MeshPki) -> None:
 def test_a_peer_without_an_address_is_a_mistake(pki: MeshPki) -> None:
     with pytest.raises(ValueError, match="at least one"):
         Peer([], pki.identity("gateway", "g1").held(), "verifier")
+
+
+async def test_a_call_whose_peer_is_closed_is_told_so_and_its_task_is_not_cancelled(pki: MeshPki) -> None:
+    async with echo_server(pki) as echo, asyncio.TaskGroup() as group:
+        async with echo.peer() as peer:
+            work = group.create_task(_asked(peer))
+            await echo.servicer.holding.wait()
+        assert await work == "peer.closed"
+
+
+async def _asked(peer: Peer) -> str:
+    with pytest.raises(errors.Unavailable) as caught:
+        await peer.stub(EchoStub).Hold(text("x"), timeout=60)
+    return caught.value.reason
