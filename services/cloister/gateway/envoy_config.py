@@ -22,7 +22,9 @@ MAX_STREAMS: Final = 1024
 """Of one connection."""
 STREAM_WINDOW_BYTES: Final = 1 << 20
 CONNECTION_WINDOW_BYTES: Final = 16 << 20
-HEADERS_S, HANDSHAKE_S, IDLE_S, FLUSH_S = 10, 10, 600, 20
+# Without it, Envoy's parser of HTTP/1.1 passes over what stands between a chunk and the next one.
+_STRICT: Final = {"envoy.reloadable_features.strict_chunk_parsing": True}
+HEADERS_S, HANDSHAKE_S, IDLE_S, FLUSH_S, CLOSE_S = 10, 10, 600, 20, 1.0
 HEAP_BYTES: Final = 1 << 30
 """What may be held beside requests that arrive and requests that wait, each `memory_bytes` at most.
 
@@ -56,6 +58,7 @@ def envoy_config(
         "node": {"id": settings.name, "cluster": settings.cluster},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "overload_manager": _limits(settings),
+        "layered_runtime": {"layers": [{"name": "strict", "static_layer": _STRICT}]},
         "static_resources": {"listeners": [listener]},
     }
 
@@ -175,7 +178,7 @@ def _http(module: Path) -> Config:
         "stream_idle_timeout": "0s",  # a stream may be open and idle for as long as its client likes
         "stream_flush_timeout": f"{FLUSH_S}s",
         "drain_timeout": "1s",
-        "delayed_close_timeout": "1s",
+        "delayed_close_timeout": f"{CLOSE_S}s",
         "common_http_protocol_options": {"idle_timeout": f"{IDLE_S}s", "max_headers_count": 64},
         "http2_protocol_options": {
             "max_concurrent_streams": MAX_STREAMS,

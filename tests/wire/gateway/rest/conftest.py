@@ -22,6 +22,7 @@ async def rest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp(f"rest-{request.param}")
     with pytest.MonkeyPatch.context() as impatient:
         impatient.setattr(envoy_config, "HEADERS_S", 1)
+        impatient.setattr(envoy_config, "CLOSE_S", 0.1)
         impatient.setattr(faces, "RECEIVE_S", 0.5)
         impatient.setattr(faces, "HttpsLimits", partial(HttpsLimits, idle_s=1.0))
         async with running_rest(folder, MeshPki(), request.param, max_message_bytes=8 << 20, tenant_limit=32) as rig:
