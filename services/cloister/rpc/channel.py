@@ -9,8 +9,6 @@ has several addresses is reached at the next one when a call finds nobody at the
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
@@ -44,8 +42,6 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 32 << 10),
 )
-_BASE_PAUSE_S: Final = 0.1
-_MAX_PAUSE_S: Final = 5.0
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -349,28 +345,3 @@ def _readable(message: T) -> T:
     if message is None:
         raise InternalError("the peer's answer does not parse", reason="answer.malformed")
     return message
-
-
-async def retrying(call: Callable[[float], Awaitable[T]], *, attempts: int, deadline_s: float) -> T:
-    """Call again, after a jittered pause, while the error is one that may pass. For idempotent calls only.
-
-    Args:
-        call: Gets the seconds that are left; to be used as the call's own timeout.
-        attempts: At most this many in all.
-        deadline_s: For all of them together.
-
-    Raises:
-        CloisterError: The last error, or the first that will not pass.
-        TimeoutError: As the call raised it.
-    """
-    until = time.monotonic() + deadline_s
-    for attempt in range(1, attempts + 1):
-        try:
-            return await call(max(until - time.monotonic(), 0.001))
-        except CloisterError as error:
-            # Full jitter (each waits a random part of a doubling pause), so that a crowd does not come back as one.
-            pause_s = random.uniform(0, min(_MAX_PAUSE_S, _BASE_PAUSE_S * 2**attempt))  # noqa: S311 - not a secret
-            if not error.retryable or attempt == attempts or time.monotonic() + pause_s >= until:
-                raise
-        await asyncio.sleep(pause_s)
-    raise ValueError("attempts is at least one")
