@@ -42,7 +42,10 @@ else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
 
-test: check .venv-protoc/installed .venv-kserve/installed clients/node/node_modules/installed
+# One core checks while the other unpacks what some of the tests need.
+test: .venv/installed
+	@$(MAKE) --no-print-directory -j2 check .venv-protoc/installed .venv-kserve/installed \
+		clients/node/node_modules/installed
 	@sh deploy/redis.sh
 	@sh deploy/chromium.sh
 	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \

@@ -7,6 +7,7 @@ of each call.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
@@ -33,14 +34,21 @@ class LoopThread:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        atexit.register(self.close)  # for whoever leaves no block: nothing may wait for a thread that runs no more
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; what it still has to do is cancelled. Nothing is left to do the second time."""
+        atexit.unregister(self.close)
         with self._closing:  # what was started before this is begun before the loop stops, and so it is cancelled
-            self._closed = True
-            self._loop.call_soon_threadsafe(self._stop.set)
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def _run(self) -> None:

@@ -95,11 +95,13 @@ class Peer:
         closers, self._closers = self._closers, None
         lines, self._line = self._retired | ({self._line} if self._line is not None else set()), None
         self._retired = set()
-        for line in lines:
-            await line.channel.close()
-        if closers is not None:
-            # Without the body's own exception: the group would wrap it, and nothing in it waits for the body.
-            await closers.__aexit__(None, None, None)
+        try:
+            for line in lines:
+                await line.channel.close()
+        finally:
+            if closers is not None:
+                # Without the body's own exception: the group would wrap it, and nothing in it waits for the body.
+                await closers.__aexit__(None, None, None)
 
     def stub(self, stub_class: Callable[[grpc.aio.Channel], S]) -> S:
         """A stub of a generated class, whose calls go through this peer.

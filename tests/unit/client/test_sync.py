@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -161,3 +163,21 @@ def test_no_call_is_lost_between_the_last_one_and_the_end() -> None:
         for each in asking:
             each.join(10)
     assert ended == ["peer.closed"] * 60
+
+
+def test_an_interpreter_ends_though_a_block_was_never_left() -> None:
+    """As at the end of an interactive session; the loop's thread would be frozen while its blocks wait for it."""
+    script = """
+from contextlib import nullcontext
+from cloister.client.loop_thread import LoopThread
+
+def held(thread):
+    with thread.entered(nullcontext()):
+        yield
+
+thread = LoopThread()
+thread.__enter__()
+left = held(thread)
+next(left)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True)
