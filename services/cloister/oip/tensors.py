@@ -62,7 +62,7 @@ def encode_request(
         datatypes: Datatype by tensor name where the array's dtype does not say it: `BF16` for a uint16 array.
     """
     if not isinstance(inputs, Mapping):
-        raise InvalidRequest(f"the inputs are a {type(inputs).__name__}; give a dict with a NumPy array by input name")
+        raise InvalidRequest(f"the inputs are of type {type(inputs).__name__}; give a dict, a NumPy array by name")
     request = ModelInferRequest(model_name=model_name, model_version=version, id=id)
     for name, value in (parameters or {}).items():
         _set_parameter(request.parameters[name], value)

@@ -342,7 +342,7 @@ async def test_what_was_asked_for_in_vain_is_named_with_its_version(verifier: Fa
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"inputs": X}, "a dict with a NumPy array"), ({"digest": DIGEST.hex()}, "a digest is 32 bytes")],
+    [({"inputs": X}, "give a dict, a NumPy array by name"), ({"digest": DIGEST.hex()}, "a digest is 32 bytes")],
 )
 async def test_arguments_of_another_type_are_told_what_they_should_be(
     verifier: FakeVerifier, options: Any, said: str
