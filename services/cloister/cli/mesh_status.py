@@ -93,7 +93,8 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     requests = found["requests"]
     if requests["total"] is not None:
         over = " over gRPC" if any(each["service"] == HTTPS for each in found["services"]) else ""
-        counted = f"requests{over}: {requests['total']}, of which failed {requests['failed']}; queued now {requests['queued']}"
+        counted = f"requests{over}: {requests['total']}, of which failed {requests['failed']}; "
+        counted += f"queued now {requests['queued']}"
         if requests["of_processes"] > 1:
             counted += (
                 f" (in process {requests['process']} of the gateway's {requests['of_processes']}; each counts alone)"
