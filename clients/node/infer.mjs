@@ -39,10 +39,12 @@ async function main() {
     },
   });
   const { gateway, trust, identity, model, input } = values;
-  if (values.help || !gateway || !trust || !identity || !model || !input) {
+  if (values.help) {
     process.stdout.write(USAGE);
     return;
   }
+  if (!gateway || !trust || !identity || !model || !input)
+    throw new InvalidRequest('name --gateway, --trust, --identity, --model and --input; --help says what each is');
   const bundle = await TrustBundle.read(trust);
   if (bundle.simulated) process.stderr.write('simulated hardware: the owner of its machine can read what is sealed\n');
   if (bundle.weak) process.stderr.write('the verifier was pinned by a fingerprint, not by evidence\n');

@@ -8,7 +8,7 @@ from typing import Any
 from grpc.aio import EOF
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelStreamInferResponse
-from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER
+from cloister.client.carriers import ERROR_PARAMETER, REASON_PARAMETER, SERVER_TIMING, TIMING_PARAMETER
 from cloister.errors import CloisterError, Unavailable
 from fakes.serving import FakeGateway
 
@@ -16,8 +16,9 @@ from fakes.serving import FakeGateway
 class FakeStream:
     """One ModelStreamInfer."""
 
-    def __init__(self, gateway: StreamingGateway) -> None:
+    def __init__(self, gateway: StreamingGateway, *, timed: bool) -> None:
         self._gateway = gateway
+        self._timed = timed
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
 
     async def write(self, message: ModelInferRequest | bytes) -> None:
@@ -25,6 +26,8 @@ class FakeStream:
         item = ModelStreamInferResponse()
         try:
             item.infer_response.CopyFrom(await self._gateway.ModelInfer(request, timeout=1.0))
+            for _, line in self._gateway.trailers if self._timed else ():
+                item.infer_response.parameters[TIMING_PARAMETER].string_param = line
         except CloisterError as error:
             item.error_message = str(error)
             item.infer_response.parameters[ERROR_PARAMETER].string_param = type(error).__name__
@@ -54,5 +57,5 @@ class StreamingGateway(FakeGateway):
 
     def ModelStreamInfer(self, timeout: float, metadata: tuple[tuple[str, str], ...] = ()) -> FakeStream:
         assert timeout > 0
-        self.streams.append(FakeStream(self))
+        self.streams.append(FakeStream(self, timed=(SERVER_TIMING, "1") in metadata))
         return self.streams[-1]

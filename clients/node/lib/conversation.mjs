@@ -44,12 +44,13 @@ export class Conversation {
 
   /**
    * End it, once all answers have come.
-   * @returns {Promise<Buffer[]>} a serialised ReceiptBundle of each answer, in the order in which they came
+   * @returns {Promise<Buffer[]>} a serialised ReceiptBundle of each answer, in the order in which they were asked
    */
   async end() {
     const { at, answer } = await this.#asked(() => this.#held.close());
     await this.#held.finish(at, await answer, this.worker.result.receiptKey);
     this.#stream.close();
+    this.#answered.sort((one, other) => Buffer.compare(one.at, other.at)); // opened in any order, by a pool of threads
     return Promise.all(
       this.#answered.map(async ({ at: place, request, opened }) => {
         const receipt = decode('Receipt', await this.#held.receipt(place, request, opened));

@@ -59,6 +59,8 @@ class Stop(Exception):
 _ADVICE_BY_REASON = {
     "model.sealed_only": "leave out --plain",
     "key.refused": "'cloister audit list' says why: has its owner published it, and allowed its key to these workers?",
+    "identity.expired": "",
+    "tenant.unknown": "the operator's command is 'cloister tenant add'",
     "model.not_loadable": "'loadable = true' in the settings of workers lets operators do that",
     "model.partly": "'cloister model index' shows what each version is waiting for",
     "memory.full": "'cloister model index' shows what is served",

@@ -201,7 +201,7 @@ def _https_and_further_gateways(mesh: Mesh) -> dict[str, str]:
     started = (running.peek_state(mesh.folder) or {}).get("programs", [])
     gateways = [each for each in started if each["service"] == "gateway"]
     https = next((each["https"] for each in gateways if each["https"]), "")
-    first = {HTTPS: f"https://{https}  (the same over REST, by client certificate)"} if https else {}
+    first = {HTTPS: f"https://{https}  (the same over REST; API keys and tokens count too)"} if https else {}
     return {**first, **{each["name"]: each["address"] for each in gateways if each["address"] != mesh.gateway}}
 
 

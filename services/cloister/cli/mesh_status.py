@@ -92,9 +92,9 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
         say("no worker is attested now; 'cloister audit list --record appraisals' says who was refused or revoked, why")
     requests = found["requests"]
     if requests["total"] is not None:
-        counted = (
-            f"requests: {requests['total']}, of which failed {requests['failed']}; queued now {requests['queued']}"
-        )
+        over = " over gRPC" if any(each["service"] == HTTPS for each in found["services"]) else ""
+        counted = f"requests{over}: {requests['total']}, of which failed {requests['failed']}; "
+        counted += f"queued now {requests['queued']}"
         if requests["of_processes"] > 1:
             counted += (
                 f" (in process {requests['process']} of the gateway's {requests['of_processes']}; each counts alone)"

@@ -186,6 +186,8 @@ def allow(
             f"you have published no model '{name}' ({error.reason}); 'cloister model list' shows what you have"
         ) from error
     say(f"policy {policy.version} of {name} holds (line {line} of the provisioner's record)", "bold")
+    if policy.version > 1:
+        say("A worker that has the key already goes by the policy before until it renews its lease, or starts again.")
     if allow_simulated:
         warn("Simulated workers may have this key: whoever owns their machine can read it, and the model.")
 

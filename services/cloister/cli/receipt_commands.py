@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from cloister.cli.asking import plain, shown
+from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples
 from cloister.cli.output import facts, print_json, say, warn
 from cloister.cli.trusted import trusted
 from cloister.client import VerifiedReceipt, load_receipt, verify_receipt
+from cloister.errors import EvidenceRejected, SealBroken
 
 app = typer.Typer(help="Proofs of answers, checked offline.", no_args_is_help=True)
 
@@ -35,7 +37,14 @@ def verify(
     "NaN", "Infinity" and "-Infinity".
     """
     bundle = trusted(trust if trust is not None else Mesh.read(mesh_folder).trust)
-    found = verify_receipt(load_receipt(file), bundle)
+    try:
+        found = verify_receipt(load_receipt(file), bundle)
+    except (EvidenceRejected, SealBroken) as error:
+        raise Stop(
+            f"the receipt does not hold: {error} ({error.reason}); it was changed, or is not of the mesh and the "
+            "workers that the trust bundle names",
+            ExitCode.REFUSED,
+        ) from error
     if as_json:
         print_json(_plain(found))
         return

@@ -76,9 +76,8 @@ def accept(
         "model owners": owner,
         "policies of the verifier": verifier_policy,
         "HPKE suites": hpke_suite,
-        "versions of sealing": seal_version,
     }
-    if not any(named.values()):
+    if not any(named.values()) and seal_version is None:
         raise Stop(
             "name at least one --mrenclave, --owner, --verifier-policy, --hpke-suite or --seal-version to accept",
             ExitCode.USAGE,
@@ -93,8 +92,10 @@ def accept(
         bundle = replace(bundle, verifier_policies=hex_32(verifier_policy))
     bundle = replace(bundle, floors=_floors(bundle.floors, hpke_suite, seal_version))
     write_bundle(bundle, path)
-    changed = " and ".join(f"{what} that you named" for what, values in named.items() if values)
-    say(f"{path} now believes the {changed}, and no others; give it to your clients")
+    changed = [f"the {what} that you named and no others" for what, values in named.items() if values]
+    if seal_version is not None:
+        changed.append(f"sealing of version {seal_version} or newer")
+    say(f"{path} now believes {', '.join(changed)}; give it to your clients")
 
 
 def _floors(floors: Floors, hpke_suites: list[str] | None, seal_version: int | None) -> Floors:

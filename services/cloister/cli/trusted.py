@@ -8,7 +8,7 @@ from typing import Final
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.output import alarm
 from cloister.client import TrustBundle
-from cloister.errors import InvalidRequest, NotFound
+from cloister.errors import NotFound
 
 WEAK: Final = (
     "This trust bundle was pinned by a fingerprint: no evidence says what code its verifier runs, and whoever controls "
@@ -35,8 +35,6 @@ def read_bundle(path: Path) -> TrustBundle:
         return TrustBundle.read(path)
     except NotFound as error:
         raise Stop(str(error), ExitCode.USAGE) from error
-    except InvalidRequest as error:
-        raise InvalidRequest(f"{path}: {error}", reason=error.reason) from error
     except OSError as error:
         raise Stop(f"{path} cannot be read: {error.strerror}", ExitCode.USAGE) from error
 

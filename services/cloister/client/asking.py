@@ -37,16 +37,17 @@ class Asker:
         self.roster = Roster(gateway, trust)
         self._sessions = ClientSessions(trust.cluster)
 
-    def conversing(self, streams: Streams, tasks: Tasks) -> Conversing:
+    def conversing(self, streams: Streams, tasks: Tasks, *, timed: bool) -> Conversing:
         """Streams whose sealed requests go in conversations."""
         means = Means(streams, self._sessions, self.roster, self._padded)
-        return Conversing(streams, Conversations(means, tasks))
+        return Conversing(streams, Conversations(means, tasks), timed=timed)
 
     async def ask(self, question: Question, carrier: Carrier, left_s: float) -> Answer:
         """One attempt; raises what `Client.infer` says."""
-        if not (question.timing or question.traceparent):
+        timed = carrier.timed if isinstance(carrier, Conversing) else question.timing
+        if not (timed or question.traceparent):
             return await self._answer(question, carrier, left_s, None)
-        aside, began_s = Aside(question.timing, question.traceparent), time.perf_counter()
+        aside, began_s = Aside(timed, question.traceparent), time.perf_counter()
         answer = await self._answer(question, carrier, left_s, aside)
         told = Timing.parse(aside.timing, time.perf_counter() - began_s) if aside.timing else None
         return replace(answer, timing=told)

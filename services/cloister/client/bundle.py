@@ -124,13 +124,15 @@ class TrustBundle:
 
         Raises:
             NotFound: There is no such file.
-            InvalidRequest: It is not a trust bundle.
+            InvalidRequest: It is not a trust bundle; the message names the file.
         """
         try:
             with path.open("rb") as file:
                 return cls.from_json(file.read(MAX_BYTES + 1))
         except FileNotFoundError as error:
             raise NotFound(f"there is no trust bundle at {path}; get one from whoever founded the mesh") from error
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{path}: {error}", reason=error.reason) from error
 
     @classmethod
     def from_json(cls, raw: bytes) -> TrustBundle:

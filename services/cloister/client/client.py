@@ -34,6 +34,7 @@ from cloister.client.many import Progress, each, size_of
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.outcome import Outcome
 from cloister.client.question import Inputs, Options, Question
+from cloister.client.reaching import check_address
 from cloister.client.roster import Serving
 from cloister.client.streams import Streams
 from cloister.client.tasks import Tasks, background
@@ -108,13 +109,15 @@ class Client:
 
         Raises:
             NotFound: There is no such file or folder.
-            InvalidRequest: A file is not what it should be, or trust and identity are of different meshes
-                (`trust.other_mesh`).
+            InvalidRequest: A file is not what it should be, an address is not host:port (`address.invalid`), or trust
+                and identity are of different meshes (`trust.other_mesh`).
             NotReady: The private key lies open to others.
             Unauthenticated: The identity has expired, or is not yet valid (`identity.expired`).
         """
         bundle = trust if isinstance(trust, TrustBundle) else await asyncio.to_thread(TrustBundle.read, Path(trust))
         files = identity if isinstance(identity, TlsFiles) else tls_files(Path(identity))
+        for address in (gateway,) if isinstance(gateway, str) else gateway:
+            check_address(address)
         async with TlsIdentity.watching(files) as own:
             check_same_mesh(own, bundle)
             check_current(own, files)
@@ -211,7 +214,7 @@ class Client:
             timing=timing,
             traceparent=traceparent,
         )
-        return await self._again(partial(self._asker.ask, question, self._carrier), model, timeout_s)
+        return await self._again(partial(self._asker.ask, question, self._carrier), _named(model, version), timeout_s)
 
     async def infer_each(
         self,
@@ -326,7 +329,7 @@ class Client:
             Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
         """
         call = partial(self._asker.roster.offered, model, version)
-        return await self._again(call, model, timeout_s)
+        return await self._again(call, _named(model, version), timeout_s)
 
     async def contract(self, model: str, version: str = "", timeout_s: float | None = None) -> ModelContract:
         """Inputs and outputs of a model (names, datatypes, shapes), as the gateway tells them.
@@ -343,7 +346,7 @@ class Client:
             NotFound: No such model, or none that this client may ask.
             Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
         """
-        return await self._again(partial(self._metadata, model, version), model, timeout_s)
+        return await self._again(partial(self._metadata, model, version), _named(model, version), timeout_s)
 
     async def _metadata(self, model: str, version: str, left_s: float) -> ModelContract:
         request = ModelMetadataRequest(name=model, version=version)
@@ -351,7 +354,7 @@ class Client:
         answer: ModelMetadataResponse = await stub.ModelMetadata(request, timeout=left_s)
         return ModelContract.from_metadata(answer)
 
-    async def _again(self, call: Callable[[float], Awaitable[T]], model: str, timeout_s: float | None) -> T:
+    async def _again(self, call: Callable[[float], Awaitable[T]], asked: str, timeout_s: float | None) -> T:
         async def checked(left_s: float) -> T:
             try:
                 return await call(left_s)
@@ -362,7 +365,7 @@ class Client:
                 if error.reason != NotFound.default_reason:
                     raise
                 # A gateway says no more: which models there are is not for everybody to know.
-                said = f"{error}: '{model}'; is the name right, has a worker its key, and may this identity ask it?"
+                said = f"{error}: {asked}; is the name right, has a worker its key, and may this identity ask it?"
                 raise NotFound(said) from error
 
         return await attempts(checked, self.timeout_s if timeout_s is None else timeout_s)
@@ -374,10 +377,14 @@ class Client:
 
     def _streams(self, timing: bool, traceparent: str) -> Conversing:
         tasks = self._background()
-        return self._asker.conversing(Streams(self._gateway, tasks, Aside(timing, traceparent)), tasks)
+        return self._asker.conversing(Streams(self._gateway, tasks, Aside(timing, traceparent)), tasks, timed=timing)
 
     def _with(self, carrier: Carrier) -> Client:
         """This client, with all that it knows, by another way to the gateway."""
         other = copy(self)
         other._carrier = carrier
         return other
+
+
+def _named(model: str, version: str) -> str:
+    return f"'{model}' in version '{version}'" if version else f"'{model}'"

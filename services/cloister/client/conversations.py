@@ -162,13 +162,16 @@ class Conversing:
     Args:
         streams: What carries both.
         conversations: On it.
+        timed: Whether the stream asks where the time of each request goes.
 
     Attributes:
         conversations: As given.
+        timed: As given.
     """
 
-    def __init__(self, streams: Streams, conversations: Conversations) -> None:
+    def __init__(self, streams: Streams, conversations: Conversations, *, timed: bool = False) -> None:
         self.conversations = conversations
+        self.timed = timed
         self._streams = streams
 
     async def carry(

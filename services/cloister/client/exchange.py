@@ -12,13 +12,14 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle, SealedResponse
 from cloister.client.answer import Answer
 from cloister.client.trust import VerifiedWorker
-from cloister.errors import NotFound, SealBroken
+from cloister.errors import InvalidRequest, NotFound, SealBroken
 from cloister.oip.tensors import decode_response, parse_response
 from cloister.rpc.status import from_failure
 from cloister.seal import envelope, receipt
 from cloister.seal.session import ClientSessions, PendingResponse
 
 MAX_RECIPIENTS: Final = 4
+DIGEST_BYTES: Final = 32
 MAX_LIFE_S: Final = 590.0  # a worker refuses what is valid for more than ten minutes
 
 
@@ -123,8 +124,11 @@ def target(model_name: str, believed: Sequence[VerifiedWorker], *, version: str,
         digest: The only digest that may answer; None for any. With a version, both must fit.
 
     Raises:
+        InvalidRequest: The digest is none.
         NotFound: No believed worker serves what was asked for; nothing else answers in its place.
     """
+    if digest is not None and not (isinstance(digest, bytes) and len(digest) == DIGEST_BYTES):
+        raise InvalidRequest("a digest is 32 bytes; bytes.fromhex(...) makes them of the 64 digits that are shown")
     pinned = version if version.isdecimal() else ""
     fitting = [each for each in believed if pinned in ("", each.model_version) and digest in (None, each.model_digest)]
     if not fitting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
@@ -125,7 +126,7 @@ class PlainFace(Generic[C]):
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[C]]) -> None:
         self._connect = connect
-        self._stack = ExitStack()
+        self._close: Callable[[], object] = lambda: None
         self._thread: LoopThread | None = None
         self._client: C | None = None
 
@@ -133,14 +134,15 @@ class PlainFace(Generic[C]):
         with ExitStack() as stack:
             self._thread = stack.enter_context(LoopThread())
             self._client = stack.enter_context(self._thread.entered(self._connect()))
-            self._stack = stack.pop_all()
+            # A program that ends without leaving the block would else wait for a thread that no longer runs.
+            self._close = weakref.finalize(self, stack.pop_all().close)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client = None
-        self._stack.close()
+        self._close()
 
     @property
     def _connected(self) -> C:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cloister.client.identity import check_current, tls_files
+from cloister.errors import InvalidRequest
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsFiles, TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -17,12 +18,21 @@ async def reached(address: str, role: str, identity: TlsFiles | Path | str) -> A
     """The service of this role at host:port, called as an identity; with it, the cluster that both are of.
 
     Raises:
-        NotFound, InvalidRequest, NotReady: A file is missing, is not what it should be, or lies open to others.
+        NotFound, InvalidRequest, NotReady: A file is missing, is not what it should be, or lies open to others; or the
+            address is not host:port (`address.invalid`).
         Unauthenticated: The identity has expired (`identity.expired`).
     """
+    check_address(address)
     files = identity if isinstance(identity, TlsFiles) else tls_files(Path(identity))
     async with TlsIdentity.watching(files) as own:
         check_current(own, files)
         cluster = own.spiffe_id.cluster
         async with Peer(address, own, server_name(cluster, role)) as peer:
             yield peer, cluster
+
+
+def check_address(address: str) -> None:
+    """Raise InvalidRequest for what is not host:port; gRPC would look for it until the deadline."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
+        raise InvalidRequest(f"'{address[:100]}' is no address: write HOST:PORT", reason="address.invalid")

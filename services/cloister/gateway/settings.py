@@ -139,6 +139,8 @@ class Settings:
             raise ValueError("max_call_s must be above zero, and a day at most")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
+        if self.rest_listen:
+            _check_address("rest_listen", self.rest_listen, local=True)
         if self.operator_listen:
             _check_address("operator_listen", self.operator_listen)
         if self.otlp_endpoint:
@@ -158,7 +160,8 @@ class Settings:
         return Limits(usual, self.models, "models: every model's ")
 
 
-def _check_address(name: str, listen: str) -> None:
-    host, _, port = listen.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+def _check_address(name: str, listen: str, *, local: bool = False) -> None:
+    """Raise ValueError for what is not host:port, or, if `local`, `:port` on this machine only."""
+    host, colon, port = listen.rpartition(":")
+    if not (host or (local and colon)) or not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
         raise ValueError(f"{name} must be host:port")

@@ -61,6 +61,8 @@ def encode_request(
         parameters: Request parameters.
         datatypes: Datatype by tensor name where the array's dtype does not say it: `BF16` for a uint16 array.
     """
+    if not isinstance(inputs, Mapping):
+        raise InvalidRequest(f"the inputs are of type {type(inputs).__name__}; give a dict, a NumPy array by name")
     request = ModelInferRequest(model_name=model_name, model_version=version, id=id)
     for name, value in (parameters or {}).items():
         _set_parameter(request.parameters[name], value)

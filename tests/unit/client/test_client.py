@@ -331,3 +331,23 @@ async def test_asking_again_stops_where_it_is_in_vain(verifier: FakeVerifier) ->
     client = Client(cast(Any, FakeGateway()), verifier.trust(), check=expired)
     with pytest.raises(Unauthenticated):
         await client.infer(MODEL, {"x": X}, timeout_s=60)
+
+
+async def test_what_was_asked_for_in_vain_is_named_with_its_version(verifier: FakeVerifier) -> None:
+    gateway = FakeGateway(FakeWorker(verifier))
+    gateway.workers[0].refuse = NotFound("no such model")
+    with pytest.raises(NotFound, match=f"no such model: '{MODEL}' in version '1'; is the name right"):
+        await connected(gateway, verifier).infer(MODEL, {"x": X}, version="1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"inputs": X}, "give a dict, a NumPy array by name"), ({"digest": DIGEST.hex()}, "a digest is 32 bytes")],
+)
+async def test_arguments_of_another_type_are_told_what_they_should_be(
+    verifier: FakeVerifier, options: Any, said: str
+) -> None:
+    gateway = FakeGateway(FakeWorker(verifier))
+    with pytest.raises(InvalidRequest, match=said):
+        await connected(gateway, verifier).infer(MODEL, **{"inputs": {"x": X}, **options})
+    assert not gateway.carried

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloister.client import Client, MeshFolder, OwnerClient, TrustBundle, signing_key
+from cloister.client.reaching import check_address
 from cloister.errors import CloisterError, InvalidRequest, NotFound, NotReady, Unauthenticated
 from cloister.rpc.identity import TlsFiles
 from fakes.pki import MeshPki
@@ -114,3 +115,13 @@ async def test_an_owner_without_a_signing_key_is_told_before_connecting(tmp_path
     with pytest.raises(NotFound, match="signing key"):
         async with OwnerClient.connect("127.0.0.1:1", identity=tmp_path):
             raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize(
+    "address", ["gateway", "https://gateway:8440", "gateway:", ":8440", "gateway:70000", "g:https"]
+)
+def test_an_address_is_host_and_port(address: str) -> None:
+    check_address("[::1]:8440")
+    with pytest.raises(InvalidRequest, match="HOST:PORT") as raised:
+        check_address(address)
+    assert raised.value.reason == "address.invalid"

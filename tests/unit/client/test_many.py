@@ -103,7 +103,7 @@ async def test_what_taking_inputs_raises_comes_out_as_it_is(client: Client) -> N
 
 async def test_a_mistake_in_the_call_is_raised_and_ends_only_the_call(client: Client) -> None:
     with pytest.raises(AttributeError):
-        await client.infer_many(MODEL, cast(Any, [None]))
+        await client.infer_many(MODEL, [x(1)], parameters=cast(Any, 3))
     with pytest.raises(ValueError, match="concurrency"):
         await client.infer_many(MODEL, [x(1)], concurrency=0)
     assert doubled(Outcome(5, await client.infer(MODEL, x(5))))

@@ -54,6 +54,26 @@ def test_its_thread_ends_with_it(gateway: FakeGateway) -> None:
     assert "cloister-client" not in {thread.name for thread in threading.enumerate()}
 
 
+LEFT_OPEN = """
+from contextlib import asynccontextmanager
+from cloister.client.loop_thread import PlainFace
+
+@asynccontextmanager
+async def connect():
+    try:
+        yield "client"
+    finally:
+        print("closed")
+
+face = PlainFace(connect).__enter__()
+"""
+
+
+def test_a_program_that_leaves_it_open_ends_all_the_same() -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=60, check=True)
+    assert (ended.stdout, ended.stderr) == ("closed\n", "")
+
+
 def test_a_connection_that_fails_leaves_no_thread(tmp_path: Any) -> None:
     with pytest.raises(NotFound), SyncClient("gateway:1", trust=tmp_path / "none", identity=tmp_path):
         raise AssertionError("unreachable")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cloister.client import Client, Timing
 from fakes.serving import MODEL, FakeGateway, FakeVerifier, FakeWorker
+from fakes.streaming_gateway import StreamingGateway
 
 LINE = (
     "queue;dur=2.000, wire;dur=4.500, open;dur=1.000, wait;dur=0.000, compute;dur=3.000, serialise;dur=4.000, "
@@ -55,3 +56,17 @@ async def test_a_gateway_that_tells_nothing_leaves_it_out() -> None:
     verifier = FakeVerifier()
     client = Client(cast(Any, FakeGateway(FakeWorker(verifier))), verifier.trust())
     assert (await client.infer(MODEL, {"x": X}, timing=True)).timing is None
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_a_stream_that_asks_has_the_timing_of_each_answer(sealed: bool) -> None:
+    verifier = FakeVerifier()
+    gateway = StreamingGateway(FakeWorker(verifier))
+    gateway.trailers = (("server-timing", LINE),)
+    async with Client.over(cast(Any, gateway), verifier.trust()) as client:
+        async with client.stream(timing=True) as streaming:
+            answer = await streaming.infer(MODEL, {"x": X}, sealed=sealed)
+            assert answer.timing is not None
+            assert answer.timing.total_s == 0.0155
+        async with client.stream() as streaming:
+            assert (await streaming.infer(MODEL, {"x": X}, sealed=sealed, timing=True)).timing is None

@@ -245,6 +245,13 @@ def test_a_mesh_folder_in_the_environment_is_enough(gateway: Gateway, monkeypatc
         assert np.array_equal(queue.predict(X), X * 2)
 
 
+def test_a_program_that_names_no_queue_is_told_that_the_name_is_a_models(gateway: Gateway) -> None:
+    said = r"'serving_stream'.*; the name of an InputQueue is that of a model here"
+    unnamed = InputQueue("gateway", gateway.port, trust="trust.json", identity="client")
+    with unnamed as queue, pytest.raises(NotFound, match=said):
+        queue.enqueue("r", x=X)
+
+
 def test_a_queue_that_is_closed_says_so(ask: InputQueue, out: OutputQueue) -> None:
     ask.enqueue("r", x=X)
     ask._pool.shutdown()

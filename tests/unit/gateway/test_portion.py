@@ -45,6 +45,12 @@ def test_processes_for_https_listen_behind_the_others() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["rest_listen", "operator_listen"])
+def test_an_address_that_is_none_is_told_by_the_name_of_its_setting(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be host:port"):
+        settings(**{name: "8441"})
+
+
 @pytest.mark.parametrize("listen", ["", "127.0.0.1:0", "no address"])
 def test_no_page_or_one_on_any_port_stays_as_it_is(listen: str) -> None:
     assert portion(settings(metrics_listen=listen), Place(2, 3, 5)).metrics_listen == listen

@@ -16,7 +16,7 @@ from cloister.compat.zoo.fitting import Instance, Result, fitted
 from cloister.compat.zoo.results import Failure, Results
 from cloister.compat.zoo.values import Values, read_instance
 from cloister.contract import ModelContract
-from cloister.errors import CloisterError, InternalError, InvalidRequest, NotReady
+from cloister.errors import CloisterError, InternalError, InvalidRequest, NotFound, NotReady
 from cloister.oip.contents import Array
 
 NAME: Final = "serving_stream"
@@ -149,7 +149,10 @@ class InputQueue:
     def _current_contract(self, timeout_s: float = TIMEOUT_S) -> ModelContract:
         now_s = time.monotonic()
         if self._contract is None or now_s - self._contract_read_s > CONTRACT_FRESH_S:
-            self._contract = self._client.contract(self._model, self._version, timeout_s)
+            try:
+                self._contract = self._client.contract(self._model, self._version, timeout_s)
+            except NotFound as error:
+                raise NotFound(f"{error}; the name of an InputQueue is that of a model here") from error
             self._contract_read_s = now_s
         return self._contract
 
