@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
@@ -134,14 +133,15 @@ class PlainFace(Generic[C]):
         with ExitStack() as stack:
             self._thread = stack.enter_context(LoopThread())
             self._client = stack.enter_context(self._thread.entered(self._connect()))
-            # A program that ends without leaving the block would else wait for a thread that no longer runs.
-            self._close = weakref.finalize(self, stack.pop_all().close)
+            self._close = stack.pop_all().close
+            atexit.register(self._close)  # for whoever never leaves the block
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client = None
+        atexit.unregister(self._close)
         self._close()
 
     @property
