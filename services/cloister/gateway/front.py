@@ -218,6 +218,12 @@ def _judge(said: bytes, *, asked: bool) -> None:
         raise InternalError("the gateway inside Envoy has ended", reason="front.ended")
 
 
+async def let_nobody_in() -> None:
+    """Called inside Envoy: take no connection any more, so that other processes of this gateway get all of them."""
+    async with _commands(Path(os.environ[SETTINGS]).parent) as admin:
+        await _command(admin, "/drain_listeners")
+
+
 def _commands(folder: Path) -> httpx.AsyncClient:
     transport = httpx.AsyncHTTPTransport(uds=str(folder / "admin.sock"))
     return httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=5.0, trust_env=False)

@@ -15,7 +15,7 @@ from typing import Any
 from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.app import opened, service_name
 from cloister.gateway.faces import hosted, hosted_https
-from cloister.gateway.front import CONTROL, SETTINGS, taken_over
+from cloister.gateway.front import CONTROL, SETTINGS, let_nobody_in, taken_over
 from cloister.gateway.portion import REST
 from cloister.kit import config, lag, log
 from cloister.kit.grpc_http import Receive, Send
@@ -84,7 +84,8 @@ class Application:
 
 async def _stop_after(reader: asyncio.StreamReader, lifecycle: Lifecycle) -> None:
     """Stop at a byte from outside, or when there will never be one: whoever started us is gone."""
-    await reader.read(1)
+    if not await reader.read(1):
+        await let_nobody_in()  # which is theirs to say as long as they live
     lifecycle.stop()
 
 
