@@ -21,12 +21,12 @@ from cloister.gateway.limits import Limits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.operator_listener import operator_listener
 from cloister.gateway.portion import REST, portion
-from cloister.gateway.routing_file import RoutingFile
+from cloister.gateway.routing_file import routing_file
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenancy import Tenancy
 from cloister.gateway.tenants import Tenants
-from cloister.gateway.tenants_watch import TenantsWatch
+from cloister.gateway.tenants_watch import tenants_watch
 from cloister.gateway.usage import Usage
 from cloister.gateway.worker_metrics import WorkerMetrics
 from cloister.kit import lag, log
@@ -113,7 +113,7 @@ async def opened(
             simulated_workers=settings.simulated_workers,
         )
         if settings.routing is not None:
-            routing = RoutingFile(settings.routing, fleet.dispatcher.route)
+            routing = routing_file(settings.routing, fleet.dispatcher.route)
             try:
                 await routing.read()
             except (InvalidRequest, NotReady) as error:
@@ -161,7 +161,7 @@ async def _tenancy(settings: Settings, lifecycle: Lifecycle, place: Place | None
         spawn=lifecycle.spawn,
     )
     if settings.tenants_file is not None:
-        watch = TenantsWatch(settings.tenants_file, settings.cluster, tenancy.use)
+        watch = tenants_watch(settings.tenants_file, settings.cluster, tenancy.use)
         try:
             await watch.read()
         except (InvalidRequest, NotReady) as error:

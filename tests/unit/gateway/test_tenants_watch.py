@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cloister.errors import InvalidRequest, NotReady
-from cloister.gateway import tenants_watch
+from cloister.gateway import followed_file
 from cloister.gateway.tenant_file import TenantsFile
-from cloister.gateway.tenants_watch import TenantsWatch
+from cloister.gateway.tenants_watch import tenants_watch
 from fakes.pki import CLUSTER
 from fakes.tenants import write_tenants
 
@@ -42,9 +42,9 @@ class Following:
 async def test_a_file_that_makes_no_sense_or_is_open_keeps_the_old_one_and_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: io.StringIO
 ) -> None:
-    monkeypatch.setattr(tenants_watch, "POLL_S", 0.001)
+    monkeypatch.setattr(followed_file, "POLL_S", 0.001)
     path, following = write_tenants(tmp_path / "tenants.toml", ONE), Following()
-    watch = TenantsWatch(path, CLUSTER, following.use)
+    watch = tenants_watch(path, CLUSTER, following.use)
     await watch.read()
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watch.watching())
@@ -67,6 +67,6 @@ async def test_a_file_that_makes_no_sense_or_is_open_keeps_the_old_one_and_is_sa
 
 
 async def test_there_must_be_one_at_first(tmp_path: Path) -> None:
-    watch = TenantsWatch(tmp_path / "tenants.toml", CLUSTER, Following().use)
+    watch = tenants_watch(tmp_path / "tenants.toml", CLUSTER, Following().use)
     with pytest.raises(NotReady, match="cannot be read"):
         await watch.read()
