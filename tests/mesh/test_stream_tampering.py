@@ -223,8 +223,13 @@ async def test_an_end_that_the_gateway_keeps_back_or_makes_up_gives_no_receipt(
 
         async def ask(cheat: Callable[[bytes], Sequence[bytes]] | None, answers: list[Answer]) -> None:
             seen: list[bytes] = []
+
+            def kept(message: bytes) -> Sequence[bytes]:
+                seen.append(message)
+                return [message]
+
             async with client.stream() as mesh:
-                evil.answered = lambda message: [seen.append(message) or message]  # type: ignore[func-returns-value]
+                evil.answered = kept
                 answers.append(await mesh.infer(MODEL, {"x": inputs(6)}))
                 evil.answered = cheat or (lambda message: [seen[-1]])
 

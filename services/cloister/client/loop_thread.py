@@ -1,7 +1,7 @@
 """An event loop in a thread of its own, and faces without `async` over clients that live in it.
 
-A loop that runs already (a notebook's) is not in its way. `anyio.from_thread` does the same in general, for 80 µs more
-of each call.
+A loop that runs already (a notebook's) is not in its way. `anyio.from_thread` does the same in general, and costs each
+call more.
 """
 
 from __future__ import annotations
