@@ -136,7 +136,7 @@ bench-start: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.start $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
-EXTRAS := serve console worker otel demo prepare quantize zoo
+EXTRAS := serve console worker enclave otel demo prepare quantize zoo
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock
