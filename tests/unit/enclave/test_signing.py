@@ -16,7 +16,7 @@ from cloister.enclave.measurement import Measurement
 from cloister.enclave.signers import KeySigner, key_in, new_key
 from cloister.enclave.signing import add_signature, read_sigstruct, sign, to_sign, unsigned_file
 from cloister.errors import CloisterError, InvalidRequest, NotFound, NotReady
-from fakes.enclave_folder import Built
+from fakes.built_enclave import Built
 from fakes.soft_token import SoftToken, soft_token
 
 

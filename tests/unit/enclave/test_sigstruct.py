@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloister.enclave.signers import KeySigner
 from cloister.enclave.sigstruct import Sigstruct
 from cloister.errors import InvalidRequest
-from fakes.enclave_folder import Built
+from fakes.built_enclave import Built
 
 MRENCLAVE = bytes(range(32))
 
