@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cloister.enclave.check import manifest_for_sgx
 from cloister.enclave.kinds import WORKER, EnclaveSet, Kind
-from cloister.enclave.measurement import MeasuredFile, Measurement, manifest_options, measure_files
+from cloister.enclave.measurement import FileDigest, Measurement, manifest_options, measure_files
 from cloister.enclave.signers import KeySigner, new_key
 from cloister.enclave.signing import signed_file, unsigned_file
 from cloister.enclave.sigstruct import Sigstruct
@@ -63,7 +63,7 @@ class Built:
             isvsvn=self.isvsvn,
             debug=debug,
             gramine="1.9",
-            loader=MeasuredFile(sha256(b"loader").hexdigest(), 6),
+            loader=FileDigest(sha256(b"loader").hexdigest(), 6),
             options=manifest_options(manifest),
             files=measure_files(folder, self.kind),
         )

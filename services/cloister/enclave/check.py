@@ -11,7 +11,7 @@ from typing import Any, Final
 from cloister.enclave import gramine, signing
 from cloister.enclave.comparison import ChangedFile, compare_files
 from cloister.enclave.kinds import EnclaveSet
-from cloister.enclave.measurement import MeasuredFile, Measurement, measure_files
+from cloister.enclave.measurement import FileDigest, Measurement, measure_files
 from cloister.errors import InvalidRequest, NotReady
 
 _SCHEME: Final = "file:"
@@ -63,7 +63,7 @@ def check_sigstructs(folder: Path, measured: Measurement) -> None:
         raise InvalidRequest("the SIGSTRUCT is another signer's than was measured", reason="measurement.mismatched")
 
 
-def check_trusted(manifest: str, files: Mapping[str, MeasuredFile]) -> None:
+def check_trusted(manifest: str, files: Mapping[str, FileDigest]) -> None:
     """Check that a manifest for SGX trusts the files of its folder as they are, all of them, and nothing else.
 
     Raises:
@@ -94,7 +94,7 @@ def _measured_again(folder: Path, measured: Measurement) -> bool:
         found = gramine.installed()
     except NotReady:
         return False
-    if MeasuredFile.of(found.loader) != measured.loader:
+    if FileDigest.of(found.loader) != measured.loader:
         return False
     manifest, sigstruct = gramine.measure(folder / f"{measured.kind.name}.manifest")
     kept = manifest_for_sgx(folder, measured)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from cloister.enclave.measurement import MeasuredFile, Measurement
+from cloister.enclave.measurement import FileDigest, Measurement
 
 _FOLDERS: Final = {"gramine": "Gramine's runtime", "mesh": "measured part of the mesh"}
 _PYTHON: Final = "Python"
@@ -37,8 +37,8 @@ class ChangedFile:
     """A file; None where it is not."""
 
     path: str
-    before: MeasuredFile | None
-    after: MeasuredFile | None
+    before: FileDigest | None
+    after: FileDigest | None
 
     @property
     def happened(self) -> Happened:
@@ -101,7 +101,7 @@ def compare(before: Measurement, after: Measurement) -> Comparison:
     )
 
 
-def compare_files(before: Mapping[str, MeasuredFile], after: Mapping[str, MeasuredFile]) -> tuple[ChangedFile, ...]:
+def compare_files(before: Mapping[str, FileDigest], after: Mapping[str, FileDigest]) -> tuple[ChangedFile, ...]:
     """The files that are not the same, by path."""
     paths = sorted(before.keys() | after.keys())
     pairs = ((path, before.get(path), after.get(path)) for path in paths)
@@ -140,5 +140,5 @@ def _plain(value: ChangedValue) -> dict[str, object]:
     return {"key": value.key, "before": value.before, "after": value.after}
 
 
-def _plain_file(file: MeasuredFile | None) -> dict[str, object] | None:
+def _plain_file(file: FileDigest | None) -> dict[str, object] | None:
     return None if file is None else {"sha256": file.sha256, "size_bytes": file.size_bytes}

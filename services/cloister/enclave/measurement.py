@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cloister.enclave.kinds import EnclaveSet, Kind, kind_named
+from cloister.enclave.measured_files import measured_files
 from cloister.errors import InvalidRequest, NotReady
 
 NAME: Final = "measurement.json"
@@ -34,15 +35,15 @@ _MEMBERS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredFile:
-    """One file; the digest in hex."""
+class FileDigest:
+    """What is known of a file; the digest in hex."""
 
     sha256: str
     size_bytes: int
 
     @classmethod
-    def of(cls, path: Path) -> MeasuredFile:
-        """Measure what is there."""
+    def of(cls, path: Path) -> FileDigest:
+        """Of what is there."""
         with path.open("rb") as file:
             return cls(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
@@ -68,9 +69,9 @@ class Measurement:
     isvsvn: int
     debug: bool
     gramine: str
-    loader: MeasuredFile
+    loader: FileDigest
     options: Mapping[str, object]
-    files: Mapping[str, MeasuredFile]
+    files: Mapping[str, FileDigest]
 
     @classmethod
     def read(cls, place: Path) -> Measurement:
@@ -142,23 +143,11 @@ class Measurement:
         part.replace(folder / NAME)
 
 
-def measure_files(folder: Path, kind: Kind) -> dict[str, MeasuredFile]:
-    """Measure each file of an enclave's folder that its manifest may name, and the manifest.
-
-    Raises:
-        InvalidRequest: Reason `file.linked`: a link or a device, which is not what it is measured as.
-    """
-    return {path.relative_to(folder).as_posix(): MeasuredFile.of(path) for path in _measured_paths(folder, kind)}
-
-
-def _measured_paths(folder: Path, kind: Kind) -> Iterator[Path]:
-    yield folder / f"{kind.name}.manifest"
-    for name in MEASURED_FOLDERS:
-        for path in sorted((folder / name).rglob("*")):
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                raise InvalidRequest(f"{path} is a link or no file, and cannot be measured", reason="file.linked")
-            if path.is_file():
-                yield path
+def measure_files(folder: Path, kind: Kind) -> dict[str, FileDigest]:
+    """Measure the manifest, and each file of an enclave's folder that it trusts; raises as `measured_files`."""
+    manifest = f"{kind.name}.manifest"
+    found = {path: FileDigest(digest, size) for path, digest, size in measured_files(folder, MEASURED_FOLDERS)}
+    return found | {manifest: FileDigest.of(folder / manifest)}
 
 
 def manifest_options(text: str) -> dict[str, object]:
@@ -179,13 +168,13 @@ def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]
             yield name, value
 
 
-def _file(value: Any) -> MeasuredFile:
+def _file(value: Any) -> FileDigest:
     if not isinstance(value, dict) or value.keys() != {"sha256", "size_bytes"}:
         raise ValueError("a file is not described by sha256 and size_bytes")
-    return MeasuredFile(_digest(value["sha256"]), _number(value["size_bytes"]))
+    return FileDigest(_digest(value["sha256"]), _number(value["size_bytes"]))
 
 
-def _plain(file: MeasuredFile) -> dict[str, object]:
+def _plain(file: FileDigest) -> dict[str, object]:
     return {"sha256": file.sha256, "size_bytes": file.size_bytes}
 
 
