@@ -25,7 +25,7 @@ RULES: Final[Sequence[Rule]] = (
     *rules_options.RULES,
     *rules_image.RULES,
 )
-SHOWN: Final = 10
+SHOWN: Final = 5
 """Findings of one rule in one manifest that are told one by one."""
 
 
