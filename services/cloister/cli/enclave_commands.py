@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cloister.cli import enclave_build, enclave_sign
+from cloister.cli import enclave_build, enclave_lint, enclave_sign
 from cloister.cli.enclave_words import print_comparison, print_files, print_measurement
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.options import AsJson, check_place, examples
@@ -71,6 +71,7 @@ def measure(
 
 
 enclave_sign.add_to(app)
+enclave_lint.add_to(app)
 
 
 @app.command(
