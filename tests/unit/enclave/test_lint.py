@@ -142,7 +142,10 @@ def test_a_strangers_manifest_is_held_to_what_is_not_ours_alone(tmp_path: Path) 
         loader.log_level = "debug"
         loader.env.LD_LIBRARY_PATH = "/lib:/usr/lib"
         sys.insecure__allow_eventfd = true
-        fs.mounts = [{ path = "/lib", uri = "file:/usr/lib/gramine/runtime/glibc" }, { path = "/usr", uri = "file:/u" }]
+        fs.mounts = [
+          { path = "/lib", uri = "file:/usr/lib/gramine/runtime/glibc" },
+          { path = "/usr", uri = "file:/usr" },
+        ]
         sgx.debug = true
         sgx.enclave_size = "1024M"
         sgx.trusted_files = ["file:/usr/bin/redis-server", "file:/usr/lib/gramine/runtime/glibc/"]
