@@ -101,6 +101,8 @@ def describe(error: BaseException) -> str:
         return f"{name}: {_capped(str(error))}"
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {_capped(error.strerror)}"
+    if isinstance(error, ImportError) and error.name:
+        return f"{name}: {_capped(error.name)}"
     return name
 
 

@@ -13,7 +13,7 @@ from cloister.enclave.configuration import Configuration, take_configuration
 from cloister.enclave.kinds import KINDS, REDIS, VERIFIER, WORKER, EnclaveSet, Kind
 from cloister.enclave.manifest import Sizing, check_set, render
 from cloister.errors import InvalidRequest, NotReady
-from cloister.kit.lifecycle import TLS_ENVIRONMENT
+from cloister.kit.environment import TLS_ENVIRONMENT
 from fakes.enclave_folder import write_programs, write_settings
 
 KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
