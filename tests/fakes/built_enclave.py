@@ -52,6 +52,8 @@ class Built:
                 (folder / path).write_text(text)
         manifest = self._manifest(folder)
         (folder / f"{self.kind.name}.manifest").write_text(manifest)
+        if self.enclave_set is not EnclaveSet.SIMULATED:
+            manifest_for_sgx(folder, self.kind).write_text(manifest)
         debug = self.enclave_set is EnclaveSet.DEBUG
         sigstruct = self.sigstruct(sha256(manifest.encode()).digest())
         measured = Measurement(
@@ -69,7 +71,6 @@ class Built:
         )
         measured.write(folder)
         if self.enclave_set is not EnclaveSet.SIMULATED:
-            manifest_for_sgx(folder, measured).write_text(manifest)
             if debug:
                 key = self.debug_key or new_key()
                 sigstruct = sigstruct.with_signature(key.modulus, key.sign(sigstruct.to_sign))

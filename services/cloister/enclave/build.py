@@ -1,4 +1,4 @@
-"""An enclave, whole: collected, configured, rendered, linted, measured. The same inputs give the same MRENCLAVE.
+"""An enclave, whole: collected, configured, rendered, measured. The same inputs give the same MRENCLAVE.
 
 Inputs are the software that is installed here, as tcb.lock has it; Gramine; the settings and the measured files that
 they name; the set, and the sizes. Neither the place, the day, the user, nor anything else of the machine is one.
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloister.enclave import gramine, lint, signing
+from cloister.enclave import gramine, signing
 from cloister.enclave.check import check_trusted, manifest_for_sgx
 from cloister.enclave.configuration import take_configuration
 from cloister.enclave.gramine import Gramine
@@ -65,7 +65,6 @@ def build(wanted: Wanted, into: Path) -> Measurement:
             isvsvn=wanted.isvsvn,
             eventfd_reason=wanted.eventfd_reason,
         )
-        lint.check(manifest)
         gramine.check_manifest(manifest)
         return _measured(wanted, manifest, found)
 
@@ -74,6 +73,8 @@ def _measured(wanted: Wanted, manifest: Path, found: Gramine) -> Measurement:
     """Measure what lies beside a manifest, and leave there what its set is started or signed with."""
     folder, kind = manifest.parent, wanted.kind
     for_sgx, sigstruct = gramine.measure(manifest)
+    if wanted.enclave_set is not EnclaveSet.SIMULATED:
+        manifest_for_sgx(folder, kind).write_bytes(for_sgx)
     measured = Measurement(
         kind=kind,
         enclave_set=wanted.enclave_set,
@@ -89,8 +90,6 @@ def _measured(wanted: Wanted, manifest: Path, found: Gramine) -> Measurement:
     )
     signing.check_identity(sigstruct, measured)
     check_trusted(for_sgx.decode(), measured.files)
-    if wanted.enclave_set is not EnclaveSet.SIMULATED:
-        manifest_for_sgx(folder, measured).write_bytes(for_sgx)
     if wanted.enclave_set is EnclaveSet.HARDENED:
         sigstruct.check_production()
         signing.unsigned_file(folder, kind).write_bytes(sigstruct.unsigned().encode())

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cloister.enclave import gramine, signing
 from cloister.enclave.comparison import ChangedFile, compare_files
-from cloister.enclave.kinds import EnclaveSet
+from cloister.enclave.kinds import EnclaveSet, Kind
 from cloister.enclave.measurement import FileDigest, Measurement, measure_files
 from cloister.errors import InvalidRequest, NotReady
 
@@ -43,8 +43,8 @@ def check_folder(folder: Path) -> Checked:
     changed = compare_files(measured.files, measure_files(folder, measured.kind))  # 2 the files are those measured
     if changed:
         return Checked(measured=measured, changed=changed, measured_again=False)
-    if measured.enclave_set is not EnclaveSet.SIMULATED:
-        check_trusted(manifest_for_sgx(folder, measured).read_text(), measured.files)  # 3 and the manifest trusts them
+    if measured.enclave_set is not EnclaveSet.SIMULATED:  # 3 and the manifest trusts them
+        check_trusted(manifest_for_sgx(folder, measured.kind).read_text(), measured.files)
     return Checked(measured=measured, changed=(), measured_again=_measured_again(folder, measured))  # 4 by Gramine too
 
 
@@ -79,9 +79,9 @@ def check_trusted(manifest: str, files: Mapping[str, FileDigest]) -> None:
         )
 
 
-def manifest_for_sgx(folder: Path, measured: Measurement) -> Path:
-    """The manifest with all digests in it, which is what is measured."""
-    return folder / f"{measured.kind.name}.manifest.sgx"
+def manifest_for_sgx(folder: Path, kind: Kind) -> Path:
+    """The manifest as it is measured."""
+    return folder / f"{kind.name}.manifest.sgx"
 
 
 def _trusted(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,7 @@ def _measured_again(folder: Path, measured: Measurement) -> bool:
     if FileDigest.of(found.loader) != measured.loader:
         return False
     manifest, sigstruct = gramine.measure(folder / f"{measured.kind.name}.manifest")
-    kept = manifest_for_sgx(folder, measured)
+    kept = manifest_for_sgx(folder, measured.kind)
     if sigstruct.enclavehash.hex() != measured.mrenclave or (kept.exists() and kept.read_bytes() != manifest):
         raise InvalidRequest("Gramine measures another enclave than was measured", reason="measurement.mismatched")
     return True

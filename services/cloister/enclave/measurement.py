@@ -18,14 +18,18 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cloister.enclave.kinds import EnclaveSet, Kind, kind_named
 from cloister.enclave.measured_files import measured_files
 from cloister.errors import InvalidRequest, NotReady
 
+T = TypeVar("T")
+
 NAME: Final = "measurement.json"
 MEASURED_FOLDERS: Final = ("gramine", "mesh", "root")
+MANIFESTS: Final = (".manifest", ".manifest.sgx")
+"""As it was rendered; and with what Gramine adds, as it is measured."""
 
 _MAX_BYTES: Final = 16 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -105,11 +109,11 @@ class Measurement:
                 mrsigner=None if found["mrsigner"] is None else _digest(found["mrsigner"]),
                 isvprodid=_number(found["isvprodid"]),
                 isvsvn=_number(found["isvsvn"]),
-                debug=found["debug"] is True,
-                gramine=str(found["gramine"]),
+                debug=_of_type(found["debug"], bool),
+                gramine=_of_type(found["gramine"], str),
                 loader=_file(found["loader"]),
-                options=dict(found["options"]),
-                files={str(name): _file(each) for name, each in dict(found["files"]).items()},
+                options=_of_type(found["options"], dict),
+                files={str(name): _file(each) for name, each in _of_type(found["files"], dict).items()},
             )
         except (ValueError, TypeError, KeyError, RecursionError, InvalidRequest) as error:
             raise InvalidRequest(f"no measurement of an enclave: {error}", reason="measurement.malformed") from error
@@ -144,10 +148,10 @@ class Measurement:
 
 
 def measure_files(folder: Path, kind: Kind) -> dict[str, FileDigest]:
-    """Measure the manifest, and each file of an enclave's folder that it trusts; raises as `measured_files`."""
-    manifest = f"{kind.name}.manifest"
+    """Measure the manifests, and each file of an enclave's folder that they trust; raises as `measured_files`."""
     found = {path: FileDigest(digest, size) for path, digest, size in measured_files(folder, MEASURED_FOLDERS)}
-    return found | {manifest: FileDigest.of(folder / manifest)}
+    manifests = (folder / f"{kind.name}{form}" for form in MANIFESTS)
+    return found | {path.name: FileDigest.of(path) for path in manifests if path.is_file()}
 
 
 def manifest_options(text: str) -> dict[str, object]:
@@ -185,6 +189,12 @@ def _digest(value: Any) -> str:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("a number is not one")
+    if _of_type(value, int) < 0:
+        raise ValueError("a number is negative")
+    return int(value)
+
+
+def _of_type(value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:
+        raise ValueError(f"a member is no {kind.__name__}")
     return value

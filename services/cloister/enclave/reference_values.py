@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.measurement import Measurement
 from cloister.errors import InvalidRequest, NotReady
+
+SIMULATED: Final = "a simulated enclave protects nothing"
 
 
 def reference_values(measured: Sequence[Measurement], *, by_signer: bool = False) -> str:
@@ -36,10 +39,8 @@ def reference_values(measured: Sequence[Measurement], *, by_signer: bool = False
             "reference values are for enclaves of one kind and one set; write each to a file of its own",
             reason="reference_values.mixed",
         )
-    rows = (_by_signer(each) if by_signer else {"mrenclave": each.mrenclave} for each in measured)
-    return "\n".join(
-        f"{_head(each)}[[reference_values]]\n{_lines(row)}" for each, row in zip(measured, rows, strict=True)
-    )
+    rows = ((each, _by_signer(each) if by_signer else {"mrenclave": each.mrenclave}) for each in measured)
+    return "\n".join(f"[[reference_values]]\n{_note(each)}{_lines(row)}" for each, row in rows)
 
 
 def _by_signer(measured: Measurement) -> Mapping[str, object]:
@@ -51,8 +52,8 @@ def _by_signer(measured: Measurement) -> Mapping[str, object]:
     return {"mrsigner": measured.mrsigner, "isvprodid": measured.isvprodid, "minimum_isvsvn": measured.isvsvn}
 
 
-def _head(measured: Measurement) -> str:
-    warning = ": it protects nothing" if measured.enclave_set is EnclaveSet.SIMULATED else ""
+def _note(measured: Measurement) -> str:
+    warning = f": {SIMULATED}" if measured.enclave_set is EnclaveSet.SIMULATED else ""
     return f"# {measured.kind.name}, {measured.enclave_set}{warning}\n"
 
 
