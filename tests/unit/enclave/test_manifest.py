@@ -123,6 +123,11 @@ def test_arguments_and_environment_are_fixed(kind: Kind, tmp_path: Path) -> None
         python = ["/cloister/root/bin/python3.11", "-I", "-S", "-B", "-m", kind.module]
         assert loader["argv"] == [*python, "--settings", "/cloister/mesh/settings.toml"]
         assert {name: loader["env"][name] for name in TLS_ENVIRONMENT} == TLS_ENVIRONMENT
+    if (
+        kind is VERIFIER
+    ):  # it alone is another program in a simulated mesh, since ours believes no other root than Intel's
+        simulated = rendered(kind, SIMULATED, tmp_path / "simulated")["loader"]["argv"]
+        assert simulated[5] == "cloister_simulator.enclave_verifier"
     let_in = [name for name, value in loader["env"].items() if not isinstance(value, str)]
     assert let_in == list(kind.host_chosen)
 
