@@ -162,7 +162,7 @@ def test_what_brings_secrets_in_sees_them_by_digest_and_nothing_of_the_hosts(
     assert path.name == "verifier-import.manifest"
     assert manifest["loader"]["argv"][5:] == ["cloister.kit.state_import", "/cloister/import", "/cloister/state"]
     assert {"file:import/ca_private_key", "file:import/signing_keys/first.key"} <= uris
-    assert manifest["sgx"]["allowed_files"] == (["file:host/attestation"] if enclave_set is SIMULATED else [])
+    assert manifest["sgx"]["allowed_files"] == []
     assert manifest["sgx"]["isvprodid"] == VERIFIER.product_in(enclave_set)  # or it would seal under another key
     with pytest.raises(InvalidRequest, match="no secrets"):
         render(WORKER, enclave_set, *configured(WORKER, tmp_path / "worker"), importing=True)
