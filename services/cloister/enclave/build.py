@@ -55,9 +55,9 @@ def build(wanted: Wanted, into: Path) -> Measurement:
     """
     found = gramine.installed()
     with _beside(into) as folder:
+        configuration = take_configuration(wanted.kind, wanted.settings, folder)
         build_image(wanted.kind, folder, simulated=wanted.enclave_set is EnclaveSet.SIMULATED)
         gramine.copy_runtime(found, folder)
-        configuration = take_configuration(wanted.kind, wanted.settings, folder)
         key = new_key()
         manifest = _rendered(wanted, folder, configuration, importing=False)
         measured = _measured(wanted, found, folder, *_measure(wanted, manifest, key))
