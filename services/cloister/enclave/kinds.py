@@ -14,6 +14,8 @@ from typing import Final
 from cloister.errors import InvalidRequest
 
 _DEBUG_PRODUCTS: Final = 100
+IMPORTING: Final = "cloister.kit.state_import"
+"""What Python runs, in place of a service, to bring secrets into its encrypted state."""
 INSIDE: Final = "/cloister"
 """Where in an enclave the folders lie that `Place` names, and `root`, the program."""
 
@@ -45,6 +47,7 @@ class Kind:
         name: verifier, say; of the manifest and of the folder that the enclave is built in.
         product: ISVPRODID in the hardened set.
         module: What Python runs; empty where it is no Python program.
+        simulated_module: What it runs in the simulated set, where that is another program.
         measured: Settings that name files which are measured: a change of theirs is another enclave.
         host: Settings that name files and folders which the host keeps and may change; what is read there is checked by
             what is in it (signatures, chunk tags), and no code is ever loaded from it.
@@ -59,6 +62,7 @@ class Kind:
     name: str
     product: int
     module: str = ""
+    simulated_module: str = ""
     measured: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     sealed: tuple[str, ...] = ()
@@ -69,6 +73,10 @@ class Kind:
     def product_in(self, enclave_set: EnclaveSet) -> int:
         """ISVPRODID in a set."""
         return self.product if enclave_set is EnclaveSet.HARDENED else _DEBUG_PRODUCTS + self.product
+
+    def module_in(self, enclave_set: EnclaveSet) -> str:
+        """What Python runs in a set."""
+        return self.simulated_module if self.simulated_module and enclave_set is EnclaveSet.SIMULATED else self.module
 
     def place_of(self, name: str, *, key_signers: bool) -> Place:
         """Where the file that a setting names lies.
@@ -108,6 +116,7 @@ VERIFIER: Final = Kind(
     name="verifier",
     product=2,
     module="cloister.verifier",
+    simulated_module="cloister_simulator.enclave_verifier",
     measured=(
         "tls.trust_roots",
         "ca_certificate",

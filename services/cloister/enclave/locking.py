@@ -17,7 +17,7 @@ from typing import Any, Final
 import cloister
 from cloister.enclave.imports import imported, modules_below, reached
 from cloister.enclave.interpreter import PYTHON, run_program
-from cloister.enclave.kinds import KINDS, REDIS, Kind
+from cloister.enclave.kinds import IMPORTING, KINDS, REDIS, Kind
 from cloister.enclave.origins import Wheels, package_owners
 from cloister.enclave.reasons import Reasons
 from cloister.enclave.tcb import CarriedFile, Lock, Origin, Part
@@ -83,7 +83,8 @@ def found_for(kind: Kind, reasons: Reasons, wheels: Wheels) -> Found:
 
 def own_modules(kind: Kind, absent: Iterable[str]) -> set[str]:
     """Our modules that a kind can import, however late."""
-    return reached([f"{kind.module}.__main__"], modules_below(PACKAGE), stop=frozenset(absent))
+    programs = [f"{kind.module}.__main__", *([IMPORTING] if kind.sealed else [])]
+    return reached(programs, modules_below(PACKAGE), stop=frozenset(absent))
 
 
 def imports_of(kind: Kind, absent: Iterable[str], own: Iterable[str], further: Iterable[str] = ()) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import jinja2
 
 from cloister.enclave.configuration import IMPORT, MESH, Configuration
-from cloister.enclave.kinds import INSIDE, EnclaveSet, Kind
+from cloister.enclave.kinds import IMPORTING, INSIDE, EnclaveSet, Kind
 from cloister.enclave.manifest_view import REASONS
 from cloister.enclave.measured_files import MeasuredFile, measured_files
 from cloister.errors import InvalidRequest, NotReady
@@ -98,7 +98,7 @@ def render(
     template = _environment().get_template(f"{kind.name}.manifest.template")
     text = template.render(
         **_of_set(kind, enclave_set),
-        **_of_purpose(kind, configuration, importing=importing),
+        **_of_purpose(kind, enclave_set, configuration, importing=importing),
         isvsvn=isvsvn,
         eventfd_reason=" ".join(eventfd_reason.split()),
         sizing={name: value for name, value in asdict(sizing).items() if value is not None},
@@ -160,13 +160,20 @@ def _of_set(kind: Kind, enclave_set: EnclaveSet) -> dict[str, Any]:
     }
 
 
-def _of_purpose(kind: Kind, configuration: Configuration, *, importing: bool) -> dict[str, Any]:
+def _of_purpose(
+    kind: Kind, enclave_set: EnclaveSet, configuration: Configuration, *, importing: bool
+) -> dict[str, Any]:
     """What a manifest says of the service, or of what brings its secrets in: that one sees nothing of the host's."""
     if importing:
-        return {"importing": True, "argv": _importing_argv(), "passthrough": (), "host": ()}
+        return {
+            "importing": True,
+            "argv": (*_python(IMPORTING), f"{INSIDE}/{IMPORT}", f"{INSIDE}/state"),
+            "passthrough": (),
+            "host": (),
+        }
     return {
         "importing": False,
-        "argv": _argv(kind, configuration),
+        "argv": _argv(kind.module_in(enclave_set), configuration),
         "passthrough": kind.host_chosen,
         "host": sorted(configuration.host),
     }
@@ -179,14 +186,10 @@ def _entrypoint(files: list[MeasuredFile]) -> MeasuredFile:
     raise NotReady(f"{_ENTRYPOINT} is missing: Gramine's runtime comes first", reason="enclave.incomplete")
 
 
-def _argv(kind: Kind, configuration: Configuration) -> tuple[str, ...]:
-    if not kind.module:
+def _argv(module: str, configuration: Configuration) -> tuple[str, ...]:
+    if not module:
         return (f"{INSIDE}/{ROOT}/bin/redis-server", configuration.settings)
-    return (*_python(kind.module), "--settings", configuration.settings)
-
-
-def _importing_argv() -> tuple[str, ...]:
-    return (*_python("cloister.kit.state_import"), f"{INSIDE}/{IMPORT}", f"{INSIDE}/state")
+    return (*_python(module), "--settings", configuration.settings)
 
 
 def _python(module: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ _FITTED: Final[Mapping[str, tuple[_Fitted, ...]]] = {
         _Fitted("processes", 1, (), _ONE_PROCESS),
         _Fitted("rest_processes", 1, (), _ONE_PROCESS),
         _Fitted("rest_listen", "", (), f"{_ONE_PROCESS}, and HTTPS has one of its own: run a gateway for it outside"),
-        _Fitted("otlp_endpoint", "", (), "what sends spans is not in the enclave"),
+        _Fitted("otlp_endpoint", "", (), "an enclave sends no spans: they say who asks for what, and when"),
     ),
 }
 

@@ -123,6 +123,11 @@ def test_arguments_and_environment_are_fixed(kind: Kind, tmp_path: Path) -> None
         python = ["/cloister/root/bin/python3.11", "-I", "-S", "-B", "-m", kind.module]
         assert loader["argv"] == [*python, "--settings", "/cloister/mesh/settings.toml"]
         assert {name: loader["env"][name] for name in TLS_ENVIRONMENT} == TLS_ENVIRONMENT
+    if (
+        kind is VERIFIER
+    ):  # it alone is another program in a simulated mesh, since ours believes no other root than Intel's
+        simulated = rendered(kind, SIMULATED, tmp_path / "simulated")["loader"]["argv"]
+        assert simulated[5] == "cloister_simulator.enclave_verifier"
     let_in = [name for name, value in loader["env"].items() if not isinstance(value, str)]
     assert let_in == list(kind.host_chosen)
 
@@ -157,7 +162,7 @@ def test_what_brings_secrets_in_sees_them_by_digest_and_nothing_of_the_hosts(
     assert path.name == "verifier-import.manifest"
     assert manifest["loader"]["argv"][5:] == ["cloister.kit.state_import", "/cloister/import", "/cloister/state"]
     assert {"file:import/ca_private_key", "file:import/signing_keys/first.key"} <= uris
-    assert manifest["sgx"]["allowed_files"] == (["file:host/attestation"] if enclave_set is SIMULATED else [])
+    assert manifest["sgx"]["allowed_files"] == []
     assert manifest["sgx"]["isvprodid"] == VERIFIER.product_in(enclave_set)  # or it would seal under another key
     with pytest.raises(InvalidRequest, match="no secrets"):
         render(WORKER, enclave_set, *configured(WORKER, tmp_path / "worker"), importing=True)
