@@ -37,6 +37,7 @@ LIBRARIES: Final = (
     "libpthread.so.0",
     "librt.so.1",
 )
+_PROGRAMS: Final = (DIRECT, "gramine-manifest", "gramine-sgx-sign")
 _WITHIN_S: Final = 300.0
 _NO_DATE: Final = "0000-00-00"
 _ASKED: Final = (
@@ -75,6 +76,8 @@ def installed() -> Gramine:
     Raises:
         NotReady: Reason `gramine.missing`: it is not there, too old, or not all of it.
     """
+    for name in _PROGRAMS:
+        program(name)
     version = _version()
     if tuple(map(int, version.split("."))) < OLDEST:
         raise _missing(f"this Gramine is version {version}")
