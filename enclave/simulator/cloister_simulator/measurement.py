@@ -94,7 +94,7 @@ def verifier_measurement(package: Path | None = None) -> Measurement:
 
 
 def built_measurement(enclave: Path) -> Measurement:
-    """What `cloister enclave build` measured of a simulated enclave.
+    """What `cloister enclave build` measured of a simulated enclave. Nobody signs it: its signer is the simulator's.
 
     Args:
         enclave: The folder it was built in.
@@ -108,9 +108,10 @@ def built_measurement(enclave: Path) -> Measurement:
         measured = json.loads(file.read_bytes())
         if measured["set"] != "simulated":
             raise InvalidRequest(f"{file} is of the {measured['set']} set; only simulated enclaves are quoted here")
+        if measured["mrsigner"] is not None:
+            raise InvalidRequest(f"{file} is of an enclave that somebody signed; simulated ones are never signed")
         return Measurement(
-            mrenclave=digest_from_hex("MRENCLAVE", measured["mrenclave"]),
-            mrsigner=digest_from_hex("MRSIGNER", measured["mrsigner"]),
+            mrenclave=mrenclave_from_hex(measured["mrenclave"]),
             isvprodid=_number(measured["isvprodid"]),
             isvsvn=_number(measured["isvsvn"]),
             attributes=DEBUG_ATTRIBUTES if measured["debug"] else ENCLAVE_ATTRIBUTES,
@@ -121,14 +122,14 @@ def built_measurement(enclave: Path) -> Measurement:
         raise InvalidRequest(f"{file} is no measurement: {error}") from error
 
 
-def digest_from_hex(name: str, text: str) -> bytes:
-    """The 32 bytes that MRENCLAVE or MRSIGNER are; raises InvalidRequest."""
+def mrenclave_from_hex(text: str) -> bytes:
+    """The 32 bytes that an MRENCLAVE is; raises InvalidRequest."""
     try:
         digest = bytes.fromhex(text)
     except (ValueError, TypeError):
         digest = b""
     if len(digest) != hashlib.sha256().digest_size:
-        raise InvalidRequest(f"{name} must be 64 hex digits")
+        raise InvalidRequest("MRENCLAVE must be 64 hex digits")
     return digest
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cloister.kit.lifecycle import Lifecycle, require_tls13, run_service
 from cloister.kit.log import get_logger
-from cloister_simulator.measurement import DEBUG_ATTRIBUTES, Measurement, digest_from_hex
+from cloister_simulator.measurement import DEBUG_ATTRIBUTES, Measurement, mrenclave_from_hex
 from cloister_simulator.platform import Platform
 from cloister_simulator.quoter import SimulatedQuoter
 
@@ -31,7 +31,7 @@ def claimed_measurement(true: Measurement, *, mrenclave: str | None, debug: bool
     """
     measurement = true
     if mrenclave is not None:
-        measurement = replace(measurement, mrenclave=digest_from_hex("MRENCLAVE", mrenclave))
+        measurement = replace(measurement, mrenclave=mrenclave_from_hex(mrenclave))
     if debug:
         measurement = replace(measurement, attributes=DEBUG_ATTRIBUTES)
     return measurement

@@ -21,7 +21,7 @@ from cloister.evidence.gramine import GramineQuoter
 from cloister_simulator import cli, store
 from cloister_simulator.attestation import serve
 from cloister_simulator.held_file import hold
-from cloister_simulator.measurement import built_measurement
+from cloister_simulator.measurement import MRSIGNER, built_measurement
 from cloister_simulator.recipe import ATTRIBUTE_DEBUG
 from fakes.attestation import attesting, is_served, names, quote_over, until_served
 from fakes.sim import library_verdict, simulated_platform
@@ -30,7 +30,7 @@ BUILT = {
     "kind": "worker",
     "set": "simulated",
     "mrenclave": "ab" * 32,
-    "mrsigner": "cd" * 32,
+    "mrsigner": None,
     "isvprodid": 101,
     "isvsvn": 3,
     "debug": False,
@@ -229,7 +229,7 @@ def _attested(platform: Path, built: Path, *more: str) -> bytes:
 def test_it_quotes_the_enclave_that_was_built(attested: Attested, platform: Path) -> None:
     quote = attested()
     report = dcap_qvl.parse_quote(quote).report
-    assert (report.mr_enclave, report.mr_signer) == (b"\xab" * 32, b"\xcd" * 32)
+    assert (report.mr_enclave, report.mr_signer) == (b"\xab" * 32, MRSIGNER)
     assert (quote[304:308], report.report_data) == (b"\x65\0\3\0", REPORT_DATA)
     loaded = store.load(platform, simulated_platform().window.issued_at)
     collateral = (platform / store.COLLATERAL).read_bytes()
@@ -268,7 +268,7 @@ def test_where_nothing_was_built_it_says_how(tmp_path: Path) -> None:
     "changed",
     [
         {"mrenclave": "ab"},
-        {"mrsigner": "zz" * 32},
+        {"mrsigner": "cd" * 32},
         {"mrenclave": None},
         {"isvprodid": "101"},
         {"isvprodid": True},
