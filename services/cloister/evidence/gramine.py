@@ -1,7 +1,7 @@
 """Quotes from Gramine's `/dev/attestation`, the only quoter in production.
 
 What is written to `user_report_data` is kept once for the whole process, and what the next opening of `quote` covers:
-one lock holds both together. Gramine 1.9 checks nothing of the quote that the host's quoting service hands over. What
+one call at a time does both. Gramine 1.9 checks nothing of the quote that the host's quoting service hands over. What
 that service cannot know is which keys are ours, so a quote is ours if it is over our report data; whether it is genuine
 is for the verifier to say. The host may also never answer, and every wait therefore has an end.
 
@@ -11,13 +11,12 @@ Where there is no quote the caller hears why, as NotReady: nothing goes on with 
 from __future__ import annotations
 
 import os
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cloister.errors import NotReady
-from cloister.evidence.deadline import answer_in_time
+from cloister.evidence.deadline import OneCall
 
 NO_ENCLAVE: Final = "enclave.absent"
 MAX_QUOTE_BYTES: Final = 8192
@@ -43,7 +42,7 @@ class GramineQuoter:
     def __init__(self, directory: Path = Path("/dev/attestation"), *, deadline_s: float = DEADLINE_S) -> None:
         self._directory = directory
         self._deadline_s = deadline_s
-        self._lock = threading.Lock()
+        self._calls = OneCall("quote", deadline_s=deadline_s)
 
     async def quote(self, report_data: bytes) -> bytes:
         """Return a raw DCAP quote over these 64 bytes.
@@ -56,18 +55,17 @@ class GramineQuoter:
         if len(report_data) != _REPORT_DATA_BYTES:
             raise ValueError(f"report data is {_REPORT_DATA_BYTES} bytes")
         try:
-            raw_quote = await answer_in_time(
-                partial(self._quote, report_data), deadline_s=self._deadline_s, name="quote"
-            )
+            raw_quote = await self._calls.answer(partial(self._quote, report_data))
         except TimeoutError:
-            raise self._overdue() from None
+            raise NotReady(
+                f"the platform gave no quote within {self._deadline_s:g} s; see whether its quoting service (AESM) "
+                "hangs",
+                reason="quote.overdue",
+            ) from None
         _check_quote(raw_quote, report_data)
         return raw_quote
 
     def _quote(self, report_data: bytes) -> bytes:
-        # Whoever waits for a quote that the host holds back ends as well: enclaves have few threads to lose.
-        if not self._lock.acquire(timeout=self._deadline_s):
-            raise self._overdue()
         try:
             self._check_type()
             self._write(report_data)
@@ -78,8 +76,6 @@ class GramineQuoter:
                 "for ECDSA quotes, and reaches the service that certifies the platform (PCCS)",
                 reason="quote.failed",
             ) from error
-        finally:
-            self._lock.release()
 
     def _check_type(self) -> None:
         try:
@@ -117,12 +113,6 @@ class GramineQuoter:
         if len(content) > max_bytes:
             raise NotReady(f"Gramine's file {name} is longer than {max_bytes} bytes", reason="quote.malformed")
         return content
-
-    def _overdue(self) -> NotReady:
-        return NotReady(
-            f"the platform gave no quote within {self._deadline_s:g} s; see whether its quoting service (AESM) hangs",
-            reason="quote.overdue",
-        )
 
 
 def _check_quote(raw_quote: bytes, report_data: bytes) -> None:

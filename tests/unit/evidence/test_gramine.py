@@ -200,11 +200,27 @@ async def test_a_host_that_never_answers_is_not_waited_for(silent: Path) -> None
 
 
 async def test_while_a_quote_is_overdue_no_other_is_begun(silent: Path) -> None:
-    quoter = GramineQuoter(silent, deadline_s=IN_TIME_S)
+    quoter, threads = GramineQuoter(silent, deadline_s=IN_TIME_S), threading.active_count()
     for report_data in (REPORT_DATA, b"\xee" * 64):
         with pytest.raises(NotReady, match="no quote within"):
             await quoter.quote(report_data)
     assert (silent / "user_report_data").read_bytes() == REPORT_DATA
+    assert threading.active_count() == threads + 1
+
+
+async def test_a_host_that_answers_after_all_is_asked_again(files: Path) -> None:
+    """What came too late is nobody's quote."""
+    quote = (files / "quote").read_bytes()
+    (files / "quote").unlink()
+    os.mkfifo(files / "quote")
+    quoter = GramineQuoter(files, deadline_s=IN_TIME_S)
+    with pytest.raises(NotReady, match="no quote within"):
+        await quoter.quote(b"\xee" * 64)
+    late = os.open(files / "quote", os.O_RDWR)
+    (files / "quote").unlink()
+    (files / "quote").write_bytes(quote)
+    os.close(late)
+    assert await quoter.quote(REPORT_DATA) == quote
 
 
 def test_a_host_that_never_answers_does_not_keep_the_process_from_ending(silent: Path) -> None:
