@@ -58,6 +58,14 @@ def test_no_part_of_the_product_loads_the_simulator(service: str) -> None:
     assert "cloister_simulator" not in loaded_by(module)
 
 
+def test_a_simulated_verifier_in_its_enclave_has_nothing_of_its_platform() -> None:
+    """Whoever could read the enclave would find no key to quote by; and its image stays small."""
+    loaded = loaded_by("cloister_simulator.enclave_verifier, cloister.verifier.app")
+    of_simulator = {name for name in loaded if name.startswith("cloister_simulator.")}
+    assert of_simulator == {"cloister_simulator.enclave_verifier"}
+    assert "typer" not in loaded
+
+
 EXTRAS = ("grpc_health", "hypercorn", "nncf", "openvino", "prometheus_client", "redis", "sklearn", "starlette")
 EXTRAS += ("opentelemetry", "pyvoy", "structlog", "torch", "uvloop")
 

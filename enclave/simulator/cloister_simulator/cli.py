@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cloister.errors import CloisterError
+from cloister.kit import log
+from cloister_simulator import attestation as attestation_files
 from cloister_simulator import store
-from cloister_simulator.measurement import Measurement, verifier_measurement, worker_measurement
+from cloister_simulator.measurement import Measurement, built_measurement, verifier_measurement, worker_measurement
 from cloister_simulator.verifier import run_verifier
 from cloister_simulator.worker import claimed_measurement, run_worker
 
@@ -122,6 +127,27 @@ def verifier(
     """Run a verifier that judges simulated evidence, and whose own this platform makes; else as cloister-verifier."""
     measurement = claimed_measurement(_true(Measured.VERIFIER), mrenclave=mrenclave, debug=debug_enclave)
     raise typer.Exit(run_verifier(settings, store.load(platform, datetime.now(UTC)), measurement))
+
+
+@app.command()
+def attestation(
+    folder: Annotated[Path, typer.Argument(help="Folder to serve; the enclave mounts it on /dev/attestation.")],
+    platform: PlatformOption,
+    enclave: Annotated[Path, typer.Option(metavar="DIR", help="Folder it was built in.", file_okay=False)],
+    until_exit_of: Annotated[
+        int | None, typer.Option(metavar="PID", help="Stop when this process ends; by SIGTERM in any case.", min=1)
+    ] = None,
+    debug_enclave: DebugEnclave = False,
+    mrenclave: OtherEnclave = None,
+) -> None:
+    """Serve Gramine's attestation files to an enclave under gramine-direct, which then attests as on real hardware.
+
+    They are there once FOLDER/attestation_type is.
+    """
+    measurement = claimed_measurement(built_measurement(enclave), mrenclave=mrenclave, debug=debug_enclave)
+    quote = partial(store.load(platform, datetime.now(UTC)).quote, **asdict(measurement))
+    log.configure("attestation")
+    asyncio.run(attestation_files.serve(folder, quote, until_exit_of=until_exit_of))
 
 
 def _true(service: Measured) -> Measurement:

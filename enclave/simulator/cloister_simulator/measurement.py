@@ -2,19 +2,28 @@
 
 Nobody outside the operator's control takes this measurement, so it proves nothing; it lets policies that pin MRENCLAVE
 behave as they would with Gramine, where the loader, the manifest and every trusted file are measured. Settings are left
-out: what a worker runs under is in its claims (`cfg`).
+out: what a worker runs under is in its claims (`cfg`). An enclave that was built to run under Gramine has such a
+measurement beside it, and reports that one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from cloister.errors import NotReady
-from cloister_simulator.recipe import ENCLAVE_ATTRIBUTES, label_digest
+from cloister.errors import InvalidRequest, NotFound, NotReady
+from cloister_simulator.recipe import (
+    ATTRIBUTE_DEBUG,
+    ATTRIBUTE_INIT,
+    ATTRIBUTE_MODE64BIT,
+    ENCLAVE_ATTRIBUTES,
+    attributes,
+    label_digest,
+)
 
 # The folders and files of `cloister` that each can reach, itself included.
 MEASURED = (
@@ -50,6 +59,8 @@ MRSIGNER = label_digest("signer of enclaves")
 ISVPRODID = 1
 ISVPRODID_VERIFIER = 2
 ISVSVN = 1
+DEBUG_ATTRIBUTES = attributes(ATTRIBUTE_INIT | ATTRIBUTE_MODE64BIT | ATTRIBUTE_DEBUG)
+BUILT = "measurement.json"
 _LABEL = b"cloister simulator measurement v1\0"
 
 
@@ -80,6 +91,52 @@ def verifier_measurement(package: Path | None = None) -> Measurement:
         NotReady: A part of the verifier is missing.
     """
     return replace(_measured(MEASURED_VERIFIER, package), isvprodid=ISVPRODID_VERIFIER)
+
+
+def built_measurement(enclave: Path) -> Measurement:
+    """What `cloister enclave build` measured of a simulated enclave. Nobody signs it: its signer is the simulator's.
+
+    Args:
+        enclave: The folder it was built in.
+
+    Raises:
+        NotFound: No enclave was built there.
+        InvalidRequest: It is none of the simulated set, or what was measured makes no sense.
+    """
+    file = enclave / BUILT
+    try:
+        measured = json.loads(file.read_bytes())
+        if measured["set"] != "simulated":
+            raise InvalidRequest(f"{file} is of the {measured['set']} set; only simulated enclaves are quoted here")
+        if measured["mrsigner"] is not None:
+            raise InvalidRequest(f"{file} is of an enclave that somebody signed; simulated ones are never signed")
+        return Measurement(
+            mrenclave=mrenclave_from_hex(measured["mrenclave"]),
+            isvprodid=_number(measured["isvprodid"]),
+            isvsvn=_number(measured["isvsvn"]),
+            attributes=DEBUG_ATTRIBUTES if measured["debug"] else ENCLAVE_ATTRIBUTES,
+        )
+    except FileNotFoundError:
+        raise NotFound(f"there is no {file}; build the enclave with: cloister enclave build") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidRequest(f"{file} is no measurement: {error}") from error
+
+
+def mrenclave_from_hex(text: str) -> bytes:
+    """The 32 bytes that an MRENCLAVE is; raises InvalidRequest."""
+    try:
+        digest = bytes.fromhex(text)
+    except (ValueError, TypeError):
+        digest = b""
+    if len(digest) != hashlib.sha256().digest_size:
+        raise InvalidRequest("MRENCLAVE must be 64 hex digits")
+    return digest
+
+
+def _number(value: int) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 16:
+        raise ValueError(f"{value!r} is not a number of 16 bits")
+    return value
 
 
 def _measured(parts: Sequence[str], package: Path | None) -> Measurement:

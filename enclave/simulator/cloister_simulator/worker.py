@@ -6,18 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloister.errors import InvalidRequest
 from cloister.kit.lifecycle import Lifecycle, begin, run_service
 from cloister.kit.log import get_logger
-from cloister_simulator.measurement import Measurement
+from cloister_simulator.measurement import DEBUG_ATTRIBUTES, Measurement, mrenclave_from_hex
 from cloister_simulator.platform import Platform
 from cloister_simulator.quoter import SimulatedQuoter
-from cloister_simulator.recipe import ATTRIBUTE_DEBUG, ATTRIBUTE_INIT, ATTRIBUTE_MODE64BIT, attributes
 
 if TYPE_CHECKING:
     from cloister.worker.settings import Settings
 
-_MRENCLAVE_BYTES = 32
 _log = get_logger()
 
 
@@ -34,10 +31,9 @@ def claimed_measurement(true: Measurement, *, mrenclave: str | None, debug: bool
     """
     measurement = true
     if mrenclave is not None:
-        measurement = replace(measurement, mrenclave=_digest(mrenclave))
+        measurement = replace(measurement, mrenclave=mrenclave_from_hex(mrenclave))
     if debug:
-        flags = ATTRIBUTE_INIT | ATTRIBUTE_MODE64BIT | ATTRIBUTE_DEBUG
-        measurement = replace(measurement, attributes=attributes(flags))
+        measurement = replace(measurement, attributes=DEBUG_ATTRIBUTES)
     return measurement
 
 
@@ -53,13 +49,3 @@ def run_worker(settings_file: Path, platform: Platform, measurement: Measurement
         await serve(settings, lifecycle, quoter=SimulatedQuoter(platform, measurement))
 
     return run_service("worker", simulated, Settings, argv=["--settings", str(settings_file)], in_enclave=True)
-
-
-def _digest(text: str) -> bytes:
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError as error:
-        raise InvalidRequest("MRENCLAVE must be 64 hex digits") from error
-    if len(digest) != _MRENCLAVE_BYTES:
-        raise InvalidRequest("MRENCLAVE must be 64 hex digits")
-    return digest
