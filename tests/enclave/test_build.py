@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloister.enclave.check import check_folder
-from cloister.enclave.kinds import EnclaveSet
-from cloister.enclave.measurement import Measurement
+from cloister.enclave.kinds import REDIS, WORKER, EnclaveSet
+from cloister.enclave.measurement import Measurement, measure_files
 from cloister.enclave.signers import new_key
 from cloister.enclave.signing import read_sigstruct, sign
 from cloister.errors import InvalidRequest
+from fakes.enclave_folder import write_settings
 
 pytestmark = [
     pytest.mark.gramine,
@@ -46,9 +49,10 @@ def cloister(*words: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def build(mesh: Path, out: Path, enclave_set: EnclaveSet, environment: Mapping[str, str] = {}) -> Measurement:
-    settings = mesh / "worker" / "settings.toml"
-    cloister("enclave", "build", "worker", "--settings", settings, "--out", out, "--set", enclave_set, **environment)
+def built(
+    kind: str, settings: Path, out: Path, enclave_set: EnclaveSet, environment: Mapping[str, str] = {}
+) -> Measurement:
+    cloister("enclave", "build", kind, "--settings", settings, "--out", out, "--set", enclave_set, **environment)
     return Measurement.read(out)
 
 
@@ -63,7 +67,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker(mesh: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hardened worker."""
     folder = tmp_path_factory.mktemp("built") / "worker"
-    build(mesh, folder, EnclaveSet.HARDENED)
+    built("worker", mesh / "worker" / "settings.toml", folder, EnclaveSet.HARDENED)
     return folder
 
 
@@ -76,27 +80,28 @@ def other_disk() -> Iterator[Path]:
 
 def test_the_same_inputs_give_the_same_enclave_elsewhere(worker: Path, mesh: Path, other_disk: Path) -> None:
     shutil.copytree(mesh, other_disk / "mesh")
-    again = build(other_disk / "mesh", other_disk / "else" / "where", EnclaveSet.HARDENED, ELSEWHERE)
-    assert again == Measurement.read(worker)
+    settings, place = other_disk / "mesh" / "worker" / "settings.toml", other_disk / "else" / "where"
+    assert built("worker", settings, place, EnclaveSet.HARDENED, ELSEWHERE) == Measurement.read(worker)
     for name in ("worker.manifest", "worker.manifest.sgx", "worker.unsigned.sig", "measurement.json"):
-        assert (other_disk / "else" / "where" / name).read_bytes() == (worker / name).read_bytes()
+        assert (place / name).read_bytes() == (worker / name).read_bytes()
 
 
 def test_gramine_measures_again_what_it_measured(worker: Path) -> None:
     assert check_folder(worker).measured_again
 
 
-def test_a_manifest_that_was_changed_afterwards_is_noticed(worker: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_was_changed_with_its_measurement_is_noticed(worker: Path, tmp_path: Path) -> None:
+    """Whoever changes both; without Gramine to measure again, only the signature would tell."""
     copy = tmp_path / "worker"
     shutil.copytree(worker, copy, symlinks=True)
-    manifest = copy / "worker.manifest"
-    text = manifest.read_text().replace('loader.log_level = "error"', 'loader.log_level = "trace"')
-    manifest.write_text(text)
-    assert [file.path for file in check_folder(copy).changed] == ["worker.manifest"]
-    for_sgx = copy / "worker.manifest.sgx"
-    for_sgx.write_text(for_sgx.read_text().replace("debug = false", "debug = true"))
-    manifest.write_text((worker / "worker.manifest").read_text())
-    with pytest.raises(InvalidRequest) as refused:
+    for name in ("worker.manifest", "worker.manifest.sgx"):
+        text = (copy / name).read_text()
+        changed = re.sub(r"^(sgx\.)?max_threads = \d+$", r"\1max_threads = 48", text, flags=re.MULTILINE)
+        assert changed != text
+        (copy / name).write_text(changed)
+    measured = Measurement.read(copy)
+    replace(measured, files=measure_files(copy, WORKER)).write(copy)
+    with pytest.raises(InvalidRequest, match="Gramine measures another enclave") as refused:
         check_folder(copy)
     assert refused.value.reason == "measurement.mismatched"
 
@@ -109,32 +114,40 @@ def test_gramine_reads_the_signature_that_we_make(worker: Path) -> None:
     assert (found["isv_prod_id"], found["isv_svn"], found["debug_enclave"]) == (1, 1, False)
 
 
-def test_a_debug_worker_shares_neither_identity_nor_signer_with_a_hardened_one(
-    worker: Path, mesh: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Mapping[EnclaveSet, Path]:
+    """The smallest enclave, of each set."""
+    folder = tmp_path_factory.mktemp("redis")
+    settings = write_settings(folder, REDIS)
+    for enclave_set in EnclaveSet:
+        built("redis", settings, folder / enclave_set, enclave_set)
+    return {enclave_set: folder / enclave_set for enclave_set in EnclaveSet}
+
+
+def test_a_debug_enclave_shares_neither_identity_nor_signer_with_a_hardened_one(
+    redis: Mapping[EnclaveSet, Path],
 ) -> None:
-    hardened = sign(worker, new_key())
-    debug = build(mesh, tmp_path / "debug", EnclaveSet.DEBUG)
-    assert debug.debug
+    hardened, debug = sign(redis[EnclaveSet.HARDENED], new_key()), Measurement.read(redis[EnclaveSet.DEBUG])
     assert debug.mrsigner
     for name in ("mrenclave", "mrsigner", "isvprodid", "debug"):
         assert getattr(debug, name) != getattr(hardened, name)
     # It was signed by Gramine with a key that is gone: what Gramine makes is what we read.
-    read_sigstruct(tmp_path / "debug" / "worker.sig").verify()
-    assert check_folder(tmp_path / "debug").measured_again
+    read_sigstruct(redis[EnclaveSet.DEBUG] / "redis.sig").verify()
+    assert check_folder(redis[EnclaveSet.DEBUG]).measured_again
     with pytest.raises(InvalidRequest) as refused:
-        sign(tmp_path / "debug", new_key())
+        sign(redis[EnclaveSet.DEBUG], new_key())
     assert refused.value.reason == "enclave.not_hardened"
 
 
-def test_a_simulated_worker_is_measured_and_has_nothing_to_be_started_with_under_sgx(
-    worker: Path, mesh: Path, tmp_path: Path
+def test_a_simulated_enclave_is_measured_and_has_nothing_to_be_started_with_under_sgx(
+    redis: Mapping[EnclaveSet, Path],
 ) -> None:
-    simulated = build(mesh, tmp_path / "simulated", EnclaveSet.SIMULATED)
-    assert simulated.mrenclave != Measurement.read(worker).mrenclave
+    simulated = Measurement.read(redis[EnclaveSet.SIMULATED])
+    assert simulated.mrenclave != Measurement.read(redis[EnclaveSet.HARDENED]).mrenclave
     assert simulated.mrsigner is None
-    assert [
-        path.name for path in (tmp_path / "simulated").iterdir() if ".sig" in path.name or ".sgx" in path.name
-    ] == []
+    names = {path.name for path in redis[EnclaveSet.SIMULATED].iterdir()}
+    assert [name for name in names if ".sig" in name or ".sgx" in name] == []
+    assert check_folder(redis[EnclaveSet.SIMULATED]).measured_again
 
 
 def test_a_build_that_fails_leaves_nothing(mesh: Path, tmp_path: Path) -> None:

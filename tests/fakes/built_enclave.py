@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from cloister.enclave.check import manifest_for_sgx
 from cloister.enclave.kinds import WORKER, EnclaveSet, Kind
-from cloister.enclave.measurement import FileDigest, Measurement, manifest_options, measure_files
+from cloister.enclave.measurement import FOR_SGX, FileDigest, Measurement, manifest_options, measure_files
 from cloister.enclave.signers import KeySigner, new_key
 from cloister.enclave.signing import signed_file, unsigned_file
 from cloister.enclave.sigstruct import Sigstruct
@@ -53,7 +52,7 @@ class Built:
         manifest = self._manifest(folder)
         (folder / f"{self.kind.name}.manifest").write_text(manifest)
         if self.enclave_set is not EnclaveSet.SIMULATED:
-            manifest_for_sgx(folder, self.kind).write_text(manifest)
+            (folder / f"{self.kind.name}{FOR_SGX}").write_text(manifest)
         debug = self.enclave_set is EnclaveSet.DEBUG
         sigstruct = self.sigstruct(sha256(manifest.encode()).digest())
         measured = Measurement(
@@ -75,7 +74,7 @@ class Built:
                 key = self.debug_key or new_key()
                 sigstruct = sigstruct.with_signature(key.modulus, key.sign(sigstruct.to_sign))
             place = signed_file if debug else unsigned_file
-            place(folder, self.kind).write_bytes(sigstruct.encode())
+            place(folder, self.kind.name).write_bytes(sigstruct.encode())
         return measured
 
     def sigstruct(self, mrenclave: bytes) -> Sigstruct:

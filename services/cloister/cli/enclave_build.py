@@ -18,9 +18,9 @@ def add_to(app: typer.Typer) -> None:
     """Give the `enclave` command this part."""
     app.command(
         epilog=examples(
-            "cloister enclave build worker --settings .cloister/worker/worker.toml --out enclaves/worker",
-            "cloister enclave build verifier --settings verifier.toml --out enclaves/verifier --isvsvn 2",
-            "cloister enclave build worker --settings worker.toml --out debug/worker --set debug",
+            "cloister enclave build worker --settings .cloister/worker/settings.toml --out enclaves/worker",
+            "cloister enclave build verifier --settings verifier/settings.toml --out enclaves/verifier --isvsvn 2",
+            "cloister enclave build worker --settings worker/settings.toml --out debug/worker --set debug",
         )
     )(build)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from cloister.cli import enclave_build, enclave_lint, enclave_sign
-from cloister.cli.enclave_words import print_comparison, print_files, print_measurement
+from cloister.cli.enclave_words import print_comparison, print_measurement
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.options import AsJson, check_place, examples
 from cloister.cli.output import print_json, say
@@ -107,14 +107,16 @@ def _check_two(first: Path, second: Path, *, as_json: bool) -> bool:
 
 def _check_one(folder: Path, *, as_json: bool) -> bool:
     found = check_folder(folder)
+    changed = Comparison(identity=(), options=(), files=found.changed)
     if as_json:
-        files = Comparison(identity=(), options=(), files=found.changed).plain()["files"]
-        print_json({**found.measured.identity(), "measured_again": found.measured_again, "changed": files})
+        facts = {"measured_again": found.measured_again, "changed": changed.plain()["files"]}
+        print_json(found.measured.identity() | facts)
     elif found.changed:
-        print_files("not as measured", found.changed)
+        say(f"{folder} is not as it was measured:", "bold")
+        print_comparison(changed)
     else:
         again = (
-            "Gramine measures the same here" if found.measured_again else "not measured again, for want of its Gramine"
+            "Gramine measures the same here" if found.measured_again else "not measured again: this Gramine is not here"
         )
         say(f"{folder} is as it was measured, {found.measured.mrenclave}; {again}")
     return not found.changed

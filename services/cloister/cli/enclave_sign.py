@@ -48,6 +48,9 @@ def sign(
     public_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The key that --signature is of: PEM.")
     ] = None,
+    importer: Annotated[
+        bool, typer.Option("--importer", help="Elsewhere: what brings the service's secrets in. --key signs both.")
+    ] = False,
 ) -> None:
     """Sign an enclave for production. MRENCLAVE stays; MRSIGNER is the digest of the key.
 
@@ -58,16 +61,17 @@ def sign(
     if sum(ways) != 1 or (signature is None) != (public_key is None):
         raise Stop("name one of --key, --to-sign, or --signature with --public-key", ExitCode.USAGE)
     if to_sign is not None:
-        _write(folder, to_sign)
+        _write(folder, to_sign, importer=importer)
     elif signature is not None and public_key is not None:
-        print_measurement(signing.add_signature(folder, public_key_in(public_key), _read(signature)), folder)
+        made = (public_key_in(public_key), _read(signature))
+        print_measurement(signing.add_signature(folder, *made, importer=importer), folder)
     else:
         print_measurement(_signed(folder, key), folder)
 
 
-def _write(folder: Path, to_sign: Path) -> None:
+def _write(folder: Path, to_sign: Path, *, importer: bool) -> None:
     check_place(to_sign)
-    unsigned = signing.to_sign(folder)
+    unsigned = signing.to_sign(folder, importer=importer)
     to_sign.write_bytes(unsigned.to_sign)
     say(f"{to_sign} is to be signed, for MRENCLAVE {unsigned.enclavehash.hex()}", "bold")
     say(f"openssl dgst -sha256 -sign KEY -out SIGNATURE {to_sign}")

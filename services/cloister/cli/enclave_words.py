@@ -46,11 +46,10 @@ def print_comparison(found: Comparison) -> None:
     _print_values("identity", found.identity)
     _print_values("manifest", found.options)
     for part, files in found.by_part().items():
-        print_files(part, files)
+        _print_files(part, files)
 
 
-def print_files(part: str, files: Sequence[ChangedFile]) -> None:
-    """Say what became of files of one part of an enclave."""
+def _print_files(part: str, files: Sequence[ChangedFile]) -> None:
     say(f"{part}: {_counted(files)}", "bold")
     for file in files:
         sides = " -> ".join(_file(side) for side in (file.before, file.after) if side is not None)

@@ -12,6 +12,7 @@ from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.options import examples
 from cloister.cli.output import alarm, say
 from cloister.cli.policy_file import opened
+from cloister.client import PolicyDocument
 from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.reference_values import SIMULATED, reference_values
@@ -54,15 +55,24 @@ def accept(
     before = opened(file)
     if before.enveloped:
         raise Stop(f"{file} is signed, and would not be any more: name the TOML that was signed", ExitCode.USAGE)
-    document = tomlkit.parse(before.toml.decode())
-    document.pop(_ROWS, None)
-    document["version"] = before.policy.version + 1
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(f"{tomlkit.dumps(document).rstrip()}\n\n{rows}")
-    after = opened(part)
-    part.replace(file)
+    after = _replaced(file, before, rows)
     say(f"{file} is version {after.policy.version} of policy '{after.policy.policy_id}', and names", "bold")
     for each in measured:
         say(f"  {each.kind.name} {each.mrsigner if by_signer else each.mrenclave}")
     if allow_simulated:
         alarm("Simulated enclaves protect nothing: a policy that names them is for trying things out.")
+
+
+def _replaced(file: Path, before: PolicyDocument, rows: str) -> PolicyDocument:
+    """Write the policy with these rows in place of its own, if it loads; its comments and order stay."""
+    document = tomlkit.parse(before.toml.decode())
+    document.pop(_ROWS, None)
+    document["version"] = before.policy.version + 1
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_text(f"{tomlkit.dumps(document).rstrip()}\n\n{rows}")
+        after = opened(part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return after

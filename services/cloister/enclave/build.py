@@ -1,4 +1,4 @@
-"""An enclave, whole: collected, configured, rendered, measured. The same inputs give the same MRENCLAVE.
+"""An enclave, whole: collected, configured, rendered, linted, measured. The same inputs give the same MRENCLAVE.
 
 Inputs are the software that is installed here, as tcb.lock has it; Gramine; the settings and the measured files that
 they name; the set, and the sizes. Neither the place, the day, the user, nor anything else of the machine is one.
@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloister.enclave import gramine, signing
-from cloister.enclave.check import check_trusted, manifest_for_sgx
-from cloister.enclave.configuration import take_configuration
+from cloister.enclave import gramine, lint, signing
+from cloister.enclave.check import check_trusted
+from cloister.enclave.configuration import Configuration, take_configuration
 from cloister.enclave.gramine import Gramine
 from cloister.enclave.image import build_image
 from cloister.enclave.kinds import EnclaveSet, Kind
 from cloister.enclave.manifest import Sizing, render
-from cloister.enclave.measurement import FileDigest, Measurement, manifest_options, measure_files
+from cloister.enclave.measurement import FOR_SGX, FileDigest, Measurement, manifest_options, measure_files
+from cloister.enclave.signers import KeySigner, new_key
+from cloister.enclave.sigstruct import Sigstruct
 from cloister.errors import AlreadyExists
 
 
@@ -53,30 +55,57 @@ def build(wanted: Wanted, into: Path) -> Measurement:
     """
     found = gramine.installed()
     with _beside(into) as folder:
+        configuration = take_configuration(wanted.kind, wanted.settings, folder)
         build_image(wanted.kind, folder, simulated=wanted.enclave_set is EnclaveSet.SIMULATED)
         gramine.copy_runtime(found, folder)
-        configuration = take_configuration(wanted.kind, wanted.settings, folder)
-        manifest = render(
-            wanted.kind,
-            wanted.enclave_set,
-            folder,
-            configuration,
-            sizing=wanted.sizing,
-            isvsvn=wanted.isvsvn,
-            eventfd_reason=wanted.eventfd_reason,
-        )
-        gramine.check_manifest(manifest)
-        return _measured(wanted, manifest, found)
+        key = new_key()
+        manifest = _rendered(wanted, folder, configuration, importing=False)
+        measured = _measured(wanted, found, folder, *_measure(wanted, manifest, key))
+        if configuration.secrets and all(path.exists() for path in configuration.secrets.values()):
+            importer = _rendered(wanted, folder, configuration, importing=True)
+            signing.check_product(_measure(wanted, importer, key)[1], measured)
+            for path in folder.glob(f"{importer.stem}.manifest*"):
+                path.chmod(0o600)  # a digest is as good as the secret where that can be guessed, such as a password
+        measured.write(folder)
+    return measured
 
 
-def _measured(wanted: Wanted, manifest: Path, found: Gramine) -> Measurement:
-    """Measure what lies beside a manifest, and leave there what its set is started or signed with."""
-    folder, kind = manifest.parent, wanted.kind
-    for_sgx, sigstruct = gramine.measure(manifest)
+def _rendered(wanted: Wanted, folder: Path, configuration: Configuration, *, importing: bool) -> Path:
+    """A manifest that we, and Gramine, find nothing wrong with."""
+    manifest = render(
+        wanted.kind,
+        wanted.enclave_set,
+        folder,
+        configuration,
+        sizing=wanted.sizing,
+        isvsvn=wanted.isvsvn,
+        eventfd_reason=wanted.eventfd_reason,
+        importing=importing,
+    )
+    lint.check(manifest)
+    gramine.check_manifest(manifest)
+    return manifest
+
+
+def _measure(wanted: Wanted, manifest: Path, key: KeySigner) -> tuple[str, Sigstruct]:
+    """Have a manifest measured, and leave beside it what its set is started or signed with; as `gramine.measure`."""
+    folder, name = manifest.parent, manifest.stem
+    for_sgx, sigstruct = gramine.measure(manifest, key)
     if wanted.enclave_set is not EnclaveSet.SIMULATED:
-        manifest_for_sgx(folder, kind).write_bytes(for_sgx)
+        (folder / f"{name}{FOR_SGX}").write_bytes(for_sgx)
+    if wanted.enclave_set is EnclaveSet.HARDENED:
+        sigstruct.check_production()
+        signing.unsigned_file(folder, name).write_bytes(sigstruct.unsigned().encode())
+    if wanted.enclave_set is EnclaveSet.DEBUG:
+        # Signed by the key that measured it, which is gone afterwards: this signer never has another enclave.
+        signing.signed_file(folder, name).write_bytes(sigstruct.encode())
+    return for_sgx.decode(), sigstruct
+
+
+def _measured(wanted: Wanted, found: Gramine, folder: Path, for_sgx: str, sigstruct: Sigstruct) -> Measurement:
+    """All that Gramine, and we, know of what lies in the folder, having found that it goes together."""
     measured = Measurement(
-        kind=kind,
+        kind=wanted.kind,
         enclave_set=wanted.enclave_set,
         mrenclave=sigstruct.enclavehash.hex(),
         mrsigner=sigstruct.mrsigner.hex() if wanted.enclave_set is EnclaveSet.DEBUG else None,
@@ -85,18 +114,11 @@ def _measured(wanted: Wanted, manifest: Path, found: Gramine) -> Measurement:
         debug=sigstruct.debug,
         gramine=found.version,
         loader=FileDigest.of(found.loader),
-        options=manifest_options(for_sgx.decode()),
-        files=measure_files(folder, kind),
+        options=manifest_options(for_sgx),
+        files=measure_files(folder, wanted.kind),
     )
     signing.check_identity(sigstruct, measured)
-    check_trusted(for_sgx.decode(), measured.files)
-    if wanted.enclave_set is EnclaveSet.HARDENED:
-        sigstruct.check_production()
-        signing.unsigned_file(folder, kind).write_bytes(sigstruct.unsigned().encode())
-    if wanted.enclave_set is EnclaveSet.DEBUG:
-        # Signed by the key that measured it, which is gone: no second enclave of this signer will ever be.
-        signing.signed_file(folder, kind).write_bytes(sigstruct.encode())
-    measured.write(folder)
+    check_trusted(for_sgx, measured.files)
     return measured
 
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from cloister.enclave import gramine, signing
 from cloister.enclave.comparison import ChangedFile, compare_files
-from cloister.enclave.kinds import EnclaveSet, Kind
-from cloister.enclave.measurement import FileDigest, Measurement, measure_files
+from cloister.enclave.kinds import EnclaveSet
+from cloister.enclave.measurement import FOR_SGX, FileDigest, Measurement, measure_files
+from cloister.enclave.signers import new_key
 from cloister.errors import InvalidRequest, NotReady
 
 _SCHEME: Final = "file:"
@@ -44,19 +45,17 @@ def check_folder(folder: Path) -> Checked:
     if changed:
         return Checked(measured=measured, changed=changed, measured_again=False)
     if measured.enclave_set is not EnclaveSet.SIMULATED:  # 3 and the manifest trusts them
-        check_trusted(manifest_for_sgx(folder, measured.kind).read_text(), measured.files)
+        check_trusted(_for_sgx(folder, measured).read_text(), measured.files)
     return Checked(measured=measured, changed=(), measured_again=_measured_again(folder, measured))  # 4 by Gramine too
 
 
 def check_sigstructs(folder: Path, measured: Measurement) -> None:
     """Check what a set has of SIGSTRUCTs; raises as `check_folder`."""
-    if measured.enclave_set is EnclaveSet.SIMULATED:
-        return
     if measured.enclave_set is EnclaveSet.HARDENED:
         signing.to_sign(folder)
     if measured.mrsigner is None:
         return
-    signed = signing.read_sigstruct(signing.signed_file(folder, measured.kind))
+    signed = signing.read_sigstruct(signing.signed_file(folder, measured.kind.name))
     signed.verify()
     signing.check_identity(signed, measured)
     if signed.mrsigner.hex() != measured.mrsigner:
@@ -79,9 +78,8 @@ def check_trusted(manifest: str, files: Mapping[str, FileDigest]) -> None:
         )
 
 
-def manifest_for_sgx(folder: Path, kind: Kind) -> Path:
-    """The manifest as it is measured."""
-    return folder / f"{kind.name}.manifest.sgx"
+def _for_sgx(folder: Path, measured: Measurement) -> Path:
+    return folder / f"{measured.kind.name}{FOR_SGX}"
 
 
 def _trusted(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -96,8 +94,8 @@ def _measured_again(folder: Path, measured: Measurement) -> bool:
         return False
     if FileDigest.of(found.loader) != measured.loader:
         return False
-    manifest, sigstruct = gramine.measure(folder / f"{measured.kind.name}.manifest")
-    kept = manifest_for_sgx(folder, measured.kind)
+    manifest, sigstruct = gramine.measure(folder / f"{measured.kind.name}.manifest", new_key())
+    kept = _for_sgx(folder, measured)
     if sigstruct.enclavehash.hex() != measured.mrenclave or (kept.exists() and kept.read_bytes() != manifest):
         raise InvalidRequest("Gramine measures another enclave than was measured", reason="measurement.mismatched")
     return True

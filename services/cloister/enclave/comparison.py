@@ -93,9 +93,11 @@ class Comparison:
 
 
 def compare(before: Measurement, after: Measurement) -> Comparison:
-    """Say what changed from one build to another."""
+    """Say what changed from one build to another; that only one of them is signed yet is no change."""
+    one_unsigned = None in (before.mrsigner, after.mrsigner)
+    identity = _values(_identity(before), _identity(after))
     return Comparison(
-        identity=_values(_identity(before), _identity(after)),
+        identity=tuple(each for each in identity if not (one_unsigned and each.key == "mrsigner")),
         options=_values(before.options, after.options),
         files=compare_files(before.files, after.files),
     )
@@ -121,7 +123,7 @@ def part_of(path: str) -> str:
         case (folder, _, *_):
             return _FOLDERS.get(folder, folder)
         case _:
-            return "manifest"
+            return "manifests"
 
 
 def _identity(measured: Measurement) -> dict[str, object]:

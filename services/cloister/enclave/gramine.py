@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cloister.enclave.signers import new_key
+from cloister.enclave.signers import KeySigner
 from cloister.enclave.sigstruct import Sigstruct
 from cloister.errors import InvalidRequest, NotReady
 
@@ -37,6 +37,7 @@ LIBRARIES: Final = (
     "libpthread.so.0",
     "librt.so.1",
 )
+_PROGRAMS: Final = (DIRECT, "gramine-manifest", "gramine-sgx-sign")
 _WITHIN_S: Final = 300.0
 _NO_DATE: Final = "0000-00-00"
 _ASKED: Final = (
@@ -75,6 +76,8 @@ def installed() -> Gramine:
     Raises:
         NotReady: Reason `gramine.missing`: it is not there, too old, or not all of it.
     """
+    for name in _PROGRAMS:
+        program(name)
     version = _version()
     if tuple(map(int, version.split("."))) < OLDEST:
         raise _missing(f"this Gramine is version {version}")
@@ -109,13 +112,14 @@ def check_manifest(manifest: Path) -> None:
     _run("gramine-manifest", manifest.name, os.devnull, folder=manifest.parent)
 
 
-def measure(manifest: Path) -> tuple[bytes, Sigstruct]:
+def measure(manifest: Path, key: KeySigner) -> tuple[bytes, Sigstruct]:
     """Have Gramine measure what a manifest describes, and hash what it trusts.
 
-    The key that Gramine wants for that is made here and gone afterwards. MRENCLAVE depends on no key, and on no date.
+    MRENCLAVE depends on no key, and on no date.
 
     Args:
         manifest: In its enclave's folder.
+        key: Gramine measures by signing. Meanwhile it lies in a file, so it is one that was made for this alone.
 
     Returns:
         The manifest for SGX, which is measured as it is, byte by byte; and the SIGSTRUCT, signed by that key.
@@ -124,9 +128,9 @@ def measure(manifest: Path) -> tuple[bytes, Sigstruct]:
         InvalidRequest: Reason `manifest.refused`; the message is Gramine's.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        key, measured, signature = (Path(scratch) / name for name in ("key.pem", "manifest.sgx", "sig"))
-        key.write_bytes(new_key().private_pem())
-        places = ("--key", key, "--manifest", manifest.name, "--output", measured, "--sigfile", signature)
+        key_file, measured, signature = (Path(scratch) / name for name in ("key.pem", "manifest.sgx", "sig"))
+        key_file.write_bytes(key.private_pem())
+        places = ("--key", key_file, "--manifest", manifest.name, "--output", measured, "--sigfile", signature)
         _run("gramine-sgx-sign", "--quiet", "--date", _NO_DATE, *map(str, places), folder=manifest.parent)
         return measured.read_bytes(), Sigstruct.parse(signature.read_bytes())
 

@@ -41,18 +41,19 @@ def opened(uri: str) -> Iterator[Signer]:
     where = TokenUri.parse(uri)
     pin = read_private(where.pin_file).decode().strip()
     try:
-        token = _token(where)
-        with token.open(user_pin=pin) as session:
+        with _token(where).open(user_pin=pin) as session:
             yield _signer(session, where)
     except pkcs11.PKCS11Error as error:
         raise _refused(error, where) from error
-    except RuntimeError as error:  # as the library reports a module that does not load
-        raise NotReady(f"{where.module} is no PKCS#11 library that loads here", reason="token.unusable") from error
 
 
 def _token(where: TokenUri) -> pkcs11.Token:
+    try:
+        module = pkcs11.lib(str(where.module))
+    except (pkcs11.PKCS11Error, RuntimeError) as error:
+        raise NotReady(f"{where.module} is no PKCS#11 library that loads here", reason="token.unusable") from error
     serial = where.serial.encode() or None
-    found = list(pkcs11.lib(str(where.module)).get_tokens(token_label=where.token, token_serial=serial))
+    found = list(module.get_tokens(token_label=where.token, token_serial=serial))
     if len(found) != 1:
         raise NotFound(f"{len(found)} tokens are called '{where.token}'; a serial tells them apart")
     return found[0]

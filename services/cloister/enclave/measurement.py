@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 NAME: Final = "measurement.json"
 MEASURED_FOLDERS: Final = ("gramine", "mesh", "root")
-MANIFESTS: Final = (".manifest", ".manifest.sgx")
-"""As it was rendered; and with what Gramine adds, as it is measured."""
+FOR_SGX: Final = ".manifest.sgx"
+"""How the manifest is called with what Gramine adds, as it is measured."""
 
 _MAX_BYTES: Final = 16 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -150,7 +150,7 @@ class Measurement:
 def measure_files(folder: Path, kind: Kind) -> dict[str, FileDigest]:
     """Measure the manifests, and each file of an enclave's folder that they trust; raises as `measured_files`."""
     found = {path: FileDigest(digest, size) for path, digest, size in measured_files(folder, MEASURED_FOLDERS)}
-    manifests = (folder / f"{kind.name}{form}" for form in MANIFESTS)
+    manifests = (folder / f"{kind.name}{form}" for form in (".manifest", FOR_SGX))
     return found | {path.name: FileDigest.of(path) for path in manifests if path.is_file()}
 
 

@@ -144,7 +144,7 @@ def run_service(
     except InvalidRequest as error:
         return _refused(name, error, sys.stderr)
     outlets = secrecy.only_the_log_speaks() if inside else Outlets(sys.stdout, sys.stderr)
-    log.configure(name, json=loaded.log_json, stream=outlets.log)
+    log.configure(name, json=loaded.log_json, stream=outlets.log, quote_libraries=not inside)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(wanted=uvloop)) as runner:
             runner.run(_live(name, serve, loaded))

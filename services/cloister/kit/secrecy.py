@@ -11,20 +11,21 @@ prints, and Python when it dies, cannot be scrubbed: inside an enclave it leads 
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import resource
 import sys
 import threading
 import warnings
-from pathlib import PurePath
+from contextlib import suppress
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Final, NamedTuple, TextIO
 
 from cloister.kit import log
 
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+_CORE_FILTER: Final = Path("/proc/self/coredump_filter")
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
@@ -40,11 +41,21 @@ class Outlets(NamedTuple):
 
 def close_memory() -> None:
     """Have no core file written, and nobody but root attach to this process or read its memory in /proc."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.disable()
-    # The limit does not hold where the kernel pipes core files to a program; this does. Python has no prctl of its own.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The limit does not hold where the kernel pipes core files to a program; what they are made of does (core(5)).
+    with suppress(FileNotFoundError):  # Gramine makes none
+        _CORE_FILTER.write_text("0")
+    _forbid_attaching()
+
+
+def _forbid_attaching() -> None:
+    try:
+        import ctypes
+    except ImportError:  # tcb.lock keeps it out of enclaves, whose memory the CPU closes
+        return
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:  # only Linux has it; Gramine answers that it is not implemented, and needs none
+    if prctl is not None:  # Python has none of its own, and other systems than Linux have none
         prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

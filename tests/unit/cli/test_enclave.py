@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cloister.client import read_policy
+from cloister.client import TrustBundle, read_policy
+from cloister.client.trust import Code, check_code
 from cloister.enclave.kinds import EnclaveSet
+from cloister.enclave.measurement import Measurement
 from cloister.enclave.signers import KeySigner, new_key
+from cloister.errors import EvidenceRejected
 from fakes.built_enclave import Built
+from fakes.founded import found
 from fakes.policies import policy_toml
 
 Run = Callable[..., tuple[int, str, str]]
@@ -154,3 +158,31 @@ def test_where_gramine_is_missing_one_sentence_says_what_to_install(
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "install the package 'gramine'" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_built_worker_is_believed_by_mesh_and_clients_and_another_build_is_not(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/guides/building-enclaves.md has it: a founded mesh, then an upgrade, by the verifier and by clients."""
+    old, new = (Built(threads=threads).into(tmp_path / str(threads)) for threads in (32, 48))
+    mesh = found(tmp_path / "mesh", monkeypatch, mrenclave=[old.mrenclave])
+    policy, signer = mesh.folder / "verifier" / "policy.toml", mesh.identity("owner") / "signing_key.pem"
+    believed = [believes(policy, TrustBundle.read(mesh.trust), build) for build in (old, new)]
+    assert run("policy", "accept", policy, "--enclave", tmp_path / "48")[0] == 0
+    assert run("policy", "sign", policy, "--key", signer)[0] == 0
+    _, out, _ = run("enclave", "measure", tmp_path / "48", "--json")
+    assert run("trust", "accept", "--mrenclave", json.loads(out)["mrenclave"], "--trust", mesh.trust)[0] == 0
+    signed = policy.with_name("policy.signed.json")
+    believed += [believes(signed, TrustBundle.read(mesh.trust), build) for build in (old, new)]
+    assert believed == [(True, True), (False, False), (False, False), (True, True)]
+
+
+def believes(policy: Path, trust: TrustBundle, measured: Measurement) -> tuple[bool, bool]:
+    """Whether the verifier would, and clients."""
+    code = Code(bytes.fromhex(measured.mrenclave), bytes(32), measured.isvprodid, measured.isvsvn)
+    try:
+        check_code(code, trust)
+        client = True
+    except EvidenceRejected:
+        client = False
+    return any(value.matches(code) for value in read_policy(policy).policy.reference_values), client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_another_kind_or_set_is_another_identity(tmp_path: Path) -> None:
     assert [each.key for each in found.identity] == ["isvprodid", "kind", "set"]
 
 
+def test_a_signed_build_is_the_same_as_one_that_nobody_signed_and_not_as_one_of_another_signer(tmp_path: Path) -> None:
+    """An auditor builds what the operator has published, and cannot sign it."""
+    mine = Built().into(tmp_path)
+    signed, other = (replace(mine, mrsigner=digit * 64) for digit in "ab")
+    assert compare(signed, mine).same
+    assert [each.key for each in compare(signed, other).identity] == ["mrsigner"]
+
+
 @pytest.mark.parametrize(
     ("path", "part"),
     [
@@ -60,7 +69,7 @@ def test_another_kind_or_set_is_another_identity(tmp_path: Path) -> None:
         ("root/lib/python3.11/typing_extensions.pyc", "typing_extensions"),
         ("root/lib/python3.11/cloister/worker/app.pyc", "cloister"),
         ("root/lib/system/libstdc++.so.6", "libraries of the system"),
-        ("worker.manifest", "manifest"),
+        ("worker.manifest", "manifests"),
     ],
 )
 def test_a_path_belongs_to_a_part_that_people_know(path: str, part: str) -> None:

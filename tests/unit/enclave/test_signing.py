@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cloister.enclave import hardware_signer
-from cloister.enclave.kinds import KINDS, EnclaveSet, Kind
+from cloister.enclave.kinds import KINDS, VERIFIER, EnclaveSet, Kind
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.signers import KeySigner, key_in, new_key
 from cloister.enclave.signing import add_signature, read_sigstruct, sign, to_sign, unsigned_file
@@ -30,7 +30,7 @@ def write_key(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, path: Path, *
 def refusal(folder: Path, signer: KeySigner) -> str:
     with pytest.raises(CloisterError) as refused:
         sign(folder, signer)
-    assert not list(folder.glob("*.sig")) or refused.value.reason == "enclave.not_hardened"
+    assert not (folder / "worker.sig").exists() or refused.value.reason == "enclave.not_hardened"
     return refused.value.reason
 
 
@@ -72,6 +72,26 @@ def test_a_signature_that_was_made_elsewhere_is_taken_if_it_holds(tmp_path: Path
     assert add_signature(tmp_path, signer.modulus, made).mrsigner is not None
 
 
+def test_what_brings_the_secrets_in_is_signed_with_the_service(tmp_path: Path, signer: KeySigner) -> None:
+    """By the same signer, for the same product: else the service could not read what it writes."""
+    Built().into(tmp_path)
+    unsigned_file(tmp_path, "worker-import").write_bytes(Built().sigstruct(bytes(31) + b"\1").encode())
+    sign(tmp_path, signer)
+    service, importer = (read_sigstruct(tmp_path / f"{name}.sig") for name in ("worker", "worker-import"))
+    importer.verify()
+    assert importer.enclavehash != service.enclavehash
+    assert (importer.mrsigner, importer.isvprodid) == (service.mrsigner, service.isvprodid)
+
+
+@pytest.mark.parametrize("other", [Built(kind=VERIFIER), Built(isvsvn=2), Built(enclave_set=EnclaveSet.DEBUG)])
+def test_what_would_bring_them_into_another_product_is_not_signed(
+    tmp_path: Path, signer: KeySigner, other: Built
+) -> None:
+    Built().into(tmp_path)
+    unsigned_file(tmp_path, "worker-import").write_bytes(other.sigstruct(bytes(31) + b"\1").encode())
+    assert refusal(tmp_path, signer) == "measurement.mismatched"
+
+
 @pytest.mark.parametrize("enclave_set", [EnclaveSet.DEBUG, EnclaveSet.SIMULATED])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_only_a_hardened_enclave_is_signed(
@@ -86,7 +106,7 @@ def test_only_a_hardened_enclave_is_signed(
 def test_a_debug_enclave_that_is_called_hardened_is_not_signed(tmp_path: Path, signer: KeySigner) -> None:
     """Whoever edits measurement.json still has a SIGSTRUCT that says debug, under another product."""
     Built(enclave_set=EnclaveSet.DEBUG, debug_key=signer).into(tmp_path)
-    (tmp_path / "worker.sig").rename(unsigned_file(tmp_path, Measurement.read(tmp_path).kind))
+    (tmp_path / "worker.sig").rename(unsigned_file(tmp_path, "worker"))
     raw = (tmp_path / "measurement.json").read_text()
     relabelled = raw.replace('"debug",', '"hardened",', 1)
     assert relabelled != raw
