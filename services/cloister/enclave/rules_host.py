@@ -115,8 +115,8 @@ RULES: Final = (
     Rule(
         "M12",
         "Variables that steer a loader, an interpreter, a library or a locale are never passed through",
-        "LD_*, PYTHON*, OPENVINO_*, GRPC_*, *_PROXY, LC_* and their like load code, switch checks off, or lead "
-        "connections elsewhere.",
+        "What the dynamic linker, Python, OpenVINO, gRPC, proxies and locales go by loads code, switches checks off, "
+        "or leads connections elsewhere.",
         'Give it a value, or take it out: loader.env.NAME = "value".',
         _steering,
     ),

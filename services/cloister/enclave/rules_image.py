@@ -158,7 +158,7 @@ RULES: Final = (
         "M50",
         "The simulator is in the simulated set alone",
         "Its quotes are worth nothing, and what is not there cannot be called by mistake.",
-        "Build the enclave anew, without --simulated.",
+        "Build the enclave anew, with --set hardened.",
         _simulator,
     ),
     Rule(

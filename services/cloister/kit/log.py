@@ -3,8 +3,8 @@
 JSON in production, `key=value` on a console. An event is `noun.verbed`, values are fields. Strings are capped, control
 characters escaped, bytes shown by their length only; secret types hide in their own repr. A traceback is a list of
 places: messages are kept for errors of ours, which hold no contents by rule, and left out for all others. Records of
-libraries come out the same way; those of asyncio without their message, which is made of the repr of tasks, exceptions
-and callbacks' arguments, and inside an enclave, whose log the host reads, those of any library: where it was logged, and
+libraries come out the same way. Those of asyncio lose their message, which is made of the repr of tasks, exceptions and
+callbacks' arguments, and inside an enclave, whose log the host reads, those of any library do: where it was logged, and
 what was raised where, is all that is kept.
 """
 

@@ -17,7 +17,6 @@ import resource
 import sys
 import threading
 import warnings
-from contextlib import suppress
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Final, NamedTuple, TextIO
@@ -44,7 +43,7 @@ def close_memory() -> None:
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The limit does not hold where the kernel pipes core files to a program; what they are made of does (core(5)).
-    with suppress(FileNotFoundError):  # Gramine makes none
+    if _CORE_FILTER.exists():  # Gramine makes no core files, and has none
         _CORE_FILTER.write_text("0")
     _forbid_attaching()
 

@@ -2,302 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cloister.dsse import sign
-from cloister.enclave import lint
-from cloister.enclave.kinds import KINDS, VERIFIER, EnclaveSet
+from cloister.enclave import lint, rules_host
+from cloister.enclave.configuration import take_configuration
+from cloister.enclave.kinds import KINDS, VERIFIER, WORKER, EnclaveSet, Kind
+from cloister.enclave.manifest import render
 from cloister.enclave.manifest_view import read_manifest
+from cloister.errors import InvalidRequest
+from fakes.enclave_folder import write_programs, write_settings
 from fakes.linted_enclave import LintedEnclave
-from fakes.sim import simulated_platform
-
-Break = Callable[[LintedEnclave], object]
-
-
-def set_to(key: str, value: Any) -> Break:
-    """Put a value under a key with dots; None takes it out."""
-
-    def change(enclave: LintedEnclave) -> None:
-        *tables, last = key.split(".")
-        table = enclave.table
-        for name in tables:
-            table = table.setdefault(name, {})
-        if value is None:
-            del table[last]
-        else:
-            table[last] = value
-
-    return change
-
-
-def allowing(uri: str, name: str = "", content: bytes = b"") -> Break:
-    def change(enclave: LintedEnclave) -> None:
-        if name:
-            enclave.place(name, content)
-        enclave.allow(uri)
-
-    return change
-
-
-def with_reason(key: str) -> Break:
-    return lambda enclave: enclave.reasons.update({key: "measured, and worth it"})
-
-
-def trusting(name: str, content: bytes = b"x") -> Break:
-    return lambda enclave: enclave.trust(name, content)
-
-
-def mounting(**entry: str) -> Break:
-    return lambda enclave: enclave.mount(**entry)
-
-
-def mount_changed(path: str, **changes: str | None) -> Break:
-    def change(enclave: LintedEnclave) -> None:
-        (mount,) = [mount for mount in enclave.table["fs"]["mounts"] if mount["path"] == path]
-        for name, value in changes.items():
-            if value is None:
-                del mount[name]
-            else:
-                mount[name] = value
-
-    return change
-
-
-def without_mount(path: str) -> Break:
-    def change(enclave: LintedEnclave) -> None:
-        mounts = enclave.table["fs"]["mounts"]
-        enclave.table["fs"]["mounts"] = [mount for mount in mounts if mount["path"] != path]
-
-    return change
-
-
-def trusted_as(change_entry: Callable[[dict[str, str]], Any]) -> Break:
-    def change(enclave: LintedEnclave) -> None:
-        files = enclave.table["sgx"]["trusted_files"]
-        files[0] = change_entry(files[0])
-
-    return change
-
-
-def in_zip(*members: str) -> bytes:
-    raw = io.BytesIO()
-    with zipfile.ZipFile(raw, "w") as archive:
-        for member in members:
-            archive.writestr(member, "x")
-    return raw.getvalue()
-
-
-def private_key(encoding: Encoding) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
-
-
-ARGV = ["/cloister/root/bin/python3.11"]
-UNPINNED = b'policy_id = "desk"\nversion = 1\n'
-
-BREAKS: dict[str, list[tuple[str, Break]]] = {
-    "M01": [
-        ("a key that is mistyped", set_to("sys.disallow_subproceses", True)),
-        ("a section of somebody's own", set_to("cloister.reasons", {"a": "b"})),
-        ("a string in the place of a switch", set_to("libos.check_invalid_pointers", "true")),
-        ("a trusted file without a name", lambda enclave: enclave.table["sgx"]["trusted_files"].append({"sha256": ""})),
-        ("a mount without a path", mounting(uri="file:mesh")),
-        ("a mount at a relative path", mounting(uri="file:mesh", path="etc")),
-        ("a variable that is switched off", set_to("loader.env.HOME", {"passthrough": False, "value": "/"})),
-    ],
-    "M02": [
-        ("no label", set_to("loader.env.CLOISTER_ENCLAVE", None)),
-        ("a set that there is not", set_to("loader.env.CLOISTER_ENCLAVE", "verifier production")),
-        ("the label of another kind", set_to("loader.env.CLOISTER_ENCLAVE", "worker hardened")),
-    ],
-    "M03": [
-        ("the product of another kind", set_to("sgx.isvprodid", 1)),
-        ("no product", set_to("sgx.isvprodid", None)),
-    ],
-    "M04": [("debug in the hardened set", set_to("sgx.debug", True))],
-    "M05": [
-        ("no attestation", set_to("sgx.remote_attestation", None)),
-        ("attestation off", set_to("sgx.remote_attestation", "none")),
-    ],
-    "M06": [("a sealing key that debug enclaves have too", set_to("sgx.seal_key.flags_mask", "0xfffffffffffffffd"))],
-    "M10": [("the host's environment", set_to("loader.insecure__use_host_env", True))],
-    "M11": [
-        ("a variable that is not the host's", set_to("loader.env.CLOISTER_VERIFIER_POLICY", {"passthrough": True}))
-    ],
-    "M12": [
-        (name, set_to(f"loader.env.{name}", {"passthrough": True}))
-        for name in ("LC_ALL", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "MALLOC_ARENA_MAX")
-    ],
-    "M13": [("the host's arguments", set_to("loader.insecure__use_cmdline_argv", True))],
-    "M14": [
-        ("arguments that nobody measured", set_to("loader.argv_src_file", "file:host/argv")),
-        ("variables that nobody measured", set_to("loader.env_src_file", "file:host/env")),
-    ],
-    "M15": [
-        ("no program", set_to("loader.argv", ["/cloister/root/bin/python3.11", "-I"])),
-        ("no arguments", set_to("loader.argv", None)),
-        ("a program from standard input", set_to("loader.argv", [*ARGV, "-ISB", "-"])),
-        ("standard input after the program", set_to("loader.argv", [*ARGV, "-Ii", "-m", "x"])),
-        ("Python that is not isolated", set_to("loader.argv", [*ARGV, "-W", "-I", "-Xdev", "-SB", "-mx", "-I"])),
-    ],
-    "M16": [
-        ("a variable that the service refuses", set_to("loader.env.OPENVINO_LOG_LEVEL", "3")),
-        ("TLS 1.2", set_to("loader.env.GRPC_SSL_CIPHER_SUITES", "HIGH")),
-        ("gRPC's log", set_to("loader.env.GRPC_VERBOSITY", None)),
-    ],
-    "M20": [
-        ("a library by its name", allowing("file:host/plugin.so")),
-        ("a library with a version", allowing("file:host/libx.so.3")),
-        ("a module", allowing("file:host/x.py")),
-        ("an ELF file", allowing("file:host/data", "host/data", b"\x7fELF and so on")),
-        ("a zip file", allowing("file:host/data", "host/data", b"PK\x03\x04")),
-        ("a script", allowing("file:host/data", "host/data", b"#!/bin/sh")),
-        ("compiled Python", allowing("file:host/data", "host/data", b"U\x0d\r\n")),
-        ("compiled Python in an allowed folder", allowing("file:host/more/", "host/more/a/b", b"\xa7\x0d\r\n")),
-        ("a module in an allowed folder", allowing("file:host/more/", "host/more/a/x.py", b"")),
-    ],
-    "M21": [
-        ("beside the interpreter", allowing("file:root/lib/python3.11/notes")),
-        ("in a library path", allowing("file:gramine/notes")),
-        (
-            "mounted into the prefix",
-            lambda enclave: (
-                enclave.mount(path="/cloister/root/lib/more", uri="file:host/more"),
-                enclave.allow("file:host/more"),
-            ),
-        ),
-    ],
-    "M22": [
-        (
-            "a trusted file",
-            lambda enclave: (enclave.trust("host/both", b"x"), enclave.allow("file:host/both")),
-        ),
-        ("a folder above one", trusting("host/models_dir/of_all")),
-    ],
-    "M23": [
-        ("a folder by its slash", allowing("file:scratch/")),
-        ("a folder that is there", allowing("file:scratch", "scratch/x")),
-    ],
-    "M24": [
-        ("a folder by its slash", trusted_as(lambda _: {"uri": "file:root/"})),
-        ("a folder that is there", trusted_as(lambda entry: {**entry, "uri": "file:root"})),
-    ],
-    "M25": [
-        ("a string", trusted_as(lambda entry: entry["uri"])),
-        ("a digest that is none", trusted_as(lambda entry: {**entry, "sha256": "00"})),
-    ],
-    "M26": [
-        ("no library OS", set_to("loader.entrypoint", None)),
-        ("one without a digest", set_to("loader.entrypoint.sha256", None)),
-    ],
-    "M27": [("files that nobody named", set_to("sgx.file_check_policy", "allow_all_but_log"))],
-    "M28": [
-        ("an absolute path", trusted_as(lambda entry: {**entry, "uri": "file:/usr/lib/x86_64-linux-gnu/libc.so.6"})),
-        ("a path that leads out", trusted_as(lambda entry: {**entry, "uri": "file:root/../../x"})),
-        ("no URI", trusted_as(lambda entry: {**entry, "uri": "root/bin/x"})),
-        ("an absolute mount", mounting(path="/etc/hosts", uri="file:/etc/hosts")),
-        ("the installed library OS", set_to("loader.entrypoint.uri", "file:/usr/lib/gramine/libsysdb.so")),
-    ],
-    "M30": [
-        ("no root", set_to("fs.root", None)),
-        ("a root of the host's", set_to("fs.root", {"type": "chroot", "uri": "file:."})),
-        ("a root of the host's by default", set_to("fs.root", {"uri": "file:rootfs"})),
-    ],
-    "M31": [
-        ("simulated attestation", mounting(path="/dev/attestation", uri="file:host/attestation")),
-        ("one file of it", mounting(path="/dev/attestation/quote", uri="file:host/quote")),
-        ("the same, spelt otherwise", mounting(path="//dev/./x/../attestation", uri="file:host/attestation")),
-        ("random numbers of the host's", mounting(path="/dev/urandom", uri="file:host/zeros")),
-        ("in memory", lambda enclave: enclave.table["fs"]["mounts"].insert(0, {"type": "tmpfs", "path": "/dev"})),
-        ("/proc", mounting(path="/proc/self", uri="file:host/self")),
-        ("/sys", mounting(path="/sys", uri="file:host/sys")),
-    ],
-    "M32": [
-        ("memory of the host's", mounting(type="untrusted_shm", path="/shm", uri="dev:/dev/shm")),
-        ("a device", allowing("dev:tty")),
-        ("calls to devices", set_to("sys.allowed_ioctls", [{"request_code": 1}])),
-    ],
-    "M33": [
-        ("no /tmp", without_mount("/tmp")),
-        ("no /dev/shm", without_mount("/dev/shm")),
-        ("a /tmp of the host's", mount_changed("/tmp", type="chroot", uri="file:host/tmp")),
-    ],
-    "M34": [
-        ("no key", mount_changed("/cloister/state", key_name=None)),
-        ("a key that there is not", mount_changed("/cloister/state", key_name="_sgx_platform")),
-        ("a key that somebody must bring", mount_changed("/cloister/state", key_name="ours")),
-    ],
-    "M35": [
-        ("the same folder", mounting(type="encrypted", path="/s", uri="file:host/state", key_name="_sgx_mrenclave")),
-        ("one inside", mounting(type="encrypted", path="/s", uri="file:host/state/a", key_name="_sgx_mrenclave")),
-        ("allowed as well", allowing("file:host/state")),
-    ],
-    "M36": [
-        ("the same path", mounting(path="/cloister/mesh", uri="file:mesh")),
-        ("a path above", mounting(path="/cloister", uri="file:mesh")),
-    ],
-    "M40": [
-        ("locks that are experimental", set_to("sys.experimental__enable_flock", True)),
-        ("calls that do nothing", set_to("sys.debug__mock_syscalls", [{"name": "fsync"}])),
-        ("a key in the manifest", set_to("fs.insecure__keys", {"other": "00" * 16})),
-    ],
-    "M41": [("no ASLR", set_to("loader.insecure__disable_aslr", True))],
-    "M42": [("event descriptors of the host's", set_to("sys.insecure__allow_eventfd", True))],
-    "M43": [("exitless calls", set_to("sgx.insecure__rpc_thread_num", 8))],
-    "M44": [
-        ("EXINFO", set_to("sgx.use_exinfo", True)),
-        ("faults without it", set_to("sgx.insecure__allow_memfaults_without_exinfo", True)),
-    ],
-    "M45": [
-        ("counts", set_to("sgx.enable_stats", True)),
-        ("a profile", set_to("sgx.profile.enable", "main")),
-        ("VTune", set_to("sgx.vtune_profile", True)),
-    ],
-    "M46": [(level, set_to("loader.log_level", level)) for level in ("warning", "debug", "trace", "all")],
-    "M47": [
-        ("processes", set_to("sys.disallow_subprocesses", False)),
-        ("processes, by default", set_to("sys.disallow_subprocesses", None)),
-    ],
-    "M48": [("no SIGTERM", set_to("sys.enable_sigterm_injection", None))],
-    "M49": [("a reason that is left over", with_reason("sgx.vtune_profile"))],
-    "M50": [
-        ("the simulator", trusting("root/lib/python3.11/cloister_simulator/quoter.pyc")),
-        ("its distribution", trusting("root/lib/python3.11/cloister_simulator-0.1.0.dist-info/METADATA")),
-        ("in a zip file", trusting("root/lib/python311.zip", in_zip("cloister_simulator/quoter.pyc"))),
-    ],
-    "M51": [
-        ("a test", trusting("root/lib/python3.11/numpy/core/tests/x.pyc")),
-        ("a test in a zip file", trusting("root/lib/python311.zip", in_zip("test/support/x.pyc"))),
-        ("pip", trusting("root/lib/python3.11/pip-24.0.dist-info/METADATA")),
-        ("a debugger", trusting("root/lib/python3.11/pdb.pyc")),
-        ("ensurepip", trusting("root/lib/python3.11/ensurepip/__init__.pyc")),
-        ("an editor", trusting("root/lib/python3.11/idlelib/run.pyc")),
-        ("a shell", trusting("root/bin/sh")),
-    ],
-    "M52": [
-        ("PEM", trusting("mesh/tls.trust_roots", private_key(Encoding.PEM))),
-        ("DER", trusting("mesh/tls.trust_roots", private_key(Encoding.DER))),
-        ("by its name", trusting("mesh/root_key", bytes(32))),
-        ("in a zip file", trusting("root/lib/python311.zip", in_zip("x/server.key"))),
-    ],
-    "M53": [
-        ("the simulator's root", trusting("mesh/anchor_root", simulated_platform().root_der())),
-        ("a root in the settings", trusting("mesh/settings.toml", b'anchor_root = "anchor_root"\n')),
-    ],
-    "M54": [
-        ("simulated workers", trusting("mesh/settings.toml", b"simulated_workers = true\n")),
-        ("a policy for any code", trusting("mesh/policy", UNPINNED)),
-        ("the same, signed", trusting("mesh/policy", sign(UNPINNED, "application/toml", []))),
-    ],
-}
+from fakes.manifest_breaks import BREAKS, Break, set_to, with_reason
 
 
 def found_in(enclave: LintedEnclave) -> set[str]:
@@ -321,3 +40,169 @@ def test_what_breaks_a_rule_is_found_by_that_rule(tmp_path: Path, rule: str, nam
     enclave = LintedEnclave(tmp_path, VERIFIER)
     change(enclave)
     assert found_in(enclave) == {rule}
+
+
+def test_every_rule_is_broken_by_a_test_and_has_an_id_of_its_own() -> None:
+    ids = [rule.id for rule in lint.RULES]
+    assert sorted(set(ids)) == sorted(ids) == ids == list(BREAKS)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("enclave_set", EnclaveSet)
+def test_what_we_render_breaks_no_rule(tmp_path: Path, kind: Kind, enclave_set: EnclaveSet) -> None:
+    folder = tmp_path / "enclave"
+    configuration = take_configuration(kind, write_settings(tmp_path / "service", kind), folder)
+    write_programs(folder)
+    reason = "" if enclave_set is EnclaveSet.HARDENED else "it halves the latency of small models"
+    for importing in (False, True) if configuration.secrets else (False,):
+        render(kind, enclave_set, folder, configuration, eventfd_reason=reason, importing=importing)
+    assert not any(lint.lint(folder).values())
+
+
+OPTIONS = {
+    "loader.insecure__disable_aslr": True,
+    "sys.insecure__allow_eventfd": True,
+    "sgx.insecure__rpc_thread_num": 4,
+    "sgx.use_exinfo": True,
+    "sgx.enable_stats": True,
+    "sys.experimental__enable_flock": True,
+}
+
+
+@pytest.mark.parametrize("key", OPTIONS)
+def test_an_option_that_weakens_needs_a_reason_which_is_none_in_the_hardened_set(tmp_path: Path, key: str) -> None:
+    for enclave_set in EnclaveSet:
+        enclave = LintedEnclave(tmp_path / enclave_set, VERIFIER, enclave_set)
+        set_to(key, OPTIONS[key])(enclave)
+        assert len(found_in(enclave)) == 1
+        enclave.reasons[key] = "because"  # no sentence
+        assert len(found_in(enclave)) == 1
+        with_reason(key)(enclave)
+        assert bool(found_in(enclave)) is (enclave_set is EnclaveSet.HARDENED)
+
+
+@pytest.mark.parametrize("key", ["loader.insecure__use_host_env", "loader.insecure__use_cmdline_argv"])
+def test_no_reason_lets_the_hosts_environment_or_arguments_in(tmp_path: Path, key: str) -> None:
+    enclave = LintedEnclave(tmp_path, WORKER, EnclaveSet.SIMULATED)
+    set_to(key, True)(enclave)
+    with_reason(key)(enclave)
+    assert found_in(enclave) == {"M10" if "env" in key else "M13"}
+
+
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "PYTHONPATH", "OPENVINO_LOG_LEVEL", "GRPC_TRACE", "HTTPS_PROXY", "LANG"]
+)
+def test_what_steers_code_is_not_the_hosts_even_if_a_kind_says_so(tmp_path: Path, name: str) -> None:
+    assert not [kind for kind in KINDS.values() if any(rules_host.NEVER.fullmatch(each) for each in kind.host_chosen)]
+    enclave = LintedEnclave(tmp_path, VERIFIER)
+    set_to(f"loader.env.{name}", {"passthrough": True})(enclave)
+    assert found_in(enclave) == {"M12"}
+
+
+@pytest.mark.attack("C11")
+def test_a_mount_over_attestation_is_for_the_simulated_set(tmp_path: Path) -> None:
+    for enclave_set in (EnclaveSet.HARDENED, EnclaveSet.DEBUG):
+        enclave = LintedEnclave(tmp_path / enclave_set, WORKER, enclave_set)
+        enclave.mount(path="/dev/attestation", uri="file:host/attestation")
+        assert found_in(enclave) == {"M31"}
+    # Whoever labels it as simulated has another enclave, of another product, and says so.
+    enclave = LintedEnclave(tmp_path / "relabelled", WORKER, EnclaveSet.HARDENED)
+    enclave.mount(path="/dev/attestation", uri="file:host/attestation")
+    set_to("loader.env.CLOISTER_ENCLAVE", "worker simulated")(enclave)
+    assert "M03" in found_in(enclave)
+
+
+def test_debug_is_for_the_debug_set_which_has_it(tmp_path: Path) -> None:
+    for enclave_set in EnclaveSet:
+        enclave = LintedEnclave(tmp_path / enclave_set, WORKER, enclave_set)
+        set_to("sgx.debug", enclave_set is not EnclaveSet.DEBUG)(enclave)
+        assert found_in(enclave) == {"M04"}
+
+
+@pytest.mark.attack("C13")
+@pytest.mark.attack("J11")
+@pytest.mark.parametrize("rule", ["M50", "M51", "M52", "M53", "M54"])
+def test_what_a_production_image_must_not_hold_stops_a_build(tmp_path: Path, rule: str) -> None:
+    """`cloister enclave build` ends with this check, before anything is measured."""
+    for number, (_, change) in enumerate(BREAKS[rule]):
+        enclave = LintedEnclave(tmp_path / str(number), VERIFIER)
+        change(enclave)
+        with pytest.raises(InvalidRequest, match=rule) as refused:
+            lint.check(enclave.write())
+        assert refused.value.reason == "manifest.refused"
+
+
+def test_a_strangers_manifest_is_held_to_what_is_not_ours_alone(tmp_path: Path) -> None:
+    """As Gramine's examples are: it says of no set that it is of it."""
+    manifest = tmp_path / "redis-server.manifest"
+    manifest.write_text(
+        """
+        loader.entrypoint.uri = "file:/usr/lib/gramine/libsysdb.so"
+        libos.entrypoint = "/usr/bin/redis-server"
+        loader.log_level = "debug"
+        loader.env.LD_LIBRARY_PATH = "/lib:/usr/lib"
+        sys.insecure__allow_eventfd = true
+        fs.mounts = [
+          { path = "/lib", uri = "file:/usr/lib/gramine/runtime/glibc" },
+          { path = "/usr", uri = "file:/usr" },
+        ]
+        sgx.debug = true
+        sgx.enclave_size = "1024M"
+        sgx.trusted_files = ["file:/usr/bin/redis-server", "file:/usr/lib/gramine/runtime/glibc/"]
+        sgx.allowed_files = ["file:/usr/lib/plugins/"]
+        """
+    )
+    found = {finding.rule for finding in lint.lint(manifest)[manifest]}
+    ours = {"M02", "M03", "M16"}
+    assert {"M04", "M05", "M21", "M23", "M24", "M25", "M26", "M28", "M30", "M33", "M42", "M46", "M47", "M48"} == found
+    assert not ours & found
+    (tmp_path / "redis-server.reasons.toml").write_text('"sys.insecure__allow_eventfd" = "redis asks for it"\n')
+    assert {finding.rule for finding in lint.lint(manifest)[manifest]} == found - {"M42"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.manifest.template", "{{ x }}", "is a template: lint the manifest that is rendered from it"),
+        ("x.toml", "", "is no manifest"),
+        ("x.manifest", "a = ", "is not TOML"),
+        ("x.manifest", "\xff", "is not TOML"),
+        ("x.manifest", "a" + "=[" * 100_000, "is not TOML"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_with_a_sentence(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content, encoding="latin-1")
+    with pytest.raises(InvalidRequest, match=says):
+        lint.lint(tmp_path / name)
+
+
+def test_a_folder_without_a_manifest_or_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for place, says in ((tmp_path, "holds no manifest"), (tmp_path / "x.manifest", "cannot be read")):
+        with pytest.raises(InvalidRequest, match=says):
+            lint.lint(place)
+
+
+@pytest.mark.parametrize(
+    "junk", ["", "sgx = 3", "fs.mounts = 3\nsgx.trusted_files = {}", "[[fs.mounts]]\nx = [1]\n[loader]\nenv = []"]
+)
+def test_a_manifest_of_junk_has_findings_and_no_accident(tmp_path: Path, junk: str) -> None:
+    (tmp_path / "x.manifest").write_text(junk)
+    assert lint.lint(tmp_path / "x.manifest")[tmp_path / "x.manifest"]
+
+
+def test_many_findings_alike_are_a_few_and_a_count(tmp_path: Path) -> None:
+    enclave = LintedEnclave(tmp_path, WORKER)
+    for number in range(100):
+        enclave.table["sgx"]["trusted_files"].append({"uri": f"file:/usr/{number}", "sha256": "0" * 64})
+    found = lint.findings(read_manifest(enclave.write()))
+    assert len(found) == lint.SHOWN + 1
+    assert found[-1].problem == f"and {100 - lint.SHOWN - 1} others are alike"
+    assert all(finding.as_json().keys() == {"rule", "key", "problem", "why", "mend"} for finding in found)
+
+
+def test_a_pipe_or_a_link_that_leads_nowhere_holds_nobody_up(tmp_path: Path) -> None:
+    enclave = LintedEnclave(tmp_path, WORKER)
+    os.mkfifo(tmp_path / "host" / "models_dir" / "pipe")
+    (tmp_path / "host" / "models_dir" / "link").symlink_to("/nonexistent")
+    (tmp_path / "host" / "models_dir" / "round").symlink_to(tmp_path / "host" / "models_dir")
+    assert found_in(enclave) == set()
