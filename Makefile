@@ -47,6 +47,7 @@ test: .venv/installed
 	@$(MAKE) --no-print-directory -j2 check .venv-protoc/installed .venv-kserve/installed \
 		clients/node/node_modules/installed
 	@sh deploy/redis.sh
+	@sh deploy/softhsm.sh
 	@sh deploy/chromium.sh
 	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
 		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \

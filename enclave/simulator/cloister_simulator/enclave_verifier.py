@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cloister.kit.lifecycle import Lifecycle, require_tls13, run_service
+from cloister.kit.lifecycle import Lifecycle, begin, run_service
 from cloister.kit.log import get_logger
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _log = get_logger()
 
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
-    require_tls13()
+    begin("verifier")
     from cloister.evidence.gramine import GramineQuoter
     from cloister.verifier.app import serve
     from cloister.verifier.settings import Settings

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloister.kit.lifecycle import Lifecycle, require_tls13, run_service
+from cloister.kit.lifecycle import Lifecycle, begin, run_service
 from cloister.kit.log import get_logger
 from cloister_simulator.measurement import Measurement
 from cloister_simulator.platform import Platform
@@ -22,7 +22,7 @@ _log = get_logger()
 
 def run_verifier(settings_file: Path, platform: Platform, measurement: Measurement) -> int:
     """Serve until told to stop; returns the exit code."""
-    require_tls13()
+    begin("verifier")
     # Imported only now: they bring gRPC along, which reads the TLS environment when it is loaded.
     from cloister.verifier.app import serve
     from cloister.verifier.settings import Settings

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloister.kit.lifecycle import Lifecycle, require_tls13, run_service
+from cloister.kit.lifecycle import Lifecycle, begin, run_service
 from cloister.kit.log import get_logger
 from cloister_simulator.measurement import DEBUG_ATTRIBUTES, Measurement, mrenclave_from_hex
 from cloister_simulator.platform import Platform
@@ -39,7 +39,7 @@ def claimed_measurement(true: Measurement, *, mrenclave: str | None, debug: bool
 
 def run_worker(settings_file: Path, platform: Platform, measurement: Measurement) -> int:
     """Serve until told to stop; returns the exit code."""
-    require_tls13()
+    begin("worker")
     # Imported only now: they bring gRPC along, which reads the TLS environment when it is loaded.
     from cloister.worker.app import serve
     from cloister.worker.settings import Settings

@@ -12,6 +12,7 @@ from cloister.cli import (
     ca_commands,
     collateral_commands,
     console_command,
+    enclave_commands,
     evidence_commands,
     identity_commands,
     infer_command,
@@ -45,6 +46,7 @@ console_command.add_to(app)
 app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")
+app.add_typer(enclave_commands.app, name="enclave")
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(collateral_commands.app, name="collateral")
 app.add_typer(receipt_commands.app, name="receipt")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cloister.cli import policy_calls
+from cloister.cli import policy_accept, policy_calls
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.identities import ed25519_key
 from cloister.cli.options import AsJson, check_place, examples
@@ -92,4 +92,5 @@ def _there(path: Path, proposal: PolicyDocument) -> PolicyDocument:
     return found
 
 
+policy_accept.add_to(app)
 policy_calls.add_to(app)

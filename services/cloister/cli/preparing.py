@@ -15,7 +15,14 @@ from cloister.errors import InvalidRequest
 if TYPE_CHECKING:
     import openvino as ov
 
-_BROUGHT = {"openvino": "prepare", "torch": "convert", "packaging": "convert", "nncf": "quantize"}
+_BROUGHT = {
+    "openvino": "prepare",
+    "torch": "convert",
+    "packaging": "convert",
+    "nncf": "quantize",
+    "jinja2": "enclave",
+    "pkcs11": "enclave",
+}
 
 
 @contextmanager

@@ -14,6 +14,10 @@ from typing import Final
 from cloister.errors import InvalidRequest
 
 _DEBUG_PRODUCTS: Final = 100
+IMPORTING: Final = "cloister.kit.state_import"
+"""What Python runs, in place of a service, to bring secrets into its encrypted state."""
+INSIDE: Final = "/cloister"
+"""Where in an enclave the folders lie that `Place` names, and `root`, the program."""
 
 
 class EnclaveSet(StrEnum):
@@ -27,6 +31,14 @@ class EnclaveSet(StrEnum):
     """Under `gramine-direct`, with the simulator's quotes: it protects nothing."""
 
 
+class Place(StrEnum):
+    """Where a file that the settings name lies for an enclave: the name of a folder below `INSIDE`."""
+
+    MEASURED = "mesh"
+    HOST = "host"
+    SEALED = "state"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """One kind of enclave. Keys of settings are written with dots, as `tls.trust_roots`.
@@ -35,27 +47,60 @@ class Kind:
         name: verifier, say; of the manifest and of the folder that the enclave is built in.
         product: ISVPRODID in the hardened set.
         module: What Python runs; empty where it is no Python program.
+        simulated_module: What it runs in the simulated set, where that is another program.
         measured: Settings that name files which are measured: a change of theirs is another enclave.
         host: Settings that name files and folders which the host keeps and may change; what is read there is checked by
             what is in it (signatures, chunk tags), and no code is ever loaded from it.
         sealed: Settings that name files and folders in an encrypted mount, under a key that only this signer's enclaves
             of this kind have.
+        signed: Of the host's, those that are measured after all where the settings name no `key_signers`, whose
+            signatures would say what may be in them.
+        with_folder: Of the host's, files that name others beside them: the enclave sees their whole folder.
         host_chosen: Environment variables that the host may set.
     """
 
     name: str
     product: int
     module: str = ""
+    simulated_module: str = ""
     measured: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     sealed: tuple[str, ...] = ()
+    signed: tuple[str, ...] = ()
+    with_folder: tuple[str, ...] = ()
     host_chosen: tuple[str, ...] = ()
 
     def product_in(self, enclave_set: EnclaveSet) -> int:
         """ISVPRODID in a set."""
         return self.product if enclave_set is EnclaveSet.HARDENED else _DEBUG_PRODUCTS + self.product
 
+    def module_in(self, enclave_set: EnclaveSet) -> str:
+        """What Python runs in a set."""
+        return self.simulated_module if self.simulated_module and enclave_set is EnclaveSet.SIMULATED else self.module
 
+    def place_of(self, name: str, *, key_signers: bool) -> Place:
+        """Where the file that a setting names lies.
+
+        Args:
+            name: The setting's key.
+            key_signers: Whether the settings name any.
+
+        Raises:
+            InvalidRequest: No list says (`setting.unplaced`).
+        """
+        if name in self.signed and not key_signers:
+            return Place.MEASURED
+        for place, names in ((Place.MEASURED, self.measured), (Place.HOST, self.host), (Place.SEALED, self.sealed)):
+            if name in names:
+                return place
+        raise InvalidRequest(
+            f"{name} names a file, and nothing says where it lies for a {self.name} in an enclave",
+            reason="setting.unplaced",
+        )
+
+
+STATE_DIR: Final = "state_dir"
+"""The one sealed setting that the service itself fills: nothing is ever brought in from outside."""
 _IDENTITY: Final = ("tls.certificate", "tls.private_key")
 
 WORKER: Final = Kind(
@@ -64,15 +109,33 @@ WORKER: Final = Kind(
     module="cloister.worker",
     measured=("tls.trust_roots",),
     host=(*_IDENTITY, "verifier_keys", "models_dir"),
+    signed=("verifier_keys",),
     host_chosen=("CLOISTER_WORKER_LISTEN", "CLOISTER_WORKER_ENDPOINT"),
 )
 VERIFIER: Final = Kind(
     name="verifier",
     product=2,
     module="cloister.verifier",
-    measured=("tls.trust_roots", "ca_certificate", "policy", "anchor_root", "collateral_ca_file"),
-    host=("tls.certificate", "collateral"),
-    sealed=("tls.private_key", "ca_private_key", "signing_key", "signing_keys", "state_dir"),
+    simulated_module="cloister_simulator.enclave_verifier",
+    measured=(
+        "tls.trust_roots",
+        "ca_certificate",
+        "policy",
+        "anchor_root",
+        "collateral_ca_file",
+        "redis.trust_roots",
+    ),
+    host=("tls.certificate", "collateral", "redis.certificate"),
+    sealed=(
+        "tls.private_key",
+        "ca_private_key",
+        "signing_key",
+        "signing_keys",
+        "redis.private_key",
+        "redis.password_file",
+        "redis.shared_key",
+        STATE_DIR,
+    ),
 )
 PROVISIONER: Final = Kind(
     name="provisioner",
@@ -80,7 +143,7 @@ PROVISIONER: Final = Kind(
     module="cloister.provisioner",
     measured=("tls.trust_roots",),
     host=("tls.certificate", "verifier_keys"),
-    sealed=("tls.private_key", "root_key", "state_dir"),
+    sealed=("tls.private_key", "root_key", STATE_DIR),
 )
 GATEWAY: Final = Kind(
     name="gateway",
@@ -89,8 +152,16 @@ GATEWAY: Final = Kind(
     measured=("tls.trust_roots", "otlp_ca"),
     host=("tls.certificate", "routing", "tenants_file"),
     sealed=("tls.private_key",),
+    with_folder=("tenants_file",),
 )
-REDIS: Final = Kind(name="redis", product=5)
+REDIS: Final = Kind(
+    name="redis",
+    product=5,
+    measured=("tls-ca-cert-file", "aclfile"),
+    # Its key opens nothing: what is kept in Redis is sealed by those who keep it there.
+    host=("tls-cert-file", "tls-key-file"),
+    sealed=("dir",),
+)
 
 KINDS: Final = MappingProxyType({kind.name: kind for kind in (WORKER, VERIFIER, PROVISIONER, GATEWAY, REDIS)})
 

@@ -27,13 +27,12 @@ from cloister.gateway.wire import Route
 from cloister.kit.log import get_logger
 from cloister.kit.revocation import Name, is_revoked
 from cloister.kit.trust_feed import TrustFeed
+from cloister.rpc.address import check_address
 from cloister.rpc.channel import STREAM_S, Peer
 
 EXPIRY_S: Final = 1.0
 SILENCE_S: Final = 5.0
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
-# A worker names its endpoint itself. To gRPC an address may also be a scheme, such as unix: or xds:, so no other form.
-_ENDPOINT: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 _log = get_logger()
 
 
@@ -183,7 +182,7 @@ class Fleet:
 
     def _put(self, worker: AttestedWorker, group: asyncio.TaskGroup) -> None:
         """Take a worker in, or note what has changed of it."""
-        if not (_INSTANCE.fullmatch(worker.instance) and _ENDPOINT.fullmatch(worker.endpoint)):
+        if not (_INSTANCE.fullmatch(worker.instance) and _is_address(worker.endpoint)):
             _log.warning("worker.unusable", instance=worker.instance)
             return
         if worker.server_name != f"{worker.instance}.worker.{self._cluster}":
@@ -238,3 +237,12 @@ class Fleet:
             member.link.drain()
         elif member.task is not None:
             member.task.cancel()
+
+
+def _is_address(endpoint: str) -> bool:
+    """Whether it is one that we dial: a worker names it itself."""
+    try:
+        check_address(endpoint)
+    except ValueError:
+        return False
+    return True

@@ -82,6 +82,16 @@ def parse(settings_class: type[S], raw: bytes, file: Path) -> S:
     return _build(settings_class, flat, (), str(file))
 
 
+def path_names(settings_class: type) -> tuple[str, ...]:
+    """The settings that name files and folders, in order, with dots: `tls.certificate`."""
+    return tuple(".".join(path) for path, leaf in _leaves(settings_class, ()) if leaf.kind is Path)
+
+
+def host_chosen_names(settings_class: type) -> tuple[str, ...]:
+    """The settings that are marked `host_chosen`, as `path_names` names them."""
+    return tuple(".".join(path) for path, leaf in _leaves(settings_class, ()) if leaf.host_chosen)
+
+
 @contextmanager
 def _blaming(what: str) -> Iterator[None]:
     try:

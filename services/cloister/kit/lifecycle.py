@@ -1,7 +1,8 @@
 """The life of a service process: settings, one task group, signals, exit code.
 
-Exit codes: 0 stopped as asked, 1 something failed (one log line says what), 2 the settings are unusable (one line on
-stderr names the key). This module imports no gRPC, and services import theirs behind it: see `run_service` on TLS 1.3.
+Exit codes: 0 stopped as asked, 1 something failed (one log line says what), 2 the settings are unusable, or the host of
+an enclave says what is not its to say (one line on stderr names the key, or the variable). This module imports no gRPC,
+and services import theirs behind it: see `begin`.
 """
 
 from __future__ import annotations
@@ -14,22 +15,16 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from cloister.errors import InvalidRequest
-from cloister.kit import config, log
+from cloister.kit import config, environment, log, secrecy
+from cloister.kit.environment import TLS_ENVIRONMENT
+from cloister.kit.secrecy import Outlets
 
 CLEAN: Final = 0
 FAILED: Final = 1
 BAD_SETTINGS: Final = 2
-
-# grpcio has no minimum TLS version in Python. All our certificates are ECDSA, so with nothing but RSA suites to offer
-# TLS 1.2 finds no common ground, while TLS 1.3, whose suites this does not touch, connects. gRPC reads the variable
-# once, when it is imported. GRPC_VERBOSITY: its core writes past our log, with addresses and names in it.
-TLS_ENVIRONMENT: Final[Mapping[str, str]] = {
-    "GRPC_SSL_CIPHER_SUITES": "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384",
-    "GRPC_VERBOSITY": "NONE",
-}
 
 _log = log.get_logger()
 
@@ -118,9 +113,8 @@ def run_service(
 ) -> int:
     """Be the process of one service, from its arguments to its exit code.
 
-    gRPC fixes its cipher suites when it is imported. If that has happened without them, the process starts itself once
-    more with the right environment; an image or a manifest that sets `TLS_ENVIRONMENT` spares that, and so does a
-    `__main__` that calls `require_tls13` before it imports the service.
+    Inside an enclave the settings are those that are measured, and once they are read nothing but the log leaves the
+    process by standard output and error.
 
     Args:
         name: `verifier`, say: the name in logs, and the part of the prefix `CLOISTER_VERIFIER_`.
@@ -128,31 +122,35 @@ def run_service(
         settings: The settings class; filled from `--settings FILE` and the environment.
         argv: Arguments without the program's name.
         environ: Instead of the process's own.
-        in_enclave: Take from the environment only what the host may choose.
+        in_enclave: Take from the environment only what the host may choose, also where there is no enclave.
         uvloop: Use it where it is installed.
 
     Returns:
         The exit code, for `sys.exit`.
     """
     require_tls13()
+    inside = environment.inside_enclave()
     try:
         file = _arguments(name, argv)
+        if inside:
+            environment.check_settings_file(file)
         loaded = config.load(
             settings,
             file,
             os.environ if environ is None else environ,
-            prefix=f"CLOISTER_{name.upper()}_",
-            in_enclave=in_enclave,
+            prefix=_prefix(name),
+            in_enclave=in_enclave or inside,
         )
     except InvalidRequest as error:
-        return _refused(name, error)
-    log.configure(name, json=loaded.log_json)
+        return _refused(name, error, sys.stderr)
+    outlets = secrecy.only_the_log_speaks() if inside else Outlets(sys.stdout, sys.stderr)
+    log.configure(name, json=loaded.log_json, stream=outlets.log, quote_libraries=not inside)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(wanted=uvloop)) as runner:
             runner.run(_live(name, serve, loaded))
     except InvalidRequest as error:
         if error.reason == config.REASON:
-            return _refused(name, error)
+            return _refused(name, error, outlets.complaints)
         return _failed(error)
     except KeyboardInterrupt:
         return CLEAN
@@ -161,8 +159,29 @@ def run_service(
     return CLEAN
 
 
+def begin(name: str) -> None:
+    """Begin the process of a service: the first that its `__main__` does, before it imports the service's parts.
+
+    Inside an enclave, what the host has added to the environment ends the process: libraries would act on it as they
+    are imported. Everywhere, what the process will hold stays in it, and gRPC will speak TLS 1.3 only.
+    """
+    if environment.inside_enclave():
+        try:
+            environment.check_environment(os.environ, prefix=_prefix(name))
+            environment.check_interpreter()
+        except InvalidRequest as error:
+            sys.exit(_refused(name, error, sys.stderr))
+    secrecy.close_memory()
+    secrecy.report_places()
+    require_tls13()
+
+
 def require_tls13() -> None:
-    """See to it that gRPC in this process speaks TLS 1.3 only; starts the process anew if it is too late for that."""
+    """See to it that gRPC in this process speaks TLS 1.3 only.
+
+    It fixes its cipher suites when it is imported. If that has happened without them, the process starts itself once
+    more with the right environment; an image or a manifest that sets `TLS_ENVIRONMENT` spares that.
+    """
     if all(os.environ.get(key) == value for key, value in TLS_ENVIRONMENT.items()):
         return
     os.environ.update(TLS_ENVIRONMENT)
@@ -194,9 +213,13 @@ def _loop_factory(*, wanted: bool) -> Callable[[], asyncio.AbstractEventLoop] | 
     return uvloop.new_event_loop
 
 
-def _refused(name: str, error: InvalidRequest) -> int:
+def _prefix(name: str) -> str:
+    return f"CLOISTER_{name.upper()}_"
+
+
+def _refused(name: str, error: InvalidRequest, complaints: TextIO) -> int:
     line = " ".join(str(error).split())
-    print(f"cloister-{name}: {line}", file=sys.stderr)
+    print(f"cloister-{name}: {line}", file=complaints)
     return BAD_SETTINGS
 
 

@@ -3,8 +3,9 @@
 JSON in production, `key=value` on a console. An event is `noun.verbed`, values are fields. Strings are capped, control
 characters escaped, bytes shown by their length only; secret types hide in their own repr. A traceback is a list of
 places: messages are kept for errors of ours, which hold no contents by rule, and left out for all others. Records of
-libraries come out the same way; those of asyncio without their message, which is made of the repr of tasks, exceptions
-and callbacks' arguments: where it was logged, and what was raised where, is all that is kept.
+libraries come out the same way. Those of asyncio lose their message, which is made of the repr of tasks, exceptions and
+callbacks' arguments, and inside an enclave, whose log the host reads, those of any library do: where it was logged, and
+what was raised where, is all that is kept.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _SHOWS_VALUES: Final = "asyncio"  # this logger and those below it; uvloop uses 
 Event = MutableMapping[str, Any]
 
 
-def configure(service: str, *, json: bool = True, level: str = "info", stream: TextIO | None = None) -> None:
+def configure(
+    service: str, *, json: bool = True, level: str = "info", stream: TextIO | None = None, quote_libraries: bool = True
+) -> None:
     """Set logging up for this process; called once, where the process begins.
 
     Args:
@@ -46,6 +49,7 @@ def configure(service: str, *, json: bool = True, level: str = "info", stream: T
         json: JSON lines, or lines for a person.
         level: debug, info, warning or error.
         stream: Where to; stdout by default.
+        quote_libraries: Whether records of libraries keep their message; where the log is for strangers, they may not.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     render = as_json if json else as_text
@@ -56,7 +60,7 @@ def configure(service: str, *, json: bool = True, level: str = "info", stream: T
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers[:] = [_FromLibraries()]
+    root.handlers[:] = [_FromLibraries(quote=quote_libraries)]
     root.setLevel(max(number, logging.WARNING))
 
 
@@ -101,6 +105,8 @@ def describe(error: BaseException) -> str:
         return f"{name}: {_capped(str(error))}"
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {_capped(error.strerror)}"
+    if isinstance(error, ImportError) and error.name:
+        return f"{name}: {_capped(error.name)}"
     return name
 
 
@@ -175,8 +181,13 @@ def _plain(value: object) -> str:
 class _FromLibraries(logging.Handler):
     """Records of the standard library's logging, as ours."""
 
+    def __init__(self, *, quote: bool) -> None:
+        super().__init__()
+        self._quote = quote
+
     def emit(self, record: logging.LogRecord) -> None:
-        said = _place(record) if record.name.partition(".")[0] == _SHOWS_VALUES else _message(record)
+        quoted = self._quote and record.name.partition(".")[0] != _SHOWS_VALUES
+        said = _message(record) if quoted else _place(record)
         get_logger().log(record.levelno, _LIBRARY_EVENT, logger=record.name, **said, exc_info=record.exc_info or None)
 
 

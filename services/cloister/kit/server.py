@@ -20,7 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cloister.errors import NotReady
 from cloister.kit import log
 from cloister.kit.calls import Call, Guard, RoleTable, current_call, current_peer
-from cloister.kit.lifecycle import TLS_ENVIRONMENT, Lifecycle
+from cloister.kit.environment import TLS_ENVIRONMENT
+from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.shares import Shares
 from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import TlsIdentity

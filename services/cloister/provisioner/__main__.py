@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from cloister.kit.lifecycle import require_tls13, run_service
+from cloister.kit.lifecycle import begin, run_service
 
 
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
-    require_tls13()
+    begin("provisioner")
     from cloister.provisioner.app import serve
     from cloister.provisioner.settings import Settings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -21,6 +20,7 @@ from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.kit.revocation import Name, kind_of
 from cloister.kit.server import ANY_ROLE, current_peer
+from cloister.rpc.address import check_address
 from cloister.rpc.identity import TlsIdentity, spki_sha256
 from cloister.rpc.spiffe import WORKER
 from cloister.verifier.appraiser import Appraiser
@@ -69,7 +69,6 @@ _KINDS: Final[Mapping[Change, pb.AttestedEvent.Kind]] = {
     Change.CURRENT: pb.AttestedEvent.KIND_CURRENT,
 }
 # A host name or address with a port: nothing that a dialler could take for another kind of address.
-_ENDPOINT: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
 _PAGE: Final = 256
 
 _Context = grpc.aio.ServicerContext[object, object]
@@ -252,8 +251,11 @@ def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:
 
 def _endpoint(endpoint: str) -> str:
     """Return a host:port, or nothing where the purpose needs none; raises InvalidRequest for anything else."""
-    if endpoint and not _ENDPOINT.fullmatch(endpoint):
-        raise InvalidRequest("endpoint is host:port", reason="endpoint.invalid")
+    if endpoint:
+        try:
+            check_address(endpoint)
+        except ValueError as error:
+            raise InvalidRequest(f"endpoint {error}", reason="endpoint.invalid") from error
     return endpoint
 
 

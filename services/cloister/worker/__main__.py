@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from cloister.kit.lifecycle import require_tls13, run_service
+from cloister.kit.lifecycle import begin, run_service
 
 
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
-    require_tls13()
+    begin("worker")
     from cloister.evidence.gramine import GramineQuoter
     from cloister.worker.app import serve
     from cloister.worker.settings import Settings

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from cloister.errors import InvalidRequest
 from cloister.kit.config import host_chosen
 from cloister.kit.key_set import KeySigners
+from cloister.rpc.address import check_address
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
 from cloister.seal.hpke import SUITES, XWING
@@ -123,6 +124,7 @@ class Settings:
             raise ValueError("model_owners is empty")
         if not all(_OWNER.fullmatch(owner) for owner in self.model_owners):
             raise ValueError("model_owners: a key is not 64 lower-case hex digits")
+        _check_addresses(self.listen, self.endpoint)
         if self.hpke_suite not in SUITES:
             raise ValueError(f"hpke_suite must be one of {', '.join(sorted(SUITES))}")
         if not 1 <= self.key_overlap_s <= MAX_KEY_OVERLAP_S:
@@ -185,6 +187,16 @@ class Settings:
             "key_threshold": self.key_threshold,
         }
         return hashlib.sha256(json.dumps(said, separators=(",", ":"), sort_keys=True).encode()).digest()
+
+
+def _check_addresses(listen: str, endpoint: str) -> None:
+    """The two that the host may choose: one to listen at, and one that gateways are told of."""
+    for name, address, any_port in (("listen", listen, True), ("endpoint", endpoint, False)):
+        try:
+            if address or name == "listen":
+                check_address(address, any_port=any_port)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from error
 
 
 def _check_wanted(wanted: tuple[WantedModel, ...], *, may_be_none: bool) -> None:

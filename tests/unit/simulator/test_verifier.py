@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import cloister.verifier.app
 from cloister.evidence.quoter import Quoter
-from cloister.kit.lifecycle import TLS_ENVIRONMENT
+from cloister.kit.environment import TLS_ENVIRONMENT
 from cloister.verifier.settings import Settings
 from cloister_simulator import cli, verifier
 from cloister_simulator.measurement import verifier_measurement, worker_measurement
@@ -29,6 +29,7 @@ class FakeProcess:
     def __init__(self) -> None:
         self.called: tuple[object, ...] = ()
         self.quote = b""
+        self.begun: list[str] = []
 
     def run_service(
         self, name: str, serve: Callable[[Any, Any], Awaitable[None]], settings: type, *, argv: Sequence[str]
@@ -46,6 +47,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     fake = FakeProcess()
     for name, value in TLS_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(verifier, "begin", fake.begun.append)
     monkeypatch.setattr(verifier, "run_service", fake.run_service)
     monkeypatch.setattr(cloister.verifier.app, "serve", fake.serve)
     return fake

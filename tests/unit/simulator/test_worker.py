@@ -15,7 +15,7 @@ import cloister.worker.__main__
 import cloister.worker.app
 from cloister.errors import InvalidRequest
 from cloister.evidence.quoter import Quoter
-from cloister.kit.lifecycle import TLS_ENVIRONMENT
+from cloister.kit.environment import TLS_ENVIRONMENT
 from cloister.worker.settings import Settings
 from cloister_simulator import cli, store, worker
 from cloister_simulator.measurement import worker_measurement
@@ -34,6 +34,7 @@ class FakeProcess:
         self.in_enclave = False
         self.settings_class: type = object
         self.quote = b""
+        self.begun: list[str] = []
 
     def run_service(
         self,
@@ -57,6 +58,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     fake = FakeProcess()
     for name, value in TLS_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(worker, "begin", fake.begun.append)
     monkeypatch.setattr(worker, "run_service", fake.run_service)
     monkeypatch.setattr(cloister.worker.app, "serve", fake.serve)
     return fake
@@ -79,11 +81,13 @@ def test_the_worker_is_run_as_its_own_program_runs_it(
     assert (process.name, process.in_enclave, process.settings_class) == ("worker", True, Settings)
     assert list(process.argv) == ["--settings", "w.toml"]
     seen: dict[str, Any] = {}
+    monkeypatch.setattr(cloister.worker.__main__, "begin", process.begun.append)
     monkeypatch.setattr(
         cloister.worker.__main__, "run_service", lambda *positional, **named: seen.update(named, all=positional) or 0
     )
     cloister.worker.__main__.main()
     assert (seen["all"][0], seen["in_enclave"], seen["all"][2]) == ("worker", True, Settings)
+    assert process.begun == ["worker", "worker"]
 
 
 def test_it_quotes_what_was_measured_on_the_platform_it_was_given(process: FakeProcess, folder: Path) -> None:

@@ -160,3 +160,17 @@ def test_no_model_is_needed_where_some_may_be_loaded_later():
 @pytest.mark.parametrize("change", [{"loadable": True}, {"memory_bytes": 1 << 30}])
 def test_what_may_be_loaded_is_measured(change):
     assert settings(**change).digest(b"", b"") != settings().digest(b"", b"")
+
+
+@pytest.mark.attack("I02")
+@pytest.mark.parametrize("variable", ["CLOISTER_WORKER_LISTEN", "CLOISTER_WORKER_ENDPOINT"])
+@pytest.mark.parametrize(
+    "value", ["unix:443", "unix:/run/docker.sock", "dns:///s3cret:1", "h:1\nforged", "\x1b[31mh:1", "s3cret" * 200_000]
+)
+def test_an_address_that_the_host_chooses_is_one(tmp_path, variable, value):
+    with pytest.raises(InvalidRequest) as refused:
+        loaded(tmp_path, environ={variable: value})
+    field = variable.removeprefix("CLOISTER_WORKER_").lower()
+    assert f"{field} must be host:port" in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+    assert len(str(refused.value)) < 1000

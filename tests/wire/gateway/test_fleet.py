@@ -105,7 +105,7 @@ async def test_a_worker_under_a_name_that_is_not_its_own_is_not_linked(rig: Rig)
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["", "unix:/run/x", "xds:///x", "dns://1.2.3.4/x:1", "host", "a:1\n", "127.0.0.1:x"]
+    "endpoint", ["", "unix:/run/x", "unix:443", "xds:///x", "dns://1.2.3.4/x:1", "host", "a:1\n", "127.0.0.1:x"]
 )
 async def test_an_endpoint_that_is_no_address_is_not_dialled(rig: Rig, endpoint: str) -> None:
     async with FakeWorker(A).serving(rig.pki) as worker:

@@ -254,7 +254,8 @@ async def test_a_challenge_for_nothing_is_refused(verifier: Running, request_: p
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["unix:/run/x", "http://host:1", "host", "a:b:c:1", "host:99999999", "h\nx:1", "x" * 300 + ":1"]
+    "endpoint",
+    ["unix:/run/x", "unix:443", "http://host:1", "host", "a:b:c:1", "host:99999999", "h\nx:1", "x" * 300 + ":1"],
 )
 async def test_an_endpoint_is_host_and_port(verifier: Running, worker: WireWorker, endpoint: str) -> None:
     async with verifier.as_role("enrol") as enrol:

@@ -1,0 +1,106 @@
+"""The part of an enclave that one mesh decides: its settings, and the files that they name.
+
+What is measured is copied to `mesh/`, byte for byte, so that a change of it is another enclave. What the host keeps is
+linked from `host/` by its path: whoever replaces a file, or a link in that path, is followed without a restart. What is
+secret lies in `host/state`, encrypted by the enclave; until it has been brought in, it is linked from `import/`.
+`mesh/` is the same for everybody who has the same settings and measured files, the other two are this machine's.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cloister.enclave import redis_settings, service_settings
+from cloister.enclave.kinds import INSIDE, STATE_DIR, Kind, Place
+from cloister.errors import InvalidRequest, NotReady
+
+MESH: Final = "mesh"
+HOST: Final = "host"
+IMPORT: Final = "import"
+STATE: Final = "host/state"
+_MAX_MEASURED_BYTES: Final = 1 << 20
+# Names that an enclave knows without a name server, and in which order it asks.
+_ETC: Final = {"hosts": "127.0.0.1 localhost\n::1 localhost\n", "nsswitch.conf": "hosts: files dns\n"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What an enclave was configured with.
+
+    Attributes:
+        settings: Path of the settings inside.
+        measured: Settings whose files are in `mesh/`, by name.
+        host: What each link in `host/` leads to, by the setting's name.
+        secrets: What belongs into the encrypted state and lies outside now, by the setting's name.
+        simulated: A setting by which simulated evidence would be believed, if there is one.
+    """
+
+    settings: str
+    measured: Mapping[str, Path]
+    host: Mapping[str, Path]
+    secrets: Mapping[str, Path]
+    simulated: str = ""
+
+
+def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configuration:
+    """Put the settings of a service, and what they name, into the folder of its enclave.
+
+    Files of the host need not be there yet: the measured part can be made again by an auditor who has none of them.
+
+    Args:
+        kind: Which service.
+        settings_file: Its settings, as it reads them outside; redis.conf for Redis.
+        into: The enclave's folder.
+
+    Raises:
+        InvalidRequest: The settings cannot be those of an enclave; the message names the key.
+        NotReady: A file that is to be measured cannot be read (`measured.unreadable`).
+    """
+    settings_file = service_settings.absolute(settings_file)
+    rewrite = service_settings.rewritten if kind.module else redis_settings.rewritten
+    rewritten = rewrite(kind, settings_file)
+
+    def lying(place: Place) -> dict[str, Path]:
+        return {name: path for name, (where, path) in sorted(rewritten.files.items()) if where is place}
+
+    configuration = Configuration(
+        settings=f"{INSIDE}/{MESH}/{rewritten.file_name}",
+        measured=lying(Place.MEASURED),
+        host={name: path.parent if name in kind.with_folder else path for name, path in lying(Place.HOST).items()},
+        secrets={name: path for name, path in lying(Place.SEALED).items() if kind.module and name != STATE_DIR},
+        simulated=rewritten.simulated,
+    )
+    _write_measured(configuration.measured, {rewritten.file_name: rewritten.content}, into / MESH)
+    link(configuration, into)
+    return configuration
+
+
+def link(configuration: Configuration, into: Path) -> None:
+    """Link what the host keeps, and secrets that are yet to be brought in, as they lie on this machine."""
+    for folder, files in ((HOST, configuration.host), (IMPORT, configuration.secrets)):
+        (into / folder).mkdir(parents=True, exist_ok=True)
+        for old in (into / folder).iterdir():
+            if old.is_symlink():
+                old.unlink()
+        for name, path in files.items():
+            (into / folder / name).symlink_to(path)
+    (into / STATE).mkdir(mode=0o700, exist_ok=True)
+
+
+def _write_measured(files: Mapping[str, Path], written: Mapping[str, bytes], folder: Path) -> None:
+    contents = {**written, **{f"etc/{name}": text.encode() for name, text in _ETC.items()}}
+    for name, path in files.items():
+        try:
+            contents[name] = path.read_bytes()
+        except OSError as error:
+            raise NotReady(f"{name}: {path} cannot be read: {error.strerror}", reason="measured.unreadable") from error
+        if len(contents[name]) > _MAX_MEASURED_BYTES:
+            raise InvalidRequest(f"{name}: {path} is far too large for what it should hold", reason="settings.invalid")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "etc").mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
