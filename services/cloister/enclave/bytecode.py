@@ -1,0 +1,30 @@
+"""Compiles Python's source: run by the enclaves' own interpreter, it takes files from stdin and leaves `.pyc` files.
+
+    python3.11 -I -S -B bytecode.py <FILES
+
+FILES is a marshalled list of (source, target, name): the name is what tracebacks call the file. What is written depends on
+the source and the name alone. It is marked as checked against no source (PEP 552), as there is none in an enclave, where
+files have no time either.
+"""
+
+import _imp
+import marshal
+import sys
+from importlib._bootstrap_external import MAGIC_NUMBER, _RAW_MAGIC_NUMBER
+
+_HASH_BASED_AND_UNCHECKED = (1).to_bytes(4, "little")
+
+
+def main():
+    """Compile all of them."""
+    for source, target, name in marshal.load(sys.stdin.buffer):
+        with open(source, "rb") as file:
+            text = file.read()
+        code = compile(text, name, "exec", dont_inherit=True, optimize=0)
+        digest = _imp.source_hash(_RAW_MAGIC_NUMBER, text)
+        with open(target, "wb") as file:
+            file.write(MAGIC_NUMBER + _HASH_BASED_AND_UNCHECKED + digest + marshal.dumps(code))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""tcb.lock made anew, from what our services import under the interpreter of the enclaves."""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import os.path
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Final
+
+import cloister
+from cloister.enclave.imports import imported, modules_below, reached
+from cloister.enclave.interpreter import PYTHON, run_program
+from cloister.enclave.kinds import KINDS, REDIS, Kind
+from cloister.enclave.origins import Wheels, package_owners
+from cloister.enclave.reasons import Reasons
+from cloister.enclave.tcb import CarriedFile, Lock, Origin, Part
+from cloister.errors import InvalidRequest, NotReady
+
+PACKAGE: Final = Path(cloister.__file__).parent
+REDIS_SERVER: Final = "/usr/bin/redis-server"
+_TRACING: Final = Path(__file__).with_name("tracing.py")
+_STARTS: Final = ("runpy",)  # `python -m`
+_NOT_DATA: Final = (".py", ".pyc", ".pyi", ".typed")
+_MERGED: Final = re.compile("^/lib/")  # a link to /usr/lib
+_GLIBC: Final = "libc6"  # which Gramine brings
+
+
+@dataclass(slots=True)
+class Found:
+    """What one kind takes: our modules, and the files of all others, by their full paths."""
+
+    ours: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+
+
+def make_lock(reasons: Reasons) -> Lock:
+    """Find out what each kind takes, and whose it is.
+
+    Raises:
+        InvalidRequest: Something is carried for which there is no reason, or a reason is for nothing.
+        NotReady: A module of ours does not import, or a file is nobody's.
+    """
+    wheels = Wheels()
+    found = {kind.name: found_for(kind, reasons, wheels) for kind in KINDS.values()}
+    owners = _owners({file for each in found.values() for file in each.files}, wheels)
+    ours: dict[str, set[str]] = defaultdict(set)
+    carried: dict[str, set[str]] = defaultdict(set)
+    for kind, each in found.items():
+        for name in each.ours:
+            ours[name].add(kind)
+        for file in each.files:
+            if owners[file][1] != _GLIBC:
+                carried[file].add(kind)
+    lock = Lock(ours={name: frozenset(kinds) for name, kinds in ours.items()}, parts=_parts(carried, owners, reasons))
+    _check_reasons(lock, reasons)
+    return lock
+
+
+def found_for(kind: Kind, reasons: Reasons, wheels: Wheels) -> Found:
+    """What one kind takes."""
+    if kind == REDIS:
+        return Found(files={REDIS_SERVER, *_libraries([REDIS_SERVER])})
+    absent = reasons.absent_of(kind)
+    own = own_modules(kind, absent)
+    sources = modules_below(PACKAGE)
+    later = [wheels.matching(name) if "/" in name else [name] for name in reasons.later_of(kind)]
+    names = {*(name for each in later for name in each if not name.startswith("/")), *_STARTS}
+    record = imports_of(kind, absent, own, names)
+    files = {file for name, file in record["modules"].items() if file and name.partition(".")[0] != PACKAGE.name}
+    files |= {name for each in later for name in each if name.startswith("/")}
+    files |= {str(PYTHON), *_landmarks()}
+    programs = [file for file in files if not file.endswith(".py")]
+    ours = own | {data.relative_to(PACKAGE.parent).as_posix() for data in _data({sources[name].parent for name in own})}
+    return Found(ours=ours, files=files | _libraries(programs))
+
+
+def own_modules(kind: Kind, absent: Iterable[str]) -> set[str]:
+    """Our modules that a kind can import, however late."""
+    return reached([f"{kind.module}.__main__"], modules_below(PACKAGE), stop=frozenset(absent))
+
+
+def imports_of(kind: Kind, absent: Iterable[str], own: Iterable[str], further: Iterable[str] = ()) -> Mapping[str, Any]:
+    """What is loaded when all of that kind's modules are imported, and all that an import statement of theirs names.
+
+    Raises:
+        NotReady: One does not import.
+    """
+    sources = modules_below(PACKAGE)
+    named = {
+        name
+        for module in own
+        for name in imported(
+            sources[module].read_text(), module, package=sources[module].name == "__init__.py"
+        )
+        if name.partition(".")[0] != PACKAGE.name
+    }
+    left_out = tuple(absent)
+    task = {"path": search_path(), "absent": left_out, "imports": [*sorted({*own, *further}), *sorted(named)]}
+    record: Mapping[str, Any] = marshal.loads(run_program(_TRACING, stdin=task))  # noqa: S302 - of our own making
+    for name, why in record["failed"].items():
+        if not any(name == each or name.startswith(f"{each}.") for each in left_out):
+            raise NotReady(f"the {kind.name} imports {name}, which fails: {why}", reason="tcb.impossible")
+    return record
+
+
+def search_path() -> list[str]:
+    """Where our package is, and where wheels are."""
+    return [str(PACKAGE.parent), str(distribution("cryptography").locate_file(""))]
+
+
+def _landmarks() -> Iterator[str]:
+    """By these files Python knows where its modules are; they are loaded from its own memory."""
+    yield f"/usr/lib/{PYTHON.name}/os.py"
+
+
+def _data(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in folder.iterdir() if path.is_file() and path.suffix not in _NOT_DATA)
+
+
+def _libraries(programs: Iterable[str]) -> set[str]:
+    """Shared libraries that programs and libraries need, and those that these need."""
+    done = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    needed = (line.split() for line in done.stdout.splitlines() if " => " in line)
+    return {_MERGED.sub("/usr/lib/", os.path.normpath(words[2])) for words in needed if words[2].startswith("/")}
+
+
+def _owners(files: set[str], wheels: Wheels) -> dict[str, tuple[Origin, str, str, str]]:
+    """Of each file: wheel or debian, name, version, and the path that it has in there."""
+    owners: dict[str, tuple[Origin, str, str, str]] = {}
+    for file in files:
+        if owner := wheels.owner(file):
+            owners[file] = ("wheel", *owner)
+    for file, (name, version) in package_owners(files - owners.keys()).items():
+        owners[file] = ("debian", name, version, file.removeprefix("/"))
+    if strangers := sorted(files - owners.keys()):
+        raise NotReady(f"{strangers[0]} came with no wheel and no package of Debian's", reason="tcb.impossible")
+    return owners
+
+
+def _parts(
+    carried: Mapping[str, set[str]], owners: Mapping[str, tuple[Origin, str, str, str]], reasons: Reasons
+) -> tuple[Part, ...]:
+    files: dict[tuple[Origin, str, str], list[CarriedFile]] = defaultdict(list)
+    for file, kinds in carried.items():
+        origin, name, version, path = owners[file]
+        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        files[origin, name, version].append(CarriedFile(path, digest, frozenset(kinds)))
+    return tuple(
+        Part(origin=origin, name=name, version=version, because=_because(reasons, origin, name), files=tuple(each))
+        for (origin, name, version), each in files.items()
+    )
+
+
+def _because(reasons: Reasons, origin: Origin, name: str) -> str:
+    reason = reasons.parts.get((origin, name))
+    return reason.because if reason else ""
+
+
+def _check_reasons(lock: Lock, reasons: Reasons) -> None:
+    for part in lock.parts:
+        reason = reasons.parts.get((part.origin, part.name))
+        allowed = reason.kinds if reason else frozenset()
+        if part.kinds != allowed:
+            raise InvalidRequest(
+                f"{part.name} is carried by {', '.join(sorted(part.kinds))}, and tcb.toml has a reason for "
+                f"{', '.join(sorted(allowed)) or 'none'}",
+                reason="tcb.invalid",
+            )
+    for origin, name in reasons.parts.keys() - {(part.origin, part.name) for part in lock.parts}:
+        raise InvalidRequest(f"tcb.toml has a reason for {name} ({origin}), which nothing carries", reason="tcb.invalid")

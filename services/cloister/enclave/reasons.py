@@ -1,0 +1,71 @@
+"""tcb.toml: what an enclave may carry and why, what is found only while it runs, and what is left out and why."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cloister.enclave.kinds import KINDS, Kind
+from cloister.enclave.tcb import LETTERS, Origin
+from cloister.errors import InvalidRequest
+
+REASONS_FILE: Final = Path(__file__).parent / "measured" / "tcb.toml"
+_TABLES: Final[Mapping[Origin, str]] = {"wheel": "wheels", "debian": "packages"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why some kinds of enclaves carry something, or do without it."""
+
+    kinds: frozenset[str]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Modules by their dotted names, or files by patterns of their paths, that nothing loads when a service starts."""
+
+    names: tuple[str, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reasons:
+    """The page, read."""
+
+    parts: Mapping[tuple[Origin, str], Reason]
+    later: tuple[Later, ...]
+    absent: Mapping[str, Reason]
+
+    def later_of(self, kind: Kind) -> list[str]:
+        """What a kind finds only while it runs."""
+        return [name for later in self.later if kind.name in later.reason.kinds for name in later.names]
+
+    def absent_of(self, kind: Kind) -> list[str]:
+        """Modules that a kind does without, and all that is in them."""
+        return [name for name, reason in self.absent.items() if kind.name in reason.kinds]
+
+
+def read_reasons(path: Path = REASONS_FILE) -> Reasons:
+    """Read the page; raises InvalidRequest that names the entry which has no reason or no kinds."""
+    page = tomllib.loads(path.read_text())
+    return Reasons(
+        parts={
+            (origin, name): _reason(name, entry) for origin, table in _TABLES.items() for name, entry in page[table].items()
+        },
+        later=tuple(Later(tuple(entry["names"]), _reason(entry["names"][0], entry)) for entry in page["later"]),
+        absent={name: _reason(name, entry) for name, entry in page["absent"].items()},
+    )
+
+
+def _reason(name: str, entry: Mapping[str, Any]) -> Reason:
+    letters, because = entry.get("kinds", ""), entry.get("because", "")
+    if not because or not letters or set(letters) - set(LETTERS):
+        raise InvalidRequest(
+            f"'{name}' in tcb.toml needs a reason, and kinds of {''.join(LETTERS)} ({', '.join(KINDS)})",
+            reason="tcb.invalid",
+        )
+    return Reason(frozenset(LETTERS[letter] for letter in letters), because)
