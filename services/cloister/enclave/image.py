@@ -17,7 +17,7 @@ import cloister
 from cloister.enclave.imports import modules_below, reached
 from cloister.enclave.interpreter import LIBRARY, require_interpreter, run_program
 from cloister.enclave.kinds import REDIS, VERIFIER, Kind
-from cloister.enclave.origins import installed_version, wheel_folder
+from cloister.enclave.origins import installed_version, located
 from cloister.enclave.tcb import CarriedFile, Lock, Part, read_lock
 from cloister.errors import InvalidRequest, NotReady
 
@@ -26,7 +26,7 @@ _MODULES: Final = PurePosixPath("lib") / LIBRARY
 _LIBRARIES: Final = PurePosixPath("lib/system")
 _PROGRAMS: Final = PurePosixPath("bin")
 _BYTECODE: Final = Path(__file__).with_name("bytecode.py")
-_SIMULATED_VERIFIER: Final = "cloister_simulator.verifier"
+_SIMULATED_VERIFIER: Final = "cloister_simulator.enclave_verifier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,8 @@ def build_image(kind: Kind, into: Path, *, simulated: bool = False, lock: Lock |
 def _carried(kind: Kind, lock: Lock) -> Iterator[_Piece]:
     """What others made, each file checked against the lock."""
     for part, file in lock.files_of(kind):
-        folder = Path("/") if part.origin == "debian" else wheel_folder(part.name)
-        source = None if folder is None else folder / file.path
-        if source is None or not source.is_file() or _sha256(source) != file.sha256:
+        source = located(part.origin, part.name, file.path)
+        if source is None or _sha256(source) != file.sha256:
             raise _differs(part, file)
         yield _Piece(source, _place(part, file))
 

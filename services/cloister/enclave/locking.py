@@ -29,7 +29,7 @@ _TRACING: Final = Path(__file__).with_name("tracing.py")
 _STARTS: Final = ("runpy",)  # `python -m`
 _NOT_DATA: Final = (".py", ".pyc", ".pyi", ".typed")
 _MERGED: Final = re.compile("^/lib/")  # a link to /usr/lib
-_GLIBC: Final = "libc6"  # which Gramine brings
+GLIBC: Final = ("libc6", "libc-bin")  # which Gramine brings
 
 
 @dataclass(slots=True)
@@ -49,14 +49,17 @@ def make_lock(reasons: Reasons) -> Lock:
     """
     wheels = Wheels()
     found = {kind.name: found_for(kind, reasons, wheels) for kind in KINDS.values()}
-    owners = _owners({file for each in found.values() for file in each.files}, wheels)
+    files = {file for each in found.values() for file in each.files}
+    owners = owners_of(files, wheels)
+    if strangers := sorted(files - owners.keys()):
+        raise NotReady(f"{strangers[0]} came with no wheel and no package of Debian's", reason="tcb.impossible")
     ours: dict[str, set[str]] = defaultdict(set)
     carried: dict[str, set[str]] = defaultdict(set)
     for kind, each in found.items():
         for name in each.ours:
             ours[name].add(kind)
         for file in each.files:
-            if owners[file][1] != _GLIBC:
+            if owners[file][1] not in GLIBC:
                 carried[file].add(kind)
     lock = Lock(ours={name: frozenset(kinds) for name, kinds in ours.items()}, parts=_parts(carried, owners, reasons))
     _check_reasons(lock, reasons)
@@ -132,16 +135,14 @@ def _libraries(programs: Iterable[str]) -> set[str]:
     return {_MERGED.sub("/usr/lib/", os.path.normpath(words[2])) for words in needed if words[2].startswith("/")}
 
 
-def _owners(files: set[str], wheels: Wheels) -> dict[str, tuple[Origin, str, str, str]]:
-    """Of each file: wheel or debian, name, version, and the path that it has in there."""
+def owners_of(files: set[str], wheels: Wheels) -> dict[str, tuple[Origin, str, str, str]]:
+    """Of each file: wheel or debian, name, version, and the path that it has in there; of nobody's, nothing."""
     owners: dict[str, tuple[Origin, str, str, str]] = {}
     for file in files:
         if owner := wheels.owner(file):
             owners[file] = ("wheel", *owner)
     for file, (name, version) in package_owners(files - owners.keys()).items():
         owners[file] = ("debian", name, version, file.removeprefix("/"))
-    if strangers := sorted(files - owners.keys()):
-        raise NotReady(f"{strangers[0]} came with no wheel and no package of Debian's", reason="tcb.impossible")
     return owners
 
 

@@ -18,17 +18,21 @@ import sys
 _ACCESS_MODE = 3  # O_RDONLY is 0
 
 
-class _Absent:
-    """Finds, before all others, that an absent module is not there."""
+def _leave_out(absent, refused):
+    """From here on, absent modules are not found, nor anything in them."""
+    path_finder = sys.meta_path[-1]
 
-    def __init__(self, names, refused):
-        self._names = tuple(names)
-        self._refused = refused
+    class Finder(path_finder):
+        """Finds what is present."""
 
-    def find_spec(self, name, _path=None, _target=None):
-        if any(name == each or name.startswith(f"{each}.") for each in self._names):
-            self._refused.setdefault(name, _importer())
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            if any(name == each or name.startswith(f"{each}.") for each in absent):
+                refused.setdefault(name, _importer())
+                return None
+            return super().find_spec(name, path, target)
+
+    sys.meta_path[-1] = Finder
 
 
 def _importer():
@@ -52,7 +56,7 @@ def main(*argv):
     sys.path += task["path"]
     refused, failed, opened = {}, {}, set()
     _hide_sources()
-    sys.meta_path.insert(0, _Absent(task["absent"], refused))
+    _leave_out(task["absent"], refused)
     sys.addaudithook(lambda event, args: _note(event, args, opened))
     try:
         if argv:
