@@ -1,4 +1,4 @@
-"""A verifier or worker with the simulator's quoter, without the simulator's command, which would load what services do not.
+"""A verifier or worker with the simulator's quoter, without the simulator's command, which loads what services do not.
 
 python -m fakes.simulated_service worker SETTINGS PLATFORM
 """

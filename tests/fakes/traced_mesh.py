@@ -3,8 +3,8 @@
     PYTHONPATH=tests .venv/bin/python -m fakes.traced_mesh
 
 Its worker serves models of every format, one version after another, to sealed and plain requests, to streams and to
-wrong requests; the verifier is asked for its evidence over HTTPS; a worker is revoked. Services do without what tcb.toml
-calls absent, as in their enclaves.
+wrong requests; the verifier is asked for its evidence over HTTPS; a worker is revoked. Services do without what
+tcb.toml calls absent, as in their enclaves.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from cloister.enclave.origins import Wheels, located
 from cloister.enclave.reasons import Reasons, read_reasons
 from cloister.enclave.tcb import CarriedFile, Lock, Part, read_lock
 from cloister.errors import CloisterError
+from cloister_simulator.measurement import verifier_measurement
 from fakes.running_mesh import MODEL, RunningMesh, inputs, probe, until
 from fakes.vector_models import FOLDER, VectorModel, vector_model
-from cloister_simulator.measurement import verifier_measurement
 
 WATCHED = (VERIFIER, PROVISIONER, GATEWAY, WORKER)
 SIMULATED = (VERIFIER, WORKER)
@@ -88,7 +88,8 @@ def started(mesh: RunningMesh, kind: Kind, reasons: Reasons, folder: Path) -> su
     records, task = folder / kind.name, folder / f"{kind.name}.task"
     records.mkdir()
     path = [*search_path(), str(TESTS), str(SIMULATOR)]
-    task.write_bytes(marshal.dumps({"path": path, "absent": reasons.absent_of(kind)}))
+    absent = [*reasons.absent_of(kind), "pyvoy"]  # which the gateway only looks for
+    task.write_bytes(marshal.dumps({"path": path, "absent": absent}))
     settings = mesh.folder / kind.name / "settings.toml"
     program: tuple[object, ...] = (kind.module, "--settings", settings)
     if kind in SIMULATED:
@@ -158,7 +159,7 @@ def missing_in(lock: Lock, kind: Kind, records: Path) -> list[str]:
     carried = {str(found.resolve()) for found in map(_located, lock.files_of(kind)) if found}
     places = ("/usr/lib/", *search_path()[1:])
     loaded = set[str]()
-    for record in (marshal.loads(each.read_bytes()) for each in records.iterdir()):  # noqa: S302  # of our own making
+    for record in (marshal.loads(each.read_bytes()) for each in records.iterdir()):  # of our own making
         loaded |= {file for name, file in record["modules"].items() if name.partition(".")[0] not in OURS}
         loaded |= {*record["mapped"], *record["opened"]}
     files = {file for file in loaded if file.startswith(places) and Path(file).is_file() and not file.endswith(".pyc")}

@@ -1,8 +1,8 @@
-"""The program of an enclave: exactly what tcb.lock names, laid out so that Python finds it, byte for byte the same anywhere.
+"""The program of an enclave: exactly what tcb.lock names, laid out as Python looks for it, the same bytes anywhere.
 
-    root/bin/python3.11             or redis-server
-    root/lib/python3.11/            Python's modules, those of wheels, and ours, as bytecode; with libraries and data
-    root/lib/system/                Debian's shared libraries, but for glibc, which Gramine brings
+root/bin/python3.11             or redis-server
+root/lib/python3.11/            Python's modules, those of wheels, and ours, as bytecode; with libraries and data
+root/lib/system/                Debian's shared libraries, but for glibc, which Gramine brings
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 import cloister
 from cloister.enclave.imports import modules_below, reached
 from cloister.enclave.interpreter import LIBRARY, require_interpreter, run_program
-from cloister.enclave.kinds import REDIS, VERIFIER, Kind
+from cloister.enclave.kinds import VERIFIER, Kind
 from cloister.enclave.origins import installed_version, located
 from cloister.enclave.tcb import CarriedFile, Lock, Part, read_lock
 from cloister.errors import InvalidRequest, NotReady
@@ -134,13 +134,13 @@ def _differs(part: Part, file: CarriedFile) -> NotReady:
     if version == part.version:
         return NotReady(
             f"{file.path} of {part.name} {part.version} is not the file that tcb.lock names: it was changed here, or is "
-            f"for another kind of machine; mend it with '{mend}'",
+            f"another machine's; mend it with '{mend}'",
             reason=_REASON,
         )
     here = f"and {version} is installed here" if version else "which is not installed here"
     return NotReady(
-        f"tcb.lock names {part.name} {part.version}, {here}: mend it with '{mend}', or make the lock anew with 'make tcb' "
-        "and read what changed",
+        f"tcb.lock names {part.name} {part.version}, {here}: mend it with '{mend}', or make the lock anew with "
+        "'make tcb' and read what changed",
         reason=_REASON,
     )
 

@@ -89,7 +89,7 @@ def _dpkg(*arguments: str) -> str:
         done = subprocess.run([_DPKG, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError:
         raise NotReady(
-            "enclaves are built on Debian 12, whose packages they take libraries and Python from; there is no dpkg here",
+            "enclaves are built on Debian 12, of whose packages they take Python and libraries; there is no dpkg here",
             reason="image.impossible",
         ) from None
     return done.stdout
