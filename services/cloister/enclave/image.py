@@ -129,20 +129,23 @@ def _lay_out(pieces: list[_Piece], root: Path) -> None:
 
 def _differs(part: Part, file: CarriedFile) -> NotReady:
     """Say which wheel or package is another one here than in the lock."""
-    version = installed_version(part.origin, part.name)
     mend = "make setup" if part.origin == "wheel" else f"apt-get install {part.name}={part.version}"
-    if version == part.version:
-        return NotReady(
-            f"{file.path} of {part.name} {part.version} is not the file that tcb.lock names: it was changed here, or is "
-            f"another machine's; mend it with '{mend}'",
-            reason=_REASON,
-        )
-    here = f"and {version} is installed here" if version else "which is not installed here"
+    if other := other_here(part):
+        return NotReady(f"{other}: mend it with '{mend}', or make the lock anew with 'make tcb'", reason=_REASON)
     return NotReady(
-        f"tcb.lock names {part.name} {part.version}, {here}: mend it with '{mend}', or make the lock anew with "
-        "'make tcb' and read what changed",
+        f"{file.path} of {part.name} {part.version} is not the file that tcb.lock names, so somebody changed it here: "
+        f"mend it with '{mend}'",
         reason=_REASON,
     )
+
+
+def other_here(part: Part) -> str | None:
+    """What this machine has in place of a part of the lock, in words; None if it has the same version."""
+    version = installed_version(part.origin, part.name)
+    if version == part.version:
+        return None
+    here = f"{version} is installed here" if version else "it is not installed here"
+    return f"tcb.lock names {part.name} {part.version}, and {here}"
 
 
 def _sha256(path: Path) -> str:
