@@ -92,7 +92,6 @@ def test_redis_server_starts_from_its_image_alone(tmp_path: Path) -> None:
     assert shown.stdout.startswith(b"Redis server v=")
 
 
-@pytest.mark.attack("J11")
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_no_image_has_a_simulator_a_test_or_an_installer(kind: Kind) -> None:
     lock = read_lock()
