@@ -22,7 +22,7 @@ def imported(source: str, module: str, *, package: bool) -> Iterator[str]:
         module: Whose source it is, for relative imports.
         package: It is a package's `__init__`.
     """
-    for node in _statements(ast.parse(source)):
+    for node in _statements([ast.parse(source)]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         else:
@@ -75,15 +75,14 @@ def is_within(name: str, modules: Iterable[str]) -> bool:
     return any(name == each or name.startswith(f"{each}.") for each in modules)
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    for node in ast.iter_child_nodes(tree):
+def _statements(nodes: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
         elif isinstance(node, ast.If) and ast.unparse(node.test) in _NEVER_RUN:
-            for each in node.orelse:
-                yield from _statements(each)
+            yield from _statements(node.orelse)
         else:
-            yield from _statements(node)
+            yield from _statements(ast.iter_child_nodes(node))
 
 
 def _base(node: ast.ImportFrom, module: str, *, package: bool) -> str:

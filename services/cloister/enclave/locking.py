@@ -1,4 +1,4 @@
-"""tcb.lock made anew, from what our services import under the interpreter of the enclaves."""
+"""tcb.lock made anew, from what our services import under the interpreter of the enclaves: `make tcb`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import marshal
 import os.path
 import re
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,12 +17,12 @@ from typing import Any, Final
 
 import cloister
 from cloister.enclave.imports import imported_by, is_within, modules_below, reached, resolves
-from cloister.enclave.interpreter import PYTHON, run_program
+from cloister.enclave.interpreter import PYTHON, require_interpreter, run_program
 from cloister.enclave.kinds import IMPORTING, KINDS, REDIS, Kind
 from cloister.enclave.origins import Wheels, package_owners
-from cloister.enclave.reasons import Reasons
-from cloister.enclave.tcb import CarriedFile, Lock, Origin, Part
-from cloister.errors import InvalidRequest, NotReady
+from cloister.enclave.reasons import Reasons, read_reasons
+from cloister.enclave.tcb import LOCK_FILE, CarriedFile, Lock, Origin, Part, lock_text
+from cloister.errors import CloisterError, InvalidRequest, NotReady
 
 PACKAGE: Final = Path(cloister.__file__).parent
 REDIS_SERVER: Final = "/usr/bin/redis-server"
@@ -46,8 +47,9 @@ def make_lock(reasons: Reasons) -> Lock:
 
     Raises:
         InvalidRequest: Something is carried for which there is no reason, or a reason is for nothing.
-        NotReady: A module of ours does not import, or a file is nobody's.
+        NotReady: A module of ours does not import, or a file is nobody's, or enclaves cannot be made here.
     """
+    require_interpreter()
     wheels = Wheels()
     found = {kind.name: found_for(kind, reasons, wheels) for kind in KINDS.values()}
     files = {file for each in found.values() for file in each.files}
@@ -63,7 +65,7 @@ def make_lock(reasons: Reasons) -> Lock:
             if owners[file][1] not in GLIBC:
                 carried[file].add(kind)
     lock = Lock(ours={name: frozenset(kinds) for name, kinds in ours.items()}, parts=_parts(carried, owners, reasons))
-    _check_reasons(lock, reasons)
+    check_reasons(lock, reasons)
     _check_absent({kind: each.asked for kind, each in found.items()}, reasons)
     return lock
 
@@ -185,7 +187,8 @@ def _because(reasons: Reasons, origin: Origin, name: str) -> str:
     return reason.because if reason else ""
 
 
-def _check_reasons(lock: Lock, reasons: Reasons) -> None:
+def check_reasons(lock: Lock, reasons: Reasons) -> None:
+    """See that there is a reason for whatever is carried, and for nothing else; raises InvalidRequest."""
     for part in lock.parts:
         reason = reasons.parts.get((part.origin, part.name))
         allowed = reason.kinds if reason else frozenset()
@@ -208,3 +211,21 @@ def _check_absent(asked: Mapping[str, set[str]], reasons: Reasons) -> None:
         for name in entry.names:
             if "/" not in name and not any(is_within(each, [name]) for each in names):
                 raise InvalidRequest(f"tcb.toml leaves out {name}, which nobody asks for", reason="tcb.invalid")
+
+
+def main() -> int:
+    """Write tcb.lock; returns the exit code."""
+    try:
+        lock = make_lock(read_reasons())
+    except CloisterError as error:
+        print(f"tcb.lock stays as it is: {error}", file=sys.stderr)
+        return 1
+    LOCK_FILE.write_text(lock_text(lock))
+    for kind in KINDS.values():
+        files = sum(1 for _ in lock.files_of(kind))
+        print(f"{kind.name:12}{files:5} files of others, {len(lock.ours_of(kind)):4} of ours")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
