@@ -13,6 +13,7 @@
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
 # make lock    the lock files anew (needs uv)
+# make tcb     what enclaves carry, anew (enclave/measured/tcb.lock), and a mesh that shows whether it is enough
 # All of them install what they need into .venv first. PYTHON picks the interpreter.
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
 .PHONY: bench-sdk bench-seal bench-start demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
-.PHONY: differential test-convert
+.PHONY: differential tcb test-convert
 
 console-pictures: .venv/installed
 	@sh deploy/chromium.sh
@@ -147,6 +148,11 @@ lock:
 			benchmarks/$$each/requirements.in -o benchmarks/$$each/requirements.lock || exit 1; done
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		tests/stock/requirements.in -o tests/stock/requirements.lock
+
+# What each service imports, with a reason from tcb.toml for whatever is not ours; then a mesh whose services are watched.
+tcb: .venv/installed
+	$(BIN)/python -m cloister.enclave.locking
+	PYTHONPATH=tests $(BIN)/python -m fakes.traced_mesh
 
 setup: .venv/installed
 

@@ -2,28 +2,28 @@
 
     python3.11 -I -S -B bytecode.py <FILES
 
-FILES is a marshalled list of (source, target, name): the name is what tracebacks call the file. What is written depends on
-the source and the name alone. It is marked as checked against no source (PEP 552), as there is none in an enclave, where
-files have no time either.
+FILES is a marshalled list of (source, target, name): the name is what tracebacks call the file. What is written depends
+on the source and the name alone. It is marked as checked against no source (PEP 552): there is none in an enclave,
+where files have no times either.
 """
 
-import _imp
+from __future__ import annotations
+
 import marshal
 import sys
-from importlib._bootstrap_external import MAGIC_NUMBER, _RAW_MAGIC_NUMBER
+from importlib.util import MAGIC_NUMBER, source_hash
 
-_HASH_BASED_AND_UNCHECKED = (1).to_bytes(4, "little")
+_BY_HASH_AND_UNCHECKED = (1).to_bytes(4, "little")
 
 
-def main():
+def main() -> None:
     """Compile all of them."""
     for source, target, name in marshal.load(sys.stdin.buffer):
         with open(source, "rb") as file:
             text = file.read()
         code = compile(text, name, "exec", dont_inherit=True, optimize=0)
-        digest = _imp.source_hash(_RAW_MAGIC_NUMBER, text)
         with open(target, "wb") as file:
-            file.write(MAGIC_NUMBER + _HASH_BASED_AND_UNCHECKED + digest + marshal.dumps(code))
+            file.write(MAGIC_NUMBER + _BY_HASH_AND_UNCHECKED + source_hash(text) + marshal.dumps(code))
 
 
 if __name__ == "__main__":

@@ -36,12 +36,14 @@ class Configuration:
         measured: Settings whose files are in `mesh/`, by name.
         host: What each link in `host/` leads to, by the setting's name.
         secrets: What belongs into the encrypted state and lies outside now, by the setting's name.
+        simulated: A setting by which simulated evidence would be believed, if there is one.
     """
 
     settings: str
     measured: Mapping[str, Path]
     host: Mapping[str, Path]
     secrets: Mapping[str, Path]
+    simulated: str = ""
 
 
 def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configuration:
@@ -70,6 +72,7 @@ def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configura
         measured=lying(Place.MEASURED),
         host={name: path.parent if name in kind.with_folder else path for name, path in lying(Place.HOST).items()},
         secrets={name: path for name, path in lying(Place.SEALED).items() if kind.module and name != STATE_DIR},
+        simulated=rewritten.simulated,
     )
     _write_measured(configuration.measured, {rewritten.file_name: rewritten.content}, into / MESH)
     link(configuration, into)

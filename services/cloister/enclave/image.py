@@ -1,8 +1,8 @@
-"""The program of an enclave: exactly what tcb.lock names, laid out so that Python finds it, byte for byte the same anywhere.
+"""The program of an enclave: exactly what tcb.lock names, laid out as Python looks for it, the same bytes anywhere.
 
-    root/bin/python3.11             or redis-server
-    root/lib/python3.11/            Python's modules, those of wheels, and ours, as bytecode; with libraries and data
-    root/lib/system/                Debian's shared libraries, but for glibc, which Gramine brings
+root/bin/python3.11             or redis-server
+root/lib/python3.11/            Python's modules, those of wheels, and ours, as bytecode; with libraries and data
+root/lib/system/                Debian's shared libraries, but for glibc, which Gramine brings
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 import cloister
 from cloister.enclave.imports import modules_below, reached
 from cloister.enclave.interpreter import LIBRARY, require_interpreter, run_program
-from cloister.enclave.kinds import REDIS, VERIFIER, Kind
-from cloister.enclave.origins import installed_version, wheel_folder
+from cloister.enclave.kinds import VERIFIER, Kind
+from cloister.enclave.origins import installed_version, located
 from cloister.enclave.tcb import CarriedFile, Lock, Part, read_lock
 from cloister.errors import InvalidRequest, NotReady
 
@@ -26,7 +26,6 @@ _MODULES: Final = PurePosixPath("lib") / LIBRARY
 _LIBRARIES: Final = PurePosixPath("lib/system")
 _PROGRAMS: Final = PurePosixPath("bin")
 _BYTECODE: Final = Path(__file__).with_name("bytecode.py")
-_SIMULATED_VERIFIER: Final = "cloister_simulator.verifier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,8 @@ def build_image(kind: Kind, into: Path, *, simulated: bool = False, lock: Lock |
 def _carried(kind: Kind, lock: Lock) -> Iterator[_Piece]:
     """What others made, each file checked against the lock."""
     for part, file in lock.files_of(kind):
-        folder = Path("/") if part.origin == "debian" else wheel_folder(part.name)
-        source = None if folder is None else folder / file.path
-        if source is None or not source.is_file() or _sha256(source) != file.sha256:
+        source = located(part.origin, part.name, file.path)
+        if source is None or _sha256(source) != file.sha256:
             raise _differs(part, file)
         yield _Piece(source, _place(part, file))
 
@@ -87,12 +85,12 @@ def _simulator() -> Iterator[_Piece]:
     """As much of the simulator as makes evidence; nothing in the product imports it, so it is looked up by its path."""
     from importlib.util import find_spec
 
-    spec = find_spec(_SIMULATED_VERIFIER.partition(".")[0])
+    spec = find_spec(VERIFIER.simulated_module.partition(".")[0])
     if spec is None or not spec.submodule_search_locations:
         raise NotReady("simulated enclaves need cloister-simulator, which is not installed here", reason=_REASON)
     package = Path(spec.submodule_search_locations[0])
     sources = modules_below(package)
-    for name in sorted(reached([_SIMULATED_VERIFIER], sources)):
+    for name in sorted(reached([VERIFIER.simulated_module], sources)):
         yield _Piece(sources[name], _MODULES / sources[name].relative_to(package.parent).as_posix())
 
 
@@ -130,20 +128,23 @@ def _lay_out(pieces: list[_Piece], root: Path) -> None:
 
 def _differs(part: Part, file: CarriedFile) -> NotReady:
     """Say which wheel or package is another one here than in the lock."""
-    version = installed_version(part.origin, part.name)
     mend = "make setup" if part.origin == "wheel" else f"apt-get install {part.name}={part.version}"
-    if version == part.version:
-        return NotReady(
-            f"{file.path} of {part.name} {part.version} is not the file that tcb.lock names: it was changed here, or is "
-            f"for another kind of machine; mend it with '{mend}'",
-            reason=_REASON,
-        )
-    here = f"and {version} is installed here" if version else "which is not installed here"
+    if other := other_here(part):
+        return NotReady(f"{other}: mend it with '{mend}', or make the lock anew with 'make tcb'", reason=_REASON)
     return NotReady(
-        f"tcb.lock names {part.name} {part.version}, {here}: mend it with '{mend}', or make the lock anew with 'make tcb' "
-        "and read what changed",
+        f"{file.path} of {part.name} {part.version} is not the file that tcb.lock names, so somebody changed it here: "
+        f"mend it with '{mend}'",
         reason=_REASON,
     )
+
+
+def other_here(part: Part) -> str | None:
+    """What this machine has in place of a part of the lock, in words; None if it has the same version."""
+    version = installed_version(part.origin, part.name)
+    if version == part.version:
+        return None
+    here = f"{version} is installed here" if version else "it is not installed here"
+    return f"tcb.lock names {part.name} {part.version}, and {here}"
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ def imported(source: str, module: str, *, package: bool) -> Iterator[str]:
         module: Whose source it is, for relative imports.
         package: It is a package's `__init__`.
     """
-    for node in _statements(ast.parse(source)):
+    for node in _statements([ast.parse(source)]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         else:
@@ -29,7 +30,7 @@ def imported(source: str, module: str, *, package: bool) -> Iterator[str]:
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
-def reached(roots: Iterable[str], sources: Mapping[str, Path], *, stop: Set[str] = frozenset()) -> set[str]:
+def reached(roots: Iterable[str], sources: Mapping[str, Path], *, stop: Collection[str] = ()) -> set[str]:
     """The modules among `sources` that `roots` can import, however late, with the packages they are in.
 
     Args:
@@ -41,12 +42,18 @@ def reached(roots: Iterable[str], sources: Mapping[str, Path], *, stop: Set[str]
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in found or name in stop or name not in sources:
+        if name in found or is_within(name, stop) or name not in sources:
             continue
         found.add(name)
         waiting += _parents(name)
-        waiting += imported(sources[name].read_text(), name, package=sources[name].name == "__init__.py")
+        waiting += imported_by(name, sources[name])
     return found
+
+
+@cache
+def imported_by(module: str, source: Path) -> frozenset[str]:
+    """What `imported` finds in a module's file."""
+    return frozenset(imported(source.read_text(), module, package=source.name == "__init__.py"))
 
 
 def modules_below(folder: Path) -> dict[str, Path]:
@@ -63,15 +70,19 @@ def resolves(name: str, known: Callable[[str], bool]) -> bool:
     return known(name) or known(name.rpartition(".")[0])
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    for node in ast.iter_child_nodes(tree):
+def is_within(name: str, modules: Iterable[str]) -> bool:
+    """Whether a name is one of these modules, or in one of them."""
+    return any(name == each or name.startswith(f"{each}.") for each in modules)
+
+
+def _statements(nodes: Iterable[ast.AST]) -> Iterator[ast.Import | ast.ImportFrom]:
+    for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
         elif isinstance(node, ast.If) and ast.unparse(node.test) in _NEVER_RUN:
-            for each in node.orelse:
-                yield from _statements(each)
+            yield from _statements(node.orelse)
         else:
-            yield from _statements(node)
+            yield from _statements(ast.iter_child_nodes(node))
 
 
 def _base(node: ast.ImportFrom, module: str, *, package: bool) -> str:

@@ -94,6 +94,11 @@ def render(
     """
     if importing and not configuration.secrets:
         raise InvalidRequest(f"a {kind.name} has no secrets to bring into its enclave", reason=REASON)
+    if configuration.simulated and enclave_set is not EnclaveSet.SIMULATED:
+        raise InvalidRequest(
+            f"{configuration.simulated} has simulated evidence believed: leave it out of a {enclave_set} {kind.name}",
+            reason=REASON,
+        )
     files = list(measured_files(into, (*MEASURED, *((IMPORT,) if importing else ()))))
     template = _environment().get_template(f"{kind.name}.manifest.template")
     text = template.render(

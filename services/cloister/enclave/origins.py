@@ -35,12 +35,15 @@ def installed_version(origin: Origin, name: str) -> str | None:
     return version.strip() if status == "ii" else None
 
 
-def wheel_folder(name: str) -> Path | None:
-    """Where a wheel's files are; None where it is not installed."""
-    try:
-        return Path(str(distribution(name).locate_file("")))
-    except PackageNotFoundError:
-        return None
+def located(origin: Origin, name: str, path: str) -> Path | None:
+    """Where a file of a wheel or package is here; None where it is not."""
+    folder = Path("/")
+    if origin == "wheel":
+        try:
+            folder = Path(str(distribution(name).locate_file("")))
+        except PackageNotFoundError:
+            return None
+    return folder / path if (folder / path).is_file() else None
 
 
 class Wheels:
@@ -86,7 +89,7 @@ def _dpkg(*arguments: str) -> str:
         done = subprocess.run([_DPKG, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError:
         raise NotReady(
-            "enclaves are built on Debian 12, whose packages they take libraries and Python from; there is no dpkg here",
+            "enclaves are built on Debian 12, of whose packages they take Python and libraries; there is no dpkg here",
             reason="image.impossible",
         ) from None
     return done.stdout

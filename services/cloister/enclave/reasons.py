@@ -25,8 +25,8 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """Modules by their dotted names, or files by patterns of their paths, that nothing loads when a service starts."""
+class Named:
+    """Modules by their dotted names, or files of wheels by patterns of their paths, and what is said of all of them."""
 
     names: tuple[str, ...]
     reason: Reason
@@ -34,19 +34,25 @@ class Later:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reasons:
-    """The page, read."""
+    """The page, read.
+
+    Attributes:
+        parts: Wheels and packages, by their names.
+        later: What is found only while a service runs.
+        absent: What is left out; a module with all that is in it.
+    """
 
     parts: Mapping[tuple[Origin, str], Reason]
-    later: tuple[Later, ...]
-    absent: Mapping[str, Reason]
+    later: tuple[Named, ...]
+    absent: tuple[Named, ...]
 
     def later_of(self, kind: Kind) -> list[str]:
         """What a kind finds only while it runs."""
-        return [name for later in self.later if kind.name in later.reason.kinds for name in later.names]
+        return _names(self.later, kind)
 
     def absent_of(self, kind: Kind) -> list[str]:
-        """Modules that a kind does without, and all that is in them."""
-        return [name for name, reason in self.absent.items() if kind.name in reason.kinds]
+        """What a kind does without."""
+        return _names(self.absent, kind)
 
 
 def read_reasons(path: Path = REASONS_FILE) -> Reasons:
@@ -54,11 +60,21 @@ def read_reasons(path: Path = REASONS_FILE) -> Reasons:
     page = tomllib.loads(path.read_text())
     return Reasons(
         parts={
-            (origin, name): _reason(name, entry) for origin, table in _TABLES.items() for name, entry in page[table].items()
+            (origin, name): _reason(name, entry)
+            for origin, table in _TABLES.items()
+            for name, entry in page[table].items()
         },
-        later=tuple(Later(tuple(entry["names"]), _reason(entry["names"][0], entry)) for entry in page["later"]),
-        absent={name: _reason(name, entry) for name, entry in page["absent"].items()},
+        later=tuple(map(_named, page["later"])),
+        absent=tuple(map(_named, page["absent"])),
     )
+
+
+def _names(entries: tuple[Named, ...], kind: Kind) -> list[str]:
+    return [name for entry in entries if kind.name in entry.reason.kinds for name in entry.names]
+
+
+def _named(entry: Mapping[str, Any]) -> Named:
+    return Named(tuple(entry["names"]), _reason(entry["names"][0], entry))
 
 
 def _reason(name: str, entry: Mapping[str, Any]) -> Reason:

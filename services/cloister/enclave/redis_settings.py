@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from cloister.enclave.kinds import INSIDE, Kind
+from cloister.enclave.kinds import INSIDE, Kind, Place
 from cloister.enclave.service_settings import Rewritten, absolute
 from cloister.errors import InvalidRequest
 from cloister.kit.config import settings_error
@@ -57,6 +57,7 @@ def rewritten(kind: Kind, settings_file: Path) -> Rewritten:
     }
     kept = {name: value for name, value in said.items() if name in _KEPT}
     inside = {name: f"{INSIDE}/{place}/{name}" for name, (place, _) in files.items()}
+    inside["dir"] = f"{INSIDE}/{Place.SEALED}"  # itself: Redis makes no folder for its data
     _check_users(files["aclfile"][1])
     lines = {**kept, **_FIXED, **inside}
     text = "".join(f"{name} {lines[name] or chr(34) * 2}\n" for name in sorted(lines))

@@ -29,11 +29,13 @@ class Rewritten:
         file_name: Of the settings in `mesh/`.
         content: Depends on what the settings say, and not on where their files lie here or in which order they stand.
         files: Where each file or folder that they name lies inside, and here.
+        simulated: A setting by which simulated evidence would be believed; empty where there is none.
     """
 
     file_name: str
     content: bytes
     files: Mapping[str, tuple[Place, Path]]
+    simulated: str = ""
 
 
 class _Fitted(NamedTuple):
@@ -58,6 +60,10 @@ _FITTED: Final[Mapping[str, tuple[_Fitted, ...]]] = {
 }
 
 
+# Believing what is simulated: another root than Intel's, and workers whose hardware is none.
+_SIMULATED: Final[Mapping[str, str]] = {"verifier": "anchor_root", "gateway": "simulated_workers"}
+
+
 def rewritten(kind: Kind, settings_file: Path) -> Rewritten:
     """Read the settings of a service, and say what they are in an enclave.
 
@@ -80,7 +86,8 @@ def rewritten(kind: Kind, settings_file: Path) -> Rewritten:
             table[key] = f"{INSIDE}/{place}/{name}" + (f"/{path.name}" if name in kind.with_folder else "")
     content = tomlkit.dumps(written, sort_keys=True).encode()
     config.parse(settings_class, content, Path(INSIDE, Place.MEASURED, SETTINGS))
-    return Rewritten(SETTINGS, content, files)
+    simulated = _SIMULATED.get(kind.name, "")
+    return Rewritten(SETTINGS, content, files, simulated if written.get(simulated) else "")
 
 
 def absolute(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """tcb.lock: every file that enclaves carry, by whose it is, with its digest and the kinds of enclaves that carry it.
 
-Of our own modules it has the names only: they are in this repository. The rest comes from wheels, pinned by dev.lock, and
-from Debian's packages. `make tcb` writes it; a build takes what it names and nothing else.
+Of our own modules it has the names only: they are in this repository. The rest comes from wheels, pinned by dev.lock,
+and from Debian's packages. `make tcb` writes it; a build takes what it names and nothing else.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def parse_lock(text: str) -> Lock:
         elif sections and not sections[-1][0] and (found := _OURS.fullmatch(line)):
             ours[found[2]] = _kinds(found[1])
         else:
-            raise InvalidRequest(f"line {number} of tcb.lock is none: make it anew with 'make tcb'", reason="tcb.invalid")
+            raise InvalidRequest(
+                f"line {number} of tcb.lock is none: make it anew with 'make tcb'", reason="tcb.invalid"
+            )
     parts = (
         Part(origin=head[0], name=head[1], version=head[2], because=" ".join(because), files=tuple(files))
         for head, because, files in sections

@@ -3,87 +3,88 @@
     python3.11 -I -S -B tracing.py <TASK >RECORD                  import the modules that the task names
     python3.11 -I -S -B tracing.py TASK RECORDS MODULE [ARG]...   run a program; its record is RECORDS/<process id>
 
-A task is a marshalled dictionary: `path` (where modules are found beside Python's own), `absent` (modules that cannot be
-imported, as in the enclave), `imports`. A record is one too: `modules` (each with the file that it came from, if any),
-`refused` (absent modules that were asked for, each with who asked first), `failed` (imports that did not succeed, each
-with the reason), `mapped` (files in memory), `opened` (files that were opened to be read).
+A task is a marshalled dictionary: `path` (where modules are found beside Python's own), `absent` (modules that are not
+found, as in the enclave), `imports`. A record is one too:
+
+    modules     each with the file that it came from, if any
+    refused     absent modules that were asked for, each with who asked first
+    failed      imports that did not succeed, each with the reason
+    mapped      files in memory
+    opened      files that were opened to be read
+    built_in    modules that are part of the interpreter
 
 It imports nothing that every service of ours would not import too, so that nothing is found because it was here.
 """
 
+from __future__ import annotations
+
+import linecache
 import marshal
 import posix
+import runpy
 import sys
+from typing import Any
 
 _ACCESS_MODE = 3  # O_RDONLY is 0
 
 
-class _Absent:
-    """Finds, before all others, that an absent module is not there."""
-
-    def __init__(self, names, refused):
-        self._names = tuple(names)
-        self._refused = refused
-
-    def find_spec(self, name, _path=None, _target=None):
-        if any(name == each or name.startswith(f"{each}.") for each in self._names):
-            self._refused.setdefault(name, _importer())
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-def _importer():
-    frame = sys._getframe(2)
-    while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith("importlib") and "importlib" not in frame.f_code.co_filename:
-            return name
-        frame = frame.f_back
-    return ""
-
-
-def main(*argv):
+def main(*argv: str) -> None:
     """Do the task, and leave its record."""
     if argv:
-        task_file, folder, *command = argv
-        with open(task_file, "rb") as file:
+        with open(argv[0], "rb") as file:
             task = marshal.load(file)
     else:
         task = marshal.load(sys.stdin.buffer)
     sys.path += task["path"]
-    refused, failed, opened = {}, {}, set()
-    _hide_sources()
-    sys.meta_path.insert(0, _Absent(task["absent"], refused))
+    refused: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    opened: set[str] = set()
+    # Enclaves have bytecode only, and some modules behave differently where they cannot read themselves.
+    linecache.getlines = lambda filename, module_globals=None: []
+    _leave_out(task["absent"], refused)
     sys.addaudithook(lambda event, args: _note(event, args, opened))
     try:
         if argv:
-            _run(*command)
+            _run(*argv[2:])
         else:
             _import_all(task["imports"], failed)
     finally:
-        record = {"modules": _modules(), "refused": refused, "failed": failed}
-        record |= {"mapped": _mapped(), "opened": sorted(opened)}
+        record = {"modules": _modules(), "refused": refused, "failed": failed, "mapped": _mapped()}
+        record |= {"opened": sorted(opened), "built_in": list(sys.builtin_module_names)}
         if argv:
-            with open(f"{folder}/{posix.getpid()}", "wb") as file:
+            with open(f"{argv[1]}/{posix.getpid()}", "wb") as file:
                 marshal.dump(record, file)
         else:
             marshal.dump(record, sys.stdout.buffer)
 
 
-def _hide_sources():
-    """Enclaves have bytecode only, and some modules behave differently where they cannot read themselves."""
-    import linecache
+def _leave_out(absent: list[str], refused: dict[str, str]) -> None:
+    """From here on, absent modules are not found, nor anything in them."""
+    finder = sys.meta_path[-1]
+    find_spec = finder.find_spec
 
-    linecache.getlines = lambda filename, module_globals=None: []
+    def find(name: str, *args: Any) -> object:
+        if any(name == each or name.startswith(f"{each}.") for each in absent):
+            refused.setdefault(name, _importer())
+            return None
+        return find_spec(name, *args)
+
+    finder.find_spec = find  # type: ignore[method-assign, assignment]
 
 
-def _run(module, *argv):
-    import runpy
+def _importer() -> str:
+    frame = sys._getframe(2)
+    while frame.f_back is not None and "importlib" in frame.f_code.co_filename:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
 
+
+def _run(module: str, *argv: str) -> None:
     sys.argv[:] = [module, *argv]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _import_all(names, failed):
+def _import_all(names: list[str], failed: dict[str, str]) -> None:
     for name in names:
         try:
             __import__(name)
@@ -93,25 +94,25 @@ def _import_all(names, failed):
                 failed[name] = f"{type(error).__name__}: {error}"
 
 
-def _modules():
+def _modules() -> dict[str, str]:
     own = sys.modules["__main__"]
     return {name: _file(module) for name, module in list(sys.modules.items()) if module is not own}
 
 
-def _file(module):
+def _file(module: object) -> str:
     """Where it came from; not its specification, which a package that wraps its modules does not pass on."""
     origin = getattr(getattr(module, "__spec__", None), "origin", None)
     return "" if origin == "frozen" else getattr(module, "__file__", None) or ""
 
 
-def _mapped():
+def _mapped() -> list[str]:
     with open("/proc/self/maps") as file:
         fields = [line.split(maxsplit=5) for line in file]
     return sorted({each[5].strip() for each in fields if len(each) == 6 and each[5].startswith("/")})
 
 
-def _note(event, args, opened):
-    if event == "open" and isinstance(args[0], str) and not (args[2] or 0) & _ACCESS_MODE:
+def _note(event: str, args: tuple[object, ...], opened: set[str]) -> None:
+    if event == "open" and isinstance(args[0], str) and isinstance(args[2], int) and not args[2] & _ACCESS_MODE:
         opened.add(args[0])
 
 

@@ -165,7 +165,7 @@ def test_redis_is_closed_and_keeps_its_data_in_the_encrypted_state(tmp_path: Pat
     assert configuration.secrets == {}
     for line in (
         *("port 0", "tls-port 6379", "tls-auth-clients yes", "tls-protocols TLSv1.3", 'save ""', "appendonly yes"),
-        *("aclfile /cloister/mesh/aclfile", "tls-key-file /cloister/host/tls-key-file", "dir /cloister/state/dir"),
+        *("aclfile /cloister/mesh/aclfile", "tls-key-file /cloister/host/tls-key-file", "dir /cloister/state"),
     ):
         assert line in lines
 

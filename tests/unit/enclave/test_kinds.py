@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -10,6 +13,8 @@ from cloister.enclave.kinds import KINDS, EnclaveSet, Kind, Place, kind_named
 from cloister.errors import InvalidRequest
 from cloister.kit import config
 
+GUIDE: Final = Path(__file__).resolve().parents[3] / "docs/guides/enclave-manifests.md"
+UNUSED: Final = {"otlp_ca"}  # an enclave sends no spans
 SERVICES = [kind for kind in KINDS.values() if kind.module]
 
 
@@ -45,6 +50,14 @@ def test_a_file_that_no_list_names_is_refused_by_its_name() -> None:
     with pytest.raises(InvalidRequest, match="cache_dir names a file") as refused:
         kind_named("worker").place_of("cache_dir", key_signers=True)
     assert refused.value.reason == "setting.unplaced"
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_the_guide_says_of_every_file_where_it_lies(kind: Kind) -> None:
+    row = next(line for line in GUIDE.read_text().splitlines() if line.startswith(f"| {kind.name} "))
+    cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in row.split("|")[2:5]]
+    for names, cell in zip((kind.measured, kind.host, kind.sealed), cells, strict=True):
+        assert set(names) - UNUSED <= cell, kind.name
 
 
 def test_a_product_id_says_kind_and_set_of_those_that_sgx_runs() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cloister.enclave.configuration import Configuration, take_configuration
-from cloister.enclave.kinds import KINDS, REDIS, VERIFIER, WORKER, EnclaveSet, Kind
+from cloister.enclave.kinds import GATEWAY, KINDS, REDIS, VERIFIER, WORKER, EnclaveSet, Kind
 from cloister.enclave.manifest import Sizing, check_set, render
 from cloister.errors import InvalidRequest, NotReady
 from cloister.kit.environment import TLS_ENVIRONMENT
@@ -111,6 +111,25 @@ def test_a_mount_over_what_gramine_makes_is_refused_outside_the_simulated_set(
     manifest["fs"]["mounts"].append({"path": path, "uri": "file:host/attestation"})
     with pytest.raises(InvalidRequest, match="for the simulated set alone") as refused:
         check_set(manifest, WORKER, enclave_set)
+    assert refused.value.reason == "manifest.refused"
+
+
+@pytest.mark.attack("C12")
+@pytest.mark.parametrize(
+    ("kind", "line"), [(VERIFIER, 'anchor_root = "ca.pem"'), (GATEWAY, "simulated_workers = true")]
+)
+@pytest.mark.parametrize("enclave_set", [HARDENED, DEBUG])
+def test_settings_that_believe_what_is_simulated_are_in_no_genuine_enclave(
+    kind: Kind, line: str, enclave_set: EnclaveSet, tmp_path: Path
+) -> None:
+    file = write_settings(tmp_path / "service", kind)
+    write_programs(tmp_path / "enclave")
+    render(kind, enclave_set, tmp_path / "enclave", take_configuration(kind, file, tmp_path / "enclave"))
+    file.write_text(f"{line}\n{file.read_text()}")
+    configuration = take_configuration(kind, file, tmp_path / "enclave")
+    render(kind, SIMULATED, tmp_path / "enclave", configuration)
+    with pytest.raises(InvalidRequest, match=f"{line.split()[0]} has simulated evidence believed") as refused:
+        render(kind, enclave_set, tmp_path / "enclave", configuration)
     assert refused.value.reason == "manifest.refused"
 
 
