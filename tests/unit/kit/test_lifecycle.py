@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,3 +130,22 @@ def test_an_enclave_takes_nothing_else_from_the_host(capsys: pytest.CaptureFixtu
     environ = {"CLOISTER_WORKER_MODE": "clean"}
     assert run_service("worker", serve, Settings, argv=[], environ=environ, in_enclave=True) == BAD_SETTINGS
     assert "CLOISTER_WORKER_MODE" in capsys.readouterr().err
+
+
+@pytest.mark.attack("I05")
+@pytest.mark.attack("I02")
+@pytest.mark.parametrize("service", ["worker", "verifier", "provisioner", "gateway"])
+def test_every_service_begins_before_it_imports_what_it_is_made_of(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = importlib.import_module(f"cloister.{service}.__main__")
+    begun: list[str] = []
+
+    def begin(name: str) -> None:
+        begun.append(name)
+        monkeypatch.setitem(sys.modules, f"cloister.{service}.app", None)  # whoever imports it now gets an ImportError
+
+    monkeypatch.setattr(program, "begin", begin)
+    with pytest.raises(ImportError, match=rf"cloister\.{service}\.app"):
+        program.main()
+    assert begun == [service]

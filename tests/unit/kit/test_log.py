@@ -116,6 +116,23 @@ def test_libraries_log_the_same_way(out: io.StringIO) -> None:
     assert second["message"] == "bad %d"
 
 
+def test_for_strangers_libraries_say_where_and_no_more(out: io.StringIO) -> None:
+    log.configure("tester", stream=out, quote_libraries=False)
+    logging.getLogger("a.library").warning("a tensor: %s", "s3cret")
+    (record,) = records(out)
+    assert record["place"].startswith("test_log.py:")
+    assert "message" not in record
+    assert "s3cret" not in out.getvalue()
+
+
+def test_a_module_that_is_missing_is_named(out: io.StringIO) -> None:
+    try:
+        import no_such_module  # noqa: F401
+    except ImportError as error:
+        log.get_logger().error("service.failed", error=error)
+    assert records(out)[0]["error"] == "ModuleNotFoundError: no_such_module"
+
+
 async def broken() -> None:
     raise ValueError("s3cret tensor contents")
 

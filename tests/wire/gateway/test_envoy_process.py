@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -70,6 +71,11 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def makes_no_core_file(pid: int) -> bool:
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE) is not None
+
+
 async def gone(pid: int) -> None:
     async with asyncio.timeout(30):
         while alive(pid):  # noqa: ASYNC110 - it is not our child
@@ -94,6 +100,7 @@ async def test_it_serves_and_ends_as_asked_and_others_on_the_machine_have_no_say
         said = await event(process, "server.listening")
         assert (said["port"], said["front"]) == (int(settings.listen.split(":")[1]), "envoy")
         envoy = envoy_under(process)
+        assert makes_no_core_file(envoy)
         if os.access(f"/proc/{envoy}/fd", os.R_OK):  # root may look into it, and nobody else
             (admin,) = named_sockets(envoy)
             assert Path(admin).name == "admin.sock"
