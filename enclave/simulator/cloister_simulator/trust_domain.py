@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from cloister.td_measurement import TdMeasurement
 from cloister_simulator.quote import QuoteParts
 from cloister_simulator.recipe import TDX_MODULE_MRSIGNER, Recipe, label_register
 from cloister_simulator.signature import raw_public_key, raw_signature
@@ -90,6 +91,18 @@ class TrustDomain:
             if len(value) != size:
                 raise ValueError(f"a field of a TD report has {size} bytes, not {len(value)}")
         return b"".join(value for _, value in fields) + bytes(237 if self.extended else 0)
+
+    @property
+    def measurement(self) -> TdMeasurement:
+        """What code it is about."""
+        return TdMeasurement(
+            mrtd=self.mrtd,
+            rtmrs=self.rtmrs,
+            mrconfigid=self.mrconfigid,
+            mrowner=self.mrowner,
+            mrownerconfig=self.mrownerconfig,
+            attributes=self.attributes,
+        )
 
     @property
     def body_type(self) -> int:

@@ -15,6 +15,7 @@ from cloister import ear
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
+from cloister.appraisal.body import Tee
 from cloister.appraisal.reference import Measured, ReferenceValue
 from cloister.client.bundle import TrustBundle
 from cloister.client.collateral import KnownCollateral
@@ -23,6 +24,7 @@ from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken
 from cloister.seal import manifest
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import RecipientKey
+from cloister.td_measurement import TdMeasurement
 
 MESH_AUDIENCE: Final = "mesh"
 MESH_LIFE: Final = timedelta(hours=1)
@@ -74,7 +76,7 @@ class VerifiedWorker:
 
 
 class Code(NamedTuple):
-    """What is known of the code, in the form of reference values."""
+    """What is known of an enclave's code, in the form of reference values."""
 
     mrenclave: bytes
     mrsigner: bytes
@@ -193,13 +195,14 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
             "policy.other",
         )
     measured = (bytes.fromhex(result.mrenclave), bytes.fromhex(result.mrsigner), result.isvprodid, result.isvsvn)
-    check_code(Code(*measured), trust)
+    check_code(Code(*measured) if result.td is None else result.td, trust)
 
 
-def check_code(code: Measured, trust: TrustBundle) -> None:
-    """Hold the code against the pins; a field left empty is never match-all.
+def check_code(code: Measured | TdMeasurement, trust: TrustBundle) -> None:
+    """Hold the code against the pins; a field left empty is never match-all, and pins of one technology admit no other.
 
-    A Result has no KSS fields: of a quote our own appraisal checks them, of a kept receipt the verifier has.
+    A Result has neither the KSS fields of an enclave nor XFAM and TDX module of a trust domain: of a quote our own
+    appraisal checks them, of a kept receipt the verifier has.
 
     Raises:
         EvidenceRejected: Code that is not pinned; and any code at all where the trust bundle pins none.
@@ -210,6 +213,29 @@ def check_code(code: Measured, trust: TrustBundle) -> None:
             "'cloister trust accept --mrenclave', or 'mrenclave' in trust.json",
             "measurement.unpinned",
         )
+    if isinstance(code, TdMeasurement):
+        _check_trust_domain(code, trust)
+    else:
+        _check_enclave(code, trust)
+
+
+def _check_trust_domain(code: TdMeasurement, trust: TrustBundle) -> None:
+    if not trust.pins_trust_domains:
+        raise _rejected(
+            "it is a TDX trust domain, and the trust bundle names enclaves only; 'cloister trust accept "
+            f"--td-measurement {code.digest.hex()}' would name it",
+            "tee.other",
+        )
+    if trust.td_measurement is not None and code.digest.hex() not in trust.td_measurement:
+        raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
+    wanted = trust.policy().td_reference_values
+    if wanted and all(value.measurement != code for value in wanted):
+        raise _rejected("its code is not what the trust bundle's policy names", "measurement.unknown")
+
+
+def _check_enclave(code: Measured, trust: TrustBundle) -> None:
+    if not trust.pins_enclaves:
+        raise _rejected("it is an SGX enclave, and the trust bundle names trust domains only", "tee.other")
     if trust.mrenclave is not None and code.mrenclave.hex() not in trust.mrenclave:
         raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
     wanted = trust.policy().reference_values
@@ -244,11 +270,14 @@ def _claimed(result: AttestationResult) -> Expected:
         hpke_public=result.hpke_public,
         receipt_key=result.receipt_key,
         config_digest=result.config_digest,
+        tee=Tee(result.tee),
     )
 
 
 def _same_findings(result: AttestationResult, appraisal: Appraisal) -> None:
     ours = (
+        appraisal.tee.value,
+        appraisal.td,
         appraisal.mrenclave.hex(),
         appraisal.mrsigner.hex(),
         appraisal.isvprodid,
@@ -259,6 +288,8 @@ def _same_findings(result: AttestationResult, appraisal: Appraisal) -> None:
         appraisal.collateral_sha256,
     )
     theirs = (
+        result.tee,
+        result.td,
         result.mrenclave,
         result.mrsigner,
         result.isvprodid,
