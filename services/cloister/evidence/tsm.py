@@ -8,6 +8,9 @@ ABI/testing/configfs-tsm-report, and fs/configfs):
   read before, and must have grown by one, and by no more, both before and after the quote is read. Where it has not,
   somebody else wrote to our entry: it is thrown away, and another one made.
 - Names are shared by every process of the guest that may write there, so ours cannot be guessed.
+- The host says how long the quote is that it put into a buffer of the kernel, and kernels before the fix of
+  CVE-2026-31470 believe it: what comes after the buffer is the guest's own memory, and evidence is shown to strangers.
+  No kernel has a smaller buffer than 8 KiB, a quote with its certificates takes five, and more is not taken.
 - The kernel asks for one quote at a time, and waits up to half a minute for the host's quoting service. So the work is
   done on a thread of its own, one at a time, and who asks hears within `deadline_s`.
 
@@ -25,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from cloister.errors import NotReady
-from cloister.evidence.quoted import MAX_QUOTE_BYTES, REPORT_DATA_BYTES, TDX, check_quoted
+from cloister.evidence.quoted import MISMATCHED, REPORT_DATA_BYTES, TDX, check_quoted
 
 REPORTS: Final = Path("/sys/kernel/config/tsm/report")
 PROVIDER: Final = "tdx_guest"
@@ -36,6 +39,7 @@ DEADLINE_S: Final = 45.0
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.2
 _MAX_TEXT_BYTES: Final = 64
+_MAX_QUOTE_BYTES: Final = 8 * 1024 - 24  # the buffer less its header
 _TRANSIENT: Final = frozenset({errno.EBUSY, errno.EINTR, errno.EAGAIN})
 _NOT_THERE: Final = (
     "configfs-tsm is not there: it needs Linux 6.7 or newer with CONFIG_TSM_REPORTS, and configfs mounted at "
@@ -103,6 +107,7 @@ class TsmQuoter:
                 time.sleep(pause_s)
             else:
                 if quote is not None:
+                    _check_size(quote)
                     check_quoted(quote, TDX, report_data)
                     return quote
         raise NotReady("another process of this guest writes to our requests for quotes", reason=UNANSWERED)
@@ -118,7 +123,7 @@ class TsmQuoter:
             if _generation(entry) != ours:
                 return None
             with (entry / "outblob").open("rb") as file:
-                quote = file.read(MAX_QUOTE_BYTES + 1)
+                quote = file.read(_MAX_QUOTE_BYTES + 1)
             return quote if _generation(entry) == ours else None
         finally:
             entry.rmdir()
@@ -129,6 +134,15 @@ def _check_provider(provider: str) -> None:
         raise NotReady(
             f"this guest's reports are made by '{provider}', not by {PROVIDER}: it is no TDX trust domain",
             reason=NO_TRUST_DOMAIN,
+        )
+
+
+def _check_size(quote: bytes) -> None:
+    if len(quote) > _MAX_QUOTE_BYTES:
+        raise NotReady(
+            "the host says that its quote is longer than the kernel's buffer for it, so what follows is this guest's "
+            "own memory: nothing of it is used; does the kernel lack the fix of CVE-2026-31470?",
+            reason=MISMATCHED,
         )
 
 
