@@ -85,7 +85,8 @@ def test_it_gets_the_key_and_answers_those_whose_bundle_names_it(
         assert "measurement.unknown" in both.cli("receipt", "verify", receipt, code=3)
 
 
-@pytest.mark.attack("C01", "C09")
+@pytest.mark.attack("C01")
+@pytest.mark.attack("C09")
 @pytest.mark.parametrize(
     ("options", "reason"),
     [(("--debug-enclave",), "enclave.debug"), (("--mrtd", OTHER_MRTD), "measurement.refused")],

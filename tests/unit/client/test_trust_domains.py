@@ -101,7 +101,8 @@ def test_a_bundle_that_names_nobody_believes_no_trust_domain(verifier: FakeVerif
     assert reason(worker_in(verifier), naming(verifier, td_measurement=None)) == "measurement.unpinned"
 
 
-@pytest.mark.attack("C01", "C09")
+@pytest.mark.attack("C01")
+@pytest.mark.attack("C09")
 @pytest.mark.parametrize(
     ("domain", "says"),
     [

@@ -114,7 +114,8 @@ async def test_the_browser_and_we_agree_on_every_changed_byte(verifier: FakeVeri
         assert set(found["after"]) <= {"not made"}
 
 
-@pytest.mark.attack("C02", "J12")
+@pytest.mark.attack("C02")
+@pytest.mark.attack("J12")
 async def test_receipts_of_trust_domains_and_of_enclaves_are_held_against_their_own_pins() -> None:
     verifier, domain = FakeVerifier(), TrustDomain()
     named = frozenset({domain.measurement.digest.hex()})

@@ -80,7 +80,8 @@ async def test_it_gets_a_result_for_a_key_as_any_member(desk: VerifierDesk) -> N
     assert desk.read(issued, "provisioner").measurement == DOMAIN.measurement.digest.hex()
 
 
-@pytest.mark.attack("C02", "C09")
+@pytest.mark.attack("C02")
+@pytest.mark.attack("C09")
 @pytest.mark.parametrize(
     ("policy", "step", "reason"),
     [
@@ -106,7 +107,9 @@ async def test_a_policy_that_names_trust_domains_only_lets_no_enclave_in(tmp_pat
         await desk.join(domain=DOMAIN)
 
 
-@pytest.mark.attack("C01", "C02", "C09")
+@pytest.mark.attack("C01")
+@pytest.mark.attack("C02")
+@pytest.mark.attack("C09")
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
