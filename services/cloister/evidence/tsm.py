@@ -38,6 +38,7 @@ DEADLINE_S: Final = 45.0
 
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 3.2
 _MAX_TEXT_BYTES: Final = 64
 _MAX_QUOTE_BYTES: Final = 8 * 1024 - 24  # the buffer less its header
 _TRANSIENT: Final = frozenset({errno.EBUSY, errno.EINTR, errno.EAGAIN})
@@ -67,7 +68,7 @@ class TsmQuoter:
     Args:
         reports: Where the kernel lets entries be made.
         deadline_s: How long to wait for a quote; the kernel itself gives up after 30 s.
-        pause_s: How long to wait after the first refusal that may pass; doubled each time.
+        pause_s: How long to wait after the first refusal that may pass; doubled each time, up to some seconds.
     """
 
     def __init__(self, reports: Path = REPORTS, *, deadline_s: float = DEADLINE_S, pause_s: float = _PAUSE_S) -> None:
@@ -95,21 +96,21 @@ class TsmQuoter:
             raise _explained(OSError(errno.ETIMEDOUT, "no quote in time")) from error
 
     def _quote(self, report_data: bytes, ends_at: float) -> bytes:
-        for attempt in range(_ATTEMPTS):
+        pause_s, meddled = self._pause_s, 0
+        while meddled < _ATTEMPTS:
             try:
                 quote = self._asked(report_data)
             except OSError as error:
-                if error.errno not in _TRANSIENT or attempt == _ATTEMPTS - 1:
-                    raise _explained(error) from error
-                pause_s = self._pause_s * 2**attempt
-                if time.monotonic() + pause_s > ends_at:
+                if error.errno not in _TRANSIENT or time.monotonic() + pause_s > ends_at:
                     raise _explained(error) from error
                 time.sleep(pause_s)
-            else:
-                if quote is not None:
-                    _check_size(quote)
-                    check_quoted(quote, TDX, report_data)
-                    return quote
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                continue
+            if quote is not None:
+                _check_size(quote)
+                check_quoted(quote, TDX, report_data)
+                return quote
+            meddled += 1
         raise NotReady("another process of this guest writes to our requests for quotes", reason=UNANSWERED)
 
     def _asked(self, report_data: bytes) -> bytes | None:

@@ -121,8 +121,9 @@ async def test_what_may_pass_is_asked_again(kernel: Kernel, quoter: Quoter, code
         (errno.ENOTTY, "enclave.absent", "tdx_guest"),
     ],
 )
-async def test_a_host_that_gives_no_quote(kernel: Kernel, quoter: Quoter, code: int, reason: str, says: str) -> None:
-    kernel.read_errors = [code] * 9
+async def test_a_host_that_gives_no_quote(kernel: Kernel, tmp_path: Path, code: int, reason: str, says: str) -> None:
+    kernel.read_errors = [code] * 1000
+    quoter = TsmQuoter(kernel.reports(tmp_path), deadline_s=0.1, pause_s=0.02)
     assert await refusal(quoter, says) == reason
     assert kernel.left == []
 
