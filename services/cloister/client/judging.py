@@ -20,7 +20,8 @@ from cloister.appraisal.quote import Quote
 from cloister.appraisal.steps import Step, rejected
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
 from cloister.client.bundle import TrustBundle
-from cloister.client.trust import WORKER_ROLE, check_code
+from cloister.client.code_pins import check_code
+from cloister.client.trust import WORKER_ROLE
 from cloister.ear import AttestationResult
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
 from cloister.evidence.binding import Claims

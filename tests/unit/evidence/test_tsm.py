@@ -123,7 +123,7 @@ async def test_what_may_pass_is_asked_again(kernel: Kernel, quoter: Quoter, code
 )
 async def test_a_host_that_gives_no_quote(kernel: Kernel, tmp_path: Path, code: int, reason: str, says: str) -> None:
     kernel.read_errors = [code] * 1000
-    quoter = TsmQuoter(kernel.reports(tmp_path), deadline_s=0.1, pause_s=0.02)
+    quoter = TsmQuoter(kernel.reports(tmp_path), deadline_s=10, pause_s=30)
     assert await refusal(quoter, says) == reason
     assert kernel.left == []
 
@@ -180,7 +180,7 @@ async def test_memory_of_the_guest_behind_the_quote_goes_nowhere(kernel: Kernel,
 async def test_a_host_that_never_answers_holds_nobody_up_for_longer_than_the_deadline(
     kernel: Kernel, tmp_path: Path
 ) -> None:
-    quoter = TsmQuoter(kernel.reports(tmp_path), deadline_s=0.2, pause_s=0.001)
+    quoter = TsmQuoter(kernel.reports(tmp_path), deadline_s=0.3, pause_s=0.001)
     kernel.released.clear()
     try:
         assert await refusal(quoter, "did not answer") == "quote.unanswered"
