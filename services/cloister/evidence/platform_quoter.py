@@ -33,7 +33,7 @@ def platform_quoter(gramine: Path = GRAMINE, reports: Path = REPORTS) -> Chosen:
     Raises:
         NotReady: Neither is there (`enclave.absent`).
     """
-    if (gramine / "attestation_type").exists():
+    if gramine.is_dir():
         return Chosen("sgx", GramineQuoter(gramine))
     if reports.is_dir():
         return Chosen("tdx", TsmQuoter(reports))

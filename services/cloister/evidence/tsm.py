@@ -11,31 +11,32 @@ ABI/testing/configfs-tsm-report, and fs/configfs):
 - The host says how long the quote is that it put into a buffer of the kernel, and kernels before the fix of
   CVE-2026-31470 believe it: what comes after the buffer is the guest's own memory, and evidence is shown to strangers.
   No kernel has a smaller buffer than 8 KiB, a quote with its certificates takes five, and more is not taken.
-- The kernel asks for one quote at a time, and waits up to half a minute for the host's quoting service. So the work is
-  done on a thread of its own, one at a time, and who asks hears within `deadline_s`.
+- The kernel asks for one quote at a time, and waits up to half a minute for the host's quoting service. So we ask for
+  one at a time (`deadline.py`), and whoever asks us hears within `deadline_s`.
 
 `privlevel`, `auxblob` and `manifestblob` are of other technologies, and stay untouched.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cloister.errors import NotReady
-from cloister.evidence.quoted import MISMATCHED, REPORT_DATA_BYTES, TDX, check_quoted
+from cloister.evidence.deadline import OneCall
+from cloister.evidence.gramine import NO_ENCLAVE
+from cloister.evidence.td_quote import MALFORMED, check_quoted
 
 REPORTS: Final = Path("/sys/kernel/config/tsm/report")
 PROVIDER: Final = "tdx_guest"
-NO_TRUST_DOMAIN: Final = "enclave.absent"
-UNANSWERED: Final = "quote.unanswered"
+FAILED: Final = "quote.failed"
 DEADLINE_S: Final = 45.0
 
+_REPORT_DATA_BYTES: Final = 64
 _ATTEMPTS: Final = 5
 _PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 3.2
@@ -50,13 +51,13 @@ _NO_DRIVER: Final = "no driver makes reports: this is no TDX guest, or its tdx_g
 _NOT_ALLOWED: Final = (
     f"this process may not make entries below {REPORTS}: run it as root, or as the owner of that folder"
 )
+_UNANSWERED: Final = "is its QGS running, and has QEMU been told where (quote-generation-socket)?"
 _ABSENT: Final = {errno.ENOENT: _NOT_THERE, errno.ENXIO: _NO_DRIVER, errno.ENOTTY: _NO_DRIVER}
 _ADVICE: Final = {
     **_ABSENT,
     errno.EACCES: _NOT_ALLOWED,
     errno.EPERM: _NOT_ALLOWED,
-    errno.ETIMEDOUT: "the host's quoting service did not answer: is its QGS running, and is this guest told where "
-    "(vsock, or the quote-generation-socket of QEMU)?",
+    errno.ETIMEDOUT: f"the host's quoting service did not answer: {_UNANSWERED}",
     errno.EIO: "the host refused to make a quote: is its QGS running, and its platform registered?",
     errno.EBUSY: "another request for a quote was under way all the time, or the host's quoting service answers none",
 }
@@ -75,25 +76,28 @@ class TsmQuoter:
         self._reports = reports
         self._deadline_s = deadline_s
         self._pause_s = pause_s
-        # One thread is the lock: who waits leaves at its deadline, and what the kernel holds up holds up nothing else.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tsm")
+        self._calls = OneCall("quote", deadline_s=deadline_s)
 
     async def quote(self, report_data: bytes) -> bytes:
         """Return a raw TDX quote over these 64 bytes.
 
         Raises:
-            NotReady: This guest makes no quotes (`enclave.absent`), or gave none in time (`quote.unanswered`), or
-                another one (`quote.mismatched`); the message says what to do.
+            NotReady: This guest makes no quotes (`enclave.absent`); the kernel gave none (`quote.failed`), none in time
+                (`quote.overdue`), or not the one that was asked for (`quote.malformed`, `quote.substituted`). The
+                message says what to do.
         """
-        if len(report_data) != REPORT_DATA_BYTES:
-            raise ValueError("report data is 64 bytes")
+        if len(report_data) != _REPORT_DATA_BYTES:
+            raise ValueError(f"report data is {_REPORT_DATA_BYTES} bytes")
         ends_at = time.monotonic() + self._deadline_s
         try:
-            async with asyncio.timeout(self._deadline_s):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._thread, self._quote, report_data, ends_at)
-        except TimeoutError as error:
-            raise _explained(OSError(errno.ETIMEDOUT, "no quote in time")) from error
+            quote = await self._calls.answer(partial(self._quote, report_data, ends_at))
+        except TimeoutError:
+            raise NotReady(
+                f"the host gave no quote within {self._deadline_s:g} s: {_UNANSWERED}", reason="quote.overdue"
+            ) from None
+        _check_size(quote)
+        check_quoted(quote, report_data)
+        return quote
 
     def _quote(self, report_data: bytes, ends_at: float) -> bytes:
         pause_s, meddled = self._pause_s, 0
@@ -107,11 +111,9 @@ class TsmQuoter:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 continue
             if quote is not None:
-                _check_size(quote)
-                check_quoted(quote, TDX, report_data)
                 return quote
             meddled += 1
-        raise NotReady("another process of this guest writes to our requests for quotes", reason=UNANSWERED)
+        raise NotReady("another process of this guest writes to our requests for quotes", reason=FAILED)
 
     def _asked(self, report_data: bytes) -> bytes | None:
         """The quote for one entry; None where somebody else wrote to it."""
@@ -134,7 +136,7 @@ def _check_provider(provider: str) -> None:
     if provider != PROVIDER:
         raise NotReady(
             f"this guest's reports are made by '{provider}', not by {PROVIDER}: it is no TDX trust domain",
-            reason=NO_TRUST_DOMAIN,
+            reason=NO_ENCLAVE,
         )
 
 
@@ -143,14 +145,14 @@ def _check_size(quote: bytes) -> None:
         raise NotReady(
             "the host says that its quote is longer than the kernel's buffer for it, so what follows is this guest's "
             "own memory: nothing of it is used; does the kernel lack the fix of CVE-2026-31470?",
-            reason=MISMATCHED,
+            reason=MALFORMED,
         )
 
 
 def _generation(entry: Path) -> int:
     text = _text(entry / "generation")
     if not text.isdecimal():
-        raise NotReady("the kernel's count of writes to a request is no number", reason=UNANSWERED)
+        raise NotReady("the kernel's count of writes to a request is no number", reason=FAILED)
     return int(text)
 
 
@@ -165,5 +167,5 @@ def _explained(error: OSError) -> NotReady:
     advice = _ADVICE.get(code, "the kernel gave none")
     return NotReady(
         f"no TDX quote: {advice} ({errno.errorcode.get(code, code)})",
-        reason=NO_TRUST_DOMAIN if code in _ABSENT else UNANSWERED,
+        reason=NO_ENCLAVE if code in _ABSENT else FAILED,
     )

@@ -14,9 +14,7 @@ from cloister.evidence.tsm import TsmQuoter
 
 @pytest.fixture
 def gramine(tmp_path: Path) -> Path:
-    folder = tmp_path / "attestation"
-    folder.mkdir()
-    return folder
+    return tmp_path / "attestation"
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def reports(tmp_path: Path) -> Path:
 
 
 def test_an_enclave_has_gramines_files(gramine: Path, reports: Path) -> None:
-    (gramine / "attestation_type").write_text("dcap\n")
+    gramine.mkdir()
     tee, quoter = platform_quoter(gramine, reports)
     assert (tee, type(quoter)) == ("sgx", GramineQuoter)
 
@@ -38,9 +36,15 @@ def test_a_trust_domain_has_the_kernels_folder(gramine: Path, reports: Path) -> 
 
 @pytest.mark.attack("I12")
 def test_a_folder_that_a_host_puts_beside_an_enclave_changes_nothing(gramine: Path, reports: Path) -> None:
-    (gramine / "attestation_type").write_text("none\n")
+    gramine.mkdir()
     reports.mkdir()
     assert platform_quoter(gramine, reports).tee == "sgx"
+
+
+async def test_under_gramine_direct_it_is_gramine_that_says_why_there_are_none(gramine: Path, reports: Path) -> None:
+    (gramine / "keys").mkdir(parents=True)
+    with pytest.raises(NotReady, match="gramine-direct makes no quotes"):
+        await platform_quoter(gramine, reports).quoter.quote(bytes(64))
 
 
 def test_with_neither_the_reason_names_both(gramine: Path, reports: Path) -> None:

@@ -94,14 +94,14 @@ async def test_another_writer_never_gets_its_report_data_into_our_quote(
 
 async def test_a_writer_that_never_stops_is_given_up_on(kernel: Kernel, quoter: Quoter) -> None:
     kernel.before_read = lambda entry: written(entry, b"m" * 64)
-    assert await refusal(quoter, "another process of this guest") == "quote.unanswered"
+    assert await refusal(quoter, "another process of this guest") == "quote.failed"
     assert len(kernel.entries) == 5
     assert kernel.left == []
 
 
 async def test_a_write_that_the_kernel_refused_without_a_word_is_noticed(kernel: Kernel, quoter: Quoter) -> None:
     kernel.deaf = True
-    assert await refusal(quoter, "writes to our requests") == "quote.unanswered"
+    assert await refusal(quoter, "writes to our requests") == "quote.failed"
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EINTR, errno.EAGAIN])
@@ -114,10 +114,10 @@ async def test_what_may_pass_is_asked_again(kernel: Kernel, quoter: Quoter, code
 @pytest.mark.parametrize(
     ("code", "reason", "says"),
     [
-        (errno.EBUSY, "quote.unanswered", "under way all the time.*EBUSY"),
-        (errno.ETIMEDOUT, "quote.unanswered", "QGS"),
-        (errno.EIO, "quote.unanswered", "QGS"),
-        (errno.EFBIG, "quote.unanswered", "EFBIG"),
+        (errno.EBUSY, "quote.failed", "under way all the time.*EBUSY"),
+        (errno.ETIMEDOUT, "quote.failed", "QGS"),
+        (errno.EIO, "quote.failed", "QGS"),
+        (errno.EFBIG, "quote.failed", "EFBIG"),
         (errno.ENOTTY, "enclave.absent", "tdx_guest"),
     ],
 )
@@ -133,7 +133,7 @@ async def test_a_host_that_gives_no_quote(kernel: Kernel, tmp_path: Path, code: 
     [
         (errno.ENOENT, "enclave.absent", "Linux 6.7 .*CONFIG_TSM_REPORTS.* configfs mounted"),
         (errno.ENXIO, "enclave.absent", "tdx_guest driver"),
-        (errno.EACCES, "quote.unanswered", "run it as root"),
+        (errno.EACCES, "quote.failed", "run it as root"),
     ],
 )
 async def test_a_guest_that_makes_no_reports(kernel: Kernel, quoter: Quoter, code: int, reason: str, says: str) -> None:
@@ -154,18 +154,20 @@ async def test_reports_of_another_technology_are_none_of_ours(kernel: Kernel, qu
 
 
 @pytest.mark.parametrize(
-    ("made", "says"),
+    ("made", "says", "reason"),
     [
-        (b"", "empty"),
-        (b"no quote", "something else"),
-        (simulated_platform().quote(REPORT_DATA), "something else"),
-        (simulated_platform().td_quote(bytes(64)), "other report data"),
+        (b"", "empty", "quote.malformed"),
+        (b"no quote", "something else", "quote.malformed"),
+        (simulated_platform().quote(REPORT_DATA), "something else", "quote.malformed"),
+        (simulated_platform().td_quote(bytes(64)), "not over the report data", "quote.substituted"),
     ],
     ids=["empty", "none", "of an enclave", "over nothing"],
 )
-async def test_what_is_not_the_quote_that_was_asked_for(kernel: Kernel, quoter: Quoter, made: bytes, says: str) -> None:
+async def test_what_is_not_the_quote_that_was_asked_for(
+    kernel: Kernel, quoter: Quoter, made: bytes, says: str, reason: str
+) -> None:
     kernel.quote_of = lambda report_data: made
-    assert await refusal(quoter, says) == "quote.mismatched"
+    assert await refusal(quoter, says) == reason
 
 
 async def test_memory_of_the_guest_behind_the_quote_goes_nowhere(kernel: Kernel, quoter: Quoter) -> None:
@@ -174,7 +176,7 @@ async def test_memory_of_the_guest_behind_the_quote_goes_nowhere(kernel: Kernel,
     kernel.quote_of = lambda report_data: simulated(report_data).ljust(room, b"\0")
     assert len(await quoter.quote(REPORT_DATA)) == room
     kernel.quote_of = lambda report_data: simulated(report_data).ljust(room, b"\0") + b"secret"
-    assert await refusal(quoter, "CVE-2026-31470") == "quote.mismatched"
+    assert await refusal(quoter, "CVE-2026-31470") == "quote.malformed"
 
 
 async def test_a_host_that_never_answers_holds_nobody_up_for_longer_than_the_deadline(
@@ -183,8 +185,10 @@ async def test_a_host_that_never_answers_holds_nobody_up_for_longer_than_the_dea
     quoter = TsmQuoter(kernel.reports(tmp_path), deadline_s=0.3, pause_s=0.001)
     kernel.released.clear()
     try:
-        assert await refusal(quoter, "did not answer") == "quote.unanswered"
-        assert await refusal(quoter, "did not answer") == "quote.unanswered"  # it waited for the first, and no longer
+        assert await refusal(quoter, "no quote within 0.3 s") == "quote.overdue"
+        assert (
+            await refusal(quoter, "no quote within 0.3 s") == "quote.overdue"
+        )  # it waited for the first, and no longer
         assert len(kernel.entries) == 1
     finally:
         kernel.released.set()
