@@ -85,6 +85,8 @@ function shown({ outputs, worker }) {
     outputs: Object.fromEntries(tensors),
     model: `${worker.model.name}@${worker.model.version}`,
     worker: worker.instance,
+    tee: worker.result.tee,
+    measurement: worker.result.measurement,
     mrenclave: worker.result.mrenclave,
     simulated: worker.result.simulated,
   };

@@ -9,6 +9,7 @@ from typing import Any
 
 from cloister.api.v1.provisioner_pb2 import ReleasePolicy, SignerRule
 from cloister.ear import AttestationResult
+from cloister.td_measurement import TdMeasurement
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 CLUSTER = "demo.cloister.internal"
@@ -18,6 +19,14 @@ WORKER = f"spiffe://{CLUSTER}/worker/{INSTANCE}"
 MRENCLAVE = "a1" * 32
 MRSIGNER = "b2" * 32
 MODEL = "iris"
+TD = TdMeasurement(
+    mrtd=b"\xd1" * 48,
+    rtmrs=(b"\xd2" * 48, b"\xd3" * 48, b"\xd4" * 48, b"\xd5" * 48),
+    mrconfigid=bytes(48),
+    mrowner=bytes(48),
+    mrownerconfig=bytes(48),
+    attributes=1 << 28,
+)
 
 
 def good_result(**changes: Any) -> AttestationResult:
@@ -57,6 +66,17 @@ def good_result(**changes: Any) -> AttestationResult:
         policy_digest=hashlib.sha256(b"policy").digest(),
     )
     return replace(result, **changes)
+
+
+def good_td_result(**changes: Any) -> AttestationResult:
+    """The same of a trust domain, which `good_td_policy` accepts."""
+    code = {"tee": "tdx", "mrenclave": "", "mrsigner": "", "isvprodid": 0, "isvsvn": 0, "td": TD}
+    return good_result(**{**code, **changes})
+
+
+def good_td_policy(**changes: Any) -> ReleasePolicy:
+    """A policy that names `good_td_result`, and no enclave."""
+    return good_policy(**{"mrenclave": [], "signers": [], "td_measurement": [TD.digest.hex()], **changes})
 
 
 def good_policy(**changes: Any) -> ReleasePolicy:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ from cloister.seal.manifest import ModelManifest
 from cloister.seal.session import OpenedRequest, WorkerSessions
 from cloister.seal.session_keys import SEAL_VERSION
 from cloister_simulator.measurement import Measurement
+from cloister_simulator.trust_domain import TrustDomain
 from fakes.pki import MeshPki
 from fakes.sim import CLUSTER, ENCLAVE, SampleEvidence, good_evidence, simulated_platform
 
@@ -249,10 +250,7 @@ class FakeWorker:
             receipt_key=claims.receipt_key,
             hpke_suite=claims.hpke_suite,
             hpke_public=claims.hpke_public,
-            mrenclave=self.enclave.mrenclave.hex(),
-            mrsigner=self.enclave.mrsigner.hex(),
-            isvprodid=self.enclave.isvprodid,
-            isvsvn=self.enclave.isvsvn,
+            **self._code(),
             debug=False,
             tcb_status=sample.platform.tcb_status,
             advisory_ids=tuple(sample.platform.advisory_ids),
@@ -268,6 +266,15 @@ class FakeWorker:
             policy_id="default",
             policy_digest=Policy.default().digest,
         )
+
+    def _code(self) -> dict[str, Any]:
+        domain: TrustDomain | None = self.evidence_changes.get("domain")
+        if domain is not None:
+            nothing = {"mrenclave": "", "mrsigner": "", "isvprodid": 0, "isvsvn": 0}
+            return {"tee": "tdx", "td": domain.measurement, **nothing}
+        found = asdict(self.enclave)
+        del found["attributes"]
+        return {**found, "mrenclave": self.enclave.mrenclave.hex(), "mrsigner": self.enclave.mrsigner.hex()}
 
 
 def _now_ms() -> int:

@@ -26,6 +26,7 @@ from cloister_simulator.measurement import Measurement
 from cloister_simulator.platform import Platform
 from cloister_simulator.quoter import SimulatedQuoter
 from cloister_simulator.recipe import label_digest
+from cloister_simulator.trust_domain import TrustDomain
 
 CLUSTER = "demo.cloister.internal"
 VERIFIER = f"spiffe://{CLUSTER}/verifier/one"
@@ -73,6 +74,7 @@ def good_evidence(
     *,
     platform: Platform | None = None,
     enclave: Measurement = ENCLAVE,
+    domain: TrustDomain | None = None,
     nonce: bytes | None = None,
     cluster: str = CLUSTER,
     role: str = "worker",
@@ -88,6 +90,7 @@ def good_evidence(
     Args:
         platform: Who quotes; a fresh copy of the process's platform if not given.
         enclave: What is quoted.
+        domain: A trust domain that is quoted instead; then the collateral is that for TDX.
         nonce: The verifier's challenge; random if not given.
         cluster: Trust domain.
         role: Role in the claims and the SPIFFE id.
@@ -119,12 +122,13 @@ def good_evidence(
     )
     claims = replace(claims, **claims_changes)  # type: ignore[arg-type]  # a test names the fields
     claims_bytes = encode(claims)
+    bound = report_data(claims_bytes)
     return SampleEvidence(
         platform=sim,
         claims=claims,
         claims_bytes=claims_bytes,
-        quote=sim.quote(report_data(claims_bytes), **asdict(enclave)),
-        collateral=sim.collateral(),
+        quote=sim.quote(bound, **asdict(enclave)) if domain is None else sim.td_quote(bound, domain),
+        collateral=sim.collateral(tdx=domain is not None),
         root_der=sim.root_der(),
         tls_key=tls_key,
         receipt_key=receipt_key,

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.collateral_bundle import CollateralBundle
 from cloister.appraisal.policy import Policy
 from cloister.appraisal.policy_document import PolicyDocument
 from cloister.ear import AttestationResult, KeySet, SigningKey, check
@@ -117,6 +119,7 @@ class VerifierDesk:
     judge: Judge | None = None
     turns: Turns = field(default_factory=lambda: Turns(16))
     lift: tuple[Collection[str], int] = ((), 1)
+    with_tdx: bool = False
 
     def __post_init__(self) -> None:
         self.collateral_path = self.folder / "collateral.json"
@@ -147,9 +150,14 @@ class VerifierDesk:
         return datetime.now(UTC) + self.ahead
 
     def publish(self, platform: Platform) -> None:
-        """Put this platform's collateral where the verifier reads it."""
+        """Put this platform's collateral where the verifier reads it, for enclaves, or as `with_tdx` says for both."""
         staged = self.folder / "collateral.new"
-        staged.write_bytes(platform.collateral())
+        raw = platform.collateral()
+        if self.with_tdx:
+            both = (raw, platform.collateral(tdx=True))
+            bundle = CollateralBundle(version=1, issued_at=self.now(), collaterals=both)
+            raw = bundle.signed([Ed25519PrivateKey.generate()])
+        staged.write_bytes(raw)
         staged.rename(self.collateral_path)
 
     def restart(self) -> None:

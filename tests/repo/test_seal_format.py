@@ -17,6 +17,7 @@ from cloister.client import bundle as trust_bundle
 from cloister.client.trust import MESH_AUDIENCE, MESH_LIFE
 from cloister.ear import LEEWAY, MAX_TOKEN_BYTES, PROFILE, TOKEN_TYPE
 from cloister.ear import result as ear_result
+from cloister.ear.code import SGX, TDX, code_members
 from cloister.evidence import binding
 from cloister.gateway.rest.infer_answer import infer_answer
 from cloister.gateway.rest.infer_request import read_infer
@@ -150,6 +151,7 @@ def test_a_label_is_one_of_the_code(label: str) -> None:
 def test_no_label_of_what_a_client_meets_is_missing() -> None:
     modules = ("hpke", "session_keys", "conversation", "receipt", "manifest")
     text = "".join((ROOT / "services" / "cloister" / "seal" / f"{name}.py").read_text() for name in modules)
+    text += (ROOT / "services" / "cloister" / "td_measurement.py").read_text()
     of_owners = {"cloister release policy v1"}
     assert set(re.findall(r'"(cloister [a-z ]+ v1)"', text)) - of_owners == set(
         re.findall(r'"(cloister (?!trust)[a-z ]+ v1)"', PAGE)
@@ -160,7 +162,8 @@ def test_the_members_of_an_attestation_result() -> None:
     claims = section("### 4.3 The claims", r"\n### ")
     outer, _, own = claims.partition("| member of `cloister`")
     stated = [{name for cells in rows(text) for name in names(cells[0])} for text in (outer, own)]
-    assert stated == [ear_result._MEMBERS, ear_result._OWN_MEMBERS]
+    code = {member for tee in (SGX, TDX) for member in code_members(tee)}
+    assert stated == [ear_result._MEMBERS, ear_result._OWN_MEMBERS | code]
     assert {PROFILE, TOKEN_TYPE, MESH_AUDIENCE, key_set.PAYLOAD_TYPE} <= names(section("## 4 Whom to believe"))
 
 

@@ -73,10 +73,12 @@ def _tokens() -> Iterator[tuple[str, str, str | None]]:
     yield "good, ended 29 s ago", token(claims(expires_at=NOW - timedelta(seconds=29))), None
     yield "good, issued in 30 s", token(claims(issued_at=NOW + timedelta(seconds=30))), None
     yield "good, valid for an hour", token(claims(expires_at=NOW + timedelta(minutes=50))), None
+    yield "good, of a trust domain", token(to_claims(world.td_result())), None
     yield from _signatures()
     yield from _spellings()
     yield from _headers()
     yield from _members()
+    yield from _trust_domains()
     yield from _meanings()
 
 
@@ -186,6 +188,23 @@ def _members() -> Iterator[tuple[str, str, str]]:
     yield "no object", token(b"[]"), "token.malformed"
 
 
+def _trust_domains() -> Iterator[tuple[str, str, str]]:
+    good = json.loads(written(to_claims(world.td_result())))
+    td = good["cloister"]["td"]
+
+    def own(**members: Any) -> str:
+        return token({**good, "cloister": {**good["cloister"], **members}})
+
+    yield "a trust domain that is called an enclave", own(tee="sgx"), "token.malformed"
+    yield "an enclave that is called a trust domain", _own(tee="tdx"), "token.malformed"
+    yield "another technology", own(tee="sev"), "token.malformed"
+    yield "a trust domain with MRENCLAVE besides", own(mrenclave=world.MRENCLAVE), "token.malformed"
+    yield "a register in capitals", own(td={**td, "rtmr3": td["rtmr3"].upper()}), "token.malformed"
+    yield "a register of 32 bytes", own(td={**td, "mrtd": world.MRENCLAVE}), "token.malformed"
+    yield "a register more", own(td={**td, "rtmr4": td["rtmr3"]}), "token.malformed"
+    yield "attributes as a number", own(td={**td, "attributes": 1 << 28}), "token.malformed"
+
+
 def _meanings() -> Iterator[tuple[str, str, str]]:
     fits_not = {"spiffe_id": f"spiffe://other.example/worker/{world.X25519.instance}"}
     yield "simulated, and hardware affirmed", token(claims(simulated=True)), "token.malformed"
@@ -291,6 +310,17 @@ def _workers() -> Iterator[dict[str, Any]]:
     yield case("evidence of another worker", "instance.other", instance=world.XWING.instance)
     yield case("another measurement", "measurement.unknown", token=says(mrenclave="ab" * 32))
     yield case("no measurement pinned", "measurement.unpinned", **under(trust, mrenclave=None))
+    domain = {"token": token(to_claims(world.td_result()))}
+    only = {"mrenclave": None, "td_measurement": frozenset({world.TD.digest.hex()})}
+    yield case("good, a trust domain", None, **domain, **under(trust, **only))
+    yield case("good, an enclave beside trust domains", None, **under(trust, td_measurement=only["td_measurement"]))
+    yield case("a trust domain, to who names enclaves", "tee.other", **domain)
+    same = frozenset({world.MRENCLAVE})
+    yield case("an enclave, to who names its digits", "tee.other", **under(trust, mrenclave=None, td_measurement=same))
+    others = under(trust, mrenclave=None, td_measurement=frozenset({"ab" * 32}))
+    yield case("another trust domain", "measurement.unknown", **domain, **others)
+    unpinned = under(trust, mrenclave=None)
+    yield case("a trust domain, to who names nobody", "measurement.unpinned", **domain, **unpinned)
     yield case("another policy of the verifier", "policy.other", **under(trust, verifier_policies=_digests("other")))
     stolen = world.signed_manifest(world.ed("thief"))
     thief = {"manifest": stolen.manifest.hex(), "signature": stolen.signature.hex()}

@@ -27,6 +27,7 @@ from cloister.kit.key_set import KeySigners
 from cloister.seal import hpke, manifest
 from cloister.seal.hpke import SUITES
 from cloister.seal.manifest import ModelManifest
+from cloister.td_measurement import TdMeasurement
 
 FOLDER: Final = Path(__file__).parent
 CLUSTER: Final = "demo.cloister.internal"
@@ -41,9 +42,22 @@ def digest(label: str) -> bytes:
     return hashlib.sha256(label.encode()).digest()
 
 
+def register(label: str) -> bytes:
+    """48 bytes of the same kind."""
+    return hashlib.sha384(label.encode()).digest()
+
+
 MODEL_DIGEST: Final = digest("model")
 POLICY_DIGEST: Final = digest("policy")
 MRENCLAVE: Final = digest("mrenclave").hex()
+TD: Final = TdMeasurement(
+    mrtd=register("mrtd"),
+    rtmrs=(register("rtmr0"), register("rtmr1"), register("rtmr2"), register("rtmr3")),
+    mrconfigid=register("mrconfigid"),
+    mrowner=bytes(48),
+    mrownerconfig=bytes(48),
+    attributes=1 << 28 | 1 << 63,
+)
 CERTIFICATES: Final[dict[str, str]] = json.loads((FOLDER / "world-certificates.json").read_text())
 
 
@@ -166,6 +180,12 @@ def result(worker: Worker = X25519, **changes: Any) -> AttestationResult:
         policy_digest=POLICY_DIGEST,
     )
     return replace(good, **changes)
+
+
+def td_result(**changes: Any) -> AttestationResult:
+    """The same of a worker in a trust domain."""
+    nothing = {"mrenclave": "", "mrsigner": "", "isvprodid": 0, "isvsvn": 0}
+    return result(**{"tee": "tdx", "td": TD, **nothing, **changes})
 
 
 def signed_manifest(owner: ed25519.Ed25519PrivateKey = OWNER, **changes: Any) -> manifest.Signed:

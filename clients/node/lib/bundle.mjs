@@ -14,7 +14,7 @@ import { SEAL_VERSION } from './keys.mjs';
 
 const FORMAT = 'cloister trust bundle v1';
 const REQUIRED = ['format', 'cluster', 'root_ca_pem', 'verifier', 'anchor'];
-const OPTIONAL = ['mrenclave', 'owners', 'pinned', 'verifier_policies', 'floors'];
+const OPTIONAL = ['mrenclave', 'td_measurement', 'owners', 'pinned', 'verifier_policies', 'floors'];
 const SIGNERS = ['key_signers', 'key_threshold', 'key_set'];
 
 export class TrustBundle {
@@ -23,7 +23,8 @@ export class TrustBundle {
    * @param {string} fields.cluster trust domain of the mesh
    * @param {string} fields.verifierId SPIFFE id that Attestation Results must come from
    * @param {boolean} fields.simulated whether its anchor is a simulator's root
-   * @param {Set<string>} [fields.mrenclave] measurements that may serve
+   * @param {Set<string>} [fields.mrenclave] measurements of enclaves that may serve
+   * @param {Set<string>} [fields.tdMeasurement] the same of trust domains
    * @param {Set<string>} [fields.owners] whose models may answer; every owner's where left out
    * @param {Set<string>} [fields.verifierPolicies] under which Results count; every one where left out
    * @param {import('./dsse.mjs').Signers} [fields.signers] who may say which keys are the verifier's
@@ -37,6 +38,7 @@ export class TrustBundle {
     this.verifierId = fields.verifierId;
     this.simulated = fields.simulated;
     this.mrenclave = fields.mrenclave;
+    this.tdMeasurement = fields.tdMeasurement;
     this.owners = fields.owners;
     this.verifierPolicies = fields.verifierPolicies;
     this.signers = fields.signers;
@@ -89,6 +91,7 @@ async function parsed(found) {
     verifierId: verifier.id,
     simulated: anchor.simulated,
     mrenclave: pins(found.mrenclave),
+    tdMeasurement: pins(found.td_measurement),
     owners: pins(found.owners),
     verifierPolicies: pins(found.verifier_policies),
     signers,

@@ -3,6 +3,7 @@
 import { fromBase64url, sha256 } from './bytes.mjs';
 import { Rejected } from './errors.mjs';
 import { array, exactObject, flag, hex32, integer, parseJson, text } from './json.mjs';
+import { measurementOf, readTd } from './trust_domain.mjs';
 
 const subtle = globalThis.crypto.subtle;
 const MAX_TOKEN_BYTES = 16 * 1024;
@@ -32,10 +33,6 @@ const OWN_MEMBERS = [
   'hpke_suite',
   'hpke_public',
   'tee',
-  'mrenclave',
-  'mrsigner',
-  'isvprodid',
-  'isvsvn',
   'debug',
   'tcb_status',
   'advisory_ids',
@@ -47,6 +44,9 @@ const OWN_MEMBERS = [
   'simulated',
   'policy_digest',
 ];
+
+/** @type {Record<string, string[]>} what says which code it is, by technology */
+const CODE_MEMBERS = { sgx: ['mrenclave', 'mrsigner', 'isvprodid', 'isvsvn'], tdx: ['td'] };
 
 /**
  * @typedef {{key: CryptoKey, algorithm: string, begins: number, ends: number}} VerifierKey times in seconds
@@ -104,7 +104,7 @@ export async function checkToken(token, keys, { issuer, audience, nowS, maxLifeS
   if (result.issuedAt > nowS + LEEWAY_S) throw rejected('not_yet');
   if (result.expiresAt <= nowS - LEEWAY_S) throw rejected('expired');
   if (result.expiresAt - result.issuedAt > maxLifeS) throw rejected('too_long');
-  return result;
+  return { ...result, measurement: result.td ? await measurementOf(result.td) : result.mrenclave };
 }
 
 /**
@@ -141,12 +141,29 @@ function readHeader(raw) {
   return { kid: text(header.kid), alg: text(header.alg) };
 }
 
-/** @typedef {ReturnType<typeof readClaims>} AttestationResult */
+/**
+ * `measurement` stands for the code: MRENCLAVE, or the digest of a trust domain's measurements; 64 hex digits.
+ * @typedef {ReturnType<typeof readClaims> & {measurement: string}} AttestationResult
+ */
+
+/** What code it is; of the members that only the other technology has, nothing. @param {Record<string, any>} own */
+function readCode(own) {
+  if (own.tee === 'tdx') return { mrenclave: '', mrsigner: '', isvprodid: 0, isvsvn: 0, td: readTd(own.td) };
+  return {
+    mrenclave: hex32(own.mrenclave),
+    mrsigner: hex32(own.mrsigner),
+    isvprodid: integer(own.isvprodid, 0, MAX_TIME),
+    isvsvn: integer(own.isvsvn, 0, MAX_TIME),
+    td: undefined,
+  };
+}
 
 /** Read the claims; throws for anything that is not exactly of this profile. @param {unknown} payload */
 function readClaims(payload) {
   const claims = exactObject(payload, MEMBERS);
-  const own = exactObject(claims.cloister, OWN_MEMBERS);
+  const { tee } = exactObject(claims.cloister);
+  if (!Object.hasOwn(CODE_MEMBERS, tee)) throw new Error('neither an enclave nor a trust domain');
+  const own = exactObject(claims.cloister, [...OWN_MEMBERS, ...CODE_MEMBERS[tee]]);
   const role = text(own.role);
   const submodule = exactObject(exactObject(claims.submods, [role])[role], [
     'ear.status',
@@ -173,10 +190,7 @@ function readClaims(payload) {
     hpkeSuite: text(own.hpke_suite),
     hpkePublic: fromBase64url(text(own.hpke_public)),
     tee: text(own.tee),
-    mrenclave: hex32(own.mrenclave),
-    mrsigner: hex32(own.mrsigner),
-    isvprodid: integer(own.isvprodid, 0, MAX_TIME),
-    isvsvn: integer(own.isvsvn, 0, MAX_TIME),
+    ...readCode(own),
     debug: flag(own.debug),
     tcbStatus: text(own.tcb_status),
     advisoryIds: array(own.advisory_ids).map(text),

@@ -65,10 +65,15 @@ export function checkBelievable(result, trust) {
   if (policies !== undefined && !policies.has(result.policyDigest.toString('hex'))) {
     throw new Rejected('the verifier appraised it by a policy that the trust bundle does not name', 'policy.other');
   }
-  if (trust.mrenclave === undefined) {
+  if (trust.mrenclave === undefined && trust.tdMeasurement === undefined) {
     throw new Rejected("the trust bundle pins no code: name a measurement in 'mrenclave'", 'measurement.unpinned');
   }
-  if (!trust.mrenclave.has(result.mrenclave))
+  const pinned = result.td ? trust.tdMeasurement : trust.mrenclave;
+  if (pinned === undefined) {
+    const [found, named] = result.td ? ['a trust domain', 'enclaves'] : ['an enclave', 'trust domains'];
+    throw new Rejected(`it is ${found}, and the trust bundle names ${named} only`, 'tee.other');
+  }
+  if (!pinned.has(result.measurement))
     throw new Rejected('its measurement is not one that is pinned', 'measurement.unknown');
 }
 

@@ -14,15 +14,22 @@ from typing import Annotated
 
 import typer
 
+from cloister.ear.code import plain_td
 from cloister.errors import CloisterError
 from cloister.kit import log
 from cloister_simulator import attestation as attestation_files
 from cloister_simulator import store
-from cloister_simulator.measurement import Measurement, built_measurement, verifier_measurement, worker_measurement
+from cloister_simulator.measurement import (
+    Measurement,
+    built_measurement,
+    verifier_measurement,
+    worker_measurement,
+    worker_trust_domain,
+)
 from cloister_simulator.verifier import run_verifier
-from cloister_simulator.worker import claimed_measurement, run_worker
+from cloister_simulator.worker import claimed_measurement, claimed_trust_domain, run_worker
 
-NOTICE = "This is simulated: no SGX is involved, and its evidence is worth nothing against the owner of this machine."
+NOTICE = "This is simulated: no SGX or TDX is involved, and its evidence is worth nothing against this machine's owner."
 
 app = typer.Typer(
     help="A software quoting enclave for Cloister, for development and tests. It protects nothing.",
@@ -36,6 +43,13 @@ PlatformOption = Annotated[
 ]
 DebugEnclave = Annotated[bool, typer.Option("--debug-enclave", help="Claim to be a debug enclave.")]
 OtherEnclave = Annotated[str | None, typer.Option("--mrenclave", metavar="HEX", help="Claim to be another enclave.")]
+
+
+class Tee(StrEnum):
+    """What a worker can run in."""
+
+    SGX = "sgx"
+    TDX = "tdx"
 
 
 class Revocable(StrEnum):
@@ -65,6 +79,7 @@ def init(folder: PlatformFolder) -> None:
     store.create(folder, datetime.now(UTC))
     typer.echo(f"trust anchor  {folder / store.ROOT}")
     typer.echo(f"collateral    {folder / store.COLLATERAL}")
+    typer.echo(f"for TDX       {folder / store.TDX_COLLATERAL}")
     typer.echo(f"private keys  {folder / store.KEYS}")
 
 
@@ -82,39 +97,42 @@ def collateral(
     platform.revoked = {each.value for each in revoke or ()}
     store.write_collateral(folder, platform)
     typer.echo(f"collateral    {folder / store.COLLATERAL}")
+    typer.echo(f"for TDX       {folder / store.TDX_COLLATERAL}")
 
 
 @app.command()
 def measure(
     service: Annotated[Measured, typer.Argument(help="Whose code to measure.")] = Measured.WORKER,
+    tee: Annotated[Tee, typer.Option(help="What the worker runs in.")] = Tee.SGX,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Print what a simulated worker, or verifier, measures as."""
-    measurement = _true(service)
-    values = {
-        "mrenclave": measurement.mrenclave.hex(),
-        "mrsigner": measurement.mrsigner.hex(),
-        "isvprodid": measurement.isvprodid,
-        "isvsvn": measurement.isvsvn,
-        "simulated": True,
-    }
+    values = _domain_values(service) if tee is Tee.TDX else _enclave_values(service)
     if as_json:
         typer.echo(json.dumps(values))
         return
     for name, value in values.items():
-        typer.echo(f"{name.upper():10}  {'yes' if value is True else value}")
+        typer.echo(f"{name.upper():14}  {'yes' if value is True else value}")
 
 
 @app.command()
 def worker(
     settings: Annotated[Path, typer.Option(metavar="FILE", help="Settings of the worker.", dir_okay=False)],
     platform: PlatformOption,
+    tee: Annotated[Tee, typer.Option(help="What it runs in: an SGX enclave or a TDX trust domain.")] = Tee.SGX,
     debug_enclave: DebugEnclave = False,
     mrenclave: OtherEnclave = None,
+    mrtd: Annotated[str | None, typer.Option(metavar="HEX", help="Claim to be another trust domain.")] = None,
 ) -> None:
     """Run a worker whose evidence this platform makes; it listens and stops as cloister-worker does."""
-    measurement = claimed_measurement(_true(Measured.WORKER), mrenclave=mrenclave, debug=debug_enclave)
-    raise typer.Exit(run_worker(settings, store.load(platform, datetime.now(UTC)), measurement))
+    if (mrenclave if tee is Tee.TDX else mrtd) is not None:
+        raise typer.BadParameter("--mrenclave is of an enclave, --mrtd of a trust domain (--tee tdx)")
+    claimed = (
+        claimed_trust_domain(worker_trust_domain(), mrtd=mrtd, debug=debug_enclave)
+        if tee is Tee.TDX
+        else claimed_measurement(_true(Measured.WORKER), mrenclave=mrenclave, debug=debug_enclave)
+    )
+    raise typer.Exit(run_worker(settings, store.load(platform, datetime.now(UTC)), claimed))
 
 
 @app.command()
@@ -148,6 +166,24 @@ def attestation(
     quote = partial(store.load(platform, datetime.now(UTC)).quote, **asdict(measurement))
     log.configure("attestation")
     asyncio.run(attestation_files.serve(folder, quote, until_exit_of=until_exit_of))
+
+
+def _enclave_values(service: Measured) -> dict[str, object]:
+    measurement = _true(service)
+    return {
+        "mrenclave": measurement.mrenclave.hex(),
+        "mrsigner": measurement.mrsigner.hex(),
+        "isvprodid": measurement.isvprodid,
+        "isvsvn": measurement.isvsvn,
+        "simulated": True,
+    }
+
+
+def _domain_values(service: Measured) -> dict[str, object]:
+    if service is not Measured.WORKER:
+        raise typer.BadParameter("only workers run in trust domains")
+    measurement = worker_trust_domain().measurement
+    return {"td_measurement": measurement.digest.hex(), **plain_td(measurement), "simulated": True}
 
 
 def _true(service: Measured) -> Measurement:

@@ -1,4 +1,4 @@
-"""What Intel's provisioning certification service would say of a simulated platform.
+"""What Intel's provisioning certification service would say of a simulated platform, for enclaves or trust domains.
 
 TCB info v3 and QE identity v2 are signed over exactly the JSON text that is published. The whole is one JSON object
 with the QuoteCollateralV3 names: chains as PEM leaf first, CRLs as hex of DER, signatures as hex of r and s.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 from cloister_simulator.certificates import PlatformKeys, chain, pck_crl, root_crl
 from cloister_simulator.recipe import Recipe, Window
@@ -23,6 +24,7 @@ def collateral_json(
     recipe: Recipe,
     keys: PlatformKeys,
     *,
+    tdx: bool = False,
     alter_tcb_info: AlterText | None = None,
     alter_qe_identity: AlterText | None = None,
 ) -> bytes:
@@ -31,14 +33,15 @@ def collateral_json(
     Args:
         recipe: The platform.
         keys: Its keys.
+        tdx: For quotes about trust domains, rather than enclaves.
         alter_tcb_info: Changes the TCB info text before it is signed.
         alter_qe_identity: The same for the QE identity.
 
     Returns:
         UTF-8 JSON, one member a line.
     """
-    tcb_text = _compact(tcb_info(recipe))
-    qe_text = _compact(qe_identity(recipe))
+    tcb_text = _compact(td_tcb_info(recipe) if tdx else tcb_info(recipe))
+    qe_text = _compact(td_qe_identity(recipe) if tdx else qe_identity(recipe))
     tcb_text = alter_tcb_info(tcb_text) if alter_tcb_info else tcb_text
     qe_text = alter_qe_identity(qe_text) if alter_qe_identity else qe_text
     members = {
@@ -72,6 +75,38 @@ def tcb_info(recipe: Recipe) -> dict[str, object]:
         "tcbEvaluationDataNumber": recipe.tcb_evaluation,
         "tcbLevels": [_level(tcb, recipe.tcb_date, recipe.tcb_status, recipe.advisory_ids)],
     }
+
+
+def td_tcb_info(recipe: Recipe) -> dict[str, object]:
+    """The TCB info for trust domains: a second row of components, and the TDX modules that Intel vouches for."""
+    document = tcb_info(recipe)
+    module = {
+        "mrsigner": recipe.tdx_module_mrsigner.hex().upper(),
+        "attributes": "00" * 8,
+        "attributesMask": "FF" * 8,
+    }
+    levels = [
+        _level(
+            {"isvsvn": recipe.tdx_module_isvsvn},
+            recipe.tcb_date,
+            recipe.tdx_module_status,
+            recipe.tdx_module_advisory_ids,
+        )
+    ]
+    components = [{"svn": svn, "category": "OS/VMM", "type": "TDX Module"} for svn in recipe.tdx_components]
+    (level,) = cast(list[dict[str, dict[str, object]]], document["tcbLevels"])
+    level["tcb"]["tdxtcbcomponents"] = components
+    return {
+        **document,
+        "id": "TDX",
+        "tdxModule": module,
+        "tdxModuleIdentities": [{"id": f"TDX_{recipe.tdx_module_version:02x}", **module, "tcbLevels": levels}],
+    }
+
+
+def td_qe_identity(recipe: Recipe) -> dict[str, object]:
+    """The identity of the enclave that quotes trust domains."""
+    return {**qe_identity(recipe), "id": "TD_QE", "isvprodid": recipe.td_qe_isvprodid}
 
 
 def qe_identity(recipe: Recipe) -> dict[str, object]:

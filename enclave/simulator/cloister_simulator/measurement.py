@@ -3,7 +3,8 @@
 Nobody outside the operator's control takes this measurement, so it proves nothing; it lets policies that pin MRENCLAVE
 behave as they would with Gramine, where the loader, the manifest and every trusted file are measured. Settings are left
 out: what a worker runs under is in its claims (`cfg`). An enclave that was built to run under Gramine has such a
-measurement beside it, and reports that one.
+measurement beside it, and reports that one. A simulated trust domain has the same code in RTMR3, into which the boot
+chain of a real one would extend the digest of the worker's image; firmware and kernel are made up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cloister_simulator.recipe import (
     attributes,
     label_digest,
 )
+from cloister_simulator.trust_domain import TrustDomain, extend
 
 # The folders and files of `cloister` that each can reach, itself included.
 MEASURED = (
@@ -38,6 +40,7 @@ MEASURED = (
     "oip",
     "rpc",
     "seal",
+    "td_measurement.py",
     "worker",
 )
 MEASURED_VERIFIER = (
@@ -53,6 +56,7 @@ MEASURED_VERIFIER = (
     "pcs",
     "rpc",
     "seal",
+    "td_measurement.py",
     "verifier",
 )
 MRSIGNER = label_digest("signer of enclaves")
@@ -93,6 +97,17 @@ def verifier_measurement(package: Path | None = None) -> Measurement:
     return replace(_measured(MEASURED_VERIFIER, package), isvprodid=ISVPRODID_VERIFIER)
 
 
+def worker_trust_domain(package: Path | None = None) -> TrustDomain:
+    """Measure the worker as the one thing that runs in a simulated trust domain.
+
+    Raises:
+        NotReady: A part of the worker is missing.
+    """
+    code = hashlib.sha384(worker_measurement(package).mrenclave).digest()
+    booted = TrustDomain()
+    return replace(booted, rtmrs=(*booted.rtmrs[:3], extend(booted.rtmrs[3], code)))
+
+
 def built_measurement(enclave: Path) -> Measurement:
     """What `cloister enclave build` measured of a simulated enclave. Nobody signs it: its signer is the simulator's.
 
@@ -124,12 +139,21 @@ def built_measurement(enclave: Path) -> Measurement:
 
 def mrenclave_from_hex(text: str) -> bytes:
     """The 32 bytes that an MRENCLAVE is; raises InvalidRequest."""
+    return _from_hex(text, "MRENCLAVE", hashlib.sha256().digest_size)
+
+
+def mrtd_from_hex(text: str) -> bytes:
+    """The 48 bytes that an MRTD is; raises InvalidRequest."""
+    return _from_hex(text, "MRTD", hashlib.sha384().digest_size)
+
+
+def _from_hex(text: str, name: str, size_bytes: int) -> bytes:
     try:
         digest = bytes.fromhex(text)
     except (ValueError, TypeError):
         digest = b""
-    if len(digest) != hashlib.sha256().digest_size:
-        raise InvalidRequest("MRENCLAVE must be 64 hex digits")
+    if len(digest) != size_bytes:
+        raise InvalidRequest(f"{name} must be {2 * size_bytes} hex digits")
     return digest
 
 

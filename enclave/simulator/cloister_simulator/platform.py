@@ -1,4 +1,4 @@
-"""A simulated SGX platform: the recipe, the keys, and the quotes and collateral they make together.
+"""A simulated SGX and TDX platform: the recipe, the keys, and the quotes and collateral they make together.
 
 Nothing here is checked for sense, on purpose: build a platform that is wholly valid, break one field, and watch the
 Verifier object.
@@ -21,6 +21,7 @@ from cloister_simulator.extension import cpusvn
 from cloister_simulator.quote import Header, QuoteParts, Report, encode_quote
 from cloister_simulator.recipe import ATTRIBUTE_DEBUG, Recipe, Window
 from cloister_simulator.signature import raw_public_key
+from cloister_simulator.trust_domain import TrustDomain, encode_td_quote
 
 COLLATERAL_LIFE = timedelta(days=30)
 COLLATERAL_AGE = timedelta(hours=1)
@@ -59,10 +60,35 @@ class Platform(Recipe):
         return certificate(self, self.keys, "root").public_bytes(Encoding.DER)
 
     def collateral(
-        self, *, alter_tcb_info: AlterText | None = None, alter_qe_identity: AlterText | None = None
+        self,
+        *,
+        tdx: bool = False,
+        alter_tcb_info: AlterText | None = None,
+        alter_qe_identity: AlterText | None = None,
     ) -> bytes:
         """The QuoteCollateralV3 JSON for this platform as it is now; the hooks change text before it is signed."""
-        return collateral_json(self, self.keys, alter_tcb_info=alter_tcb_info, alter_qe_identity=alter_qe_identity)
+        return collateral_json(
+            self, self.keys, tdx=tdx, alter_tcb_info=alter_tcb_info, alter_qe_identity=alter_qe_identity
+        )
+
+    def td_quote(self, report_data: bytes, domain: TrustDomain | None = None, *, version: int | None = None) -> bytes:
+        """Quote `report_data` (64 bytes) for a trust domain; what is not given is as the recipe says.
+
+        Args:
+            report_data: REPORTDATA, 64 bytes.
+            domain: Who is quoted.
+            version: 4, in which there are no bodies but that of TDX 1.0, or 5.
+
+        Raises:
+            ValueError: A field of the report has the wrong length.
+        """
+        return encode_td_quote(
+            self._parts(report_data),
+            self,
+            report_data,
+            TrustDomain() if domain is None else domain,
+            self.td_quote_version if version is None else version,
+        )
 
     def quote(
         self,

@@ -39,9 +39,15 @@ def label_digest(label: str) -> bytes:
     return hashlib.sha256(f"cloister simulator: {label}".encode()).digest()
 
 
+def label_register(label: str) -> bytes:
+    """The same for the 48 bytes of a trust domain's measurements."""
+    return hashlib.sha384(f"cloister simulator: {label}".encode()).digest()
+
+
 ENCLAVE_ATTRIBUTES = attributes(ATTRIBUTE_INIT | ATTRIBUTE_MODE64BIT)
 QE_ATTRIBUTES = attributes(ATTRIBUTE_INIT | ATTRIBUTE_MODE64BIT | ATTRIBUTE_PROVISION_KEY)
 QE_MRSIGNER = label_digest("signer of the quoting enclave")
+TDX_MODULE_MRSIGNER = label_register("signer of the TDX module")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,16 @@ class Recipe:
     tcb_info_components: Sequence[int] | None = None  # None: this platform's; higher: no level matches
     tcb_info_pcesvn: int | None = None
     tcb_info_signer: Role = "tcb_signing"
+
+    # What TDX adds to both: the module that launches trust domains, and a quoting enclave of another product
+    tdx_components: Sequence[int] = (0, 0, 7, *(0,) * 13)  # the first two are the module's, which has levels of its own
+    tdx_module_version: int = 1
+    tdx_module_isvsvn: int = 5
+    tdx_module_mrsigner: bytes = TDX_MODULE_MRSIGNER
+    tdx_module_status: str = "UpToDate"
+    tdx_module_advisory_ids: Sequence[str] = ()
+    td_qe_isvprodid: int = 2
+    td_quote_version: int = 4
 
     # The quoting enclave: what its identity document says it should be ...
     qe_identity_window: Window | None = None

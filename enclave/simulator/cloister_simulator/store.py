@@ -1,10 +1,11 @@
 """A simulated platform in a folder, so that a verifier, workers and clients can be given the same one.
 
 ```
-DIR/root.der          the trust anchor: what a verifier and clients are given
-DIR/collateral.json   QuoteCollateralV3, re-issued by `cloister-simulator collateral`
-DIR/platform.json     which processor this is
-DIR/keys/ROLE.pem     private keys, 0600: whoever reads them can quote anything
+DIR/root.der             the trust anchor: what a verifier and clients are given
+DIR/collateral.json      QuoteCollateralV3, re-issued by `cloister-simulator collateral`
+DIR/collateral-tdx.json  the same for trust domains
+DIR/platform.json        which processor this is
+DIR/keys/ROLE.pem        private keys, 0600: whoever reads them can quote anything
 ```
 """
 
@@ -30,6 +31,7 @@ from cloister_simulator.certificates import PlatformKeys
 from cloister_simulator.platform import Platform, fresh_window
 
 ROOT, COLLATERAL, PROCESSOR, KEYS = "root.der", "collateral.json", "platform.json", "keys"
+TDX_COLLATERAL = "collateral-tdx.json"
 
 
 def create(folder: Path, now: datetime) -> Platform:
@@ -78,10 +80,11 @@ def load(folder: Path, now: datetime) -> Platform:
 
 
 def write_collateral(folder: Path, platform: Platform) -> None:
-    """Write the platform's collateral in one step, so that whoever watches the file never reads half of it."""
-    part = folder / f"{COLLATERAL}.part"
-    part.write_bytes(platform.collateral())
-    part.replace(folder / COLLATERAL)
+    """Write the platform's collateral, each file in one step, so that whoever watches one never reads half of it."""
+    for name, content in ((COLLATERAL, platform.collateral()), (TDX_COLLATERAL, platform.collateral(tdx=True))):
+        part = folder / f"{name}.part"
+        part.write_bytes(content)
+        part.replace(folder / name)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

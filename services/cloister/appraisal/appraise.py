@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cloister.appraisal import second
 from cloister.appraisal.anchors import TrustAnchor
-from cloister.appraisal.body import EnclaveReport, Tee
+from cloister.appraisal.body import EnclaveReport, TdReport, Tee
 from cloister.appraisal.collateral import Collateral, VerifiedCollateral
 from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.policy import AFFIRMING, NO_CLAIM, Policy, Verdict
@@ -22,6 +22,7 @@ from cloister.appraisal.verify import VerifiedQuote, verify_quote
 from cloister.errors import InvalidRequest
 from cloister.evidence import binding
 from cloister.evidence.binding import Claims
+from cloister.td_measurement import TdMeasurement
 
 __all__ = ["Appraisal", "Evidence", "Expected", "VerifiedQuote", "appraise", "verify_quote"]
 
@@ -39,7 +40,7 @@ class Expected:
     """What claims must say. A field that is None is not compared: whoever sent no challenge has no nonce to compare.
 
     Attributes:
-        tee: Technology of the quote. Cloister's workers are SGX enclaves.
+        tee: Technology of the quote: an enclave unless somebody asks for something else (`Policy.tee`).
     """
 
     nonce: bytes | None = None
@@ -62,6 +63,7 @@ class Appraisal:
 
     Attributes:
         mrenclave: 32 bytes; empty, with the other enclave fields zero, for a trust domain.
+        td: What a trust domain measures as; None for an enclave.
         ppid_sha256: Of the platform's PPID, for records that need not show it.
         platform_instance_id: 16 bytes; None under the Processor CA.
         hardware: AR4SI trust vector value, as are `executables` and `configuration`.
@@ -73,6 +75,7 @@ class Appraisal:
     mrsigner: bytes
     isvprodid: int
     isvsvn: int
+    td: TdMeasurement | None
     debug: bool
     tcb_status: TcbStatus
     advisory_ids: tuple[str, ...]
@@ -92,6 +95,11 @@ class Appraisal:
     policy_id: str
     policy_digest: bytes
     appraised_at: datetime
+
+    @property
+    def measurement(self) -> bytes:
+        """What stands for the code, 32 bytes: MRENCLAVE, or the digest of a trust domain's measurements."""
+        return self.mrenclave if self.td is None else self.td.digest
 
 
 def appraise(
@@ -159,6 +167,7 @@ def _appraisal(
         mrsigner=enclave.mrsigner if enclave else b"",
         isvprodid=enclave.isvprodid if enclave else 0,
         isvsvn=enclave.isvsvn if enclave else 0,
+        td=report.measurement if isinstance(report, TdReport) else None,
         debug=report.debug,
         tcb_status=verified.tcb.status,
         advisory_ids=verified.tcb.advisory_ids,

@@ -11,6 +11,7 @@ from enum import IntFlag, StrEnum
 from typing import Final
 
 from cloister.appraisal.steps import Step, rejected
+from cloister.td_measurement import TdMeasurement
 
 ENCLAVE_REPORT_BYTES: Final = 384
 TD_REPORT_10_BYTES: Final = 584
@@ -110,6 +111,18 @@ class TdReport:
     report_data: bytes
     tee_tcb_svn2: bytes | None = None
     service_td_hashes: tuple[bytes, ...] = ()
+
+    @property
+    def measurement(self) -> TdMeasurement:
+        """What code it is about."""
+        return TdMeasurement(
+            mrtd=self.mrtd,
+            rtmrs=self.rtmrs,
+            mrconfigid=self.mrconfigid,
+            mrowner=self.mrowner,
+            mrownerconfig=self.mrownerconfig,
+            attributes=self.flags,
+        )
 
     @property
     def flags(self) -> int:

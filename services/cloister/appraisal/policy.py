@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time
 from functools import cached_property
 from typing import Final
 
-from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdReport
+from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdReport, Tee
 from cloister.appraisal.endorsements import TcbStatus
 from cloister.appraisal.grace import Grace
 from cloister.appraisal.policy_file import read_policy
@@ -112,6 +112,15 @@ class Policy:
     def pins_code(self) -> bool:
         """Whether it names the enclaves or trust domains that it accepts."""
         return bool(self.reference_values or self.td_reference_values)
+
+    @property
+    def tee(self) -> Tee | None:
+        """Technology that a member of a mesh must be of: an enclave where the policy names no TD; None for either.
+
+        So a mesh has no trust domain in it that nobody asked for, and where some are asked for, reference values say
+        which enclaves and which TDs are.
+        """
+        return None if self.td_reference_values else Tee.SGX
 
     def evaluate(self, verified: VerifiedQuote, now: datetime) -> Verdict:
         """Decide whether a genuine quote is of a platform and of code that this policy wants.

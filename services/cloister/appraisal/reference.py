@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from cloister.appraisal.body import EnclaveFlags, EnclaveReport, TdFlags, TdReport
 from cloister.appraisal.steps import Step, rejected
 from cloister.errors import InvalidRequest
+from cloister.td_measurement import TdMeasurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,18 @@ class TdReferenceValue:
             raise InvalidRequest("td_reference_values holds an mrtd that is all zero", reason="policy.malformed")
         if not believable_td_flags(self.attributes):
             raise InvalidRequest("td_reference_values holds attributes of no believed TD", reason="policy.malformed")
+
+    @property
+    def measurement(self) -> TdMeasurement:
+        """What such a trust domain measures as; its digest is what release policies and trust bundles name."""
+        return TdMeasurement(
+            mrtd=self.mrtd,
+            rtmrs=self.rtmrs,
+            mrconfigid=self.mrconfigid,
+            mrowner=self.mrowner,
+            mrownerconfig=self.mrownerconfig,
+            attributes=self.attributes,
+        )
 
     def matches(self, report: TdReport) -> bool:
         """Whether this is about that trust domain: the same firmware, and the same code in it."""

@@ -19,7 +19,7 @@ from cloister.client import AuditLine, appraisals, releases
 app = typer.Typer(help="The append-only records of what was decided, and why.", no_args_is_help=True)
 
 COLUMNS = ("sequence", "time", "event")
-SHOWN_FIRST = ("reason", "model", "version", "instance", "mrenclave")
+SHOWN_FIRST = ("reason", "model", "version", "instance", "mrenclave", "td_measurement")
 
 
 class Record(StrEnum):

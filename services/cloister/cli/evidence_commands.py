@@ -10,6 +10,7 @@ import typer
 
 from cloister.cli import judging_commands
 from cloister.cli.asking import asked_for, connected
+from cloister.cli.code_words import code, code_lines
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, examples
@@ -114,8 +115,7 @@ def _facts(worker: VerifiedWorker) -> dict[str, object]:
         "signed by": f"owner {worker.owner.hex()}",
         "computes in": worker.model.precision,
         **{f"input {name}": steps for name, steps in worker.model.preprocessing},
-        "mrenclave": result.mrenclave,
-        "mrsigner": f"{result.mrsigner} (product {result.isvprodid}, version {result.isvsvn})",
+        **code_lines(result),
         "platform": f"TCB {result.tcb_status}, evaluation {result.tcb_evaluation}",
         "advisories": ", ".join(result.advisory_ids) or "none",
         "anchor": "a simulator's root, not Intel's" if result.simulated else result.anchor,
@@ -137,7 +137,7 @@ def _plain(serving: Serving) -> dict[str, Any]:
                 "precision": worker.model.precision,
                 "preprocessing": dict(worker.model.preprocessing),
                 "allow_plain": worker.allow_plain,
-                "mrenclave": worker.result.mrenclave,
+                **code(worker.result),
                 "mrsigner": worker.result.mrsigner,
                 "isvprodid": worker.result.isvprodid,
                 "isvsvn": worker.result.isvsvn,

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from cloister.cli.asking import asked_for, connected, plain, read_inputs, shown
+from cloister.cli.code_words import code, place
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, check_place, examples
@@ -107,9 +108,10 @@ def _print(answer: Answer, receipt: Path | None) -> None:
         warn("plain request: gateway and host could read it, and nobody vouches for the answer")
         return
     result = answer.worker.result
+    where = f"{place(result)} {result.measurement[:16]}..."
     facts(
         {
-            "answered by": f"{answer.model_name}@{answer.model_version} in enclave {result.mrenclave[:16]}...",
+            "answered by": f"{answer.model_name}@{answer.model_version} in {where}",
             "platform": f"{result.tcb_status}{', SIMULATED' if result.simulated else ''}, judged here",
             "receipt": receipt or "not kept (--receipt FILE)",
         }
@@ -126,7 +128,7 @@ def _plain(answer: Answer) -> dict[str, Any]:
         "timing": asdict(answer.timing) if answer.timing is not None else None,
         "worker": {
             "instance": worker.instance,
-            "mrenclave": worker.result.mrenclave,
+            **code(worker.result),
             "tcb_status": worker.result.tcb_status,
             "simulated": worker.simulated,
             "model_digest": worker.model_digest.hex(),

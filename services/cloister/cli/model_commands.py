@@ -136,6 +136,9 @@ def allow(
     mrenclave: Annotated[
         list[str] | None, typer.Option(help="Measurement that may have the key, 64 hex digits; may be repeated.")
     ] = None,
+    td_measurement: Annotated[
+        list[str] | None, typer.Option(help="Measurement of a TDX trust domain that may have the key, 64 hex; repeat.")
+    ] = None,
     signer: Annotated[
         list[str] | None,
         typer.Option(help="MRSIGNER:ISVPRODID:MIN_ISVSVN whose enclaves may have the key; may be repeated."),
@@ -162,15 +165,17 @@ def allow(
     mesh = Mesh.read(mesh_folder)
     owner = identity or mesh.identity("owner")
     measurements = [_measurement(each) for each in mrenclave or ()]
+    domains = [_measurement(each) for each in td_measurement or ()]
     signers = [_signer_rule(each) for each in signer or ()]
-    if not measurements and not signers:
-        raise typer.BadParameter("name at least one --mrenclave or --signer; nothing means 'anybody'")
+    if not measurements and not domains and not signers:
+        raise typer.BadParameter("name at least one --mrenclave, --signer or --td-measurement; nothing means 'anybody'")
 
     async def call() -> tuple[ReleasePolicy, int]:
         async with _connected(mesh, owner) as client:
             return await client.allow(
                 name,
                 mrenclave=measurements,
+                td_measurement=domains,
                 signers=signers,
                 tcb_statuses=tcb_status or ("UpToDate", "SWHardeningNeeded"),
                 simulated=allow_simulated,
@@ -240,7 +245,7 @@ def _policy_cells(model: ModelSummary) -> tuple[object, ...]:
     may = {True: "yes", False: "no"}
     return (
         policy.version,
-        len(policy.mrenclave),
+        len(policy.mrenclave) + len(policy.td_measurement),
         len(policy.signers),
         may[policy.allow_simulated],
         may[policy.allow_plain],
@@ -256,6 +261,7 @@ def _plain(model: ModelSummary) -> dict[str, Any]:
         "policy": {
             "version": policy.version,
             "mrenclave": list(policy.mrenclave),
+            "td_measurement": list(policy.td_measurement),
             "signers": [
                 {"mrsigner": rule.mrsigner, "isvprodid": rule.isvprodid, "min_isvsvn": rule.min_isvsvn}
                 for rule in policy.signers

@@ -223,7 +223,14 @@ def _facts(bundle: TrustBundle, attested: AttestedPin | None) -> dict[str, objec
     if pinned is not None:
         found["policy"] = f"{pinned.policy_id}, digest {pinned.policy_digest}"
     found["workers"] = ", ".join(sorted(bundle.mrenclave or ())) or "none yet"
-    return found
+    return {**found, **trust_domains(bundle)}
+
+
+def trust_domains(bundle: TrustBundle) -> dict[str, object]:
+    """Which workers in TDX trust domains a bundle believes; nothing where it believes none."""
+    if not bundle.pins_trust_domains:
+        return {}
+    return {"trust domains": ", ".join(sorted(bundle.td_measurement or ())) or "those of its own policy"}
 
 
 def plain(bundle: TrustBundle) -> dict[str, object]:
@@ -235,6 +242,7 @@ def plain(bundle: TrustBundle) -> dict[str, object]:
         "anchor": bundle.anchor.name,
         "simulated": bundle.anchor.simulated,
         "mrenclave": None if bundle.mrenclave is None else sorted(bundle.mrenclave),
+        "td_measurement": None if bundle.td_measurement is None else sorted(bundle.td_measurement),
         "owners": None if bundle.owners is None else sorted(bundle.owners),
         "verifier_policies": None if bundle.verifier_policies is None else sorted(bundle.verifier_policies),
         "floors": bundle.floors.to_plain(),

@@ -25,11 +25,11 @@ def print_policy(document: PolicyDocument) -> None:
         facts(_named(asdict(value)), indent="    ")
     for n, domain in enumerate(policy.td_reference_values, start=1):
         say(f"  trust domain {n}", "bold")
-        facts(_named(asdict(domain)), indent="    ")
+        facts({"measurement": domain.measurement.digest.hex(), **_named(asdict(domain))}, indent="    ")
     if not policy.version:
         warn("It has no version, so it can be neither signed nor applied: begin with 'version = 1'.")
-    if not policy.reference_values:
-        warn("It names no enclave. Under Intel's root no verifier starts with it: add [[reference_values]].")
+    if not policy.pins_code:
+        warn("It names no code. Under Intel's root no verifier starts with it: add [[reference_values]].")
 
 
 def plain_policy(document: PolicyDocument) -> dict[str, Any]:
@@ -47,7 +47,10 @@ def plain_policy(document: PolicyDocument) -> dict[str, Any]:
         "minimum_tcb_date": policy.minimum_tcb_date.isoformat() if policy.minimum_tcb_date else None,
         "allow_zero_padding": policy.allow_zero_padding,
         "reference_values": [_plain(asdict(value)) for value in policy.reference_values],
-        "td_reference_values": [_plain(asdict(value)) for value in policy.td_reference_values],
+        "td_reference_values": [
+            {"td_measurement": value.measurement.digest.hex(), **_plain(asdict(value))}
+            for value in policy.td_reference_values
+        ],
         "platforms": _plain(asdict(policy.platforms)),
     }
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cloister.cli.asking import plain, shown
+from cloister.cli.code_words import code, place
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, MeshFolder, TrustFile, examples
@@ -51,7 +52,7 @@ def verify(
     say("the receipt holds", "bold green")
     facts(
         {
-            "answered by": f"enclave {found.result.mrenclave}",
+            "answered by": f"{place(found.result)} {found.result.measurement}",
             "worker": f"{found.result.instance}, TCB {found.result.tcb_status}",
             "with model": f"{found.body.model_name}@{found.body.model_version}, digest {found.body.model_digest.hex()}",
             "under policy": found.body.policy_digest.hex(),
@@ -62,13 +63,13 @@ def verify(
         indent="  ",
     )
     if found.result.simulated:
-        warn("Its enclave was simulated: whoever owned the machine could have made this receipt.")
+        warn("What it ran in was simulated: whoever owned the machine could have made this receipt.")
 
 
 def _plain(found: VerifiedReceipt) -> dict[str, Any]:
     return {
         "holds": True,
-        "mrenclave": found.result.mrenclave,
+        **code(found.result),
         "mrsigner": found.result.mrsigner,
         "instance": found.result.instance,
         "tcb_status": found.result.tcb_status,

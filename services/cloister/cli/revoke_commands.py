@@ -48,7 +48,7 @@ NamedKind = Annotated[Named, typer.Argument(metavar="KIND", help="measurement, s
 def measurement(
     value: Value, reason: Reason, mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None
 ) -> None:
-    """Revoke workers of one measurement (MRENCLAVE, 64 hex digits)."""
+    """Revoke workers of one measurement (MRENCLAVE, or a trust domain's measurement; 64 hex digits)."""
     _revoke(Name.read(Kind.MEASUREMENT, value), reason, mesh_folder, identity)
 
 

@@ -33,6 +33,7 @@ def show(mesh_folder: MeshFolder = FOLDER, trust: TrustFile = None, as_json: AsJ
             "verifier pinned": _how_pinned(bundle),
             "quotes under": "a simulator's root, not Intel's" if bundle.anchor.simulated else bundle.anchor.name,
             "measurements": ", ".join(sorted(bundle.mrenclave or ())) or _without_measurements(bundle),
+            **pin_command.trust_domains(bundle),
             "model owners": ", ".join(sorted(bundle.owners or ())) or "any of the mesh",
             "its policies": ", ".join(sorted(bundle.verifier_policies or ())) or "any that the verifier has in force",
             "own policy": "yes" if bundle.policy_toml is not None else "the default",
@@ -51,6 +52,9 @@ pin_command.add_to(app)
 def accept(
     mrenclave: Annotated[
         list[str] | None, typer.Option(help="Measurement of workers to believe, 64 hex digits; may be repeated.")
+    ] = None,
+    td_measurement: Annotated[
+        list[str] | None, typer.Option(help="Measurement of workers in TDX trust domains to believe, 64 hex; repeat.")
     ] = None,
     owner: Annotated[
         list[str] | None, typer.Option(help="Ed25519 key of an owner whose models to accept, 64 hex digits; repeat.")
@@ -73,19 +77,23 @@ def accept(
     """
     named = {
         "workers": mrenclave,
+        "workers in trust domains": td_measurement,
         "model owners": owner,
         "policies of the verifier": verifier_policy,
         "HPKE suites": hpke_suite,
     }
     if not any(named.values()) and seal_version is None:
         raise Stop(
-            "name at least one --mrenclave, --owner, --verifier-policy, --hpke-suite or --seal-version to accept",
+            "name at least one --mrenclave, --td-measurement, --owner, --verifier-policy, --hpke-suite or "
+            "--seal-version to accept",
             ExitCode.USAGE,
         )
     path = _path(mesh_folder, trust)
     bundle = trusted(path)
     if mrenclave:
         bundle = replace(bundle, mrenclave=hex_32(mrenclave))
+    if td_measurement:
+        bundle = replace(bundle, td_measurement=hex_32(td_measurement))
     if owner:
         bundle = replace(bundle, owners=hex_32(owner))
     if verifier_policy:
@@ -109,7 +117,9 @@ def _path(mesh_folder: Path, trust: Path | None) -> Path:
 
 
 def _without_measurements(bundle: TrustBundle) -> str:
-    return "those of its own policy" if bundle.pins_code else "none, so no worker is believed: cloister trust accept"
+    if bundle.pins_enclaves:
+        return "those of its own policy"
+    return "none of enclaves" if bundle.pins_code else "none, so no worker is believed: cloister trust accept"
 
 
 def _how_pinned(bundle: TrustBundle) -> str:

@@ -9,7 +9,7 @@ from cloister.api.v1.worker_pb2 import WorkerCounters
 
 COLUMNS: Final = (
     *("worker", "endpoint", "state", "slots", "models", "answered", "memory"),
-    *("attested until", "mrenclave", "tcb"),
+    *("attested until", "measurement", "tcb"),
 )
 
 
@@ -24,7 +24,9 @@ def facts_of(worker: WorkerStatus) -> dict[str, Any]:
         "slots": worker.slots,
         "slots_used": worker.slots_used,
         "models": list(worker.models),
+        "tee": worker.tee,
         "mrenclave": worker.mrenclave,
+        "td_measurement": worker.td_measurement,
         "tcb_status": worker.tcb_status,
         "counters": _counters(worker.counters) if worker.HasField("counters") else None,
     }
@@ -44,7 +46,7 @@ def row_of(worker: dict[str, Any]) -> tuple[object, ...]:
         answered,
         f"{counters['memory_bytes'] / (1 << 20):.0f} MiB" if counters else "",
         worker["attested_until"],
-        worker["mrenclave"][:16],
+        f"TD {worker['td_measurement'][:16]}" if worker["td_measurement"] else worker["mrenclave"][:16],
         worker["tcb_status"],
     )
 

@@ -29,7 +29,9 @@ FORMAT: Final = "cloister trust bundle v1"
 MAX_BYTES: Final = 256 * 1024
 
 _REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "anchor"})
-_OPTIONAL: Final = frozenset({"mrenclave", "owners", "policy", "pinned", "verifier_policies", "floors"})
+_OPTIONAL: Final = frozenset(
+    {"mrenclave", "td_measurement", "owners", "policy", "pinned", "verifier_policies", "floors"}
+)
 _OPTIONAL_OF_VERIFIER: Final = frozenset({"key_signers", "key_threshold", "key_set"})
 _32_BYTES: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -50,6 +52,7 @@ class TrustBundle:
         anchor: Where quotes must chain to.
         mrenclave: Measurements of workers that may serve; None leaves that to the reference values of the policy, and
             where that has none either, nobody is believed.
+        td_measurement: The same for workers in TDX trust domains, by what stands for all of their measurements.
         owners: Ed25519 public keys, in hex, of those whose models may answer; None accepts every owner of the mesh.
         policy_toml: The client's own appraisal policy; None takes the default.
         verifier_policies: Digests, in hex, of the verifier's policies under which Attestation Results count; None
@@ -65,6 +68,7 @@ class TrustBundle:
     thumbprints: frozenset[str]
     anchor: TrustAnchor = INTEL_SGX
     mrenclave: frozenset[str] | None = None
+    td_measurement: frozenset[str] | None = None
     owners: frozenset[str] | None = None
     signers: KeySigners | None = None
     key_set: bytes = field(default=b"", repr=False)
@@ -78,7 +82,7 @@ class TrustBundle:
         verifier = SpiffeId.parse(self.verifier_id)
         if (verifier.cluster, verifier.role) != (self.cluster, "verifier"):
             raise InvalidRequest("the trust bundle names a verifier that is not one of its cluster")
-        for name in ("mrenclave", "owners", "verifier_policies"):
+        for name in ("mrenclave", "td_measurement", "owners", "verifier_policies"):
             pins: frozenset[str] | None = getattr(self, name)
             if pins is not None and not (pins and all(_32_BYTES.fullmatch(each) for each in pins)):
                 raise InvalidRequest(
@@ -116,7 +120,17 @@ class TrustBundle:
     @property
     def pins_code(self) -> bool:
         """Whether it says which code to believe; one that does not believes nobody."""
+        return self.pins_enclaves or self.pins_trust_domains
+
+    @property
+    def pins_enclaves(self) -> bool:
+        """Whether it says which SGX enclaves to believe; one that does not believes none."""
         return self.mrenclave is not None or bool(self._policy.reference_values)
+
+    @property
+    def pins_trust_domains(self) -> bool:
+        """Whether it says which TDX trust domains to believe; one that does not believes none."""
+        return self.td_measurement is not None or bool(self._policy.td_reference_values)
 
     @classmethod
     def read(cls, path: Path) -> TrustBundle:
@@ -152,6 +166,7 @@ class TrustBundle:
                 thumbprints=_texts(verifier["thumbprints"]),
                 anchor=_anchor(found["anchor"]),
                 mrenclave=_texts(found["mrenclave"]) if "mrenclave" in found else None,
+                td_measurement=_texts(found["td_measurement"]) if "td_measurement" in found else None,
                 owners=_texts(found["owners"]) if "owners" in found else None,
                 signers=_signers(verifier),
                 key_set=json.dumps(verifier["key_set"], indent=2).encode() if "key_set" in verifier else b"",
@@ -186,6 +201,8 @@ class TrustBundle:
         }
         if self.mrenclave is not None:
             content["mrenclave"] = sorted(self.mrenclave)
+        if self.td_measurement is not None:
+            content["td_measurement"] = sorted(self.td_measurement)
         if self.owners is not None:
             content["owners"] = sorted(self.owners)
         if self.policy_toml is not None:

@@ -43,6 +43,7 @@ def _enclave(report: EnclaveReport) -> dict[str, object]:
 
 def _trust_domain(report: TdReport) -> dict[str, object]:
     return {
+        "td_measurement": report.measurement.digest.hex(),
         "mrtd": report.mrtd.hex(),
         **{f"rtmr{n}": value.hex() for n, value in enumerate(report.rtmrs)},
         "mrseam": report.mrseam.hex(),

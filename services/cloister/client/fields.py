@@ -2,21 +2,26 @@
 
 For people who want to see what evidence is made of. Nothing here believes anything: the checks are the appraisal's, and
 `step` names the one that a field is for. The fields follow each other without a gap, so every byte of a quote is in one
-of them. SGX quotes of version 3, which is what workers have.
+of them. SGX quotes of version 3, and TDX quotes of versions 4 and 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from cloister.appraisal.quote import parse_quote
+from cloister.appraisal.body import TD_REPORT_15_BYTES, TD_REPORT_15_EXTENDED_BYTES, Tee
+from cloister.appraisal.quote import Quote, parse_quote
 from cloister.appraisal.steps import Step
 from cloister.client.quote_layout import HEADER, QE_REPORT, REPORT, SIGNATURE, certification
+from cloister.client.quote_row import Row
+from cloister.client.td_quote_layout import TD_15, TD_15_EXTENDED, TD_BODY_TYPE, TD_HEADER, TD_REPORT, TD_WRAPPING
 from cloister.errors import EvidenceRejected
 
-_SGX_VERSION: Final = 3
+_LAST_WITHOUT_BODY_TYPE: Final = 4
+_QE: Final = "The quoting enclave that signed"
+Part = tuple[str, tuple[Row, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +49,34 @@ class QuoteField:
 
 
 def quote_fields(raw_quote: bytes) -> tuple[QuoteField, ...]:
-    """The fields of an SGX quote in their order; nothing for bytes that are no SGX quote of version 3."""
+    """The fields of a quote in their order; nothing for bytes that are no quote that is known."""
     try:
         quote = parse_quote(raw_quote)
     except EvidenceRejected:
         return ()
-    if quote.version != _SGX_VERSION:
-        return ()
-    return tuple(_laid_out(raw_quote, len(quote.qe_auth_data), len(quote.pck_chain)))
+    parts = _enclave_parts() if quote.tee is Tee.SGX else _domain_parts(quote)
+    certificates = certification(len(quote.qe_auth_data), len(quote.pck_chain))
+    return tuple(_laid_out(raw_quote, (*parts, (_QE, QE_REPORT), ("Certificates", certificates))))
 
 
-def _laid_out(raw: bytes, auth_bytes: int, chain_bytes: int) -> Iterator[QuoteField]:
-    parts = (
-        ("Header", HEADER),
-        ("The enclave", REPORT),
-        ("Signature", SIGNATURE),
-        ("The quoting enclave that signed", QE_REPORT),
-        ("Certificates", certification(auth_bytes, chain_bytes)),
+def _enclave_parts() -> tuple[Part, ...]:
+    return ("Header", HEADER), ("The enclave", REPORT), ("Signature", SIGNATURE)
+
+
+def _domain_parts(quote: Quote) -> tuple[Part, ...]:
+    """What stands before the quoting enclave's report; the body's length tells its form."""
+    about = TD_BODY_TYPE if quote.version > _LAST_WITHOUT_BODY_TYPE else ()
+    body_bytes = len(quote.signed) - sum(row.size for row in (*TD_HEADER, *about))
+    more = TD_15 if body_bytes >= TD_REPORT_15_BYTES else ()
+    most = TD_15_EXTENDED if body_bytes == TD_REPORT_15_EXTENDED_BYTES else ()
+    return (
+        ("Header", (*TD_HEADER, *about)),
+        ("The trust domain", (*TD_REPORT, *more, *most)),
+        ("Signature", (*SIGNATURE, *TD_WRAPPING)),
     )
+
+
+def _laid_out(raw: bytes, parts: Iterable[Part]) -> Iterator[QuoteField]:
     position = 0
     for group, rows in parts:
         for row in rows:

@@ -20,11 +20,13 @@ from cloister.appraisal.quote import Quote
 from cloister.appraisal.steps import Step, rejected
 from cloister.appraisal.verify import VerifiedQuote, verify_quote
 from cloister.client.bundle import TrustBundle
-from cloister.client.trust import WORKER_ROLE, Code, check_code
+from cloister.client.code_pins import check_code
+from cloister.client.trust import WORKER_ROLE
 from cloister.ear import AttestationResult
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
 from cloister.evidence.binding import Claims
 from cloister.evidence.ratls import RaTlsEvidence
+from cloister.td_measurement import TdMeasurement
 
 _STEPS: Final[dict[int, str]] = {
     Step.QUOTE: "The bytes are a quote of a kind that is known.",
@@ -154,11 +156,11 @@ def step_meaning(step: int) -> str:
 
 
 def _expected(trust: TrustBundle | None) -> Expected:
+    """What the claims must say; of which technology the quote may be, the trust bundle's pins say."""
     if trust is None:
-        return Expected()
-    return Expected(cluster=trust.cluster, audience=trust.verifier_id, role=WORKER_ROLE)
+        return Expected(tee=None)
+    return Expected(cluster=trust.cluster, audience=trust.verifier_id, role=WORKER_ROLE, tee=None)
 
 
-def _code(quote: Quote) -> EnclaveReport | Code:
-    # A trust domain has no measurement of an enclave, so it fits no pin.
-    return quote.body if isinstance(quote.body, EnclaveReport) else Code(b"", b"", 0, 0)
+def _code(quote: Quote) -> EnclaveReport | TdMeasurement:
+    return quote.body if isinstance(quote.body, EnclaveReport) else quote.body.measurement

@@ -167,6 +167,7 @@ class OwnerClient:
         model: str,
         *,
         mrenclave: Sequence[str] = (),
+        td_measurement: Sequence[str] = (),
         signers: Sequence[SignerRule] = (),
         tcb_statuses: Sequence[str] = TCB_STATUSES,
         simulated: bool = False,
@@ -178,7 +179,8 @@ class OwnerClient:
 
         Args:
             model: Name.
-            mrenclave: Measurements that may have the key.
+            mrenclave: Measurements of enclaves that may have the key.
+            td_measurement: Measurements of TDX trust domains that may have it.
             signers: Signers whose enclaves may have it.
             tcb_statuses: DCAP statuses a platform may be in.
             simulated: Whether workers under a root that is not Intel's may have it.
@@ -196,6 +198,7 @@ class OwnerClient:
             model_name=model,
             version=current + 1,
             mrenclave=mrenclave,
+            td_measurement=td_measurement,
             signers=signers,
             tcb_statuses=tcb_statuses,
             allow_simulated=simulated,

@@ -2,89 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC
-from typing import Final, NamedTuple
-
-from cryptography import x509
+from functools import partial
+from typing import Final
 
 from cloister.appraisal.body import ENCLAVE_REPORT_BYTES, EnclaveFlags
-from cloister.appraisal.quote import INTEL_QE_VENDOR_ID
 from cloister.appraisal.steps import Step
-
-_XFRM: Final = {0: "x87", 1: "SSE", 2: "AVX", 3: "BNDREGS", 4: "BNDCSR", 5: "opmask", 6: "ZMM_Hi256", 7: "Hi16_ZMM"}
-_XFRM_LATER: Final = {9: "PKRU", 17: "TILECFG", 18: "TILEDATA"}
-
-
-class Row(NamedTuple):
-    """One field: how long it is, what it is called and means, what is asked of it, and in which step."""
-
-    name: str
-    size: int
-    worded: Callable[[bytes], str]
-    meaning: str
-    check: str
-    step: int
-
-
-def _number(raw: bytes) -> str:
-    return str(int.from_bytes(raw, "little"))
-
-
-def _nothing(_: bytes) -> str:
-    return ""
-
-
-def _zero(raw: bytes) -> str:
-    return "all zero" if not any(raw) else "not zero"
-
-
-def _flags(raw: bytes) -> str:
-    value = int.from_bytes(raw, "little")
-    names = [str(flag.name) for flag in EnclaveFlags if value & flag]
-    unnamed = value & ~sum(EnclaveFlags)
-    return ", ".join([*names, f"{unnamed:#x}"] if unnamed else names) or "none"
-
-
-def _state(raw: bytes) -> str:
-    value = int.from_bytes(raw, "little")
-    known = {**_XFRM, **_XFRM_LATER}
-    return ", ".join(known.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1) or "none"
-
-
-def _vendor(raw: bytes) -> str:
-    return "Intel" if raw == INTEL_QE_VENDOR_ID else "unknown"
-
-
-def _binding(raw: bytes) -> str:
-    return "SHA-256 of the claims, then 32 zero bytes" if not any(raw[32:]) else "not as Cloister's workers fill it"
-
-
-def _chain(raw: bytes) -> str:
-    """Whom each certificate names, leaf first; it has been parsed before, so this cannot fail on a genuine quote."""
-    try:
-        found = x509.load_pem_x509_certificates(raw.rstrip(b"\0"))
-    except ValueError:
-        return "certificates that do not parse"
-    return "; ".join(f"{_name(one)}, until {one.not_valid_after_utc.astimezone(UTC).date()}" for one in found)
-
-
-def _name(certificate: x509.Certificate) -> str:
-    named = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(named[0].value) if named else "without a name"
-
-
-def _reserved(size: int) -> Row:
-    meaning = "Kept free by Intel for later."
-    return Row("Reserved", size, _zero, meaning, "Must be zero: a bit that nobody knows is not believed.", Step.QUOTE)
-
+from cloister.client.quote_row import Row, binding, chain, flags_of, nothing, number, reserved, state, vendor, zero
 
 HEADER: Final = (
-    Row("Version", 2, _number, "Which form of quote this is.", "Must be one that is known.", Step.QUOTE),
+    Row("Version", 2, number, "Which form of quote this is.", "Must be one that is known.", Step.QUOTE),
     Row(
         "Attestation key type",
         2,
-        lambda raw: "ECDSA with P-256" if raw == b"\x02\x00" else _number(raw),
+        lambda raw: "ECDSA with P-256" if raw == b"\x02\x00" else number(raw),
         "Kind of key that signed the quote.",
         "Must be ECDSA P-256, the only kind that is verified.",
         Step.QUOTE,
@@ -94,13 +24,13 @@ HEADER: Final = (
         4,
         lambda raw: "SGX" if not any(raw) else "TDX",
         "Which technology of Intel isolates the code.",
-        "Must fit the version; workers are SGX enclaves.",
+        "Must fit the version.",
         Step.QUOTE,
     ),
     Row(
         "QE SVN",
         2,
-        _number,
+        number,
         "Security version of the quoting enclave, as it says here.",
         "Not read here: the same number is taken from the signed report below.",
         0,
@@ -108,7 +38,7 @@ HEADER: Final = (
     Row(
         "PCE SVN",
         2,
-        _number,
+        number,
         "Security version of the enclave that certifies the platform's keys.",
         "Not read here: the number is taken from the platform's certificate, which Intel signed.",
         0,
@@ -116,12 +46,12 @@ HEADER: Final = (
     Row(
         "QE vendor",
         16,
-        _vendor,
+        vendor,
         "Who wrote the quoting enclave.",
         "Must be Intel; a simulator says the same, and fails at the root of its certificates.",
         Step.QUOTE,
     ),
-    Row("User data", 20, _nothing, "Whatever the quoting enclave wishes to add.", "Signed, and not judged.", 0),
+    Row("User data", 20, nothing, "Whatever the quoting enclave wishes to add.", "Signed, and not judged.", 0),
 )
 
 
@@ -129,7 +59,7 @@ REPORT: Final = (
     Row(
         "CPUSVN",
         16,
-        _nothing,
+        nothing,
         "Security versions of the processor's microcode and firmware, as the processor itself counts them.",
         "Signed, and not judged here: the platform's certificate has the numbers that Intel's tables are about.",
         0,
@@ -137,17 +67,17 @@ REPORT: Final = (
     Row(
         "MISCSELECT",
         4,
-        _number,
+        number,
         "Whether the enclave is told more about exceptions.",
         "Nothing but EXINFO may be set.",
         Step.POLICY,
     ),
-    Row("CET attributes", 1, _number, "Control-flow enforcement of the enclave.", "Must be zero.", Step.POLICY),
-    _reserved(11),
+    Row("CET attributes", 1, number, "Control-flow enforcement of the enclave.", "Must be zero.", Step.POLICY),
+    reserved(11),
     Row(
         "ISVEXTPRODID",
         16,
-        _zero,
+        zero,
         "A longer product number, part of KSS.",
         "Must be zero unless the policy pins it.",
         Step.POLICY,
@@ -155,7 +85,7 @@ REPORT: Final = (
     Row(
         "Attributes: flags",
         8,
-        _flags,
+        partial(flags_of, EnclaveFlags),
         "What the enclave is: INIT (finished), DEBUG (its memory can be read from outside), MODE64BIT, "
         "PROVISION_KEY and EINITTOKEN_KEY (may ask for keys of the platform), KSS.",
         "Must be INIT and MODE64BIT, perhaps KSS. DEBUG is refused, whatever a policy says.",
@@ -164,7 +94,7 @@ REPORT: Final = (
     Row(
         "Attributes: XFRM",
         8,
-        _state,
+        state,
         "Which extended processor state the enclave may use, such as AVX.",
         "x87 and SSE must be there; only state that is known may be.",
         Step.POLICY,
@@ -172,26 +102,26 @@ REPORT: Final = (
     Row(
         "MRENCLAVE",
         32,
-        _nothing,
+        nothing,
         "The measurement of the worker: SHA-256 over every page of code and data as it was loaded, and how. Another "
         "byte of code, or of Gramine's manifest, gives another number.",
         "Must be one that the trust bundle, or the policy's reference values, name.",
         Step.POLICY,
     ),
-    _reserved(32),
+    reserved(32),
     Row(
         "MRSIGNER",
         32,
-        _nothing,
+        nothing,
         "SHA-256 of the public key of whoever signed the worker.",
         "Compared where a policy believes a signer in place of a measurement.",
         Step.POLICY,
     ),
-    _reserved(32),
+    reserved(32),
     Row(
         "CONFIGID",
         64,
-        _zero,
+        zero,
         "Configuration chosen at launch, part of KSS.",
         "Must be as pinned, or zero.",
         Step.POLICY,
@@ -199,7 +129,7 @@ REPORT: Final = (
     Row(
         "ISVPRODID",
         2,
-        _number,
+        number,
         "The signer's number for the product.",
         "Compared where a policy believes a signer.",
         Step.POLICY,
@@ -207,18 +137,18 @@ REPORT: Final = (
     Row(
         "ISVSVN",
         2,
-        _number,
+        number,
         "The signer's security version of the code: it goes up when a hole is closed.",
         "At least the least that the policy names for its signer.",
         Step.POLICY,
     ),
-    Row("CONFIGSVN", 2, _number, "Version of that configuration, part of KSS.", "As CONFIGID.", Step.POLICY),
-    _reserved(42),
-    Row("ISVFAMILYID", 16, _zero, "Number of a family of products, part of KSS.", "As ISVEXTPRODID.", Step.POLICY),
+    Row("CONFIGSVN", 2, number, "Version of that configuration, part of KSS.", "As CONFIGID.", Step.POLICY),
+    reserved(42),
+    Row("ISVFAMILYID", 16, zero, "Number of a family of products, part of KSS.", "As ISVEXTPRODID.", Step.POLICY),
     Row(
         "REPORTDATA",
         64,
-        _binding,
+        binding,
         "What the enclave itself put in when it asked for the quote. A worker of Cloister puts in a digest of its "
         "claims: its keys, the verifier's challenge, the mesh that it is for.",
         "Must be the SHA-256 of the claims that came along, and the claims must be the expected ones.",
@@ -226,11 +156,11 @@ REPORT: Final = (
     ),
 )
 SIGNATURE: Final = (
-    Row("Length", 4, _number, "How many bytes follow.", "Must be exactly as many as there are.", Step.QUOTE),
+    Row("Length", 4, number, "How many bytes follow.", "Must be exactly as many as there are.", Step.QUOTE),
     Row(
         "Signature of the quote",
         64,
-        _nothing,
+        nothing,
         "Made by the key below over header and report.",
         "Must hold: one bit changed above and it does not.",
         Step.SIGNATURE,
@@ -238,7 +168,7 @@ SIGNATURE: Final = (
     Row(
         "Attestation key",
         64,
-        _nothing,
+        nothing,
         "Public key that the quoting enclave of this machine signs quotes with.",
         "The quoting enclave's report must vouch for it.",
         Step.QUOTING_ENCLAVE,
@@ -250,7 +180,7 @@ QE_REPORT: Final = (
     Row(
         "Report of the quoting enclave",
         ENCLAVE_REPORT_BYTES,
-        lambda raw: f"ISVPRODID {_number(raw[256:258])}, ISVSVN {_number(raw[258:260])}",
+        lambda raw: f"ISVPRODID {number(raw[256:258])}, ISVSVN {number(raw[258:260])}",
         "The same 384 bytes as above, about Intel's quoting enclave on that machine. Its REPORTDATA vouches for "
         "the attestation key.",
         "Signer, product, attributes and version must be those that Intel publishes (QE identity).",
@@ -259,7 +189,7 @@ QE_REPORT: Final = (
     Row(
         "Signature of that report",
         64,
-        _nothing,
+        nothing,
         "Made by the platform's own key, the PCK.",
         "Must hold under the first certificate below.",
         Step.QUOTING_ENCLAVE,
@@ -270,11 +200,11 @@ QE_REPORT: Final = (
 def certification(auth_bytes: int, chain_bytes: int) -> tuple[Row, ...]:
     """What a quote ends with; two of its fields have lengths of their own."""
     return (
-        Row("Length of authentication data", 2, _number, "How many bytes follow.", "Must fit.", Step.QUOTE),
+        Row("Length of authentication data", 2, number, "How many bytes follow.", "Must fit.", Step.QUOTE),
         Row(
             "Authentication data",
             auth_bytes,
-            _nothing,
+            nothing,
             "What the quoting enclave mixes into its REPORTDATA beside the attestation key.",
             "The digest of key and data must be in the quoting enclave's report.",
             Step.QUOTING_ENCLAVE,
@@ -282,16 +212,16 @@ def certification(auth_bytes: int, chain_bytes: int) -> tuple[Row, ...]:
         Row(
             "Certification type",
             2,
-            lambda raw: "a chain of certificates, in PEM" if raw == b"\x05\x00" else _number(raw),
+            lambda raw: "a chain of certificates, in PEM" if raw == b"\x05\x00" else number(raw),
             "In which form the platform's certificate comes.",
             "Must be the chain itself: nobody is asked for it.",
             Step.QUOTE,
         ),
-        Row("Length of certificates", 4, _number, "How many bytes follow.", "Must fit.", Step.QUOTE),
+        Row("Length of certificates", 4, number, "How many bytes follow.", "Must fit.", Step.QUOTE),
         Row(
             "Certificate chain",
             chain_bytes,
-            _chain,
+            chain,
             "The platform's certificate (PCK), the CA that issued it, and the root. The first one says which family "
             "the machine is of and how far it is patched.",
             "Must lead to the trust anchor, be in date and not revoked; how far it is patched is then looked up in "

@@ -54,6 +54,7 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
         model: str,
         *,
         mrenclave: Sequence[str] = (),
+        td_measurement: Sequence[str] = (),
         signers: Sequence[SignerRule] = (),
         tcb_statuses: Sequence[str] = TCB_STATUSES,
         simulated: bool = False,
@@ -65,6 +66,7 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
         call = self._connected.allow(
             model,
             mrenclave=mrenclave,
+            td_measurement=td_measurement,
             signers=signers,
             tcb_statuses=tcb_statuses,
             simulated=simulated,

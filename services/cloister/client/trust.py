@@ -6,17 +6,17 @@ from the gateway but bytes. Pure but for the arguments: no clock, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from cloister import ear
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ServingWorker
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
-from cloister.appraisal.reference import Measured, ReferenceValue
+from cloister.appraisal.body import Tee
 from cloister.client.bundle import TrustBundle
+from cloister.client.code_pins import Code, check_code
 from cloister.client.collateral import KnownCollateral
 from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected, InvalidRequest, SealBroken
@@ -71,15 +71,6 @@ class VerifiedWorker:
     def simulated(self) -> bool:
         """Whether its quote says nothing about hardware."""
         return self.appraisal.simulated
-
-
-class Code(NamedTuple):
-    """What is known of the code, in the form of reference values."""
-
-    mrenclave: bytes
-    mrsigner: bytes
-    isvprodid: int
-    isvsvn: int
 
 
 def believe(
@@ -193,41 +184,7 @@ def check_believable(result: AttestationResult, trust: TrustBundle) -> None:
             "policy.other",
         )
     measured = (bytes.fromhex(result.mrenclave), bytes.fromhex(result.mrsigner), result.isvprodid, result.isvsvn)
-    check_code(Code(*measured), trust)
-
-
-def check_code(code: Measured, trust: TrustBundle) -> None:
-    """Hold the code against the pins; a field left empty is never match-all.
-
-    A Result has no KSS fields: of a quote our own appraisal checks them, of a kept receipt the verifier has.
-
-    Raises:
-        EvidenceRejected: Code that is not pinned; and any code at all where the trust bundle pins none.
-    """
-    if not trust.pins_code:
-        raise _rejected(
-            "the trust bundle pins no code, so no worker is believed; name the measurement of a build that you trust: "
-            "'cloister trust accept --mrenclave', or 'mrenclave' in trust.json",
-            "measurement.unpinned",
-        )
-    if trust.mrenclave is not None and code.mrenclave.hex() not in trust.mrenclave:
-        raise _rejected("its measurement is not one that the trust bundle names", "measurement.unknown")
-    wanted = trust.policy().reference_values
-    if wanted and not any(value.matches(code) for value in wanted):
-        raise _other_code(code, wanted)
-
-
-def _other_code(code: Measured, wanted: Sequence[ReferenceValue]) -> EvidenceRejected:
-    """Say that code is not what a policy wants; and where it is the wanted product, but too old, say that."""
-    newest = 2**16 - 1
-    for value in wanted:
-        if value.matches(Code(code.mrenclave, code.mrsigner, code.isvprodid, newest)):
-            return _rejected(
-                f"its code has security version {code.isvsvn}, below the floor of the trust bundle's policy, "
-                f"{value.minimum_isvsvn}",
-                "measurement.below_floor",
-            )
-    return _rejected("its code is not what the trust bundle's policy names", "measurement.unknown")
+    check_code(Code(*measured) if result.td is None else result.td, trust)
 
 
 def _claimed(result: AttestationResult) -> Expected:
@@ -244,11 +201,14 @@ def _claimed(result: AttestationResult) -> Expected:
         hpke_public=result.hpke_public,
         receipt_key=result.receipt_key,
         config_digest=result.config_digest,
+        tee=Tee(result.tee),
     )
 
 
 def _same_findings(result: AttestationResult, appraisal: Appraisal) -> None:
     ours = (
+        appraisal.tee.value,
+        appraisal.td,
         appraisal.mrenclave.hex(),
         appraisal.mrsigner.hex(),
         appraisal.isvprodid,
@@ -259,6 +219,8 @@ def _same_findings(result: AttestationResult, appraisal: Appraisal) -> None:
         appraisal.collateral_sha256,
     )
     theirs = (
+        result.tee,
+        result.td,
         result.mrenclave,
         result.mrsigner,
         result.isvprodid,

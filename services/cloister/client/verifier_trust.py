@@ -145,6 +145,7 @@ def renewed(new: TrustBundle, old: TrustBundle, *, new_keys: bool) -> TrustBundl
     return replace(
         new,
         mrenclave=old.mrenclave,
+        td_measurement=old.td_measurement,
         owners=old.owners,
         key_set=old.learned(new.key_set).key_set if new.signers == old.signers else new.key_set,
         policy_toml=old.policy_toml,

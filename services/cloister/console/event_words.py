@@ -39,7 +39,7 @@ REASONS: Final[Mapping[str, str]] = {
     "verifiers.disagree": "two verifiers found different things: look into it at once",
 }
 _SAID: Final = (
-    *("reason", "model", "version", "instance", "mrenclave"),
+    *("reason", "model", "version", "instance", "mrenclave", "td_measurement"),
     *("purpose", "peer", "step", "anchor", "tcb_status"),
 )
 

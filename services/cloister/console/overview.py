@@ -17,6 +17,7 @@ from cloister.console.event_words import BAD, WARN, event, reason_words
 from cloister.console.judged import Judged
 from cloister.console.traffic import ModelName, Rate
 from cloister.console.watch import Seen
+from cloister.ear import AttestationResult
 from cloister.errors import InvalidRequest
 from cloister.kit.revocation import kind_of
 
@@ -89,9 +90,17 @@ def _worker(instance: str, status: WorkerStatus | None, judged: Judged | None, l
         "tcb_words": status_meaning(tcb),
         "advisories": list(result.advisory_ids) if result else [],
         "anchor": _anchor(result.anchor, result.simulated) if result else "",
-        "mrenclave": result.mrenclave if result else status.mrenclave if status else "",
+        "tee": result.tee if result else status.tee if status else "",
+        "measurement": _measurement(status, result),
         "leases": leases,
     }
+
+
+def _measurement(status: WorkerStatus | None, result: AttestationResult | None) -> str:
+    """Of the enclave or the trust domain; from the gateway only where no Result is here."""
+    if result is not None:
+        return result.measurement
+    return "" if status is None else status.td_measurement or status.mrenclave
 
 
 def _state(status: WorkerStatus | None) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from cloister import __version__
+from cloister.ear.code import SGX, Code, code_members, read_code, write_code
 from cloister.ear.members import (
     array,
     base64url,
@@ -23,6 +24,7 @@ from cloister.ear.members import (
     tier,
     time,
 )
+from cloister.td_measurement import TdMeasurement
 
 PROFILE: Final = "tag:github.com,2023:veraison/ear"
 SIMULATED_HARDWARE: Final = 96  # AR4SI: contraindicated
@@ -32,8 +34,8 @@ _MEMBERS: Final = frozenset(
 _OWN_MEMBERS: Final = frozenset(
     {
         *("role", "spiffe_id", "cluster", "instance", "tls_spki_sha256", "hpke_suite", "hpke_public", "tee"),
-        *("mrenclave", "mrsigner", "isvprodid", "isvsvn", "debug", "tcb_status", "advisory_ids", "tcb_evaluation"),
-        *("ppid_sha256", "collateral_sha256", "config_digest", "anchor", "simulated", "policy_digest"),
+        *("debug", "tcb_status", "advisory_ids", "tcb_evaluation", "ppid_sha256"),
+        *("collateral_sha256", "config_digest", "anchor", "simulated", "policy_digest"),
     }
 )
 _SUBMODULE_MEMBERS: Final = frozenset({"ear.status", "ear.trustworthiness-vector", "ear.appraisal-policy-id"})
@@ -47,7 +49,10 @@ class AttestationResult:
         ear_id: `jti` of the token.
         nonce: The challenge the evidence answered.
         receipt_key: Ed25519 public key, 32 bytes; in the token's `cnf`.
-        mrenclave: 64 lower-case hex digits, as are `mrsigner` and `ppid_sha256`.
+        tee: `sgx` for an enclave, `tdx` for a trust domain.
+        mrenclave: 64 lower-case hex digits, as are `mrsigner` and `ppid_sha256`; empty, with the other enclave fields
+            zero, for a trust domain.
+        td: What a trust domain measures as; None for an enclave.
         ppid_sha256: SHA-256 of the platform's PPID.
         tcb_evaluation: TCB evaluation data number of the collateral used.
         anchor: Name of the trust anchor that the quote chains to; `simulated` says whether it is a simulator's.
@@ -70,11 +75,12 @@ class AttestationResult:
     receipt_key: bytes
     hpke_suite: str
     hpke_public: bytes
-    tee: str = "sgx"
+    tee: str = SGX
     mrenclave: str
     mrsigner: str
     isvprodid: int
     isvsvn: int
+    td: TdMeasurement | None = None
     debug: bool
     tcb_status: str
     advisory_ids: tuple[str, ...]
@@ -89,6 +95,11 @@ class AttestationResult:
     configuration: int
     policy_id: str
     policy_digest: bytes
+
+    @property
+    def measurement(self) -> str:
+        """What stands for the code: MRENCLAVE, or the digest of a trust domain's measurements; 64 hex digits."""
+        return self.mrenclave if self.td is None else self.td.digest.hex()
 
     @property
     def status(self) -> str:
@@ -130,10 +141,7 @@ def to_claims(result: AttestationResult) -> dict[str, object]:
             "hpke_suite": result.hpke_suite,
             "hpke_public": base64url(result.hpke_public),
             "tee": result.tee,
-            "mrenclave": result.mrenclave,
-            "mrsigner": result.mrsigner,
-            "isvprodid": result.isvprodid,
-            "isvsvn": result.isvsvn,
+            **write_code(result.tee, _code(result)),
             "debug": result.debug,
             "tcb_status": result.tcb_status,
             "advisory_ids": list(result.advisory_ids),
@@ -151,7 +159,9 @@ def to_claims(result: AttestationResult) -> dict[str, object]:
 def from_claims(payload: object) -> AttestationResult:
     """Read the claims; raises ValueError for anything that is not exactly of this profile."""
     claims = exact_object(payload, _MEMBERS)
-    own = exact_object(claims["cloister"], _OWN_MEMBERS)
+    own = exact_object(claims["cloister"], None)
+    exact_object(own, _OWN_MEMBERS | code_members(own.get("tee")))
+    code = read_code(own["tee"], own)
     role = text(own["role"])
     submodule = exact_object(exact_object(claims["submods"], {role})[role], _SUBMODULE_MEMBERS)
     vector = exact_object(submodule["ear.trustworthiness-vector"], {"hardware", "executables", "configuration"})
@@ -177,10 +187,11 @@ def from_claims(payload: object) -> AttestationResult:
         hpke_suite=text(own["hpke_suite"]),
         hpke_public=from_base64url(text(own["hpke_public"])),
         tee=text(own["tee"]),
-        mrenclave=hex_32(own["mrenclave"]),
-        mrsigner=hex_32(own["mrsigner"]),
-        isvprodid=count(own["isvprodid"]),
-        isvsvn=count(own["isvsvn"]),
+        mrenclave=code.mrenclave,
+        mrsigner=code.mrsigner,
+        isvprodid=code.isvprodid,
+        isvsvn=code.isvsvn,
+        td=code.td,
         debug=flag(own["debug"]),
         tcb_status=text(own["tcb_status"]),
         advisory_ids=tuple(text(advisory) for advisory in array(own["advisory_ids"])),
@@ -198,6 +209,10 @@ def from_claims(payload: object) -> AttestationResult:
     )
     _check_agreement(result, submodule["ear.status"])
     return result
+
+
+def _code(result: AttestationResult) -> Code:
+    return Code(result.mrenclave, result.mrsigner, result.isvprodid, result.isvsvn, result.td)
 
 
 def _check_agreement(result: AttestationResult, status: object) -> None:

@@ -1,4 +1,4 @@
-"""Quotes from Gramine's `/dev/attestation`, the only quoter in production.
+"""Quotes of an SGX enclave from Gramine's `/dev/attestation`.
 
 What is written to `user_report_data` is kept once for the whole process, and what the next opening of `quote` covers:
 one call at a time does both. Gramine 1.9 checks nothing of the quote that the host's quoting service hands over. What

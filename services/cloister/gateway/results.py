@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from base64 import urlsafe_b64decode
-from typing import Any
+from typing import NamedTuple
 
-from cloister.ear import MAX_TOKEN_BYTES
+from cloister import ear
+from cloister.errors import EvidenceRejected
 
 
-def displayed(attestation_result: str) -> tuple[str, str]:
-    """Return MRENCLAVE and TCB status as the token says; empty strings where it says nothing readable."""
-    if len(attestation_result) > MAX_TOKEN_BYTES:
-        return "", ""
-    parts = attestation_result.split(".")
+class Shown(NamedTuple):
+    """What is shown of a Result; all of it empty where it says nothing readable."""
+
+    tee: str = ""
+    mrenclave: str = ""
+    td_measurement: str = ""
+    tcb_status: str = ""
+
+
+def displayed(attestation_result: str) -> Shown:
+    """What the token says of technology, code and platform."""
     try:
-        payload: Any = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        claims = payload["cloister"]
-        mrenclave, tcb_status = claims["mrenclave"], claims["tcb_status"]
-    except (IndexError, ValueError, KeyError, TypeError, RecursionError):
-        return "", ""
-    return (str(mrenclave)[:64], str(tcb_status)[:64]) if isinstance(mrenclave, str) else ("", "")
+        result = ear.unverified(attestation_result)
+    except EvidenceRejected:
+        return Shown()
+    td_measurement = result.measurement if result.td is not None else ""
+    return Shown(result.tee, result.mrenclave, td_measurement, result.tcb_status)

@@ -247,7 +247,7 @@ class GatewayServicer(GatewayBase):
 
 def _status(member: Member) -> gateway_pb2.WorkerStatus:
     worker, link = member.worker, member.link
-    mrenclave, tcb_status = displayed(worker.bundle.attestation_result)
+    shown = displayed(worker.bundle.attestation_result)
     counters = link.counters if link is not None else None
     return gateway_pb2.WorkerStatus(
         instance=worker.instance,
@@ -259,9 +259,11 @@ def _status(member: Member) -> gateway_pb2.WorkerStatus:
         slots_used=link.used if link is not None else 0,
         models=sorted(f"{name}@{version}" for name, versions in member.models.items() for version in versions),
         attested_until_ms=worker.expires_at_ms,
-        mrenclave=mrenclave,
-        tcb_status=tcb_status,
+        mrenclave=shown.mrenclave,
+        tcb_status=shown.tcb_status,
         counters=counters,
+        tee=shown.tee,
+        td_measurement=shown.td_measurement,
     )
 
 

@@ -1,8 +1,9 @@
 """What can be revoked, and whether it is what a worker is (attacks E11, J14). Pure.
 
-A revocation names one thing and what kind of thing it is: a measurement (MRENCLAVE), a signer (MRSIGNER), a platform
-(by the SHA-256 of its PPID) or an instance, which is one start of a worker. An Attestation Result says all four of its
-worker, so whoever holds the Result can tell.
+A revocation names one thing and what kind of thing it is: a measurement (MRENCLAVE, or what stands for the measurements
+of a trust domain), a signer (MRSIGNER; trust domains have none), a platform (by the SHA-256 of its PPID) or an
+instance, which is one start of a worker. An Attestation Result says all of these of its worker, so whoever holds the
+Result can tell.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ Names = tuple[Name, ...]
 def names_of(result: AttestationResult) -> Names:
     """Everything that a worker can be revoked by, the broadest first."""
     return (
-        Name(Kind.MEASUREMENT, result.mrenclave),
-        Name(Kind.SIGNER, result.mrsigner),
+        Name(Kind.MEASUREMENT, result.measurement),
+        *((Name(Kind.SIGNER, result.mrsigner),) if result.td is None else ()),
         Name(Kind.PLATFORM, result.ppid_sha256),
         Name(Kind.INSTANCE, result.instance),
     )

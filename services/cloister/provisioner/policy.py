@@ -29,6 +29,8 @@ TCB_STATUSES = frozenset(
         "ConfigurationAndSWHardeningNeeded",
         "OutOfDate",
         "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
     }
 )
 _MEASUREMENT = re.compile(r"[0-9a-f]{64}")
@@ -53,6 +55,7 @@ class ReleasePolicy:
         cluster: The mesh it is meant for.
         version: Of this policy; only goes up.
         mrenclave: Measurements, 64 lower-case hex digits each.
+        td_measurement: The same of trust domains, `td_measurement.TdMeasurement.digest` of each.
         lease_s: How long a released key may be used before it must be asked for again.
         digest: SHA-256 of the bytes that the owner signed.
     """
@@ -61,6 +64,7 @@ class ReleasePolicy:
     model_name: str
     version: int
     mrenclave: frozenset[str]
+    td_measurement: frozenset[str]
     signers: tuple[SignerRule, ...]
     tcb_statuses: frozenset[str]
     allow_simulated: bool
@@ -92,6 +96,7 @@ def parse_policy(raw: bytes) -> ReleasePolicy:
         model_name=message.model_name,
         version=message.version,
         mrenclave=frozenset(message.mrenclave),
+        td_measurement=frozenset(message.td_measurement),
         signers=tuple(SignerRule(rule.mrsigner, rule.isvprodid, rule.min_isvsvn) for rule in message.signers),
         tcb_statuses=frozenset(message.tcb_statuses),
         allow_simulated=message.allow_simulated,
@@ -122,15 +127,17 @@ def _check_numbers(message: provisioner_pb2.ReleasePolicy) -> None:
 
 
 def _check_lists(message: provisioner_pb2.ReleasePolicy) -> None:
-    if not message.mrenclave and not message.signers:
+    if not message.mrenclave and not message.td_measurement and not message.signers:
         raise _invalid("the policy names neither a measurement nor a signer")
     if not message.tcb_statuses:
         raise _invalid("the policy names no TCB status")
-    if max(len(message.mrenclave), len(message.signers), len(message.tcb_statuses)) > _MAX_ENTRIES:
+    lists = (message.mrenclave, message.td_measurement, message.signers, message.tcb_statuses)
+    if max(map(len, lists)) > _MAX_ENTRIES:
         raise _invalid(f"the policy has a list of more than {_MAX_ENTRIES} entries")
-    for measurement in (*message.mrenclave, *(rule.mrsigner for rule in message.signers)):
+    signers = (rule.mrsigner for rule in message.signers)
+    for measurement in (*message.mrenclave, *message.td_measurement, *signers):
         if not _MEASUREMENT.fullmatch(measurement) or not int(measurement, 16):
-            raise _invalid("mrenclave and mrsigner are 64 lower-case hex digits, not all zero")
+            raise _invalid("mrenclave, mrsigner and td_measurement are 64 lower-case hex digits, not all zero")
     for rule in message.signers:
         if rule.isvprodid > 0xFFFF or rule.min_isvsvn > 0xFFFF:
             raise _invalid("isvprodid and min_isvsvn must be at most 65535")

@@ -31,6 +31,7 @@ from cloister.errors import (
 from cloister.kit.audit import AuditLog
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
+from cloister.kit.result_facts import code_facts
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.policy import ReleasePolicy, check_meant_for, parse_policy
@@ -254,10 +255,7 @@ def _facts(result: AttestationResult) -> dict[str, str | int | bool]:
     return {
         "instance": result.instance,
         "ear_id": result.ear_id,
-        "mrenclave": result.mrenclave,
-        "mrsigner": result.mrsigner,
-        "isvprodid": result.isvprodid,
-        "isvsvn": result.isvsvn,
+        **code_facts(result),
         "tcb_status": result.tcb_status,
         "ppid_sha256": result.ppid_sha256,
         "anchor": result.anchor,

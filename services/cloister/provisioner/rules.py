@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloister.ear import AttestationResult
+from cloister.ear.code import SGX
 from cloister.errors import KeyRefused
 from cloister.provisioner.policy import ReleasePolicy
 
@@ -66,8 +67,14 @@ def _patched(result: AttestationResult, policy: ReleasePolicy) -> None:
 
 
 def _measured(result: AttestationResult, policy: ReleasePolicy) -> None:
-    if result.tee != "sgx":
-        raise _refused("release policies speak of SGX enclaves only", "tee.other")
+    if result.td is not None:
+        if not policy.td_measurement:
+            raise _refused("the policy names enclaves only, and this is a trust domain", "tee.other")
+        if result.measurement not in policy.td_measurement:
+            raise _refused("the policy does not name this trust domain's measurement", "measurement.not_allowed")
+        return
+    if result.tee != SGX:
+        raise _refused("release policies speak of SGX enclaves and TDX trust domains only", "tee.other")
     by_signer = any(
         result.mrsigner == rule.mrsigner and result.isvprodid == rule.isvprodid and result.isvsvn >= rule.min_isvsvn
         for rule in policy.signers

@@ -247,7 +247,7 @@ def _say_what_counts(anchor: TrustAnchor, policy: Policy, signers: Signers) -> N
         _log.warning("anchor.simulated", anchor=anchor.name, meaning="results say nothing about hardware")
     elif not signers.keys:
         _log.warning("policy.unsigned", meaning="whoever can write the policy's file decides what is believed")
-    if not policy.reference_values:
+    if not policy.pins_code:
         _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
 
 

@@ -165,11 +165,12 @@ class Appraiser:
         submission.check_size()
         load_spki(submission.tls_spki)
         _may_ask(challenge, peer)
+        policy = self._policy()
         case = Case(
             evidence=Evidence(raw_quote=submission.quote, claims_bytes=submission.claims),
-            expect=self._expected(challenge, peer),
+            expect=self._expected(challenge, peer, policy),
             endorsements=await asyncio.to_thread(self._collateral.current, submission.quote, now),
-            policy=self._policy(),
+            policy=policy,
             now=now,
         )
         appraisal = await self._judged(case)
@@ -202,7 +203,7 @@ class Appraiser:
                 raise
             raise EvidenceRejected(REFUSED) from None
 
-    def _expected(self, challenge: Challenge, peer: PeerIdentity) -> Expected:
+    def _expected(self, challenge: Challenge, peer: PeerIdentity, policy: Policy) -> Expected:
         member = peer.role == WORKER
         return Expected(
             nonce=challenge.nonce,
@@ -212,6 +213,7 @@ class Appraiser:
             tls_spki_sha256=challenge.tls_spki_sha256,
             instance=peer.name if member else None,
             spiffe_id=peer.spiffe_id if member else None,
+            tee=policy.tee,
         )
 
     def _life(self, purpose: Purpose) -> timedelta:

@@ -170,7 +170,7 @@ def check_pinned(policy: Policy, anchor: TrustAnchor) -> None:
     Raises:
         NotReady: Intel's anchor, and no reference values.
     """
-    if not anchor.simulated and not policy.reference_values:
+    if not anchor.simulated and not policy.pins_code:
         raise NotReady(
             f"policy '{policy.policy_id}' has no reference_values, and an empty field is never match-all: name the "
             "measurement of the workers' build, as 'cloister init --mrenclave' does, in the file that policy names",

@@ -14,6 +14,7 @@ from cloister.appraisal.quote import parse_quote
 from cloister.ear import AttestationResult
 from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.evidence import binding
+from cloister.kit.result_facts import code_facts, td_facts
 from cloister.kit.revocation import Kind, Name, Names
 from cloister.verifier.nonces import Purpose
 
@@ -51,6 +52,7 @@ def attestation_result(appraisal: Appraisal, *, issuer: str, purpose: Purpose, l
         mrsigner=appraisal.mrsigner.hex(),
         isvprodid=appraisal.isvprodid,
         isvsvn=appraisal.isvsvn,
+        td=appraisal.td,
         debug=appraisal.debug,
         tcb_status=appraisal.tcb_status.value,
         advisory_ids=appraisal.advisory_ids,
@@ -69,10 +71,10 @@ def attestation_result(appraisal: Appraisal, *, issuer: str, purpose: Purpose, l
 
 
 def names(appraisal: Appraisal) -> Names:
-    """Everything that whoever was appraised can be revoked by, the broadest first."""
+    """Everything that whoever was appraised can be revoked by, the broadest first; trust domains have no signer."""
     return (
-        Name(Kind.MEASUREMENT, appraisal.mrenclave.hex()),
-        Name(Kind.SIGNER, appraisal.mrsigner.hex()),
+        Name(Kind.MEASUREMENT, appraisal.measurement.hex()),
+        *((Name(Kind.SIGNER, appraisal.mrsigner.hex()),) if appraisal.td is None else ()),
         Name(Kind.PLATFORM, appraisal.ppid_sha256.hex()),
         Name(Kind.INSTANCE, appraisal.claims.instance),
     )
@@ -82,11 +84,7 @@ def facts(result: AttestationResult) -> Facts:
     """What was believed."""
     return {
         "instance": result.instance,
-        "tee": result.tee,
-        "mrenclave": result.mrenclave,
-        "mrsigner": result.mrsigner,
-        "isvprodid": result.isvprodid,
-        "isvsvn": result.isvsvn,
+        **code_facts(result),
         "tcb_status": result.tcb_status,
         "advisory_ids": list(result.advisory_ids),
         "tcb_evaluation": result.tcb_evaluation,
@@ -108,6 +106,8 @@ def claimed(raw_quote: bytes, raw_claims: bytes) -> Facts:
         body = quote.body
         if isinstance(body, EnclaveReport):
             told |= {"mrenclave": body.mrenclave.hex(), "mrsigner": body.mrsigner.hex()}
+        else:
+            told |= td_facts(body.measurement)
         told["tee"] = quote.tee.value
         family = family_of_quote(quote)
         told |= {"fmspc": family.fmspc.hex(), "pck_ca": family.ca.value}

@@ -74,6 +74,7 @@ def case_of(member: Member, policy: Policy, endorsements: Endorsements, now: dat
             receipt_key=keys.receipt_key,
             hpke_suite=keys.hpke_suite,
             hpke_public=keys.hpke_public,
+            tee=policy.tee,
         ),
         endorsements=endorsements,
         policy=policy,

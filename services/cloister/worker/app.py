@@ -1,4 +1,4 @@
-"""The worker, wired: what `cloister-worker` runs with Gramine's quoter, and the simulator's program with its own."""
+"""The worker, wired: `cloister-worker` with the quotes of its platform, and the simulator's program with its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from cloister.api.v1.worker_pb2_grpc import add_WorkerServicer_to_server
+from cloister.evidence.platform_quoter import platform_quoter
 from cloister.evidence.quoter import Quoter
 from cloister.kit import lag
 from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.log import get_logger
 from cloister.kit.server import Health, Server
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
@@ -34,6 +36,19 @@ from cloister.worker.settings import Settings, WantedModel
 from cloister.worker.shares import Shares
 from cloister.worker.tuning import Tunings
 from cloister.worker.verifier_keys import VerifierKeys
+
+_log = get_logger()
+
+
+async def serve_genuine(settings: Settings, lifecycle: Lifecycle) -> None:
+    """Run the worker with the quotes of the platform it is on; there are no others in production.
+
+    Raises:
+        NotReady: This process runs in no enclave and in no trust domain (`enclave.absent`).
+    """
+    tee, quoter = platform_quoter()
+    _log.info("quoter.chosen", tee=tee)
+    await serve(settings, lifecycle, quoter)
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tunings: Tunings | None = None) -> None:

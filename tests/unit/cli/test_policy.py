@@ -116,7 +116,7 @@ def test_a_policy_that_leaves_much_open_is_warned_of(run: Run, file: Path) -> No
     code, _, err = run("policy", "check", file)
     assert code == 0
     assert "no version" in err
-    assert "names no enclave" in err
+    assert "names no code" in err
 
 
 @pytest.mark.attack("C07")

@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import pytest
 
+from cloister.appraisal.body import TdReport
 from cloister.appraisal.quote import parse_quote
 from cloister.client import quote_facts, quote_fields
-from fakes.sim import good_evidence
+from cloister_simulator.trust_domain import TrustDomain
+from fakes.sim import good_evidence, simulated_platform
 
 RAW = good_evidence().quote
+RUNNING = bytes([5, 1, 7]) + bytes(13)
+DOMAINS = {
+    "tdx 4": (4, TrustDomain()),
+    "tdx 5": (5, TrustDomain()),
+    "tdx 5 of TDX 1.5": (5, TrustDomain(tee_tcb_svn2=RUNNING)),
+    "tdx 5 extended": (5, TrustDomain(tee_tcb_svn2=RUNNING, extended=True)),
+}
+QUOTES = {
+    "sgx": RAW,
+    **{
+        name: simulated_platform().td_quote(bytes(64), domain, version=version)
+        for name, (version, domain) in DOMAINS.items()
+    },
+}
 
 
-def test_every_byte_is_in_one_field() -> None:
-    position = 0
-    for field in quote_fields(RAW):
+@pytest.mark.parametrize("kind", QUOTES)
+def test_every_byte_is_in_one_field(kind: str) -> None:
+    position, raw = 0, QUOTES[kind]
+    for field in quote_fields(raw):
         assert field.offset == position
-        assert field.raw == RAW[position : position + len(field.raw)]
+        assert field.raw == raw[position : position + len(field.raw)]
         position += len(field.raw)
-    assert position == len(RAW)
+    assert position == len(raw)
+
+
+@pytest.mark.parametrize("kind", DOMAINS)
+def test_the_fields_of_a_trust_domain_are_what_the_parser_reads(kind: str) -> None:
+    quote = parse_quote(QUOTES[kind])
+    report = quote.body
+    assert isinstance(report, TdReport)
+    raw = {(field.group, field.name): field.raw for field in quote_fields(QUOTES[kind])}
+    domain = {name: value for (group, name), value in raw.items() if group == "The trust domain"}
+    assert (domain["MRTD"], domain["MRSEAM"], domain["REPORTDATA"]) == (report.mrtd, report.mrseam, report.report_data)
+    assert tuple(domain[f"RTMR{n}"] for n in range(4)) == report.rtmrs
+    assert domain["TD attributes"] == report.td_attributes
+    assert domain.get("TEE_TCB_SVN_2") == report.tee_tcb_svn2
+    assert raw["Signature", "Signature of the quote"] == quote.signature
+    assert raw["The quoting enclave that signed", "Report of the quoting enclave"] == quote.qe_report_raw
+    assert raw["Certificates", "Certificate chain"] == quote.pck_chain
+    words = {field.name: field.value for field in quote_fields(QUOTES[kind])}
+    assert (words["TEE type"], words["TD attributes"]) == ("TDX", "SEPT_VE_DISABLE")
 
 
 def test_the_fields_are_what_the_parser_reads() -> None:
@@ -35,7 +70,7 @@ def test_the_fields_are_what_the_parser_reads() -> None:
 
 
 def test_each_field_says_what_it_is_and_what_is_asked_of_it() -> None:
-    for field in quote_fields(RAW):
+    for field in (field for raw in QUOTES.values() for field in quote_fields(raw)):
         assert field.meaning
         assert field.check
         assert 0 <= field.step <= 8

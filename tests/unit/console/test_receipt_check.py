@@ -26,6 +26,7 @@ from cloister.ear.keys import SigningKey
 from cloister.errors import CloisterError
 from cloister.kit.key_set import KeySigners, signed, timed
 from cloister.seal import receipt as receipts
+from cloister_simulator.trust_domain import TrustDomain
 from fakes.serving import MODEL, VERIFIER, FakeGateway, FakeVerifier, FakeWorker
 from fakes.sim import ENCLAVE
 
@@ -77,8 +78,10 @@ def ours(raw: bytes, trust: TrustBundle) -> bool:
     return True
 
 
-async def kept(verifier: FakeVerifier, value: float = 1.0, **worker: Any) -> ReceiptBundle:
-    client = Client(cast(Any, FakeGateway(FakeWorker(verifier, **worker))), verifier.trust())
+async def kept(
+    verifier: FakeVerifier, value: float = 1.0, trust: TrustBundle | None = None, **worker: Any
+) -> ReceiptBundle:
+    client = Client(cast(Any, FakeGateway(FakeWorker(verifier, **worker))), trust or verifier.trust())
     answer = await client.infer(MODEL, {"x": np.full((1, 2), value, np.float32)})
     assert answer.receipt is not None
     return answer.receipt
@@ -109,6 +112,32 @@ async def test_the_browser_and_we_agree_on_every_changed_byte(verifier: FakeVeri
         assert found["verdict"] == ("holds" if ours(one, trust) else "broken")
         assert found["verdict"] == "broken", "a byte that nobody looks at"
         assert set(found["after"]) <= {"not made"}
+
+
+@pytest.mark.attack("C02")
+@pytest.mark.attack("J12")
+async def test_receipts_of_trust_domains_and_of_enclaves_are_held_against_their_own_pins() -> None:
+    verifier, domain = FakeVerifier(), TrustDomain()
+    named = frozenset({domain.measurement.digest.hex()})
+    domains = verifier.trust(mrenclave=None, td_measurement=named)
+    enclaves, both = verifier.trust(), verifier.trust(td_measurement=named)
+    of_domain = (await kept(verifier, trust=domains, evidence_changes={"domain": domain})).SerializeToString()
+    of_enclave = (await kept(verifier)).SerializeToString()
+    digits = verifier.trust(mrenclave=None, td_measurement=frozenset({ENCLAVE.mrenclave.hex()}))
+    cases = {
+        (of_domain, domains): True,
+        (of_domain, both): True,
+        (of_domain, enclaves): False,
+        (of_domain, verifier.trust(mrenclave=named)): False,
+        (of_domain, replace(domains, td_measurement=frozenset({"ab" * 32}))): False,
+        (of_enclave, both): True,
+        (of_enclave, domains): False,
+        (of_enclave, digits): False,
+    }
+    for ((raw, trust), holds), found in zip(cases.items(), checked(list(cases)), strict=True):
+        assert ours(raw, trust) is holds
+        assert found["verdict"] == ("holds" if holds else "broken")
+        assert holds or found["failed"] == BELIEVED
 
 
 @pytest.mark.attack("J12")

@@ -56,7 +56,8 @@ def test_collateral_is_issued_again_in_one_step(folder: Path) -> None:
         library_verdict(platform, collateral=(folder / "collateral.json").read_bytes(), now=later)
     store.write_collateral(folder, platform)
     assert library_verdict(platform, collateral=(folder / "collateral.json").read_bytes(), now=later)[0] == "UpToDate"
-    assert sorted(each.name for each in folder.iterdir()) == ["collateral.json", "keys", "platform.json", "root.der"]
+    kept = ["collateral-tdx.json", "collateral.json", "keys", "platform.json", "root.der"]
+    assert sorted(each.name for each in folder.iterdir()) == kept
 
 
 def test_a_platform_is_never_overwritten(folder: Path) -> None:

@@ -127,7 +127,7 @@ class TenantUse(_message.Message):
     def __init__(self, spiffe_id: _Optional[str] = ..., under_way: _Optional[int] = ..., queued: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ..., tenant: _Optional[str] = ..., answered_total: _Optional[int] = ..., failed_total: _Optional[int] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
-    __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status", "counters")
+    __slots__ = ("instance", "endpoint", "linked", "draining", "simulated", "slots", "slots_used", "models", "attested_until_ms", "mrenclave", "tcb_status", "counters", "tee", "td_measurement")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_FIELD_NUMBER: _ClassVar[int]
     LINKED_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,8 @@ class WorkerStatus(_message.Message):
     MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
     TCB_STATUS_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    TEE_FIELD_NUMBER: _ClassVar[int]
+    TD_MEASUREMENT_FIELD_NUMBER: _ClassVar[int]
     instance: str
     endpoint: str
     linked: bool
@@ -152,4 +154,6 @@ class WorkerStatus(_message.Message):
     mrenclave: str
     tcb_status: str
     counters: _worker_pb2.WorkerCounters
-    def __init__(self, instance: _Optional[str] = ..., endpoint: _Optional[str] = ..., linked: bool = ..., draining: bool = ..., simulated: bool = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., attested_until_ms: _Optional[int] = ..., mrenclave: _Optional[str] = ..., tcb_status: _Optional[str] = ..., counters: _Optional[_Union[_worker_pb2.WorkerCounters, _Mapping]] = ...) -> None: ...
+    tee: str
+    td_measurement: str
+    def __init__(self, instance: _Optional[str] = ..., endpoint: _Optional[str] = ..., linked: bool = ..., draining: bool = ..., simulated: bool = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., attested_until_ms: _Optional[int] = ..., mrenclave: _Optional[str] = ..., tcb_status: _Optional[str] = ..., counters: _Optional[_Union[_worker_pb2.WorkerCounters, _Mapping]] = ..., tee: _Optional[str] = ..., td_measurement: _Optional[str] = ...) -> None: ...

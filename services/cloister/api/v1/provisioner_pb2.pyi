@@ -33,7 +33,7 @@ class SignerRule(_message.Message):
     def __init__(self, mrsigner: _Optional[str] = ..., isvprodid: _Optional[int] = ..., min_isvsvn: _Optional[int] = ...) -> None: ...
 
 class ReleasePolicy(_message.Message):
-    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version", "cluster")
+    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version", "cluster", "td_measurement")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class ReleasePolicy(_message.Message):
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     MIN_MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    TD_MEASUREMENT_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     version: int
     mrenclave: _containers.RepeatedScalarFieldContainer[str]
@@ -54,7 +55,8 @@ class ReleasePolicy(_message.Message):
     lease_s: int
     min_model_version: int
     cluster: str
-    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ..., cluster: _Optional[str] = ...) -> None: ...
+    td_measurement: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ..., cluster: _Optional[str] = ..., td_measurement: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SetReleasePolicyRequest(_message.Message):
     __slots__ = ("policy", "signature")

@@ -123,7 +123,7 @@ function worker(each) {
       ],
       ["Advisories", each.advisories.join(", ") || "none"],
       ["Trust rests on", each.anchor || "unknown"],
-      ["Measurement", short(each.mrenclave)],
+      [each.tee === "tdx" ? "Trust domain" : "Measurement", short(each.measurement)],
       ["Address", each.endpoint || "unknown"],
       ["Busy", `${each.slots_used} of ${each.slots} slots`],
       [

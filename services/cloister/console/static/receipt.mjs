@@ -83,7 +83,8 @@ const CHECKS = {
   },
   async enclave(found) {
     found.allLookedAt = checkBelievable(found.result, found.bundle);
-    if (found.allLookedAt) return `Measurement ${found.result.mrenclave}.`;
+    const what = found.result.tee === "tdx" ? "Trust domain" : "Measurement";
+    if (found.allLookedAt) return `${what} ${found.result.measurement}.`;
     return "The bundle also asks for reference values of a policy, which this page does not read: 'cloister receipt verify' does.";
   },
   async signature(found) {
@@ -173,8 +174,7 @@ function factsOf({ kept, body, result, issuedAt }) {
     ["With model", `${body.string(5)}@${body.string(6)}`],
     ["Model digest", hex(body.bytes(7))],
     ["Under release policy", hex(body.bytes(8))],
-    ["By enclave (MRENCLAVE)", result.mrenclave],
-    ["Signed by (MRSIGNER)", result.mrsigner],
+    ...codeOf(result),
     ["Worker", result.instance],
     ["TCB status", [result.tcb_status, ...result.advisory_ids].join(", ")],
     [
@@ -184,6 +184,20 @@ function factsOf({ kept, body, result, issuedAt }) {
     ["Request id", hex(body.bytes(2))],
     ...tensors(kept.bytes(2), "asked").map(named("Asked")),
     ...tensors(kept.bytes(3), "answered").map(named("Answered")),
+  ];
+}
+
+/** @param {import("./trust.mjs").Result} result @returns {[string, string][]} */
+function codeOf(result) {
+  if (result.tee !== "tdx") {
+    return [
+      ["By enclave (MRENCLAVE)", result.mrenclave],
+      ["Signed by (MRSIGNER)", result.mrsigner],
+    ];
+  }
+  return [
+    ["By trust domain", result.measurement],
+    ["Its firmware (MRTD)", result.td.mrtd],
   ];
 }
 

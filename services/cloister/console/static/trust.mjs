@@ -3,6 +3,7 @@
 
 import { fromBase64, fromBase64url, hex, text, utf8 } from "./bytes.mjs";
 import { readKey, signedBy, tokenHolds } from "./signatures.mjs";
+import { tdMeasurement } from "./trust_domain.mjs";
 
 const FORMAT = "cloister trust bundle v1";
 const KEY_SET = "application/vnd.cloister.verifier-keys+json";
@@ -19,7 +20,7 @@ export function readBundle(content) {
   for (const name of ["cluster", "verifier", "anchor"]) {
     if (!bundle[name]) throw new Error(`it lacks '${name}'`);
   }
-  for (const name of ["mrenclave", "owners", "verifier_policies"]) {
+  for (const name of ["mrenclave", "td_measurement", "owners", "verifier_policies"]) {
     const pins = bundle[name];
     const isList = Array.isArray(pins) && pins.length > 0 && pins.every((pin) => /^[0-9a-f]{64}$/.test(pin));
     if (pins !== undefined && !isList) throw new Error(`its '${name}' is no list of 32 bytes in hexadecimal digits`);
@@ -62,11 +63,11 @@ export async function openToken(token, keys) {
   if (header.alg !== key.algorithm || !(await tokenHolds(key, fromBase64url(segments[2]), message))) {
     throw new Error("its signature does not hold");
   }
-  return { key, result: readResult(JSON.parse(text(fromBase64url(segments[1])))) };
+  return { key, result: await readResult(JSON.parse(text(fromBase64url(segments[1])))) };
 }
 
 /** @param {any} claims */
-function readResult(claims) {
+async function readResult(claims) {
   const own = claims.cloister;
   const jwk = claims.cnf?.jwk;
   if (claims.eat_profile !== PROFILE || jwk?.kty !== "OKP" || jwk.crv !== "Ed25519" || !own) {
@@ -81,10 +82,11 @@ function readResult(claims) {
     receiptKey: fromBase64url(jwk.x),
     status: claims.submods?.[own.role]?.["ear.status"],
     ...own,
+    measurement: own.tee === "tdx" ? await tdMeasurement(own.td) : own.mrenclave,
   };
 }
 
-/** @typedef {ReturnType<typeof readResult>} Result */
+/** @typedef {Awaited<ReturnType<typeof readResult>>} Result */
 
 /** Meant for the mesh, by this verifier, and in force when the receipt says that it was made. */
 export function checkInForce(
@@ -102,7 +104,7 @@ export function checkInForce(
   if (result.expiresAt - result.issuedAt > LONGEST_LIFE_S) throw new Error("it is good for longer than any may be");
 }
 
-/** An enclave that the bundle believes. @returns {boolean} Whether all that the bundle asks for could be looked at. */
+/** Code that the bundle believes. @returns {boolean} Whether all that the bundle asks for could be looked at. */
 export function checkBelievable(/** @type {Result} */ result, /** @type {any} */ bundle) {
   const name = `spiffe://${bundle.cluster}/worker/${result.instance}`;
   if (result.cluster !== bundle.cluster || result.role !== "worker" || result.spiffe_id !== name) {
@@ -120,9 +122,23 @@ export function checkBelievable(/** @type {Result} */ result, /** @type {any} */
     throw new Error("it was appraised by a policy that the bundle does not name");
   }
   const judgesByPolicy = /reference_values/.test(bundle.policy ?? "");
-  if (!bundle.mrenclave && !judgesByPolicy) throw new Error("the bundle names no code, so nobody is believed");
-  if (bundle.mrenclave && !bundle.mrenclave.includes(result.mrenclave)) {
-    throw new Error("its code is not code that the bundle names");
+  if (!bundle.mrenclave && !bundle.td_measurement && !judgesByPolicy) {
+    throw new Error("the bundle names no code, so nobody is believed");
   }
+  checkCode(result, bundle, judgesByPolicy);
   return !judgesByPolicy;
+}
+
+/** Pins of one technology admit no other. @param {Result} result @param {any} bundle @param {boolean} judgesByPolicy */
+function checkCode(result, bundle, judgesByPolicy) {
+  const inTrustDomain = result.tee === "tdx";
+  const pins = inTrustDomain ? bundle.td_measurement : bundle.mrenclave;
+  if (!pins && !judgesByPolicy) {
+    throw new Error(
+      inTrustDomain
+        ? "it is a trust domain, and the bundle names enclaves only"
+        : "it is an enclave, and the bundle names trust domains only",
+    );
+  }
+  if (pins && !pins.includes(result.measurement)) throw new Error("its code is not code that the bundle names");
 }

@@ -82,7 +82,7 @@ function row(field) {
     "details",
     {
       class: `field ${tone}`,
-      open: !reserved && ["MRENCLAVE", "REPORTDATA", "Attributes: flags"].includes(field.name),
+      open: !reserved && ["MRENCLAVE", "MRTD", "REPORTDATA", "Attributes: flags", "TD attributes"].includes(field.name),
     },
     el(
       "summary",
