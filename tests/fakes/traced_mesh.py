@@ -19,6 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def main() -> int:
         prepare(mesh)
         with watched(mesh, reasons, Path(folder)):
             used(mesh)
-        missing = [line for kind in WATCHED for line in missing_in(lock, kind, Path(folder) / kind.name)]
+        missing = [line for kind in WATCHED for line in missing_in(lock, reasons, kind, Path(folder) / kind.name)]
     print("\n".join(missing) or "nothing was loaded that is not in tcb.lock")
     return len(missing)
 
@@ -154,8 +155,8 @@ async def asked(mesh: RunningMesh, arrays: dict[str, Any], version: str) -> None
                 group.create_task(stream.infer(MODEL, arrays, version=version))
 
 
-def missing_in(lock: Lock, kind: Kind, records: Path) -> list[str]:
-    """What one kind loaded that the lock has not, but for what the simulator alone needs."""
+def missing_in(lock: Lock, reasons: Reasons, kind: Kind, records: Path) -> list[str]:
+    """What one kind loaded or opened that is neither in the lock nor left out."""
     carried = {str(found.resolve()) for found in map(_located, lock.files_of(kind)) if found}
     places = ("/usr/lib/", *search_path()[1:])
     loaded = set[str]()
@@ -164,7 +165,12 @@ def missing_in(lock: Lock, kind: Kind, records: Path) -> list[str]:
         loaded |= {*record["mapped"], *record["opened"]}
     files = {file for file in loaded if file.startswith(places) and Path(file).is_file() and not file.endswith(".pyc")}
     owners = owners_of(files, Wheels())
-    return [f"{kind.name}  {file}" for file in sorted(files - carried) if owners.get(file, ("", ""))[1] not in GLIBC]
+    left_out = {
+        file
+        for file, (_, name, _, path) in owners.items()
+        if name in GLIBC or any(fnmatchcase(path, pattern) for pattern in reasons.absent_of(kind))
+    }
+    return [f"{kind.name}  {file}" for file in sorted(files - carried - left_out)]
 
 
 def _located(carried: tuple[Part, CarriedFile]) -> Path | None:
