@@ -46,6 +46,11 @@ OURS = ("cloister", "cloister_simulator", "fakes")
 TESTS = Path(__file__).parents[1]
 SIMULATOR = Path(cloister_simulator.__file__).parents[1]
 FORMATS = ("keras_lstm", "frozen_cnn", "onnx_lstm", "paddle_cnn", "tflite_cnn")
+ONE_PROCESS = {
+    "CLOISTER_GATEWAY_FRONT": "grpc",
+    "CLOISTER_GATEWAY_REST_LISTEN": "",
+    "CLOISTER_VERIFIER_APPRAISAL_PROCESSES": "0",
+}
 END_S = 30.0
 
 
@@ -89,14 +94,13 @@ def started(mesh: RunningMesh, kind: Kind, reasons: Reasons, folder: Path) -> su
     records, task = folder / kind.name, folder / f"{kind.name}.task"
     records.mkdir()
     path = [*search_path(), str(TESTS), str(SIMULATOR)]
-    absent = [*reasons.absent_of(kind), "pyvoy"]  # which the gateway only looks for
-    task.write_bytes(marshal.dumps({"path": path, "absent": absent}))
+    task.write_bytes(marshal.dumps({"path": path, "absent": reasons.absent_of(kind)}))
     settings = mesh.folder / kind.name / "settings.toml"
     program: tuple[object, ...] = (kind.module, "--settings", settings)
     if kind in SIMULATED:
         program = ("fakes.simulated_service", kind.name, settings, mesh.folder / "simulator")
     (port,) = free_ports(1, first=40_000)
-    environment = {**os.environ, "CLOISTER_GATEWAY_REST_LISTEN": "", "CLOISTER_VERIFIER_APPRAISAL_PROCESSES": "0"}
+    environment = {**os.environ, **ONE_PROCESS}
     environment |= dict.fromkeys(("CLOISTER_WORKER_LISTEN", "CLOISTER_WORKER_ENDPOINT"), f"127.0.0.1:{port}")
     (mesh.folder / "logs").mkdir(exist_ok=True)
     with (mesh.folder / "logs" / f"{kind.name}.log").open("wb") as log:
