@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from cloister.gateway.app import opened
-from cloister.gateway.faces import listening_https
 from cloister.gateway.front import behind_envoy, envoy_module
+from cloister.gateway.http_faces import listening_https
 from cloister.gateway.portion import REST
 from cloister.gateway.settings import Settings
 from cloister.kit.lifecycle import Lifecycle

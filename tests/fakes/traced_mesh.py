@@ -19,6 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ OURS = ("cloister", "cloister_simulator", "fakes")
 TESTS = Path(__file__).parents[1]
 SIMULATOR = Path(cloister_simulator.__file__).parents[1]
 FORMATS = ("keras_lstm", "frozen_cnn", "onnx_lstm", "paddle_cnn", "tflite_cnn")
+ONE_PROCESS = {
+    "CLOISTER_GATEWAY_FRONT": "grpc",
+    "CLOISTER_GATEWAY_REST_LISTEN": "",
+    "CLOISTER_VERIFIER_APPRAISAL_PROCESSES": "0",
+}
 END_S = 30.0
 
 
@@ -57,7 +63,7 @@ def main() -> int:
         prepare(mesh)
         with watched(mesh, reasons, Path(folder)):
             used(mesh)
-        missing = [line for kind in WATCHED for line in missing_in(lock, kind, Path(folder) / kind.name)]
+        missing = [line for kind in WATCHED for line in missing_in(lock, reasons, kind, Path(folder) / kind.name)]
     print("\n".join(missing) or "nothing was loaded that is not in tcb.lock")
     return len(missing)
 
@@ -88,14 +94,13 @@ def started(mesh: RunningMesh, kind: Kind, reasons: Reasons, folder: Path) -> su
     records, task = folder / kind.name, folder / f"{kind.name}.task"
     records.mkdir()
     path = [*search_path(), str(TESTS), str(SIMULATOR)]
-    absent = [*reasons.absent_of(kind), "pyvoy"]  # which the gateway only looks for
-    task.write_bytes(marshal.dumps({"path": path, "absent": absent}))
+    task.write_bytes(marshal.dumps({"path": path, "absent": reasons.absent_of(kind)}))
     settings = mesh.folder / kind.name / "settings.toml"
     program: tuple[object, ...] = (kind.module, "--settings", settings)
     if kind in SIMULATED:
         program = ("fakes.simulated_service", kind.name, settings, mesh.folder / "simulator")
     (port,) = free_ports(1, first=40_000)
-    environment = {**os.environ, "CLOISTER_GATEWAY_REST_LISTEN": "", "CLOISTER_VERIFIER_APPRAISAL_PROCESSES": "0"}
+    environment = {**os.environ, **ONE_PROCESS}
     environment |= dict.fromkeys(("CLOISTER_WORKER_LISTEN", "CLOISTER_WORKER_ENDPOINT"), f"127.0.0.1:{port}")
     (mesh.folder / "logs").mkdir(exist_ok=True)
     with (mesh.folder / "logs" / f"{kind.name}.log").open("wb") as log:
@@ -154,8 +159,8 @@ async def asked(mesh: RunningMesh, arrays: dict[str, Any], version: str) -> None
                 group.create_task(stream.infer(MODEL, arrays, version=version))
 
 
-def missing_in(lock: Lock, kind: Kind, records: Path) -> list[str]:
-    """What one kind loaded that the lock has not, but for what the simulator alone needs."""
+def missing_in(lock: Lock, reasons: Reasons, kind: Kind, records: Path) -> list[str]:
+    """What one kind loaded or opened that is neither in the lock nor left out."""
     carried = {str(found.resolve()) for found in map(_located, lock.files_of(kind)) if found}
     places = ("/usr/lib/", *search_path()[1:])
     loaded = set[str]()
@@ -164,7 +169,12 @@ def missing_in(lock: Lock, kind: Kind, records: Path) -> list[str]:
         loaded |= {*record["mapped"], *record["opened"]}
     files = {file for file in loaded if file.startswith(places) and Path(file).is_file() and not file.endswith(".pyc")}
     owners = owners_of(files, Wheels())
-    return [f"{kind.name}  {file}" for file in sorted(files - carried) if owners.get(file, ("", ""))[1] not in GLIBC]
+    left_out = {
+        file
+        for file, (_, name, _, path) in owners.items()
+        if name in GLIBC or any(fnmatchcase(path, pattern) for pattern in reasons.absent_of(kind))
+    }
+    return [f"{kind.name}  {file}" for file in sorted(files - carried - left_out)]
 
 
 def _located(carried: tuple[Part, CarriedFile]) -> Path | None:

@@ -83,6 +83,16 @@ def test_a_service_starts_from_its_image_alone(kind: Kind, tmp_path: Path) -> No
         answers_as_outside(tmp_path)
 
 
+def test_the_simulator_is_in_the_simulated_verifier_and_no_more_of_it_than_starts_one(tmp_path: Path) -> None:
+    here()
+    for kind in (VERIFIER, PROVISIONER):
+        build_image(kind, tmp_path / kind.name, simulated=True)
+        found = {path.name for path in (tmp_path / kind.name).glob("root/lib/python3.11/cloister_simulator/*")}
+        assert found == ({"__init__.pyc", "enclave_verifier.pyc"} if kind == VERIFIER else set())
+    ended = run(tmp_path / "verifier", "-m", "cloister_simulator.enclave_verifier", "--settings", "/nonexistent")
+    assert b"/nonexistent: cannot be read" in ended.stderr
+
+
 def test_redis_server_starts_from_its_image_alone(tmp_path: Path) -> None:
     here()
     build_image(REDIS, tmp_path)

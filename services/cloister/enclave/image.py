@@ -1,8 +1,10 @@
 """The program of an enclave: exactly what tcb.lock names, laid out as Python looks for it, the same bytes anywhere.
 
-root/bin/python3.11             or redis-server
-root/lib/python3.11/            Python's modules, those of wheels, and ours, as bytecode; with libraries and data
-root/lib/system/                Debian's shared libraries, but for glibc, which Gramine brings
+    root/bin/python3.11     or redis-server
+    root/lib/python3.11/    Python's modules, those of wheels, and ours, as bytecode; with libraries and data
+    root/lib/system/        Debian's shared libraries, but for glibc, which Gramine brings
+
+`python3.11 -I -S -B -m MODULE` finds all of it with these folders and nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -25,6 +28,7 @@ IN_ENCLAVE: Final = PurePosixPath("/cloister/root")
 _MODULES: Final = PurePosixPath("lib") / LIBRARY
 _LIBRARIES: Final = PurePosixPath("lib/system")
 _PROGRAMS: Final = PurePosixPath("bin")
+_REASON: Final = "image.differs"
 _BYTECODE: Final = Path(__file__).with_name("bytecode.py")
 
 
@@ -82,9 +86,7 @@ def _ours(kind: Kind, lock: Lock, *, simulated: bool) -> Iterator[_Piece]:
 
 
 def _simulator() -> Iterator[_Piece]:
-    """As much of the simulator as makes evidence; nothing in the product imports it, so it is looked up by its path."""
-    from importlib.util import find_spec
-
+    """As much of the simulator as starts a verifier; nothing in the product imports it, so its files are looked up."""
     spec = find_spec(VERIFIER.simulated_module.partition(".")[0])
     if spec is None or not spec.submodule_search_locations:
         raise NotReady("simulated enclaves need cloister-simulator, which is not installed here", reason=_REASON)
@@ -150,6 +152,3 @@ def other_here(part: Part) -> str | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_REASON: Final = "image.differs"

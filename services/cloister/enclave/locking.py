@@ -26,6 +26,7 @@ from cloister.errors import CloisterError, InvalidRequest, NotReady
 
 PACKAGE: Final = Path(cloister.__file__).parent
 REDIS_SERVER: Final = "/usr/bin/redis-server"
+_LDD: Final = "/usr/bin/ldd"
 _TRACING: Final = Path(__file__).with_name("tracing.py")
 _STARTS: Final = ("runpy",)  # by which `python -m` works
 _NOT_DATA: Final = (".py", ".pyc", ".pyi", ".typed")
@@ -152,7 +153,7 @@ def _data(folders: Iterable[Path]) -> Iterator[Path]:
 
 def _libraries(programs: Iterable[str]) -> set[str]:
     """Shared libraries that programs and libraries need, and those that these need."""
-    done = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    done = subprocess.run([_LDD, *programs], capture_output=True, text=True, check=False)  # noqa: S603
     needed = (line.split() for line in done.stdout.splitlines() if " => " in line)
     return {_MERGED.sub("/usr/lib/", os.path.normpath(words[2])) for words in needed if words[2].startswith("/")}
 

@@ -15,7 +15,7 @@ from typing import Final
 from cloister.enclave.tcb import Origin
 from cloister.errors import NotReady
 
-_DPKG: Final = "dpkg-query"
+_DPKG: Final = "/usr/bin/dpkg-query"
 
 
 def normal_name(name: str) -> str:

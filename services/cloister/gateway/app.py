@@ -14,16 +14,15 @@ from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
 from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.admission import Admission, Observe
 from cloister.gateway.call import Call
-from cloister.gateway.faces import F, Face, Facing, listening, listening_https
+from cloister.gateway.faces import F, Face, Facing, listening
 from cloister.gateway.fleet import Fleet
-from cloister.gateway.front import behind_envoy, envoy_module
 from cloister.gateway.limits import Limits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.operator_listener import operator_listener
 from cloister.gateway.portion import REST, portion
 from cloister.gateway.routing_file import routing_file
 from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
-from cloister.gateway.settings import Settings
+from cloister.gateway.settings import GRPC, Settings
 from cloister.gateway.tenancy import Tenancy
 from cloister.gateway.tenants import Tenants
 from cloister.gateway.tenants_watch import tenants_watch
@@ -59,16 +58,33 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     if place is not None:
         log.configure(service_name(place), json=settings.log_json)
         lifecycle.spawn(until_parent_ends(lifecycle), "parent")
+    if settings.front != GRPC and await _behind_envoy(settings, lifecycle, place):
+        return
+    async with opened(settings, lifecycle, _facing(place), place) as server:
+        lag.spare_collections()
+        await server.run()
+
+
+# Envoy and HTTPS are loaded where they are wanted: an enclave has neither, nor what they are made of.
+
+
+async def _behind_envoy(settings: Settings, lifecycle: Lifecycle, place: Place | None) -> bool:
+    """Be the gateway behind Envoy until told to stop; returns at once, False, where there is none to be had."""
+    from cloister.gateway.front import behind_envoy, envoy_module
+
     module = envoy_module(settings.front)
     if module is not None:
         await behind_envoy(settings, lifecycle, module, place)
-        return
-    facing: Facing[Face] = partial(listening, shared_port=place is not None)
-    if place is not None and place.face == REST:
-        facing = partial(listening_https, shared_port=True)
-    async with opened(settings, lifecycle, facing, place) as server:
-        lag.spare_collections()
-        await server.run()
+    return module is not None
+
+
+def _facing(place: Place | None) -> Facing[Face]:
+    """The face of this process, where there is no Envoy."""
+    if place is None or place.face != REST:
+        return partial(listening, shared_port=place is not None)
+    from cloister.gateway.http_faces import listening_https
+
+    return partial(listening_https, shared_port=True)
 
 
 async def _by_processes(settings: Settings, lifecycle: Lifecycle) -> None:

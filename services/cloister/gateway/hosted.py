@@ -14,8 +14,8 @@ from typing import Any
 
 from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.app import opened, service_name
-from cloister.gateway.faces import hosted, hosted_https
 from cloister.gateway.front import CONTROL, SETTINGS, let_nobody_in, taken_over
+from cloister.gateway.http_faces import hosted, hosted_https
 from cloister.gateway.portion import REST
 from cloister.kit import config, lag, log, secrecy
 from cloister.kit.grpc_http import Receive, Send

@@ -14,7 +14,8 @@ from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
 
 MAX_CALL_S = 86_400.0
-FRONTS = ("auto", "envoy", "grpc")
+GRPC = "grpc"
+FRONTS = ("auto", "envoy", GRPC)
 MAX_PROCESSES = 64
 MAX_REQUEST_BYTES = 64 << 20
 """A frame around a request must stay below `rpc.channel.MAX_MESSAGE_BYTES`, or one request could break every link."""

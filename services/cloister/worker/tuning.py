@@ -138,8 +138,8 @@ def rate(slots: list[InferSlot], inputs: Mapping[str, Array], clock_s: Callable[
 def random_rows(contract: ModelContract, count: int) -> dict[str, Array]:
     """Inputs of that many rows that differ from one another; open dimensions taken as 1 otherwise.
 
-    Numbers are spread evenly around 0 with variance 1. They are Python's own: numpy's generators would be almost three megabytes
-    of machine code in every enclave, for this.
+    Numbers are spread evenly around 0 with variance 1. They are Python's own: for numpy's generators each enclave would
+    carry almost three megabytes more of machine code.
     """
     generator = random.Random(count)  # noqa: S311 - not for secrets; the same rows every time
     found: dict[str, Array] = {}

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import pytest_asyncio
 
-from cloister.gateway import envoy_config, faces
+from cloister.gateway import envoy_config, http_faces
 from cloister.kit.https import HttpsLimits
 from fakes.pki import MeshPki
 from fakes.running_rest import ENGINES, RestRig, running_rest
@@ -23,8 +23,8 @@ async def rest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     with pytest.MonkeyPatch.context() as impatient:
         impatient.setattr(envoy_config, "HEADERS_S", 1)
         impatient.setattr(envoy_config, "CLOSE_S", 0.1)
-        impatient.setattr(faces, "RECEIVE_S", 0.5)
-        impatient.setattr(faces, "HttpsLimits", partial(HttpsLimits, idle_s=1.0))
+        impatient.setattr(http_faces, "RECEIVE_S", 0.5)
+        impatient.setattr(http_faces, "HttpsLimits", partial(HttpsLimits, idle_s=1.0))
         async with running_rest(folder, MeshPki(), request.param, max_message_bytes=8 << 20, tenant_limit=32) as rig:
             await rig.worker(WORKER, slots=16)
             yield rig
