@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from cloister.ear import KeySet
 from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.key_set import MAX_KEY_SET_BYTES
 from cloister.kit.log import get_logger
 from cloister.kit.verifier_keys import LearnedKeys
+from cloister.kit.watched_file import WatchedFile
+from cloister.rpc.files import read_public
 
-_MAX_BYTES: Final = 256 * 1024
 _log = get_logger()
 T = TypeVar("T")
 
@@ -40,8 +43,8 @@ class PinnedKeys:
 
     def __init__(self, path: Path, thumbprints: Collection[str]) -> None:
         self._thumbprints = frozenset(thumbprints)
-        self._file = _WatchedFile(path)
-        self._keys = opened(path, lambda: self._read(self._file.changed() or b""))
+        self._file = _KeyFile(path)
+        self._keys = opened(path, lambda: self._read(self._file.first()))
 
     def current(self) -> KeySet:
         """The keys as the file has them now."""
@@ -65,8 +68,8 @@ class SignedKeys:
     """
 
     def __init__(self, path: Path, learn: Callable[[bytes], LearnedKeys]) -> None:
-        self._file = _WatchedFile(path)
-        self.learned = opened(path, lambda: learn(self._file.changed() or b""))
+        self._file = _KeyFile(path)
+        self.learned = opened(path, lambda: learn(self._file.first()))
 
     def current(self) -> KeySet:
         """The keys of the newest set that was seen."""
@@ -78,37 +81,27 @@ def opened(path: Path, first: Callable[[], T]) -> T:
     """What a file gives at the start; raises NotReady when it gives nothing."""
     try:
         return first()
-    except (OSError, InvalidRequest) as error:
+    except (NotReady, InvalidRequest) as error:
         raise NotReady(f"verifier_keys {path} is not usable: {error}", reason="verifier_keys.unusable") from error
 
 
-class _WatchedFile:
+class _KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file = WatchedFile(partial(read_public, path, most_bytes=MAX_KEY_SET_BYTES))
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
 
-    def changed(self) -> bytes | None:
-        """The content, if it is another than was read last; raises OSError and InvalidRequest."""
-        facts = self._path.stat()
-        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        if stamp == self._stamp:
-            return None
-        with self._path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise InvalidRequest("the key set is too large")
-        self._stamp = stamp
-        return raw
+    def first(self) -> bytes:
+        """The content at the start; raises NotReady."""
+        return self._file.changed() or b""
 
     def take(self, adopt: Callable[[bytes], object]) -> None:
         """Hand over what has changed; what is refused is tried again next time."""
         with self._lock:
-            before = self._stamp
             try:
-                raw = self.changed()
+                raw = self._file.changed()
                 if raw is not None:
                     adopt(raw)
-            except (OSError, InvalidRequest) as error:
-                self._stamp = before
+            except (NotReady, InvalidRequest) as error:
+                self._file.unread()
                 _log.error("verifier_keys.unusable", path=str(self._path), error=error)

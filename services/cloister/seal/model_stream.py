@@ -98,7 +98,7 @@ def fill(source: Source, view: memoryview, short: Exception | None = None) -> No
     """Fill the whole view from the source; raises `short`, or SealBroken, if the source ends before."""
     while view:
         got = source.readinto(view)
-        if not got:
+        if not got or not 0 < got <= len(view):  # a host may say anything
             raise short or SealBroken()
         view = view[got:]
 

@@ -14,7 +14,7 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.appraisal.family import Family
 from cloister.errors import EvidenceRejected, NotReady, Unavailable
 from cloister.verifier.collateral import CollateralStore
-from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile
 from cloister.verifier.collateral_memory import FileMemory
 from cloister_simulator.platform import Platform
 from cloister_simulator.recipe import Window
@@ -196,14 +196,14 @@ def test_what_is_older_is_not_offered_again(held: HeldCollateral, now: datetime)
 
 def test_collateral_under_another_root_is_never_in_force(held: HeldCollateral, now: datetime) -> None:
     memory = FileMemory(held.folder / "other.json")
-    store = CollateralStore(INTEL_SGX, memory, watched=WatchedFile(held.path))
+    store = CollateralStore(INTEL_SGX, memory, watched=CollateralInFile(held.path))
     with pytest.raises(NotReady):
         store.current(quote_of(held.platform), now)
 
 
 def test_a_verifier_does_not_start_without_collateral(tmp_path: Path, held: HeldCollateral) -> None:
     with pytest.raises(NotReady, match="collateral"):
-        WatchedFile(tmp_path / "missing.json")
+        CollateralInFile(tmp_path / "missing.json")
     held.publish(b"{}")
     with pytest.raises(NotReady, match="collateral"):
         held.restart()

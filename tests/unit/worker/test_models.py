@@ -19,6 +19,7 @@ from cloister.worker import models, weights
 from cloister.worker.batches import Item
 from cloister.worker.compiling import BASE_CONFIG
 from cloister.worker.memory import MemoryBudget
+from cloister.worker.sealed_source import SEALED_NAME
 from cloister.worker.tuning import Tunings
 from fakes import clocks, networks
 
@@ -41,7 +42,7 @@ class Disk:
             {inner: io.BytesIO(content) for inner, content in files.items()}, out, KEY, name=name, version=version
         )
         self.raw = out.getvalue()
-        self.path = folder / name / str(version) / models.SEALED_NAME
+        self.path = folder / name / str(version) / SEALED_NAME
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(self.raw)
         self.manifest = ModelManifest(
