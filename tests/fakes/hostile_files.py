@@ -58,3 +58,13 @@ def in_its_place(path: Path, kind: str) -> None:
 
 
 KINDS = ("directory", "fifo", "device", "socket", "loop")
+
+
+def written_unseen(path: Path, content: bytes, size_bytes: int) -> None:
+    """Write in place what `stat` does not tell from what was there: padded to a length, with time 0.
+
+    It is how Gramine shows each change of a file.
+    """
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.write(content.ljust(size_bytes))
+    os.utime(path, (0, 0))

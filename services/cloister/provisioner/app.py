@@ -54,8 +54,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
     async with AsyncExitStack() as stack:
         vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
-        followed = await stack.enter_async_context(following(settings, identity, lifecycle))
         folder = private_folder(settings.state_dir)
+        followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         store = stack.enter_context(ModelStore.opened(folder / "models.db"))
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         check_root_key(store, vault)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.seal_pb2 import OpenedResponse, Receipt, ReceiptBody
 from cloister.api.v1.worker_pb2 import Evaluation, InferResult
-from cloister.errors import InvalidRequest, NotAllowed
+from cloister.errors import InvalidRequest, NotAllowed, NotReady
 from cloister.oip.contents import Array
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
@@ -177,14 +177,25 @@ class Answers:
         return opened
 
     def finish(self, answers: Sequence[Answer]) -> list[InferResult]:
-        """Make the results of a frame: receipts under one signature, then the seals."""
+        """Make the results of a frame: receipts under one signature, then the seals.
+
+        Nothing leaves of a model whose lease has ended meanwhile (attacks I04).
+        """
         now_ms, bodies = int(self._clock.now().timestamp() * 1000), []
         for answer in answers:
+            self._check_lease(answer)
             sealed = answer.sealed
             if isinstance(sealed, OpenedRequest) and answer.opened is not None and answer.response is not None:
                 bodies.append(self._body(answer.opened.model, sealed, answer.response, now_ms))
         receipts = iter(receipt.issue(bodies, self._receipt_key) if bodies else ())
         return [_result(answer, receipts, now_ms) for answer in answers]
+
+    def _check_lease(self, answer: Answer) -> None:
+        if answer.opened is not None and answer.response is not None:
+            try:
+                self._served.check(answer.opened.model)
+            except NotReady as error:
+                answer.response, answer.error = None, error
 
     def _body(self, model: ServedModel, sealed: OpenedRequest, response: bytes, now_ms: int) -> ReceiptBody:
         return ReceiptBody(

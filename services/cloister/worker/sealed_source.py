@@ -45,7 +45,7 @@ class SealedSource:
         try:
             got = self._file.readinto(buffer)
         except OSError as error:
-            raise _unreadable(error.strerror) from error
+            raise _unreadable(error.strerror or "it says not why") from error
         if got is None or not 0 <= got <= len(buffer):
             raise _unreadable("what was read has no length")
         if got > self._left_bytes or (not got and buffer and self._left_bytes):

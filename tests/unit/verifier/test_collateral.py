@@ -19,6 +19,7 @@ from cloister.verifier.collateral_memory import FileMemory
 from cloister_simulator.platform import Platform
 from cloister_simulator.recipe import Window
 from fakes.held_collateral import HeldCollateral, bundle, family_of, other_family, quote_of
+from fakes.hostile_files import written_unseen
 from fakes.sim import simulated_platform
 
 HOURS = timedelta(hours=2)
@@ -43,6 +44,16 @@ def test_new_collateral_is_taken_when_the_file_changes(held: HeldCollateral, now
     held.platform.reissue(now + HOURS)
     raw = held.publish()
     assert held.current(now + HOURS).raw == raw
+
+
+@pytest.mark.attack("I01")
+def test_new_collateral_is_taken_where_stat_shows_no_change(held: HeldCollateral, now: datetime) -> None:
+    size_bytes = len(held.platform.collateral()) + 4096
+    written_unseen(held.path, held.platform.collateral(), size_bytes)
+    before = held.current(now)
+    held.platform.reissue(now + HOURS)
+    written_unseen(held.path, held.platform.collateral(), size_bytes)
+    assert held.current(now + HOURS).verified.valid_from > before.verified.valid_from
 
 
 def _older_evaluation(platform: Platform, later: datetime) -> None:

@@ -248,3 +248,32 @@ def test_a_lease_that_has_ended_ends_here_too(inside, client):
         inside.answers.open(raw)
     with pytest.raises(NotFound):
         inside.answers.open(tensors().SerializeToString())
+
+
+@pytest.mark.attack("I04")
+@pytest.mark.parametrize("sealed", [False, True])
+def test_nothing_leaves_after_a_pause_in_which_the_lease_ended(inside, client, sealed):
+    """The whole process was stopped between the evaluation and the answer, for longer than the lease."""
+    raw = client.seal(tensors(2.0))[0] if sealed else tensors(2.0).SerializeToString()
+    answer = answered(inside, raw)
+    assert answer.response is not None
+    inside.counter.pass_s(3600)
+    (one,) = inside.answers.finish([answer])
+    assert (one.response, one.failure.reason) == (b"", "model.gone")
+
+
+@pytest.mark.attack("I04")
+def test_a_lease_that_was_renewed_meanwhile_is_the_one_that_counts(inside):
+    answer = answered(inside, tensors(2.0).SerializeToString())
+    inside.also_serve(ends_at_s=inside.model.ends_at_s + 3600)
+    inside.counter.pass_s(3600)
+    (one,) = inside.answers.finish([answer])
+    assert one.response
+
+
+@pytest.mark.attack("E11")
+def test_nothing_leaves_once_the_model_is_dropped(inside):
+    answer = answered(inside, tensors(2.0).SerializeToString())
+    inside.served.drop(inside.model)
+    (one,) = inside.answers.finish([answer])
+    assert (one.response, one.failure.reason) == (b"", "model.gone")
