@@ -23,7 +23,7 @@ from cloister.worker.safety import make_safe
 from cloister.worker.sealed_source import SEALED_NAME, sealed_source
 from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
 from cloister.worker.tuning import Tunings
-from cloister.worker.weights import room_for
+from cloister.worker.weights import PlainRoom
 
 
 def load(
@@ -55,23 +55,23 @@ def load(
         InvalidRequest: It holds what the worker does not serve (`model.refused`, `model.operation_unsafe`,
             `model.shape_unbounded`), or this CPU does not compute in its precision (`model.precision_unsupported`).
     """
-    path = folder / manifest.name / str(manifest.version) / SEALED_NAME
-    began_s = time.perf_counter()
-    with sealed_source(path, manifest.size_bytes) as source:
-        opened = open_model(
-            source,
-            key,
-            name=manifest.name,
-            version=manifest.version,
-            digest=manifest.digest,
-            max_bytes=manifest.size_bytes,
-            buffer=room_for,
-        )
-    opened_s = time.perf_counter()
-    model, weights_bytes = read(opened.files)
-    read_s = time.perf_counter()
-    room.take(activation_bytes(model, parallel))
+    path, plain = folder / manifest.name / str(manifest.version) / SEALED_NAME, PlainRoom()
     try:
+        began_s = time.perf_counter()
+        with sealed_source(path, manifest.size_bytes) as source:
+            opened = open_model(
+                source,
+                key,
+                name=manifest.name,
+                version=manifest.version,
+                digest=manifest.digest,
+                max_bytes=manifest.size_bytes,
+                buffer=plain.room_for,
+            )
+        opened_s = time.perf_counter()
+        model, weights_bytes = read(opened.files)
+        read_s = time.perf_counter()
+        room.take(activation_bytes(model, parallel))
         engine = OpenVinoEngine(
             model,
             threads=threads,
@@ -80,9 +80,14 @@ def load(
             most_rows=most_rows,
             precision=manifest.precision,
             tuning=tunings.of(manifest.digest),
+            closed=plain.wipe,
         )
     except RuntimeError:
+        plain.wipe()
         raise refused("OpenVINO cannot compile it") from None
+    except BaseException:
+        plain.wipe()
+        raise
     engine.spent_s = {"open": opened_s - began_s, "read": read_s - opened_s, **engine.spent_s}
     return engine
 

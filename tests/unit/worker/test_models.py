@@ -223,7 +223,7 @@ def test_weights_are_evaluated_where_they_were_opened_and_live_as_long_as_the_mo
         {name: io.BytesIO(content) for name, content in files.items()}, out, KEY, name="w", version=1, chunk_bytes=4096
     )
     out.seek(0)
-    opened = open_model(out, KEY, name="w", version=1, digest=sealed.digest, buffer=weights.room_for)
+    opened = open_model(out, KEY, name="w", version=1, digest=sealed.digest, buffer=weights.PlainRoom().room_for)
     content = opened.files["model.bin"]
     begin = np.frombuffer(content, np.uint8).ctypes.data
     tensor = weights.tensor_of(content)
