@@ -54,7 +54,7 @@ class WorkerProcess:
         async with asyncio.timeout(within_s):
             while len(found := self.logged(event)) < times:
                 assert self.process.returncode is None, f"the worker ended:\n{self.log.read_text()}"
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
         return found[times - 1]
 
     async def ended(self, within_s: float = 40.0) -> int:

@@ -1,0 +1,95 @@
+"""What a host does to the process of a worker: it is stopped and let go on, and looked into."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult
+from cloister.api.v1.worker_pb2_grpc import WorkerStub
+from cloister.errors import KeyRefused
+from cloister.oip.tensors import encode_request
+from fakes import networks
+from fakes.process_memory import found_in_memory
+from fakes.running_mesh import soon
+from fakes.worker_mesh import WorkerMesh
+from fakes.worker_process import WorkerProcess, worker_process
+
+LEASE_S = 3
+OVERWRITTEN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0"}
+"""As in the worker's manifest: what is freed is overwritten."""
+
+
+def request(number: int) -> InferCall:
+    x = np.ones((1, 16), np.float32)
+    raw = encode_request("planted", {"x": x}).SerializeToString()
+    return InferCall(call_id=number, request=raw, timeout_ms=60_000)
+
+
+@asynccontextmanager
+async def linked(worker: WorkerProcess) -> AsyncIterator[Any]:
+    """A gateway's stream to it."""
+    worker.instance = worker.logged("mesh.joined")[0]["instance"]
+    async with worker.peer() as peer:
+        await peer.ready(10)
+        stream: Any = peer.stub(WorkerStub).Link(timeout=120)
+        yield stream
+        stream.cancel()
+
+
+async def results(stream: Any, ids: set[int]) -> dict[int, InferResult]:
+    found: dict[int, InferResult] = {}
+    async with asyncio.timeout(20):
+        while not found.keys() >= ids:
+            frame = await stream.read()
+            found |= {result.call_id: result for result in frame.results}
+    return found
+
+
+async def until_answered(stream: Any) -> None:
+    """Ask until the model answers: on a busy machine a lease of seconds may end before it is renewed."""
+    for number in range(1, 100):
+        await stream.write(GatewayFrame(calls=[request(number)]))
+        if (await results(stream, {number}))[number].response:
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError("the model never answers")
+
+
+@pytest.mark.attack("I04")
+@pytest.mark.attack("E11")
+async def test_after_a_pause_longer_than_its_lease_it_answers_nothing_and_holds_neither_key_nor_plaintext(
+    mesh: WorkerMesh, tmp_path: Path
+) -> None:
+    files = networks.ir(networks.planted(), tmp_path)
+    model = mesh.provisioner.publish(tmp_path / "models", "planted", 1, files)
+    key = model.key.reveal()
+    secrets = {
+        "key": key,
+        "weights": networks.PLANTED_WEIGHTS,
+        "name": networks.PLANTED_NAME.encode(),
+        "graph": bytes(files["model.xml"])[200:264],
+    }
+    mesh.provisioner.lease_s = LEASE_S
+    async with worker_process(mesh, mesh.settings(models=("planted",)), environment=OVERWRITTEN) as worker:
+        await worker.until_logged("model.served")
+        served = await asyncio.to_thread(found_in_memory, worker.pid, secrets)
+        assert served["weights"] > 0, "a worker that serves holds the weights, or this test looks in the wrong place"
+        assert served["key"] == 0, "nothing needs the key once the model is open"
+        async with linked(worker) as stream:
+            await until_answered(stream)
+            worker.stop()
+            mesh.provisioner.error = KeyRefused("the request was refused")
+            await stream.write(GatewayFrame(calls=[request(0)]))  # it waits in the worker's socket
+            await asyncio.sleep(LEASE_S)
+            worker.go_on()
+            late = (await results(stream, {0}))[0]
+            assert (late.response, late.failure.reason) == (b"", "name.unknown")
+        await soon(lambda: not any(found_in_memory(worker.pid, secrets).values()), "nothing left in its memory")
+        assert worker.process.returncode is None
