@@ -28,6 +28,8 @@ STILL_READS: Final = 10_000
 class ClockJumped(RuntimeError):
     """The signed time and the counter disagree; the worker must end. Not an error that any peer can answer with."""
 
+    reason: Final = "clock.jumped"
+
 
 def counter_s() -> float:
     """Seconds since the machine began, sleep included; under Gramine, what the host says they are."""
