@@ -21,6 +21,7 @@ from cloister.appraisal.policy_document import PolicyDocument
 from cloister.ear import AttestationResult, KeySet, SigningKey, check
 from cloister.evidence.quoter import Quoter
 from cloister.kit.audit import AuditLog
+from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import new_key, spki
 from cloister.rpc.identity import PeerIdentity, TlsIdentity
@@ -200,7 +201,7 @@ class VerifierDesk:
             disagreements=Disagreements(self.folder / "disagreements"),
             metrics=self.metrics,
             membership=self.membership,
-            now=self.now,
+            clock=HostClock(self.now),
         )
 
     async def expel(self, member: Member, why: str) -> None:
