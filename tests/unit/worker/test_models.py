@@ -100,6 +100,17 @@ def test_the_owner_says_what_it_is_computed_in(tmp_path, precision):
     assert alone["sum"].tobytes() == truth.tobytes()
 
 
+@pytest.mark.attack("I06")
+def test_nothing_of_openvinos_that_writes_is_on():
+    """Its caches on disk, its counters, and its log."""
+    core = ov.Core()
+    compiled = core.compile_model(networks.tiny(), "CPU", dict(BASE_CONFIG))
+    assert core.get_property("CACHE_DIR") == ""
+    assert compiled.get_property("PERF_COUNT") is False
+    assert compiled.get_property("LOG_LEVEL").name == "NO"
+
+
+@pytest.mark.attack("I06")
 def test_nothing_is_written(disk, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -153,6 +164,7 @@ def test_a_pipe_does_not_hang(disk):
         disk.load()
 
 
+@pytest.mark.attack("I04")
 def test_another_model_or_version_under_the_same_key(tmp_path, tiny_files, disk):
     other = Disk(tmp_path / "other", tiny_files, name="tiny", version=2)
     disk.path.write_bytes(other.raw)

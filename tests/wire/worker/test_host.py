@@ -16,8 +16,10 @@ from cloister.api.v1.worker_pb2_grpc import WorkerStub
 from cloister.errors import KeyRefused
 from cloister.oip.tensors import encode_request
 from fakes import networks
+from fakes.private_root import SHM, environment_of, left_in, private_root, require_namespaces
 from fakes.process_memory import found_in_memory
 from fakes.running_mesh import soon
+from fakes.vector_models import FOLDER
 from fakes.worker_mesh import WorkerMesh
 from fakes.worker_process import WorkerProcess, worker_process
 
@@ -93,3 +95,48 @@ async def test_after_a_pause_longer_than_its_lease_it_answers_nothing_and_holds_
             assert (late.response, late.failure.reason) == (b"", "name.unknown")
         await soon(lambda: not any(found_in_memory(worker.pid, secrets).values()), "nothing left in its memory")
         assert worker.process.returncode is None
+
+
+def canary_files() -> dict[str, memoryview]:
+    """A SavedModel, which the worker lays out in memory to have it read."""
+    folder = FOLDER / "saved_canary"
+    return {
+        path.relative_to(folder).as_posix(): memoryview(path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@asynccontextmanager
+async def confined(mesh: WorkerMesh, tmp_path: Path, **further: str) -> AsyncIterator[tuple[WorkerProcess, Path]]:
+    """A worker of both models, served and asked, with nothing to write to but what an enclave has."""
+    require_namespaces()
+    mesh.provisioner.publish(tmp_path / "models", "planted", 1, networks.ir(networks.planted(), tmp_path))
+    mesh.provisioner.publish(tmp_path / "models", "canary", 1, canary_files())
+    scratch = tmp_path / "scratch"
+    settings = mesh.settings(models=("planted", "canary"))
+    through, environment = private_root(scratch), environment_of(scratch) | further
+    async with worker_process(mesh, settings, through=through, environment=environment) as worker:
+        await worker.until_logged("model.served", times=2)
+        async with linked(worker) as stream:
+            await until_answered(stream)
+        yield worker, scratch
+
+
+@pytest.mark.attack("I06")
+@pytest.mark.attack("I04")
+async def test_it_serves_on_a_file_system_that_is_read_only_and_leaves_no_file_in_its_scratch(
+    mesh: WorkerMesh, tmp_path: Path
+) -> None:
+    async with confined(mesh, tmp_path) as (worker, scratch):
+        assert left_in(worker.pid, scratch, SHM) == []
+
+
+@pytest.mark.attack("I06")
+async def test_what_openvino_is_told_to_write_is_seen_where_the_test_above_looks(
+    mesh: WorkerMesh, tmp_path: Path
+) -> None:
+    """With this variable each pass of its compiler writes the model in clear; in an enclave the host sets none."""
+    async with confined(mesh, tmp_path, OV_ENABLE_SERIALIZE_TRACING="1") as (worker, scratch):
+        written = left_in(worker.pid, scratch, SHM)
+    assert any(name.endswith(".bin") for name in written)
