@@ -7,7 +7,7 @@ of `seal`, which tell a gateway nothing. Answers that leave together share one s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -108,6 +108,8 @@ class Answers:
         receipt_key: Signs receipts.
         instance: Of this worker.
         max_message_bytes: Largest request that is opened, and largest answer that is given.
+        drop_ended: Drops the key whose time is up, called before anything is opened: after a pause of the process its
+            timer may be late.
 
     Attributes:
         conversations: That it opens, answers and ends.
@@ -123,6 +125,7 @@ class Answers:
         *,
         instance: str,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        drop_ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._served = served
         self._sessions = sessions
@@ -131,6 +134,7 @@ class Answers:
         self.conversations = Conversations(served, clock, receipt_key, instance=instance)
         self._instance = instance
         self.max_message_bytes = max_message_bytes
+        self._drop_ended = drop_ended
 
     def open(self, raw: bytes, version: str = "") -> Opened:
         """Open a serialised ModelInferRequest, sealed or in clear.
@@ -142,6 +146,7 @@ class Answers:
         Raises:
             CloisterError: It is too large, does not open, or the model is not here; may be told to the gateway.
         """
+        self._drop_ended()
         if len(raw) > self.max_message_bytes:
             raise InvalidRequest("the request is larger than this worker takes", reason="message.too_large")
         chunk = self.conversations.open(raw)

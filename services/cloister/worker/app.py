@@ -105,6 +105,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             keys.receipt,
             instance=keys.instance,
             max_message_bytes=settings.max_message_bytes,
+            drop_ended=rotation.drop_ended,
         )
         releases = KeyRelease(
             attester,

@@ -106,6 +106,7 @@ def test_nothing_in_it_goes_back(
 
 @OLDER
 @pytest.mark.attack("B05")
+@pytest.mark.attack("I04")
 def test_what_was_seen_is_remembered_past_a_restart(
     held: HeldCollateral, now: datetime, older: Callable[[Platform, datetime], None]
 ) -> None:

@@ -1,10 +1,13 @@
 """The verifier's time, carried on without the host's calendar (attacks I03)."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+import cloister.worker
 from cloister.errors import CloisterError
 from cloister.worker.clock import STILL_READS, TOLERANCE_S, ClockJumped, MeshClock, counter_s
 from fakes.results import Clock
@@ -171,3 +174,12 @@ def test_the_hosts_calendar_moves_nothing(monkeypatch):
 def test_the_counter_only_goes_up():
     before = counter_s()
     assert counter_s() >= before
+
+
+@pytest.mark.attack("I03")
+def test_nothing_in_the_worker_asks_the_host_for_the_time_of_day():
+    """Nor for a clock of its own: what lasts is counted by `MeshClock`, and only timings are taken otherwise."""
+    asked = re.compile(r"time\.(time|time_ns|monotonic|localtime|gmtime)\(|datetime\.(now|today|utcnow)\(")
+    files = sorted(Path(cloister.worker.__file__).parent.glob("*.py"))
+    assert len(files) > 40
+    assert not [file.name for file in files if asked.search(file.read_text())]
