@@ -249,3 +249,24 @@ def test_weights_are_evaluated_where_they_were_opened_and_live_as_long_as_the_mo
     ours, theirs = (ov.Core().compile_model(each, "CPU", CONFIG)(x)[0] for each in (model, networks.wide()))
     assert ours.tobytes() == theirs.tobytes()
     assert len(junk) == 8
+
+
+@pytest.mark.attack("I04")
+async def test_what_was_decrypted_is_overwritten_when_its_model_goes_or_does_not_load(disk, monkeypatch):
+    rooms = []
+    make = weights.PlainRoom.room_for
+
+    def kept(self, header):
+        rooms.append(make(self, header))
+        return rooms[-1]
+
+    monkeypatch.setattr(weights.PlainRoom, "room_for", kept)
+    engine = disk.load()
+    assert any(rooms[0])
+    await engine.close()
+    assert not any(rooms[0])
+    with pytest.raises(NotReady):
+        disk.load(MemoryBudget(1))
+    with pytest.raises(SealBroken):
+        disk.load(digest=bytes(32))
+    assert [any(room) for room in rooms] == [False] * 3
