@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.process_memory import require_root
+
 # Every mount becomes read-only; one that does not (some are the machine's own) is found out by the probe.
 _BECOME = r"""
 set -e
@@ -28,16 +30,10 @@ exec "$@"
 SHM = Path("/dev/shm")
 
 
-def _unshare() -> list[str]:
-    return ["unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount"]
-
-
 def require_namespaces() -> None:
     """Skip the test where this machine gives us no mount namespace of our own."""
-    try:
-        done = subprocess.run([*_unshare(), "true"], capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount namespaces here: util-linux's unshare is not installed")
+    require_root()
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"no mount namespaces here: {done.stderr.decode().strip()}")
 
@@ -45,7 +41,7 @@ def require_namespaces() -> None:
 def private_root(scratch: Path) -> Sequence[str]:
     """The program that becomes whatever is run through it, with `scratch` as `/tmp` and working directory."""
     scratch.mkdir()
-    return [*_unshare(), "sh", "-c", _BECOME, "sh", str(scratch), str(scratch.parent / "probe")]
+    return ["unshare", "--mount", "sh", "-c", _BECOME, "sh", str(scratch), str(scratch.parent / "probe")]
 
 
 def environment_of(scratch: Path) -> dict[str, str]:

@@ -229,10 +229,17 @@ def _refused(name: str, error: InvalidRequest, complaints: TextIO) -> int:
 
 
 def _failed(error: Exception) -> int:
-    code = REFUSED if isinstance(error, EvidenceRejected) else FAILED
-    reason = str(getattr(error, "reason", None) or "internal")
+    telling = max(_each(error), key=lambda each: isinstance(each, EvidenceRejected))  # of several, what refuses us
+    code = REFUSED if isinstance(telling, EvidenceRejected) else FAILED
+    reason = str(getattr(telling, "reason", None) or "internal")
     _log.error("service.failed", error=error, reason=reason, exit_code=code, exc_info=error)
     return code
+
+
+def _each(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _each(inner)]
+    return [error]
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -102,6 +102,7 @@ FAILURES = {
     "refused": EvidenceRejected("the request was refused"),
     "revoked": EvidenceRejected("this worker's platform is revoked", reason="platform.revoked"),
     "clock": ClockJumped("the host's counter stands still"),
+    "both": ExceptionGroup("two", [NotReady("gone"), EvidenceRejected("no more", reason="platform.revoked")]),
 }
 
 
@@ -138,6 +139,7 @@ def test_exit_codes(mode: str, code: int, uvloop: bool, capsys: pytest.CaptureFi
         ("refused", REFUSED, "evidence.rejected", "the request was refused"),
         ("revoked", REFUSED, "platform.revoked", "this worker's platform is revoked"),
         ("clock", FAILED, "clock.jumped", "the host's counter stands still"),
+        ("both", REFUSED, "platform.revoked", "no more"),
         ("fail", FAILED, "internal", "ValueError"),
     ],
 )

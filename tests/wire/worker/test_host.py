@@ -17,7 +17,7 @@ from cloister.errors import KeyRefused
 from cloister.oip.tensors import encode_request
 from fakes import networks
 from fakes.private_root import SHM, environment_of, left_in, private_root, require_namespaces
-from fakes.process_memory import found_in_memory
+from fakes.process_memory import found_in_memory, require_root
 from fakes.vector_models import FOLDER
 from fakes.worker_mesh import WorkerMesh
 from fakes.worker_process import WorkerProcess, worker_process
@@ -68,6 +68,7 @@ async def until_answered(stream: Any) -> None:
 async def test_after_a_pause_longer_than_its_lease_it_answers_nothing_and_holds_neither_key_nor_plaintext(
     mesh: WorkerMesh, tmp_path: Path
 ) -> None:
+    require_root()
     files = networks.ir(networks.planted(), tmp_path)
     model = mesh.provisioner.publish(tmp_path / "models", "planted", 1, files)
     key = model.key.reveal()
