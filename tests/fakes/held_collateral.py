@@ -11,7 +11,7 @@ from cloister.appraisal.collateral_bundle import CollateralBundle
 from cloister.appraisal.family import Family, family_of_quote
 from cloister.appraisal.quote import parse_quote
 from cloister.verifier.collateral import CollateralStore, Endorsements
-from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile
 from cloister.verifier.collateral_memory import FileMemory
 from cloister_simulator.platform import Platform
 
@@ -69,7 +69,7 @@ class HeldCollateral:
 
     def restart(self) -> CollateralStore:
         """All that lives in memory is new."""
-        watched = WatchedFile(self.path, signers=self.signers)
+        watched = CollateralInFile(self.path, signers=self.signers)
         self.store = CollateralStore(self.anchor, FileMemory(self.memory), watched=watched)
         return self.store
 

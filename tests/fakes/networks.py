@@ -291,3 +291,21 @@ def _varint(value: int) -> bytes:
         out.write(bytes([low | (0x80 if value else 0)]))
         if not value:
             return out.getvalue()
+
+
+PLANTED_WEIGHTS = b"PLANTED-WEIGHTS-" + bytes(range(48))
+PLANTED_NAME = "planted-name-of-a-layer"
+
+
+def planted() -> ov.Model:
+    """`x` [n, 16] in, `y` [n, 4096] out: a mebibyte of weights that begin with `PLANTED_WEIGHTS`, in a named layer."""
+    x = ops.parameter([-1, 16], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    marked, plain = (np.random.default_rng(seed).standard_normal(4096 * 16).astype(np.float32) for seed in (1, 2))
+    marked.view(np.uint8)[: len(PLANTED_WEIGHTS)] = np.frombuffer(PLANTED_WEIGHTS, np.uint8)
+    y = x
+    for weights, shape in ((marked, (16, 4096)), (plain, (4096, 16)), (marked, (16, 4096))):
+        y = ops.relu(ops.matmul(y, ops.constant(weights.reshape(shape)), transpose_a=False, transpose_b=False))
+        y.set_friendly_name(PLANTED_NAME)
+    y.output(0).set_names({"y"})
+    return ov.Model([ops.result(y)], [x], "planted")

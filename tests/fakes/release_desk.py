@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister import ear
 from cloister.ear import SigningKey
 from cloister.kit.audit import AuditLog
+from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
@@ -117,7 +118,7 @@ class ReleaseDesk:
             used=UsedResults(started_at=started_at, last_release_at=None),
             per_instance=Rates(per_minute=per_minute, monotonic=self.clock),
             per_platform=Rates(per_minute=per_minute * 10, monotonic=self.clock),
-            now=lambda: self.now,
+            clock=HostClock(lambda: self.now),
         )
 
     async def look_for_keys(self, token: str) -> None:

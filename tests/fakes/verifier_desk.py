@@ -21,13 +21,14 @@ from cloister.appraisal.policy_document import PolicyDocument
 from cloister.ear import AttestationResult, KeySet, SigningKey, check
 from cloister.evidence.quoter import Quoter
 from cloister.kit.audit import AuditLog
+from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import new_key, spki
 from cloister.rpc.identity import PeerIdentity, TlsIdentity
 from cloister.verifier.appraiser import Appraiser
 from cloister.verifier.attested import AttestedWorkers, Member
 from cloister.verifier.collateral import CollateralStore
-from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile
 from cloister.verifier.collateral_memory import FileMemory
 from cloister.verifier.disagreements import Disagreements
 from cloister.verifier.judges import Judge, Threads
@@ -168,7 +169,7 @@ class VerifierDesk:
             self.revocations, self.attested, self.audit, orders=LiftOrders(CLUSTER, *self.lift), now=self.now
         )
         self.collateral = CollateralStore(
-            self.anchor, FileMemory(self.memory_path), watched=WatchedFile(self.collateral_path)
+            self.anchor, FileMemory(self.memory_path), watched=CollateralInFile(self.collateral_path)
         )
         judge = self.judge or Threads(self.anchor)
         document = PolicyDocument(raw=b"", toml=b"", policy=self.policy)
@@ -200,7 +201,7 @@ class VerifierDesk:
             disagreements=Disagreements(self.folder / "disagreements"),
             metrics=self.metrics,
             membership=self.membership,
-            now=self.now,
+            clock=HostClock(self.now),
         )
 
     async def expel(self, member: Member, why: str) -> None:

@@ -34,7 +34,7 @@ from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import ModelManifest, Signed, sign
 from cloister.seal.model_file import seal_model
 from cloister.worker.app import serve
-from cloister.worker.models import SEALED_NAME
+from cloister.worker.sealed_source import SEALED_NAME
 from cloister.worker.settings import Settings
 from cloister.worker.tuning import Tunings
 from fakes.pki import MeshPki

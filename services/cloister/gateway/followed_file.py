@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from cloister.errors import CloisterError
 from cloister.kit.log import get_logger
+from cloister.kit.watched_file import WatchedFile
 
 POLL_S: Final = 0.5
 _log = get_logger()
@@ -33,15 +35,12 @@ class FollowedFile:
     ) -> None:
         self._path = path
         self._subject = subject
-        self._read = read
+        self._file = WatchedFile(partial(read, path))
         self._use = use
-        self._seen = b""
 
     async def read(self) -> None:
         """Read it now, for the first time; raises what `read` and `use` raise."""
-        content = await asyncio.to_thread(self._read, self._path)
-        await self._use(content)
-        self._seen = content
+        await self._changed()
 
     async def watching(self) -> None:
         """Look for changes for as long as the service runs; what makes no sense changes nothing, and is said once."""
@@ -58,8 +57,16 @@ class FollowedFile:
                 said = ""
 
     async def _look(self) -> None:
-        content = await asyncio.to_thread(self._read, self._path)
-        if content != self._seen:
-            details = await self._use(content)
-            self._seen = content
+        details = await self._changed()
+        if details is not None:
             _log.info(f"{self._subject}.changed", **details)
+
+    async def _changed(self) -> Mapping[str, object] | None:
+        content = await asyncio.to_thread(self._file.changed)
+        if content is None:
+            return None
+        try:
+            return await self._use(content)
+        except BaseException:  # what was refused is offered again, since what spoke against it may pass
+            self._file.unread()
+            raise

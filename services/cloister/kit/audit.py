@@ -211,6 +211,16 @@ class AuditLog:
             ).fetchone()
         return None if row is None else bytes(row[0])
 
+    def latest_at(self, event: str) -> datetime | None:
+        """When the record last tells of an event, or None if it never does.
+
+        Raises:
+            Unavailable: The record cannot be read.
+        """
+        record = self.latest(event)
+        with _translated():
+            return None if record is None else datetime.fromisoformat(json.loads(record)["time"])
+
     def _last(self) -> int:
         row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM records").fetchone()
         return int(row[0])
@@ -236,5 +246,5 @@ def _time(now: datetime) -> str:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+    except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
         raise Unavailable("the record cannot be written or read", reason="record.unavailable") from error

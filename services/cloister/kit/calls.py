@@ -130,6 +130,7 @@ class Guard(grpc.GenericRpcHandler):
         on_call: Called with each call that has ended; for metrics.
         log_answers: Log every call; else those that failed.
         identify: Says who a call's peer is, from its context; raises as `peer_identity` does.
+        now_s: Unix time, for the end of peers' certificates.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Guard(grpc.GenericRpcHandler):
         on_call: Callable[[Call], None] | None = None,
         log_answers: bool = True,
         identify: Callable[[Any], PeerIdentity] = peer_identity,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
         self._roles = roles
@@ -153,6 +155,7 @@ class Guard(grpc.GenericRpcHandler):
         self._on_call = on_call
         self._log_answers = log_answers
         self._identify = identify
+        self._now_s = now_s
         self._log = log.get_logger().bind()  # bound once, which halves the cost of a line
         self._prefix = secrets.token_hex(4)
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -265,7 +268,7 @@ class Guard(grpc.GenericRpcHandler):
         if peer.cluster != self._cluster:
             raise Unauthenticated("the client is of another cluster")
         # TLS looked at the dates when the connection began, which may be long ago.
-        if peer.expires_at <= time.time():
+        if peer.expires_at <= self._now_s():
             raise Unauthenticated("the client certificate has expired", reason="identity.expired")
         call.peer = peer
         if peer.role not in allowed:

@@ -31,7 +31,7 @@ FIXED: Final = frozenset(
         *TLS_ENVIRONMENT,
         *("HOME", "PATH", "TMPDIR", "TZ"),
         *("LANG", "LC_ALL", "LC_CTYPE"),  # without a locale, Python itself sets the last
-        *("LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+        *("LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
     }
 )
 """The variables that a manifest may fix. A value is not looked at: it is measured."""

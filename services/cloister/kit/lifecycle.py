@@ -1,8 +1,12 @@
 """The life of a service process: settings, one task group, signals, exit code.
 
-Exit codes: 0 stopped as asked, 1 something failed (one log line says what), 2 the settings are unusable, or the host of
-an enclave says what is not its to say (one line on stderr names the key, or the variable). This module imports no gRPC,
-and services import theirs behind it: see `begin`.
+Exit codes: 0 stopped as asked; 1 something failed that may pass, so start it again, and wait longer each time; 2 the
+settings are unusable, or the host of an enclave says what is not its to say (one line on stderr names the key, or the
+variable); 3 the mesh refuses this process: its evidence is not believed, or something that it is was revoked, and
+starting again changes nothing until a person does. Of 1 and 3 the last line of the log, `service.failed`, says why, in
+`reason` for programs.
+
+This module imports no gRPC, and services import theirs behind it: see `begin`.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
-from cloister.errors import InvalidRequest
+from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.kit import config, environment, log, secrecy
 from cloister.kit.environment import TLS_ENVIRONMENT
 from cloister.kit.secrecy import Outlets
@@ -25,6 +29,7 @@ from cloister.kit.secrecy import Outlets
 CLEAN: Final = 0
 FAILED: Final = 1
 BAD_SETTINGS: Final = 2
+REFUSED: Final = 3
 
 _log = log.get_logger()
 
@@ -224,8 +229,17 @@ def _refused(name: str, error: InvalidRequest, complaints: TextIO) -> int:
 
 
 def _failed(error: Exception) -> int:
-    _log.error("service.failed", error=error, exc_info=error)
-    return FAILED
+    telling = max(_each(error), key=lambda each: isinstance(each, EvidenceRejected))  # of several, what refuses us
+    code = REFUSED if isinstance(telling, EvidenceRejected) else FAILED
+    reason = str(getattr(telling, "reason", None) or "internal")
+    _log.error("service.failed", error=error, reason=reason, exit_code=code, exc_info=error)
+    return code
+
+
+def _each(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _each(inner)]
+    return [error]
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

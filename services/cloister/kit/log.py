@@ -31,6 +31,7 @@ _MAX_ITEMS: Final = 50
 _MAX_DEPTH: Final = 3
 _MAX_FRAMES: Final = 30
 _MAX_KEY: Final = 64
+_OURS: Final = "cloister."
 _LEVELS: Final = {"warn": "warning", "exception": "error", "fatal": "critical"}
 _ENCODE: Final = json_format.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _LIBRARY_EVENT: Final = "library.logged"
@@ -101,7 +102,7 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, BaseExceptionGroup):
         return f"{name} of " + ", ".join(describe(inner) for inner in error.exceptions[:5])
-    if isinstance(error, CloisterError):
+    if isinstance(error, CloisterError) or type(error).__module__.startswith(_OURS):
         return f"{name}: {_capped(str(error))}"
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {_capped(error.strerror)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -115,6 +116,7 @@ class Server:
         on_call: Callable[[Call], None] | None = None,
         log_answers: bool = True,
         shared_port: bool = False,
+        now_s: Callable[[], float] = time.time,
     ) -> AsyncIterator[Server]:
         """A server bound to `listen`, which answers once `run` or `start` is called and is gone with the block.
 
@@ -138,6 +140,8 @@ class Server:
             log_answers: One line for every call; False leaves lines for those that failed, where calls come by the
                 thousand and metrics count them.
             shared_port: Whether other processes of ours listen there too: only for one that has a `Place`.
+            now_s: Unix time, which a caller's certificate must not have reached the end of; for who has a clock that
+                knows better than the host's.
 
         Raises:
             NotReady: The address cannot be had, or gRPC would accept TLS 1.2.
@@ -151,6 +155,7 @@ class Server:
             shares=shares,
             on_call=on_call,
             log_answers=log_answers,
+            now_s=now_s,
         )
         options = (
             *_OPTIONS,

@@ -12,6 +12,7 @@ from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_serv
 from cloister.errors import NotReady
 from cloister.kit.audit import AuditLog
 from cloister.kit.exporter import exporter
+from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
@@ -20,10 +21,10 @@ from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
-from cloister.provisioner.release import Releaser
+from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
-from cloister.provisioner.used_results import UsedResults, last_release_at
+from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import FileVault, Vault
 from cloister.rpc.identity import TlsIdentity
 
@@ -54,10 +55,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
     async with AsyncExitStack() as stack:
         vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
-        followed = await stack.enter_async_context(following(settings, identity, lifecycle))
         folder = private_folder(settings.state_dir)
+        followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         store = stack.enter_context(ModelStore.opened(folder / "models.db"))
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        clock = HostClock(utc_now)
+        last_release_at = audit.latest_at(RELEASED)
+        clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
         check_root_key(store, vault)
         metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
@@ -73,12 +77,12 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             audit=audit,
             metrics=metrics,
             nonces=nonces,
-            used=UsedResults(started_at=utc_now(), last_release_at=last_release_at(audit)),
+            used=UsedResults(started_at=utc_now(), last_release_at=last_release_at),
             per_instance=Rates(per_minute=settings.releases_per_minute, monotonic=time.monotonic),
             per_platform=Rates(
                 per_minute=settings.releases_per_minute * WORKERS_PER_PLATFORM, monotonic=time.monotonic
             ),
-            now=utc_now,
+            clock=clock,
         )
         registry = Registry(cluster=settings.cluster, store=store, vault=vault, audit=audit)
         server = await stack.enter_async_context(

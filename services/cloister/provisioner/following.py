@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 from cloister.kit.key_set import KeySigners
 from cloister.kit.lifecycle import Lifecycle
@@ -18,6 +20,8 @@ from cloister.provisioner.verifier_keys import PinnedKeys, SignedKeys, VerifierK
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
+
+KEPT: Final = "verifier-keys.json"
 
 _log = get_logger()
 
@@ -38,13 +42,21 @@ class Following:
 
 
 @asynccontextmanager
-async def following(settings: Settings, identity: TlsIdentity, lifecycle: Lifecycle) -> AsyncIterator[Following]:
+async def following(
+    settings: Settings, folder: Path, identity: TlsIdentity, lifecycle: Lifecycle
+) -> AsyncIterator[Following]:
     """Follow the verifier that the settings name, if they name one.
+
+    Args:
+        settings: Of this service.
+        folder: Its state; keeps the newest set of keys.
+        identity: As whom the verifier is asked.
+        lifecycle: Of this process.
 
     Raises:
         NotReady: The file of the verifier's keys is not usable.
     """
-    keys, learned = _keys(settings)
+    keys, learned = _keys(settings, folder)
     if not settings.verifier:
         _log.warning("verifier.unfollowed", meaning="what is revoked stays good for the five minutes of a result")
         yield Following(keys, _no_look, Unfollowed())
@@ -64,13 +76,14 @@ async def following(settings: Settings, identity: TlsIdentity, lifecycle: Lifecy
             task.cancel()
 
 
-def _keys(settings: Settings) -> tuple[VerifierKeys, LearnedKeys | None]:
+def _keys(settings: Settings, folder: Path) -> tuple[VerifierKeys, LearnedKeys | None]:
     if not settings.key_signers:
         return PinnedKeys(settings.verifier_keys, settings.verifier_thumbprints), None
     signers = KeySigners(frozenset(settings.key_signers), settings.key_threshold)
     signed = SignedKeys(
         settings.verifier_keys,
         lambda first: LearnedKeys(signers, settings.verifier_id, first, monotonic=time.monotonic),
+        folder / KEPT,
     )
     return signed, signed.learned
 

@@ -29,6 +29,7 @@ from cloister.errors import (
     SealBroken,
 )
 from cloister.kit.audit import AuditLog
+from cloister.kit.host_clock import HostClock
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
@@ -46,6 +47,7 @@ from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_gran
 from cloister.seal.keys import ModelKey
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
 
+RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
 REFUSED = "the request was refused"
 
@@ -81,7 +83,7 @@ class Releaser:
         per_platform: How often all workers on one platform may ask.
         standing: Whether a result counts still.
         look_for_keys: Gets a token by a key that may be new.
-        now: Aware UTC.
+        clock: Tells the time that results are held against.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Releaser:
         used: UsedResults,
         per_instance: Rates,
         per_platform: Rates,
-        now: Callable[[], datetime],
+        clock: HostClock,
     ) -> None:
         self._cluster = cluster
         self._verifier_id = verifier_id
@@ -115,7 +117,7 @@ class Releaser:
         self._used = used
         self._per_instance = per_instance
         self._per_platform = per_platform
-        self._now = now
+        self._clock = clock
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
         """Release a key to `peer`, or refuse.
@@ -137,7 +139,7 @@ class Releaser:
     def _answer(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
         result: AttestationResult | None = None
         try:
-            now = self._now()
+            now = self._clock.now()
             result = self._checked(request, now)  # 1 the verifier said so, to us, lately
             _same_party(result, peer)  # 2 of the key at the other end
             _possesses(result, request)  # 3 which holds the receipt key too
@@ -145,7 +147,9 @@ class Releaser:
             self._per_instance.take(result.instance)  # 5 and does not ask too often
             self._per_platform.take(result.ppid_sha256)
             self._used.use(result, now=now)  # 6 a result serves once
-            return self._granted(request, result)  # 7 and the owner allows it
+            granted = self._granted(request, result)  # 7 and the owner allows it
+            self._clock.vouched(now)
+            return granted
         except (Overloaded, NotReady) as refusal:
             self._record_refusal(refusal, request, peer, result)
             raise
@@ -196,7 +200,7 @@ class Releaser:
 
     def _record_release(self, result: AttestationResult, grant: ModelGrant, lease_id: str) -> None:
         self._audit.append(
-            "key.released",
+            RELEASED,
             model=grant.model_name,
             version=grant.model_version,
             lease_id=lease_id,

@@ -35,6 +35,8 @@ class Settings:
         verifier_id: SPIFFE id of the verifier whose results are believed.
         releases_per_minute: How often one worker may ask; a platform may ask ten times as often.
         metrics_listen: host:port of the metrics page, or empty for none.
+        clock_was_ahead: Start though this machine's clock is before what our record tells of: it was wrong then.
+            For one start, and then to be taken out again.
     """
 
     cluster: str
@@ -51,6 +53,7 @@ class Settings:
     silence_s: float = 10.0
     releases_per_minute: int = 120
     metrics_listen: str = ""
+    clock_was_ahead: bool = False
     log_json: bool = True
     grace_s: float = 10.0
 

@@ -9,17 +9,12 @@ Where nothing was released lately nothing can have been used, and nobody waits. 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from datetime import datetime
-from typing import Final
 
 from cloister.ear import LEEWAY, AttestationResult
 from cloister.errors import EvidenceRejected, NotReady, Overloaded
-from cloister.kit.audit import AuditLog
-
-_RELEASED: Final = "key.released"
 
 
 class UsedResults:
@@ -64,13 +59,3 @@ class UsedResults:
         for ear_id, expires_at in list(self._used.items()):
             if expires_at < now - 2 * LEEWAY:
                 del self._used[ear_id]
-
-
-def last_release_at(audit: AuditLog) -> datetime | None:
-    """When the record last tells of a release. Blocks.
-
-    Raises:
-        Unavailable: The record cannot be read.
-    """
-    record = audit.latest(_RELEASED)
-    return datetime.fromisoformat(json.loads(record)["time"]) if record is not None else None

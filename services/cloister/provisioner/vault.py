@@ -62,7 +62,7 @@ class FileVault:
         if len(root) != ROOT_KEY_BYTES:
             raise NotReady(f"it is not {ROOT_KEY_BYTES} bytes", reason="root_key.unusable")
         self._key_id = expand(root, b"cloister vault key id v1", 16).reveal().hex()
-        self._aead = AESGCM(expand(root, b"cloister vault wrap v1").reveal())
+        self._aead = AESGCM(expand(root, b"cloister vault wrap v1").view)
 
     @classmethod
     def opened(cls, path: Path) -> FileVault:
@@ -83,7 +83,7 @@ class FileVault:
     def wrap(self, record: RecordId, key: Secret) -> bytes:
         """Wrap `key` so that it opens for `record` only."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return _FORMAT + nonce + self._aead.encrypt(nonce, key.reveal(), record.aad())
+        return _FORMAT + nonce + self._aead.encrypt(nonce, key.view, record.aad())
 
     def unwrap(self, record: RecordId, wrapped: bytes) -> Secret:
         """Return what was wrapped for exactly this record under this root key; else raises SealBroken."""

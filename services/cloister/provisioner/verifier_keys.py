@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from cloister.ear import KeySet
-from cloister.errors import InvalidRequest, NotReady
+from cloister.errors import InvalidRequest, NotReady, Unavailable
+from cloister.kit.key_set import MAX_KEY_SET_BYTES
 from cloister.kit.log import get_logger
 from cloister.kit.verifier_keys import LearnedKeys
+from cloister.kit.watched_file import WatchedFile
+from cloister.rpc.files import read_private, read_public, replace_private
 
-_MAX_BYTES: Final = 256 * 1024
 _log = get_logger()
 T = TypeVar("T")
 
@@ -40,8 +43,8 @@ class PinnedKeys:
 
     def __init__(self, path: Path, thumbprints: Collection[str]) -> None:
         self._thumbprints = frozenset(thumbprints)
-        self._file = _WatchedFile(path)
-        self._keys = opened(path, lambda: self._read(self._file.changed() or b""))
+        self._file = _KeyFile(path)
+        self._keys = opened(path, lambda: self._read(self._file.first()))
 
     def current(self) -> KeySet:
         """The keys as the file has them now."""
@@ -57,58 +60,76 @@ class PinnedKeys:
 
 
 class SignedKeys:
-    """The newest signed set, from a file or from the verifier. Blocking and thread safe.
+    """The newest signed set that was ever seen here, from a file or from the verifier. Blocking and thread safe.
+
+    It is kept on disk before anything is judged by it, so that whoever restarts this service beside an older file has
+    no key believed again that was disowned since (attacks I04, E09).
 
     Args:
         path: The file.
         learn: Makes the first of it known, and then takes over newer ones.
+        kept: Where the newest set is kept, in the service's own folder.
+
+    Raises:
+        NotReady: The file is not usable, or what was kept is not.
     """
 
-    def __init__(self, path: Path, learn: Callable[[bytes], LearnedKeys]) -> None:
-        self._file = _WatchedFile(path)
-        self.learned = opened(path, lambda: learn(self._file.changed() or b""))
+    def __init__(self, path: Path, learn: Callable[[bytes], LearnedKeys], kept: Path) -> None:
+        self._file = _KeyFile(path)
+        self.learned = opened(path, lambda: learn(self._file.first()))
+        self._kept, self._kept_version = kept, 0
+        self._lock = threading.Lock()
+        if kept.exists():
+            opened(kept, lambda: self.learned.learn(read_private(kept)), advice="; if key_signers changed, remove it")
+        self._keep()
 
     def current(self) -> KeySet:
-        """The keys of the newest set that was seen."""
+        """The keys of the newest set that was seen.
+
+        Raises:
+            Unavailable: It is newer than what is kept, and cannot be kept.
+        """
         self._file.take(self.learned.learn)
-        return self.learned.keys
+        return self._keep()
+
+    def _keep(self) -> KeySet:
+        with self._lock:
+            newest = self.learned.newest
+            if newest.version > self._kept_version:
+                try:
+                    replace_private(self._kept, newest.raw)
+                except OSError as error:
+                    raise Unavailable("the verifier's keys cannot be kept", reason="state.unavailable") from error
+                self._kept_version = newest.version
+            return newest.keys
 
 
-def opened(path: Path, first: Callable[[], T]) -> T:
-    """What a file gives at the start; raises NotReady when it gives nothing."""
+def opened(path: Path, first: Callable[[], T], *, advice: str = "") -> T:
+    """What a file gives at the start; raises NotReady when it gives nothing, with advice."""
     try:
         return first()
-    except (OSError, InvalidRequest) as error:
-        raise NotReady(f"verifier_keys {path} is not usable: {error}", reason="verifier_keys.unusable") from error
+    except (NotReady, InvalidRequest) as error:
+        reason = "verifier_keys.unusable"
+        raise NotReady(f"verifier_keys {path} is not usable: {error}{advice}", reason=reason) from error
 
 
-class _WatchedFile:
+class _KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file = WatchedFile(partial(read_public, path, most_bytes=MAX_KEY_SET_BYTES))
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
 
-    def changed(self) -> bytes | None:
-        """The content, if it is another than was read last; raises OSError and InvalidRequest."""
-        facts = self._path.stat()
-        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        if stamp == self._stamp:
-            return None
-        with self._path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise InvalidRequest("the key set is too large")
-        self._stamp = stamp
-        return raw
+    def first(self) -> bytes:
+        """The content at the start; raises NotReady."""
+        return self._file.changed() or b""
 
     def take(self, adopt: Callable[[bytes], object]) -> None:
         """Hand over what has changed; what is refused is tried again next time."""
         with self._lock:
-            before = self._stamp
             try:
-                raw = self.changed()
+                raw = self._file.changed()
                 if raw is not None:
                     adopt(raw)
-            except (OSError, InvalidRequest) as error:
-                self._stamp = before
+            except (NotReady, InvalidRequest) as error:
+                self._file.unread()
                 _log.error("verifier_keys.unusable", path=str(self._path), error=error)

@@ -2,19 +2,26 @@
 
 A key that lies open is refused, not warned about. Links are followed inside the key's own folder only, which is how
 Kubernetes mounts secrets. What we write for our own eyes is so from its first byte, whatever the umask.
+
+Inside an enclave the disk is the host's (attacks I01). So a file is opened once and read once, whatever changes
+meanwhile; what was read is what is checked and used. No size is believed that was told beforehand, nothing larger than
+a bound is taken in, and neither a pipe nor a device that lies in a file's place can make us wait.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cloister.errors import NotReady
 
-_MAX_FILE_BYTES: Final = 1 << 20
+MAX_FILE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 64 << 10
 _OWNER_ONLY: Final = stat.S_IRUSR | stat.S_IWUSR
 
 
@@ -37,30 +44,65 @@ def read_guarded(path: Path) -> bytes:
 
 
 def _read_owned(path: Path, forbidden_mode: int, exposed: str) -> bytes:
-    target = path.resolve()
-    if path.is_symlink() and not target.is_relative_to(path.parent.resolve()):
-        raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
     try:
-        with open(target, "rb", opener=_opened) as file:
+        target, folder = path.resolve(), path.parent.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
+        raise NotReady(f"{path} is a link that leads nowhere", reason="file.unreadable") from error
+    if path.is_symlink() and not target.is_relative_to(folder):
+        raise NotReady(f"{path} is a link that leads out of its folder", reason="file.exposed")
+    found = _read(target, MAX_FILE_BYTES, named=path, flags=os.O_NOFOLLOW)  # what was looked at is what is opened
+    if found.status.st_mode & forbidden_mode:
+        raise NotReady(f"{path} is {exposed}", reason="file.exposed")
+    if found.status.st_uid not in (os.geteuid(), 0):
+        raise NotReady(f"{path} belongs to another user", reason="file.exposed")
+    return found.content
+
+
+def read_public(path: Path, *, most_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The content of a file that is no secret.
+
+    Raises:
+        NotReady: It cannot be read, is no regular file, or holds more than `most_bytes` (`file.unreadable`).
+    """
+    return _read(path, most_bytes, named=path).content
+
+
+class _Found(NamedTuple):
+    status: os.stat_result
+    content: bytes
+
+
+def _read(path: Path, most_bytes: int, *, named: Path, flags: int = 0) -> _Found:
+    def opened(place: str, how: int) -> int:
+        return os.open(place, how | flags | os.O_NONBLOCK | os.O_CLOEXEC)  # never waits for a pipe's other end
+
+    try:
+        with open(path, "rb", buffering=0, opener=opened) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise NotReady(f"{path} is not a regular file", reason="file.unreadable")
-            if status.st_mode & forbidden_mode:
-                raise NotReady(f"{path} is {exposed}", reason="file.exposed")
-            if status.st_uid not in (os.geteuid(), 0):
-                raise NotReady(f"{path} belongs to another user", reason="file.exposed")
-            return _capped(file.read(_MAX_FILE_BYTES + 1), path)
+                raise NotReady(f"{named} is not a regular file", reason="file.unreadable")
+            return _Found(status, read_whole(file, most_bytes))
     except OSError as error:
-        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+        raise NotReady(f"{named} cannot be read: {error.strerror}", reason="file.unreadable") from error
+    except OverflowError:
+        raise NotReady(f"{named} is far too large for what it should hold", reason="file.unreadable") from None
 
 
-def read_public(path: Path) -> bytes:
-    """The content of a file that is no secret; raises NotReady when it cannot be read or is far too large."""
-    try:
-        with path.open("rb") as file:
-            return _capped(file.read(_MAX_FILE_BYTES + 1), path)
-    except OSError as error:
-        raise NotReady(f"{path} cannot be read: {error.strerror}", reason="file.unreadable") from error
+def read_whole(file: io.RawIOBase, most_bytes: int) -> bytes:
+    """All that there is until the end, in as many pieces as it comes in.
+
+    Raises:
+        OSError: It cannot be read, or breaks off with no end.
+        OverflowError: There is more than `most_bytes`.
+    """
+    content = bytearray()
+    while piece := file.read(_PIECE_BYTES):
+        content += piece
+        if len(content) > most_bytes:
+            raise OverflowError
+    if piece is None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return bytes(content)
 
 
 def create_private(path: Path, content: bytes) -> None:
@@ -111,14 +153,3 @@ def replace_public(path: Path, content: bytes) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
-
-
-def _capped(content: bytes, path: Path) -> bytes:
-    if len(content) > _MAX_FILE_BYTES:
-        raise NotReady(f"{path} is far too large for what it should hold", reason="file.unreadable")
-    return content
-
-
-def _opened(path: str, flags: int) -> int:
-    # What was looked at is what is opened: no link in its place, and no waiting for somebody to write into a pipe.
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

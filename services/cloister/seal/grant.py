@@ -101,11 +101,12 @@ def open_grant(
     except DecodeError:
         raise SealBroken from None
     named = (message.model_name, message.model_version, message.model_digest)
-    lengths = (len(message.model_key), len(message.model_digest), len(message.policy_digest))
+    key = ModelKey(Secret(message.model_key))
+    lengths = (len(key), len(message.model_digest), len(message.policy_digest))
     if named != (model_name, model_version, model_digest) or lengths != (KEY_BYTES, _DIGEST_BYTES, _DIGEST_BYTES):
         raise SealBroken
     return ModelGrant(
-        model_key=ModelKey(Secret(message.model_key)),
+        model_key=key,
         model_name=message.model_name,
         model_version=message.model_version,
         model_digest=message.model_digest,

@@ -205,6 +205,7 @@ def _open_chunks(
     stream.open(sealed, head)
     plain = buffer(header)
     plain[:first] = head
+    head[:] = bytes(first)  # the one other copy in the clear
     for index in range(1, header.chunks):
         begin, length = index * header.chunk_bytes, _chunk_length(header, index)
         fill(source, sealed[: length + TAG_BYTES])

@@ -42,10 +42,11 @@ class ChunkStream:
 
     def __init__(self, header: Header, key: Secret) -> None:
         info = hpke.context("cloister model file v1", header.file_id, header.name, header.version)
-        derived = derive(key, salt=header.salt, info=info, length=KEY_BYTES + _PREFIX_BYTES).reveal()
+        derived = derive(key, salt=header.salt, info=info, length=KEY_BYTES + _PREFIX_BYTES)
         self.preamble = header.encode()
-        self._aead = AESGCM(derived[:KEY_BYTES])
-        self._prefix = derived[KEY_BYTES:]
+        self._aead = AESGCM(derived.view[:KEY_BYTES])
+        self._prefix = bytes(derived.view[KEY_BYTES:])
+        derived.wipe()
         self._aad = hashlib.sha256(self.preamble).digest()
         self._digest = digest_begun(self._aad)
         self._next = 0
@@ -98,7 +99,7 @@ def fill(source: Source, view: memoryview, short: Exception | None = None) -> No
     """Fill the whole view from the source; raises `short`, or SealBroken, if the source ends before."""
     while view:
         got = source.readinto(view)
-        if not got:
+        if not got or not 0 < got <= len(view):  # a host may say anything
             raise short or SealBroken()
         view = view[got:]
 

@@ -54,7 +54,7 @@ def opening_info(cluster: str, instance: str, session_id: bytes) -> bytes:
 
 def wrapping_cipher(secret: Secret, session_id: bytes) -> AESGCMSIV:
     """Return the cipher that wraps the keys of each request of a session."""
-    return AESGCMSIV(expand(secret, b"cloister wrap v1" + session_id).reveal())
+    return AESGCMSIV(expand(secret, b"cloister wrap v1" + session_id).view)
 
 
 def wrapping_nonce(sequence: int) -> bytes:
@@ -75,7 +75,7 @@ def request_cipher(key: bytes) -> AESGCM:
 def response_cipher(seed: bytes, instance: str, session_id: bytes) -> AESGCM:
     """Return the cipher of one worker's answer; its nonce is `ZERO_NONCE`."""
     info = b"cloister response v1" + instance.encode() + session_id
-    return AESGCM(expand(Secret(seed), info).reveal())
+    return AESGCM(expand(Secret(seed), info).view)
 
 
 def transcript(header: bytes, request_tag: bytes) -> bytes:

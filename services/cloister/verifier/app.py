@@ -19,6 +19,7 @@ from cloister.kit import lag
 from cloister.kit.audit import AuditLog
 from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
+from cloister.kit.host_clock import HostClock
 from cloister.kit.https import https_server
 from cloister.kit.key_set import KeySigners
 from cloister.kit.lifecycle import Lifecycle
@@ -26,7 +27,7 @@ from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
 from cloister.rpc.identity import TlsIdentity
-from cloister.verifier.appraiser import Appraiser
+from cloister.verifier.appraiser import ACCEPTED, Appraiser
 from cloister.verifier.attested import AttestedWorkers
 from cloister.verifier.collateral_record import CollateralRecord
 from cloister.verifier.disagreements import Disagreements
@@ -107,6 +108,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         folder = private_folder(settings.state_dir)
         policies.remember()
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        clock = HostClock(utc_now)
+        clock.start_after(audit.latest_at(ACCEPTED), was_ahead=settings.clock_was_ahead)
         metrics = Metrics()
         orders = lift_orders(settings)
         kept = kept_state(settings, folder, lifecycle, metrics, orders=orders)
@@ -136,7 +139,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             disagreements=Disagreements(folder / "disagreements"),
             metrics=metrics,
             membership=timedelta(seconds=settings.membership_s),
-            now=utc_now,
+            clock=clock,
         )
         revoker = Revoker(revocations, attested, audit, orders=orders, now=utc_now)
         standing = Standing(

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cloister import ear
 from cloister.appraisal.anchors import TrustAnchor
@@ -30,6 +30,7 @@ from cloister.errors import (
     Unavailable,
 )
 from cloister.kit.audit import AuditLog
+from cloister.kit.host_clock import HostClock
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.rpc.certificates import load_spki
@@ -51,6 +52,7 @@ from cloister.verifier.turns import Turns
 REFUSED = "the request was refused"
 KEY_RELEASE_LIFE = timedelta(minutes=5)
 # What can stand between an answered challenge and its result: all of it is in the record.
+ACCEPTED = "evidence.accepted"
 _RECORDED = (EvidenceRejected, InvalidRequest, ChallengeExpired, NotReady, Overloaded, Unavailable, InternalError)
 
 _log = get_logger()
@@ -74,7 +76,7 @@ class Appraiser:
         audience: Our own SPIFFE id: what claims must be addressed to.
         policy: The policy in force; asked once for each appraisal.
         membership: How long a member of the mesh is believed, an hour at most.
-        now: Aware UTC.
+        clock: Tells the time that evidence is held against.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Appraiser:
         disagreements: Disagreements,
         metrics: Metrics,
         membership: timedelta,
-        now: Callable[[], datetime],
+        clock: HostClock,
     ) -> None:
         self._audience = audience
         self._policy = policy
@@ -112,7 +114,7 @@ class Appraiser:
         self._disagreements = disagreements
         self._metrics = metrics
         self._membership = membership
-        self._now = now
+        self._clock = clock
 
     async def appraise(self, submission: Submission, peer: PeerIdentity) -> Issued:
         """Answer a challenge.
@@ -161,7 +163,7 @@ class Appraiser:
         return issued
 
     async def _believed(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:
-        now = self._now()
+        now = self._clock.now()
         submission.check_size()
         load_spki(submission.tls_spki)
         _may_ask(challenge, peer)
@@ -225,13 +227,14 @@ class Appraiser:
         )
         issued = await asyncio.to_thread(self._signed, result, submission.tls_spki, purpose)
         await self._audit.appended(
-            "evidence.accepted",
+            ACCEPTED,
             purpose=purpose.name.lower(),
             peer=peer.spiffe_id,
             ear_id=result.ear_id,
             expires_at=result.expires_at.isoformat(),
             **facts(result),
         )
+        self._clock.vouched(result.issued_at)
         self._metrics.evidence_appraised(accepted=True)
         return issued
 

@@ -22,7 +22,7 @@ from cloister.appraisal.quote import Quote, parse_quote
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest, NotReady, Unavailable
 from cloister.kit.log import get_logger
 from cloister.verifier.collateral_adoption import ROLLED_BACK, Adoption, Endorsements, adopt, rolled_back
-from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile
 from cloister.verifier.collateral_memory import CollateralMemory
 
 __all__ = ["BUNDLE", "CollateralStore", "Endorsements"]
@@ -48,7 +48,9 @@ class CollateralStore:
             family that it is for, or None where that could not be read; once until the reason is another.
     """
 
-    def __init__(self, anchor: TrustAnchor, memory: CollateralMemory, *, watched: WatchedFile | None = None) -> None:
+    def __init__(
+        self, anchor: TrustAnchor, memory: CollateralMemory, *, watched: CollateralInFile | None = None
+    ) -> None:
         self.on_adopted: list[Callable[[frozenset[Family]], None]] = []
         self.on_unknown: list[Callable[[Family], None]] = []
         self.on_refused: list[Callable[[str, Family | None], None]] = []
@@ -112,7 +114,7 @@ class CollateralStore:
         with self._adopting:
             try:
                 found = self._watched.changed()
-            except (OSError, InvalidRequest) as error:
+            except (NotReady, InvalidRequest) as error:
                 self._say_refused(error, None, path=str(self._watched.path))
                 return
             if found is None:
@@ -174,13 +176,12 @@ class CollateralStore:
         self._held = MappingProxyType({**self._held, **found.adopted})
         self._refused = MappingProxyType({family: raw for family, raw in refused.items() if family in curable})
 
-    def _say_refused(self, error: Exception, family: Family | None, **where: str) -> None:
+    def _say_refused(self, error: CloisterError, family: Family | None, **where: str) -> None:
         kept = family in self._held if family else bool(self._held)
         named = {"family": str(family)} if family else {}
         _log.error("collateral.refused", error=error, kept=kept, **named, **where)
-        reason = error.reason if isinstance(error, CloisterError) else "file.unreadable"
         for tell in self.on_refused:
-            tell(reason, family)
+            tell(error.reason, family)
 
     def _missing(self, family: Family, quote: Quote, now: datetime) -> CloisterError:
         if objection := self._objections.get(family):

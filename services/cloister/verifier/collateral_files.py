@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from cloister.appraisal import collateral_bundle
@@ -10,12 +11,13 @@ from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.collateral_bundle import MAX_FAMILIES, MAX_FILE_BYTES, CollateralBundle, CollateralFile
 from cloister.errors import InvalidRequest, NotReady
 from cloister.kit.log import get_logger
-from cloister.rpc.files import replace_private
+from cloister.kit.watched_file import WatchedFile
+from cloister.rpc.files import read_public, replace_private
 
 _log = get_logger()
 
 
-class WatchedFile:
+class CollateralInFile:
     """A file that an operator changes whenever they like. Blocking.
 
     Args:
@@ -31,51 +33,38 @@ class WatchedFile:
         self.path = path
         self._signers = signers
         self._threshold = threshold
-        self._stamp: tuple[int, int, int] | None = None
-        self._unreadable: tuple[int, int, int] | None = None
+        self._file = WatchedFile(partial(read_public, path, most_bytes=MAX_FILE_BYTES))
+        self._unreadable = False
         try:
-            for raw in collateral_bundle.read(self._content(), signers, threshold).collaterals:
+            for raw in collateral_bundle.read(self._file.changed() or b"", signers, threshold).collaterals:
                 Collateral.parse(raw)
-        except (OSError, InvalidRequest) as error:
+        except (NotReady, InvalidRequest) as error:
             advice = "'cloister collateral fetch' and 'import' put it there"
             raise NotReady(
                 f"collateral {path} is not usable: {error}; {advice}", reason="collateral.unusable"
             ) from error
+        self._file.unread()
 
     def changed(self) -> CollateralFile | None:
         """What the file holds now, the first time and whenever it is another; None while it is the same.
 
         Raises:
-            OSError: It is gone, or cannot be read; told once.
+            NotReady: It is gone, or cannot be read; told once.
             InvalidRequest: It is not collateral that may be used; told once.
         """
         try:
-            facts = self.path.stat()
-            stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        except OSError:
-            if self._stamp == (0, 0, 0):
+            raw = self._file.changed()
+        except NotReady:
+            if self._unreadable:
                 return None
-            self._stamp = (0, 0, 0)
+            self._unreadable = True
             raise
-        if stamp == self._stamp:
-            return None
-        try:
-            raw = self._content()
-        except OSError:  # it may be readable again with nothing of this changed
-            if stamp == self._unreadable:
-                return None
-            self._unreadable = stamp
-            raise
-        self._stamp, self._unreadable = stamp, None
-        return collateral_bundle.read(raw, self._signers, self._threshold)
+        self._unreadable = False
+        return None if raw is None else collateral_bundle.read(raw, self._signers, self._threshold)
 
     def unread(self) -> None:
         """What was last read could not be used for a reason of ours: take it for new once more."""
-        self._stamp = None
-
-    def _content(self) -> bytes:
-        with self.path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
+        self._file.unread()
 
 
 class FetchedFile:
@@ -90,10 +79,10 @@ class FetchedFile:
     def read(self) -> tuple[bytes, ...]:
         """What was kept; nothing where there is none, or where it is spoilt, which the log says."""
         try:
-            return CollateralBundle.parse(self._path.read_bytes()).collaterals
-        except FileNotFoundError:
-            return ()
-        except (OSError, InvalidRequest) as error:
+            if not self._path.exists():
+                return ()
+            return CollateralBundle.parse(read_public(self._path, most_bytes=MAX_FILE_BYTES)).collaterals
+        except (OSError, NotReady, InvalidRequest) as error:
             _log.error("collateral.spoilt", error=error, consequence="collateral is fetched anew")
             return ()
 

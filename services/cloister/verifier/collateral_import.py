@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cloister.appraisal import collateral_bundle, freshness
 from cloister.appraisal.anchors import TrustAnchor
+from cloister.appraisal.collateral_bundle import MAX_FILE_BYTES
 from cloister.errors import InvalidRequest, NotReady
-from cloister.rpc.files import replace_public
+from cloister.rpc.files import read_public, replace_public
 from cloister.verifier.collateral import BUNDLE
 from cloister.verifier.collateral_adoption import adopt, rolled_back
 from cloister.verifier.collateral_memory import FILE_NAME, FileMemory
@@ -51,8 +52,8 @@ def import_collateral(raw: bytes, settings: Settings, anchor: TrustAnchor, now: 
 def _in_force(path: Path, anchor: TrustAnchor, now: datetime) -> dict[str, list[int]]:
     """How new what lies there is, as far as it is genuine: a verifier that has not started yet remembers nothing."""
     try:
-        found = collateral_bundle.read(path.read_bytes())
-    except (OSError, InvalidRequest):
+        found = collateral_bundle.read(read_public(path, most_bytes=MAX_FILE_BYTES))
+    except (NotReady, InvalidRequest):
         return {}
     version = {BUNDLE: [found.bundle.version]} if found.bundle else {}
     return adopt(found.collaterals, {}, {}, anchor, now).ages | version

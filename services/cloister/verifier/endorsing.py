@@ -17,7 +17,7 @@ from cloister.pcs import Source
 from cloister.pcs.client import PcsClient
 from cloister.verifier import collateral_alarms
 from cloister.verifier.collateral import CollateralStore
-from cloister.verifier.collateral_files import FetchedFile, WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile, FetchedFile
 from cloister.verifier.collateral_memory import CollateralMemory
 from cloister.verifier.collateral_record import CollateralRecord
 from cloister.verifier.collateral_refresh import Pace, Refresher
@@ -47,7 +47,7 @@ def collateral_store(
     signers, threshold = frozenset(settings.collateral_signers), settings.collateral_threshold
     watched = None
     if settings.collateral is not None:
-        watched = WatchedFile(settings.collateral, signers=signers, threshold=threshold)
+        watched = CollateralInFile(settings.collateral, signers=signers, threshold=threshold)
     store = CollateralStore(anchor, memory, watched=watched)
     store.on_refused.append(record.refused)
     store.on_adopted.append(lambda families: record.adopted(families, store.held))

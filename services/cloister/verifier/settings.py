@@ -63,6 +63,8 @@ class Settings:
         redis: Where several verifiers of one cluster share challenges and members. Without it there is one verifier,
             and both are kept on this machine.
         metrics_listen: host:port of the metrics page, or empty for none.
+        clock_was_ahead: Start though this machine's clock is before what our record tells of: it was wrong then.
+            For one start, and then to be taken out again.
     """
 
     cluster: str
@@ -96,6 +98,7 @@ class Settings:
     appraisal_processes: int | None = None
     redis: RedisSettings | None = None
     metrics_listen: str = ""
+    clock_was_ahead: bool = False
     log_json: bool = True
     grace_s: float = 10.0
 

@@ -7,7 +7,7 @@ of `seal`, which tell a gateway nothing. Answers that leave together share one s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.seal_pb2 import OpenedResponse, Receipt, ReceiptBody
 from cloister.api.v1.worker_pb2 import Evaluation, InferResult
-from cloister.errors import InvalidRequest, NotAllowed
+from cloister.errors import InvalidRequest, NotAllowed, NotReady
 from cloister.oip.contents import Array
 from cloister.oip.tensors import decode_request, encode_response, parse_request
 from cloister.rpc.status import failure_of
@@ -108,6 +108,8 @@ class Answers:
         receipt_key: Signs receipts.
         instance: Of this worker.
         max_message_bytes: Largest request that is opened, and largest answer that is given.
+        drop_ended: Drops the key whose time is up, called before anything is opened: after a pause of the process its
+            timer may be late.
 
     Attributes:
         conversations: That it opens, answers and ends.
@@ -123,6 +125,7 @@ class Answers:
         *,
         instance: str,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        drop_ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._served = served
         self._sessions = sessions
@@ -131,6 +134,7 @@ class Answers:
         self.conversations = Conversations(served, clock, receipt_key, instance=instance)
         self._instance = instance
         self.max_message_bytes = max_message_bytes
+        self._drop_ended = drop_ended
 
     def open(self, raw: bytes, version: str = "") -> Opened:
         """Open a serialised ModelInferRequest, sealed or in clear.
@@ -142,6 +146,7 @@ class Answers:
         Raises:
             CloisterError: It is too large, does not open, or the model is not here; may be told to the gateway.
         """
+        self._drop_ended()
         if len(raw) > self.max_message_bytes:
             raise InvalidRequest("the request is larger than this worker takes", reason="message.too_large")
         chunk = self.conversations.open(raw)
@@ -177,14 +182,25 @@ class Answers:
         return opened
 
     def finish(self, answers: Sequence[Answer]) -> list[InferResult]:
-        """Make the results of a frame: receipts under one signature, then the seals."""
+        """Make the results of a frame: receipts under one signature, then the seals.
+
+        Nothing leaves of a model whose lease has ended meanwhile (attacks I04).
+        """
         now_ms, bodies = int(self._clock.now().timestamp() * 1000), []
         for answer in answers:
+            self._check_lease(answer)
             sealed = answer.sealed
             if isinstance(sealed, OpenedRequest) and answer.opened is not None and answer.response is not None:
                 bodies.append(self._body(answer.opened.model, sealed, answer.response, now_ms))
         receipts = iter(receipt.issue(bodies, self._receipt_key) if bodies else ())
         return [_result(answer, receipts, now_ms) for answer in answers]
+
+    def _check_lease(self, answer: Answer) -> None:
+        if answer.opened is not None and answer.response is not None:
+            try:
+                self._served.check(answer.opened.model)
+            except NotReady as error:
+                answer.response, answer.error = None, error
 
     def _body(self, model: ServedModel, sealed: OpenedRequest, response: bytes, now_ms: int) -> ReceiptBody:
         return ReceiptBody(

@@ -89,7 +89,14 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         verifier = await stack.enter_async_context(Peer(settings.verifier, member.identity, verifier_name))
         provisioner = await stack.enter_async_context(Peer(settings.provisioner, member.identity, provisioner_name))
         server = await stack.enter_async_context(
-            Server.mtls(settings.listen, member.identity, lifecycle=lifecycle, roles=ROLES, grace_s=settings.grace_s)
+            Server.mtls(
+                settings.listen,
+                member.identity,
+                lifecycle=lifecycle,
+                roles=ROLES,
+                grace_s=settings.grace_s,
+                now_s=lambda: clock.now().timestamp(),
+            )
         )
         answers = Answers(
             served,
@@ -98,6 +105,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             keys.receipt,
             instance=keys.instance,
             max_message_bytes=settings.max_message_bytes,
+            drop_ended=rotation.drop_ended,
         )
         releases = KeyRelease(
             attester,
@@ -119,8 +127,10 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
                 shares=shares,
                 tenants_apart=settings.tenants_apart,
                 stopping=lifecycle.stopping,
+                clock=clock,
             ),
         )
+        lifecycle.spawn(clock.watching(), "clock")
         lifecycle.spawn(member.renewing(verifier), "membership")
         lifecycle.spawn(rotation.dropping(), "old keys dropped")
         lifecycle.spawn(answers.conversations.forgetting(), "old conversations dropped")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, Protocol
 
@@ -108,6 +108,7 @@ class OpenVinoEngine:
         most_rows: Of different requests in one evaluation; 1 lets each go alone.
         precision: What the model's owner has it compute in: f32, bf16 or f16.
         tuning: What is known of this model; what is found out is added to it.
+        closed: Called once nothing is evaluated any more, and OpenVINO has let go of what it holds.
 
     Attributes:
         contract: What the model takes and gives.
@@ -133,6 +134,7 @@ class OpenVinoEngine:
         most_rows: int = MOST_ROWS,
         precision: str = DEFAULT_PRECISION,
         tuning: Tuning | None = None,
+        closed: Callable[[], None] | None = None,
     ) -> None:
         began_s = time.perf_counter()
         self.contract = contract_of(model)
@@ -140,7 +142,8 @@ class OpenVinoEngine:
         self.failed = asyncio.Event()
         self.counts = EvaluationCounts()
         self.tuning = tuning or Tuning()
-        self._guard = ShapeGuard(model.clone(), self.contract)
+        self._closed = closed
+        self._guard: ShapeGuard | None = ShapeGuard(model.clone(), self.contract)
         compiler = Compiler(
             model,
             self.contract,
@@ -192,7 +195,7 @@ class OpenVinoEngine:
 
         Never where a size on the way, a branch or a loop depends on values: those take what a request makes them take.
         """
-        if self._inline is None or self.failed.is_set():
+        if self._inline is None or self._guard is None or self.failed.is_set():
             return False
         if _proved(item.rows, self._inline_rows):
             return True
@@ -226,8 +229,9 @@ class OpenVinoEngine:
 
     async def infer(self, item: Item) -> Outputs:
         """Evaluate in the pool, having looked at the shapes if they are new."""
-        if not _proved(item.rows, self._pool_rows) and not self._guard.known(item.inputs):
-            await asyncio.to_thread(self._guard.check, item.inputs)
+        guard = self._guard
+        if guard is not None and not _proved(item.rows, self._pool_rows) and not guard.known(item.inputs):
+            await asyncio.to_thread(guard.check, item.inputs)
         return await self._pool.infer(item)
 
     async def drain(self) -> None:
@@ -235,10 +239,13 @@ class OpenVinoEngine:
         await self._pool.drain()
 
     async def close(self) -> None:
-        """Wait until every infer request is back."""
+        """Wait until every infer request is back, and let go of all that OpenVINO holds of the model."""
         await self._pool.close()
         if self._pool.batch_failed:
             self.tuning.forbid_batches()
+        self._inline = self._guard = None
+        if self._closed is not None:
+            self._closed()
 
 
 def _proved(count: int, most_rows: int) -> bool:

@@ -103,6 +103,10 @@ class InferPool:
             await self._all_idle.wait()
         if self._sweep is not None:
             self._sweep.cancel()
+        for slot in self._idle:  # OpenVINO holds its callback, which holds us, where no collector sees it
+            slot.request.set_callback(_nobody, None)
+        self._idle.clear()
+        self._size = 0
 
     def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = False
@@ -200,6 +204,10 @@ class InferPool:
 def failed_in(requests: int) -> CloisterError:
     """What a request hears whose evaluation failed: that it was it, or, among others, only to come again."""
     return failure() if requests == 1 else gone()
+
+
+def _nobody(_told: None) -> None:
+    """Of an infer request that is given up."""
 
 
 def _item_of(call: _Call) -> Item:

@@ -93,14 +93,13 @@ class ModelKeeper:
         self.progress.begin()
         while True:
             try:
-                model, life_s = await self._begin()
+                life_s = await self._begin()
             except (CloisterError, TimeoutError) as error:
                 self.progress.fail(error)
                 await self._backoff.pause()
                 continue
             self._backoff.reset()
-            self.progress.succeed(model)
-            if await self._hold(model, life_s):
+            if await self._hold(life_s):
                 await self._backoff.pause()  # whoever can make it fail shall not keep us loading
 
     def renew_now(self) -> None:
@@ -120,7 +119,8 @@ class ModelKeeper:
             async with asyncio.timeout(DRAIN_S):
                 await model.engine.drain()
 
-    async def _begin(self) -> tuple[ServedModel, float]:
+    async def _begin(self) -> float:
+        """Have `model`; returns the life of its lease. Nobody but `model` names it: it must go when that goes."""
         size_bytes = await asyncio.to_thread(self._sealed_bytes, self._wanted)
         self._memory.check(str(self._wanted), estimated_bytes(size_bytes))
         asked_s = self._counter_s()
@@ -134,7 +134,9 @@ class ModelKeeper:
         self._served.put(model)
         named = {"model": model.name, "version": model.version, "digest": model.digest.hex()}
         _log.info("model.served", **named, release_ms=release_ms)
-        return model, release.life_s
+        self.model = model
+        self.progress.succeed(model)
+        return release.life_s
 
     async def _loaded(self, release: Release) -> Engine:
         room = self._memory.room(f"{release.manifest.name}@{release.manifest.version}")
@@ -144,6 +146,8 @@ class ModelKeeper:
         except BaseException:
             room.free()
             raise
+        finally:
+            release.grant.model_key.wipe()  # the model is open: nothing needs its key any more
         self._rooms[engine] = room
         return engine
 
@@ -153,9 +157,8 @@ class ModelKeeper:
         finally:  # also where nobody may wait for its last evaluation any more
             self._rooms.pop(engine).free()
 
-    async def _hold(self, model: ServedModel, life_s: float) -> bool:
+    async def _hold(self, life_s: float) -> bool:
         """Renew the lease for as long as it goes; when this returns, the model is gone. Says whether to pause."""
-        self.model = model
         async with asyncio.TaskGroup() as group:
             going: list[asyncio.Task[None]] = []
             try:
@@ -166,9 +169,10 @@ class ModelKeeper:
             finally:
                 for task in going:
                     task.cancel()
-                model, self.model = self.model, None
-                self._served.drop(model)
-                await self._close(model.engine)
+                if (model := self.model) is not None:
+                    self.model = None
+                    self._served.drop(model)
+                    await self._close(model.engine)
 
     async def _held(self, life_s: float, replaced: Callable[[ServedModel], None]) -> bool:
         while (model := self.model) is not None:
@@ -251,6 +255,7 @@ class ModelKeeper:
         return self._renewed(model, release)
 
     def _renewed(self, model: ServedModel, release: Release) -> tuple[ServedModel, float]:
+        release.grant.model_key.wipe()  # the same model, open already
         renewed = _served_model(release, model.engine)
         self._served.put(renewed)
         self.progress.succeed(renewed)

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from cloister.worker.models import SEALED_NAME
+from cloister.worker.sealed_source import SEALED_NAME
 from cloister.worker.settings import WantedModel
 
 MAX_ENTRIES: Final = 4096

@@ -1,23 +1,17 @@
 """Sealed models from the host's disk into OpenVINO, in memory all the way (attacks F06, F07, I06).
 
-The file is the host's: opened once, without following a link at its end, and only a regular file of exactly the length
-that the owner signed. What is opened from it is verified whole before any of it is looked at. Nothing is written to a
-disk.
+What is opened from the host's file (`sealed_source`) is verified whole before any of it is looked at. Nothing is
+written to a disk.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import openvino as ov
 
-from cloister.errors import NotReady
 from cloister.seal.keys import Secret
 from cloister.seal.manifest import ModelManifest
 from cloister.seal.model_file import open_model
@@ -26,11 +20,10 @@ from cloister.worker.formats import read_model
 from cloister.worker.memory import Room, activation_bytes
 from cloister.worker.refusals import refused
 from cloister.worker.safety import make_safe
+from cloister.worker.sealed_source import SEALED_NAME, sealed_source
 from cloister.worker.shapes import MAX_TENSOR_BYTES, largest_bytes
 from cloister.worker.tuning import Tunings
-from cloister.worker.weights import room_for
-
-SEALED_NAME: Final = "model.sealed"
+from cloister.worker.weights import PlainRoom
 
 
 def load(
@@ -57,28 +50,28 @@ def load(
         room: What it may take besides what its file says: the activations, once its graph is known.
 
     Raises:
-        NotReady: The file is missing, or is not one that can hold this model, or there is no memory for it.
+        NotReady: The file is missing, cannot be read, or is not one that can hold this model; or there is no memory.
         SealBroken: It is not this model, or any byte of it changed.
         InvalidRequest: It holds what the worker does not serve (`model.refused`, `model.operation_unsafe`,
             `model.shape_unbounded`), or this CPU does not compute in its precision (`model.precision_unsupported`).
     """
-    path = folder / manifest.name / str(manifest.version) / SEALED_NAME
-    began_s = time.perf_counter()
-    with _opened(path, manifest.size_bytes) as source:
-        opened = open_model(
-            source,
-            key,
-            name=manifest.name,
-            version=manifest.version,
-            digest=manifest.digest,
-            max_bytes=manifest.size_bytes,
-            buffer=room_for,
-        )
-    opened_s = time.perf_counter()
-    model, weights_bytes = read(opened.files)
-    read_s = time.perf_counter()
-    room.take(activation_bytes(model, parallel))
+    path, plain = folder / manifest.name / str(manifest.version) / SEALED_NAME, PlainRoom()
     try:
+        began_s = time.perf_counter()
+        with sealed_source(path, manifest.size_bytes) as source:
+            opened = open_model(
+                source,
+                key,
+                name=manifest.name,
+                version=manifest.version,
+                digest=manifest.digest,
+                max_bytes=manifest.size_bytes,
+                buffer=plain.room_for,
+            )
+        opened_s = time.perf_counter()
+        model, weights_bytes = read(opened.files)
+        read_s = time.perf_counter()
+        room.take(activation_bytes(model, parallel))
         engine = OpenVinoEngine(
             model,
             threads=threads,
@@ -87,9 +80,14 @@ def load(
             most_rows=most_rows,
             precision=manifest.precision,
             tuning=tunings.of(manifest.digest),
+            closed=plain.wipe,
         )
     except RuntimeError:
+        plain.wipe()
         raise refused("OpenVINO cannot compile it") from None
+    except BaseException:
+        plain.wipe()
+        raise
     engine.spent_s = {"open": opened_s - began_s, "read": read_s - opened_s, **engine.spent_s}
     return engine
 
@@ -116,16 +114,3 @@ def read(files: Mapping[str, memoryview]) -> tuple[ov.Model, int]:
     except RuntimeError:
         raise refused("OpenVINO cannot put bounds on its indices") from None
     return model, size_bytes
-
-
-def _opened(path: Path, size_bytes: int) -> io.FileIO:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise NotReady(f"{SEALED_NAME} cannot be opened: {error.strerror}", reason="model.missing") from error
-    source = io.FileIO(descriptor, "rb", closefd=True)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
-        source.close()
-        raise NotReady(f"{SEALED_NAME} is not a regular file of the length that its owner signed", reason="model.other")
-    return source

@@ -11,6 +11,7 @@ from cloister.api.v1.model_pb2 import SignedManifest
 from cloister.api.v1.worker_pb2 import ModelCounters, ModelState
 from cloister.errors import NotFound
 from cloister.worker.engine import Engine
+from cloister.worker.infer_requests import gone
 
 PLATFORM: Final = "openvino"
 
@@ -136,6 +137,16 @@ class ServedModels:
         """The digest of the model that `find` finds, if any."""
         model = self._find(name, version)
         return model.digest if model is not None else None
+
+    def check(self, model: ServedModel) -> None:
+        """See whether a model that was found before may still answer: under the lease that goes now.
+
+        Raises:
+            NotReady: It was dropped, or its lease has ended, as after a pause of the whole process.
+        """
+        here = self._models.get((model.name, model.version))
+        if here is None or here.engine is not model.engine or here.ends_at_s <= self._counter_s():
+            raise gone()
 
     def states(self) -> list[ModelState]:
         """All, as told to gateways."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from cloister.api.v1.worker_pb2 import GatewayFrame
 from cloister.api.v1.worker_pb2_grpc import WorkerServicer as Base
 from cloister.kit.server import current_peer
 from cloister.worker.answers import Answers
+from cloister.worker.clock import MeshClock
 from cloister.worker.link import WorkerLink
 from cloister.worker.repository import Repository
 from cloister.worker.served import ServedModels
@@ -31,6 +32,7 @@ class WorkerServicer(Base):
         shares: Of the links, in the calls of each model that may be under way at once.
         tenants_apart: Whether requests of different tenants share no evaluation.
         stopping: Links drain once it is set.
+        clock: Says when a gateway's certificate ends.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class WorkerServicer(Base):
         *,
         shares: Shares,
         stopping: asyncio.Event,
+        clock: MeshClock,
         tenants_apart: bool = False,
     ) -> None:
         self._answers = answers
@@ -49,6 +52,7 @@ class WorkerServicer(Base):
         self._shares = shares
         self._tenants_apart = tenants_apart
         self._stopping = stopping
+        self._clock = clock
 
     # The generated base promises an iterator of frames; writing them is the other form that gRPC serves.
     async def Link(self, request_iterator: AsyncIterator[GatewayFrame], context: Any) -> None:  # type: ignore[override]
@@ -61,13 +65,14 @@ class WorkerServicer(Base):
             order=self._repository.submit,
         )
         async with asyncio.TaskGroup() as group:
-            draining = group.create_task(self._drain(link, current_peer().expires_at))
+            until = datetime.fromtimestamp(current_peer().expires_at, UTC)
+            draining = group.create_task(self._drain(link, until))
             await link.run(request_iterator, context.write)
             draining.cancel()
 
-    async def _drain(self, link: WorkerLink, expires_at: float) -> None:
+    async def _drain(self, link: WorkerLink, until: datetime) -> None:
         """Drain when the worker stops, or when the certificate ends that the stream was opened with."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, expires_at - time.time())):
+            async with asyncio.timeout(max(0.0, self._clock.lasts_s(until))):
                 await self._stopping.wait()
         link.drain()

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from cloister.ear import KeySet
 from cloister.errors import InvalidRequest, NotReady, Unavailable
-from cloister.kit.key_set import KeySigners
+from cloister.kit.key_set import MAX_KEY_SET_BYTES, KeySigners
 from cloister.kit.verifier_keys import LearnedKeys
-
-_MAX_BYTES: Final = 256 * 1024
+from cloister.rpc.files import read_public
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +40,11 @@ class VerifierKeys:
             NotReady: The file cannot be read, holds no key, or is not signed as it must be.
         """
         try:
-            with path.open("rb") as file:
-                raw = file.read(_MAX_BYTES + 1)
-            if len(raw) > _MAX_BYTES:
-                raise InvalidRequest("the key set is too large")
+            raw = read_public(path, most_bytes=MAX_KEY_SET_BYTES)
             if signers is None:
                 return cls(raw, KeySet.from_jwks(raw))
             return cls(b"", LearnedKeys(signers, issuer, raw, monotonic=monotonic))
-        except (OSError, InvalidRequest) as error:
+        except (NotReady, InvalidRequest) as error:
             raise NotReady(f"verifier_keys {path} is not usable: {error}", reason="verifier_keys.unusable") from error
 
     @property

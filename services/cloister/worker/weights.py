@@ -16,15 +16,28 @@ from cloister.seal.model_header import Header
 _ALIGNED: Final = 64
 
 
-def room_for(header: Header) -> memoryview:
-    """Room for a model's files, the largest of them where constants want to begin."""
-    before, largest, begin = 0, -1, 0
-    for _, size_bytes in header.files:
-        if size_bytes > largest:
-            largest, begin = size_bytes, before
-        before += size_bytes
-    room: Array = ov.Tensor(ov.Type.u8, [header.length_bytes + _ALIGNED]).data
-    return room.data[-(room.ctypes.data + begin) % _ALIGNED :][: header.length_bytes]
+class PlainRoom:
+    """Memory for the files of one model in the clear, which is overwritten once the model goes (attacks I04)."""
+
+    def __init__(self) -> None:
+        self._room: Array | None = None
+
+    def room_for(self, header: Header) -> memoryview:
+        """Room for a model's files, the largest of them where constants want to begin; once."""
+        before, largest, begin = 0, -1, 0
+        for _, size_bytes in header.files:
+            if size_bytes > largest:
+                largest, begin = size_bytes, before
+            before += size_bytes
+        room: Array = ov.Tensor(ov.Type.u8, [header.length_bytes + _ALIGNED]).data
+        self._room = room
+        return room.data[-(room.ctypes.data + begin) % _ALIGNED :][: header.length_bytes]
+
+    def wipe(self) -> None:
+        """Overwrite all of it, whoever still refers to it: nothing is evaluated on it any more."""
+        if self._room is not None:
+            self._room[:] = 0
+            self._room = None
 
 
 def tensor_of(weights: memoryview) -> ov.Tensor:

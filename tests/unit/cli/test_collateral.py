@@ -16,7 +16,7 @@ from cloister.appraisal.anchors import TrustAnchor
 from cloister.appraisal.quote import parse_quote
 from cloister.appraisal.verify import verify_quote
 from cloister.verifier.collateral import CollateralStore
-from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile
 from cloister.verifier.collateral_memory import FILE_NAME, FileMemory
 from cloister_simulator.platform import Platform
 from fakes.held_collateral import other_family, quote_of
@@ -86,7 +86,7 @@ class Keeper:
     def store(self) -> CollateralStore:
         """What the verifier of these settings holds."""
         anchor = TrustAnchor("simulated", self.platform.root_der())
-        watched = WatchedFile(self.placed, signers=frozenset(self.names))
+        watched = CollateralInFile(self.placed, signers=frozenset(self.names))
         return CollateralStore(anchor, FileMemory(self.folder / "state" / FILE_NAME), watched=watched)
 
 

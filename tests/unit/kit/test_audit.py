@@ -214,3 +214,12 @@ def test_the_file_is_ours_alone_and_must_be_a_record(path: Path, tmp_path: Path)
     for wrong in (broken, tmp_path / "nowhere" / "audit.db"):
         with pytest.raises(Unavailable), AuditLog.opened(wrong):
             pass
+
+
+def test_it_tells_when_something_happened_last(tmp_path: Path) -> None:
+    times = iter(datetime(2026, 3, 1, 12, 0, second, tzinfo=UTC) for second in range(4))
+    with AuditLog.opened(tmp_path / "audit.db", now=lambda: next(times)) as audit:
+        assert audit.latest_at("key.released") is None
+        for event in ("key.released", "key.refused", "key.released", "key.refused"):
+            audit.append(event, model="key.released")
+        assert audit.latest_at("key.released") == datetime(2026, 3, 1, 12, 0, 2, tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import logging
 import signal
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from cloister.errors import InvalidRequest, NotReady
+from cloister.errors import EvidenceRejected, InvalidRequest, NotReady
 from cloister.kit.config import settings_error
-from cloister.kit.lifecycle import BAD_SETTINGS, CLEAN, FAILED, Lifecycle, run_service
+from cloister.kit.lifecycle import BAD_SETTINGS, CLEAN, FAILED, REFUSED, Lifecycle, run_service
+from cloister.worker.clock import ClockJumped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +96,24 @@ async def test_a_signal_asks_to_stop() -> None:
             await lifecycle.stopping.wait()
 
 
+FAILURES = {
+    "invalid": InvalidRequest("a file does not parse"),
+    "not ready": NotReady("a file is missing", reason="file.unreadable"),
+    "refused": EvidenceRejected("the request was refused"),
+    "revoked": EvidenceRejected("this worker's platform is revoked", reason="platform.revoked"),
+    "clock": ClockJumped("the host's counter stands still"),
+    "both": ExceptionGroup("two", [NotReady("gone"), EvidenceRejected("no more", reason="platform.revoked")]),
+}
+
+
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     if settings.mode == "fail":
         lifecycle.spawn(failing(ValueError("s3cret")), "failing")
         await forever()
     if settings.mode == "bad":
         raise settings_error("mode", "no such\nmode")
-    if settings.mode == "invalid":
-        raise InvalidRequest("a file does not parse")
+    if settings.mode in FAILURES:
+        raise FAILURES[settings.mode]
     signal.raise_signal(signal.SIGTERM)
     await lifecycle.stopping.wait()
 
@@ -118,6 +130,26 @@ def test_exit_codes(mode: str, code: int, uvloop: bool, capsys: pytest.CaptureFi
     assert "s3cret" not in out + err
     assert out.count("service.failed") == (1 if code == FAILED else 0)
     assert err == ("cloister-gateway: mode: no such mode\n" if code == BAD_SETTINGS else "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "reason", "said"),
+    [
+        ("not ready", FAILED, "file.unreadable", "a file is missing"),
+        ("refused", REFUSED, "evidence.rejected", "the request was refused"),
+        ("revoked", REFUSED, "platform.revoked", "this worker's platform is revoked"),
+        ("clock", FAILED, "clock.jumped", "the host's counter stands still"),
+        ("both", REFUSED, "platform.revoked", "no more"),
+        ("fail", FAILED, "internal", "ValueError"),
+    ],
+)
+def test_one_line_says_why_a_service_ends(
+    mode: str, code: int, reason: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_service("gateway", serve, Settings, argv=[], environ={"CLOISTER_GATEWAY_MODE": mode}) == code
+    (line,) = (json.loads(each) for each in capsys.readouterr().out.splitlines() if "service.failed" in each)
+    assert (line["exit_code"], line["reason"]) == (code, reason)
+    assert said in line["error"]
 
 
 def test_a_settings_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.provisioner.app import assembled, private_folder
@@ -123,3 +125,14 @@ def test_keys_of_the_verifier_are_pinned(tmp_path: Path, thumbprints: tuple[str,
 def test_settings_that_cannot_be_meant(tmp_path: Path, extra: str) -> None:
     with pytest.raises(InvalidRequest, match=extra.split()[0]):
         loaded(tmp_path, extra=extra)
+
+
+@pytest.mark.attack("I03")
+async def test_a_clock_that_was_set_back_before_the_start(settings: Settings) -> None:
+    """Or a result that was never used could be presented again, by a worker that was stopped meanwhile."""
+    settings.state_dir.mkdir(mode=0o700)
+    with AuditLog.opened(settings.state_dir / "audit.db", now=lambda: datetime.now(UTC) + timedelta(hours=1)) as audit:
+        audit.append("key.released")
+    assert "before what our own record tells of" in await why_not(settings)
+    settings = replace(settings, clock_was_ahead=True, listen="nowhere:0")
+    assert "cannot listen" in await why_not(settings)

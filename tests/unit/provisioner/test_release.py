@@ -175,6 +175,20 @@ async def test_an_expired_result_is_refused(desk: ReleaseDesk) -> None:
     assert await refused(desk, desk.request(token=token)) == "token.expired"
 
 
+@pytest.mark.attack("I03")
+async def test_a_result_that_expired_is_not_good_again_where_the_clock_is_set_back(desk: ReleaseDesk) -> None:
+    """As a worker would show that was stopped with a result that it never used, and let go on by the same host."""
+    kept = desk.token()
+    desk.now += timedelta(minutes=20)
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+    desk.now -= timedelta(minutes=20)
+    with pytest.raises(NotReady):
+        await desk.releaser.release(desk.request(token=kept), desk.worker.peer())
+    assert desk.entries()[-1]["reason"] == "clock.set_back"
+    desk.now += timedelta(minutes=20)
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
 async def test_a_result_by_another_verifier_is_refused(desk: ReleaseDesk) -> None:
     assert await refused(desk, desk.request(token=desk.token(key=SigningKey.generate()))) == "token.key_unknown"
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from cloister.errors import EvidenceRejected, NotReady, Overloaded
-from cloister.kit.audit import AuditLog
 from cloister.provisioner.rates import Rates
-from cloister.provisioner.used_results import UsedResults, last_release_at
+from cloister.provisioner.used_results import UsedResults
 from fakes.results import NOW, Clock, good_result
 
 
@@ -47,15 +45,6 @@ def test_what_may_have_been_used_before_the_start_is_refused(ago_s: int, issued_
 def test_what_cannot_have_been_used_is_not(ago_s: int, issued_s: int) -> None:
     used = UsedResults(started_at=NOW, last_release_at=NOW - timedelta(seconds=ago_s))
     used.use(good_result(issued_at=NOW + timedelta(seconds=issued_s)), now=NOW)
-
-
-def test_the_record_tells_when_a_key_was_last_released(tmp_path: Path) -> None:
-    times = iter(NOW + timedelta(seconds=at) for at in range(4))
-    with AuditLog.opened(tmp_path / "audit.db", now=lambda: next(times)) as audit:
-        assert last_release_at(audit) is None
-        for event in ("key.released", "key.refused", "key.released", "key.refused"):
-            audit.append(event, model="key.released")
-        assert last_release_at(audit) == NOW + timedelta(seconds=2)
 
 
 def test_results_are_remembered_until_they_have_expired_and_no_longer() -> None:

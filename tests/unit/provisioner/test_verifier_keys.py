@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloister.errors import NotReady
+from cloister.errors import NotReady, Unavailable
 from cloister.kit.verifier_keys import LearnedKeys
 from cloister.provisioner.verifier_keys import SignedKeys
+from fakes.hostile_files import written_unseen
 from fakes.key_ring import SignedKeys as Ring
 from fakes.results import VERIFIER, Clock
 
@@ -18,6 +19,8 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.ring = Ring()
         self.path = folder / "key_set.json"
+        self.kept = folder / "state" / "verifier-keys.json"
+        self.kept.parent.mkdir()
         self.publish(self.ring.first())
 
     def publish(self, key_set: bytes) -> None:
@@ -26,7 +29,9 @@ class Desk:
         staged.replace(self.path)
 
     def opened(self) -> SignedKeys:
-        return SignedKeys(self.path, lambda first: LearnedKeys(self.ring.signers, VERIFIER, first, monotonic=Clock()))
+        return SignedKeys(
+            self.path, lambda first: LearnedKeys(self.ring.signers, VERIFIER, first, monotonic=Clock()), self.kept
+        )
 
 
 @pytest.fixture
@@ -42,6 +47,49 @@ def test_a_newer_set_in_the_file_is_learned(desk: Desk) -> None:
     assert keys.current().thumbprints == {desk.ring.old.kid, desk.ring.new.kid}
     desk.publish(desk.ring.first())  # and an older one is not
     assert keys.current().thumbprints == {desk.ring.old.kid, desk.ring.new.kid}
+
+
+@pytest.mark.attack("I01")
+def test_a_newer_set_is_learned_where_stat_shows_no_change(desk: Desk) -> None:
+    written_unseen(desk.path, desk.ring.first(), 8192)
+    keys = desk.opened()
+    written_unseen(desk.path, desk.ring.second(), 8192)
+    assert keys.current().thumbprints == {desk.ring.old.kid, desk.ring.new.kid}
+
+
+@pytest.mark.attack("I04")
+def test_an_older_set_put_back_before_a_restart_brings_no_disowned_key_back(desk: Desk) -> None:
+    desk.publish(desk.ring.second())
+    assert desk.opened().current().thumbprints == {desk.ring.old.kid, desk.ring.new.kid}
+    desk.publish(desk.ring.first())
+    for _ in range(2):
+        assert desk.opened().current().thumbprints == {desk.ring.old.kid, desk.ring.new.kid}
+
+
+@pytest.mark.attack("I04")
+def test_a_set_that_the_verifier_told_of_is_remembered_before_anything_is_judged_by_it(desk: Desk) -> None:
+    keys = desk.opened()
+    keys.learned.learn(desk.ring.second())
+    assert desk.ring.new.kid in keys.current().thumbprints
+    assert desk.ring.new.kid in desk.opened().current().thumbprints
+    assert desk.kept.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.attack("I04")
+def test_what_cannot_be_remembered_is_not_judged_by(desk: Desk) -> None:
+    keys = desk.opened()
+    desk.kept.parent.rename(desk.kept.parent.with_name("gone"))
+    keys.learned.learn(desk.ring.second())
+    with pytest.raises(Unavailable):
+        keys.current()
+
+
+@pytest.mark.attack("I04")
+def test_a_spoilt_memory_is_said_and_not_begun_anew(desk: Desk) -> None:
+    desk.opened()
+    desk.kept.write_bytes(b"{}")
+    with pytest.raises(NotReady, match="verifier-keys"):
+        desk.opened()
 
 
 @pytest.mark.attack("E09")

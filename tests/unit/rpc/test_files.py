@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cloister.errors import NotReady
 from cloister.rpc import files
-from cloister.rpc.files import create_private, read_guarded, read_private, replace_private
+from cloister.rpc.files import create_private, read_guarded, read_private, read_public, read_whole, replace_private
+from fakes.hostile_files import KINDS, HostileFile, in_its_place
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,68 @@ def test_links_within_a_folder_are_followed_as_kubernetes_makes_them(tmp_path: P
     (inside / "out.toml").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(NotReady, match="leads out of its folder"):
         read_guarded(inside / "out.toml")
+
+
+READERS = (read_public, read_private, read_guarded)
+
+
+@pytest.mark.attack("I01")
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, read: Callable[[Path], bytes], kind: str) -> None:
+    in_its_place(tmp_path / "own", kind)
+    with pytest.raises(NotReady) as raised:
+        read(tmp_path / "own")
+    assert raised.value.reason in ("file.unreadable", "file.exposed")
+
+
+@pytest.mark.attack("I01")
+@pytest.mark.parametrize("read", READERS)
+def test_no_more_is_taken_in_than_a_file_may_hold(tmp_path: Path, read: Callable[[Path], bytes]) -> None:
+    create_private(tmp_path / "own", b"")
+    os.truncate(tmp_path / "own", files.MAX_FILE_BYTES)
+    assert len(read(tmp_path / "own")) == files.MAX_FILE_BYTES
+    os.truncate(tmp_path / "own", 1 << 40)  # sparse
+    with pytest.raises(NotReady, match="far too large"):
+        read(tmp_path / "own")
+
+
+@pytest.mark.attack("I01")
+@pytest.mark.parametrize("most_bytes", [1, 1000, 1 << 20])
+def test_short_reads_give_the_whole_file_and_an_endless_one_ends(most_bytes: int) -> None:
+    content = bytes(100_000)
+    assert read_whole(HostileFile(content, most_bytes), 100_000) == content
+
+    def grow(file: HostileFile, _read: int) -> None:
+        file.content += bytes(1000)
+
+    endless = HostileFile(b"", most_bytes, before=grow)
+    with pytest.raises(OverflowError):
+        read_whole(endless, 10_000)
+    assert endless.at <= 10_000 + (64 << 10)
+
+
+@pytest.mark.attack("I01")
+def test_a_read_that_breaks_off_with_no_end_is_no_content() -> None:
+    with pytest.raises(BlockingIOError):
+        read_whole(HostileFile(b"part", said=lambda _got: None), 100)
+
+
+@pytest.mark.attack("I01")
+def test_a_file_swapped_after_it_was_opened_is_not_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mode and owner are those of the bytes that are returned: both come from one open file."""
+    path = tmp_path / "own"
+    create_private(path, b"content")
+    true = os.fstat
+
+    def swap(descriptor: int) -> os.stat_result:
+        found = true(descriptor)
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"the host's")
+        path.chmod(0o666)
+        return found
+
+    monkeypatch.setattr(os, "fstat", swap)
+    assert read_private(path) == b"content"

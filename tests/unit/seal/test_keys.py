@@ -34,3 +34,13 @@ def test_derivation_is_hkdf_sha256() -> None:
     assert derive(secret, salt=bytes(range(13)), info=info, length=42).reveal().hex() == expected
     extracted = Secret(bytes.fromhex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5"))
     assert expand(extracted, info, 42).reveal().hex() == expected
+
+
+@pytest.mark.attack("I04")
+def test_a_secret_is_overwritten_where_it_lies() -> None:
+    secret = Secret(b"do not tell anyone")
+    view = secret.view
+    secret.wipe()
+    assert not any(view)
+    assert (len(secret), secret.reveal()) == (18, bytes(18))
+    assert view.readonly

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cloister.appraisal.anchors import INTEL_SGX, INTEL_SGX_NAME, TrustAnchor
 from cloister.appraisal.policy import Policy
 from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotReady
+from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.redis import RedisSettings
@@ -222,3 +224,13 @@ def test_a_redis_table_without_tls_is_refused_by_the_settings(tmp_path: Path) ->
     path.write_text("\n".join([*lines, 'url = "redis://127.0.0.1:6379"']))
     with pytest.raises(InvalidRequest, match="rediss://"):
         load(Settings, path, {}, prefix="CLOISTER_VERIFIER_")
+
+
+@pytest.mark.attack("I03")
+async def test_a_clock_that_was_set_back_before_the_start(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    with AuditLog.opened(settings.state_dir / "audit.db", now=lambda: datetime.now(UTC) + timedelta(hours=1)) as audit:
+        audit.append("evidence.accepted")
+    assert "before what our own record tells of" in await why_not(settings)
+    settings = replace(settings, clock_was_ahead=True, listen="nowhere:0")
+    assert "cannot listen" in await why_not(settings)

@@ -14,11 +14,12 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.appraisal.family import Family
 from cloister.errors import EvidenceRejected, NotReady, Unavailable
 from cloister.verifier.collateral import CollateralStore
-from cloister.verifier.collateral_files import WatchedFile
+from cloister.verifier.collateral_files import CollateralInFile
 from cloister.verifier.collateral_memory import FileMemory
 from cloister_simulator.platform import Platform
 from cloister_simulator.recipe import Window
 from fakes.held_collateral import HeldCollateral, bundle, family_of, other_family, quote_of
+from fakes.hostile_files import written_unseen
 from fakes.sim import simulated_platform
 
 HOURS = timedelta(hours=2)
@@ -43,6 +44,16 @@ def test_new_collateral_is_taken_when_the_file_changes(held: HeldCollateral, now
     held.platform.reissue(now + HOURS)
     raw = held.publish()
     assert held.current(now + HOURS).raw == raw
+
+
+@pytest.mark.attack("I01")
+def test_new_collateral_is_taken_where_stat_shows_no_change(held: HeldCollateral, now: datetime) -> None:
+    size_bytes = len(held.platform.collateral()) + 4096
+    written_unseen(held.path, held.platform.collateral(), size_bytes)
+    before = held.current(now)
+    held.platform.reissue(now + HOURS)
+    written_unseen(held.path, held.platform.collateral(), size_bytes)
+    assert held.current(now + HOURS).verified.valid_from > before.verified.valid_from
 
 
 def _older_evaluation(platform: Platform, later: datetime) -> None:
@@ -95,6 +106,7 @@ def test_nothing_in_it_goes_back(
 
 @OLDER
 @pytest.mark.attack("B05")
+@pytest.mark.attack("I04")
 def test_what_was_seen_is_remembered_past_a_restart(
     held: HeldCollateral, now: datetime, older: Callable[[Platform, datetime], None]
 ) -> None:
@@ -196,14 +208,14 @@ def test_what_is_older_is_not_offered_again(held: HeldCollateral, now: datetime)
 
 def test_collateral_under_another_root_is_never_in_force(held: HeldCollateral, now: datetime) -> None:
     memory = FileMemory(held.folder / "other.json")
-    store = CollateralStore(INTEL_SGX, memory, watched=WatchedFile(held.path))
+    store = CollateralStore(INTEL_SGX, memory, watched=CollateralInFile(held.path))
     with pytest.raises(NotReady):
         store.current(quote_of(held.platform), now)
 
 
 def test_a_verifier_does_not_start_without_collateral(tmp_path: Path, held: HeldCollateral) -> None:
     with pytest.raises(NotReady, match="collateral"):
-        WatchedFile(tmp_path / "missing.json")
+        CollateralInFile(tmp_path / "missing.json")
     held.publish(b"{}")
     with pytest.raises(NotReady, match="collateral"):
         held.restart()

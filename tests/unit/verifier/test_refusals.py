@@ -197,6 +197,20 @@ async def test_a_verifier_whose_clock_is_a_year_off_believes_nobody_until_it_is_
     challenge, evidence = await desk.evidence()
     with pytest.raises(NotReady):
         await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
-    assert desk.entries()[-1]["reason"] in {"collateral.expired", "collateral.not_yet_valid"}
+    assert desk.entries()[-1]["reason"] in {"collateral.expired", "clock.set_back"}
     desk.ahead = timedelta()
+    await desk.join()
+
+
+@pytest.mark.attack("I03")
+async def test_a_verifier_signs_nothing_by_a_clock_that_was_set_back(desk: VerifierDesk) -> None:
+    """Back to where older collateral is current still: an hour, where a year would show by itself."""
+    desk.ahead = timedelta(hours=1)
+    await desk.join()
+    desk.ahead = timedelta()
+    challenge, evidence = await desk.evidence()
+    with pytest.raises(NotReady):
+        await desk.appraiser.appraise(submission(challenge, evidence), enrol_peer())
+    assert desk.entries()[-1]["reason"] == "clock.set_back"
+    desk.ahead = timedelta(hours=1)
     await desk.join()

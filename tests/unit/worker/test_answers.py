@@ -8,8 +8,9 @@ from cloister.errors import CloisterError, NotAllowed, NotFound, NotReady, SealB
 from cloister.oip.tensors import decode_response
 from cloister.rpc import channel
 from cloister.seal import envelope, receipt
-from cloister.worker.answers import Answer, read, respond
+from cloister.worker.answers import Answer, Answers, read, respond
 from cloister.worker.batches import Item
+from cloister.worker.epochs import KeyRotation
 from cloister.worker.settings import MAX_MESSAGE_BYTES
 from fakes.attested_worker import DIGEST, EAR_ID, POLICY, Client, Inside, opened, tensors
 
@@ -248,3 +249,51 @@ def test_a_lease_that_has_ended_ends_here_too(inside, client):
         inside.answers.open(raw)
     with pytest.raises(NotFound):
         inside.answers.open(tensors().SerializeToString())
+
+
+@pytest.mark.attack("I04")
+@pytest.mark.parametrize("sealed", [False, True])
+def test_nothing_leaves_after_a_pause_in_which_the_lease_ended(inside, client, sealed):
+    """The whole process was stopped between the evaluation and the answer, for longer than the lease."""
+    raw = client.seal(tensors(2.0))[0] if sealed else tensors(2.0).SerializeToString()
+    answer = answered(inside, raw)
+    assert answer.response is not None
+    inside.counter.pass_s(3600)
+    (one,) = inside.answers.finish([answer])
+    assert (one.response, one.failure.reason) == (b"", "model.gone")
+
+
+@pytest.mark.attack("I04")
+def test_a_lease_that_was_renewed_meanwhile_is_the_one_that_counts(inside):
+    answer = answered(inside, tensors(2.0).SerializeToString())
+    inside.also_serve(ends_at_s=inside.model.ends_at_s + 3600)
+    inside.counter.pass_s(3600)
+    (one,) = inside.answers.finish([answer])
+    assert one.response
+
+
+@pytest.mark.attack("I04")
+def test_after_a_pause_a_key_whose_time_is_up_opens_nothing_though_its_timer_is_late(inside, client):
+    counter_s = inside.clock.counter_s
+    rotation = KeyRotation(inside.hpke, inside.sessions.epochs, overlap_s=60, counter_s=counter_s)
+    inside.answers = Answers(
+        inside.served, inside.sessions, inside.clock, inside.keys.receipt, instance="i", drop_ended=rotation.drop_ended
+    )
+    rotation.attested(inside.hpke, EAR_ID, 3600)
+    inside.counter.pass_s(61)
+    rotation.attested(rotation.offered(), "next", 3600)
+    raw, _ = client.seal(life_s=300)
+    inside.counter.pass_s(59)
+    assert inside.answers.open(raw).sealed is not None
+    late, _ = client.seal(life_s=300)
+    inside.counter.pass_s(2)
+    with pytest.raises(SealBroken):
+        inside.answers.open(late)
+
+
+@pytest.mark.attack("E11")
+def test_nothing_leaves_once_the_model_is_dropped(inside):
+    answer = answered(inside, tensors(2.0).SerializeToString())
+    inside.served.drop(inside.model)
+    (one,) = inside.answers.finish([answer])
+    assert (one.response, one.failure.reason) == (b"", "model.gone")

@@ -1,13 +1,15 @@
 """The OpenVINO engine: the bits of OpenVINO in process, and nobody else's."""
 
 import asyncio
+import gc
+import weakref
 
 import numpy as np
 import openvino as ov
 import pytest
 
 from cloister.contract import TensorSpec
-from cloister.errors import CloisterError, InvalidRequest
+from cloister.errors import CloisterError, InvalidRequest, NotReady
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.infer_requests import InferSlot
@@ -266,3 +268,20 @@ def test_an_input_that_is_a_single_number():
     found = now(engine, {"x": np.array(3, np.float32)}, ("y",))["y"]
     assert found.shape == ()
     assert found == 6
+
+
+@pytest.mark.attack("I04")
+async def test_what_is_closed_is_gone_from_memory_though_openvino_was_given_a_callback():
+    """It holds the callback, and that the pool, where no collector sees it: each model that was unloaded stayed."""
+    called = []
+    engine = OpenVinoEngine(networks.tiny(), tuning=Tuning(clock_s=clocks.slow()), closed=lambda: called.append(1))
+    await engine.infer(Item(rows(3), ("p",)))
+    held = [weakref.ref(slot) for slot in engine._pool._idle]
+    assert held
+    await engine.close()
+    gc.collect()
+    assert [slot() for slot in held] == [None] * len(held)
+    assert called == [1]
+    with pytest.raises(NotReady):
+        await engine.infer(Item(rows(3), ("p",)))
+    assert not engine.quick(Item(rows(1), ("p",)))

@@ -1,8 +1,10 @@
 """A wanted model: served while its lease goes, gone at once when it does not (attacks F13)."""
 
 import asyncio
+import gc
 import json
 import time
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -390,3 +392,42 @@ async def test_the_memory_of_a_model_that_goes_is_given_back_also_when_nobody_wa
         desk.keeper.renew_now()
         await desk.until(lambda: len(desk.served) == 0)
     assert desk.memory.used_bytes == 0
+
+
+@pytest.mark.attack("I04")
+async def test_a_key_is_overwritten_as_soon_as_its_model_is_open_whatever_came_of_it(desk, monkeypatch):
+    """At the first load, at one that fails, and at a renewal, which opens nothing."""
+    keys = []
+    release = desk.releases.release
+
+    async def kept(wanted):
+        found = await release(wanted)
+        assert any(found.grant.model_key.view)
+        keys.append(found.grant.model_key)
+        return found
+
+    monkeypatch.setattr(desk.releases, "release", kept)
+    desk.releases.lease_s = 0.2
+    desk.load_error = NotReady("no file", reason="model.missing")
+    async with desk.keeping():
+        await desk.releases.until_asked(2)
+        desk.load_error = None
+        await desk.until(lambda: len(desk.served) == 1)
+        await desk.releases.until_asked(desk.releases.asked + 2)
+    assert len(keys) >= 5
+    assert not any(any(key.view) for key in keys[:-1])
+
+
+@pytest.mark.attack("I04")
+async def test_a_model_that_is_refused_is_named_by_nobody_while_the_next_is_waited_for(desk):
+    """Or its engine would stay in memory for as long as the provisioner says no."""
+    desk.releases.lease_s = 0.2
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.releases.error = KeyRefused("no")
+        await desk.until(lambda: len(desk.served) == 0)
+        desk.releases.error = KeyRefused("no")  # another one: the first knows where it was raised
+        await desk.releases.until_asked(desk.releases.asked + 2)
+        engine = weakref.ref(desk.engines.pop())
+        gc.collect()
+        assert engine() is None

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloister.errors import NotReady, Overloaded
+from cloister.errors import ChallengeExpired, EvidenceRejected, InvalidRequest, NotReady, Overloaded, Unavailable
 from cloister.rpc.certificates import new_key
 from cloister.seal.hpke import KeyPair
 from cloister.seal.session import WorkerSessions
@@ -76,3 +76,56 @@ async def test_a_membership_that_could_not_be_renewed_ends_the_worker():
     with pytest.raises(ExceptionGroup) as ended:
         await renewing(BusyVerifier(MeshPki(), full=1000))
     assert ended.group_contains(NotReady, match="ended before it could be renewed")
+
+
+class SilentVerifier(BusyVerifier):
+    """Fails in a way of its own, so many times, and counts who asks."""
+
+    def __init__(self, pki: MeshPki, *errors: Exception) -> None:
+        super().__init__(pki, full=0)
+        self.errors = list(errors)
+        self.asked = 0
+
+    async def appraised(self, peer, purpose, hpke):
+        self.asked += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.result(timedelta(hours=1))
+
+
+async def joining(verifier: SilentVerifier, patience_s: float) -> Membership:
+    clock, pair = MeshClock(), KeyPair.generate("x25519")
+    epochs = WorkerSessions(pair, "demo.cloister.internal", INSTANCE).epochs
+    rotation = KeyRotation(pair, epochs, overlap_s=1, counter_s=clock.counter_s)
+    return await Membership.join(verifier, clock, rotation, None, verifier.pki.roots_pem, patience_s=patience_s)
+
+
+@pytest.fixture
+def _at_once(monkeypatch):
+    monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0))
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize(
+    "error", [Unavailable("down"), TimeoutError(), Overloaded("full"), ChallengeExpired("too old")], ids=repr
+)
+async def test_what_may_pass_is_waited_out(error):
+    verifier = SilentVerifier(MeshPki(), error, error)
+    await joining(verifier, patience_s=60)
+    assert verifier.asked == 3
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("error", [EvidenceRejected("no"), NotReady("no quotes"), InvalidRequest("what?")], ids=repr)
+async def test_what_does_not_pass_is_final(error):
+    verifier = SilentVerifier(MeshPki(), error, error)
+    with pytest.raises(type(error)):
+        await joining(verifier, patience_s=60)
+    assert verifier.asked == 1
+
+
+async def test_nobody_is_waited_for_beyond_patience():
+    verifier = SilentVerifier(MeshPki(), *[Unavailable("down")] * 9)
+    with pytest.raises(Unavailable):
+        await joining(verifier, patience_s=0)
+    assert verifier.asked == 1

@@ -19,6 +19,7 @@ from cloister.worker import models, weights
 from cloister.worker.batches import Item
 from cloister.worker.compiling import BASE_CONFIG
 from cloister.worker.memory import MemoryBudget
+from cloister.worker.sealed_source import SEALED_NAME
 from cloister.worker.tuning import Tunings
 from fakes import clocks, networks
 
@@ -41,7 +42,7 @@ class Disk:
             {inner: io.BytesIO(content) for inner, content in files.items()}, out, KEY, name=name, version=version
         )
         self.raw = out.getvalue()
-        self.path = folder / name / str(version) / models.SEALED_NAME
+        self.path = folder / name / str(version) / SEALED_NAME
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(self.raw)
         self.manifest = ModelManifest(
@@ -99,6 +100,17 @@ def test_the_owner_says_what_it_is_computed_in(tmp_path, precision):
     assert alone["sum"].tobytes() == truth.tobytes()
 
 
+@pytest.mark.attack("I06")
+def test_nothing_of_openvinos_that_writes_is_on():
+    """Its caches on disk, its counters, and its log."""
+    core = ov.Core()
+    compiled = core.compile_model(networks.tiny(), "CPU", dict(BASE_CONFIG))
+    assert core.get_property("CACHE_DIR") == ""
+    assert compiled.get_property("PERF_COUNT") == "NO"
+    assert compiled.get_property("LOG_LEVEL").name == "NO"
+
+
+@pytest.mark.attack("I06")
 def test_nothing_is_written(disk, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -152,6 +164,7 @@ def test_a_pipe_does_not_hang(disk):
         disk.load()
 
 
+@pytest.mark.attack("I04")
 def test_another_model_or_version_under_the_same_key(tmp_path, tiny_files, disk):
     other = Disk(tmp_path / "other", tiny_files, name="tiny", version=2)
     disk.path.write_bytes(other.raw)
@@ -222,7 +235,7 @@ def test_weights_are_evaluated_where_they_were_opened_and_live_as_long_as_the_mo
         {name: io.BytesIO(content) for name, content in files.items()}, out, KEY, name="w", version=1, chunk_bytes=4096
     )
     out.seek(0)
-    opened = open_model(out, KEY, name="w", version=1, digest=sealed.digest, buffer=weights.room_for)
+    opened = open_model(out, KEY, name="w", version=1, digest=sealed.digest, buffer=weights.PlainRoom().room_for)
     content = opened.files["model.bin"]
     begin = np.frombuffer(content, np.uint8).ctypes.data
     tensor = weights.tensor_of(content)
@@ -236,3 +249,24 @@ def test_weights_are_evaluated_where_they_were_opened_and_live_as_long_as_the_mo
     ours, theirs = (ov.Core().compile_model(each, "CPU", CONFIG)(x)[0] for each in (model, networks.wide()))
     assert ours.tobytes() == theirs.tobytes()
     assert len(junk) == 8
+
+
+@pytest.mark.attack("I04")
+async def test_what_was_decrypted_is_overwritten_when_its_model_goes_or_does_not_load(disk, monkeypatch):
+    rooms = []
+    make = weights.PlainRoom.room_for
+
+    def kept(self, header):
+        rooms.append(make(self, header))
+        return rooms[-1]
+
+    monkeypatch.setattr(weights.PlainRoom, "room_for", kept)
+    engine = disk.load()
+    assert any(rooms[0])
+    await engine.close()
+    assert not any(rooms[0])
+    with pytest.raises(NotReady):
+        disk.load(MemoryBudget(1))
+    with pytest.raises(SealBroken):
+        disk.load(digest=bytes(32))
+    assert [any(room) for room in rooms] == [False] * 3

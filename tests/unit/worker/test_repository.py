@@ -13,8 +13,8 @@ from cloister.worker.backoff import Backoff
 from cloister.worker.keeper import ModelKeeper
 from cloister.worker.memory import MemoryBudget
 from cloister.worker.model_folder import ModelFolder
-from cloister.worker.models import SEALED_NAME
 from cloister.worker.repository import MAX_ORDERS, Repository
+from cloister.worker.sealed_source import SEALED_NAME
 from cloister.worker.served import ServedModels
 from cloister.worker.settings import WantedModel
 from fakes.engines import FakeEngine

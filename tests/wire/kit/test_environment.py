@@ -21,7 +21,7 @@ HOSTILE = {
     "HTTPS_PROXY": "http://s3cret:3128",
     "no_proxy": "s3cret",
     "LANGUAGE": "s3cret",
-    "GLIBC_TUNABLES": "s3cret",
+    "MALLOC_PERTURB_": "s3cret",
     "SSL_CERT_FILE": "/mnt/s3cret.pem",
     "CLOISTER_QUOTER": "s3cret",
     "CLOISTER_PROVISIONER_LISTEN": "s3cret",

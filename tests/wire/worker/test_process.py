@@ -50,7 +50,8 @@ async def test_without_an_enclave_it_ends_with_one_clear_line(mesh):
     assert code == 1
     (line,) = [json.loads(each) for each in out.splitlines()]
     assert (line["event"], line["level"]) == ("service.failed", "error")
-    assert "not inside an SGX enclave" in line["error"]
+    assert "in an SGX enclave" in line["error"]
+    assert (line["reason"], line["exit_code"]) == ("enclave.absent", 1)
     assert err == ""
     assert not mesh.verifier.appraised
 

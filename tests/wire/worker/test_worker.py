@@ -147,6 +147,7 @@ async def test_a_sealed_request_and_its_receipt(mesh, suite):
         assert mesh.verifier.results[body.ear_id].audience == "mesh"
 
 
+@pytest.mark.attack("I04")
 async def test_two_starts_have_nothing_in_common(mesh):
     for _ in range(2):
         async with serving(mesh):
@@ -207,6 +208,7 @@ async def run_a_day_behind(mesh):
             await asyncio.Event().wait()
 
 
+@pytest.mark.attack("I03")
 async def test_a_verifiers_time_that_jumps_ends_the_worker(mesh):
     mesh.verifier.membership_s = 3.0
     with pytest.raises(ClockJumped, match="the host plays with time"):
@@ -291,6 +293,7 @@ async def test_a_grant_that_is_not_for_us_opens_nothing(mesh, monkeypatch, logge
     assert "seal.broken" in logged.getvalue()
 
 
+@pytest.mark.attack("I04")
 async def test_an_older_version_is_not_taken_for_the_wanted_one(mesh, monkeypatch, tiny_files):
     monkeypatch.setattr("cloister.worker.backoff.Backoff.pause", lambda self, at_most_s=0.0: asyncio.sleep(0.01))
     older = mesh.provisioner.publish(mesh.folder / "models", "tiny", 2, tiny_files)
