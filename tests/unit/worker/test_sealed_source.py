@@ -82,7 +82,9 @@ def test_a_file_that_goes_on_where_it_must_end_is_said_to_be_another() -> None:
 
 @pytest.mark.attack("I01")
 @pytest.mark.parametrize(
-    "said", [lambda _got: -1, lambda _got: None, lambda got: got + 1, lambda _got: 1 << 62], ids=str
+    "said",
+    [lambda _got: -1, lambda _got: None, lambda got: got + 1, lambda _got: 1 << 62],
+    ids=["less than nothing", "none", "one too many", "far too many"],
 )
 def test_a_read_of_an_impossible_length_is_an_error(said: Callable[[int], int | None]) -> None:
     with pytest.raises(NotReady) as raised:
