@@ -76,10 +76,9 @@ class Enclaves:
         measured = self.measured.get(program.service)
         if measured is None:
             return program
-        unheard = sorted(program.environment.keys() - measured.kind.host_chosen)
-        if unheard or program.https:
+        if program.https or program.environment.keys() - measured.kind.host_chosen:
             raise Stop(
-                f"{program.name} is an enclave: it has no HTTPS, and its host cannot choose {', '.join(unheard) or .it.}; "
+                f"{program.name} is an enclave, which has no HTTPS and takes fewer settings from its host than this: "
                 f"start one gateway with --no-https, or leave out {self.folder / program.service}",
                 ExitCode.USAGE,
             )
