@@ -1,6 +1,7 @@
 # make demo    a sealed model through the whole mesh, on real data, on this machine
 # make up      the same mesh, kept up until Ctrl-C
 # make test    everything CI runs
+# make test-enclave  under Gramine: the demo, the tests of clients against a mesh in enclaves, and those of tests/enclave
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make soak    the mesh for half an hour at four fifths of its capacity
@@ -58,6 +59,17 @@ test: .venv/installed
 soak: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.soak --minutes $(or $(MINUTES),30) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(PROCESSES),--processes $(PROCESSES)) $(OPTIONS)
+
+# Needs gramine-direct and redis-server; what has to be skipped for want of them is counted and printed.
+ENCLAVE_MESH := $(addprefix tests/mesh/test_,answers.py https.py tampering.py stream_tampering.py compat.py triton.py \
+	examples.py node.py)
+
+test-enclave: .venv/installed
+	@sh deploy/redis.sh
+	$(BIN)/pytest tests/enclave
+	CLOISTER_TEST_ENCLAVES=1 $(BIN)/pytest $(ENCLAVE_MESH)
+	@if command -v gramine-direct >/dev/null; then $(BIN)/python deploy/demo/demo.py --enclaves; \
+		else echo "SKIPPED: the demo in enclaves: gramine-direct is not installed"; fi
 
 test-convert: .venv-convert/installed
 	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
@@ -136,6 +148,10 @@ bench-renewals: .venv/installed
 # MODEL=resnet50|mlp|...; a worker's cold start, stage by stage.
 bench-start: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.start $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+
+# A worker under gramine-direct beside one that is a process. OPTIONS="--models mlp --rounds 5".
+bench-enclave: .venv/installed
+	$(BIN)/python -m benchmarks.scenarios.enclave $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
 EXTRAS := serve console worker enclave otel demo prepare quantize zoo

@@ -34,6 +34,8 @@ class Size:
         gateways: Each on a port of its own.
         gateway_processes: Of each gateway, behind its port.
         https: Whether the first gateway answers HTTPS too.
+        enclaves: Folder to build the workers' enclave in; None for processes.
+        build_options: Of `cloister enclave build-mesh`.
     """
 
     workers: int = 1
@@ -41,6 +43,8 @@ class Size:
     gateways: int = 1
     gateway_processes: int = 1
     https: bool = False
+    enclaves: Path | None = None
+    build_options: tuple[str, ...] = ()
 
 
 def prepared(networks: Sequence[Network], work: Path, port: int) -> list[Place]:
@@ -87,9 +91,11 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
     folder = places[0].mesh
     settings = folder / "worker" / "settings.toml"
     settings.write_text(f"threads = {size.threads}\n{settings.read_text()}")
+    if size.enclaves is not None:
+        cloister("enclave", "build-mesh", folder, "--kind", "worker", "--out", size.enclaves, *size.build_options)
     with _up(folder, Size(workers=0)):  # no worker asks for a key before it is there, so none has to come again
         for place in places:
-            _publish(place)
+            _publish(place, _mrenclave(size.enclaves))
     with _up(folder, size):
         for place in places:
             _wait_until_served(folder, place.network.name, size.workers)
@@ -132,20 +138,27 @@ def cloister(*words: object) -> str:
 def _up(folder: Path, size: Size) -> Iterator[None]:
     words = ("--workers", size.workers, "--gateways", size.gateways, "--gateway-processes", size.gateway_processes)
     https = "--https" if size.https else "--no-https"
-    cloister("up", folder, "--simulator", "--no-console", *words, https, "--detach")
+    enclaves = ("--enclaves", size.enclaves) if size.enclaves else ()
+    cloister("up", folder, "--simulator", "--no-console", *words, https, *enclaves, "--detach")
     try:
         yield
     finally:
         cloister("down", folder)
 
 
-def _publish(place: Place) -> None:
+def _mrenclave(enclaves: Path | None) -> str:
+    """What the workers measure as: as the enclave was built, or as the simulator says of a process."""
+    if enclaves is not None:
+        return str(json.loads((enclaves / "worker" / "measurement.json").read_text())["mrenclave"])
+    measured = subprocess.run([BIN / "cloister-simulator", "measure", "--json"], capture_output=True, check=True)  # noqa: S603 - ours
+    return str(json.loads(measured.stdout)["mrenclave"])
+
+
+def _publish(place: Place, mrenclave: str) -> None:
     name, sealed = place.network.name, place.folder / "sealed"
     files = (place.xml, place.xml.with_suffix(".bin"))
     cloister("model", "seal", *files, "--name", name, "--out", sealed, "--mesh", place.mesh)
     cloister("model", "publish", sealed, "--mesh", place.mesh)
-    measured = subprocess.run([BIN / "cloister-simulator", "measure", "--json"], capture_output=True, check=True)  # noqa: S603 - ours
-    mrenclave = json.loads(measured.stdout)["mrenclave"]
     rules = ("--mrenclave", mrenclave, "--allow-simulated", "--allow-plain", "--mesh", place.mesh)
     cloister("model", "allow", name, *rules)
 

@@ -3,6 +3,7 @@
 It uses what every user has, the `cloister` command and the Python SDK, so it doubles as the longest example of both.
 
     python deploy/demo/demo.py              tell the whole story, then stop everything
+    python deploy/demo/demo.py --enclaves   the same with verifier, provisioner, workers and Redis under Gramine
     python deploy/demo/demo.py --stay-up    prepare the same mesh in .cloister, and keep it up until Ctrl-C
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import train
+from enclaves import build_enclaves, folder_of, measured
 from rich.text import Text
 from stage import (
     BIN,
@@ -31,7 +33,6 @@ from stage import (
     console,
     each_worker,
     record,
-    run,
     running,
     serving,
     short,
@@ -45,7 +46,7 @@ from cloister.client import Answer, save_receipt
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLUSTER = "demo.cloister.internal"
-DEMO_FOLDER, UP_FOLDER = Path(".demo"), Path(".cloister")
+DEMO_FOLDER, ENCLAVES_FOLDER, UP_FOLDER = Path(".demo"), Path(".demo-enclaves"), Path(".cloister")
 MADE_BY = "made-by-the-demo.json"
 
 
@@ -53,12 +54,14 @@ def main() -> int:
     """Run one of the two; returns the exit code."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--stay-up", action="store_true", help="prepare the mesh in .cloister and keep it up")
+    arguments.add_argument("--enclaves", action="store_true", help="build enclaves, and run them by gramine-direct")
+    chosen = arguments.parse_args()
     os.chdir(REPOSITORY)
     try:
-        if arguments.parse_args().stay_up:
+        if chosen.stay_up:
             stay_up(UP_FOLDER)
         else:
-            tell(DEMO_FOLDER)
+            tell(ENCLAVES_FOLDER if chosen.enclaves else DEMO_FOLDER, in_enclaves=chosen.enclaves)
     except Failed as error:
         console.print(Text.assemble(("failed: ", "bold red"), str(error)))
         return 1
@@ -67,11 +70,13 @@ def main() -> int:
     return 0
 
 
-def tell(folder: Path) -> None:
+def tell(folder: Path, *, in_enclaves: bool) -> None:
     """The whole story, from nothing to nothing."""
     start_over(folder)
     mesh = folder / "mesh"
     say_what_is_simulated()
+    if in_enclaves:
+        say_what_gramine_does()
     title("The data owner's records, the model owner's model")
     seen, held_out = train.split()
     layers = train.train(seen)
@@ -79,7 +84,9 @@ def tell(folder: Path) -> None:
     step("model owner", f"trained a network on {len(seen.labels)} patients; {len(held_out.labels)} it never saw")
     title("A mesh")
     found(mesh)
-    with running(mesh):
+    if in_enclaves:
+        build_enclaves(mesh)
+    with running(mesh, enclaves=folder_of(mesh) if in_enclaves else None):
         show_evidence(mesh)
         pin_verifier(mesh)
         title("The model owner decides who may have the key")
@@ -115,6 +122,17 @@ def say_what_is_simulated() -> None:
     )
 
 
+def say_what_gramine_does() -> None:
+    """Said once too."""
+    console.print(
+        Text(
+            "They run under gramine-direct: Gramine opens no file but those that were measured, and keeps the state "
+            "encrypted, but there is no SGX around it, so the memory is open to whoever owns this machine.",
+            style="yellow",
+        )
+    )
+
+
 def found(mesh: Path) -> None:
     """Keys, identities, settings, trust bundle."""
     cloister("init", mesh, "--cluster", CLUSTER, "--model", train.MODEL_NAME, "--simulator")
@@ -135,12 +153,10 @@ def show_evidence(mesh: Path) -> None:
 def pin_verifier(mesh: Path) -> None:
     """The verifier is asked for evidence of its own; from then on the trust bundle rests on that."""
     addresses = tomllib.loads((mesh / "mesh.toml").read_text())["addresses"]
-    measured = json.loads(run(BIN / "cloister-simulator", "measure", "verifier", "--json"))
+    mrenclave = measured(mesh, "verifier")
     simulated = ("--anchor-root", mesh / "simulator" / "root.der", "--out", mesh / "trust.json")
-    cloister("trust", "pin", addresses["verifier_https"], "--mrenclave", measured["mrenclave"], *simulated)
-    step(
-        "data owner", f"had the verifier prove that it runs {short(measured['mrenclave'])}, and pinned its CA and keys"
-    )
+    cloister("trust", "pin", addresses["verifier_https"], "--mrenclave", mrenclave, *simulated)
+    step("data owner", f"had the verifier prove that it runs {short(mrenclave)}, and pinned its CA and keys")
 
 
 def seal_and_publish(mesh: Path, files: tuple[Path, Path], sealed: Path) -> None:
@@ -167,10 +183,10 @@ def show_refusals(mesh: Path) -> None:
 
 def allow(mesh: Path) -> None:
     """The owner names the measurement; it comes from the code itself, not from the machine that runs it."""
-    measured = json.loads(run(BIN / "cloister-simulator", "measure", "--json"))
-    options = ("--mrenclave", measured["mrenclave"], "--allow-simulated", "--mesh", mesh)
+    mrenclave = measured(mesh, "worker")
+    options = ("--mrenclave", mrenclave, "--allow-simulated", "--mesh", mesh)
     cloister("model", "allow", train.MODEL_NAME, *options)
-    step("model owner", f"measured the worker's code as {short(measured['mrenclave'])} and allows exactly that")
+    step("model owner", f"measured the worker's code as {short(mrenclave)} and allows exactly that")
 
 
 def show_releases(mesh: Path) -> None:
@@ -294,25 +310,25 @@ def start_over(folder: Path) -> None:
 
 def stay_up(mesh: Path) -> None:
     """Prepare what is not yet there, then become `cloister up`."""
-    measured = json.loads(run(BIN / "cloister-simulator", "measure", "--json"))["mrenclave"]
+    mrenclave = measured(mesh, "worker")
     mark = mesh / MADE_BY
     if mesh.exists() and not mark.exists():
         raise Failed(f"{mesh} was not made by the demo and is left alone: start it with 'cloister up {mesh}'")
     if not mesh.exists():
-        prepare(mesh, measured)
-    elif json.loads(mark.read_text())["mrenclave"] != measured:
+        prepare(mesh, mrenclave)
+    elif json.loads(mark.read_text())["mrenclave"] != mrenclave:
         console.print("the worker's code has changed since; its new measurement is allowed")
         with running(mesh, workers=0):
             allow(mesh)
-        cloister("trust", "accept", "--mrenclave", measured, "--mesh", mesh)
-        write_mark(mesh, measured)
+        cloister("trust", "accept", "--mrenclave", mrenclave, "--mesh", mesh)
+        write_mark(mesh, mrenclave)
     example = f".venv/bin/cloister infer {train.MODEL_NAME} --input {mesh / 'record.json'}"
     console.print(f"one patient to ask about, once it is up: {example}")
     sys.stdout.flush()
     os.execv(BIN / "cloister", ["cloister", "up", str(mesh), "--simulator", "--workers", str(WORKERS)])  # noqa: S606
 
 
-def prepare(mesh: Path, measured: str) -> None:
+def prepare(mesh: Path, mrenclave: str) -> None:
     """A mesh with the demo's model, sealed, published and allowed."""
     say_what_is_simulated()
     found(mesh)
@@ -323,12 +339,12 @@ def prepare(mesh: Path, measured: str) -> None:
     with running(mesh, workers=0):  # no key leaves before the restart, so none has to wait after it
         seal_and_publish(mesh, files, mesh / "example" / "sealed")
         allow(mesh)
-    write_mark(mesh, measured)
+    write_mark(mesh, mrenclave)
 
 
-def write_mark(mesh: Path, measured: str) -> None:
+def write_mark(mesh: Path, mrenclave: str) -> None:
     """Remember that this folder is ours, and what its policy allows."""
-    (mesh / MADE_BY).write_text(json.dumps({"mrenclave": measured}) + "\n")
+    (mesh / MADE_BY).write_text(json.dumps({"mrenclave": mrenclave}) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,12 +28,14 @@ class Failed(Exception):
 
 
 @contextmanager
-def running(mesh: Path, workers: int = WORKERS) -> Iterator[None]:
-    """The mesh, up for as long as the block lasts."""
-    cloister("up", mesh, "--simulator", "--no-console", "--workers", str(workers), "--detach")
+def running(mesh: Path, workers: int = WORKERS, enclaves: Path | None = None) -> Iterator[None]:
+    """The mesh, up for as long as the block lasts; what was built in `enclaves` runs under Gramine."""
+    options = ("--enclaves", str(enclaves)) if enclaves else ()
+    cloister("up", mesh, "--simulator", "--no-console", "--workers", str(workers), *options, "--detach")
     try:
         count = f" {workers} workers," if workers else ""
-        step("operator", f"started verifier, provisioner,{count} gateway, mutual TLS 1.3 between all")
+        how = ", all but the gateway as enclaves, by gramine-direct" if enclaves else ""
+        step("operator", f"started verifier, provisioner,{count} gateway, mutual TLS 1.3 between all{how}")
         yield
     except Failed as error:
         raise Failed(f"{error} (logs: {mesh / 'logs'})") from None

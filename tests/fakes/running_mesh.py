@@ -54,6 +54,9 @@ def inputs(seed: int, rows: int = 1) -> NDArray[np.float32]:
 class RunningMesh:
     """One mesh folder and the supervisor that runs it."""
 
+    policy_id = "default"
+    """Of the verifier's policy when the mesh is founded."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.owner_files = folder.parent / f"{folder.name}-owner"

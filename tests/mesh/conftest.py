@@ -10,14 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from cloister import Client
+from fakes.enclave_mesh import mesh_class
 from fakes.evil_gateway import EvilGateway, evil_gateway
 from fakes.running_mesh import CLUSTER, CONFIG, MODEL, RunningMesh, probe
 
 
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    """Two simulated workers that serve `probe`, to sealed requests and to plain ones."""
-    running = RunningMesh(tmp_path_factory.mktemp("mesh") / "mesh")
+    """Two simulated workers that serve `probe`, to sealed requests and to plain ones; in enclaves if asked."""
+    running = mesh_class()(tmp_path_factory.mktemp("mesh") / "mesh")
     running.found()
     sealed = running.seal(probe())
     with running.up(workers=2, https=True):

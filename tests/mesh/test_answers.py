@@ -98,7 +98,7 @@ async def test_operators_and_auditors_see_the_mesh_by_their_own_clients(mesh: Ru
             await operator.load(MODEL)
     async with AuditorClient.of_mesh(mesh.folder) as auditor:
         judged = [worker async for worker in auditor.workers()]
-        assert (await auditor.policy()).policy_id == "default"
+        assert (await auditor.policy()).policy_id == mesh.policy_id
         assert {line.content["event"] async for line in auditor.releases(MODEL)} >= {"key.released"}
     assert {worker.instance for worker in judged if worker.appraisal is not None and worker.refusal is None} >= linked
     other = replace(TrustBundle.read(mesh.trust), mrenclave=frozenset({"00" * 32}))

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cloister.cli import enclave_build, enclave_lint, enclave_sign
+from cloister.cli import enclave_build, enclave_lint, enclave_mesh, enclave_run, enclave_sign
 from cloister.cli.enclave_words import print_comparison, print_measurement
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.options import AsJson, check_place, examples
@@ -29,6 +29,8 @@ def enclave() -> None:
 
 
 enclave_build.add_to(app)
+enclave_mesh.add_to(app)
+enclave_run.add_to(app)
 
 
 @app.command(

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -101,7 +101,8 @@ class Keeper:
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=STDOUT,
-                env={**os.environ, **self.program.environment},
+                env=_environment(self.program),
+                cwd=self.program.place,
                 start_new_session=True,
             )
         self._process = process
@@ -127,6 +128,10 @@ class Keeper:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+
+def _environment(program: Program) -> Mapping[str, str]:
+    return program.environment if program.enclave else {**os.environ, **program.environment}
 
 
 def _error_in(line: str) -> str:

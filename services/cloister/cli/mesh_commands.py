@@ -23,6 +23,7 @@ from cloister.cli.mesh_status import HTTPS, SIMULATED, print_status, status_of
 from cloister.cli.options import FOLDER, AsJson, MeshArgument, examples, hex_32
 from cloister.cli.output import facts, print_json, say, warn
 from cloister.cli.ports import FIRST
+from cloister.cli.preparing import extras
 from cloister.cli.probes import SERVICES
 from cloister.cli.supervisor import START_S, Supervisor
 
@@ -41,7 +42,13 @@ Simulated = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the root."""
     app.command(epilog=examples("cloister init .cloister --model breast-cancer --simulator"))(init)
-    app.command(epilog=examples("cloister up .cloister --simulator", "cloister up .cloister --simulator --detach"))(up)
+    app.command(
+        epilog=examples(
+            "cloister up .cloister --simulator",
+            "cloister up .cloister --simulator --detach",
+            "cloister up .cloister --simulator --enclaves enclaves",
+        )
+    )(up)
     app.command(epilog=examples("cloister down .cloister"))(down)
     app.command(epilog=examples("cloister status .cloister", "cloister status .cloister --json"))(status)
 
@@ -115,12 +122,19 @@ def up(
     https: Annotated[bool, typer.Option(help="Whether the gateway answers HTTPS (REST) too.")] = True,
     console: Annotated[bool, typer.Option(help="The web console beside it.")] = True,
     simulator: Simulated = False,
+    enclaves: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Enclaves that were built for this mesh; what is not there is a process."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready; leave it running.")] = False,
 ) -> None:
     """Run a mesh on this machine: verifier, provisioner, workers, gateway and console, each a process of its own.
 
     Keeps them running, each with its own log in DIR/logs; one that dies starts again. Ctrl-C (or 'cloister down')
     drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
+
+    With --enclaves, as 'cloister enclave build-mesh' makes them, programs run under Gramine; what each keeps on this
+    machine is in DIR/instances.
     """
     mesh = Mesh.read(folder)
     size = programs.Size(
@@ -135,13 +149,15 @@ def up(
         running.take_down(folder, DRAIN_S)  # what a killed supervisor left behind holds the ports
         plan = programs.stages(mesh, size, simulated=simulator)
     if detach and plan:
-        _detached(mesh, size, simulator=simulator)
+        _detached(mesh, size, enclaves, simulator=simulator)
         return
     with running.supervising(folder) as state:
         (folder / "logs").mkdir(exist_ok=True)
         if simulator:
             warn(SIMULATED)
             _renew_collateral(folder / "simulator")
+        if enclaves is not None:
+            plan = _as_enclaves(mesh, plan, enclaves)
         supervisor = Supervisor(mesh, state, lambda line: say(f"  {line}"))
         asyncio.run(supervisor.run(plan, lambda: _announce(mesh, attached=True)))
 
@@ -219,7 +235,14 @@ def _own_name() -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _detached(mesh: Mesh, size: programs.Size, *, simulator: bool) -> None:
+def _as_enclaves(mesh: Mesh, plan: list[list[programs.Program]], folder: Path) -> list[list[programs.Program]]:
+    """The plan with enclaves in it; under the lock, since secrets are brought into states that nobody else may use."""
+    with extras("enclave"):
+        from cloister.cli.enclave_programs import Enclaves
+    return Enclaves.read(folder, mesh).started(mesh, plan)
+
+
+def _detached(mesh: Mesh, size: programs.Size, enclaves: Path | None, *, simulator: bool) -> None:
     """Start this same command in a session of its own, and wait until it is ready or has failed."""
     (mesh.folder / "logs").mkdir(exist_ok=True)
     log = mesh.folder / "logs" / "up.log"
@@ -228,6 +251,8 @@ def _detached(mesh: Mesh, size: programs.Size, *, simulator: bool) -> None:
     command.append("--console" if size.console else "--no-console")
     if size.gateway_processes is not None:
         command += ["--gateway-processes", str(size.gateway_processes)]
+    if enclaves is not None:
+        command += ["--enclaves", str(enclaves)]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # our own command
             [*command, "--simulator"] if simulator else command,

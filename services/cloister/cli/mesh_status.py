@@ -112,7 +112,8 @@ def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
     process = processes.get("gateway" if service["service"] == HTTPS else service["service"])
     if process is None:
         return "not ours"
-    return f"pid {process['pid']}" if process["pid"] else "starts again"
+    what = f", enclave {process['enclave']}" if process["enclave"] else ""
+    return f"pid {process['pid']}{what}" if process["pid"] else "starts again"
 
 
 def _iso(unix_ms: int) -> str:

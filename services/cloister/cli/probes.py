@@ -13,7 +13,7 @@ import httpx
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.programs import CONSOLE, Program
+from cloister.cli.programs import CONSOLE, REDIS, Program
 from cloister.client import is_serving, mesh_status, tls_files
 from cloister.errors import CloisterError
 from cloister.rpc.channel import Peer
@@ -77,9 +77,11 @@ class Probes:
 
     async def ready(self, program: Program) -> bool:
         """Whether a program does what it is there for."""
+        if program.ready_file is not None:
+            return program.ready_file.exists()
         if not await _listens(program.address):  # gRPC would wait ever longer between its attempts
             return False
-        if program.service == CONSOLE:
+        if program.service in (CONSOLE, REDIS):
             return True
         if program.service == "worker":
             return await self.linked(program.address)

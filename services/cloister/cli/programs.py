@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cloister.cli.executables import SIMULATOR, WORKER, executable
 from cloister.cli.failures import ExitCode, Stop
@@ -18,6 +19,7 @@ VERIFIER = "verifier"
 NO_HTTPS = "CLOISTER_GATEWAY_REST_LISTEN"
 """Set to nothing."""
 CONSOLE = "console"
+REDIS = "redis"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +28,14 @@ class Program:
 
     Attributes:
         name: Of its log file, such as `worker-1`; the first gateway is `gateway`.
-        service: verifier, provisioner, worker, gateway or console.
+        service: verifier, provisioner, worker, gateway or console; redis, or attestation, beside enclaves.
         command: Executable and arguments; never a secret.
         address: Where it listens, host:port.
-        environment: Added to ours.
+        environment: Added to ours; all that it gets, where it is an enclave or serves one.
         https: Where it answers HTTPS too, host:port; empty for nowhere.
+        place: Folder that it starts in; None for ours.
+        enclave: Which it is, `worker simulated 3f0c12ab`, say; empty for a plain process.
+        ready_file: There when it is ready, where it listens nowhere.
     """
 
     name: str
@@ -39,6 +44,9 @@ class Program:
     address: str
     environment: Mapping[str, str] = field(default_factory=dict)
     https: str = ""
+    place: Path | None = None
+    enclave: str = ""
+    ready_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

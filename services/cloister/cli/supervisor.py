@@ -98,7 +98,7 @@ class Supervisor:
                 f"(all of it: {keeper.log})",
                 ExitCode.UNAVAILABLE,
             ) from None
-        self._report(f"{keeper.program.name} ready at {keeper.program.address} ({time.monotonic() - began:.1f} s)")
+        self._report(f"{_ready(keeper.program)} ({time.monotonic() - began:.1f} s)")
 
     def _log(self, program: Program) -> Path:
         return self._mesh.folder / "logs" / f"{program.name}.log"
@@ -111,6 +111,7 @@ class Supervisor:
                 "address": keeper.program.address,
                 "https": keeper.program.https,
                 "pid": keeper.pid,
+                "enclave": keeper.program.enclave,
                 "restarts": keeper.restarts,
                 "log": str(keeper.log),
             }
@@ -143,6 +144,11 @@ def _on_signals(stopping: asyncio.Event) -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _ready(program: Program) -> str:
+    where = f" at {program.address}" if program.address else ""
+    return f"{program.name} ready{where}{f', enclave {program.enclave}' if program.enclave else ''}"
 
 
 def _first(group: BaseExceptionGroup[Stop]) -> Stop:

@@ -1,0 +1,117 @@
+"""`cloister enclave run` and `import`: an enclave started by Gramine, and the secrets that it needs before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cloister.cli.executables import SIMULATOR, executable
+from cloister.cli.failures import ExitCode, Stop
+from cloister.cli.options import examples
+from cloister.cli.output import alarm, say
+from cloister.cli.preparing import extras
+from cloister.enclave.configuration import IMPORT
+from cloister.enclave.kinds import EnclaveSet
+
+_WITHIN_S: Final = 20.0
+_POLL_S: Final = 0.02
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an enclave, as 'build' makes it.")]
+At = Annotated[
+    Path | None,
+    typer.Option(metavar="PLACE", help="Folder to run it in, made if need be, with a state of its own. [default: DIR]"),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the `enclave` command this part."""
+    app.command(
+        epilog=examples(
+            "cloister enclave run enclaves/worker",
+            "CLOISTER_WORKER_LISTEN=127.0.0.1:7502 cloister enclave run enclaves/worker --at places/worker-2",
+            "cloister enclave run enclaves/worker --platform .cloister/simulator",
+        )
+    )(run)
+    app.command(
+        "import",
+        epilog=examples(
+            "cloister enclave import enclaves/verifier",
+            "cloister enclave import enclaves/provisioner --at places/provisioner",
+        ),
+    )(bring_in)
+
+
+def run(
+    folder: Folder,
+    at: At = None,
+    platform: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Simulated platform that makes the quotes of a simulated enclave."),
+    ] = None,
+) -> None:
+    """Check that an enclave is what was measured, and become it: by gramine-sgx, or gramine-direct if it is simulated.
+
+    Its host chooses nothing but the variables that its kind lets pass, such as CLOISTER_WORKER_LISTEN. SIGTERM drains
+    it. Several enclaves of one build run at once, each in a PLACE of its own.
+    """
+    with extras("enclave"):
+        from cloister.enclave import run as running
+        from cloister.enclave import secret_import
+    measured = running.checked(folder)
+    simulated = measured.enclave_set is EnclaveSet.SIMULATED
+    if simulated is (platform is None):
+        raise Stop(
+            f"{folder} is a {measured.enclave_set} enclave: --platform is for simulated ones, and they need it",
+            ExitCode.USAGE,
+        )
+    launch = running.launch(folder, at or folder, measured, os.environ)
+    if awaited := secret_import.awaited(launch.place):
+        place = f" --at {at}" if at else ""
+        raise Stop(f"{', '.join(awaited)} must come into its state first: cloister enclave import {folder}{place}")
+    if platform is not None:
+        alarm("This enclave is simulated: it protects nothing.")
+        _attest(launch.place, folder, platform)
+    launch.become()
+
+
+def bring_in(folder: Folder, at: At = None) -> None:
+    """Bring the secrets that the settings name into the encrypted state of an enclave; it must not be running.
+
+    An enclave that was built and signed with it does that, so that it has the same sealing key. Afterwards the files
+    outside are not needed on this machine any more: keep them where keys are kept.
+    """
+    with extras("enclave"):
+        from cloister.enclave import run as running
+        from cloister.enclave import secret_import
+        from cloister.enclave.place import lay_out
+    measured = running.checked(folder)
+    place = at or folder
+    lay_out(measured.kind, folder, place)
+    if not any((place / IMPORT).iterdir()):
+        raise Stop(f"a {measured.kind.name} has no secrets that come from outside", ExitCode.USAGE)
+    for name in secret_import.bring_in(measured, place):
+        say(f"brought in: {name}")
+
+
+def _attest(place: Path, folder: Path, platform: Path) -> None:
+    """Have the simulator answer for the CPU, for as long as this process, which becomes the enclave, lives."""
+    from cloister.enclave.place import ATTESTATION
+
+    files = place / ATTESTATION
+    ready = files / "attestation_type"
+    ready.unlink(missing_ok=True)
+    options = ("--platform", platform, "--enclave", folder, "--until-exit-of", os.getpid())
+    process = subprocess.Popen(  # noqa: S603  # our own program
+        [executable(SIMULATOR), "attestation", str(files), *map(str, options)], stdin=subprocess.DEVNULL
+    )
+    until = time.monotonic() + _WITHIN_S
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            raise Stop("the simulator does not answer for the CPU; what it said stands above")
+        time.sleep(_POLL_S)
