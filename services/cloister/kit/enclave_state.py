@@ -116,6 +116,7 @@ def _check_marker(marker: Path) -> None:
     except OSError as error:
         raise NotReady(
             f"the state in {marker.parent} cannot be read ({error.strerror}): it lies under another key than the "
-            f"{KEY} that was brought in, or is damaged; {_AGAIN} with the {KEY} that it was begun with",
+            f"{KEY} that was brought in, or is damaged; take host/sealed away and {_AGAIN} with the {KEY} that it was "
+            "begun with",
             reason="state.unreadable",
         ) from error

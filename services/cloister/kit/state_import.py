@@ -60,7 +60,9 @@ def _replace(target: Path, content: bytes) -> None:
         target.unlink()
     else:
         if target.name == KEY and found != content:
-            raise ValueError(f"another {KEY} is in there, and the state lies under that one: it was left as it is")
+            raise ValueError(
+                f"another {KEY} is in there: take host/sealed away only if that one opens no state of yours"
+            )
     replace_private(target, content)
 
 
