@@ -79,7 +79,7 @@ _FILES = (
     *("key_set.json", "attested_ca.pem", "attested_ca.key", "signing_keys/key_set.json", "signing_keys/first.key"),
     *("collateral.json", "policy.toml", "root.key", "routing.toml", "tenants/tenants.toml", "tenants/keys.json"),
     *(f"redis/{name}" for name in ("ca.pem", "client.pem", "client.key", "password", "shared.key")),
-    *("redis.pem", "redis.key", "ca.pem"),
+    *("redis.pem", "redis.key", "ca.pem", "state.key"),
 )
 
 

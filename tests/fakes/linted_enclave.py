@@ -36,7 +36,8 @@ class LintedEnclave:
         self.reasons: dict[str, str] = {}
         for name, content in {**FILES, **HOST}.items():
             self.place(name, content)
-        (folder / "host" / "state").mkdir(parents=True)
+        for name in ("sealed", "state"):
+            (folder / "host" / name).mkdir(parents=True)
         self.table = _table(kind, enclave_set)
         for name, content in FILES.items():
             self.trust(name, content)
@@ -104,12 +105,8 @@ def _table(kind: Kind, enclave_set: EnclaveSet) -> dict[str, Any]:
                 {"path": "/cloister/root", "uri": "file:root"},
                 {"path": "/cloister/mesh", "uri": "file:mesh"},
                 {"path": "/cloister/host/models_dir", "uri": "file:host/models_dir"},
-                {
-                    "type": "encrypted",
-                    "path": "/cloister/state",
-                    "uri": "file:host/state",
-                    "key_name": "simulated" if simulated else "_sgx_mrsigner",
-                },
+                _encrypted("sealed", "simulated" if simulated else "_sgx_mrsigner"),
+                _encrypted("state", "state" if kind.module and kind.state else "_sgx_mrsigner"),
                 {"type": "tmpfs", "path": "/tmp"},
                 {"type": "tmpfs", "path": "/dev/shm"},
                 *([{"path": "/dev/attestation", "uri": "file:host/attestation"}] if simulated else []),
@@ -128,3 +125,7 @@ def _table(kind: Kind, enclave_set: EnclaveSet) -> dict[str, Any]:
             "trusted_files": [],
         },
     }
+
+
+def _encrypted(name: str, key_name: str) -> dict[str, str]:
+    return {"type": "encrypted", "path": f"/cloister/{name}", "uri": f"file:host/{name}", "key_name": key_name}

@@ -229,6 +229,9 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
         ("no key", mount_changed("/cloister/state", key_name=None)),
         ("a key that there is not", mount_changed("/cloister/state", key_name="_sgx_platform")),
         ("a key that somebody must bring", mount_changed("/cloister/state", key_name="ours")),
+        ("the key of the state, and nowhere to have it from", without_mount("/cloister/sealed")),
+        ("the key of the state under itself", mount_changed("/cloister/sealed", key_name="state")),
+        ("the key of the state where the host is", mount_changed("/cloister/sealed", type="chroot")),
     ],
     "M35": [
         ("the same folder", mounting(type="encrypted", path="/s", uri="file:host/state", key_name="_sgx_mrenclave")),

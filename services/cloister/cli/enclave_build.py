@@ -53,6 +53,7 @@ def build(
         from cloister.enclave.build import Wanted
         from cloister.enclave.build import build as built
         from cloister.enclave.manifest import Sizing
+        from cloister.kit.enclave_state import KEY
     wanted = Wanted(
         kind=kind_named(kind),
         enclave_set=enclave_set,
@@ -61,7 +62,14 @@ def build(
         isvsvn=isvsvn,
         eventfd_reason=allow_eventfd,
     )
+    key = settings.parent / KEY
+    there = key.exists()
     measured = built(wanted, out)
     print_measurement(measured, out)
+    if key.exists() and not there:
+        say(
+            f"made {key}: what this enclave keeps will lie under it; keep a copy off this machine. For a state that is "
+            "there already, put back the key that it was begun with"
+        )
     if enclave_set is EnclaveSet.HARDENED:
         say(f"next: cloister enclave sign {out} --key ...")

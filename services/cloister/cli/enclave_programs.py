@@ -62,15 +62,15 @@ class Enclaves:
     def started(self, mesh: Mesh, plan: Sequence[Sequence[Program]]) -> list[list[Program]]:
         """The stages of a mesh, with enclaves in the place of processes where there are any.
 
-        Secrets that an enclave has not got yet are brought into its state.
+        Secrets that an enclave has not got yet are brought in.
         """
         stages = [[self._in_place_of(mesh, program) for program in stage] for stage in plan]
         if REDIS in self.measured:
             stages.insert(0, [self._in_place_of(mesh, _redis(self.folder / REDIS))])
         if not mesh.simulated:
             return stages
-        served = [[_attestation(mesh, self.folder, each) for each in stage if each.enclave] for stage in stages]
-        return [[each for stage in served for each in stage if each is not None], *stages]
+        quoting = [each for stage in stages for each in stage if each.enclave and KINDS[each.service].quotes]
+        return [[_attestation(mesh, self.folder, each) for each in quoting], *stages]
 
     def _in_place_of(self, mesh: Mesh, program: Program) -> Program:
         measured = self.measured.get(program.service)
@@ -126,13 +126,10 @@ def _redis(folder: Path) -> Program:
     return Program(name=REDIS, service=REDIS, command=(), address=address)
 
 
-def _attestation(mesh: Mesh, folder: Path, program: Program) -> Program | None:
-    """The simulator's program that answers an enclave's questions for quotes; Redis asks none, it needs the folder."""
+def _attestation(mesh: Mesh, folder: Path, program: Program) -> Program:
+    """The simulator's program that answers an enclave's questions for quotes."""
     assert program.place is not None
     files = program.place / ATTESTATION
-    if program.service == REDIS:
-        files.mkdir(mode=0o700, exist_ok=True)
-        return None
     (files / _TYPE).unlink(missing_ok=True)  # of one that was killed
     options = ("--platform", mesh.folder / "simulator", "--enclave", folder / program.service)
     return Program(

@@ -64,7 +64,8 @@ def run(
         from cloister.enclave import secret_import
     measured = running.checked(folder)
     simulated = measured.enclave_set is EnclaveSet.SIMULATED
-    if simulated is (platform is None):
+    quoted = simulated and measured.kind.quotes
+    if (quoted and platform is None) or (platform is not None and not simulated):
         raise Stop(
             f"{folder} is a {measured.enclave_set} enclave: --platform is for simulated ones, and they need it",
             ExitCode.USAGE,
@@ -72,30 +73,38 @@ def run(
     launch = running.launch(folder, at or folder, measured, os.environ)
     if awaited := secret_import.awaited(launch.place):
         place = f" --at {at}" if at else ""
-        raise Stop(f"{', '.join(awaited)} must come into its state first: cloister enclave import {folder}{place}")
-    if platform is not None:
+        raise Stop(f"{', '.join(awaited)} must be brought in first: cloister enclave import {folder}{place}")
+    if simulated:
         alarm("This enclave is simulated: it protects nothing.")
+    if platform is not None and quoted:
         _attest(launch.place, folder, platform)
     launch.become()
 
 
 def bring_in(folder: Folder, at: At = None) -> None:
-    """Bring the secrets that the settings name into the encrypted state of an enclave; it must not be running.
+    """Bring the secrets that the settings name into an enclave; it must not be running.
 
     An enclave that was built and signed with it does that, so that it has the same sealing key. Afterwards the files
-    outside are not needed on this machine any more: keep them where keys are kept.
+    outside are not needed on this machine any more: keep them where keys are kept. After a microcode update, with a
+    higher ISVSVN, or on another machine they are brought in again, by an enclave that was built with them. With the
+    same state.key, which lies beside the settings, what the enclave keeps in host/state then opens as before.
     """
     with extras("enclave"):
         from cloister.enclave import run as running
         from cloister.enclave import secret_import
         from cloister.enclave.place import lay_out
+        from cloister.kit.enclave_state import KEY
     measured = running.checked(folder)
     place = at or folder
     lay_out(measured.kind, folder, place)
     if not any((place / IMPORT).iterdir()):
         raise Stop(f"a {measured.kind.name} has no secrets that come from outside", ExitCode.USAGE)
-    for name in secret_import.bring_in(measured, place):
+    brought_in = secret_import.bring_in(measured, place)
+    for name in brought_in:
         say(f"brought in: {name}")
+    if KEY in brought_in:
+        where = (place / IMPORT / KEY).readlink()
+        say(f"keep {where} off this machine: without it host/state is lost with the CPU, with it anybody can read that")
 
 
 def _attest(place: Path, folder: Path, platform: Path) -> None:

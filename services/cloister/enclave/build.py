@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cloister.enclave import gramine, lint, signing
 from cloister.enclave.check import check_trusted
-from cloister.enclave.configuration import Configuration, take_configuration
+from cloister.enclave.configuration import Configuration, make_state_key, take_configuration
 from cloister.enclave.gramine import Gramine
 from cloister.enclave.image import build_image
 from cloister.enclave.kinds import EnclaveSet, Kind
@@ -61,6 +61,7 @@ def build(wanted: Wanted, into: Path) -> Measurement:
         key = new_key()
         manifest = _rendered(wanted, folder, configuration, importing=False)
         measured = _measured(wanted, found, folder, *_measure(wanted, manifest, key))
+        make_state_key(configuration)
         if configuration.secrets and all(path.exists() for path in configuration.secrets.values()):
             importer = _rendered(wanted, folder, configuration, importing=True)
             signing.check_product(_measure(wanted, importer, key)[1], measured)

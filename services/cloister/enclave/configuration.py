@@ -2,12 +2,14 @@
 
 What is measured is copied to `mesh/`, byte for byte, so that a change of it is another enclave. What the host keeps is
 linked from `host/` by its path: whoever replaces a file, or a link in that path, is followed without a restart. What is
-secret lies in `host/state`, encrypted by the enclave; until it has been brought in, it is linked from `import/`.
+secret lies in `host/sealed`, encrypted by the enclave; until it has been brought in, it is linked from `import/`. What
+the service keeps lies in `host/state`, under a key that is one of the secrets and is made here.
 `mesh/` is the same for everybody who has the same settings and measured files, the other two are this machine's.
 """
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +17,15 @@ from pathlib import Path
 from typing import Final
 
 from cloister.enclave import redis_settings, service_settings
-from cloister.enclave.kinds import INSIDE, STATE_DIR, Kind, Place
+from cloister.enclave.kinds import INSIDE, Kind, Place
 from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.enclave_state import KEY, KEY_BYTES
+from cloister.rpc.files import create_private
 
 MESH: Final = "mesh"
 HOST: Final = "host"
 IMPORT: Final = "import"
+SEALED: Final = "host/sealed"
 STATE: Final = "host/state"
 _MAX_MEASURED_BYTES: Final = 1 << 20
 # Names that an enclave knows without a name server, and in which order it asks.
@@ -35,7 +40,8 @@ class Configuration:
         settings: Path of the settings inside.
         measured: Settings whose files are in `mesh/`, by name.
         host: What each link in `host/` leads to, by the setting's name.
-        secrets: What belongs into the encrypted state and lies outside now, by the setting's name.
+        secrets: What is to be brought in and lies outside now, by the setting's name; the key of the state lies beside
+            the settings.
         simulated: A setting by which simulated evidence would be believed, if there is one.
     """
 
@@ -71,7 +77,7 @@ def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configura
         settings=f"{INSIDE}/{MESH}/{rewritten.file_name}",
         measured=lying(Place.MEASURED),
         host={name: path.parent if name in kind.with_folder else path for name, path in lying(Place.HOST).items()},
-        secrets={name: path for name, path in lying(Place.SEALED).items() if kind.module and name != STATE_DIR},
+        secrets=lying(Place.SEALED) | ({KEY: settings_file.parent / KEY} if kind.module and kind.state else {}),
         simulated=rewritten.simulated,
     )
     _write_measured(configuration.measured, {rewritten.file_name: rewritten.content}, into / MESH)
@@ -88,7 +94,24 @@ def link(configuration: Configuration, into: Path) -> None:
                 old.unlink()
         for name, path in files.items():
             (into / folder / name).symlink_to(path)
-    (into / STATE).mkdir(mode=0o700, exist_ok=True)
+    make_private(into)
+
+
+def make_private(folder: Path) -> None:
+    """Make the folders that the enclave fills with ciphertext, where they are not there."""
+    for name in (SEALED, STATE):
+        (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def make_state_key(configuration: Configuration) -> None:
+    """Make the key that an enclave's state is to lie under, if it has one and there is none beside its settings.
+
+    Where other secrets are missing none is made: whoever only compares what is measured has no use for it.
+    """
+    path = configuration.secrets.get(KEY)
+    others = [each for name, each in configuration.secrets.items() if name != KEY]
+    if path is not None and not path.exists() and all(each.exists() for each in others):
+        create_private(path, secrets.token_bytes(KEY_BYTES))
 
 
 def _write_measured(files: Mapping[str, Path], written: Mapping[str, bytes], folder: Path) -> None:

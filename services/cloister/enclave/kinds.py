@@ -15,7 +15,7 @@ from cloister.errors import InvalidRequest
 
 _DEBUG_PRODUCTS: Final = 100
 IMPORTING: Final = "cloister.kit.state_import"
-"""What Python runs, in place of a service, to bring secrets into its encrypted state."""
+"""What Python runs, in place of a service, to bring its secrets in."""
 INSIDE: Final = "/cloister"
 """Where in an enclave the folders lie that `Place` names, and `root`, the program."""
 
@@ -36,7 +36,8 @@ class Place(StrEnum):
 
     MEASURED = "mesh"
     HOST = "host"
-    SEALED = "state"
+    SEALED = "sealed"
+    STATE = "state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,11 @@ class Kind:
         measured: Settings that name files which are measured: a change of theirs is another enclave.
         host: Settings that name files and folders which the host keeps and may change; what is read there is checked by
             what is in it (signatures, chunk tags), and no code is ever loaded from it.
-        sealed: Settings that name files and folders in an encrypted mount, under a key that only this signer's enclaves
-            of this kind have.
+        sealed: Settings that name secrets: they are brought into an encrypted mount, under a key that only this
+            signer's enclaves of this kind have, on this CPU as it is.
+        state: Settings that name a folder which the service itself fills: in an encrypted mount under a key that is one
+            of the secrets; Redis, which cannot set one, has it under the key of `sealed`.
+        quotes: Whether it asks for quotes of its own.
         signed: Of the host's, those that are measured after all where the settings name no `key_signers`, whose
             signatures would say what may be in them.
         with_folder: Of the host's, files that name others beside them: the enclave sees their whole folder.
@@ -66,6 +70,8 @@ class Kind:
     measured: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     sealed: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+    quotes: bool = False
     signed: tuple[str, ...] = ()
     with_folder: tuple[str, ...] = ()
     host_chosen: tuple[str, ...] = ()
@@ -90,7 +96,8 @@ class Kind:
         """
         if name in self.signed and not key_signers:
             return Place.MEASURED
-        for place, names in ((Place.MEASURED, self.measured), (Place.HOST, self.host), (Place.SEALED, self.sealed)):
+        lists = (self.measured, self.host, self.sealed, self.state)
+        for place, names in zip(Place, lists, strict=True):
             if name in names:
                 return place
         raise InvalidRequest(
@@ -99,8 +106,6 @@ class Kind:
         )
 
 
-STATE_DIR: Final = "state_dir"
-"""The one sealed setting that the service itself fills: nothing is ever brought in from outside."""
 _IDENTITY: Final = ("tls.certificate", "tls.private_key")
 
 WORKER: Final = Kind(
@@ -109,6 +114,7 @@ WORKER: Final = Kind(
     module="cloister.worker",
     measured=("tls.trust_roots",),
     host=(*_IDENTITY, "verifier_keys", "models_dir"),
+    quotes=True,
     signed=("verifier_keys",),
     host_chosen=("CLOISTER_WORKER_LISTEN", "CLOISTER_WORKER_ENDPOINT"),
 )
@@ -134,8 +140,9 @@ VERIFIER: Final = Kind(
         "redis.private_key",
         "redis.password_file",
         "redis.shared_key",
-        STATE_DIR,
     ),
+    state=("state_dir",),
+    quotes=True,
 )
 PROVISIONER: Final = Kind(
     name="provisioner",
@@ -143,7 +150,8 @@ PROVISIONER: Final = Kind(
     module="cloister.provisioner",
     measured=("tls.trust_roots",),
     host=("tls.certificate", "verifier_keys"),
-    sealed=("tls.private_key", "root_key", STATE_DIR),
+    sealed=("tls.private_key", "root_key"),
+    state=("state_dir",),
 )
 GATEWAY: Final = Kind(
     name="gateway",
@@ -160,7 +168,7 @@ REDIS: Final = Kind(
     measured=("tls-ca-cert-file", "aclfile"),
     # Its key opens nothing: what is kept in Redis is sealed by those who keep it there.
     host=("tls-cert-file", "tls-key-file"),
-    sealed=("dir",),
+    state=("dir",),
 )
 
 KINDS: Final = MappingProxyType({kind.name: kind for kind in (WORKER, VERIFIER, PROVISIONER, GATEWAY, REDIS)})

@@ -17,10 +17,11 @@ from typing import Any, Final
 import jinja2
 
 from cloister.enclave.configuration import IMPORT, MESH, Configuration
-from cloister.enclave.kinds import IMPORTING, INSIDE, EnclaveSet, Kind
+from cloister.enclave.kinds import IMPORTING, INSIDE, EnclaveSet, Kind, Place
 from cloister.enclave.manifest_view import REASONS
 from cloister.enclave.measured_files import MeasuredFile, measured_files
 from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.enclave_state import KEY_NAME
 from cloister.kit.environment import TLS_ENVIRONMENT
 
 ROOT: Final = "root"
@@ -82,7 +83,7 @@ def render(
         sizing: What differs from the template's sizes.
         isvsvn: Its security version.
         eventfd_reason: Why the host may wake its threads, one line, where it is measured what that brings.
-        importing: The enclave that brings secrets into the encrypted state, in place of the service.
+        importing: The enclave that brings the secrets in, in place of the service.
 
     Returns:
         `<kind>.manifest`, or `<kind>-import.manifest`.
@@ -139,7 +140,7 @@ def check_set(manifest: dict[str, Any], kind: Kind, enclave_set: EnclaveSet) -> 
 
 def _write_reasons(file: Path, kind: Kind, enclave_set: EnclaveSet, eventfd_reason: str) -> None:
     """Say why options are set that weaken the enclave, where the linter looks for it: signing drops comments."""
-    known_key = kind.sealed and enclave_set is EnclaveSet.SIMULATED
+    known_key = (kind.sealed or kind.state) and enclave_set is EnclaveSet.SIMULATED
     reasons = {
         "sys.insecure__allow_eventfd": eventfd_reason,
         "fs.insecure__keys": _KNOWN_KEY_REASON if known_key else "",
@@ -157,12 +158,20 @@ def _of_set(kind: Kind, enclave_set: EnclaveSet) -> dict[str, Any]:
         "enclave_set": str(enclave_set),
         "label": f"{kind.name} {enclave_set}",
         "tls_environment": sorted(TLS_ENVIRONMENT.items()),
-        "stateful": bool(kind.sealed),
-        "state_key": _KNOWN_KEY if enclave_set is EnclaveSet.SIMULATED else _SEALING_KEY,
+        "sealing_key": _KNOWN_KEY if enclave_set is EnclaveSet.SIMULATED else _SEALING_KEY,
+        "state_key": _state_key(kind, enclave_set),
         "debug": enclave_set is EnclaveSet.DEBUG,
         "debug_reason": _DEBUG_REASON[enclave_set],
         "product": kind.product_in(enclave_set),
     }
+
+
+def _state_key(kind: Kind, enclave_set: EnclaveSet) -> str:
+    """The key of what a service keeps: one that it sets itself, where it can."""
+    simulated = enclave_set is EnclaveSet.SIMULATED
+    if kind.module and not (simulated and kind.quotes):  # Gramine's keys are hidden under the simulator's quotes
+        return KEY_NAME
+    return _KNOWN_KEY if simulated else _SEALING_KEY
 
 
 def _of_purpose(
@@ -172,7 +181,7 @@ def _of_purpose(
     if importing:
         return {
             "importing": True,
-            "argv": (*_python(IMPORTING), f"{INSIDE}/{IMPORT}", f"{INSIDE}/state"),
+            "argv": (*_python(IMPORTING), f"{INSIDE}/{IMPORT}", f"{INSIDE}/{Place.SEALED}"),
             "passthrough": (),
             "host": (),
         }

@@ -62,7 +62,7 @@ class ManifestView:
 
     @property
     def importing(self) -> bool:
-        """Whether it is of ours that bring secrets into encrypted state, and serve nobody."""
+        """Whether it is of ours that bring secrets in, and serve nobody."""
         return self.name.endswith(_IMPORT)
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cloister.enclave.configuration import HOST, IMPORT, STATE
+from cloister.enclave.configuration import HOST, IMPORT, make_private
 from cloister.enclave.kinds import Kind
 from cloister.enclave.manifest import MEASURED
 from cloister.enclave.measurement import FOR_SGX
@@ -34,7 +34,7 @@ def lay_out(kind: Kind, folder: Path, place: Path) -> None:
         AlreadyExists: Something that is no link of ours is in the way.
     """
     folder, place = folder.absolute(), place.absolute()
-    (place / STATE).mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(place)
     if place == folder:
         return
     programs = (kind.name, importer(kind))
@@ -46,7 +46,7 @@ def lay_out(kind: Kind, folder: Path, place: Path) -> None:
 
 
 def importer(kind: Kind) -> str:
-    """The name of the enclave that brings secrets into the state of this kind's."""
+    """The name of the enclave that brings the secrets of this kind's in."""
     return f"{kind.name}-import"
 
 

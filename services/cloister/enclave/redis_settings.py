@@ -41,7 +41,7 @@ def rewritten(kind: Kind, settings_file: Path) -> Rewritten:
             (`settings.invalid`).
     """
     said = dict(_lines(settings_file))
-    named = (*kind.measured, *kind.host, *kind.sealed)
+    named = (*kind.measured, *kind.host, *kind.state)
     missing = [name for name in (*kind.measured, *kind.host, "tls-port") if name not in said]
     if missing:
         raise settings_error(str(settings_file), f"{missing[0]} is missing")
@@ -57,7 +57,7 @@ def rewritten(kind: Kind, settings_file: Path) -> Rewritten:
     }
     kept = {name: value for name, value in said.items() if name in _KEPT}
     inside = {name: f"{INSIDE}/{place}/{name}" for name, (place, _) in files.items()}
-    inside["dir"] = f"{INSIDE}/{Place.SEALED}"  # itself: Redis makes no folder for its data
+    inside["dir"] = f"{INSIDE}/{Place.STATE}"  # itself: Redis makes no folder for its data
     _check_users(files["aclfile"][1])
     lines = {**kept, **_FIXED, **inside}
     text = "".join(f"{name} {lines[name] or chr(34) * 2}\n" for name in sorted(lines))

@@ -9,6 +9,8 @@ from typing import Final
 from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.manifest_view import ManifestView, overlap, path_of, within
 from cloister.enclave.rule import Objection, Rule
+from cloister.kit.enclave_state import KEY_NAME
+from cloister.kit.enclave_state import SEALED as SEALED_AT
 
 ATTESTATION: Final = "/dev/attestation"
 SCRATCH: Final = ("/tmp", "/dev/shm")  # noqa: S108 - looked at, not used
@@ -70,8 +72,20 @@ def _keys(manifest: ManifestView) -> Iterator[Objection]:
             yield Objection(mount.key, f"'{mount.path}' is encrypted with a key that the manifest holds")
         elif mount.key_name.startswith("_") and mount.key_name not in _SEALING:
             yield Objection(mount.key, f"'{mount.path}': there is no key '{mount.key_name}'")
+        elif mount.key_name == KEY_NAME and manifest.kind is not None and manifest.kind.state:
+            if not _has_sealed(manifest):
+                yield Objection(mount.key, f"'{mount.path}' has a key that is brought in, and no {SEALED_AT} has it")
         elif mount.key_name not in _SEALING and manifest.kind is not None and not simulated:
             yield Objection(mount.key, f"'{mount.path}' is not encrypted with a sealing key")
+
+
+def _has_sealed(manifest: ManifestView) -> bool:
+    """Whether there is a place for the key of the state that the host cannot read or write."""
+    simulated = manifest.enclave_set is EnclaveSet.SIMULATED
+    return any(
+        mount.type == "encrypted" and mount.path == str(SEALED_AT) and (simulated or mount.key_name in _SEALING)
+        for mount in manifest.mounts
+    )
 
 
 def _encrypted_apart(manifest: ManifestView) -> Iterator[Objection]:
@@ -124,7 +138,8 @@ RULES: Final = (
         "M34",
         "Encrypted mounts name a key that the host does not know",
         "Manifests are public, and so is a key that stands in one.",
-        'Set key_name = "_sgx_mrsigner", or for state of this very build "_sgx_mrenclave".',
+        'Set key_name = "_sgx_mrsigner", or for state of this very build "_sgx_mrenclave"; "state", which our services '
+        "set themselves, where an encrypted /cloister/sealed has one of these.",
         _keys,
     ),
     Rule(

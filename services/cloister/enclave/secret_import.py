@@ -1,4 +1,4 @@
-"""Secrets of an enclave, brought into its encrypted state before it first starts, and when they change.
+"""Secrets of an enclave, brought in before it first starts, when they change, and when its sealing key has changed.
 
 What encrypts them is an enclave too, built and signed beside the one that they are for: of the same kind, signer and
 security version, so that it has the same sealing key, but with another program (`cloister.kit.state_import`) and
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from cloister.enclave.configuration import IMPORT, STATE
+from cloister.enclave.configuration import IMPORT, SEALED
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.place import importer
 from cloister.enclave.run import program_for
@@ -25,23 +25,23 @@ _SAID: Final = "brought in: "
 
 
 def awaited(place: Path) -> list[str]:
-    """Which secrets are not in the state of a place, or are older there than outside, by their names.
+    """Which secrets are not in the sealed folder of a place, or are older there than outside, by their names.
 
     What is no more outside is not awaited: once it was brought in, it need not be anywhere else on this machine.
     """
-    outside, state = place / IMPORT, place / STATE
-    return sorted({path.relative_to(outside).parts[0] for path in _files(outside) if _newer(path, outside, state)})
+    outside, sealed = place / IMPORT, place / SEALED
+    return sorted({path.relative_to(outside).parts[0] for path in _files(outside) if _newer(path, outside, sealed)})
 
 
 def bring_in(measured: Measurement, place: Path) -> list[str]:
     """Bring in all secrets that are outside; what runs in the place must have been stopped.
 
     Args:
-        measured: The enclave whose state it is.
+        measured: The enclave whose secrets they are.
         place: Laid out for it.
 
     Returns:
-        What was brought in, by its path in the state.
+        What was brought in, by its path in the sealed folder.
 
     Raises:
         NotReady: As `program_for`; or what brings it in was not built, or could not (`secrets.kept_out`).
@@ -66,7 +66,7 @@ def bring_in(measured: Measurement, place: Path) -> list[str]:
     if done.returncode != 0:
         said = " ".join(done.stdout.split())[-300:]
         raise NotReady(
-            f"the secrets could not be brought into {place / STATE} (where they changed since the enclave was built, "
+            f"the secrets could not be brought into {place / SEALED} (where they changed since the enclave was built, "
             f"build it again): {said}",
             reason=REASON,
         )
@@ -82,6 +82,6 @@ def _files(folder: Path) -> Iterator[Path]:
             yield link
 
 
-def _newer(path: Path, outside: Path, state: Path) -> bool:
-    inside = state / path.relative_to(outside)
+def _newer(path: Path, outside: Path, sealed: Path) -> bool:
+    inside = sealed / path.relative_to(outside)
     return not inside.exists() or path.stat().st_mtime > inside.stat().st_mtime

@@ -4,7 +4,7 @@ What is signed are 256 bytes that `build` has left in the folder, so a signing m
 than those bytes. Only a hardened enclave can be signed: a debug one was signed when it was built, by a key that is gone
 since, and a simulated one never is. So a key that signs here has signed nothing that is open to a debugger.
 
-A service with secrets has a second enclave in its folder, the importer, which brings them into the encrypted state. It
+A service with secrets has a second enclave in its folder, the importer, which brings them in. It
 is of the same product, and must be of the same signer: else it could not write what the service reads.
 """
 

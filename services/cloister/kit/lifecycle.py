@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from cloister.errors import EvidenceRejected, InvalidRequest
-from cloister.kit import config, environment, log, secrecy
+from cloister.kit import config, enclave_state, environment, log, secrecy
 from cloister.kit.environment import TLS_ENVIRONMENT
 from cloister.kit.secrecy import Outlets
 
@@ -118,8 +118,8 @@ def run_service(
 ) -> int:
     """Be the process of one service, from its arguments to its exit code.
 
-    Inside an enclave the settings are those that are measured, and once they are read nothing but the log leaves the
-    process by standard output and error.
+    Inside an enclave the settings are those that are measured, once they are read nothing but the log leaves the
+    process by standard output and error, and its encrypted state is opened before the service looks for any file.
 
     Args:
         name: `verifier`, say: the name in logs, and the part of the prefix `CLOISTER_VERIFIER_`.
@@ -151,6 +151,8 @@ def run_service(
     outlets = secrecy.only_the_log_speaks() if inside else Outlets(sys.stdout, sys.stderr)
     log.configure(name, json=loaded.log_json, stream=outlets.log, quote_libraries=not inside)
     try:
+        if inside:
+            _open_state()
         with asyncio.Runner(loop_factory=_loop_factory(wanted=uvloop)) as runner:
             runner.run(_live(name, serve, loaded))
     except InvalidRequest as error:
@@ -193,6 +195,11 @@ def require_tls13() -> None:
     if "grpc" in sys.modules:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves, with no shell
+
+
+def _open_state() -> None:
+    if enclave_state.open_state():
+        _log.warning("state.begun", meaning="there was none; if this enclave has had one, stop it and bring that back")
 
 
 async def _live(name: str, serve: Callable[[S, Lifecycle], Awaitable[None]], settings: S) -> None:

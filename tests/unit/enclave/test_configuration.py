@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloister.enclave.configuration import link, take_configuration
+from cloister.enclave.configuration import link, make_state_key, take_configuration
 from cloister.enclave.kinds import GATEWAY, KINDS, PROVISIONER, REDIS, VERIFIER, WORKER, Kind
 from cloister.errors import InvalidRequest, NotReady
 from fakes.enclave_folder import write_settings
@@ -50,14 +51,15 @@ def test_each_file_is_where_the_kind_places_it(tmp_path: Path) -> None:
     inside = settings(tmp_path / "enclave")
     assert configuration.settings == "/cloister/mesh/settings.toml"
     assert inside["ca_certificate"] == "/cloister/mesh/ca_certificate"
-    assert inside["ca_private_key"] == "/cloister/state/ca_private_key"
+    assert inside["ca_private_key"] == "/cloister/sealed/ca_private_key"
     assert inside["state_dir"] == "/cloister/state/state_dir"
     assert inside["tls"]["certificate"] == "/cloister/host/tls.certificate"
-    assert inside["redis"]["shared_key"] == "/cloister/state/redis.shared_key"
+    assert inside["redis"]["shared_key"] == "/cloister/sealed/redis.shared_key"
     assert (tmp_path / "enclave/mesh/policy").read_text() == "content of policy.toml"
     assert (tmp_path / "enclave/host/collateral").read_text() == "content of collateral.json"
     assert (tmp_path / "enclave/import/signing_keys/first.key").read_text() == "content of signing_keys/first.key"
     assert "state_dir" not in configuration.secrets
+    assert configuration.secrets["state.key"] == tmp_path / "service/state.key"
     assert not list((tmp_path / "enclave/mesh").rglob("*key"))
 
 
@@ -117,6 +119,29 @@ def test_what_was_configured_before_is_gone_and_state_stays(tmp_path: Path) -> N
     assert not (tmp_path / "enclave/mesh/policy_of_yesterday").exists()
     assert not (tmp_path / "enclave/mesh/policy").exists()
     assert (tmp_path / "enclave/host/state/kept").read_text() == "encrypted"
+
+
+@KIND
+def test_a_key_is_made_once_for_what_keeps_a_state_and_sets_its_key(kind: Kind, tmp_path: Path) -> None:
+    configuration = take_configuration(kind, write_settings(tmp_path / "service", kind), tmp_path / "enclave")
+    key = tmp_path / "service/state.key"
+    key.unlink()
+    make_state_key(configuration)
+    assert key.exists() is (kind in (VERIFIER, PROVISIONER))
+    if key.exists():
+        made = key.read_bytes()
+        assert (len(made), stat.S_IMODE(key.stat().st_mode)) == (16, 0o600)
+        make_state_key(configuration)
+        assert key.read_bytes() == made
+        assert (tmp_path / "enclave/import/state.key").read_bytes() == made
+
+
+def test_who_has_not_the_other_secrets_gets_no_key(tmp_path: Path) -> None:
+    configuration = take_configuration(PROVISIONER, write_settings(tmp_path / "s", PROVISIONER), tmp_path / "enclave")
+    for name in ("state.key", "root.key"):
+        (tmp_path / "s" / name).unlink()
+    make_state_key(configuration)
+    assert not (tmp_path / "s/state.key").exists()
 
 
 def test_links_can_be_made_anew_on_another_machine(tmp_path: Path) -> None:

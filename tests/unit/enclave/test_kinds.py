@@ -25,7 +25,7 @@ def settings_class(kind: Kind) -> type:
 
 @pytest.mark.parametrize("kind", SERVICES, ids=lambda kind: kind.name)
 def test_every_setting_that_names_a_file_is_in_one_list_and_no_list_names_another(kind: Kind) -> None:
-    listed = [*kind.measured, *kind.host, *kind.sealed]
+    listed = [*kind.measured, *kind.host, *kind.sealed, *kind.state]
     assert sorted(listed) == sorted(config.path_names(settings_class(kind)))
     assert set(kind.signed) <= set(kind.host)
     assert set(kind.with_folder) <= set(kind.host)
@@ -55,8 +55,8 @@ def test_a_file_that_no_list_names_is_refused_by_its_name() -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_the_guide_says_of_every_file_where_it_lies(kind: Kind) -> None:
     row = next(line for line in GUIDE.read_text().splitlines() if line.startswith(f"| {kind.name} "))
-    cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in row.split("|")[2:5]]
-    for names, cell in zip((kind.measured, kind.host, kind.sealed), cells, strict=True):
+    cells = [set(re.findall(r"`([^`]+)`", cell)) for cell in row.split("|")[2:6]]
+    for names, cell in zip((kind.measured, kind.host, kind.sealed, kind.state), cells, strict=True):
         assert set(names) - UNUSED <= cell, kind.name
 
 

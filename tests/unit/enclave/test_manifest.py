@@ -47,7 +47,7 @@ def test_every_file_that_can_be_read_is_measured_by_itself_or_the_hosts(
         if path.is_file()
     }
     assert {each["uri"]: each["sha256"] for each in manifest["sgx"]["trusted_files"]} == here
-    simulated = ["file:host/attestation"] if enclave_set is SIMULATED else []
+    simulated = ["file:host/attestation"] if enclave_set is SIMULATED and kind.quotes else []
     assert manifest["sgx"]["allowed_files"] == [f"file:host/{name}" for name in sorted(kind.host)] + simulated
     assert manifest["loader"]["entrypoint"]["sha256"] == here["file:gramine/libsysdb.so"]
 
@@ -60,13 +60,13 @@ def test_nothing_is_mounted_but_the_programs_and_the_mesh_and_what_the_host_may_
     mounts = rendered(kind, enclave_set, tmp_path)["fs"]["mounts"]
     fixed = ["/lib", "/etc", "/cloister/root", "/cloister/mesh", "/tmp", "/dev/shm"]
     host = [f"/cloister/host/{name}" for name in kind.host]
-    state = ["/cloister/state"] if kind.sealed else []
-    simulated = ["/dev/attestation"] if enclave_set is SIMULATED else []
-    assert sorted(mount["path"] for mount in mounts) == sorted(fixed + host + state + simulated)
-    for mount in mounts:
-        if mount["path"] == "/cloister/state":
-            assert mount["type"] == "encrypted"
-            assert mount["key_name"] == ("simulated" if enclave_set is SIMULATED else "_sgx_mrsigner")
+    sealed, state = ["/cloister/sealed"] * bool(kind.sealed), ["/cloister/state"] * bool(kind.state)
+    simulated = ["/dev/attestation"] if enclave_set is SIMULATED and kind.quotes else []
+    assert sorted(mount["path"] for mount in mounts) == sorted(fixed + host + sealed + state + simulated)
+    keys = {mount["path"]: mount["key_name"] for mount in mounts if mount.get("type") == "encrypted"}
+    sealing = "simulated" if enclave_set is SIMULATED else "_sgx_mrsigner"
+    own = "state" if kind.module and not simulated else sealing
+    assert keys == dict.fromkeys(sealed, sealing) | dict.fromkeys(state, own)
 
 
 @KIND
@@ -179,8 +179,9 @@ def test_what_brings_secrets_in_sees_them_by_digest_and_nothing_of_the_hosts(
     manifest = tomllib.loads(path.read_text())
     uris = {each["uri"] for each in manifest["sgx"]["trusted_files"]}
     assert path.name == "verifier-import.manifest"
-    assert manifest["loader"]["argv"][5:] == ["cloister.kit.state_import", "/cloister/import", "/cloister/state"]
-    assert {"file:import/ca_private_key", "file:import/signing_keys/first.key"} <= uris
+    assert manifest["loader"]["argv"][5:] == ["cloister.kit.state_import", "/cloister/import", "/cloister/sealed"]
+    assert {"file:import/ca_private_key", "file:import/signing_keys/first.key", "file:import/state.key"} <= uris
+    assert "/cloister/state" not in [mount["path"] for mount in manifest["fs"]["mounts"]]
     assert manifest["sgx"]["allowed_files"] == []
     assert manifest["sgx"]["isvprodid"] == VERIFIER.product_in(enclave_set)  # or it would seal under another key
     with pytest.raises(InvalidRequest, match="no secrets"):

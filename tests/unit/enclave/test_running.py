@@ -152,7 +152,7 @@ def test_secrets_are_awaited_until_they_are_in_the_state_and_again_when_they_cha
     (simulated / "import" / "signing_keys").symlink_to(secrets)
     place = launched(simulated, tmp_path / "place").place
     assert secret_import.awaited(place) == ["signing_keys"]
-    inside = place / "host" / "state" / "signing_keys" / "first.key"
+    inside = place / "host" / "sealed" / "signing_keys" / "first.key"
     inside.parent.mkdir()
     inside.write_text("encrypted")
     assert secret_import.awaited(place) == []

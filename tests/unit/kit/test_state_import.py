@@ -30,11 +30,24 @@ def test_files_and_folders_are_copied_for_our_own_eyes(tmp_path: Path) -> None:
 
 def test_a_secret_that_is_there_is_replaced_and_others_stay(tmp_path: Path) -> None:
     secrets, state = tmp_path / "import", tmp_path / "state"
-    for folder, name, content in ((secrets, "key", b"new"), (state, "key", b"old"), (state, "state_dir", b"kept")):
+    for folder, name, content in ((secrets, "key", b"new"), (state, "key", b"old"), (state, "other", b"kept")):
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     state_import.bring_in(secrets, state)
-    assert {path.name: path.read_bytes() for path in state.iterdir()} == {"key": b"new", "state_dir": b"kept"}
+    assert {path.name: path.read_bytes() for path in state.iterdir()} == {"key": b"new", "other": b"kept"}
+
+
+def test_the_key_of_a_state_is_never_replaced_by_another(tmp_path: Path) -> None:
+    secrets, sealed = tmp_path / "import", tmp_path / "sealed"
+    for folder in (secrets, sealed):
+        folder.mkdir()
+        (folder / "state.key").write_bytes(b"k" * 16)
+    assert state_import.bring_in(secrets, sealed) == ["state.key"]
+    (secrets / "state.key").write_bytes(b"o" * 16)
+    with pytest.raises(ValueError, match=r"another state.key is in there") as refused:
+        state_import.bring_in(secrets, sealed)
+    assert "oooo" not in str(refused.value)
+    assert (sealed / "state.key").read_bytes() == b"k" * 16
 
 
 def test_what_is_no_secret_by_its_size_is_refused(tmp_path: Path) -> None:
