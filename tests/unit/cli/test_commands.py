@@ -33,6 +33,7 @@ COMMANDS = [
     ("infer",),
     ("model", "convert"),
     ("model", "quantize"),
+    ("model", "check"),
     ("model", "seal"),
     ("model", "publish"),
     ("model", "allow"),
