@@ -9,7 +9,7 @@ from cloister.api.v1.worker_pb2_grpc import add_WorkerServicer_to_server
 from cloister.evidence.platform_quoter import platform_quoter
 from cloister.evidence.quoter import Quoter
 from cloister.kit import environment, lag
-from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.lifecycle import Lifecycle, abandon
 from cloister.kit.log import get_logger
 from cloister.kit.server import Health, Server
 from cloister.rpc.channel import Peer
@@ -46,7 +46,7 @@ async def serve_genuine(settings: Settings, lifecycle: Lifecycle) -> None:
     Raises:
         NotReady: This process runs in no enclave and in no trust domain (`enclave.absent`).
     """
-    tee, quoter = platform_quoter()
+    tee, quoter = platform_quoter(hung=abandon)
     _log.info("quoter.chosen", tee=tee, enclave=environment.label())
     await serve(settings, lifecycle, quoter)
 
