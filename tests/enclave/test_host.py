@@ -14,6 +14,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def run(folder: Path, *words: str, name: str = "worker", **environ: str) -> subp
 
 
 def first_word(folder: Path, *words: str, **environ: str) -> dict[str, Any]:
-    """The first that a worker logs; it has none to talk to, and would go on asking."""
+    """What a worker logs of its verifier first; it has none to talk to, and would go on asking."""
     with subprocess.Popen(
         ["gramine-direct", "worker", *words],
         cwd=folder,
@@ -93,7 +94,8 @@ def first_word(folder: Path, *words: str, **environ: str) -> dict[str, Any]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        said: dict[str, Any] = json.loads(process.stdout.readline())
+        lines: Iterator[dict[str, Any]] = map(json.loads, process.stdout)
+        said = next(line for line in lines if line["event"] != "quoter.chosen")
         process.kill()
     assert said.pop("time")
     return said

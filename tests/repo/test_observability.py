@@ -43,7 +43,7 @@ def shown() -> dict[str, set[str]]:
     requests.request_ended("answered", call)
     told = WorkerCounters(memory_bytes=1, models=[ModelCounters(name="tiny", version="1", evaluations=1, batches=[1])])
     link = SimpleNamespace(counters=told, models={"tiny": {"1": None}})
-    member = SimpleNamespace(link=link, worker=SimpleNamespace(instance=A))
+    member = SimpleNamespace(link=link, worker=SimpleNamespace(instance=A, simulated=False))
     WorkerMetrics(metrics, cast(Any, SimpleNamespace(members=[member])))
     metrics.registry.register(usage())
     found: dict[str, set[str]] = {}

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from cloister.cli.acceptance import write_accepted
 from cloister.cli.options import examples
 from cloister.cli.output import facts, say, warn
-from cloister.cli.preparing import check_out, extras, shapes, write_accepted
+from cloister.cli.preparing import check_out, extras, shapes
 
 
 def add_to(app: typer.Typer) -> None:

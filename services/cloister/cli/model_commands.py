@@ -15,84 +15,28 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerR
 from cloister.cli import (
     convert_command,
     identities,
-    model_files,
     quantize_command,
     routing_commands,
+    seal_commands,
     sealed_folder,
     serving_commands,
 )
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
-from cloister.cli.output import facts, print_json, progress_bytes, say, table, warn
-from cloister.cli.preprocessing_options import InputU8, Layout, Mean, Precision, Preprocessing, Resize, Scale
-from cloister.client import OwnerClient, seal_to
+from cloister.cli.output import facts, print_json, say, table, warn
+from cloister.client import OwnerClient
 from cloister.errors import NotFound
-from cloister.seal.manifest import ModelManifest
 
 app = typer.Typer(
     help="Prepare models, seal and publish them, say who may have their keys, and route them.", no_args_is_help=True
 )
 convert_command.add_to(app)
 quantize_command.add_to(app)
+seal_commands.add_to(app)
 
 _SIGNER = re.compile(r"([0-9a-f]{64}):([0-9]{1,5}):([0-9]{1,5})")
 _MEASUREMENT = re.compile(r"[0-9a-f]{64}")
-
-
-@app.command(
-    epilog=examples(
-        "cloister model seal model.xml model.bin --name breast-cancer --version 1 --out sealed/breast-cancer-1",
-        "cloister model seal saved_model/ --name triage --out sealed/triage-1",
-        "cloister model seal model.onnx --name resnet --out sealed/resnet-1 --input-u8 image --layout NHWC:NCHW",
-    )
-)
-def seal(
-    files: Annotated[
-        list[Path],
-        typer.Argument(exists=True, help="The model's files, such as model.xml and model.bin, or its folder."),
-    ],
-    name: Annotated[str, typer.Option(help="Name under which it is served: a-z 0-9 . _ -")],
-    out: Annotated[Path, typer.Option(help="Folder to make for the sealed model, its manifest and its key.")],
-    version: Annotated[int, typer.Option(min=1, help="Goes up with every new version.")] = 1,
-    precision: Annotated[
-        Precision, typer.Option(help="What workers compute in. One whose CPU cannot refuses the model.")
-    ] = Precision.F32,
-    input_u8: InputU8 = None,
-    resize: Resize = None,
-    mean: Mean = None,
-    scale: Scale = None,
-    layout: Layout = None,
-    mesh_folder: MeshFolder = FOLDER,
-    identity: IdentityFolder = None,
-) -> None:
-    """Encrypt a model under a fresh key and sign what it is, on your own machine.
-
-    The key stays in the folder, readable by you alone, until 'publish' hands it to the provisioner. Nothing of the
-    model is stored anywhere in clear. Precision and preprocessing are part of what you sign, and clients see them.
-    """
-    signer = identities.signing_key(identity or Mesh.read(mesh_folder).identity("owner"))
-    wanted = Preprocessing(input_u8 or (), resize or (), mean or (), scale or (), layout or ())
-    given = model_files.gather(files)
-    with (
-        wanted.compiled_into(model_files.head(given), given) as (inside, preprocessing),
-        sealed_folder.made(out),
-        progress_bytes("sealing", sum(path.stat().st_size for path in inside.values())) as progress,
-    ):
-        sealed = seal_to(
-            out / sealed_folder.SEALED,
-            inside,
-            name=name,
-            version=version,
-            signer=signer,
-            precision=precision.value,
-            preprocessing=preprocessing,
-            progress=lambda done, _: progress.update(progress.task_ids[0], completed=done),
-        )
-        sealed_folder.write(out, sealed)
-    say(f"sealed {name}@{version} in {out}", "bold")
-    facts(_described(sealed.manifest), indent="  ")
-    say(f"next: cloister model publish {out}")
 
 
 @app.command(epilog=examples("cloister model publish sealed/breast-cancer-1"))
@@ -226,16 +170,6 @@ async def _connected(mesh: Mesh, owner: Path) -> AsyncIterator[OwnerClient]:
     signer = identities.signing_key(owner)
     async with OwnerClient.connect(mesh.provisioner, identity=owner, signer=signer) as client:
         yield client
-
-
-def _described(found: ModelManifest) -> dict[str, object]:
-    return {
-        "digest": found.digest.hex(),
-        "size": f"{found.size_bytes} bytes",
-        "files": ", ".join(f"{name} ({size} bytes)" for name, size in found.files),
-        "precision": found.precision,
-        **{f"input {name}": steps for name, steps in found.preprocessing},
-    }
 
 
 def _policy_cells(model: ModelSummary) -> tuple[object, ...]:

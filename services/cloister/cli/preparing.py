@@ -1,16 +1,14 @@
-"""What the commands that prepare models share: extras that may be missing, and results that a worker must accept."""
+"""What the commands that prepare models share: extras that may be missing, places for results, words for models."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloister.cli.failures import ExitCode, Stop
-from cloister.errors import InvalidRequest
+from cloister.contract import ModelContract
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -46,38 +44,15 @@ def check_out(out: Path) -> None:
         raise Stop(f"{taken} exists; name another file", ExitCode.USAGE)
 
 
-def write_accepted(model: ov.Model, out: Path) -> dict[str, Path]:
-    """Write `model` as `out` and the .bin beside it, having seen that a worker would accept them.
-
-    Raises:
-        InvalidRequest: A worker refuses to serve it; the message says why.
-    """
-    from cloister.prepare.files import write_ir
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
-        files = write_ir(model, Path(part), out.stem)
-        check_accepted(files)
-        return {name: Path(shutil.move(path, out.parent / name)) for name, path in files.items()}
-
-
-def check_accepted(files: Mapping[str, Path]) -> None:
-    """Look at a model as a worker does when it loads one; raises InvalidRequest as `cloister.worker.models.read`."""
-    from cloister.worker.models import read
-    from cloister.worker.ports import contract_of
-
-    try:
-        model, _ = read({name: memoryview(path.read_bytes()) for name, path in files.items()})
-        contract_of(model)
-    except InvalidRequest as error:
-        raise InvalidRequest(f"workers would not serve this: {error}", reason=error.reason) from error
-
-
 def shapes(model: ov.Model) -> dict[str, str]:
     """What a model takes and gives, for people."""
     from cloister.worker.ports import contract_of
 
-    contract = contract_of(model)
+    return described(contract_of(model))
+
+
+def described(contract: ModelContract) -> dict[str, str]:
+    """The same of a contract."""
     sides = (("takes", contract.inputs), ("gives", contract.outputs))
     return {
         side: ", ".join(f"{spec.name} {spec.datatype} {_sizes(spec.shape)}" for spec in specs) for side, specs in sides

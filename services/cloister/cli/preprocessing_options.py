@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cloister.cli.preparing import check_accepted, extras
+from cloister.cli.preparing import extras
 
 _SAVED_MODEL = "saved_model.pb"
 _PANEL = "Preprocessing compiled into the model"
@@ -96,6 +96,4 @@ class Preprocessing:
         )
         changed, words = compile_in(model, wanted)
         with tempfile.TemporaryDirectory(prefix="cloister-") as folder:
-            written = write_ir(changed, Path(folder))
-            check_accepted(written)
-            yield written, words
+            yield write_ir(changed, Path(folder)), words

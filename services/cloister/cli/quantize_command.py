@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from cloister.cli.acceptance import write_accepted
 from cloister.cli.options import AsJson, check_place, examples
 from cloister.cli.output import err, facts, print_json, say, table, warn
-from cloister.cli.preparing import check_out, extras, write_accepted
+from cloister.cli.preparing import check_out, extras
 from cloister.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def verify(
         },
         indent="  ",
     )
-    if found.result.simulated:
+    if found.simulated:
         warn("What it ran in was simulated: whoever owned the machine could have made this receipt.")
 
 
@@ -73,7 +73,7 @@ def _plain(found: VerifiedReceipt) -> dict[str, Any]:
         "mrsigner": found.result.mrsigner,
         "instance": found.result.instance,
         "tcb_status": found.result.tcb_status,
-        "simulated": found.result.simulated,
+        "simulated": found.simulated,
         "ear_id": found.result.ear_id,
         "model_name": found.body.model_name,
         "model_version": found.body.model_version,

@@ -46,6 +46,11 @@ class VerifiedReceipt:
     inputs: dict[str, Array]
     outputs: dict[str, Array]
 
+    @property
+    def simulated(self) -> bool:
+        """Whether what it ran in was simulated: then whoever owned the machine could have made this receipt."""
+        return self.result.simulated
+
 
 def save_receipt(bundle: ReceiptBundle, path: Path) -> None:
     """Write a receipt with request, response and Attestation Result, in place of what is at `path`.

@@ -34,6 +34,7 @@ _KNOWN_KEY: Final = "simulated"
 _KNOWN_KEY_REASON: Final = "gramine-direct has no sealing key, and what is simulated protects nothing"
 _SEALING_KEY: Final = "_sgx_mrsigner"
 _PSEUDO: Final = ("/dev", "/proc", "/sys")
+_SIMULATOR: Final = "cloister_simulator"
 _DEBUG_REASON: Final = {
     EnclaveSet.HARDENED: "Closed to every debugger of the host.",
     EnclaveSet.DEBUG: "OPEN to the host's debugger: whatever is in this enclave, the host can read.",
@@ -136,6 +137,8 @@ def check_set(manifest: dict[str, Any], kind: Kind, enclave_set: EnclaveSet) -> 
     over = [path for path in mounts if path.startswith(_PSEUDO) and path != "/dev/shm"]  # noqa: S108 - the enclave's
     if over and enclave_set is not EnclaveSet.SIMULATED:
         raise InvalidRequest(f"a mount over {over[0]} is for the simulated set alone", reason=REASON)
+    if enclave_set is not EnclaveSet.SIMULATED and any(_SIMULATOR in word for word in manifest["loader"]["argv"]):
+        raise InvalidRequest("the simulator is run in the simulated set alone", reason=REASON)
 
 
 def _write_reasons(file: Path, kind: Kind, enclave_set: EnclaveSet, eventfd_reason: str) -> None:

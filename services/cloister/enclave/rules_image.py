@@ -70,6 +70,10 @@ def _simulator(manifest: ManifestView) -> Iterator[Objection]:
     for file in measured_files(manifest):
         if any(part.startswith(SIMULATOR) for part in file.path.split("/")):
             yield Objection(file.key, f"'{file.path}' is of the simulator")
+    words = manifest.value("loader.argv")
+    for at, word in enumerate(words if isinstance(words, list) else ()):
+        if SIMULATOR in str(word):
+            yield Objection(f"loader.argv[{at}]", "runs the simulator")
 
 
 def _tools(manifest: ManifestView) -> Iterator[Objection]:
@@ -156,7 +160,7 @@ def _toml(file: MeasuredFile) -> Mapping[str, Any]:
 RULES: Final = (
     Rule(
         "M50",
-        "The simulator is in the simulated set alone",
+        "The simulator is, and is run, in the simulated set alone",
         "Its quotes are worth nothing, and what is not there cannot be called by mistake.",
         "Build the enclave anew, with --set hardened.",
         _simulator,

@@ -11,6 +11,7 @@ Where there is no quote the caller hears why, as NotReady: nothing goes on with 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -37,12 +38,22 @@ class GramineQuoter:
     Args:
         directory: Where Gramine mounts its attestation files.
         deadline_s: How long a quote may take.
+        hung: Told, in a thread of its own, if a quote has still not come `deadline.GRACE_S` after that. Gramine holds
+            its lock on all paths until then: whatever opens a file waits, on the event loop too, and only ending the
+            process at once does end it.
     """
 
-    def __init__(self, directory: Path = Path("/dev/attestation"), *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self,
+        directory: Path = Path("/dev/attestation"),
+        *,
+        deadline_s: float = DEADLINE_S,
+        hung: Callable[[NotReady], object] | None = None,
+    ) -> None:
         self._directory = directory
         self._deadline_s = deadline_s
-        self._calls = OneCall("quote", deadline_s=deadline_s)
+        told = None if hung is None else partial(hung, self._overdue())
+        self._calls = OneCall("quote", deadline_s=deadline_s, hung=told)
 
     async def quote(self, report_data: bytes) -> bytes:
         """Return a raw DCAP quote over these 64 bytes.
@@ -57,13 +68,15 @@ class GramineQuoter:
         try:
             raw_quote = await self._calls.answer(partial(self._quote, report_data))
         except TimeoutError:
-            raise NotReady(
-                f"the platform gave no quote within {self._deadline_s:g} s; see whether its quoting service (AESM) "
-                "hangs",
-                reason="quote.overdue",
-            ) from None
+            raise self._overdue() from None
         _check_quote(raw_quote, report_data)
         return raw_quote
+
+    def _overdue(self) -> NotReady:
+        return NotReady(
+            f"the platform gave no quote within {self._deadline_s:g} s; see whether its quoting service (AESM) hangs",
+            reason="quote.overdue",
+        )
 
     def _quote(self, report_data: bytes) -> bytes:
         try:

@@ -9,6 +9,7 @@ put a folder of the kernel's there; in a trust domain there is no such thing but
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,14 +28,21 @@ class Chosen(NamedTuple):
     quoter: Quoter
 
 
-def platform_quoter(gramine: Path = GRAMINE, reports: Path = REPORTS) -> Chosen:
+def platform_quoter(
+    gramine: Path = GRAMINE, reports: Path = REPORTS, *, hung: Callable[[NotReady], object] | None = None
+) -> Chosen:
     """Choose; the folders are arguments for tests alone.
+
+    Args:
+        gramine: Where Gramine has its files.
+        reports: Where the kernel has its own.
+        hung: As `GramineQuoter` has it. A kernel that waits for a quote holds nothing else.
 
     Raises:
         NotReady: Neither is there (`enclave.absent`).
     """
     if gramine.is_dir():
-        return Chosen("sgx", GramineQuoter(gramine))
+        return Chosen("sgx", GramineQuoter(gramine, hung=hung))
     if reports.is_dir():
         return Chosen("tdx", TsmQuoter(reports))
     raise NotReady(

@@ -41,17 +41,21 @@ class WorkerMetrics(Collector):
         busy = GaugeMetricFamily(
             "cloister_worker_under_way", "Calls of this gateway without a result.", labels=("worker",)
         )
+        simulated = GaugeMetricFamily(
+            "cloister_worker_simulated", "1 where its hardware is simulated and protects nothing.", labels=("worker",)
+        )
         per_model = _PerModel()
         for member in self._fleet.members[:MAX_WORKERS]:
             link, worker = member.link, member.worker.instance
             counters = link.counters if link is not None else None
             if link is None or counters is None:
                 continue
+            simulated.add_metric((worker,), member.worker.simulated)
             memory.add_metric((worker,), counters.memory_bytes)
             busy.add_metric((worker,), counters.under_way)
             for told in served(counters, link.models):
                 per_model.add(worker, told)
-        yield from (memory, busy, *per_model.metrics)
+        yield from (memory, busy, simulated, *per_model.metrics)
 
 
 class _PerModel:

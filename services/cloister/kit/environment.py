@@ -46,6 +46,11 @@ def inside_enclave(environ: Mapping[str, str] = os.environ, gramine: Path = _GRA
     return LABEL in environ or gramine.is_dir()
 
 
+def label(environ: Mapping[str, str] = os.environ) -> str:
+    """What this process says in its log that it runs in; empty outside. To believe it is for nobody."""
+    return environ.get(LABEL, "")
+
+
 def check_environment(environ: Mapping[str, str], *, prefix: str) -> None:
     """Check that nobody has added a variable.
 

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
-from cloister.errors import EvidenceRejected, InvalidRequest
+from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
 from cloister.kit import config, enclave_state, environment, log, secrecy
 from cloister.kit.environment import TLS_ENVIRONMENT
 from cloister.kit.secrecy import Outlets
@@ -164,6 +164,11 @@ def run_service(
     except Exception as error:
         return _failed(error)
     return CLEAN
+
+
+def abandon(error: CloisterError) -> None:
+    """End this process now, from any thread: its host keeps it from ending in order. The log says why."""
+    os._exit(_failed(error))
 
 
 def begin(name: str) -> None:

@@ -15,10 +15,12 @@ import logging
 import math
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePath
+from types import TracebackType
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -90,11 +92,16 @@ def trace_of(error: BaseException) -> list[str]:
     lines: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(lines) < _MAX_FRAMES:
-        frames = traceback.extract_tb(seen.__traceback__)[-_MAX_FRAMES:]
-        lines += [f"{PurePath(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
+        lines += _places(seen.__traceback__)
         lines.append(describe(seen))
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return lines
+
+
+def _places(frames: TracebackType | None) -> list[str]:
+    """The innermost frames. `traceback` would look for their source: on the disk of a host that may never answer."""
+    places = deque(((frame.f_code, line) for frame, line in traceback.walk_tb(frames)), maxlen=_MAX_FRAMES)
+    return [f"{PurePath(code.co_filename).name}:{line} in {code.co_name}" for code, line in places]
 
 
 def describe(error: BaseException) -> str:

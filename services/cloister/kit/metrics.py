@@ -35,7 +35,10 @@ class Metrics:
             "cloister_call_seconds", "Time to answer a call.", ("method",), buckets=_SECONDS, registry=self.registry
         )
         self._appraisals = Counter(
-            "cloister_appraisals_total", "Evidence appraised.", ("outcome", "reason"), registry=self.registry
+            "cloister_appraisals_total",
+            "Evidence appraised, by whether the anchor that it is held against is simulated.",
+            ("outcome", "reason", "simulated"),
+            registry=self.registry,
         )
         self._disagreements = Counter(
             "cloister_verifier_disagreements_total",
@@ -49,7 +52,10 @@ class Metrics:
             registry=self.registry,
         )
         self._keys = Counter(
-            "cloister_keys_total", "Model keys asked for.", ("outcome", "reason"), registry=self.registry
+            "cloister_keys_total",
+            "Model keys asked for, by whether by simulated hardware; empty where nobody knows.",
+            ("outcome", "reason", "simulated"),
+            registry=self.registry,
         )
         self.workers = Gauge("cloister_workers", "Workers attested now.", ("simulated",), registry=self.registry)
         self.queued = Gauge("cloister_queued", "Requests that wait their turn.", registry=self.registry)
@@ -107,9 +113,10 @@ class Metrics:
         counter.inc()
         histogram.observe(call.seconds)
 
-    def evidence_appraised(self, *, accepted: bool, reason: str = "") -> None:
-        """One appraisal, believed or not."""
-        self._appraisals.labels("accepted" if accepted else "rejected", self._limited("appraisal", reason)).inc()
+    def evidence_appraised(self, *, accepted: bool, simulated: bool, reason: str = "") -> None:
+        """One appraisal, believed or not, under an anchor that is simulated or not."""
+        outcome = "accepted" if accepted else "rejected"
+        self._appraisals.labels(outcome, self._limited("appraisal", reason), _flag(simulated)).inc()
 
     def verifiers_disagreed(self) -> None:
         """Our verifier and the library came to different ends about the same bytes."""
@@ -123,9 +130,10 @@ class Metrics:
         """Something in Redis was forged, malformed or missing."""
         self._state_refusals.labels(self._limited("state", reason)).inc()
 
-    def key_asked(self, *, released: bool, reason: str = "") -> None:
-        """One key released or refused."""
-        self._keys.labels("released" if released else "refused", self._limited("key", reason)).inc()
+    def key_asked(self, *, released: bool, simulated: bool | None, reason: str = "") -> None:
+        """One key released or refused; None where no result said what asked for it."""
+        outcome = "released" if released else "refused"
+        self._keys.labels(outcome, self._limited("key", reason), _flag(simulated)).inc()
 
     def collateral_held(self, family: str, valid_until: float, *, revoked: int) -> None:
         """What is in force for a platform family; `valid_until` in seconds since 1970."""
@@ -154,3 +162,7 @@ class Metrics:
             return _OTHER
         known.add(value)
         return value
+
+
+def _flag(said: bool | None) -> str:
+    return "" if said is None else str(said).lower()

@@ -208,12 +208,13 @@ class Releaser:
             policy_digest=grant.policy_digest.hex(),
             **_facts(result),
         )
-        self._metrics.key_asked(released=True)
+        self._metrics.key_asked(released=True, simulated=result.simulated)
 
     def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
-        self._metrics.key_asked(released=False, reason=refusal.reason)
+        simulated = result.simulated if result is not None else None
+        self._metrics.key_asked(released=False, simulated=simulated, reason=refusal.reason)
         self._audit.append(
             "key.refused",
             reason=refusal.reason,

@@ -235,7 +235,7 @@ class Appraiser:
             **facts(result),
         )
         self._clock.vouched(result.issued_at)
-        self._metrics.evidence_appraised(accepted=True)
+        self._metrics.evidence_appraised(accepted=True, simulated=self._anchor.simulated)
         return issued
 
     def _signed(self, result: AttestationResult, tls_spki: bytes, purpose: Purpose) -> Issued:
@@ -265,7 +265,8 @@ class Appraiser:
     async def _record_rejection(
         self, objection: CloisterError, submission: Submission, purpose: Purpose | None, peer: PeerIdentity
     ) -> None:
-        self._metrics.evidence_appraised(accepted=False, reason=objection.reason)
+        simulated = self._anchor.simulated
+        self._metrics.evidence_appraised(accepted=False, simulated=simulated, reason=objection.reason)
         if objection.reason == DISAGREEMENT:
             self._metrics.verifiers_disagreed()
             _log.error("verifiers.disagreed", peer=peer.spiffe_id)

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from cloister.api.v1.worker_pb2_grpc import add_WorkerServicer_to_server
 from cloister.evidence.platform_quoter import platform_quoter
 from cloister.evidence.quoter import Quoter
-from cloister.kit import lag
-from cloister.kit.lifecycle import Lifecycle
+from cloister.kit import environment, lag
+from cloister.kit.lifecycle import Lifecycle, abandon
 from cloister.kit.log import get_logger
 from cloister.kit.server import Health, Server
 from cloister.rpc.channel import Peer
@@ -46,8 +46,8 @@ async def serve_genuine(settings: Settings, lifecycle: Lifecycle) -> None:
     Raises:
         NotReady: This process runs in no enclave and in no trust domain (`enclave.absent`).
     """
-    tee, quoter = platform_quoter()
-    _log.info("quoter.chosen", tee=tee)
+    tee, quoter = platform_quoter(hung=abandon)
+    _log.info("quoter.chosen", tee=tee, enclave=environment.label())
     await serve(settings, lifecycle, quoter)
 
 

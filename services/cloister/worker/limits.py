@@ -57,7 +57,7 @@ def check_count(node: ov.Node) -> None:
     if most.get_min_length() >= max(fewest, 1):
         return
     if most.is_static:
-        raise InvalidRequest(f"the model takes the largest {fewest} of fewer", reason=UNFIT)
+        raise InvalidRequest("the model takes more of an input than there is", reason=UNFIT)
     raise unsafe("TopK on what may be shorter than it takes")
 
 

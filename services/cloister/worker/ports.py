@@ -11,6 +11,7 @@ import openvino as ov
 from cloister.contract import ModelContract, TensorSpec
 from cloister.errors import InvalidRequest
 from cloister.oip.contents import Array
+from cloister.worker.refusals import refused
 
 _DATATYPES: Final = MappingProxyType(
     {
@@ -38,7 +39,7 @@ def contract_of(model: ov.Model) -> ModelContract:
     """The tensors of a model as the protocol names them.
 
     Raises:
-        InvalidRequest: A tensor has an element type that the protocol has no word for.
+        ModelRefused: A tensor has an element type that the protocol has no word for, or an input any number of axes.
     """
     return ModelContract(
         inputs=tuple(_spec(port, "input") for port in model.inputs),
@@ -83,10 +84,10 @@ def _spec(port: ov.Output, side: str) -> TensorSpec:
     kind = port.get_element_type().get_type_name()
     datatype = _DATATYPES.get(kind)
     if datatype is None:
-        raise InvalidRequest(f"{side} '{name}': element type {kind} is not served")
+        raise refused(f"{side} '{name}': element type {kind} is not served")
     partial = port.get_partial_shape()
     if partial.rank.is_dynamic and side == "input":
-        raise InvalidRequest(f"{side} '{name}': an open number of dimensions is not served")
+        raise refused(f"{side} '{name}': an open number of dimensions is not served")
     if partial.rank.is_dynamic:
         return TensorSpec(name, datatype, None)
     return TensorSpec(name, datatype, tuple(-1 if size.is_dynamic else size.get_length() for size in partial))

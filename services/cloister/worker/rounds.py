@@ -66,7 +66,7 @@ def check_rounds(loop: ov.Node) -> None:
         if not isinstance(goes_on, ov.op.Constant):
             return  # it may end before
     if lasting and min(lasting) < rounds:
-        raise InvalidRequest(f"the model goes {rounds} rounds over fewer", reason=UNFIT)
+        raise InvalidRequest("the model takes more of an input than there is", reason=UNFIT)
 
 
 def _slices_of(loop: ov.Node, description: Any) -> int:

@@ -33,6 +33,7 @@ COMMANDS = [
     ("infer",),
     ("model", "convert"),
     ("model", "quantize"),
+    ("model", "check"),
     ("model", "seal"),
     ("model", "publish"),
     ("model", "allow"),
@@ -276,7 +277,7 @@ async def test_a_receipt_is_verified_offline(run: Run, tmp_path: Path) -> None:
     assert "simulated" in err
     code, out, _ = run("receipt", "verify", receipt, "--trust", trust, "--json")
     found = json.loads(out)
-    assert found["holds"]
+    assert (found["holds"], found["simulated"]) == (True, True)
     assert found["outputs"] == [{"name": "y", "shape": [1, 2], "data": [2.0, 2.0]}]
 
 

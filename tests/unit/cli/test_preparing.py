@@ -233,3 +233,20 @@ def test_a_missing_extra_is_named(
     code, _, err = run("model", *words, "--out", "missing/model.xml")
     assert code == 1
     assert f"pip install 'cloister[{extra}]'" in err
+
+
+def test_an_owner_is_told_which_part_of_a_model_workers_would_not_serve(
+    run: Run, mesh: Mesh, folder: Path, tmp_path: Path
+) -> None:
+    """Workers would not say: their log is their host's."""
+    code, said, _ = run("model", "check", folder / "model.xml", folder / "model.bin")
+    assert (code, "pixels FP32 ?x64" in said) == (0, True)
+    odd = tmp_path / "odd.onnx"
+    odd.write_bytes(networks.onnx().replace(b"MatMul", b"MyOwn1"))
+    code, _, err = run("model", "check", odd)
+    assert (code, "MyOwn1" in err, "model.refused" in err) == (1, True, True)
+    named = ("--name", "odd", "--out", tmp_path / "sealed", "--mesh", mesh.folder)
+    code, _, err = run("model", "seal", odd, *named)
+    assert (code, "MyOwn1" in err, (tmp_path / "sealed").exists()) == (1, True, False)
+    code, _, _ = run("model", "seal", odd, *named, "--unchecked")
+    assert (code, (tmp_path / "sealed" / "model.sealed").exists()) == (0, True)

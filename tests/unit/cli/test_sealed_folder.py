@@ -22,7 +22,7 @@ def sealed(run: Run, mesh: Mesh, tmp_path: Path) -> Path:
     (tmp_path / "model.xml").write_bytes(CONTENT)
     (tmp_path / "model.bin").write_bytes(b"weights")
     folder = tmp_path / "sealed"
-    options = ("--name", "iris", "--version", "2", "--out", folder, "--mesh", mesh.folder)
+    options = ("--name", "iris", "--version", "2", "--unchecked", "--out", folder, "--mesh", mesh.folder)
     code, out, _ = run("model", "seal", tmp_path / "model.xml", tmp_path / "model.bin", *options)
     assert code == 0
     assert "iris@2" in out
@@ -60,7 +60,7 @@ def test_a_folder_that_exists_is_not_written_to(run: Run, mesh: Mesh, sealed: Pa
 
 
 def test_what_cannot_be_sealed_leaves_no_folder_behind(run: Run, mesh: Mesh, sealed: Path, tmp_path: Path) -> None:
-    options = ("--name", "No Name", "--out", tmp_path / "other", "--mesh", mesh.folder)
+    options = ("--name", "No Name", "--unchecked", "--out", tmp_path / "other", "--mesh", mesh.folder)
     code, _, err = run("model", "seal", tmp_path / "model.xml", tmp_path / "model.bin", *options)
     assert (code, "model name" in err) == (1, True)
     assert not (tmp_path / "other").exists()

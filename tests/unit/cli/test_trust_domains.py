@@ -66,6 +66,12 @@ def test_a_worker_is_shown_by_its_measurement() -> None:
     assert [row[-2] for row in rows] == [MRENCLAVE[:16], f"TD {DIGEST[:16]}"]
 
 
+def test_a_simulated_worker_is_shown_as_one() -> None:
+    for simulated, state in ((True, "linked, simulated"), (False, "linked")):
+        worker = facts_of(WorkerStatus(instance="ab" * 16, linked=True, simulated=simulated))
+        assert (worker["simulated"], row_of({**worker, "attested_until": ""})[2]) == (simulated, state)
+
+
 def test_words_for_what_it_runs_in() -> None:
     assert [place(result) for result in (good_result(), good_td_result())] == ["enclave", "trust domain"]
     assert code(good_result()) == {"tee": "sgx", "mrenclave": MRENCLAVE, "td_measurement": ""}

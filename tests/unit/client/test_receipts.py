@@ -32,6 +32,7 @@ async def test_a_receipt_survives_its_file(kept: ReceiptBundle, tmp_path: Path) 
     save_receipt(kept, tmp_path / "answer.receipt")
     found = verify_receipt(load_receipt(tmp_path / "answer.receipt"), VERIFIER.trust())
     assert found.body.model_name == MODEL
+    assert found.simulated
     np.testing.assert_array_equal(found.outputs["y"], np.full((1, 2), 2.0, np.float32))
 
 

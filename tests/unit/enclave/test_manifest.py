@@ -101,6 +101,20 @@ def test_eventfd_is_the_hosts_only_with_its_reason_beside_it(tmp_path: Path) -> 
     assert tomllib.loads(text)["sys"]["insecure__allow_eventfd"] is True
 
 
+@pytest.mark.attack("C12")
+@pytest.mark.parametrize("enclave_set", [HARDENED, DEBUG])
+def test_the_simulators_program_is_refused_outside_the_simulated_set(enclave_set: EnclaveSet, tmp_path: Path) -> None:
+    """The linter says so too (M50), and of any manifest."""
+    manifest = rendered(VERIFIER, enclave_set, tmp_path)
+    check_set(manifest, VERIFIER, enclave_set)
+    argv = manifest["loader"]["argv"]
+    argv[argv.index(VERIFIER.module)] = VERIFIER.simulated_module
+    with pytest.raises(InvalidRequest, match="the simulator is run in the simulated set alone") as refused:
+        check_set(manifest, VERIFIER, enclave_set)
+    assert refused.value.reason == "manifest.refused"
+
+
+@pytest.mark.attack("C12")
 @pytest.mark.parametrize("path", ["/dev/attestation", "/dev/attestation/quote", "/proc", "/sys/devices"])
 @pytest.mark.parametrize("enclave_set", [HARDENED, DEBUG])
 def test_a_mount_over_what_gramine_makes_is_refused_outside_the_simulated_set(

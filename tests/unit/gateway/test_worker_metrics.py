@@ -23,10 +23,10 @@ def tiny(version: str = "1", **numbers: Any) -> ModelCounters:
     return ModelCounters(name="tiny", version=version, **told)
 
 
-def member(instance: str, told: WorkerCounters | None, versions: int = 1) -> Any:
+def member(instance: str, told: WorkerCounters | None, versions: int = 1, *, simulated: bool = False) -> Any:
     models = {"tiny": {str(version): None for version in range(1, versions + 1)}}
     link = SimpleNamespace(counters=told, models=models)
-    return SimpleNamespace(link=link, worker=SimpleNamespace(instance=instance))
+    return SimpleNamespace(link=link, worker=SimpleNamespace(instance=instance, simulated=simulated))
 
 
 def page(*members: Any) -> str:
@@ -45,6 +45,12 @@ def test_counters_are_shown_by_worker_and_model() -> None:
     assert f'cloister_worker_evaluation_requests_bucket{{le="1.0",{labels}}} 1.0' in text
     assert f'cloister_worker_evaluation_requests_bucket{{le="+Inf",{labels}}} 3.0' in text
     assert f"cloister_worker_evaluation_requests_sum{{{labels}}} 7.0" in text
+
+
+def test_numbers_of_a_simulated_worker_say_so() -> None:
+    text = page(member(A, counters(tiny()), simulated=True), member("b" * 32, counters(tiny())))
+    assert f'cloister_worker_simulated{{worker="{A}"}} 1.0' in text
+    assert f'cloister_worker_simulated{{worker="{"b" * 32}"}} 0.0' in text
 
 
 def test_a_worker_without_a_link_or_without_a_report_has_none() -> None:

@@ -74,14 +74,17 @@ def test_metrics_count_calls_and_cap_what_a_peer_can_choose() -> None:
     metrics = Metrics()
     for number in range(150):
         metrics.call_answered(Call(f"/a.B/M{number}", "1", seconds=0.01))
-    metrics.evidence_appraised(accepted=False, reason="tcb.out_of_date")
-    metrics.key_asked(released=True)
+    metrics.evidence_appraised(accepted=False, simulated=False, reason="tcb.out_of_date")
+    metrics.key_asked(released=True, simulated=True)
+    metrics.key_asked(released=False, simulated=None, reason="model.unknown")
     metrics.verifiers_disagreed()
     metrics.workers.labels("true").set(2)
     page = generate_latest(metrics.registry).decode()
     assert page.count("cloister_calls_total{") == 101
     assert 'cloister_calls_total{code="OK",method="other"} 50.0' in page
-    assert 'cloister_appraisals_total{outcome="rejected",reason="tcb.out_of_date"} 1.0' in page
+    assert 'cloister_appraisals_total{outcome="rejected",reason="tcb.out_of_date",simulated="false"} 1.0' in page
+    assert 'cloister_keys_total{outcome="released",reason="",simulated="true"} 1.0' in page
+    assert 'cloister_keys_total{outcome="refused",reason="model.unknown",simulated=""} 1.0' in page
     assert 'cloister_workers{simulated="true"} 2.0' in page
     assert "cloister_verifier_disagreements_total 1.0" in page
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import json
+import linecache
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -89,6 +90,15 @@ def test_types_speak_through_their_repr_and_a_broken_one_does_no_harm(out: io.St
     (record,) = records(out)
     assert (record["a"], record["b"], record["c"], record["e"]) == ("<Secret>", "<Broken>", "nan", "/x")
     assert record["d"] == "<integer of 5001 bits>"
+
+
+def test_a_traceback_looks_for_no_file() -> None:
+    """Source is the host's, if it is anywhere, and a host that does not answer would hold up who logs why it ends."""
+    with pytest.raises(NotFound) as raised:
+        raise NotFound("no such model")
+    linecache.clearcache()
+    assert log.trace_of(raised.value)[-1] == "NotFound: no such model"
+    assert __file__ not in linecache.cache
 
 
 def test_a_traceback_is_places_without_contents(out: io.StringIO) -> None:

@@ -398,8 +398,8 @@ async def test_outcomes_are_counted(desk: ReleaseDesk) -> None:
     await desk.releaser.release(desk.request(), desk.worker.peer())
     await refused(desk, desk.request(model="other"))
     counted = desk.metrics.registry.get_sample_value
-    assert counted("cloister_keys_total", {"outcome": "released", "reason": ""}) == 1
-    assert counted("cloister_keys_total", {"outcome": "refused", "reason": "model.unknown"}) == 1
+    assert counted("cloister_keys_total", {"outcome": "released", "reason": "", "simulated": "false"}) == 1
+    assert counted("cloister_keys_total", {"outcome": "refused", "reason": "model.unknown", "simulated": "false"}) == 1
 
 
 async def _successes(desk: ReleaseDesk, requests: list[ReleaseRequest]) -> int:

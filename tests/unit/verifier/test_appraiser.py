@@ -502,8 +502,8 @@ async def test_outcomes_are_counted(desk: VerifierDesk) -> None:
     challenge, evidence = await desk.evidence()
     await rejected(desk, submission(challenge, evidence, quote=b""))
     counted = desk.metrics.registry.get_sample_value
-    labels = {"outcome": "rejected", "reason": "quote.malformed"}
-    assert counted("cloister_appraisals_total", {"outcome": "accepted", "reason": ""}) == 1
+    labels = {"outcome": "rejected", "reason": "quote.malformed", "simulated": "true"}
+    assert counted("cloister_appraisals_total", {"outcome": "accepted", "reason": "", "simulated": "true"}) == 1
     assert counted("cloister_appraisals_total", labels) == 1
 
 

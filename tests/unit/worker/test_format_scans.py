@@ -11,10 +11,12 @@ from cloister.errors import InvalidRequest
 from cloister.worker import flatbuffer
 from cloister.worker.paddle_scan import scan_paddle
 from cloister.worker.protobuf import fields
+from cloister.worker.refusals import ModelRefused
 from cloister.worker.tensorflow_scan import scan_frozen_graph, scan_saved_model
 from cloister.worker.tensorflow_variables import INDEX, scan_variables
 from cloister.worker.tflite_scan import scan_tflite
 from fakes.networks import field
+from fakes.refusals import because
 from fakes.vector_models import files_of
 
 SAVED = bytes(files_of("keras_cnn")["saved_model.pb"])
@@ -25,10 +27,10 @@ PROGRAM, WEIGHTS = (bytes(files_of("paddle_cnn")[f"model.{kind}"]) for kind in (
 
 
 def refusal(scan, *raws):
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(ModelRefused) as caught:
         scan(*[memoryview(raw) for raw in raws])
     assert caught.value.reason == "model.refused"
-    return str(caught.value)
+    return caught.value.why
 
 
 def node(operation, attributes=b"", name=b"n"):
@@ -209,7 +211,7 @@ def test_tables_that_overlap_are_not_looked_at_without_end(monkeypatch):
         struct.pack_into(f"<I{count + 1}I", raw, begin - 4, 4, count, *pointers)
     graphs = list(flatbuffer.root(memoryview(raw), b"TFL3").tables(2))
     assert [len(list(each.tables(0))) for each in graphs[:4]] == [1000] * 4
-    with pytest.raises(InvalidRequest, match="too many parts"):
+    with pytest.raises(ModelRefused, check=because("too many parts")):
         list(graphs[4].tables(0))
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from cloister.errors import InvalidRequest, NotReady
+from cloister.errors import NotReady
 from cloister.worker import memory_folder, models
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.ports import contract_of
+from cloister.worker.refusals import ModelRefused
 from fakes import networks
+from fakes.refusals import because
 from fakes.vector_models import SERVED, files_of, vector_model
 
 DATATYPES = {"float32": "FP32", "int64": "INT64"}
@@ -131,7 +133,7 @@ def test_a_format_that_needs_memory_where_there_is_none(monkeypatch, tmp_path):
     ],
 )
 def test_what_is_not_served_says_what_to_do_instead(files, advice):
-    with pytest.raises(InvalidRequest, match=advice) as caught:
+    with pytest.raises(ModelRefused, check=because(advice)) as caught:
         models.read({name: memoryview(content) for name, content in files.items()})
     assert caught.value.reason == "model.refused"
 
@@ -139,5 +141,5 @@ def test_what_is_not_served_says_what_to_do_instead(files, advice):
 def test_an_operation_without_a_conversion_is_named():
     unknown = networks.field(1, networks.field(1, b"n") + networks.field(2, b"StringLength") + networks.field(3, b"a"))
     raw = bytes(files_of("frozen_two")["model.pb"]) + unknown
-    with pytest.raises(InvalidRequest, match="for want of StringLength"):
+    with pytest.raises(ModelRefused, check=because("for want of StringLength")):
         models.read({"model.pb": memoryview(raw)})

@@ -9,8 +9,10 @@ from cloister.errors import InvalidRequest
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.ports import contract_of
+from cloister.worker.refusals import ModelRefused
 from cloister.worker.safety import make_safe
 from cloister.worker.shapes import ShapeGuard
+from fakes.refusals import because
 
 STEPS, HIDDEN, ROWS = 6, 4, 2
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -139,7 +141,7 @@ def test_lengths_that_openvino_would_ignore_are_refused(kind):
         every = evaluated(sequence(kind, steps=-1), {"x": X, "at": np.array([STEPS, STEPS])})
         assert evaluated(sequence(kind, steps=-1), {"x": X, "at": np.array(told)}).tobytes() == every.tobytes()
     for told in (None, lambda _: ops.constant(np.array([3, 3]))):
-        with pytest.raises(InvalidRequest, match="whatever lengths it is told") as caught:
+        with pytest.raises(ModelRefused, check=because("whatever lengths it is told")) as caught:
             make_safe(sequence(kind, steps=-1, told=told))
         assert caught.value.reason == "model.operation_unsafe"
 

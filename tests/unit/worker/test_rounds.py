@@ -9,8 +9,10 @@ from cloister.errors import InvalidRequest
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.ports import contract_of
+from cloister.worker.refusals import ModelRefused
 from cloister.worker.safety import make_safe
 from cloister.worker.shapes import ShapeGuard
+from fakes.refusals import because
 
 
 def counting(*, end=6, start=0, step=1, ahead=1, both=True, compare=ops.less, grow=False):
@@ -108,7 +110,7 @@ def test_a_loop_that_counts_to_a_size_has_so_many_rounds_and_the_same_bits(start
     ],
 )
 def test_a_loop_that_shows_no_end_is_refused(given):
-    with pytest.raises(InvalidRequest, match="without a number of rounds") as caught:
+    with pytest.raises(ModelRefused, check=because("without a number of rounds")) as caught:
         make_safe(counting(**given))
     assert caught.value.reason == "model.operation_unsafe"
 
@@ -195,5 +197,5 @@ def test_a_loop_may_be_told_a_size_unless_it_takes_slices_which_may_be_of_anothe
     model = over_rows(as_many_as_rows, slices=False)
     make_safe(model)
     assert evaluated_on(model, np.ones((5, 2), np.float32)).tolist() == [[5, 5]]
-    with pytest.raises(InvalidRequest, match="without a number of rounds"):
+    with pytest.raises(ModelRefused, check=because("without a number of rounds")):
         make_safe(over_rows(as_many_as_rows))
