@@ -37,7 +37,8 @@ def check_folder(folder: Path) -> Checked:
 
     Raises:
         NotReady: Nothing was built there, or not all of it is there.
-        InvalidRequest: Reason `measurement.mismatched`, `sigstruct.forged`, `manifest.mismatched`, or `file.linked`.
+        InvalidRequest: Reason `measurement.mismatched`, `sigstruct.forged`, `manifest.mismatched`, or
+            `manifest.refused` where something is no file.
     """
     measured = Measurement.read(folder)
     check_sigstructs(folder, measured)  # 1 the SIGSTRUCT is about this measurement, and its signature holds

@@ -101,7 +101,7 @@ def render(
             f"{configuration.simulated} has simulated evidence believed: leave it out of a {enclave_set} {kind.name}",
             reason=REASON,
         )
-    files = list(measured_files(into, (*MEASURED, *((IMPORT,) if importing else ()))))
+    files = list(measured_files(into, (*MEASURED, *((IMPORT,) if importing else ())), linked=IMPORT))
     template = _environment().get_template(f"{kind.name}.manifest.template")
     text = template.render(
         **_of_set(kind, enclave_set),
