@@ -75,7 +75,7 @@ def _write(folder: Path, to_sign: Path, *, importer: bool) -> None:
     check_place(to_sign)
     unsigned = signing.to_sign(folder, importer=importer)
     if importer:
-        check_importer(folder)
+        unsigned = check_importer(folder)
     to_sign.write_bytes(unsigned.to_sign)
     say(f"{to_sign} is to be signed, for MRENCLAVE {unsigned.enclavehash.hex()}", "bold")
     say(f"openssl dgst -sha256 -sign KEY -out SIGNATURE {to_sign}")

@@ -19,6 +19,7 @@ from cloister.enclave.check import check_folder
 from cloister.enclave.kinds import IMPORTING, INSIDE, STATE_DIR, Kind
 from cloister.enclave.measurement import FOR_SGX, Measurement
 from cloister.enclave.signers import Signer, new_key
+from cloister.enclave.sigstruct import Sigstruct
 from cloister.errors import InvalidRequest, NotReady
 
 _MOUNTED: Final = f"{INSIDE}/import"
@@ -35,13 +36,16 @@ def sign_all(folder: Path, signer: Signer) -> Measurement:
     importer = signing.importer_of(Measurement.read(folder).kind)
     signing.to_sign(folder)
     if signing.unsigned_file(folder, importer).exists():
-        check_importer(folder)
-        signing.sign(folder, signer, importer=True)
+        checked = check_importer(folder)
+        signing.add_signature(folder, signer.modulus, signer.sign(checked.to_sign), importer=True)
     return signing.sign(folder, signer)
 
 
-def check_importer(folder: Path) -> None:
+def check_importer(folder: Path) -> Sigstruct:
     """Check that what is to be signed as an importer is one, and of the service beside it.
+
+    Returns:
+        It, to be signed as it was seen here.
 
     Raises:
         NotReady: It cannot be seen here: the Gramine that measured it is missing, or files of the folder are
@@ -66,10 +70,12 @@ def check_importer(folder: Path) -> None:
             "here what it is",
             reason="gramine.missing",
         )
+    unsigned = signing.to_sign(folder, importer=True)
     text, sigstruct = gramine.measure(manifest, new_key())
-    if sigstruct.unsigned() != signing.read_sigstruct(signing.unsigned_file(folder, name)).unsigned():
+    if sigstruct.unsigned() != unsigned.unsigned():
         raise _mismatched("the SIGSTRUCT is about another enclave than its manifest")
     check_manifest(tomllib.loads(text.decode()), tomllib.loads(service.read_text()), measured.kind)
+    return unsigned
 
 
 def check_manifest(importer: dict[str, Any], service: dict[str, Any], kind: Kind) -> None:

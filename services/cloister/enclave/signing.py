@@ -62,19 +62,14 @@ def to_sign(folder: Path, *, importer: bool = False) -> Sigstruct:
     return found
 
 
-def sign(folder: Path, signer: Signer, *, importer: bool = False) -> Measurement:
-    """Sign an enclave; the measurement names the signer from then on.
-
-    Args:
-        folder: The enclave's.
-        signer: Whoever it is to be believed by.
-        importer: As in `to_sign`; what it is, `importer.check_importer` has seen.
+def sign(folder: Path, signer: Signer) -> Measurement:
+    """Sign an enclave, without its importer; the measurement names the signer from then on.
 
     Raises:
         NotReady: As `to_sign`, like InvalidRequest.
     """
-    unsigned = to_sign(folder, importer=importer)
-    return _keep(folder, unsigned.with_signature(signer.modulus, signer.sign(unsigned.to_sign)), importer=importer)
+    unsigned = to_sign(folder)
+    return _keep(folder, unsigned.with_signature(signer.modulus, signer.sign(unsigned.to_sign)), importer=False)
 
 
 def add_signature(folder: Path, modulus: int, signature: bytes, *, importer: bool = False) -> Measurement:
