@@ -18,7 +18,7 @@ import pytest
 from cloister.enclave.check import check_folder
 from cloister.enclave.importer import sign_all
 from cloister.enclave.kinds import REDIS, WORKER, EnclaveSet
-from cloister.enclave.measurement import Measurement, measure_files
+from cloister.enclave.measurement import Measurement, manifest_options, measure_files
 from cloister.enclave.signers import new_key
 from cloister.enclave.signing import read_sigstruct, sign, unsigned_file
 from cloister.errors import InvalidRequest
@@ -101,7 +101,8 @@ def test_a_manifest_that_was_changed_with_its_measurement_is_noticed(worker: Pat
         assert changed != text
         (copy / name).write_text(changed)
     measured = Measurement.read(copy)
-    replace(measured, files=measure_files(copy, WORKER)).write(copy)
+    options = manifest_options((copy / "worker.manifest.sgx").read_text())
+    replace(measured, files=measure_files(copy, WORKER), options=options).write(copy)
     with pytest.raises(InvalidRequest, match="Gramine measures another enclave") as refused:
         check_folder(copy)
     assert refused.value.reason == "measurement.mismatched"
