@@ -276,7 +276,7 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
             "settings of the host's",
             mounting(path="/cloister/mesh/settings.toml", uri="file:host/verifier_keys"),
         ),
-        ("a secret of the host's", mounting(path="/cloister/state/root_key", uri="file:host/verifier_keys")),
+        ("a secret of the host's", mounting(path="/cloister/sealed/root_key", uri="file:host/verifier_keys")),
     ],
     "M40": [
         ("locks that are experimental", set_to("sys.experimental__enable_flock", True)),

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from cloister.enclave import gramine, signing
 from cloister.enclave.check import check_folder
-from cloister.enclave.kinds import IMPORTING, INSIDE, STATE_DIR, Kind
+from cloister.enclave.kinds import IMPORTING, INSIDE, Kind, Place
 from cloister.enclave.measurement import FOR_SGX, Measurement
 from cloister.enclave.signers import Signer, new_key
 from cloister.enclave.sigstruct import Sigstruct
 from cloister.errors import InvalidRequest, NotReady
+from cloister.kit.enclave_state import KEY
 
 _MOUNTED: Final = f"{INSIDE}/import"
 _HOSTS: Final = f"{INSIDE}/host/"
@@ -93,8 +94,14 @@ def check_manifest(importer: dict[str, Any], service: dict[str, Any], kind: Kind
         if uri.removeprefix(_IMPORTED).split("/")[0] not in _secrets(kind):
             raise _mismatched(f"{uri} is no secret of a {kind.name}")
     _taken(wanted["fs"], "mounts", "path", _HOSTS)
+    _taken(wanted["fs"], "mounts", "path", f"{INSIDE}/{Place.STATE}")
     wanted["sgx"]["allowed_files"] = []
-    wanted["loader"]["argv"] = [*_interpreter(wanted["loader"]["argv"]), IMPORTING, _MOUNTED, f"{INSIDE}/state"]
+    wanted["loader"]["argv"] = [
+        *_interpreter(wanted["loader"]["argv"]),
+        IMPORTING,
+        _MOUNTED,
+        f"{INSIDE}/{Place.SEALED}",
+    ]
     environment = wanted["loader"]["env"]
     wanted["loader"]["env"] = {key: value for key, value in environment.items() if value != {"passthrough": True}}
     for section in sorted(found.keys() | wanted.keys()):
@@ -108,7 +115,9 @@ def _check_section(section: str, found: Mapping[str, Any], wanted: Mapping[str, 
 
 
 def _secrets(kind: Kind) -> frozenset[str]:
-    return frozenset(kind.sealed) - {STATE_DIR} if kind.module else frozenset()
+    if not kind.module:
+        return frozenset()
+    return frozenset((*kind.sealed, KEY) if kind.state else kind.sealed)
 
 
 def _interpreter(argv: Sequence[str]) -> Sequence[str]:

@@ -18,7 +18,6 @@ SCRATCH: Final = ("/tmp", "/dev/shm")  # noqa: S108 - looked at, not used
 _GRAMINES: Final = ("/dev", "/proc", "/sys")
 _SHM: Final = "/dev/shm"  # noqa: S108 - the same
 _TEMPORARY: Final = ("HOME", "TMPDIR", "TMP", "TEMP")
-_STATE: Final = f"{INSIDE}/{Place.SEALED}"
 _SEALING: Final = frozenset({"_sgx_mrsigner", "_sgx_mrenclave"})
 
 
@@ -75,9 +74,10 @@ def _keys(manifest: ManifestView) -> Iterator[Objection]:
     written = manifest.value("fs.insecure__keys")
     written = written if isinstance(written, dict) else {}
     simulated = manifest.enclave_set is EnclaveSet.SIMULATED
-    sealed = manifest.kind is not None and manifest.kind.sealed
-    if sealed and not any(mount.type == "encrypted" and mount.path == _STATE for mount in manifest.mounts):
-        yield Objection("fs.mounts", f"has nothing encrypted at {_STATE}, where the service keeps its secrets")
+    encrypted = {mount.path for mount in manifest.mounts if mount.type == "encrypted"}
+    for place in _kept(manifest):
+        if place not in encrypted:
+            yield Objection("fs.mounts", f"has nothing encrypted at {place}, where the service keeps what is secret")
     for mount in manifest.mounts:
         if mount.type != "encrypted":
             continue
@@ -92,6 +92,14 @@ def _keys(manifest: ManifestView) -> Iterator[Objection]:
                 yield Objection(mount.key, f"'{mount.path}' has a key that is brought in, and no {SEALED_AT} has it")
         elif mount.key_name not in _SEALING and manifest.kind is not None and not simulated:
             yield Objection(mount.key, f"'{mount.path}' is not encrypted with a sealing key")
+
+
+def _kept(manifest: ManifestView) -> Iterator[str]:
+    kind = manifest.kind
+    if kind is not None and kind.sealed:
+        yield f"{INSIDE}/{Place.SEALED}"
+    if kind is not None and kind.state and not manifest.importing:
+        yield f"{INSIDE}/{Place.STATE}"
 
 
 def _has_sealed(manifest: ManifestView) -> bool:

@@ -16,7 +16,9 @@ from cloister.errors import CloisterError, InvalidRequest
 from fakes.built_enclave import Built
 
 PYTHON = ["/cloister/root/bin/python3.11", "-I", "-S", "-B", "-m"]
+SEALED = {"path": "/cloister/sealed", "uri": "file:host/sealed", "type": "encrypted"}
 STATE = {"path": "/cloister/state", "uri": "file:host/state", "type": "encrypted"}
+HOSTS = {"path": "/cloister/host/tls.certificate", "uri": "file:host/tls.certificate"}
 TRUSTED = {"uri": "file:root/bin/python3.11", "sha256": "00"}
 
 
@@ -26,7 +28,7 @@ def service() -> dict[str, Any]:
             "argv": [*PYTHON, "cloister.provisioner", "--settings", "/cloister/mesh/settings.toml"],
             "env": {"HOME": "/tmp", "CLOISTER_PROVISIONER_LISTEN": {"passthrough": True}},
         },
-        "fs": {"mounts": [{"path": "/cloister/host/tls.certificate", "uri": "file:host/tls.certificate"}, STATE]},
+        "fs": {"mounts": [HOSTS, SEALED, STATE]},
         "sgx": {"allowed_files": ["file:host/tls.certificate"], "trusted_files": [TRUSTED], "debug": False},
     }
 
@@ -34,10 +36,10 @@ def service() -> dict[str, Any]:
 def importer() -> dict[str, Any]:
     return {
         "loader": {
-            "argv": [*PYTHON, "cloister.kit.state_import", "/cloister/import", "/cloister/state"],
+            "argv": [*PYTHON, "cloister.kit.state_import", "/cloister/import", "/cloister/sealed"],
             "env": {"HOME": "/tmp"},
         },
-        "fs": {"mounts": [{"path": "/cloister/import", "uri": "file:import"}, STATE]},
+        "fs": {"mounts": [{"path": "/cloister/import", "uri": "file:import"}, SEALED]},
         "sgx": {
             "allowed_files": [],
             "trusted_files": [TRUSTED, {"uri": "file:import/root_key", "sha256": "11"}],
