@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from cloister.enclave.check import check_folder
+from cloister.enclave.importer import sign_all
 from cloister.enclave.kinds import REDIS, WORKER, EnclaveSet
-from cloister.enclave.measurement import Measurement, measure_files
+from cloister.enclave.measurement import Measurement, manifest_options, measure_files
 from cloister.enclave.signers import new_key
-from cloister.enclave.signing import read_sigstruct, sign
+from cloister.enclave.signing import read_sigstruct, sign, unsigned_file
 from cloister.errors import InvalidRequest
 from fakes.enclave_folder import write_settings
 
@@ -100,7 +101,8 @@ def test_a_manifest_that_was_changed_with_its_measurement_is_noticed(worker: Pat
         assert changed != text
         (copy / name).write_text(changed)
     measured = Measurement.read(copy)
-    replace(measured, files=measure_files(copy, WORKER)).write(copy)
+    options = manifest_options((copy / "worker.manifest.sgx").read_text())
+    replace(measured, files=measure_files(copy, WORKER), options=options).write(copy)
     with pytest.raises(InvalidRequest, match="Gramine measures another enclave") as refused:
         check_folder(copy)
     assert refused.value.reason == "measurement.mismatched"
@@ -112,6 +114,25 @@ def test_gramine_reads_the_signature_that_we_make(worker: Path) -> None:
     found = json.loads(said)
     assert (found["mr_enclave"], found["mr_signer"]) == (signed.mrenclave, signed.mrsigner)
     assert (found["isv_prod_id"], found["isv_svn"], found["debug_enclave"]) == (1, 1, False)
+
+
+def test_what_brings_secrets_in_is_signed_if_gramine_measures_it_as_the_service_s_importer(
+    mesh: Path, tmp_path: Path
+) -> None:
+    folder, name = tmp_path / "provisioner", "provisioner-import"
+    built("provisioner", mesh / "provisioner" / "settings.toml", folder, EnclaveSet.HARDENED)
+    place, signer = unsigned_file(folder, name), new_key()
+    honest = read_sigstruct(place)
+    place.write_bytes(replace(honest, enclavehash=bytes([1]) * 32).encode())
+    with pytest.raises(InvalidRequest) as refused:
+        sign_all(folder, signer)
+    assert refused.value.reason == "importer.mismatched"
+    assert list(folder.glob(f"*{name}.sig")) == []
+    place.write_bytes(honest.encode())
+    signed, importer = sign_all(folder, signer), read_sigstruct(folder / f"{name}.sig")
+    importer.verify()
+    assert (importer.mrsigner.hex(), importer.isvprodid) == (signed.mrsigner, signed.isvprodid)
+    assert importer.enclavehash.hex() != signed.mrenclave
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,8 @@ class LintedEnclave:
         """Put a file into the folder, and measure it."""
         self.place(name, content)
         entry = {"uri": f"file:{name}", "sha256": hashlib.sha256(content).hexdigest()}
-        self.table["sgx"]["trusted_files"].append(entry)
+        files = self.table["sgx"]["trusted_files"]
+        files[:] = [each for each in files if each["uri"] != entry["uri"]] + [entry]
 
     def allow(self, uri: str) -> None:
         """Let the host change it."""

@@ -95,7 +95,13 @@ def private_key(encoding: Encoding) -> bytes:
     return key.private_bytes(encoding, PrivateFormat.PKCS8, NoEncryption())
 
 
+def also(*changes: Break) -> Break:
+    return lambda enclave: [change(enclave) for change in changes]
+
+
 ARGV = ["/cloister/root/bin/python3.11"]
+STARTED = [*ARGV, "-I", "-S", "-B", "-m", "cloister.verifier", "--settings", "/cloister/mesh/settings.toml"]
+OTHER = {"uri": "file:mesh/./settings.toml", "sha256": "ab" * 32}
 UNPINNED = b'policy_id = "desk"\nversion = 1\n'
 
 BREAKS: dict[str, list[tuple[str, Break]]] = {
@@ -148,6 +154,16 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
         ("TLS 1.2", set_to("loader.env.GRPC_SSL_CIPHER_SUITES", "HIGH")),
         ("gRPC's log", set_to("loader.env.GRPC_VERBOSITY", None)),
     ],
+    "M17": [
+        ("another module", set_to("loader.argv", [*ARGV, "-I", "-S", "-B", "-m", "runpy"])),
+        (
+            "settings of the host's",
+            set_to("loader.argv", [*STARTED[:-1], "/cloister/host/models_dir/settings.toml"]),
+        ),
+        ("one argument more", set_to("loader.argv", [*STARTED, "--settings"])),
+        ("another interpreter", set_to("libos.entrypoint", "/cloister/root/bin/python3")),
+        ("another program", set_to("libos.entrypoint", "/cloister/root/bin/redis-server")),
+    ],
     "M20": [
         ("a library by its name", allowing("file:host/plugin.so")),
         ("a library with a version", allowing("file:host/libx.so.3")),
@@ -162,12 +178,21 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
     "M21": [
         ("beside the interpreter", allowing("file:root/lib/python3.11/notes")),
         ("in a library path", allowing("file:gramine/notes")),
+        *(
+            (name, also(change, mounting(path="/more", uri="file:host/more"), allowing("file:host/more")))
+            for name, change in (
+                ("mounted in a library path", set_to("loader.env.LD_LIBRARY_PATH", "/lib:/more")),
+                ("by a semicolon", set_to("loader.env.LD_LIBRARY_PATH", "/lib;/more")),
+                ("by a relative path", set_to("loader.env.LD_LIBRARY_PATH", "more:/lib")),
+                (
+                    "by the folder that it starts in",
+                    also(set_to("loader.env.LD_LIBRARY_PATH", ":/lib"), set_to("fs.start_dir", "/more")),
+                ),
+            )
+        ),
         (
-            "mounted into the prefix",
-            lambda enclave: (
-                enclave.mount(path="/cloister/root/lib/more", uri="file:host/more"),
-                enclave.allow("file:host/more"),
-            ),
+            "by a file that the C library looks for",
+            also(mounting(path="/etc", uri="file:host/etc"), allowing("file:host/etc")),
         ),
     ],
     "M22": [
@@ -188,6 +213,7 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
     "M25": [
         ("a string", trusted_as(lambda entry: entry["uri"])),
         ("a digest that is none", trusted_as(lambda entry: {**entry, "sha256": "00"})),
+        ("two digests", lambda enclave: enclave.table["sgx"]["trusted_files"].append(OTHER)),
     ],
     "M26": [
         ("no library OS", set_to("loader.entrypoint", None)),
@@ -223,11 +249,16 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
     "M33": [
         ("no /tmp", without_mount("/tmp")),
         ("no /dev/shm", without_mount("/dev/shm")),
+        ("the host's in the midst of it", mounting(path="/tmp/cache", uri="file:host/cache")),
+        ("a home of the host's", set_to("loader.env.HOME", "/cloister/host/models_dir")),
+        ("temporary files of the host's", set_to("loader.env.TMPDIR", "/cloister/host/models_dir/x")),
         ("a /tmp of the host's", mount_changed("/tmp", type="chroot", uri="file:host/tmp")),
     ],
     "M34": [
         ("no key", mount_changed("/cloister/state", key_name=None)),
         ("a key that there is not", mount_changed("/cloister/state", key_name="_sgx_platform")),
+        ("state that is not encrypted", mount_changed("/cloister/state", type=None, key_name=None)),
+        ("no state", without_mount("/cloister/state")),
         ("a key that somebody must bring", mount_changed("/cloister/state", key_name="ours")),
         ("the key of the state, and nowhere to have it from", without_mount("/cloister/sealed")),
         ("the key of the state under itself", mount_changed("/cloister/sealed", key_name="state")),
@@ -241,6 +272,11 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
     "M36": [
         ("the same path", mounting(path="/cloister/mesh", uri="file:mesh")),
         ("a path above", mounting(path="/cloister", uri="file:mesh")),
+        (
+            "settings of the host's",
+            mounting(path="/cloister/mesh/settings.toml", uri="file:host/verifier_keys"),
+        ),
+        ("a secret of the host's", mounting(path="/cloister/sealed/root_key", uri="file:host/verifier_keys")),
     ],
     "M40": [
         ("locks that are experimental", set_to("sys.experimental__enable_flock", True)),

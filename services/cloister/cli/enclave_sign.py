@@ -13,6 +13,7 @@ from cloister.cli.options import check_place, examples
 from cloister.cli.output import say
 from cloister.cli.preparing import extras
 from cloister.enclave import signing
+from cloister.enclave.importer import check_importer, sign_all
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.signers import key_in, public_key_in
 from cloister.enclave.token_uri import SCHEME
@@ -56,6 +57,7 @@ def sign(
 
     Only the hardened set is signed: a debug enclave was when it was built, by a key that is gone, and a simulated one
     never is. A signing machine needs measurement.json and the .unsigned.sig beside it, or only what --to-sign writes.
+    What brings secrets in is signed only where the whole folder and Gramine are: it is held against the service first.
     """
     ways = (bool(key), to_sign is not None, signature is not None)
     if sum(ways) != 1 or (signature is None) != (public_key is None):
@@ -72,6 +74,8 @@ def sign(
 def _write(folder: Path, to_sign: Path, *, importer: bool) -> None:
     check_place(to_sign)
     unsigned = signing.to_sign(folder, importer=importer)
+    if importer:
+        unsigned = check_importer(folder)
     to_sign.write_bytes(unsigned.to_sign)
     say(f"{to_sign} is to be signed, for MRENCLAVE {unsigned.enclavehash.hex()}", "bold")
     say(f"openssl dgst -sha256 -sign KEY -out SIGNATURE {to_sign}")
@@ -80,11 +84,11 @@ def _write(folder: Path, to_sign: Path, *, importer: bool) -> None:
 def _signed(folder: Path, key: str) -> Measurement:
     try:
         if not key.startswith(SCHEME):
-            return signing.sign(folder, key_in(Path(key)))
+            return sign_all(folder, key_in(Path(key)))
         with extras("enclave"):
             from cloister.enclave import hardware_signer
         with hardware_signer.opened(key) as signer:
-            return signing.sign(folder, signer)
+            return sign_all(folder, signer)
     except NotReady as error:
         raise Stop(f"{error} ({error.reason})", ExitCode.USAGE) from error
 

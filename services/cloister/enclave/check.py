@@ -11,7 +11,7 @@ from typing import Any, Final
 from cloister.enclave import gramine, signing
 from cloister.enclave.comparison import ChangedFile, compare_files
 from cloister.enclave.kinds import EnclaveSet
-from cloister.enclave.measurement import FOR_SGX, FileDigest, Measurement, measure_files
+from cloister.enclave.measurement import FOR_SGX, FileDigest, Measurement, manifest_options, measure_files
 from cloister.enclave.signers import new_key
 from cloister.errors import InvalidRequest, NotReady
 
@@ -37,7 +37,8 @@ def check_folder(folder: Path) -> Checked:
 
     Raises:
         NotReady: Nothing was built there, or not all of it is there.
-        InvalidRequest: Reason `measurement.mismatched`, `sigstruct.forged`, `manifest.mismatched`, or `file.linked`.
+        InvalidRequest: Reason `measurement.mismatched`, `sigstruct.forged`, `manifest.mismatched`, or
+            `manifest.refused` where something is no file.
     """
     measured = Measurement.read(folder)
     check_sigstructs(folder, measured)  # 1 the SIGSTRUCT is about this measurement, and its signature holds
@@ -45,7 +46,9 @@ def check_folder(folder: Path) -> Checked:
     if changed:
         return Checked(measured=measured, changed=changed, measured_again=False)
     if measured.enclave_set is not EnclaveSet.SIMULATED:  # 3 and the manifest trusts them
-        check_trusted(_for_sgx(folder, measured).read_text(), measured.files)
+        manifest = _for_sgx(folder, measured).read_text()
+        check_trusted(manifest, measured.files)
+        _check_options(manifest, measured)
     return Checked(measured=measured, changed=(), measured_again=_measured_again(folder, measured))  # 4 by Gramine too
 
 
@@ -68,14 +71,24 @@ def check_trusted(manifest: str, files: Mapping[str, FileDigest]) -> None:
     Raises:
         InvalidRequest: Reason `manifest.mismatched`.
     """
-    trusted = dict(_trusted(tomllib.loads(manifest)))
-    lying = {path: file.sha256 for path, file in files.items() if "/" in path}
-    for path in sorted(trusted.items() ^ lying.items()):
+    trusted = set(_trusted(tomllib.loads(manifest)))  # pairs, so that a file with two digests is noticed
+    lying = {(path, file.sha256) for path, file in files.items() if "/" in path}
+    for path in sorted(trusted ^ lying):
         raise InvalidRequest(
             f"the manifest and the folder do not agree about {path[0]}: it is trusted, but not there, or there and not "
             "trusted, or another file than is trusted",
             reason="manifest.mismatched",
         )
+
+
+def _check_options(manifest: str, measured: Measurement) -> None:
+    """Check that the measurement tells people of the options that the manifest has; raises as `check_trusted`."""
+    found, told = manifest_options(manifest), measured.options
+    for key in sorted(found.keys() | told.keys()):
+        if found.get(key) != told.get(key):
+            raise InvalidRequest(
+                f"the measurement does not say of {key} what the manifest does", reason="manifest.mismatched"
+            )
 
 
 def _for_sgx(folder: Path, measured: Measurement) -> Path:

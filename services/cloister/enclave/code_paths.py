@@ -17,6 +17,12 @@ _NAMES: Final = re.compile(
     re.IGNORECASE,
 )
 _SEARCHED: Final = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+_SEPARATORS: Final = {"LD_LIBRARY_PATH": "[:;]", "LD_PRELOAD": "[: ]"}
+_BY_ITSELF: Final = (
+    *("/etc/ld.so.preload", "/etc/ld.so.cache", "/lib", "/lib64", "/usr/lib", "/usr/lib64"),
+    *("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
+)
+"""Where the C library looks, whatever variables say."""
 _FIRST_BYTES: Final = {
     b"\x7fELF": "an ELF file",
     b"PK\x03\x04": "a zip file",
@@ -87,7 +93,18 @@ def _inside(manifest: ManifestView) -> Iterator[tuple[str, str]]:
         folder = posixpath.dirname(program)
         if posixpath.basename(folder) == "bin" and folder != "/bin":
             yield "libos.entrypoint", posixpath.dirname(folder)  # a prefix, such as Python's
+    start = manifest.value("fs.start_dir")
+    start = start if isinstance(start, str) else "/"
     for name in _SEARCHED:
-        for path in (manifest.environment.get(name) or "").split(":"):
-            if path.startswith("/"):
-                yield f"loader.env.{name}", posixpath.normpath(path)
+        for path in _listed(name, manifest.environment.get(name) or ""):
+            # A path that is empty, or not from the root, counts from the folder that the program starts in.
+            yield f"loader.env.{name}", posixpath.normpath(posixpath.join("/", start, path))
+    argv = manifest.value("loader.argv")
+    for word in argv if isinstance(argv, list) else ():
+        if isinstance(word, str) and named_as_code(word):
+            yield "loader.argv", posixpath.normpath(posixpath.join("/", start, word))
+    yield from (("fs.mounts", path) for path in _BY_ITSELF)
+
+
+def _listed(name: str, value: str) -> list[str]:
+    return re.split(_SEPARATORS.get(name, ":"), value) if value else []

@@ -7,6 +7,7 @@ its digest; none is taken by its folder. What no manifest of a set may hold is r
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ _TEMPLATES: Final = Path(__file__).parent / "measured"
 _KNOWN_KEY: Final = "simulated"
 _KNOWN_KEY_REASON: Final = "gramine-direct has no sealing key, and what is simulated protects nothing"
 _SEALING_KEY: Final = "_sgx_mrsigner"
+_SIZE: Final = re.compile(r"([0-9]{1,15})[KMG]?")
 _PSEUDO: Final = ("/dev", "/proc", "/sys")
 _SIMULATOR: Final = "cloister_simulator"
 _DEBUG_REASON: Final = {
@@ -47,7 +49,7 @@ class Sizing:
     """How large an enclave is; what is None is as the kind's template says, with the reason beside it.
 
     Attributes:
-        memory: `4G`, say: all memory that it ever has; without EDMM a power of two.
+        memory: `4G`, say: all memory that it ever has; a power of two.
         threads: Most at once.
         stack: Of each thread, `2M`, say.
         heap: How far the heap grows in place.
@@ -101,7 +103,7 @@ def render(
             f"{configuration.simulated} has simulated evidence believed: leave it out of a {enclave_set} {kind.name}",
             reason=REASON,
         )
-    files = list(measured_files(into, (*MEASURED, *((IMPORT,) if importing else ()))))
+    files = list(measured_files(into, (*MEASURED, *((IMPORT,) if importing else ())), linked=IMPORT))
     template = _environment().get_template(f"{kind.name}.manifest.template")
     text = template.render(
         **_of_set(kind, enclave_set),
@@ -113,6 +115,7 @@ def render(
         trusted_files=files,
     )
     check_set(tomllib.loads(text), kind, enclave_set)
+    _check_memory(tomllib.loads(text)["sgx"]["enclave_size"])
     manifest = into / (f"{kind.name}-import.manifest" if importing else f"{kind.name}.manifest")
     manifest.write_text(text, encoding="utf-8")
     _write_reasons(manifest.with_suffix(REASONS), kind, enclave_set, eventfd_reason)
@@ -139,6 +142,15 @@ def check_set(manifest: dict[str, Any], kind: Kind, enclave_set: EnclaveSet) -> 
         raise InvalidRequest(f"a mount over {over[0]} is for the simulated set alone", reason=REASON)
     if enclave_set is not EnclaveSet.SIMULATED and any(_SIMULATOR in word for word in manifest["loader"]["argv"]):
         raise InvalidRequest("the simulator is run in the simulated set alone", reason=REASON)
+
+
+def _check_memory(size: str) -> None:
+    """Refuse what the CPU would, long after the enclave was signed: its address range is a power of two (SECS.SIZE)."""
+    found = _SIZE.fullmatch(size)
+    if found is None or int(found[1]).bit_count() != 1:
+        raise InvalidRequest(
+            f"the enclave's memory is {size!r}, and must be a power of two such as 512M, 1G or 4G", reason=REASON
+        )
 
 
 def _write_reasons(file: Path, kind: Kind, enclave_set: EnclaveSet, eventfd_reason: str) -> None:

@@ -84,7 +84,8 @@ def _check_users(file: Path) -> None:
     except OSError as error:
         raise InvalidRequest(f"aclfile {file} cannot be read: {error.strerror}") from error
     default = [line for line in words if line[:2] == ["user", "default"]]
-    if len(default) != 1 or "off" not in default[0] or "on" in default[0]:
+    said = {word.lower() for line in default for word in line[2:]}  # Redis takes ON for on
+    if len(default) != 1 or "off" not in said or "on" in said:
         raise settings_error("aclfile", "must say `user default off`: whoever comes without a password is served else")
     if any(word.startswith(">") for line in words for word in line):
         raise settings_error("aclfile", "holds a password; write '#' and its SHA-256 instead")

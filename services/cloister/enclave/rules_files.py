@@ -61,7 +61,12 @@ def _trusted_folders(manifest: ManifestView) -> Iterator[Objection]:
 
 
 def _hashes(manifest: ManifestView) -> Iterator[Objection]:
+    seen: set[str] = set()
     for file in manifest.trusted:
+        path = path_of(file.uri)
+        if path in seen:
+            yield Objection(file.key, f"'{file.uri}' stands there twice, and Gramine goes by the first")
+        seen.add(path)
         if not file.uri.endswith("/") and not _SHA_256.fullmatch(file.sha256):
             yield Objection(file.key, f"'{file.uri}' has no sha256")
 
@@ -135,7 +140,7 @@ RULES: Final = (
     ),
     Rule(
         "M25",
-        "Each trusted file has its sha256",
+        "Each trusted file has its sha256, and one alone",
         "Without it the manifest does not say which file is trusted; the tool that adds it trusts what it finds.",
         'Write { uri = "file:…", sha256 = "…" }, as gramine-manifest does.',
         _hashes,

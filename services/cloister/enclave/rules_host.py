@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from cloister.enclave.kinds import IMPORTING, INSIDE, EnclaveSet, Kind, Place
 from cloister.enclave.manifest_view import ManifestView, path_of
 from cloister.enclave.rule import Objection, Rule
-from cloister.kit.environment import FIXED, TLS_ENVIRONMENT
+from cloister.kit.environment import FIXED, SETTINGS_FILE, TLS_ENVIRONMENT
 
 NEVER: Final = re.compile(
     r"(LD|PYTHON|OPENVINO|OV|GRPC|GLIBC|MALLOC|OMP|KMP|TBB|SSL|OPENSSL|LC|UV)_.*|PYTHON.*|LANG|LANGUAGE|LOCPATH|NLSPATH"
@@ -64,6 +65,28 @@ def _python(manifest: ManifestView) -> Iterator[Objection]:
         yield Objection("loader.argv", "has Python run what it reads from standard input, which is the host's")
     elif "I" not in flags:
         yield Objection("loader.argv", "starts Python without -I")
+
+
+def _program(manifest: ManifestView) -> Iterator[Objection]:
+    """Where the rules above have found whose the arguments are, and nothing wrong with them."""
+    kind, argv = manifest.kind, manifest.value("loader.argv")
+    if kind is None or not isinstance(argv, list) or any((*_python(manifest), *_host_argv(manifest))):
+        return
+    if argv not in _starts(kind, manifest.enclave_set, importing=manifest.importing):
+        yield Objection("loader.argv", f"is not how a {kind.name} is started")
+    elif manifest.value("libos.entrypoint") != argv[0]:
+        yield Objection("libos.entrypoint", f"is not {argv[0]}")
+
+
+def _starts(kind: Kind, enclave_set: EnclaveSet | None, *, importing: bool) -> list[list[str]]:
+    """The arguments that an enclave of ours may have."""
+    if not kind.module:
+        return [[f"{INSIDE}/root/bin/redis-server", f"{INSIDE}/mesh/redis.conf"]]
+    python = [f"{INSIDE}/root/bin/python3.11", "-I", "-S", "-B", "-m"]
+    if importing:
+        return [[*python, IMPORTING, f"{INSIDE}/import", f"{INSIDE}/{Place.SEALED}"]]
+    modules = {kind.module, kind.module_in(enclave_set) if enclave_set is not None else kind.module}
+    return [[*python, module, "--settings", str(SETTINGS_FILE)] for module in sorted(modules)]
 
 
 def _options(words: Sequence[str]) -> tuple[str, str]:
@@ -148,5 +171,13 @@ RULES: Final = (
         "A service inside an enclave refuses to start with a variable that it does not know.",
         "Write those of cloister.kit.environment into loader.env, and no others.",
         _service,
+    ),
+    Rule(
+        "M17",
+        "An enclave of ours runs the program of its kind, with the settings that are measured",
+        "People, policies and sealing keys go by kind and product: under that name another program, or settings of "
+        "the host's, would have all that the service has.",
+        "Write loader.argv as 'cloister enclave build' does, and its first word into libos.entrypoint.",
+        _program,
     ),
 )

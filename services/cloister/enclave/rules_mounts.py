@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import posixpath
 from collections.abc import Iterator
 from typing import Final
 
-from cloister.enclave.kinds import EnclaveSet
-from cloister.enclave.manifest_view import ManifestView, overlap, path_of, within
+from cloister.enclave.kinds import INSIDE, EnclaveSet, Place
+from cloister.enclave.manifest_view import ManifestView, Mount, overlap, path_of, within
 from cloister.enclave.rule import Objection, Rule
 from cloister.kit.enclave_state import KEY_NAME
 from cloister.kit.enclave_state import SEALED as SEALED_AT
@@ -16,6 +17,7 @@ ATTESTATION: Final = "/dev/attestation"
 SCRATCH: Final = ("/tmp", "/dev/shm")  # noqa: S108 - looked at, not used
 _GRAMINES: Final = ("/dev", "/proc", "/sys")
 _SHM: Final = "/dev/shm"  # noqa: S108 - the same
+_TEMPORARY: Final = ("HOME", "TMPDIR", "TMP", "TEMP")
 _SEALING: Final = frozenset({"_sgx_mrsigner", "_sgx_mrenclave"})
 
 
@@ -53,6 +55,15 @@ def _devices(manifest: ManifestView) -> Iterator[Objection]:
 
 
 def _scratch(manifest: ManifestView) -> Iterator[Objection]:
+    allowed = [path_of(uri) for _, uri in manifest.allowed]
+    for name in _TEMPORARY:
+        value = manifest.environment.get(name)
+        place = manifest.host_path(posixpath.normpath(value)) if value else ""
+        if any(overlap(place, path) for path in allowed):
+            yield Objection(f"loader.env.{name}", "leads to a folder of the host's")
+    for mount in manifest.mounts:
+        if mount.type != "tmpfs" and any(mount.path != path and within(mount.path, path) for path in SCRATCH):
+            yield Objection(mount.key, f"'{mount.path}' is a folder of the host's in the midst of scratch")
     in_memory = {mount.path for mount in manifest.mounts if mount.type == "tmpfs"}
     for path in SCRATCH:
         if path not in in_memory:
@@ -63,6 +74,10 @@ def _keys(manifest: ManifestView) -> Iterator[Objection]:
     written = manifest.value("fs.insecure__keys")
     written = written if isinstance(written, dict) else {}
     simulated = manifest.enclave_set is EnclaveSet.SIMULATED
+    encrypted = {mount.path for mount in manifest.mounts if mount.type == "encrypted"}
+    for place in _kept(manifest):
+        if place not in encrypted:
+            yield Objection("fs.mounts", f"has nothing encrypted at {place}, where the service keeps what is secret")
     for mount in manifest.mounts:
         if mount.type != "encrypted":
             continue
@@ -77,6 +92,14 @@ def _keys(manifest: ManifestView) -> Iterator[Objection]:
                 yield Objection(mount.key, f"'{mount.path}' has a key that is brought in, and no {SEALED_AT} has it")
         elif mount.key_name not in _SEALING and manifest.kind is not None and not simulated:
             yield Objection(mount.key, f"'{mount.path}' is not encrypted with a sealing key")
+
+
+def _kept(manifest: ManifestView) -> Iterator[str]:
+    kind = manifest.kind
+    if kind is not None and kind.sealed:
+        yield f"{INSIDE}/{Place.SEALED}"
+    if kind is not None and kind.state and not manifest.importing:
+        yield f"{INSIDE}/{Place.STATE}"
 
 
 def _has_sealed(manifest: ManifestView) -> bool:
@@ -103,6 +126,12 @@ def _hidden(manifest: ManifestView) -> Iterator[Objection]:
     for before, after in itertools.combinations(mounts, 2):
         if within(before.path, after.path):
             yield Objection(after.key, f"'{after.path}' hides '{before.path}' of {before.key}")
+        elif before.type != "tmpfs" and within(after.path, before.path) and _hosts(after, manifest):
+            yield Objection(after.key, f"'{after.path}' puts a file of the host's into '{before.path}' of {before.key}")
+
+
+def _hosts(mount: Mount, manifest: ManifestView) -> bool:
+    return any(overlap(path_of(uri), path_of(mount.uri)) for _, uri in manifest.allowed)
 
 
 RULES: Final = (
@@ -129,14 +158,14 @@ RULES: Final = (
     ),
     Rule(
         "M33",
-        "Scratch folders, /tmp and /dev/shm, are memory of the enclave",
+        "Scratch folders, /tmp, /dev/shm and the home, are memory of the enclave",
         "Libraries write there, models and requests too; anywhere else that is a disk of the host's.",
         'Mount { type = "tmpfs", path = "/tmp" } and { type = "tmpfs", path = "/dev/shm" }.',
         _scratch,
     ),
     Rule(
         "M34",
-        "Encrypted mounts name a key that the host does not know",
+        "State is encrypted, under a key that the host does not know",
         "Manifests are public, and so is a key that stands in one.",
         'Set key_name = "_sgx_mrsigner", or for state of this very build "_sgx_mrenclave"; "state", which our services '
         "set themselves, where an encrypted /cloister/sealed has one of these.",
@@ -151,7 +180,7 @@ RULES: Final = (
     ),
     Rule(
         "M36",
-        "No mount hides another",
+        "No mount hides another, or puts what the host may change into it",
         "What was measured is not what the program sees.",
         "Mount each at a path of its own, the outer one first.",
         _hidden,

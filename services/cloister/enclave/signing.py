@@ -63,14 +63,11 @@ def to_sign(folder: Path, *, importer: bool = False) -> Sigstruct:
 
 
 def sign(folder: Path, signer: Signer) -> Measurement:
-    """Sign an enclave, and its importer if it has one; the measurement names the signer from then on.
+    """Sign an enclave, without its importer; the measurement names the signer from then on.
 
     Raises:
         NotReady: As `to_sign`, like InvalidRequest.
     """
-    if unsigned_file(folder, importer_of(Measurement.read(folder).kind)).exists():
-        unsigned = to_sign(folder, importer=True)
-        _keep(folder, unsigned.with_signature(signer.modulus, signer.sign(unsigned.to_sign)), importer=True)
     unsigned = to_sign(folder)
     return _keep(folder, unsigned.with_signature(signer.modulus, signer.sign(unsigned.to_sign)), importer=False)
 

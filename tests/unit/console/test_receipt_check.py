@@ -124,8 +124,11 @@ async def test_receipts_of_trust_domains_and_of_enclaves_are_held_against_their_
     of_domain = (await kept(verifier, trust=domains, evidence_changes={"domain": domain})).SerializeToString()
     of_enclave = (await kept(verifier)).SerializeToString()
     digits = verifier.trust(mrenclave=None, td_measurement=frozenset({ENCLAVE.mrenclave.hex()}))
+    policy = f'policy_id = "ours"\n[[reference_values]]\nmrenclave = "{ENCLAVE.mrenclave.hex()}"\n'
     cases = {
         (of_domain, domains): True,
+        (of_domain, verifier.trust(policy_toml=policy)): False,
+        (of_domain, verifier.trust(mrenclave=None, policy_toml=policy)): False,
         (of_domain, both): True,
         (of_domain, enclaves): False,
         (of_domain, verifier.trust(mrenclave=named)): False,

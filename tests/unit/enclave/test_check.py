@@ -46,6 +46,36 @@ def test_an_added_and_a_removed_file_are_named(folder: Path) -> None:
     assert found == {"evil.py": "added", "os.py": "removed"}
 
 
+@pytest.mark.parametrize("target", [".", "/proc/self/mem", "os.py"])
+def test_links_are_not_followed_out_of_a_folder_or_round_in_it(folder: Path, target: str) -> None:
+    """Whoever checks a folder that somebody else made is often root."""
+    for name in "abc":
+        (folder / "root/lib/python3.11" / name).symlink_to(target)
+    with pytest.raises(InvalidRequest, match="a link") as refused:
+        check_folder(folder)
+    assert refused.value.reason == "manifest.refused"
+
+
+def test_a_file_that_is_trusted_with_two_digests_is_noticed(tmp_path: Path) -> None:
+    """Gramine goes by the first, so the second would only be there for us to look at."""
+    measured = Built().into(tmp_path)
+    manifest = (tmp_path / "worker.manifest.sgx").read_text()
+    check_trusted(manifest, measured.files)
+    other = f'sgx.trusted_files = [\n  {{ uri = "file:root/bin/python3.11", sha256 = "{"ab" * 32}" }},'
+    with pytest.raises(InvalidRequest) as refused:
+        check_trusted(manifest.replace("sgx.trusted_files = [", other), measured.files)
+    assert refused.value.reason == "manifest.mismatched"
+
+
+def test_a_measurement_that_tells_of_other_options_than_the_manifest_has_is_noticed(tmp_path: Path) -> None:
+    measured = Built().into(tmp_path)
+    check_folder(tmp_path)
+    replace(measured, options={**measured.options, "sgx.max_threads": 16}).write(tmp_path)
+    with pytest.raises(InvalidRequest, match=r"sgx\.max_threads") as refused:
+        check_folder(tmp_path)
+    assert refused.value.reason == "manifest.mismatched"
+
+
 def flip(path: Path, at: int) -> None:
     raw = bytearray(path.read_bytes())
     raw[at] ^= 1

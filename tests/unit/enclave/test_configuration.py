@@ -220,6 +220,8 @@ def test_a_redis_that_is_open_or_starts_programs_is_refused(line: str, named: st
     [
         ("user verifier on #5a ~* +get\n", "user default off"),
         ("user default off\nuser default on nopass\n", "user default off"),
+        ("user default off ON nopass ~* +@all\n", "user default off"),
+        ("user DEFAULT off\n", "user default off"),
         ("user default off\nuser verifier on >secret ~* +get\n", "holds a password"),
     ],
 )

@@ -184,6 +184,13 @@ def test_sizes_are_the_templates_unless_told_otherwise(tmp_path: Path) -> None:
     assert larger["sgx"]["edmm_enable"] is True
 
 
+@pytest.mark.parametrize("memory", ["3G", "0", "lots", "1.5G", "4g", "-4G"])
+def test_memory_that_no_cpu_takes_is_refused_before_anybody_signs(memory: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="power of two") as refused:
+        rendered(WORKER, HARDENED, tmp_path, sizing=Sizing(memory=memory, edmm=True))
+    assert refused.value.reason == "manifest.refused"
+
+
 @SET
 def test_what_brings_secrets_in_sees_them_by_digest_and_nothing_of_the_hosts(
     enclave_set: EnclaveSet, tmp_path: Path
@@ -205,7 +212,7 @@ def test_what_brings_secrets_in_sees_them_by_digest_and_nothing_of_the_hosts(
 def test_a_folder_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     into, configuration = configured(WORKER, tmp_path)
     (into / "root/lib/dangling").symlink_to("nowhere")
-    with pytest.raises(InvalidRequest, match="leads to none"):
+    with pytest.raises(InvalidRequest, match="a link"):
         render(WORKER, HARDENED, into, configuration)
     (into / "root/lib/dangling").unlink()
     (into / "gramine/libsysdb.so").unlink()

@@ -122,18 +122,19 @@ export function checkBelievable(/** @type {Result} */ result, /** @type {any} */
     throw new Error("it was appraised by a policy that the bundle does not name");
   }
   const judgesByPolicy = /reference_values/.test(bundle.policy ?? "");
+  const ofItsKind = (result.tee === "tdx" ? /\btd_reference_values/ : /\breference_values/).test(bundle.policy ?? "");
   if (!bundle.mrenclave && !bundle.td_measurement && !judgesByPolicy) {
     throw new Error("the bundle names no code, so nobody is believed");
   }
-  checkCode(result, bundle, judgesByPolicy);
+  checkCode(result, bundle, ofItsKind);
   return !judgesByPolicy;
 }
 
-/** Pins of one technology admit no other. @param {Result} result @param {any} bundle @param {boolean} judgesByPolicy */
-function checkCode(result, bundle, judgesByPolicy) {
+/** Pins of one technology admit no other. @param {Result} result @param {any} bundle @param {boolean} inPolicy */
+function checkCode(result, bundle, inPolicy) {
   const inTrustDomain = result.tee === "tdx";
   const pins = inTrustDomain ? bundle.td_measurement : bundle.mrenclave;
-  if (!pins && !judgesByPolicy) {
+  if (!pins && !inPolicy) {
     throw new Error(
       inTrustDomain
         ? "it is a trust domain, and the bundle names enclaves only"
