@@ -20,6 +20,7 @@ LONGEST_PAUSE_S: Final = 15.0
 SETTLED_S: Final = 30.0  # a program that ran for so long starts again at once
 DRAIN_S: Final = 25.0  # more than any service's own grace
 _READ_LINES: Final = 20  # a program that has just been started again has not failed yet: its reason is further up
+REFUSED: Final = 3  # the exit code of a service whose evidence is not believed, or was revoked
 BAD_SETTINGS: Final = 2  # the exit code of a service whose settings are wrong: starting again would not help
 
 
@@ -66,7 +67,10 @@ class Keeper:
                     raise Stop(f"{self.program.name} does not accept its settings: {self.last_words()}")
                 lasted_s = time.monotonic() - began
                 pause_s = FIRST_PAUSE_S if lasted_s > SETTLED_S else min(pause_s * 2, LONGEST_PAUSE_S)
-                self._report(f"{self.program.name} ended ({_named(code)}); it starts again in {pause_s:.1f} s")
+                why = _named(code)
+                if code == REFUSED:  # until somebody changes a policy, every start ends so
+                    pause_s, why = LONGEST_PAUSE_S, f"the mesh refuses it: {self.last_words()}"
+                self._report(f"{self.program.name} ended ({why}); it starts again in {pause_s:.1f} s")
                 self.restarts += 1
                 await self._pause(pause_s)
         finally:

@@ -43,6 +43,7 @@ class CommonSettings(Protocol):
 
 
 S = TypeVar("S", bound=CommonSettings)
+T = TypeVar("T")
 
 
 class Lifecycle:
@@ -96,9 +97,24 @@ class Lifecycle:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` comes to, or None: it is given up when the service is to end first."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(work)
+                watch = group.create_task(self._cancel_when_stopping(task))
+                task.add_done_callback(lambda _: watch.cancel())
+        except BaseExceptionGroup as failed:
+            raise _only(failed) from None
+        return None if task.cancelled() else task.result()
+
     def stop(self) -> None:
         """Ask the service to drain and end."""
         self.stopping.set()
+
+    async def _cancel_when_stopping(self, task: asyncio.Task[Any]) -> None:
+        await self.stopping.wait()
+        task.cancel()
 
     def _end(self) -> None:
         self.stopping.set()

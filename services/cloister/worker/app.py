@@ -85,7 +85,10 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             endpoint=settings.endpoint or settings.listen,
         )
         async with Peer(settings.verifier, enrol, verifier_name) as asked:
-            member = await Membership.join(attester, clock, rotation, asked, enrol.trust_roots)
+            joining = Membership.join(attester, clock, rotation, asked, enrol.trust_roots)
+            member = await lifecycle.unless_stopped(joining)
+        if member is None:
+            return
         verifier = await stack.enter_async_context(Peer(settings.verifier, member.identity, verifier_name))
         provisioner = await stack.enter_async_context(Peer(settings.provisioner, member.identity, provisioner_name))
         server = await stack.enter_async_context(

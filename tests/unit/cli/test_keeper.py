@@ -62,6 +62,19 @@ async def test_what_dies_starts_again(tmp_path: Path) -> None:
     assert "SIGKILL" in watched.said[0]
 
 
+async def test_what_the_mesh_refuses_says_why_and_asks_again_after_a_long_pause(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, """echo '{"error": "this measurement is revoked"}'; exit 3""")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watched.keeper.run(watched.changes.set))
+        async with asyncio.timeout(10):
+            while not watched.said:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await watched.keeper.stop()
+    assert watched.said == [
+        "sample ended (the mesh refuses it: this measurement is revoked); it starts again in 15.0 s"
+    ]
+
+
 async def test_wrong_settings_are_not_tried_again(tmp_path: Path) -> None:
     watched = Watched(tmp_path, "echo 'listen: missing'; exit 2")
     with pytest.raises(Stop, match="listen: missing"):

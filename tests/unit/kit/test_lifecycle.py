@@ -96,6 +96,19 @@ async def test_a_signal_asks_to_stop() -> None:
             await lifecycle.stopping.wait()
 
 
+async def test_what_is_under_way_is_given_up_when_the_service_is_to_end() -> None:
+    async def stop(lifecycle: Lifecycle) -> None:
+        lifecycle.stop()
+        await forever()
+
+    async with Lifecycle.running() as lifecycle:
+        assert await lifecycle.unless_stopped(asyncio.sleep(0, result="done")) == "done"
+        with pytest.raises(NotReady, match="gone"):
+            await lifecycle.unless_stopped(failing(NotReady("gone")))
+        async with asyncio.timeout(5):
+            assert await lifecycle.unless_stopped(stop(lifecycle)) is None
+
+
 FAILURES = {
     "invalid": InvalidRequest("a file does not parse"),
     "not ready": NotReady("a file is missing", reason="file.unreadable"),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH
 from cloister.errors import KeyRefused, NotReady
-from cloister.kit.lifecycle import FAILED, REFUSED
+from cloister.kit.lifecycle import CLEAN, FAILED, REFUSED
 from fakes.worker_mesh import WorkerMesh
 from fakes.worker_process import WorkerProcess, worker_process
 
@@ -45,6 +46,15 @@ async def test_a_worker_that_is_not_believed_ends_with_a_code_of_its_own_and_one
         assert not worker.logged("server.listening")
     assert mesh.verifier.appraised == [("enrol", PURPOSE_MESH)]
     assert not mesh.provisioner.asked
+
+
+async def test_a_worker_that_waits_for_its_verifier_ends_when_it_is_told_to(mesh: WorkerMesh) -> None:
+    nobody = mesh.settings(verifier="127.0.0.1:1")
+    async with worker_process(mesh, nobody) as worker:
+        await worker.until_logged("verifier.waited_for")
+        os.kill(worker.pid, signal.SIGTERM)
+        assert await worker.ended() == CLEAN
+        assert not worker.logged("service.failed")
 
 
 @pytest.mark.attack("I01")
