@@ -52,7 +52,9 @@ def test_what_came_over_the_wire_cannot_move_the_cursor() -> None:
     assert _printable("a\x1b[2Jb\x07\nc") == "a\\x1b[2Jb\\x07\nc"
 
 
-@pytest.mark.parametrize("reason", ["enclave.incomplete", "image.differs", "measured.unreadable", "token.locked"])
+@pytest.mark.parametrize(
+    "reason", ["enclave.incomplete", "image.differs", "measured.unreadable", "sgx.missing", "token.locked"]
+)
 def test_who_builds_an_enclave_is_not_sent_to_a_mesh(reason: str) -> None:
     assert "cloister status" in sentence(errors.NotReady("not yet"))
     assert "cloister status" not in sentence(errors.NotReady("not yet", reason=reason))
