@@ -83,7 +83,10 @@ def run(folder: Path, *words: str, name: str = "worker", **environ: str) -> subp
 
 
 def first_word(folder: Path, *words: str, **environ: str) -> dict[str, Any]:
-    """What a worker logs of its verifier first; it has none to talk to, and would go on asking."""
+    """What a worker logs of its verifier first; it has none to talk to, and would go on asking.
+
+    On a machine that is busy, lines about that may come before.
+    """
     with subprocess.Popen(
         ["gramine-direct", "worker", *words],
         cwd=folder,
@@ -95,7 +98,7 @@ def first_word(folder: Path, *words: str, **environ: str) -> dict[str, Any]:
     ) as process:
         assert process.stdout is not None
         lines: Iterator[dict[str, Any]] = map(json.loads, process.stdout)
-        said = next(line for line in lines if line["event"] != "quoter.chosen")
+        said = next(line for line in lines if line["event"] == "verifier.waited_for")
         process.kill()
     assert said.pop("time")
     return said
@@ -113,7 +116,7 @@ def changed(folder: Path, name: str, before: str, after: str) -> set[str]:
 @pytest.mark.attack("I02")
 def test_the_hosts_environment_and_arguments_change_nothing(built: Path) -> None:
     alone = first_word(built)
-    assert (alone["event"], "127.0.0.1:1:" in alone["error"]) == ("verifier.waited_for", True)
+    assert "127.0.0.1:1:" in alone["error"]
     assert first_word(built, "--settings", "/s3cret", "-c", "print('s3cret')", **HOSTILE) == alone
 
 

@@ -306,8 +306,6 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
         ("the simulator", trusting("root/lib/python3.11/cloister_simulator/quoter.pyc")),
         ("its distribution", trusting("root/lib/python3.11/cloister_simulator-0.1.0.dist-info/METADATA")),
         ("in a zip file", trusting("root/lib/python311.zip", in_zip("cloister_simulator/quoter.pyc"))),
-        ("its verifier, run", set_to("loader.argv", [*ARGV, "-I", "-m", "cloister_simulator.enclave_verifier"])),
-        ("the same, in one word", set_to("loader.argv", [*ARGV, "-I", "-mcloister_simulator.enclave_verifier"])),
     ],
     "M51": [
         ("a test", trusting("root/lib/python3.11/numpy/core/tests/x.pyc")),

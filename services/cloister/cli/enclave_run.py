@@ -65,11 +65,10 @@ def run(
     measured = running.checked(folder)
     simulated = measured.enclave_set is EnclaveSet.SIMULATED
     quoted = simulated and measured.kind.quotes
-    if (quoted and platform is None) or (platform is not None and not simulated):
-        raise Stop(
-            f"{folder} is a {measured.enclave_set} enclave: --platform is for simulated ones, and they need it",
-            ExitCode.USAGE,
-        )
+    if quoted and platform is None:
+        raise Stop(f"{folder} is simulated: name what makes its quotes, --platform MESH/simulator", ExitCode.USAGE)
+    if platform is not None and not simulated:
+        raise Stop(f"{folder} is {measured.enclave_set}: quotes are the CPU's; leave out --platform", ExitCode.USAGE)
     launch = running.launch(folder, at or folder, measured, os.environ)
     if awaited := secret_import.awaited(launch.place):
         place = f" --at {at}" if at else ""

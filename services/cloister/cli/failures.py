@@ -71,6 +71,7 @@ _ADVICE_BY_REASON = {
     "file.unreadable": "",
     "file.exposed": "",
     "gramine.missing": "",
+    "sgx.missing": "",
     "enclave.incomplete": "it has to be whole, as 'cloister enclave build' makes it",
     "image.differs": "",
     "image.impossible": "",

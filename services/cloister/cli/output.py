@@ -58,12 +58,12 @@ def facts(pairs: Mapping[str, object], indent: str = "") -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table that stays readable in a pipe: no box characters, nothing cut."""
+    """A table that stays readable in a pipe: no box characters, nothing cut; what is None stays empty."""
     grid = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(_printable(str(cell))) for cell in row))
+        grid.add_row(*(Text("" if cell is None else _printable(str(cell))) for cell in row))
     if out.is_terminal:
         out.print(grid)
         return

@@ -13,7 +13,7 @@ from cloister.cli.options import examples
 from cloister.cli.output import alarm, say
 from cloister.cli.policy_file import opened
 from cloister.client import PolicyDocument
-from cloister.enclave.kinds import EnclaveSet
+from cloister.enclave.kinds import WORKER, EnclaveSet
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.reference_values import SIMULATED, reference_values
 
@@ -45,10 +45,13 @@ def accept(
 ) -> None:
     """Replace the enclaves that a policy names with these, and raise its version by one.
 
-    They are of one kind and one set: the policy of a mesh is about its workers. Then 'sign' it, and 'explain' and
+    They are workers of one set: the verifier lets in nobody else. Then 'sign' it, and 'explain' and
     'apply' it, as with any change.
     """
     measured = [Measurement.read(place) for place in enclave]
+    for place, each in zip(enclave, measured, strict=True):
+        if each.kind is not WORKER:
+            raise Stop(f"{place} is a {each.kind.name}, and a policy of the verifier is about workers", ExitCode.USAGE)
     if any(each.enclave_set is EnclaveSet.SIMULATED for each in measured) and not allow_simulated:
         raise Stop(f"{SIMULATED}; a policy names it with --allow-simulated only", ExitCode.REFUSED)
     rows = reference_values(measured, by_signer=by_signer)

@@ -153,6 +153,8 @@ def read_manifest(file: Path) -> ManifestView:
     """
     if file.name.endswith(TEMPLATE):
         raise InvalidRequest(f"{file} is a template: lint the manifest that is rendered from it", reason=REASON)
+    if not file.exists():
+        raise InvalidRequest(f"{file} is not there: name a manifest, or the folder that holds one", reason=REASON)
     form = next((form for form in FORMS if file.name.endswith(form)), "")
     if not form:
         raise InvalidRequest(f"{file} is no manifest: its name ends in neither of {', '.join(FORMS)}", reason=REASON)

@@ -11,7 +11,7 @@ import pytest
 
 from cloister.client import TrustBundle, read_policy
 from cloister.client.trust import Code, check_code
-from cloister.enclave.kinds import EnclaveSet
+from cloister.enclave.kinds import VERIFIER, EnclaveSet
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.signers import KeySigner, new_key
 from cloister.errors import EvidenceRejected
@@ -128,6 +128,15 @@ def test_a_policy_accepts_the_builds_that_are_named_and_no_others(run: Run, tmp_
             each.mrenclave for each in wanted
         ]
     assert (found.version, found.minimum_evaluation, "# ours since spring" in policy.read_text()) == (5, 17, True)
+
+
+def test_no_policy_of_workers_takes_another_kind(run: Run, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_bytes(policy_toml(3))
+    Built(kind=VERIFIER).into(tmp_path / "verifier")
+    code, _, err = run("policy", "accept", policy, "--enclave", tmp_path / "verifier")
+    assert (code, "verifier is a verifier, and a policy of the verifier is about workers" in err) == (2, True)
+    assert policy.read_bytes() == policy_toml(3)
 
 
 @pytest.mark.parametrize("enclave_set", [EnclaveSet.DEBUG, EnclaveSet.SIMULATED])

@@ -8,7 +8,7 @@ import pytest
 
 from cloister import errors
 from cloister.cli.failures import ExitCode, Stop, exit_code, sentence
-from cloister.cli.output import _printable
+from cloister.cli.output import _printable, table
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,14 @@ def test_what_came_over_the_wire_cannot_move_the_cursor() -> None:
     assert _printable("a\x1b[2Jb\x07\nc") == "a\\x1b[2Jb\\x07\nc"
 
 
-@pytest.mark.parametrize("reason", ["enclave.incomplete", "image.differs", "measured.unreadable", "token.locked"])
+@pytest.mark.parametrize(
+    "reason", ["enclave.incomplete", "image.differs", "measured.unreadable", "sgx.missing", "token.locked"]
+)
 def test_who_builds_an_enclave_is_not_sent_to_a_mesh(reason: str) -> None:
     assert "cloister status" in sentence(errors.NotReady("not yet"))
     assert "cloister status" not in sentence(errors.NotReady("not yet", reason=reason))
+
+
+def test_what_is_none_is_an_empty_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    table(("kind", "until", "by"), [("measurement", None, "operator")])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["measurement", "operator"]

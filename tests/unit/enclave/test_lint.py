@@ -16,7 +16,7 @@ from cloister.enclave.manifest_view import read_manifest
 from cloister.errors import InvalidRequest
 from fakes.enclave_folder import write_programs, write_settings
 from fakes.linted_enclave import LintedEnclave
-from fakes.manifest_breaks import BREAKS, Break, set_to, with_reason
+from fakes.manifest_breaks import ARGV, BREAKS, Break, set_to, with_reason
 
 
 def found_in(enclave: LintedEnclave) -> set[str]:
@@ -133,6 +133,14 @@ def test_what_a_production_image_must_not_hold_stops_a_build(tmp_path: Path, rul
         assert refused.value.reason == "manifest.refused"
 
 
+@pytest.mark.attack("C12")
+@pytest.mark.parametrize("words", [("-m", "cloister_simulator.enclave_verifier"), ("-mcloister_simulator",)])
+def test_the_simulators_verifier_in_place_of_ours_breaks_two_rules(tmp_path: Path, words: tuple[str, ...]) -> None:
+    enclave = LintedEnclave(tmp_path, VERIFIER)
+    set_to("loader.argv", [*ARGV, "-I", *words])(enclave)
+    assert found_in(enclave) == {"M17", "M50"}
+
+
 def test_a_strangers_manifest_is_held_to_what_is_not_ours_alone(tmp_path: Path) -> None:
     """As Gramine's examples are: it says of no set that it is of it."""
     manifest = tmp_path / "redis-server.manifest"
@@ -178,7 +186,7 @@ def test_what_is_no_manifest_is_refused_with_a_sentence(tmp_path: Path, name: st
 
 
 def test_a_folder_without_a_manifest_or_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for place, says in ((tmp_path, "holds no manifest"), (tmp_path / "x.manifest", "cannot be read")):
+    for place, says in ((tmp_path, "holds no manifest"), (tmp_path / "x.manifest", "is not there")):
         with pytest.raises(InvalidRequest, match=says):
             lint.lint(place)
 
