@@ -86,6 +86,18 @@ def test_sign_wants_one_way_to_sign(run: Run, tmp_path: Path, words: tuple[str, 
     assert (code, "name one of --key" in err) == (2, True)
 
 
+def test_run_asks_for_what_makes_the_quotes_of_a_simulated_enclave_and_of_no_other(
+    run: Run, tmp_path: Path, key: Path
+) -> None:
+    Built(enclave_set=EnclaveSet.SIMULATED).into(tmp_path / "simulated")
+    code, _, err = run("enclave", "run", tmp_path / "simulated")
+    assert (code, "name what makes its quotes, --platform" in err) == (2, True)
+    Built().into(tmp_path / "hardened")
+    assert run("enclave", "sign", tmp_path / "hardened", "--key", key)[0] == 0
+    code, _, err = run("enclave", "run", tmp_path / "hardened", "--platform", tmp_path)
+    assert (code, "leave out --platform" in err) == (2, True)
+
+
 def test_check_says_with_its_exit_code_whether_two_builds_are_the_same(run: Run, tmp_path: Path) -> None:
     for name, threads in (("one", 32), ("same", 32), ("other", 48)):
         Built(threads=threads).into(tmp_path / name)
