@@ -20,6 +20,7 @@ from cloister.api.v1.verifier_pb2 import AppraiseRequest, ChallengeRequest, Purp
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.cli.ports import free_ports
 from cloister.errors import ChallengeExpired, CloisterError, EvidenceRejected, Unavailable
+from cloister.kit.lifecycle import REFUSED
 from cloister.rpc.channel import Peer
 from cloister.rpc.spiffe import server_name
 from cloister_simulator import store
@@ -74,7 +75,7 @@ def test_another_measurement_gets_no_key_and_the_owner_reads_why(mesh: RunningMe
 
 def test_a_debug_enclave_is_not_believed(mesh: RunningMesh) -> None:
     with another_worker(mesh, "--debug-enclave") as (process, log):
-        assert process.wait(30) == 1
+        assert process.wait(30) == REFUSED
         said = log.read_text()
     (reason,) = {reason for reason in rejections(mesh) if "debug" in reason}
     assert reason not in said

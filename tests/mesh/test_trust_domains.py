@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cloister.kit.lifecycle import REFUSED
 from fakes.running_mesh import BIN, MODEL, RunningMesh, another_worker, inputs, probe, until
 
 OTHER_MRTD = "ab" * 48
@@ -94,7 +95,7 @@ def test_it_gets_the_key_and_answers_those_whose_bundle_names_it(
 )
 def test_another_trust_domain_is_no_member(both: RunningMesh, options: tuple[str, ...], reason: str) -> None:
     with another_worker(both, "--tee", "tdx", *options) as (process, log):
-        assert process.wait(30) == 1
+        assert process.wait(30) == REFUSED
         said = log.read_text()
     assert reason in {line["reason"] for line in lines(both, "appraisals", "evidence.rejected")}
     assert reason not in said

@@ -193,8 +193,8 @@ async def test_who_is_not_believed_does_not_start(mesh):
 async def test_a_verifier_whose_key_is_not_pinned_has_no_worker(mesh):
     mesh.verifier.signs_with = SigningKey.generate()
     with pytest.raises(EvidenceRejected, match="key_unknown"):
-        async with mesh.worker():
-            pass
+        async with mesh.worker(), asyncio.timeout(15):
+            await asyncio.Event().wait()
 
 
 async def run_a_day_behind(mesh):
