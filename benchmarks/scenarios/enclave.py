@@ -110,7 +110,7 @@ def start(place: Place) -> dict[str, float]:
             break
         if time.monotonic() > until:
             raise Failed(f"the worker does not start again; see {log}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # the log tells the times; this only looks for its end
     pid = _pid(folder, name)
     began = _began(pid)
     return {CPU: processes.cpu_s(pid), **{moment: said[moment] - began for moment in MOMENTS}}

@@ -17,7 +17,9 @@ _DEBUG_PRODUCTS: Final = 100
 IMPORTING: Final = "cloister.kit.state_import"
 """What Python runs, in place of a service, to bring its secrets in."""
 INSIDE: Final = "/cloister"
-"""Where in an enclave the folders lie that `Place` names, and `root`, the program."""
+"""Where in an enclave the folders lie that `Place` names, and `ROOT`."""
+ROOT: Final = "root"
+"""The program: a Python prefix, or redis-server. Also where it lies in the folder that an enclave is built in."""
 
 
 class EnclaveSet(StrEnum):

@@ -18,14 +18,13 @@ from typing import Any, Final
 import jinja2
 
 from cloister.enclave.configuration import IMPORT, MESH, Configuration
-from cloister.enclave.kinds import IMPORTING, INSIDE, EnclaveSet, Kind, Place
+from cloister.enclave.kinds import IMPORTING, INSIDE, ROOT, EnclaveSet, Kind, Place
 from cloister.enclave.manifest_view import REASONS
 from cloister.enclave.measured_files import MeasuredFile, measured_files
 from cloister.errors import InvalidRequest, NotReady
 from cloister.kit.enclave_state import KEY_NAME
 from cloister.kit.environment import TLS_ENVIRONMENT
 
-ROOT: Final = "root"
 MEASURED: Final = (ROOT, "gramine", MESH)
 """The folders that a manifest measures."""
 _ENTRYPOINT: Final = "gramine/libsysdb.so"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cloister.enclave.kinds import IMPORTING, INSIDE, EnclaveSet, Kind, Place
+from cloister.enclave.kinds import IMPORTING, INSIDE, ROOT, EnclaveSet, Kind, Place
 from cloister.enclave.manifest_view import ManifestView, path_of
 from cloister.enclave.rule import Objection, Rule
 from cloister.kit.environment import FIXED, SETTINGS_FILE, TLS_ENVIRONMENT
@@ -81,8 +81,8 @@ def _program(manifest: ManifestView) -> Iterator[Objection]:
 def _starts(kind: Kind, enclave_set: EnclaveSet | None, *, importing: bool) -> list[list[str]]:
     """The arguments that an enclave of ours may have."""
     if not kind.module:
-        return [[f"{INSIDE}/root/bin/redis-server", f"{INSIDE}/mesh/redis.conf"]]
-    python = [f"{INSIDE}/root/bin/python3.11", "-I", "-S", "-B", "-m"]
+        return [[f"{INSIDE}/{ROOT}/bin/redis-server", f"{INSIDE}/mesh/redis.conf"]]
+    python = [f"{INSIDE}/{ROOT}/bin/python3.11", "-I", "-S", "-B", "-m"]
     if importing:
         return [[*python, IMPORTING, f"{INSIDE}/import", f"{INSIDE}/{Place.SEALED}"]]
     modules = {kind.module, kind.module_in(enclave_set) if enclave_set is not None else kind.module}
