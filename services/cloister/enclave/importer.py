@@ -34,7 +34,7 @@ def sign_all(folder: Path, signer: Signer) -> Measurement:
     Raises:
         CloisterError: As `signing.sign`; and as `check_importer`, before anything is signed.
     """
-    importer = signing.importer_of(Measurement.read(folder).kind)
+    importer = Measurement.read(folder).kind.importer
     signing.to_sign(folder)
     if signing.unsigned_file(folder, importer).exists():
         checked = check_importer(folder)
@@ -55,7 +55,7 @@ def check_importer(folder: Path) -> Sigstruct:
             (as `check_folder`).
     """
     measured = Measurement.read(folder)
-    name = signing.importer_of(measured.kind)
+    name = measured.kind.importer
     if not _secrets(measured.kind):
         raise _mismatched(f"a {measured.kind.name} has no secrets to bring in, and {name} is no part of it")
     manifest, service = folder / f"{name}.manifest", folder / f"{measured.kind.name}{FOR_SGX}"

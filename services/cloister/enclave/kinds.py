@@ -16,6 +16,8 @@ from cloister.errors import InvalidRequest
 _DEBUG_PRODUCTS: Final = 100
 IMPORTING: Final = "cloister.kit.state_import"
 """What Python runs, in place of a service, to bring its secrets in."""
+IMPORTER: Final = "-import"
+"""How the name ends of what brings secrets in."""
 INSIDE: Final = "/cloister"
 """Where in an enclave the folders lie that `Place` names, and `ROOT`."""
 ROOT: Final = "root"
@@ -77,6 +79,11 @@ class Kind:
     signed: tuple[str, ...] = ()
     with_folder: tuple[str, ...] = ()
     host_chosen: tuple[str, ...] = ()
+
+    @property
+    def importer(self) -> str:
+        """The name of the enclave that brings this one's secrets in, if it has any."""
+        return f"{self.name}{IMPORTER}"
 
     def product_in(self, enclave_set: EnclaveSet) -> int:
         """ISVPRODID in a set."""

@@ -115,7 +115,7 @@ def render(
     )
     check_set(tomllib.loads(text), kind, enclave_set)
     _check_memory(tomllib.loads(text)["sgx"]["enclave_size"])
-    manifest = into / (f"{kind.name}-import.manifest" if importing else f"{kind.name}.manifest")
+    manifest = into / (f"{kind.importer}.manifest" if importing else f"{kind.name}.manifest")
     manifest.write_text(text, encoding="utf-8")
     _write_reasons(manifest.with_suffix(REASONS), kind, enclave_set, eventfd_reason)
     return manifest

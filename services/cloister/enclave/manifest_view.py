@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cloister.enclave.kinds import KINDS, EnclaveSet, Kind
+from cloister.enclave.kinds import IMPORTER, KINDS, EnclaveSet, Kind
 from cloister.errors import InvalidRequest
 from cloister.kit.environment import LABEL
 
@@ -21,7 +21,6 @@ REASON: Final = "manifest.invalid"
 FORMS: Final = (".manifest.sgx", ".manifest")
 TEMPLATE: Final = ".manifest.template"
 REASONS: Final = ".reasons.toml"
-_IMPORT: Final = "-import"
 _FILE: Final = "file:"
 _MAX_BYTES: Final = 64 << 20
 
@@ -63,12 +62,12 @@ class ManifestView:
     @property
     def importing(self) -> bool:
         """Whether it is of ours that bring secrets in, and serve nobody."""
-        return self.name.endswith(_IMPORT)
+        return self.name.endswith(IMPORTER)
 
     @property
     def kind(self) -> Kind | None:
         """One of ours, by the file's name or by its label; None for a stranger's."""
-        return KINDS.get(self.name.removesuffix(_IMPORT)) or KINDS.get(self._label[0])
+        return KINDS.get(self.name.removesuffix(IMPORTER)) or KINDS.get(self._label[0])
 
     @property
     def enclave_set(self) -> EnclaveSet | None:

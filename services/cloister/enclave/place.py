@@ -37,17 +37,12 @@ def lay_out(kind: Kind, folder: Path, place: Path) -> None:
     make_private(place)
     if place == folder:
         return
-    programs = (kind.name, importer(kind))
+    programs = (kind.name, kind.importer)
     names = (*MEASURED, *(f"{program}{suffix}" for program in programs for suffix in _STARTS))
     _link({name: folder / name for name in names if (folder / name).exists()}, place)
     for part in (HOST, IMPORT):
         (place / part).mkdir(exist_ok=True)
         _link(leads(folder / part), place / part)
-
-
-def importer(kind: Kind) -> str:
-    """The name of the enclave that brings the secrets of this kind's in."""
-    return f"{kind.name}-import"
 
 
 def leads(folder: Path) -> dict[str, Path]:

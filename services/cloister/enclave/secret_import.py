@@ -15,7 +15,6 @@ from typing import Final
 
 from cloister.enclave.configuration import IMPORT, SEALED
 from cloister.enclave.measurement import Measurement
-from cloister.enclave.place import importer
 from cloister.enclave.run import program_for
 from cloister.errors import NotReady
 
@@ -46,7 +45,7 @@ def bring_in(measured: Measurement, place: Path) -> list[str]:
     Raises:
         NotReady: As `program_for`; or what brings it in was not built, or could not (`secrets.kept_out`).
     """
-    program, name = program_for(measured), importer(measured.kind)
+    program, name = program_for(measured), measured.kind.importer
     if not (place / f"{name}.manifest").is_file():
         raise NotReady(
             f"the secrets of this {measured.kind.name} were not there when it was built; build it again where they are",

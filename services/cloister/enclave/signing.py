@@ -4,8 +4,8 @@ What is signed are 256 bytes that `build` has left in the folder, so a signing m
 than those bytes. Only a hardened enclave can be signed: a debug one was signed when it was built, by a key that is gone
 since, and a simulated one never is. So a key that signs here has signed nothing that is open to a debugger.
 
-A service with secrets has a second enclave in its folder, the importer, which brings them in. It
-is of the same product, and must be of the same signer: else it could not write what the service reads.
+A service with secrets has a second enclave in its folder, the importer, which brings them in. It is of the same
+product, and must be of the same signer: else it could not write what the service reads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cloister.enclave.kinds import EnclaveSet, Kind
+from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.signers import Signer
 from cloister.enclave.sigstruct import Sigstruct
@@ -34,11 +34,6 @@ def unsigned_file(folder: Path, name: str) -> Path:
 def signed_file(folder: Path, name: str) -> Path:
     """The SIGSTRUCT that Gramine starts an enclave with."""
     return folder / f"{name}.sig"
-
-
-def importer_of(kind: Kind) -> str:
-    """The name of the manifest that brings secrets in."""
-    return f"{kind.name}-import"
 
 
 def to_sign(folder: Path, *, importer: bool = False) -> Sigstruct:
@@ -132,7 +127,7 @@ def _keep(folder: Path, signed: Sigstruct, *, importer: bool) -> Measurement:
 
 
 def _name(measured: Measurement, *, importer: bool) -> str:
-    return importer_of(measured.kind) if importer else measured.kind.name
+    return measured.kind.importer if importer else measured.kind.name
 
 
 def _mismatched(message: str) -> InvalidRequest:

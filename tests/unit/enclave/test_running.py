@@ -10,7 +10,7 @@ import pytest
 from cloister.enclave import gramine, run, secret_import
 from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.measurement import Measurement
-from cloister.enclave.place import importer, lay_out, leads
+from cloister.enclave.place import lay_out, leads
 from cloister.enclave.signers import KeySigner
 from cloister.enclave.signing import sign
 from cloister.errors import AlreadyExists, InvalidRequest, NotReady
@@ -173,7 +173,7 @@ def test_what_gramine_says_is_told_when_secrets_stay_outside(simulated: Path, tm
     program = Path(os.environ["PATH"]) / gramine.DIRECT
     program.write_text("#!/bin/sh\necho Operation not permitted >&2\nexit 1\n")
     measured = Measurement.read(simulated)
-    (simulated / f"{importer(measured.kind)}.manifest").write_text("")
+    (simulated / f"{measured.kind.importer}.manifest").write_text("")
     lay_out(measured.kind, simulated, tmp_path / "place")
     with pytest.raises(NotReady, match="Operation not permitted"):
         secret_import.bring_in(measured, tmp_path / "place")
