@@ -25,20 +25,22 @@ class ListWorkersResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[ServingWorker, _Mapping]]] = ..., key_set: _Optional[bytes] = ...) -> None: ...
 
 class ServingWorker(_message.Message):
-    __slots__ = ("instance", "bundle", "model_version", "model_digest", "allow_plain", "manifest")
+    __slots__ = ("instance", "bundle", "model_version", "model_digest", "allow_plain", "manifest", "job_epoch")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    JOB_EPOCH_FIELD_NUMBER: _ClassVar[int]
     instance: str
     bundle: _evidence_pb2.EvidenceBundle
     model_version: str
     model_digest: bytes
     allow_plain: bool
     manifest: _model_pb2.SignedManifest
-    def __init__(self, instance: _Optional[str] = ..., bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ...) -> None: ...
+    job_epoch: _model_pb2.SignedJobEpoch
+    def __init__(self, instance: _Optional[str] = ..., bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., job_epoch: _Optional[_Union[_model_pb2.SignedJobEpoch, _Mapping]] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()

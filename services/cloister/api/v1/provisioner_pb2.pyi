@@ -5,6 +5,9 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 from cloister.api.v1.model_pb2 import SignedManifest as SignedManifest
+from cloister.api.v1.model_pb2 import SignedReleasePolicy as SignedReleasePolicy
+from cloister.api.v1.model_pb2 import SignedJobEpoch as SignedJobEpoch
+from cloister.api.v1.model_pb2 import JobEpoch as JobEpoch
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -133,7 +136,7 @@ class ReleaseKeyResponse(_message.Message):
     def __init__(self, manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., lease_id: _Optional[str] = ..., sealed_grant: _Optional[bytes] = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("model_key", "model_name", "model_version", "model_digest", "allow_plain", "lease_s", "policy_digest")
+    __slots__ = ("model_key", "model_name", "model_version", "model_digest", "allow_plain", "lease_s", "policy_digest", "epochs")
     MODEL_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +144,7 @@ class Grant(_message.Message):
     ALLOW_PLAIN_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
     model_key: bytes
     model_name: str
     model_version: int
@@ -148,7 +152,24 @@ class Grant(_message.Message):
     allow_plain: bool
     lease_s: int
     policy_digest: bytes
-    def __init__(self, model_key: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., policy_digest: _Optional[bytes] = ...) -> None: ...
+    epochs: _containers.RepeatedCompositeFieldContainer[EpochKey]
+    def __init__(self, model_key: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., policy_digest: _Optional[bytes] = ..., epochs: _Optional[_Iterable[_Union[EpochKey, _Mapping]]] = ...) -> None: ...
+
+class EpochKey(_message.Message):
+    __slots__ = ("epoch", "hpke_suite", "seed", "seal_until_ms", "open_until_ms", "policy")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    HPKE_SUITE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SEAL_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    hpke_suite: str
+    seed: bytes
+    seal_until_ms: int
+    open_until_ms: int
+    policy: _model_pb2.SignedReleasePolicy
+    def __init__(self, epoch: _Optional[int] = ..., hpke_suite: _Optional[str] = ..., seed: _Optional[bytes] = ..., seal_until_ms: _Optional[int] = ..., open_until_ms: _Optional[int] = ..., policy: _Optional[_Union[_model_pb2.SignedReleasePolicy, _Mapping]] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
     __slots__ = ("model_name", "after_sequence", "newest")

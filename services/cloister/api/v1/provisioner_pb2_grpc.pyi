@@ -17,7 +17,10 @@ if sys.version_info >= (3, 13):
 else:
     import typing_extensions
 from cloister.api.v1.model_pb2 import (
+    JobEpoch as JobEpoch,
+    SignedJobEpoch as SignedJobEpoch,
     SignedManifest as SignedManifest,
+    SignedReleasePolicy as SignedReleasePolicy,
 )
 
 _T = typing.TypeVar("_T")

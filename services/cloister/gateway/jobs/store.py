@@ -1,0 +1,79 @@
+"""Where jobs are kept. See `JobStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cloister.errors import CloisterError
+from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, QueueCounts, Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Most that one model's queue may hold, in all and of one tenant."""
+
+    jobs: int
+    size_bytes: int
+    tenant_jobs: int
+    tenant_bytes: int
+
+
+class JobStore(Protocol):
+    """Jobs in Redis, each step one atomic script on the keys of one model.
+
+    Everything read from Redis is held against its MAC before it is believed; what does not hold is dropped, counted
+    and logged, and is never another job's answer (attacks H01, H02).
+
+    Raises, all of them: Unavailable, when Redis does not answer in time; then nothing is known of what was done, and
+    the same call may be made again.
+    """
+
+    async def submit(self, jobs: Sequence[Job], bounds: Bounds) -> list[Accepted | CloisterError]:
+        """Keep jobs of one model, each once; in their order, what became of each.
+
+        An Overloaded (`jobs.full`, `tenant.jobs_full`) or AlreadyExists (`job.other`: the id is taken by another
+        request) stands for a job that is not kept.
+        """
+
+    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
+        """Take jobs that nobody has, by priority; waits for one for so long. What has expired is never given out."""
+
+    async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
+        """Take jobs that another runner, or an earlier life of this one, has held and not renewed for so long."""
+
+    async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:
+        """Go on holding what is under way."""
+
+    async def give_back(self, model_name: str, claimed: Sequence[Claimed]) -> None:
+        """Let others take jobs that no worker has been given; their attempt does not count."""
+
+    async def settle(self, model_name: str, endings: Sequence[Ending]) -> None:
+        """End jobs: keep the end and acknowledge the entry in one step; of two ends of one job the first counts."""
+
+    async def read(
+        self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool = True
+    ) -> list[Record | None]:
+        """What is known of a tenant's jobs; None of those that are not there, or another's."""
+
+    async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
+        """End jobs that have not ended, as `State.CANCELLED`."""
+
+    async def forget(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> None:
+        """Drop the ends of jobs that have ended."""
+
+    async def expire(self, model_name: str) -> int:
+        """End jobs whose time has passed as dead letters (`job.expired`); returns how many."""
+
+    async def ended_after(self, model_name: str, after: str, block_ms: int) -> tuple[str, list[bytes]]:
+        """Ids of jobs that ended after a point in the feed of ends ("$": from now on), and the next point.
+
+        The feed is bounded: who falls far behind misses ends, and reads records instead.
+        """
+
+    async def queues(self) -> list[QueueCounts]:
+        """Every model that has jobs."""
+
+    async def dead_letters(self, model_name: str, after: str, most: int) -> tuple[str, list[tuple[str, Record]]]:
+        """Tenant and record of jobs that ended without an answer, oldest first, and where to go on ("" at the end)."""
