@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.errors import CloisterError, SealBroken
+from cloister.gateway.jobs.job import Claimed, State
 from cloister.gateway.jobs.keeping import scripts
 from cloister.gateway.jobs.keeping.ends import Ends, Finish, job_expired
-from cloister.gateway.jobs.job import Claimed, State
 from cloister.gateway.jobs.keeping.records import Header
 from cloister.gateway.jobs.keeping.shelf import (
     MAX_BATCH,

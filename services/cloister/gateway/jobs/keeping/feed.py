@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from cloister.errors import InvalidRequest, Unavailable
-from cloister.gateway.jobs.keeping import end_scripts
 from cloister.gateway.jobs.job import JOB_ID_BYTES
+from cloister.gateway.jobs.keeping import end_scripts
 from cloister.gateway.jobs.keeping.shelf import Shelf, malformed
 
 _PAGES: Final = 64
