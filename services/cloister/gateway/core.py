@@ -124,12 +124,12 @@ async def _stores(settings: Settings, metrics: Metrics, place: Place | None) -> 
         yield StoreWatch.off()
         return
     try:
-        from cloister.gateway.jobs.redis_store import opened_store
+        from cloister.gateway.jobs.opening import consumer_name, opened_stores
     except ModuleNotFoundError:
         raise settings_error("redis", "needs the extra 'serve': pip install 'cloister[serve]'") from None
-    consumer = f"{settings.name}-{place.number if place is not None else 0}"
-    async with opened_store(settings.redis, settings.cluster, consumer, metrics) as (store, check):
-        yield StoreWatch(store, check)
+    consumer = consumer_name(settings.name, settings.listen, place.number if place is not None else 0)
+    async with opened_stores(settings.redis, settings.cluster, consumer, metrics.state_refused) as stores:
+        yield stores
 
 
 async def _tenancy(settings: Settings, lifecycle: Lifecycle, place: Place | None) -> Tenancy:

@@ -201,7 +201,7 @@ class Dispatcher:
         return True
 
     def _hand(self, call: Call, lane: Lane, link: Link, now_s: float) -> None:
-        """Send a call; a worker is told what a label, or no version, stands for where the call is sealed to no worker."""
+        """Send a call; of one sealed to no worker, it is told what a label, or no version, stands for."""
         lane.at_workers += 1
         call.handed_s = now_s
         name, asked, _, workers, _ = call.route

@@ -51,14 +51,16 @@ T = TypeVar("T", bound="DataclassInstance")
 
 def handed_over(settings: Settings) -> str:
     """The settings as text, for the gateway inside, which runs in another folder."""
-    return make_converter().dumps(_absolute(settings))
+    return make_converter().dumps(_absolute(settings))  # whoever reads them stands elsewhere
 
 
 def _absolute(table: T) -> T:
     """The same settings, with every path in them absolute."""
     given = {each.name: getattr(table, each.name) for each in fields(table)}
     paths: dict[str, Any] = {name: path.absolute() for name, path in given.items() if isinstance(path, Path)}
-    tables = {name: _absolute(each) for name, each in given.items() if is_dataclass(each)}
+    tables = {
+        name: _absolute(each) for name, each in given.items() if is_dataclass(each) and not isinstance(each, type)
+    }
     return replace(table, **paths, **tables)
 
 

@@ -10,7 +10,7 @@ from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.limits import Limits, ModelLimits, ModelTable, TenantLimits
 from cloister.gateway.otlp_endpoint import check_endpoint
 from cloister.gateway.routing import NAME
-from cloister.kit.redis import RedisSettings
+from cloister.kit.redis_settings import RedisSettings
 from cloister.kit.server import MAX_CONNECTIONS
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster

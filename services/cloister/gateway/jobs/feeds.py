@@ -113,7 +113,7 @@ class _Feed:
                 watcher.doubt()
 
 
-class Ends:
+class Feeds:
     """All feeds of one process.
 
     Args:

@@ -43,9 +43,7 @@ class JobMetrics(Collector):
         progressed_at: When this process last found that jobs go on, on the clock of `time.monotonic`.
     """
 
-    def __init__(
-        self, metrics: Metrics, stores: StoreWatch, held: Callable[[], dict[str, int]] | None = None
-    ) -> None:
+    def __init__(self, metrics: Metrics, stores: StoreWatch, held: Callable[[], dict[str, int]] | None = None) -> None:
         self.progressed_at = time.monotonic()
         self._stores = stores
         self._held = held
@@ -54,7 +52,7 @@ class JobMetrics(Collector):
         self._submitted: dict[tuple[str, str], int] = {}
         self._ended: dict[tuple[str, str], int] = {}
         self._attempts: dict[tuple[str, str], int] = {}
-        if not stores.off:
+        if not stores.is_off:
             metrics.registry.register(self)
 
     def submitted(self, model: str, outcome: Accepted | CloisterError) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from cloister.errors import CloisterError, InvalidRequest
 from cloister.gateway.directory import Directory
 from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.jobs.checked import NOT_SEALED
 from cloister.gateway.jobs.held import Held, exhausted_job
 from cloister.gateway.jobs.job import Claimed
 from cloister.gateway.jobs.metrics import JobMetrics
@@ -22,7 +23,6 @@ from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.jobs.settling import Settling
 from cloister.gateway.jobs.store import JobStore
 from cloister.gateway.jobs.store_watch import StoreWatch
-from cloister.gateway.jobs.checked import NOT_SEALED
 from cloister.gateway.lanes import jittered
 from cloister.gateway.wire import Route, read_route
 from cloister.kit.log import get_logger

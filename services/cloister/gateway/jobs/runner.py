@@ -84,30 +84,34 @@ class Runner:
             serving: Told from time to time whether jobs go on.
         """
         async with asyncio.TaskGroup() as group:
-            tasks = [
+            loops = [
                 group.create_task(self._expiring(), name="jobs expire"),
                 group.create_task(self._telling(serving), name="jobs told"),
             ]
-            await self._following(group, tasks)
-            await self._until_idle(max(0.0, self._grace_s - SETTLE_S))
+            tasks = await self._following(group)
+            await _ended(tasks, max(0.0, self._grace_s - SETTLE_S))
             for model in self._models.values():
                 model.abandon()
-            await self._until_idle(SETTLE_S)
+            await _ended(tasks, SETTLE_S)
             if left := sum(self.held().values()):
                 _log.warning("jobs.left", jobs=left)  # whoever comes next takes them, once nobody holds them any more
-            for task in tasks:
+            for task in (*loops, *tasks):
                 task.cancel()
 
-    async def _following(self, group: asyncio.TaskGroup, tasks: list[asyncio.Task[None]]) -> None:
-        """Have a runner for each model that has workers, until stopping."""
+    async def _following(self, group: asyncio.TaskGroup) -> set[asyncio.Task[None]]:
+        """Have a runner for each model that has workers, until stopping; returns the tasks that run then."""
+        tasks = set[asyncio.Task[None]]()
         while not self._stopping.is_set():
             for name in list(self._dispatcher.served()):
                 if name not in self._models:
                     model = self._models[name] = self._made(name)
-                    tasks.append(group.create_task(self._keep(name, model), name=f"jobs of {name}"))
+                    task = group.create_task(self._keep(name, model), name=f"jobs of {name}")
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
             if not self._models:
                 self._metrics.progressed()  # nobody could take any
             await self._unless_stopping(LOOK_S)
+        return tasks
 
     def _made(self, name: str) -> ModelRunner:
         return ModelRunner(
@@ -136,12 +140,6 @@ class Runner:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    async def _until_idle(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._models:
-                    await asyncio.sleep(LOOK_S / 4)
-
     async def _expiring(self) -> None:
         """End what has waited too long, also of models without workers; each process of each gateway does."""
         while True:
@@ -164,3 +162,8 @@ class Runner:
             was = well
             await serving(well)
             await asyncio.sleep(LOOK_S * 5)
+
+
+async def _ended(tasks: set[asyncio.Task[None]], within_s: float) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=within_s)

@@ -15,7 +15,8 @@ from cloister.api.v1 import jobs_pb2
 from cloister.api.v1.jobs_pb2_grpc import JobsServicer as JobsBase
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from cloister.gateway.directory import Directory, Tenant
-from cloister.gateway.jobs.feeds import Ends
+from cloister.gateway.jobs.checked import MAX_SUBMISSIONS, check_id, checked_job
+from cloister.gateway.jobs.feeds import Feeds
 from cloister.gateway.jobs.job import Accepted, Job, Record
 from cloister.gateway.jobs.known import KnownModels
 from cloister.gateway.jobs.messages import (
@@ -28,7 +29,6 @@ from cloister.gateway.jobs.messages import (
 from cloister.gateway.jobs.metrics import JobMetrics
 from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.jobs.store_watch import StoreWatch
-from cloister.gateway.jobs.checked import MAX_SUBMISSIONS, check_id, checked_job
 from cloister.gateway.jobs.watch import RECHECK_S, JobWatch, Told
 from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.routing import NAME
@@ -49,7 +49,7 @@ class JobsServicer(JobsBase):
 
     Args:
         stores: Where jobs are kept.
-        ends: Tells of their ends.
+        feeds: Tell of their ends.
         known: Which models there are.
         directory: Whose tenant each identity is.
         tenants: Counts what each has under way; a submission counts until it is kept.
@@ -63,7 +63,7 @@ class JobsServicer(JobsBase):
     def __init__(
         self,
         stores: StoreWatch,
-        ends: Ends,
+        feeds: Feeds,
         known: KnownModels,
         directory: Directory,
         tenants: Tenants,
@@ -75,7 +75,7 @@ class JobsServicer(JobsBase):
         wall_ms: Callable[[], int],
     ) -> None:
         self._stores = stores
-        self._ends = ends
+        self._feeds = feeds
         self._known = known
         self._directory = directory
         self._tenants = tenants
@@ -118,7 +118,7 @@ class JobsServicer(JobsBase):
         rest = iter(kept)
         return [next(rest) if outcome is None else outcome for outcome in outcomes]
 
-    async def Watch(self, request: jobs_pb2.WatchRequest, context: Any) -> None:
+    async def Watch(self, request: jobs_pb2.WatchRequest, context: Any) -> None:  # type: ignore[override]  # it writes
         """States now, then ends as they come."""
         tenant, model = self._asked(request.model_name)
         _check_ids(request.job_ids, MAX_WATCHED)
@@ -134,7 +134,7 @@ class JobsServicer(JobsBase):
 
         watch = JobWatch(
             self._stores,
-            self._ends,
+            self._feeds,
             model,
             tenant.name,
             responses=not request.without_responses,
@@ -205,7 +205,7 @@ class JobsServicer(JobsBase):
     async def _ended(self, record: Record, model: str, tenant: str, wait_s: float) -> Record:
         """The record once the job has ended, or as it is when the time is up or we are going."""
         until_s = asyncio.get_running_loop().time() + wait_s
-        async with self._ends.watched(model, [record.job_id]) as watcher:
+        async with self._feeds.watched(model, [record.job_id]) as watcher:
             while True:
                 record = await self._read(model, tenant, record.job_id)
                 left_s = until_s - asyncio.get_running_loop().time()

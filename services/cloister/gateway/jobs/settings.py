@@ -64,8 +64,8 @@ class JobsSettings:
             raise ValueError("jobs.hold_s must be 1 to 3600")
         if not 1 <= self.job_life_s <= MAX_LIFE_S:
             raise ValueError(f"jobs.job_life_s must be 1 to {MAX_LIFE_S}")
-        if not 1 <= self.batch <= 1024:
-            raise ValueError("jobs.batch must be 1 to 1024")
+        if not 1 <= self.batch <= 128:
+            raise ValueError("jobs.batch must be 1 to 128")
         if not 0.01 <= self.slot_share <= 1:
             raise ValueError("jobs.slot_share must be 0.01 to 1")
 

@@ -65,7 +65,9 @@ class Settling:
         """A job has an answer, or will never have one."""
         most = self._settings.max_result_bytes
         if len(response) > most:
-            error = InvalidRequest(f"the answer is larger than the {most} bytes that are kept", reason="result.too_large")
+            error = InvalidRequest(
+                f"the answer has more than the {most} bytes that are kept", reason="result.too_large"
+            )
             response = b""
         self._ends.append((held, response, error))
         self._news.set()
@@ -116,8 +118,8 @@ class Settling:
             await self._settle(store, batch[:1])
             return
         self._metrics.progressed()
-        for held, _, error in batch:
-            self._metrics.ended(self._model_name, error)
+        for held, _, ended_with in batch:
+            self._metrics.ended(self._model_name, ended_with)
             self._done(held)
 
     def _batch(self) -> list[_End]:

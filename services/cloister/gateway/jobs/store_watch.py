@@ -27,6 +27,10 @@ _OFF: Final = (
 _log = get_logger()
 
 
+async def _nothing() -> None:
+    """There is nothing to check."""
+
+
 class StoreWatch:
     """Looks after one store.
 
@@ -51,8 +55,13 @@ class StoreWatch:
             self._refusal = NotReady(_OFF, reason=OFF)
         self.state = self._refusal.reason
 
+    @classmethod
+    def off(cls) -> StoreWatch:
+        """Where there are no jobs."""
+        return cls(None, _nothing)
+
     @property
-    def off(self) -> bool:
+    def is_off(self) -> bool:
         """Whether there are no jobs here at all."""
         return self._store is None
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from cloister.errors import Unavailable
-from cloister.gateway.jobs.feeds import Ends, Watcher
+from cloister.gateway.jobs.feeds import Feeds, Watcher
 from cloister.gateway.jobs.job import Record, State
 from cloister.gateway.jobs.store_watch import StoreWatch
 from cloister.gateway.lanes import jittered
@@ -37,7 +37,7 @@ class JobWatch:
 
     Args:
         stores: Where records are.
-        ends: Tells of ends.
+        feeds: Tell of ends.
         model_name: Of the jobs.
         tenant: Whose they are.
         responses: Whether answers are wanted, or only that there are some.
@@ -45,10 +45,10 @@ class JobWatch:
     """
 
     def __init__(
-        self, stores: StoreWatch, ends: Ends, model_name: str, tenant: str, *, responses: bool, batch: int
+        self, stores: StoreWatch, feeds: Feeds, model_name: str, tenant: str, *, responses: bool, batch: int
     ) -> None:
         self._stores = stores
-        self._ends = ends
+        self._feeds = feeds
         self._model_name = model_name
         self._tenant = tenant
         self._responses = responses
@@ -61,7 +61,7 @@ class JobWatch:
         Raises:
             Unavailable: Redis was away for too long; nothing is lost, and whoever comes again hears the rest.
         """
-        async with self._ends.watched(self._model_name, job_ids) as watcher:
+        async with self._feeds.watched(self._model_name, job_ids) as watcher:
             await self._look(watcher, list(dict.fromkeys(job_ids)), tell, all_states=True)
             while watcher.waiting or watcher.ended:
                 if watcher.ended:
