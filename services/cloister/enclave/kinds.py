@@ -149,6 +149,7 @@ VERIFIER: Final = Kind(
         "redis.private_key",
         "redis.password_file",
         "redis.shared_key",
+        "redis.sentinel_password_file",
     ),
     state=("state_dir",),
     quotes=True,
@@ -166,9 +167,15 @@ GATEWAY: Final = Kind(
     name="gateway",
     product=4,
     module="cloister.gateway",
-    measured=("tls.trust_roots", "otlp_ca"),
-    host=("tls.certificate", "routing", "tenants_file"),
-    sealed=("tls.private_key",),
+    measured=("tls.trust_roots", "otlp_ca", "redis.trust_roots"),
+    host=("tls.certificate", "routing", "tenants_file", "redis.certificate"),
+    sealed=(
+        "tls.private_key",
+        "redis.private_key",
+        "redis.password_file",
+        "redis.shared_key",
+        "redis.sentinel_password_file",
+    ),
     with_folder=("tenants_file",),
 )
 REDIS: Final = Kind(
