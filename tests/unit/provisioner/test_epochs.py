@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from cloister.errors import KeyRefused, Unavailable
+from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
+from cloister.provisioner.database import Database
 from cloister.provisioner.epoch_terms import DAY_S, MOST_BY_POLICY, OVERLAP_S
 from cloister.provisioner.epochs import destroying
 from cloister.seal.grant import ModelGrant
@@ -79,10 +82,12 @@ async def test_the_record_tells_of_each_epoch_and_who_got_it_and_holds_no_key(de
         assert secret not in kept
 
 
-async def test_a_restart_keeps_epochs(desk: ReleaseDesk) -> None:
-    before = await grant(desk)
-    desk.epochs = desk.new_epochs()
-    assert (await grant(desk)).epochs == before.epochs
+async def test_a_restart_keeps_epochs(tmp_path: Path) -> None:
+    with release_desk(tmp_path) as desk:
+        before = await grant(desk)
+    with Database.opened(tmp_path / "models.db") as database, AuditLog.opened(tmp_path / "audit.db") as audit:
+        again = replace(desk, database=database, audit=audit)
+        assert (await grant(again)).epochs == before.epochs != ()
 
 
 async def test_concurrent_first_releases_begin_one_epoch(desk: ReleaseDesk) -> None:
