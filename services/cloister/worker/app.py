@@ -16,6 +16,7 @@ from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 from cloister.seal.hpke import KeyPair
+from cloister.seal.job_worker import JobOpener
 from cloister.seal.session import WorkerSessions
 from cloister.worker.answers import Answers
 from cloister.worker.attester import Attester
@@ -104,8 +105,10 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
         answers = Answers(
             served,
             sessions,
+            JobOpener(lambda _name, _key_id: None, settings.cluster),
             clock,
             keys.receipt,
+            vouched=lambda: member.result,
             instance=keys.instance,
             max_message_bytes=settings.max_message_bytes,
             drop_ended=rotation.drop_ended,
