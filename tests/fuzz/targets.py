@@ -10,6 +10,7 @@ from fuzz.claims import ClaimsMaps
 from fuzz.collateral import Collaterals
 from fuzz.envelopes import Envelopes
 from fuzz.job_statements import JobStatements
+from fuzz.jobs import Jobs
 from fuzz.quotes import Quotes
 from fuzz.requests import Requests
 from fuzz.target import Target
@@ -26,6 +27,7 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
         Certificates,
         Envelopes,
         JobStatements,
+        Jobs,
         Requests,
     )
 }
