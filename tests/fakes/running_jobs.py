@@ -60,6 +60,20 @@ def answered_by(job: jobs_pb2.Job) -> tuple[str, bytes]:
     return response.parameters["instance"].string_param, response.raw_output_contents[0]
 
 
+class _Running:
+    """One who gives jobs to workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.lifecycle: asyncio.Future[Lifecycle] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[Any]
+
+    async def run(self) -> None:
+        async with Lifecycle.running() as lifecycle:
+            self.lifecycle.set_result(lifecycle)
+            await run_jobs(self._settings, lifecycle, Place(1, 1, None, RUNNER))
+
+
 class JobsRig:
     """See the module.
 
@@ -72,7 +86,7 @@ class JobsRig:
     def __init__(self, gateway: Rig, redis: RedisServer, settings: Settings) -> None:
         self.gateway, self.redis, self.settings = gateway, redis, settings
         self._stubs: dict[tuple[str, str], Any] = {}
-        self._runners: list[tuple[Lifecycle, asyncio.Task[Any]]] = []
+        self._runners: list[_Running] = []
 
     async def jobs(self, name: str = "ann", role: str = "client") -> Any:
         """The calls, as somebody."""
@@ -98,20 +112,28 @@ class JobsRig:
         """Wait until the gateway has found Redis fit."""
         await self.gateway.until(lambda status: status.jobs == "ready")
 
-    def run(self) -> Lifecycle:
-        """Begin to give jobs to workers; the lifecycle stops it."""
-        lifecycle = self.gateway.lifecycle
-        group = getattr(lifecycle, "_group")  # noqa: B009 - a second service in the group of the first
-        mine = Lifecycle(group)
-        task = lifecycle.spawn(run_jobs(self.settings, mine, Place(1, 1, None, RUNNER)), "jobs")
-        self._runners.append((mine, task))
-        return mine
+    def run(self, *, name: str = "gateway") -> None:
+        """Begin to give jobs to workers, as a process of a gateway of this name."""
+        running = _Running(replace(self.settings, name=name))
+        running.task = self.gateway.lifecycle.spawn(running.run(), f"jobs of {name}")
+        self._runners.append(running)
+
+    async def stop_claiming(self) -> None:
+        """Have nothing new taken, while what is under way goes on."""
+        for running in self._runners:
+            (await running.lifecycle).stop()
+
+    def kill_running(self) -> None:
+        """Be gone at once, with whatever was held."""
+        for running in self._runners:
+            running.task.cancel()
+        self._runners.clear()
 
     async def stop_running(self) -> None:
         """Have everybody who gives jobs to workers come to an end."""
-        for lifecycle, task in self._runners:
-            lifecycle.stop()
-            await task
+        await self.stop_claiming()
+        for running in self._runners:
+            await running.task
         self._runners.clear()
 
 
