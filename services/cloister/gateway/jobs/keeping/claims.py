@@ -14,6 +14,7 @@ from cloister.gateway.jobs.job import Claimed, State
 from cloister.gateway.jobs.keeping import scripts
 from cloister.gateway.jobs.keeping.ends import Ends, Finish, job_expired
 from cloister.gateway.jobs.keeping.records import Header
+from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
 from cloister.gateway.jobs.keeping.shelf import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
@@ -106,11 +107,12 @@ class Claims:
 
     async def _given(self, model_name: str, packed: object) -> list[Claimed]:
         """Jobs that may be given out; the others are dropped, or ended."""
-        found = rows(packed, 7)
+        found = rows(packed, 8)
         if not found:
             return []
+        found = [await self._whole(model_name, row) for row in found]
         now_ms = self._shelf.now_ms()
-        if sum(len(row[2]) for row in found) > OFF_LOOP_BYTES:
+        if sum(len(row[3]) for row in found) > OFF_LOOP_BYTES:
             split = await asyncio.to_thread(self._sorted, model_name, found, now_ms)
         else:
             split = self._sorted(model_name, found, now_ms)
@@ -121,6 +123,25 @@ class Claims:
         if split.over:
             await self._ends.finish(model_name, split.over, anew=False)
         return split.given
+
+    async def _whole(self, model_name: str, row: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """With its request, where that is large."""
+        entry, job_id, sealed, request, *rest = row
+        if request:
+            return row
+        try:
+            header = self._shelf.records.open_header(sealed, model_name)
+        except SealBroken:
+            return row
+        if header.size_bytes <= LARGE_BYTES:
+            return row
+        return (
+            entry,
+            job_id,
+            sealed,
+            await self._shelf.value(model_name, "q", header.job_id, header.size_bytes),
+            *rest,
+        )
 
     def _sorted(self, model_name: str, found: Sequence[tuple[bytes, ...]], now_ms: int) -> _Sorted:
         split = _Sorted()
@@ -137,10 +158,10 @@ class Claims:
 
     def _header(self, model_name: str, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> Header:
         """The header of a job whose turn it is; raises SealBroken for anything else."""
-        _, sealed, _, _, end, detour, proof = row
+        _, job_id, sealed, _, _, end, detour, proof = row
         records = self._shelf.records
         header = records.open_header(sealed, model_name)
-        if header.priority.value != in_streams(reference)[0]:
+        if (header.job_id, header.priority.value) != (job_id.decode("ascii", "replace"), in_streams(reference)[0]):
             raise SealBroken(reason="job.moved")
         if end:
             try:
@@ -154,7 +175,7 @@ class Claims:
 
     def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
         """Give a job out, unless it is too late, or its request is another."""
-        _, sealed, request, attempt, end, detour, _ = row
+        _, _, sealed, request, attempt, end, _, _ = row
         error: CloisterError = job_expired()
         try:
             job = header.job(request)
@@ -171,7 +192,6 @@ class Claims:
             error=error,
             entry=reference,
             junk=end,
-            detour=detour,
         )
         split.over.append(over)
 
