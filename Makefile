@@ -31,11 +31,13 @@ console-pictures: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m fakes.console_pictures docs/pictures
 
 demo: .venv/installed
+	@sh deploy/redis.sh
 	$(BIN)/python deploy/demo/demo.py
 
 # MODEL=mlp,ffnn,colours,resnet50-u8,resnet50,bert serves networks of the benchmarks instead; WORKERS= THREADS= PORT=
 # GATEWAYS= (each on a port) PROCESSES= (of each gateway, behind its port).
 up: .venv/installed
+	@sh deploy/redis.sh
 ifdef MODEL
 	$(BIN)/python -m benchmarks.scenarios.standing --models $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT)) \
