@@ -172,7 +172,7 @@ class FolderJobs:
 
 
 def values(rows: Iterable[int]) -> Array:
-    """x [n, 2] for rows of these numbers; no two are alike."""
+    """Inputs [n, 2] for rows of these numbers; no two are alike."""
     numbers = np.fromiter(rows, np.float32)
     return np.stack([numbers, numbers + 0.5], axis=1)
 

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cloister.cli.asking import asked_for, connected
+from cloister.cli.batch.journal import sweep
 from cloister.cli.batch.running import Batch, Report, run, start_over
 from cloister.cli.batch.sources import digest_of
 from cloister.cli.failures import ExitCode, Stop
@@ -34,7 +35,7 @@ from cloister.client import JobTicket
 LIFE_S = 86_400
 
 
-class Priority(str, Enum):
+class Priority(StrEnum):
     """Which of a model's jobs are taken first."""
 
     HIGH = "high"
@@ -102,8 +103,13 @@ def submit(
     check_place(folder / "journal" if folder.is_dir() else folder)
     if not inputs.is_file():
         raise Stop(f"there is no file {inputs}", ExitCode.USAGE)
+    sweep(folder)
     if output.exists() and not folder.exists() and not fresh:
-        raise Stop(f"{output} exists; name another file, or say --fresh to ask for all of it anew", ExitCode.USAGE)
+        raise Stop(
+            f"{output} exists, whole, and there is nothing to go on with; name another file, or say --fresh to ask for "
+            "all of it anew",
+            ExitCode.USAGE,
+        )
     batch = Batch(
         source=inputs,
         output=output,

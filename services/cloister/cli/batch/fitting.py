@@ -1,4 +1,4 @@
-"""Values of a file to the datatype that a model takes, so that none is another one afterwards unless that was asked for.
+"""Values of a file to the datatype that a model takes, so that none is another one afterwards unless asked for.
 
 Binary files say what their numbers are: a double that the model takes as FP32 is rounded only with `--round`, and a
 whole number must be the same number there. Text has no datatype: its decimals are read as what the model takes, and
@@ -70,28 +70,31 @@ def fit(values: Array, spec: TensorSpec, *, rounding: bool) -> Fitted:
     with np.errstate(all="ignore"):
         made: Array = values.astype(wanted)
         same = _same(values, made, rounding=rounding)
-    rows = same.reshape(len(values), -1).all(axis=1) if values.size else np.ones(len(values), np.bool_)
+    rows: NDArray[np.bool_] = np.ones(len(values), np.bool_)
+    if values.size:
+        rows &= same.reshape(len(values), -1).all(axis=1)
     return Fitted(made, where_not(rows, lambda place: _changed(values, same, place, spec)))
 
 
 def fitted_rows(spec: TensorSpec, rows: list[Array | InvalidRequest]) -> Fitted:
     """Rows that have been read one by one as an input of a span; those that differ in shape from the first fail."""
     failures = {place: row for place, row in enumerate(rows) if isinstance(row, InvalidRequest)}
-    shape = next((row.shape for row in rows if isinstance(row, np.ndarray)), None)
+    shape = next((row.shape for row in rows if not isinstance(row, InvalidRequest)), None)
     if shape is None:
         inner = tuple(1 if size == ANY_SIZE else size for size in inner_shape(spec))
         return Fitted(np.zeros((len(rows), *inner), wanted_dtype(spec)), failures)
     array = np.zeros((len(rows), *shape), wanted_dtype(spec))
     for place, row in enumerate(rows):
-        if isinstance(row, np.ndarray):
-            if row.shape == shape:
-                array[place] = row
-            else:
-                failures[place] = InvalidRequest(
-                    f"the input '{spec.name}' has another shape than in the rows of the same job; ask them one by one "
-                    "with --rows 1",
-                    reason="row.shape",
-                )
+        if isinstance(row, InvalidRequest):
+            continue
+        if row.shape == shape:
+            array[place] = row
+        else:
+            failures[place] = InvalidRequest(
+                f"the input '{spec.name}' has another shape than in the rows of the same job; ask them one by one "
+                "with --rows 1",
+                reason="row.shape",
+            )
     return Fitted(array, failures)
 
 

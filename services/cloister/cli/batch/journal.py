@@ -9,6 +9,7 @@ any thread.
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -115,7 +116,7 @@ class Journal:
     @classmethod
     def begin(cls, folder: Path, identity: Identity, rows: int, input: Path) -> None:  # the command's own word
         """Make the journal of a new batch: whole, or not at all."""
-        staged = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        staged = _beside(folder)
         staged.mkdir(mode=0o700)
         try:
             for name in (_FILE, _LOCK):
@@ -233,10 +234,19 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def drop(folder: Path) -> None:
-    """Remove a journal, and with it all that was secret; a part that is left over is none any more."""
-    gone = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    folder.rename(gone)
-    shutil.rmtree(gone)
+    """Remove a journal, and with it all that was secret: what is left if that is interrupted is none any more."""
+    folder.rename(_beside(folder))
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was left of a journal by a command that was killed when it made or removed it."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.????????"):
+        shutil.rmtree(left)
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
 
 
 def _connected(folder: Path) -> sqlite3.Connection:

@@ -12,12 +12,13 @@ from cloister.cli.batch.answers import Column, blocks
 from cloister.cli.batch.journal import Journal
 
 
-def write_json(journal: Journal, path: Path, _columns: list[Column]) -> None:
+def write_json(journal: Journal, path: Path, columns: list[Column]) -> None:
     """An object a line: `{"row": 0, "outputs": {"y": [...]}}`.
 
     Numbers that are not finite are the texts "NaN", "Infinity" and "-Infinity"; bytes that are no UTF-8 are
     `{"base64": ...}`.
     """
+    del columns  # JSON needs to know nothing beforehand
     with path.open("w", encoding="utf-8") as file:
         for block in blocks(journal):
             lists = {name: array.tolist() for name, array in block.outputs.items()}

@@ -1,4 +1,4 @@
-"""Ends of spans on their way into the journal: as many with one commit as there are, and forgotten at the gateway then."""
+"""Ends of spans on their way into the journal: as many with one commit as there are, then forgotten at the gateway."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _row(scalar: Any, spec: TensorSpec, *, rounding: bool) -> Array | InvalidReq
     except InvalidRequest as error:
         return error
     fitted = fit(array[np.newaxis], spec, rounding=rounding)
-    return fitted.failures.get(0) or fitted.array[0]
+    return fitted.failures.get(0) or np.asarray(fitted.array[0])
 
 
 def _nested(values: pa.Array | None, spec: TensorSpec) -> Array:
@@ -134,7 +134,8 @@ def _check(kind: pa.DataType, spec: TensorSpec, where: str, *, rounding: bool) -
 def _dtype(kind: pa.DataType, where: str) -> np.dtype[Any]:
     types = pa.types
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-        return np.dtype(kind.to_pandas_dtype())
+        dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return dtype
     texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
     if any(is_text(kind) for is_text in texts):
         return np.dtype(object)

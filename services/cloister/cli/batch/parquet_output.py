@@ -1,4 +1,4 @@
-"""Answers as Parquet: `row`, the number in the input, and a column for each output, lists where a row is no one value."""
+"""Answers as Parquet: `row`, the number in the input, and a column for each output, lists where a row is several values."""
 
 from __future__ import annotations
 

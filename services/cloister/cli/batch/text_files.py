@@ -1,4 +1,4 @@
-"""Rows of text: JSON lines, an object in each, and CSV with a line of names. What cannot be read is a row that failed."""
+"""Rows of text: JSON lines, an object in each, and CSV with a line of names. What cannot be read is a failed row."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from cloister.oip.contents import Array
 
 NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity"})
 """The words that JSON written by our commands has for such numbers."""
-_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MOST_DIGITS: Final = 40  # no datatype holds more, and Python is slow with them
 _TRUTH: Final = {"true": True, "false": False, "0": False, "1": True}
 
 
@@ -40,8 +41,7 @@ def row_of(value: object, spec: TensorSpec) -> Array:
     fitted = fit(array[np.newaxis], spec, rounding=True)
     if fitted.failures:
         raise fitted.failures[0]
-    row: Array = fitted.array[0]
-    return row
+    return np.asarray(fitted.array[0])  # of a single value, too
 
 
 def cell_of(text: str, spec: TensorSpec) -> object:
@@ -62,7 +62,8 @@ def cell_of(text: str, spec: TensorSpec) -> object:
         return "NaN" if text.lower() == "nan" else text
     if not _NUMBER.fullmatch(text):
         raise InvalidRequest(f"'{text[:40]}' is no number for the input '{spec.name}'", reason="row.malformed")
-    return int(text) if text.lstrip("+-").isdecimal() else float(text)
+    whole = len(text) <= _MOST_DIGITS and text.lstrip("+-").isdecimal()
+    return int(text) if whole else float(text)
 
 
 def _bytes(value: object) -> Array:

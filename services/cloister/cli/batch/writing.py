@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -82,7 +83,7 @@ def errors_file(output: Path) -> Path:
 def replaced(path: Path) -> Iterator[Path]:
     """A new file to write, which comes into its place once it is whole and on the disk."""
     staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    for left in path.parent.glob(f".{path.name}.????????.part"):  # of a life that was ended while it wrote
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):  # of a life that was ended while it wrote
         left.unlink(missing_ok=True)
     try:
         yield staged
