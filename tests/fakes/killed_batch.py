@@ -18,8 +18,8 @@ from types import FrameType
 from typing import Any, Final
 
 from cloister.cli.batch.journal import sweep
+from cloister.cli.batch.reading import digest_of
 from cloister.cli.batch.running import Batch, run
-from cloister.cli.batch.sources import digest_of
 from fakes.folder_jobs import CONTRACT, MODEL, FakeTicket, FolderJobs, negative
 
 _server = multiprocessing.get_context("forkserver")
@@ -80,7 +80,7 @@ def _work(folder: Path, seed: int, kill_at: int) -> None:
 
 def _run(folder: Path, seed: int) -> None:
     source = folder / "in.npy"
-    troubles = {"lost": 20, "full": 20, "forgotten": 3, "expired": 3}
+    troubles = {"lost": 20, "forgotten": 3, "expired": 3}
     jobs = FolderJobs(folder, troubles=troubles, refuse=negative, seed=seed)
     batch = Batch(
         source=source,

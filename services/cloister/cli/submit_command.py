@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from cloister.cli.asking import asked_for, connected
+from cloister.cli.batch.jobs_face import LIFE_S
 from cloister.cli.batch.journal import sweep
+from cloister.cli.batch.reading import digest_of
 from cloister.cli.batch.running import Batch, Report, run, start_over
-from cloister.cli.batch.sources import digest_of
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.identities import described
 from cloister.cli.mesh_folder import Mesh
@@ -31,8 +32,6 @@ from cloister.cli.options import (
 )
 from cloister.cli.output import facts, print_json, progress_bytes, progress_rows, warn
 from cloister.client import JobTicket
-
-LIFE_S = 86_400
 
 
 class Priority(StrEnum):
@@ -88,7 +87,7 @@ def submit(
     again: Annotated[bool, typer.Option("--again", help="Ask rows once more that failed before.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what was begun, and start over.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds in which nothing happens before it ends, to be run again.")
+        float, typer.Option(min=0.1, help="Seconds to wait for a gateway that is away or full.")
     ] = 120.0,
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +145,7 @@ def submit(
     report = asyncio.run(ask())
     _tell(report, whole, as_json=as_json)
     if report.counts.failed:
-        raise typer.Exit(ExitCode.FAILED)
+        raise typer.Exit(ExitCode.REFUSED if report.distrusted else ExitCode.FAILED)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 
 from cloister.cli.batch.columns import Binding, bind, joined, value_spec
 from cloister.cli.batch.fitting import check_dtype, check_inner, fit
-from cloister.cli.batch.sources import Piece, Reading, Source
+from cloister.cli.batch.reading import Piece, Reading, Source
 from cloister.cli.batch.spans import Fitted
 from cloister.cli.failures import ExitCode, Stop
 from cloister.contract import TensorSpec

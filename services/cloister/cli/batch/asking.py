@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeGuard
 
@@ -17,13 +18,17 @@ from cloister.cli.batch.jobs_face import GONE, UNKNOWN, Jobs, Order, Prepared, S
 from cloister.cli.batch.journal import Journal
 from cloister.cli.batch.keeping import Ended, Keeper
 from cloister.cli.batch.spans import Failure, Loaded, Span
+from cloister.client import Answer, JobOptions
 from cloister.client.tasks import task_group
-from cloister.errors import CloisterError, InvalidRequest, NotFound, NotReady, Overloaded
+from cloister.errors import CloisterError, NotFound, NotReady, Unavailable
 
 GROUP: Final = 16
 """Spans that are submitted with one call and waited for with another."""
+MOST_LOST: Final = 20
+"""How often a gateway may lose a job."""
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
+_GRACE_S: Final = 120.0  # for the gateway to say that a job's time has passed
 
 
 async def ask(
@@ -100,6 +105,7 @@ class _Asker:
         self._tickets: dict[int, list[Ticket]] = {}  # of what may be at the gateway, by number of the span
         self._moved_s = time.monotonic()
         self._pause_s = _FIRST_PAUSE_S
+        self._lost: Counter[int] = Counter()
 
     async def settle(self, group: Sequence[Loaded]) -> None:
         """Ask what has not been asked, and wait until all of it has ended."""
@@ -119,47 +125,32 @@ class _Asker:
                 await self._watch()
 
     async def _submit(self, fresh: Sequence[Loaded]) -> None:
-        unsent = await self._prepare(fresh)
-        while unsent:
-            sent = await self._jobs.send([made for _, made in unsent], timeout_s=self._order.timeout_s)
-            refusals: list[CloisterError] = []
-            later: list[tuple[Loaded, Prepared]] = []
-            for (loaded, made), result in zip(unsent, sent, strict=True):
-                if result.error is None:
-                    self._tickets[loaded.number] = [await self._ticket(loaded, made, result)]
-                    self._moved()
-                elif _may_pass(result.error):
-                    refusals.append(result.error)
-                    if isinstance(result.error, Overloaded):
-                        later.append((loaded, made))  # the same bytes again; what else may pass is sealed afresh
-                else:
-                    await self._end(loaded.number, Ended(loaded, result.error))
-            if refusals:
-                await self._pause(refusals)
-            unsent = later
-
-    async def _prepare(self, fresh: Sequence[Loaded]) -> list[tuple[Loaded, Prepared]]:
-        """Seal, and keep the tickets before anything is sent; who cannot be sealed has ended."""
-        sealed: list[tuple[Loaded, Prepared]] = []
-        try:
-            sealed += zip(fresh, await self._sealed(fresh), strict=True)
-        except InvalidRequest:  # of one of them; the others are not held up by it
-            for loaded in fresh:
-                try:
-                    sealed += zip([loaded], await self._sealed([loaded]), strict=True)
-                except InvalidRequest as error:
-                    await self._end(loaded.number, Ended(loaded, error))
-        proved = self._order.receipts is not None
-        tickets = [
-            (loaded.number, made.ticket.job_id, made.ticket.to_bytes(with_request=proved)) for loaded, made in sealed
-        ]
-        await asyncio.to_thread(self._journal.promise, tickets)
-        return sealed
-
-    async def _sealed(self, fresh: Sequence[Loaded]) -> Sequence[Prepared]:
+        """Seal, keep the tickets, and only then send; who is refused for good has ended."""
         keys = await asyncio.to_thread(lambda: [self._journal.key(loaded.number) for loaded in fresh])
         inputs = [loaded.inputs for loaded in fresh]
-        return await self._jobs.prepare(self._order.model, inputs, keys=keys, **self._order.options)
+        timeout_s = self._order.timeout_s
+        options: JobOptions = {**self._order.options, "timeout_s": timeout_s}
+        prepared = await self._jobs.prepare(self._order.model, inputs, keys=keys, **options)
+        await asyncio.to_thread(self._journal.promise, self._promises(fresh, prepared))
+        sent = await self._jobs.send(prepared, timeout_s=timeout_s)
+        refusal: CloisterError | None = None
+        for loaded, made, result in zip(fresh, prepared, sent, strict=True):
+            if result.error is None:
+                self._tickets[loaded.number] = [await self._ticket(loaded, made, result)]
+                self._moved()
+            elif _may_pass(result.error):
+                refusal = result.error
+            else:
+                await self._end(loaded.number, Ended(loaded, result.error))
+        if refusal is not None:
+            await self._pause(refusal)
+
+    def _promises(self, fresh: Sequence[Loaded], prepared: Sequence[Prepared]) -> list[tuple[int, bytes, bytes]]:
+        proved = self._order.receipts is not None
+        return [
+            (loaded.number, made.ticket.job_id, made.ticket.to_bytes(with_request=proved))
+            for loaded, made in zip(fresh, prepared, strict=True)
+        ]
 
     async def _ticket(self, loaded: Loaded, made: Prepared, sent: Sent) -> Ticket:
         """Of the job that the gateway keeps: one from before, where that had arrived after all."""
@@ -179,35 +170,47 @@ class _Asker:
         """Wait until each job has ended, or is found to be unknown: then its span has no ticket any more."""
         numbers = {ticket.job_id: number for number, tickets in self._tickets.items() for ticket in tickets}
         watched = [ticket for tickets in self._tickets.values() for ticket in tickets]
-        async for ticket, outcome in self._jobs.watch(watched, timeout_s=self._order.timeout_s):
-            number = numbers[ticket.job_id]
-            if number not in self._open:
-                continue  # it has ended by another ticket
-            self._moved()
-            reason = outcome.reason if isinstance(outcome, NotFound) else ""
-            if reason == UNKNOWN:
-                self._tickets[number] = [each for each in self._tickets[number] if each.job_id != ticket.job_id]
-            elif reason in GONE:
-                await asyncio.to_thread(self._journal.turn, [number])
-                self._tickets[number] = []
-            else:
-                await self._end(number, Ended(self._open[number], outcome, ticket))
+        try:
+            async for ticket, outcome in self._jobs.watch(watched, timeout_s=self._order.timeout_s):
+                number = numbers[ticket.job_id]
+                if number in self._open:  # else it has ended by another ticket
+                    self._moved()
+                    await self._heard(number, ticket, outcome)
+        except TimeoutError:  # they wait still, and will until their time has passed
+            if time.monotonic() - self._moved_s > self._order.life_s + _GRACE_S:
+                raise
+
+    async def _heard(self, number: int, ticket: Ticket, outcome: Answer | Failure) -> None:
+        reason = outcome.reason if isinstance(outcome, NotFound) else ""
+        if reason != UNKNOWN and reason not in GONE:
+            await self._end(number, Ended(self._open[number], outcome, ticket))
+            return
+        if reason in GONE:
+            await asyncio.to_thread(self._journal.turn, [number])
+            self._tickets[number] = []
+        self._tickets[number] = [each for each in self._tickets[number] if each.job_id != ticket.job_id]
+        self._lost[number] += 1
+        if self._lost[number] > MOST_LOST:
+            raise Unavailable(
+                f"the gateway has lost the job of the rows from {self._open[number].first} on {MOST_LOST} times; is "
+                "its Redis durable?",
+                reason="jobs.lost",
+            )
 
     async def _end(self, number: int, ended: Ended) -> None:
         del self._open[number]
         self._tickets.pop(number, None)
+        self._lost.pop(number, None)
         await self._keeper.put(ended)
 
     def _moved(self) -> None:
         self._moved_s, self._pause_s = time.monotonic(), _FIRST_PAUSE_S
 
-    async def _pause(self, refusals: Sequence[CloisterError]) -> None:
-        """Wait as long as the longest says; raises it once nothing has moved for too long."""
-        told_s = max(error.retry_after_s if isinstance(error, Overloaded) else 0.0 for error in refusals)
-        pause_s = max(told_s, self._pause_s)
-        if time.monotonic() + pause_s - self._moved_s > self._order.timeout_s:
-            raise refusals[0]
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+    async def _pause(self, refusal: CloisterError) -> None:
+        """Before what was refused is sealed and sent again; raises it once nothing has moved for too long."""
+        if time.monotonic() + self._pause_s - self._moved_s > self._order.timeout_s:
+            raise refusal
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
         await asyncio.sleep(pause_s + random.uniform(0, pause_s / 4))  # noqa: S311  # not a secret
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Unpack
 
 from cloister.cli.batch.spans import Failure
-from cloister.client import Answer
+from cloister.client import Answer, JobOptions
 from cloister.contract import ModelContract
 from cloister.oip.contents import Array
 
@@ -16,6 +16,10 @@ UNKNOWN: Final = "job.unknown"
 """Reason for a job that the gateway does not have."""
 GONE: Final = frozenset({"answer.lost", "answer.expired"})
 """Reasons for a job that was answered, and whose answer is there no more."""
+
+
+LIFE_S: Final = 86_400
+"""How long a job waits, unless somebody says otherwise."""
 
 
 class Ticket(Protocol):
@@ -63,7 +67,7 @@ class Jobs(Protocol):
     """Jobs at a gateway. Each call raises what concerns all of its jobs: nobody to be reached, or believed."""
 
     async def prepare(
-        self, model: str, many: Sequence[dict[str, Array]], *, keys: Sequence[str], **options: Any
+        self, model: str, many: Sequence[dict[str, Array]], *, keys: Sequence[str], **options: Unpack[JobOptions]
     ) -> Sequence[Prepared]:
         """Seal jobs, and send nothing."""
         ...
@@ -89,16 +93,21 @@ class Order:
         model: Name.
         contract: What it takes and gives.
         ticket_of: Reads a ticket that the journal kept.
-        options: Of `Jobs.prepare`: version, digest, priority, life_s.
+        options: Of `Jobs.prepare`, beside `timeout_s`.
         in_flight: Jobs under way at once, about.
-        timeout_s: How long nothing may happen before the command gives up for now.
+        timeout_s: How long the gateway may be away, or refuse, before the command gives up for now.
         receipts: Folder for the receipt of each answer; None to keep none.
     """
 
     model: str
     contract: ModelContract
     ticket_of: Callable[[bytes], Ticket]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JobOptions = field(default_factory=JobOptions)
     in_flight: int = 128
     timeout_s: float = 120.0
     receipts: Path | None = None
+
+    @property
+    def life_s(self) -> float:
+        """Of a job."""
+        return float(self.options.get("life_s", LIFE_S))

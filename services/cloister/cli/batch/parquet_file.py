@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cloister.cli.batch.columns import Binding, bind, joined, value_spec
 from cloister.cli.batch.fitting import check_dtype, check_inner, fit, fitted_rows, inner_shape, shown, wanted_dtype
-from cloister.cli.batch.sources import Piece, Reading
+from cloister.cli.batch.reading import Piece, Reading
 from cloister.cli.batch.spans import Fitted
 from cloister.cli.failures import Stop
 from cloister.contract import ANY_SIZE, TensorSpec

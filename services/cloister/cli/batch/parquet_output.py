@@ -1,4 +1,4 @@
-"""Answers as Parquet: `row`, the number in the input, and a column for each output, lists where a row is several values."""
+"""Answers as Parquet: `row`, the number in the input, and each output: lists where a row has several values."""
 
 from __future__ import annotations
 

@@ -7,18 +7,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cloister.cli.batch.asking import ask
 from cloister.cli.batch.columns import read_options
 from cloister.cli.batch.jobs_face import Jobs, Order, Ticket
 from cloister.cli.batch.journal import Counts, Journal, drop, locked
 from cloister.cli.batch.plan import Identity, rows_at_once, rows_per_job
-from cloister.cli.batch.sources import Reading, open_source, spans
+from cloister.cli.batch.reading import Reading, spans
+from cloister.cli.batch.sources import open_source
 from cloister.cli.batch.writing import check_output, write_failures, write_output
 from cloister.cli.failures import ExitCode, Stop
+from cloister.client import JobOptions
 from cloister.contract import ModelContract
-from cloister.errors import CloisterError, InternalError
+from cloister.errors import CloisterError, EvidenceRejected, InternalError, SealBroken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class Batch:
         again: Whether rows that failed are asked once more.
         options: Of `Jobs.prepare`, beside version and digest.
         in_flight: Jobs under way at once, about.
-        timeout_s: How long nothing may happen.
+        timeout_s: How long the gateway may be away, or refuse.
         receipts: Folder for receipts; None to keep none.
     """
 
@@ -58,7 +60,7 @@ class Batch:
     cluster: str
     client: str
     again: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JobOptions = field(default_factory=JobOptions)
     in_flight: int = 128
     timeout_s: float = 120.0
     receipts: Path | None = None
@@ -66,13 +68,22 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How it ended: rows in and out, and where what is not whole is told of."""
+    """How it ended.
+
+    Attributes:
+        rows: That went in.
+        counts: What came out.
+        errors: File of the rows that failed; None where none has.
+        distrusted: Whether an answer was not believed: changed on its way, or by an enclave that is not.
+    """
 
     rows: int
     counts: Counts
     errors: Path | None
+    distrusted: bool = False
 
 
+_DISTRUST: Final = frozenset({SealBroken.__name__, EvidenceRejected.__name__})
 Begun = Callable[[int, int], Callable[[int], None]]
 """Told how many rows there are and how many have ended; gives what is told of each further end."""
 
@@ -156,7 +167,7 @@ def _check_same(journal: Journal, identity: Identity) -> None:
 def _order(batch: Batch, contract: ModelContract, ticket_of: Callable[[bytes], Ticket]) -> Order:
     if batch.receipts is not None:
         batch.receipts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    options = {**batch.options, "version": batch.version, "digest": batch.model_digest}
+    options: JobOptions = {**batch.options, "version": batch.version, "digest": batch.model_digest}
     return Order(
         model=batch.model,
         contract=contract,
@@ -177,7 +188,8 @@ def _finish(batch: Batch, journal: Journal, contract: ModelContract) -> Report:
             f"nothing was written, and {journal.folder} has what is known"
         )
     errors = write_failures(journal, batch.output)
+    distrusted = any(failed.kind in _DISTRUST for failed in journal.failures())
     write_output(journal, batch.output, contract)
     if not counts.failed:
         drop(journal.folder)
-    return Report(journal.rows, counts, errors)
+    return Report(journal.rows, counts, errors, distrusted)

@@ -1,56 +1,17 @@
-"""Files of rows: one interface, found by the file's ending."""
+"""Files of rows, found by their endings."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from cloister.cli.batch.spans import Fitted, Loaded, Span, merged
+from cloister.cli.batch.array_files import open_arrays
+from cloister.cli.batch.reading import Reading, Source
+from cloister.cli.batch.text_files import open_text
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.preparing import extras
-from cloister.contract import ModelContract
 
-Piece = tuple[int, Callable[[], Mapping[str, Fitted]]]
-"""How many rows follow, and what reads them: the inputs by name."""
 ENDINGS: Final = (".parquet", ".npy", ".npz", ".jsonl", ".csv")
-_READ_BYTES: Final = 4 << 20
-
-
-class Source(Protocol):
-    """A file of rows that fit a model as far as its own description tells.
-
-    Attributes:
-        rows: How many there are.
-    """
-
-    rows: int
-
-    def pieces(self, size: int) -> Iterator[Piece]:
-        """All rows in order, so many at a time; the last may be fewer. What is not read costs little.
-
-        Raises:
-            Stop: The file breaks off, or cannot be read on.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How a file is read.
-
-    Attributes:
-        contract: What the model takes.
-        columns: As `columns.read_options` has them.
-        rounding: Whether numbers may be rounded.
-    """
-
-    contract: ModelContract
-    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    rounding: bool = False
 
 
 def open_source(path: Path, reading: Reading) -> Source:
@@ -63,43 +24,11 @@ def open_source(path: Path, reading: Reading) -> Source:
         raise Stop(f"there is no file {path}", ExitCode.USAGE)
     match path.suffix.lower():
         case ".npy" | ".npz":
-            from cloister.cli.batch.array_files import open_arrays
-
             return open_arrays(path, reading)
         case ".jsonl" | ".csv":
-            from cloister.cli.batch.text_files import open_text
-
             return open_text(path, reading)
         case ".parquet":
             with extras("batch"):
                 from cloister.cli.batch.parquet_file import ParquetRows
             return ParquetRows(path, reading)
     raise Stop(f"{path} ends with none of {', '.join(ENDINGS)}", ExitCode.USAGE)
-
-
-def spans(source: Source, size: int, exactly: int = 0) -> Iterator[Span]:
-    """The rows of each job.
-
-    Args:
-        source: The file.
-        size: Rows of a job.
-        exactly: How many the model takes at once; 0 for any number.
-    """
-    first = 0
-    for number, (rows, read) in enumerate(source.pieces(size)):
-        yield Span(number, first, rows, partial(_load, number, first, rows, read, exactly))
-        first += rows
-
-
-def digest_of(path: Path, told: Callable[[int], None] = lambda _bytes: None) -> str:
-    """SHA-256 of a file, in hex; `told` hears of each piece that was read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_READ_BYTES):
-            digest.update(piece)
-            told(len(piece))
-    return digest.hexdigest()
-
-
-def _load(number: int, first: int, rows: int, read: Callable[[], Mapping[str, Fitted]], exactly: int) -> Loaded:
-    return merged(number, first, rows, read(), exactly)

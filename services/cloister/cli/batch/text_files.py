@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cloister.cli.batch.columns import Binding, bind
 from cloister.cli.batch.fitting import fitted_rows, inner_shape, wanted_dtype
-from cloister.cli.batch.sources import Piece, Reading, Source
+from cloister.cli.batch.reading import Piece, Reading, Source
 from cloister.cli.batch.spans import Fitted
 from cloister.cli.batch.text_values import cell_of, row_of
 from cloister.cli.failures import Stop

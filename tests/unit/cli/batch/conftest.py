@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from cloister.cli.batch.reading import digest_of
 from cloister.cli.batch.running import Batch, Report, run
-from cloister.cli.batch.sources import digest_of
 from fakes.folder_jobs import CONTRACT, MODEL, FakeTicket, FolderJobs
 
 Run = Callable[..., Report]

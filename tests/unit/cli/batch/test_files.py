@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cloister.cli.batch.columns import read_options
-from cloister.cli.batch.sources import Reading, open_source, spans
+from cloister.cli.batch.reading import Reading, spans
+from cloister.cli.batch.sources import open_source
 from cloister.cli.batch.spans import Loaded
 from cloister.cli.failures import Stop
 from cloister.contract import ModelContract, TensorSpec
