@@ -9,6 +9,7 @@ from fuzz.certificates import Certificates
 from fuzz.claims import ClaimsMaps
 from fuzz.collateral import Collaterals
 from fuzz.envelopes import Envelopes
+from fuzz.jobs import Jobs
 from fuzz.quotes import Quotes
 from fuzz.requests import Requests
 from fuzz.target import Target
@@ -16,5 +17,5 @@ from fuzz.tokens import Tokens
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
     kind.name: kind
-    for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, AccessTokens, Certificates, Envelopes, Requests)
+    for kind in (Quotes, Collaterals, ClaimsMaps, Tokens, AccessTokens, Certificates, Envelopes, Jobs, Requests)
 }

@@ -66,6 +66,7 @@ _NAMES: Final = {
     "roster": ("Refused", "Serving"),
     "statuses": ("status_meaning",),
     "sync": ("SyncClient",),
+    "sync_jobs": ("SyncJobs",),
     "sync_roles": ("SyncAuditorClient", "SyncOwnerClient"),
     "timing": ("Timing",),
     "trust": ("VerifiedWorker", "believe"),

@@ -72,6 +72,7 @@ from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.statuses import status_meaning as status_meaning
 from cloister.client.sync import SyncClient as SyncClient
+from cloister.client.sync_jobs import SyncJobs as SyncJobs
 from cloister.client.sync_roles import SyncAuditorClient as SyncAuditorClient
 from cloister.client.sync_roles import SyncOwnerClient as SyncOwnerClient
 from cloister.client.timing import Timing as Timing

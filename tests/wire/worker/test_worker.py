@@ -21,9 +21,11 @@ from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotAllowed, NotReady, Unavailable
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope, receipt
+from cloister.seal.job_epoch import verify_epoch
 from cloister.seal.session import ClientSessions, RecipientKey
 from cloister.worker.clock import ClockJumped
 from fakes import networks
+from fakes.job_epochs import epoch_key
 from fakes.sealing import Sealing
 
 ROWS = np.random.default_rng(3).standard_normal((5, networks.FEATURES)).astype(np.float32)
@@ -334,14 +336,28 @@ async def test_a_refused_renewal_takes_the_model_away(mesh):
 
 async def test_membership_is_renewed_without_dropping_the_link(mesh):
     mesh.verifier.membership_s = 4.0
+    lasting_ms = 2 * int(datetime.now(UTC).timestamp() * 1000)
+    mesh.provisioner.epochs = (epoch_key(5, seal_until_ms=lasting_ms, open_until_ms=lasting_ms),)
     async with serving(mesh) as (worker, gateway):
         before = await served_certificate(worker)
+        said = job_epoch_of(gateway, mesh)
+        assert (said.model_name, said.epoch) == ("tiny", 5)
         await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 2)
         assert [role for role, purpose in mesh.verifier.appraised if purpose == PURPOSE_MESH] == ["enrol", "worker"]
         (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}).SerializeToString())
         assert result.WhichOneof("outcome") == "response"
         await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 3)  # the second is in use by now
         assert await served_certificate(worker) != before
+        await gateway.until(lambda gateway: job_epoch_of(gateway, mesh).ear_id != said.ear_id)
+
+
+def job_epoch_of(gateway, mesh):
+    """What the worker says that jobs are sealed to: under a result of its membership, by the key in it."""
+    signed = gateway.models["tiny", "3"].job_epoch
+    said = verify_epoch(signed, mesh.verifier.claims[0].receipt_key)
+    assert mesh.verifier.results[said.ear_id].audience == "mesh"
+    assert said.instance == mesh.verifier.claims[0].instance
+    return said
 
 
 async def run_refusing(mesh, error):
