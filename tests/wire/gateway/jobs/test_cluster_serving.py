@@ -116,3 +116,22 @@ async def test_who_starts_again_meets_no_group_that_is_busy(rig: JobsRig) -> Non
             rig.kill_running()
         else:
             await rig.stop_running()
+
+
+async def test_jobs_that_nobody_answers_are_seen_to_wait_while_everything_listens(rig: JobsRig) -> None:
+    """4: health there was an open port; and a job that had stopped stayed green."""
+    asked = [submission() for _ in range(3)]
+    await rig.submit(*asked)
+    stub = await rig.jobs("olga", "operator")
+
+    async def queues() -> list[jobs_pb2.JobQueue]:
+        return list((await stub.ListQueues(jobs_pb2.ListQueuesRequest(model_name=MODEL), timeout=10)).queues)
+
+    (before,) = await queues()
+    async with asyncio.timeout(20):
+        while (later := (await queues())[0]).oldest_s <= before.oldest_s:  # noqa: ASYNC110  # Redis's clock
+            await asyncio.sleep(0.01)
+    assert (later.waiting, later.running) == (3, 0)
+    rig.run()
+    await rig.watch([job.job_id for job in asked])
+    assert not any(found.waiting or found.running for found in await queues())
