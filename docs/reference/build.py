@@ -21,6 +21,11 @@ PAGES: Final = {
         "Connect, verify who serves a model, ask it with NumPy arrays.",
         "Client SyncClient Options Answer Outcome Inputs Progress Serving VerifiedWorker Refused Timing believe",
     ),
+    "jobs": (
+        "Jobs",
+        "Requests that wait at the mesh: prepare, submit, watch, open the answer in this process or a later one.",
+        "Jobs SyncJobs JobOptions JobTicket PreparedJob Sent JobStatus JobState",
+    ),
     "trust": (
         "Trust",
         "Whom a client believes: the trust bundle, how a verifier is pinned, and the folder that holds all of it.",
@@ -48,7 +53,7 @@ PAGES: Final = {
         "The mesh as it is, models, policies, revocations, records; functions take a `cloister.rpc.channel.Peer`.",
         "OperatorClient mesh_status model_index load_model unload_model is_serving apply_policy policy_in_force revoke "
         "lift revocations appraisals releases attested_evidence published_keys read_policy signed_policy "
-        "PolicyDocument kept_in KeptEvidence consequences Consequence",
+        "PolicyDocument kept_in KeptEvidence consequences Consequence job_queues dead_letters",
     ),
 }
 """Title, first line and names of each page."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloister.gateway.jobs import access
-from cloister.gateway.jobs.job import Job
+from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Record
 from cloister.gateway.jobs.keeping.redis_store import RedisJobStore
 from cloister.gateway.jobs.store import Bounds
 from cloister.kit.redis import connected
@@ -21,6 +21,7 @@ from fakes.redis_server import ADMIN, PASSWORD, RedisServer, redis_running
 MODEL, TENANT, OTHER = "tiny", "hospital", "somebody else"
 BOUNDS = Bounds(jobs=100_000, size_bytes=1 << 30, tenant_jobs=50_000, tenant_bytes=1 << 29)
 MINUTE_MS = 60_000
+CONNECTIONS = 8
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Kept:
     """A store, with what it said it has dropped."""
 
     store: RedisJobStore
+    cluster: str
     dropped: list[str] = field(default_factory=list)
 
 
@@ -58,14 +60,14 @@ async def store_on(
     server: RedisServer, cluster: str, clock: Clock, *, consumer: str = "gateway-1", key: bytes = b"s" * 32
 ) -> AsyncIterator[Kept]:
     """One gateway's store."""
-    async with connected(server.settings(user="gateway")) as client:
-        kept = Kept(None)  # type: ignore[arg-type]
+    async with connected(server.settings(user="gateway"), CONNECTIONS) as client:
+        kept = Kept(None, cluster)  # type: ignore[arg-type]
         kept.store = RedisJobStore(
             client,
             shared_key=key,
             cluster=cluster,
             consumer=consumer,
-            waits=4,
+            connections=CONNECTIONS,
             now_ms=clock,
             on_dropped=kept.dropped.append,
         )
@@ -85,6 +87,48 @@ def new_job(clock: Clock, **changes: Any) -> Job:
         "result_ttl_s": 3600,
     }
     return Job(**{**fields, **changes})
+
+
+def key_of(kept: Kept, kind: str, job: Job | None = None, *, model_name: str = MODEL) -> str:
+    """What a key is called, of a model or of one of its jobs."""
+    return f"{kept.cluster}:jobs:{{{model_name}}}:{kind}" + (f":{job.job_id.hex()}" if job else "")
+
+
+async def accepted(kept: Kept, job: Job) -> Job:
+    """Submit a job that there is a place for."""
+    assert await kept.store.submit([job], BOUNDS) == [Accepted(job.job_id)]
+    return job
+
+
+async def only(kept: Kept, job: Job) -> Record:
+    """What is known of a job that is known."""
+    (record,) = await kept.store.read(job.model_name, job.tenant, [job.job_id])
+    assert record is not None
+    return record
+
+
+async def answered(kept: Kept, job: Job, response: bytes) -> Claimed:
+    """Take a job, the only one that waits, and answer it."""
+    (claimed,) = await kept.store.claim(job.model_name, 10, 0)
+    assert claimed.job.job_id == job.job_id
+    await kept.store.settle(job.model_name, [Ending(claimed, response=response)])
+    return claimed
+
+
+_LIVES = """
+local out = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    out[#out + 1] = key
+    out[#out + 1] = redis.call('PTTL', key)
+end
+return out
+"""
+
+
+def lives_ms(server: RedisServer) -> dict[bytes, int]:
+    """Every key with how long it has to live; -1 for ever."""
+    found = server.admin("EVAL", _LIVES, 0)
+    return dict(zip(found[::2], found[1::2], strict=True))
 
 
 def _sha256(text: str) -> str:

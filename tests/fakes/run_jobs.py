@@ -109,7 +109,8 @@ async def running(
     async with mesh(**limits) as made:
         shelf = Shelf()
         stores = await ready_stores(MemoryJobStore(shelf, now_ms, consumer))
-        metrics = JobMetrics(Metrics(), stores, dict)
+        metrics = JobMetrics(Metrics(), stores)
+        metrics.held = dict
         rig = Running(made, MemoryJobStore(shelf, now_ms, "a client's"), metrics, settings)
         rig.runner = ModelRunner(
             MODEL,

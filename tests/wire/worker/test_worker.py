@@ -13,6 +13,7 @@ import openvino as ov
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cloister import ear
 from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResponse
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
@@ -21,6 +22,7 @@ from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotAllowed, NotReady, Unavailable
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope, receipt
+from cloister.seal.job import JobKey, JobSealer
 from cloister.seal.job_epoch import verify_epoch
 from cloister.seal.session import ClientSessions, RecipientKey
 from cloister.worker.clock import ClockJumped
@@ -334,10 +336,47 @@ async def test_a_refused_renewal_takes_the_model_away(mesh):
         assert await health_of(worker) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+def lasting(number):
+    """A key of an epoch that does not end here."""
+    ends_ms = 2 * int(datetime.now(UTC).timestamp() * 1000)
+    return epoch_key(number, seal_until_ms=ends_ms, open_until_ms=ends_ms)
+
+
+async def test_a_job_is_sealed_to_the_key_that_the_worker_says_and_its_answer_proves_itself(mesh):
+    mesh.provisioner.epochs = (lasting(5),)
+    async with serving(mesh) as (_, gateway):
+        said, model = job_epoch_of(gateway, mesh), mesh.provisioner.models["tiny"][0].manifest
+        ends = datetime.now(UTC) + timedelta(days=2)
+        key = JobKey(
+            model_name="tiny",
+            epoch=said.epoch,
+            suite=said.hpke_suite,
+            public=said.hpke_public,
+            seal_until=ends,
+            open_until=ends,
+        )
+        request = encode_request("tiny", {"x": ROWS}, outputs=("p",)).SerializeToString()
+        sealed, ticket = JobSealer(mesh.pki.cluster).seal(request, epoch=key, not_after=ends)
+        carried = envelope.build_job(sealed, model_name="tiny").SerializeToString()
+        for call_id in (1, 2):  # it may be given out twice
+            (result,) = await gateway.infer(carried, first_id=call_id)
+            response = ModelInferResponse.FromString(result.response)
+            answer = ticket.open(envelope.sealed_job_result(response, model_name="tiny", model_version=""))
+            found = decode_response(ModelInferResponse.FromString(answer.response))
+            assert found["p"].tobytes() == expected().tobytes()
+            body = receipt.verify(answer.receipt, mesh.verifier.claims[0].receipt_key)
+            receipt.verify_content(body, request=request, response=answer.response)
+            assert (body.request_id, body.model_digest) == (ticket.job_id, model.digest)
+            vouched = ear.unverified(answer.attestation_result)
+            assert (vouched.ear_id, vouched.receipt_key) == (body.ear_id, mesh.verifier.claims[0].receipt_key)
+        other, _ = JobSealer("other.internal").seal(request, epoch=key, not_after=ends)
+        (result,) = await gateway.infer(envelope.build_job(other, model_name="tiny").SerializeToString(), first_id=3)
+        assert result.failure.reason == "seal.broken"
+
+
 async def test_membership_is_renewed_without_dropping_the_link(mesh):
     mesh.verifier.membership_s = 4.0
-    lasting_ms = 2 * int(datetime.now(UTC).timestamp() * 1000)
-    mesh.provisioner.epochs = (epoch_key(5, seal_until_ms=lasting_ms, open_until_ms=lasting_ms),)
+    mesh.provisioner.epochs = (lasting(5),)
     async with serving(mesh) as (worker, gateway):
         before = await served_certificate(worker)
         said = job_epoch_of(gateway, mesh)
