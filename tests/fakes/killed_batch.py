@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 from cloister.cli.batch.journal import sweep
-from cloister.cli.batch.reading import digest_of
+from cloister.cli.batch.reading import digest_of, stamp_of
 from cloister.cli.batch.running import Batch, run
 from fakes.folder_jobs import CONTRACT, MODEL, FakeTicket, FolderJobs, negative
 
@@ -87,6 +87,7 @@ def _run(folder: Path, seed: int) -> None:
         output=folder / "out.npz",
         folder=folder / "out.npz.journal",
         digest=digest_of(source),
+        stamp=stamp_of(source),
         model=MODEL,
         rows=3,
         in_flight=32,

@@ -15,7 +15,7 @@ import typer
 from cloister.cli.asking import asked_for, connected
 from cloister.cli.batch.jobs_face import LIFE_S
 from cloister.cli.batch.journal import sweep
-from cloister.cli.batch.reading import digest_of
+from cloister.cli.batch.reading import digest_of, stamp_of
 from cloister.cli.batch.running import Batch, Report, run, start_over
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.identities import described
@@ -114,6 +114,7 @@ def submit(
         output=output,
         folder=folder,
         digest="",
+        stamp=stamp_of(inputs),
         model=model,
         version=version,
         model_digest=model_digest(digest),

@@ -106,11 +106,11 @@ class Journal:
         """One that there is, also while its command runs.
 
         Raises:
-            Stop: There is none.
+            Stop: There is none; or, from the block too, it cannot be read or written: damaged, or the disk is full.
         """
         if not (folder / _FILE).is_file():
             raise Stop(f"{folder} is no journal of a batch", ExitCode.USAGE)
-        with closing(_connected(folder)) as database:
+        with _told(folder), closing(_connected(folder)) as database:
             yield cls(folder, database)
 
     @classmethod
@@ -121,7 +121,7 @@ class Journal:
         try:
             for name in (_FILE, _LOCK):
                 os.close(os.open(staged / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            with closing(_connected(staged)) as database:
+            with _told(folder), closing(_connected(staged)) as database:
                 database.executescript(_SCHEMA)
                 row = (secrets.token_hex(16), json.dumps(asdict(identity)), rows, str(input))
                 database.execute("INSERT INTO batch VALUES (?, ?, ?, ?)", row)
@@ -213,9 +213,19 @@ class Journal:
             try:
                 yield self._database
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite may have rolled it back itself, when the disk was full
+                    self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Whatever SQLite complains of, in words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Stop(f"{folder} cannot be used: {error}; is the disk full, or the folder damaged?") from error
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Identity:
         rows: Of each job.
         cluster: Of the mesh.
         client: Who asks: its SPIFFE id. Jobs are their tenant's.
+        proved: Whether receipts are kept: tickets are kept with what those prove.
     """
 
     input: str
@@ -41,6 +42,7 @@ class Identity:
     rows: int
     cluster: str
     client: str
+    proved: bool
 
     def differences(self, other: Identity) -> list[str]:
         """What of it is other, in words; empty where it is the same batch."""
@@ -58,6 +60,7 @@ _WORDS: Final = {
     "rows": "--rows",
     "cluster": "the mesh",
     "client": "the identity that asks",
+    "proved": "--receipts",
 }
 
 

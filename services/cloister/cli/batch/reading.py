@@ -17,6 +17,10 @@ Piece = tuple[int, Callable[[], Mapping[str, Fitted]]]
 _READ_BYTES: Final = 4 << 20
 
 
+Stamp = tuple[int, int]
+"""Size and time of the last change, by which a file that is written to meanwhile is found out."""
+
+
 class Source(Protocol):
     """A file of rows that fit a model as far as its own description tells.
 
@@ -62,6 +66,12 @@ def spans(source: Source, size: int, exactly: int = 0) -> Iterator[Span]:
     for number, (rows, read) in enumerate(source.pieces(size)):
         yield Span(number, first, rows, partial(_load, number, first, rows, read, exactly))
         first += rows
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Of a file as it is now."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def digest_of(path: Path, told: Callable[[int], None] = lambda _bytes: None) -> str:

@@ -14,7 +14,7 @@ from cloister.cli.batch.columns import read_options
 from cloister.cli.batch.jobs_face import Jobs, Order, Ticket
 from cloister.cli.batch.journal import Counts, Journal, drop, locked
 from cloister.cli.batch.plan import Identity, rows_at_once, rows_per_job
-from cloister.cli.batch.reading import Reading, spans
+from cloister.cli.batch.reading import Reading, Stamp, spans, stamp_of
 from cloister.cli.batch.sources import open_source
 from cloister.cli.batch.writing import check_output, write_failures, write_output
 from cloister.cli.failures import ExitCode, Stop
@@ -32,6 +32,7 @@ class Batch:
         output: File of answers.
         folder: Of the journal.
         digest: SHA-256 of the source, in hex.
+        stamp: Of the source before its digest was made, see `reading.stamp_of`.
         model: Name.
         version: The only one that may answer, or a label, or empty.
         model_digest: The only model that may answer; None for any.
@@ -51,6 +52,7 @@ class Batch:
     output: Path
     folder: Path
     digest: str
+    stamp: Stamp
     model: str
     version: str = ""
     model_digest: bytes | None = None
@@ -151,6 +153,7 @@ def _identity(batch: Batch, rows: int) -> Identity:
         rows=rows,
         cluster=batch.cluster,
         client=batch.client,
+        proved=batch.receipts is not None,
     )
 
 
@@ -181,6 +184,8 @@ def _order(batch: Batch, contract: ModelContract, ticket_of: Callable[[bytes], T
 
 def _finish(batch: Batch, journal: Journal, contract: ModelContract) -> Report:
     """Count, write, and remove a journal that nobody needs any more."""
+    if stamp_of(batch.source) != batch.stamp:
+        raise Stop(f"{batch.source} has been changed while it was read; start over with --fresh")
     counts = journal.counts
     if counts.answered + counts.failed != journal.rows:
         raise InternalError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloister.cli.batch.reading import digest_of
+from cloister.cli.batch.reading import digest_of, stamp_of
 from cloister.cli.batch.running import Batch, Report, run
 from fakes.folder_jobs import CONTRACT, MODEL, FakeTicket, FolderJobs
 
@@ -32,6 +32,7 @@ def run_batch(tmp_path: Path, jobs: FolderJobs) -> Run:
             "output": tmp_path / output,
             "folder": tmp_path / f"{output}.journal",
             "digest": digest_of(source),
+            "stamp": stamp_of(source),
             "model": MODEL,
             "cluster": "test",
             "client": "spiffe://test/client/main",

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cloister.cli.batch.journal import Journal, locked
-from cloister.cli.batch.running import Report, run
+from cloister.cli.batch.reading import stamp_of
+from cloister.cli.batch.running import Report
 from cloister.cli.failures import ExitCode, Stop
 from cloister.errors import Overloaded
 from fakes.folder_jobs import FolderJobs, negative, values
@@ -124,8 +125,9 @@ def test_an_npy_has_no_row_numbers_so_it_has_all_rows_or_is_not_written(
         ({"rows": 5}, "--rows"),
         ({"cluster": "other"}, "the mesh"),
         ({"client": "spiffe://test/client/other"}, "the identity that asks"),
+        ({"receipts": Path("receipts")}, "--receipts"),
     ],
-    ids=["input", "version", "digest", "round", "rows", "mesh", "client"],
+    ids=["input", "version", "digest", "round", "rows", "mesh", "client", "receipts"],
 )
 def test_another_batch_does_not_go_on_with_a_journal(
     run_batch: Run, source: Path, tmp_path: Path, jobs: FolderJobs, change: dict[str, Any], words: str
@@ -173,4 +175,19 @@ def test_a_folder_that_is_no_journal_is_left_alone(run_batch: Run, source: Path,
     (tmp_path / "out.npz.journal").mkdir()
     with pytest.raises(Stop, match="is no journal of a batch"):
         run_batch(source)
-    assert run.__name__ == "run"
+
+
+def test_a_journal_that_is_damaged_is_named(run_batch: Run, source: Path, tmp_path: Path, jobs: FolderJobs) -> None:
+    jobs.troubles = {"full": 100}
+    with pytest.raises(Overloaded):
+        run_batch(source, timeout_s=0.01)
+    (tmp_path / "out.npz.journal" / "journal.sqlite").write_bytes(b"no database " * 1000)
+    with pytest.raises(Stop, match=r"out\.npz\.journal cannot be used: .*database"):
+        run_batch(source)
+
+
+def test_a_file_that_changes_while_it_is_read_is_found_out(run_batch: Run, source: Path, tmp_path: Path) -> None:
+    before = stamp_of(source)
+    with pytest.raises(Stop, match="has been changed while it was read"):
+        run_batch(source, stamp=(before[0] + 1, before[1]))
+    assert not (tmp_path / "out.npz").exists()
