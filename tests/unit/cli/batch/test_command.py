@@ -98,6 +98,7 @@ def test_what_waits_is_shown_listed_cancelled_and_gone_on_with(run: RunCommand, 
     place.desk.at_once = False
     code, _, complaint = _interrupted(run, place)
     assert code == ExitCode.FAILED
+    assert "(jobs.off); ask with 'cloister infer'" in complaint.replace("\n", " ")
     assert "0 of 10 rows have ended; run the same command again" in complaint
     where = (place.journal, "--mesh", mesh.folder, "--json")
     shown = json.loads(run("jobs", "show", *where)[1])
