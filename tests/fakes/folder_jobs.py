@@ -70,7 +70,7 @@ class FolderJobs:
 
     Attributes:
         folder: Where it keeps them.
-        troubles: How often, of a hundred calls, each trouble comes: "lost", "full", "forgotten", "expired".
+        troubles: How often, of a hundred calls, each trouble comes: "lost", "full", "slow", "forgotten", "expired".
         refuse: What is wrong with a request, or None.
         seed: Of the troubles.
     """
@@ -113,12 +113,15 @@ class FolderJobs:
         self, tickets: Sequence[FakeTicket], *, timeout_s: float
     ) -> AsyncIterator[tuple[FakeTicket, Answer | CloisterError | TimeoutError]]:
         assert timeout_s > 0
+        if self._happens("slow"):
+            raise TimeoutError("no job ended in time")
         shuffled = list(tickets)
         self._draw.shuffle(shuffled)
         for ticket in shuffled:
             yield ticket, self._outcome(ticket)
 
-    async def forget(self, tickets: Sequence[FakeTicket]) -> None:
+    async def forget(self, tickets: Sequence[FakeTicket], *, timeout_s: float) -> None:
+        assert timeout_s > 0
         with self._changed() as database:
             database.executemany("DELETE FROM job WHERE job_id = ?", [(each.job_id,) for each in tickets])
 

@@ -80,7 +80,7 @@ class Jobs(Protocol):
         """What each ends with, as it ends; NotFound (`job.unknown`) for those that the gateway does not have."""
         ...
 
-    async def forget(self, tickets: Sequence[Any]) -> None:
+    async def forget(self, tickets: Sequence[Any], *, timeout_s: float) -> None:
         """Drop what jobs have ended with."""
         ...
 

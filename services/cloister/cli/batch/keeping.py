@@ -16,6 +16,7 @@ from cloister.errors import CloisterError, InvalidRequest
 from cloister.oip.tensors import encode_response
 
 _MOST_WAITING: Final = 64
+_FORGET_S: Final = 5.0  # a command that ends because nobody is there does not wait for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Keeper:
     async def _forget(self, tickets: Sequence[Ticket]) -> None:
         if tickets:
             with suppress(CloisterError, TimeoutError):  # they go by themselves when their time has passed
-                await self._jobs.forget(tickets)
+                await self._jobs.forget(tickets, timeout_s=_FORGET_S)
 
     def _keep(self, ended: Sequence[Ended]) -> None:
         self._journal.end([self._end(each.loaded, each.outcome) for each in ended])

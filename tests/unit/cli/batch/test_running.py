@@ -40,7 +40,7 @@ def test_every_row_has_its_answer_in_the_order_of_the_file(run_batch: Run, sourc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gateway.sqlite", "in.npy", "out.npz"]
 
 
-@pytest.mark.parametrize("trouble", ["lost", "forgotten", "expired"])
+@pytest.mark.parametrize("trouble", ["lost", "slow", "forgotten", "expired"])
 def test_a_gateway_in_trouble_costs_no_row(run_batch: Run, source: Path, jobs: FolderJobs, trouble: str) -> None:
     jobs.troubles = {trouble: 30}
     assert counted(run_batch(source, rows=10)) == (1000, 1000, 0)
