@@ -27,7 +27,7 @@ RAW = good_policy().SerializeToString()
 POLICY = parse_policy(RAW)
 TERMS = EpochTerms(suite=X25519)
 NOW_MS = 1_800_000_000_000
-CURRENT = replace(EPOCH, policy=RAW, began_ms=NOW_MS)
+CURRENT = replace(EPOCH, policy=RAW, began_ms=NOW_MS, seal_until_ms=TERMS.ends_ms(NOW_MS, POLICY.lease_s)[0])
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,16 @@ def test_the_first_begins_at_once() -> None:
 )
 def test_the_next_begins_by_age_and_where_a_clock_was_ahead(age_s: int, due: Due) -> None:
     assert TERMS.next_is_due([CURRENT], POLICY, NOW_MS + age_s * 1000) is due
+
+
+def test_one_that_ends_before_a_lease_that_is_given_now_is_followed_by_the_next() -> None:
+    """Also where a new policy with longer leases would wait."""
+    longer = parse_policy(good_policy(version=2, lease_s=MAX_LEASE_S).SerializeToString())
+    kept = [replace(CURRENT, number=number) for number in range(MOST_BY_POLICY, 0, -1)]
+    last_ms = CURRENT.seal_until_ms - MAX_LEASE_S * 1000
+    assert TERMS.next_is_due(kept, longer, last_ms) is Due.DEFERRED
+    assert TERMS.next_is_due(kept, longer, last_ms + 1) is Due.NOW
+    assert EpochTerms(suite=X25519, epoch_s=3 * DAY_S).next_is_due(kept, POLICY, CURRENT.seal_until_ms) is Due.NOW
 
 
 def test_another_policy_or_suite_begins_the_next() -> None:
