@@ -7,12 +7,11 @@ import json
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stage import Failed, cloister, console, step, wait_for
+from stage import Failed, console, step, wait_for
 
 from cloister.client import Answer, Client, JobTicket
 
