@@ -22,7 +22,7 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
-.PHONY: bench-job-seal bench-sdk bench-seal bench-start demo docs up
+.PHONY: bench-job-seal bench-job-store bench-sdk bench-seal bench-start demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential tcb test-convert
 
@@ -130,6 +130,9 @@ bench-sdk: .venv/installed
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
+
+bench-job-store: .venv/installed
+	$(BIN)/python benchmarks/micro/job_store.py
 
 bench-job-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/job_seal.py
