@@ -9,7 +9,7 @@ from typing import Final
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, SealBroken, Unavailable
 from cloister.gateway.jobs.job import Accepted, Job
-from cloister.gateway.jobs.keeping import end_scripts, scripts
+from cloister.gateway.jobs.keeping import end_scripts, scripts, view_scripts
 from cloister.gateway.jobs.keeping.records import FIRST, Header, Predecessor
 from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
 from cloister.gateway.jobs.store import Bounds
@@ -50,7 +50,7 @@ class Submissions:
         now_s = time.monotonic()
         if now_s - self._registered.get(model_name, -_REGISTERED_S) >= _REGISTERED_S:
             self._shelf.key(model_name)
-            await self._shelf.run_on(self._shelf.registry, scripts.REGISTER, self._shelf.now_ms(), model_name)
+            await self._shelf.run_on(self._shelf.registry, view_scripts.REGISTER, self._shelf.now_ms(), model_name)
             self._registered[model_name] = now_s
 
     async def _send(self, part: list[_Numbered], bounds: Bounds, outcomes: dict[int, Outcome]) -> list[_Numbered]:
