@@ -8,7 +8,7 @@ from typing import Final
 from cloister.errors import InvalidRequest, NotReady, SealBroken
 from cloister.gateway.jobs.job import QueueCounts, Record
 from cloister.gateway.jobs.keeping import view_scripts
-from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, rows
+from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, parts, rows
 from cloister.gateway.jobs.keeping.view import ended
 from cloister.gateway.routing import NAME
 
@@ -48,13 +48,13 @@ class Census:
             counts = await self._count(model_name)
             if counts.waiting or counts.running or counts.dead:
                 found.append(counts)
-            elif float(at) < self._shelf.now_ms() - _RETIRED_AFTER_MS:
+            elif _ms(at) < self._shelf.now_ms() - _RETIRED_AFTER_MS:
                 await self._retire(model_name, at)
         return sorted(found, key=lambda each: each.model_name)
 
     async def _count(self, model_name: str) -> QueueCounts:
-        counts = await self._shelf.run(model_name, view_scripts.COUNT)
-        if not isinstance(counts, list) or len(counts) != 5 or not all(isinstance(each, int) for each in counts):
+        counts = parts(await self._shelf.run(model_name, view_scripts.COUNT), 5)
+        if not all(isinstance(each, int) for each in counts):
             raise malformed()
         jobs, size_bytes, running, oldest_ms, dead = (max(0, each) for each in counts)
         return QueueCounts(
@@ -87,3 +87,10 @@ class Census:
             else:
                 letters.append((header.tenant, ended(header, end)))
         return (found[-1][0].decode("ascii", "replace") if len(found) == most else ""), letters
+
+
+def _ms(score: bytes) -> float:
+    try:
+        return float(score)
+    except ValueError as error:
+        raise malformed() from error

@@ -23,6 +23,7 @@ from cloister.gateway.jobs.keeping.shelf import (
     Shelf,
     in_streams,
     malformed,
+    parts,
     rows,
     texts,
 )
@@ -63,7 +64,10 @@ class Claims:
 
     async def recover(self, model_name: str) -> int:
         """See `JobStore`."""
-        return int(await self._shelf.run(model_name, claim_scripts.RECOVER, self._consumer))
+        freed = await self._shelf.run(model_name, claim_scripts.RECOVER, self._consumer)
+        if not isinstance(freed, int):
+            raise malformed()
+        return freed
 
     async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
         """See `JobStore`."""
@@ -73,7 +77,7 @@ class Claims:
             self._turns[model_name] = (turn + 1) % len(_TURNS)
             order = _TURNS[turn]
             words = (self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, *order)
-            counts, marks, packed = await self._shelf.run(model_name, claim_scripts.CLAIM, *words)
+            counts, marks, packed = parts(await self._shelf.run(model_name, claim_scripts.CLAIM, *words), 3)
             self._shelf.told(model_name, counts)
             given = await self._given(model_name, packed)
             left_ms = int((ends_at_s - time.monotonic()) * 1000)
@@ -88,9 +92,9 @@ class Claims:
         words: list[Word] = [self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, idle_ms]
         for stream, cursor in zip(STREAMS, cursors, strict=True):
             words += (stream, cursor)
-        counts, marks, packed = await self._shelf.run(model_name, claim_scripts.RECLAIM, *words)
+        counts, marks, packed = parts(await self._shelf.run(model_name, claim_scripts.RECLAIM, *words), 3)
         self._shelf.told(model_name, counts)
-        self._cursors[model_name] = texts(marks)
+        self._cursors[model_name] = parts(texts(marks), len(STREAMS))
         return await self._given(model_name, packed)
 
     async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:

@@ -11,7 +11,15 @@ from cloister.errors import CloisterError, SealBroken, Unavailable
 from cloister.gateway.jobs.job import Ending, Record, State
 from cloister.gateway.jobs.keeping import end_scripts
 from cloister.gateway.jobs.keeping.records import SKEW_MS, Header
-from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.gateway.jobs.keeping.shelf import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    OFF_LOOP_BYTES,
+    Shelf,
+    malformed,
+    parts,
+    rows,
+)
 from cloister.gateway.jobs.keeping.view import Seen, View
 from cloister.kit.redis import Word
 
@@ -100,7 +108,7 @@ class Ends:
         else:
             words = self._words(part)
         most = (end_scripts.FEED_PAGES, end_scripts.DEAD_LETTERS)
-        counts, packed = await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *most, *words)
+        counts, packed = parts(await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *most, *words), 2)
         self._shelf.told(model_name, counts)
         answers = rows(packed, 2)
         if len(answers) != len(part):
@@ -137,9 +145,9 @@ class Ends:
         words = [word for each in part if each.header.row_name for word in (each.header.row_name, each.header.job_id)]
         if not words:
             return part
-        counts, packed = await self._shelf.run(model_name, end_scripts.NEXT, *words)
+        counts, packed = parts(await self._shelf.run(model_name, end_scripts.NEXT, *words), 2)
         self._shelf.told(model_name, counts)
-        places = iter(rows(packed, 4))
+        places = iter(parts(rows(packed, 4), len(words) // 2))
         return [replace(each, place=self._place(each, next(places))) if each.header.row_name else each for each in part]
 
     def _place(self, each: Finish, row: tuple[bytes, ...]) -> Place:
@@ -176,7 +184,7 @@ class Ends:
         await self._shelf.run(model_name, end_scripts.TRIM, self._shelf.now_ms() - _DEAD_MS)
         while expired < _EXPIRED_AT_ONCE:
             due_ms = self._shelf.now_ms() - _EXPIRED_AFTER_MS
-            counts, packed = await self._shelf.run(model_name, end_scripts.OVERDUE, due_ms, MAX_BATCH)
+            counts, packed = parts(await self._shelf.run(model_name, end_scripts.OVERDUE, due_ms, MAX_BATCH), 2)
             self._shelf.told(model_name, counts)
             members = [row[0].decode("ascii", "replace") for row in rows(packed, 1)]
             if not members:

@@ -11,7 +11,15 @@ from cloister.gateway.jobs.job import Record, State
 from cloister.gateway.jobs.keeping import view_scripts
 from cloister.gateway.jobs.keeping.records import SKEW_MS, End, Header, matches
 from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
-from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.gateway.jobs.keeping.shelf import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    OFF_LOOP_BYTES,
+    Shelf,
+    malformed,
+    parts,
+    rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,8 @@ class View:
         found: list[Seen | None] = []
         while len(found) < len(job_ids):
             ids = job_ids[len(found) : len(found) + MAX_BATCH]
-            counts, packed = await self._shelf.run(model_name, view_scripts.READ, MAX_BATCH_BYTES, int(responses), *ids)
+            words = (MAX_BATCH_BYTES, int(responses), *ids)
+            counts, packed = parts(await self._shelf.run(model_name, view_scripts.READ, *words), 2)
             self._shelf.told(model_name, counts)
             answers = rows(packed, 5)
             if not 1 <= len(answers) <= len(ids):
