@@ -20,6 +20,7 @@ from cloister.gateway.jobs.keeping.shelf import (
     parts,
     rows,
 )
+from cloister.kit.redis import Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class View:
         found: list[Seen | None] = []
         while len(found) < len(job_ids):
             ids = job_ids[len(found) : len(found) + MAX_BATCH]
-            words = (MAX_BATCH_BYTES, int(responses), *ids)
+            words: tuple[Word, ...] = (MAX_BATCH_BYTES, int(responses), *ids)
             counts, packed = parts(await self._shelf.run(model_name, view_scripts.READ, *words), 2)
             self._shelf.told(model_name, counts)
             answers = rows(packed, 5)
