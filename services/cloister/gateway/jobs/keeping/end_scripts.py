@@ -6,7 +6,7 @@ from typing import Final
 
 from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
-FEED_PAGES: Final = 8192
+FEED_PAGES: Final = 4096
 DEAD_LETTERS: Final = 10_000
 
 _LEAVING: Final = """
