@@ -21,8 +21,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
-.PHONY: bench-job-seal bench-job-store bench-sdk bench-seal bench-start demo docs up
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
+.PHONY: bench-job-seal bench-job-store bench-scale bench-sdk bench-seal bench-start demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential tcb test-convert
 
@@ -31,11 +31,13 @@ console-pictures: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m fakes.console_pictures docs/pictures
 
 demo: .venv/installed
+	@sh deploy/redis.sh
 	$(BIN)/python deploy/demo/demo.py
 
 # MODEL=mlp,ffnn,colours,resnet50-u8,resnet50,bert serves networks of the benchmarks instead; WORKERS= THREADS= PORT=
 # GATEWAYS= (each on a port) PROCESSES= (of each gateway, behind its port).
 up: .venv/installed
+	@sh deploy/redis.sh
 ifdef MODEL
 	$(BIN)/python -m benchmarks.scenarios.standing --models $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT)) \
@@ -143,6 +145,10 @@ bench-appraise: .venv/installed
 
 bench-record: .venv/installed
 	$(BIN)/python benchmarks/micro/record.py
+
+# What `appendfsync always` costs, and what redis-py costs its caller. OPTIONS="--seconds 10".
+bench-redis: .venv/installed
+	$(BIN)/python -m benchmarks.micro.redis $(OPTIONS)
 
 # A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
 bench-scale: .venv/installed .venv-plots/installed

@@ -99,6 +99,7 @@ class MemoryJobStore:
         return found
 
     def _claim(self, model_name: str, most: int) -> list[Claimed]:
+        self._expire(model_name)
         kept = self._of(model_name)
         free = [each for each in kept.values() if not each.state.ended and not each.holder and self._is_next(each)]
         free.sort(key=lambda each: _ORDER.index(each.job.priority))
@@ -199,6 +200,9 @@ class MemoryJobStore:
 
     async def expire(self, model_name: str) -> int:
         self._asked("expire")
+        return self._expire(model_name)
+
+    def _expire(self, model_name: str) -> int:
         late = [
             each
             for each in self._of(model_name).values()
