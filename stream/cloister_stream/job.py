@@ -38,7 +38,7 @@ def main() -> None:
     settings = Settings.read(Path(sys.argv[1]))
     environment = StreamExecutionEnvironment.get_execution_environment(configuration(settings))
     build(environment, settings, header_of(settings.input))
-    environment.execute(f"cloister {settings.model}")
+    environment.execute(settings.job_name)
 
 
 def configuration(settings: Settings) -> Configuration:

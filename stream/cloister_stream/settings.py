@@ -70,6 +70,11 @@ class Settings:
         if not 0.1 <= self.checkpoint_s <= 3600:
             raise ValueError("checkpoint_s: must be 0.1 to 3600")
 
+    @property
+    def job_name(self) -> str:
+        """What Flink calls the job: one at a time may write into a folder."""
+        return f"cloister {self.model} into {self.output}"
+
     @classmethod
     def read(cls, file: Path) -> Settings:
         """Read them; raises InvalidRequest (`settings.invalid`) with what is wrong."""

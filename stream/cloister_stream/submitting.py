@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from cloister_stream.settings import Settings
 JOB: Final = Path(__file__).with_name("job.py")
 METADATA: Final = "_metadata"
 """Flink writes it into a checkpoint's folder last."""
+_TRACE: Final = re.compile(r"\s+(at |\.\.\. )")
 
 
 def submit(file: Path, settings: Settings, conf: Path, flink_home: Path) -> str:
@@ -31,7 +33,7 @@ def submit(file: Path, settings: Settings, conf: Path, flink_home: Path) -> str:
     with Asking(settings, header_of(settings.input)):
         pass  # whatever is wrong with these settings is told here, and not by a job that restarts
     with Rest(RestAccess.of(conf)) as rest:
-        if running := rest.running(name_of(settings)):
+        if running := rest.running(settings.job_name):
             raise AlreadyExists(f"this job is running, as {running[0]}", reason="job.running")
     checkpoint = newest_checkpoint(settings.checkpoints)
     if checkpoint is None and (there := written(settings.output)):
@@ -40,11 +42,6 @@ def submit(file: Path, settings: Settings, conf: Path, flink_home: Path) -> str:
             reason="output.taken",
         )
     return _submitted(command(file, checkpoint, flink_home), conf)
-
-
-def name_of(settings: Settings) -> str:
-    """What Flink calls the job: one at a time may write into a folder."""
-    return f"cloister {settings.model} into {settings.output}"
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -72,5 +69,5 @@ def _submitted(words: Sequence[str], conf: Path) -> str:
         _, found, job_id = line.partition("has been submitted with JobID ")
         if found:
             return job_id.strip()
-    said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and not _TRACE.match(line)]
     raise NotReady(f"Flink did not take the job: {' '.join(said[-3:])[-500:]}", reason="job.refused")
