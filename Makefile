@@ -3,7 +3,7 @@
 # make test    everything CI runs
 # make test-enclave  under Gramine: the demo, the tests of clients against a mesh in enclaves, and those of tests/enclave
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
-# make flink-demo  a Flink cluster asks the mesh, is killed, and loses nothing; make test-flink, its tests: 844 MB, own venv
+# make flink-demo  a Flink cluster asks the mesh, is killed, and loses nothing; make test-flink, its tests: 900 MB, own venv
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make soak    the mesh for half an hour at four fifths of its capacity
 # make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
