@@ -134,19 +134,17 @@ class Stage:
         name = "killed"
         expected = self._write_records(name, turns) + len(BROKEN)
         (self._folder / name / "input" / "broken.jsonl").write_text("\n".join(BROKEN) + "\n")
-        job = self._submit(name, 64)
-        self._until_written(name, expected // 4)
+        self._submit(name, 8)  # slowly, so that there is something left to kill
+        self._until_written(name, expected // 10)
         self._cluster.kill(TASK_MANAGER)
-        step(
-            "nobody", f"killed the TaskManager with SIGKILL; {len(self._written(name))} records had their line by then"
-        )
+        killed_at = len(self._written(name))
+        step("nobody", f"killed the TaskManager with SIGKILL; {killed_at} records had their line")
         self._cluster.start(TASK_MANAGER)
-        self._until_written(name, expected // 2)
+        self._until_written(name, killed_at + 1)
         self._cluster.kill()
-        step("nobody", f"killed the JobManager too; {len(self._written(name))} records had their line by then")
+        step("nobody", f"killed the JobManager too; {len(self._written(name))} records had their line")
         self._cluster.start()
-        job = self._submit(name, 64)
-        self._until_ended(job)
+        self._until_ended(self._submit(name, 256))
         self._check(name, expected)
         failures = [json.loads(line) for line in lines_of(self._folder / name / "output", "failures")]
         for each in failures:
