@@ -133,20 +133,26 @@ local function pass(stream, entry, to)
 end
 """
 
-# ARGV: 1 consumer. -> how many of its entries were let go.
+# ARGV: 1 consumer, then stream:entry of each that it goes on holding. -> how many of its other entries were let go.
 RECOVER: Final = (
     ROOM
     + COMMON
     + _HOLDING
     + """
-local freed = 0
+local freed, kept = 0, {}
+for at = 2, #ARGV do kept[ARGV[at]] = true end
 for _, stream in ipairs({'high', 'normal', 'low'}) do
     local key, from = K .. ':' .. stream, '-'
     while true do
         local found = redis.pcall('XPENDING', key, group, from, '+', 128, me)
         if found.err or #found == 0 then break end
-        for _, each in ipairs(found) do pass(stream, each[1], free) end
-        freed, from = freed + #found, '(' .. found[#found][1]
+        for _, each in ipairs(found) do
+            if not kept[stream .. ':' .. each[1]] then
+                pass(stream, each[1], free)
+                freed = freed + 1
+            end
+        end
+        from = '(' .. found[#found][1]
     end
 end
 return freed

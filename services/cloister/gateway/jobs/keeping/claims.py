@@ -62,9 +62,10 @@ class Claims:
         self._turns: dict[str, int] = {}
         self._cursors: dict[str, list[str]] = {}
 
-    async def recover(self, model_name: str) -> int:
+    async def recover(self, model_name: str, held: Sequence[Claimed]) -> int:
         """See `JobStore`."""
-        freed = await self._shelf.run(model_name, claim_scripts.RECOVER, self._consumer)
+        kept = [each.entry_id for each in held]
+        freed = await self._shelf.run(model_name, claim_scripts.RECOVER, self._consumer, *kept)
         if not isinstance(freed, int):
             raise malformed()
         return freed

@@ -74,9 +74,9 @@ class RedisJobStore:
         """See `JobStore`."""
         return await self._submissions.submit(jobs, bounds)
 
-    async def recover(self, model_name: str) -> int:
+    async def recover(self, model_name: str, held: Sequence[Claimed] = ()) -> int:
         """See `JobStore`."""
-        return await self._claims.recover(model_name)
+        return await self._claims.recover(model_name, held)
 
     async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
         """See `JobStore`."""
