@@ -157,7 +157,7 @@ bench-record: .venv/installed
 
 # What `appendfsync always` costs, and what redis-py costs its caller. OPTIONS="--seconds 10".
 bench-redis: .venv/installed
-	$(BIN)/python -m benchmarks.micro.redis $(OPTIONS)
+	$(BIN)/python -m benchmarks.micro.durability $(OPTIONS)
 
 # A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
 bench-scale: .venv/installed .venv-plots/installed
