@@ -100,7 +100,7 @@ def tell(folder: Path, *, in_enclaves: bool) -> None:
         show_predictions(answers, held_out.labels)
         show_what_the_gateway_saw(answers[0])
         title("The data owner leaves work behind")
-        leave_jobs(mesh, train.MODEL_NAME, held_out.measurements, answers)
+        leave_jobs(mesh, train.MODEL_NAME, held_out.measurements, answers, in_enclaves=in_enclaves)
         title("What is left to check afterwards")
         check_receipt(mesh, answers[0], folder / "answer.receipt")
         show_record(mesh)

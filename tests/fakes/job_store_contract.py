@@ -99,6 +99,15 @@ class JobStoreContract:
         (again,) = await taken(store)
         assert (again.job.job_id, again.attempt) == (job.job_id, 2)
 
+    async def test_what_one_goes_on_holding_is_not_let_go(self, store: JobStore) -> None:
+        first, second = kept_job(), kept_job()
+        await accepted(store, first)
+        (held,) = await taken(store)
+        await accepted(store, second)
+        await taken(store)
+        assert await store.recover(MODEL, [held]) == 1
+        assert [each.job.job_id for each in await taken(store)] == [second.job_id]
+
     async def test_of_two_ends_the_first_counts(self, store: JobStore) -> None:
         job = kept_job()
         await accepted(store, job)
