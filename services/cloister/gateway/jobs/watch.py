@@ -110,9 +110,10 @@ class JobWatch:
     async def _take(self, watcher: Watcher) -> Told:
         """The next ends, as many as fit well into a message."""
         group = min(self._group, self._batch) if self._responses else self._batch
-        job_ids, watcher.ended = watcher.ended[:group], watcher.ended[group:]
+        records = await self._read(watcher.ended[:group], responses=self._responses)
+        job_ids, watcher.ended = watcher.ended[: len(records)], watcher.ended[len(records) :]
         told: Told = []
-        for job_id, record in zip(job_ids, await self._read(job_ids, responses=self._responses), strict=True):
+        for job_id, record in zip(job_ids, records, strict=True):
             if record is not None and not record.state.ended:  # the feed is only a hint
                 watcher.waiting.add(job_id)
             else:
