@@ -92,10 +92,12 @@ def linked(pki: MeshPki, jobs: int, together: int) -> tuple[float, float]:
     port, spent = _spawning.Queue(), _spawning.Queue()
     process = _spawning.Process(target=_answer, args=(answerer, port, spent))
     process.start()
-    sender_s = _elsewhere(_send, sender, port.get(timeout=60), jobs, together)
-    answerer_s: float = spent.get(timeout=60)
-    process.join(60)
-    return sender_s, answerer_s
+    try:
+        sender_s = _elsewhere(_send, sender, port.get(timeout=60), jobs, together)
+        return sender_s, float(spent.get(timeout=60))
+    finally:
+        process.terminate()
+        process.join()
 
 
 def _files(server: RedisServer) -> dict[str, Any]:
@@ -168,7 +170,7 @@ async def _answering(pems: Pems, port: Any, spent: Any) -> None:
         done.set()
 
     method = grpc.stream_stream_rpc_method_handler(link)
-    server = grpc.aio.server((grpc.method_handlers_generic_handler("bench.Worker", {"Link": method}),))
+    server = grpc.aio.server(handlers=(grpc.method_handlers_generic_handler("bench.Worker", {"Link": method}),))
     pair = ((pems.private_key, pems.certificate),)
     credentials = grpc.ssl_server_credentials(pair, pems.trust_roots, require_client_auth=True)
     port.put(server.add_secure_port("127.0.0.1:0", credentials))
@@ -182,9 +184,9 @@ def _elsewhere(measure: Callable[..., Any], *args: Any) -> float:
     found = _spawning.Queue()
     process = _spawning.Process(target=_put, args=(found, measure, args))
     process.start()
-    spent_s: float = found.get(timeout=600)
-    process.join(60)
-    return spent_s
+    process.join(600)
+    assert process.exitcode == 0, f"{measure.__name__} failed"
+    return float(found.get(timeout=5))
 
 
 def _put(found: Any, measure: Callable[..., Any], args: Any) -> None:

@@ -68,7 +68,8 @@ def network(parts: Sequence[str]) -> Iterator[Network]:
             _join(made, part, f"{net}.{number}", bridge, number)
         yield made
     finally:
-        for namespace in made.namespaces.values():
+        for number, namespace in enumerate(made.namespaces.values(), start=2):
+            _ip("link", "del", f"{bridge}{number}", check=False)  # a namespace that is deleted ends some time later
             _ip("netns", "del", namespace, check=False)
         _ip("link", "del", bridge, check=False)
 
