@@ -89,7 +89,9 @@ class Asker:
             self.took_s.append(took_s)
 
 
-async def _each(ready: Sequence[tuple[list[PreparedJob], list[int]]]) -> AsyncIterator[tuple[list[PreparedJob], list[int]]]:
+async def _each(
+    ready: Sequence[tuple[list[PreparedJob], list[int]]],
+) -> AsyncIterator[tuple[list[PreparedJob], list[int]]]:
     for each in ready:
         yield each
 

@@ -1,9 +1,9 @@
-"""What it would cost a worker to take jobs from Redis itself, beside what the link to a gateway costs: `make bench-pulling`.
+"""What it would cost a worker to take jobs from Redis, beside what the link costs it: `make bench-pulling`.
 
 Behind decision 0044. By the link, a process of the gateway reads from Redis, and a frame of the worker link takes the
-jobs on. Pulling saves the hop, and moves everything that talks to Redis into the worker. So there are three figures, CPU
-of one process for each job: the loop that reads from Redis and settles there (whoever runs it), and the two ends of a
-link that carries the same bytes. A real redis-server and a real gRPC stream, both over mutual TLS, every process on
+jobs on. Pulling saves the hop, and moves everything that talks to Redis into the worker. So there are three figures,
+CPU of one process for each job: the loop that reads from Redis and settles there (whoever runs it), and the two ends of
+a link that carries the same bytes. A real redis-server and a real gRPC stream, both over mutual TLS, every process on
 uvloop; the loop is the barest that redis-py allows, one XREADGROUP and one script for all jobs that it got. No job is
 opened and nothing evaluated: that is the same either way.
 """
@@ -29,13 +29,13 @@ import grpc
 import grpc.aio
 import uvloop
 from benchmarks import processes
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, InferResult, WorkerFrame
 from fakes.pki import MeshPki, Pems
 from fakes.redis_server import ADMIN, RedisServer, redis_running
-from redis.asyncio import Redis
 
 TOGETHER = (1, 16, 64)
 REQUEST, RESPONSE = os.urandom(1200), os.urandom(900)
@@ -164,7 +164,9 @@ async def _answering(pems: Pems, port: Any, spent: Any) -> None:
         await context.write(b"")
         began_s = time.process_time()
         while (raw := await context.read()) is not grpc.aio.EOF:
-            results = [InferResult(call_id=each.call_id, response=RESPONSE) for each in GatewayFrame.FromString(raw).calls]
+            results = [
+                InferResult(call_id=each.call_id, response=RESPONSE) for each in GatewayFrame.FromString(raw).calls
+            ]
             await context.write(WorkerFrame(results=results).SerializeToString())
         spent.put(time.process_time() - began_s)
         done.set()

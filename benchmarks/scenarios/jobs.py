@@ -95,7 +95,9 @@ def main() -> int:
         return 1
     for each in found:
         if each.long is not None:
-            console.print(f"appendfsync {each.fsync}: {each.long.counted.answers} jobs in a row, {each.long.per_s:.0f} a second")
+            console.print(
+                f"appendfsync {each.fsync}: {each.long.counted.answers} jobs in a row, {each.long.per_s:.0f} a second"
+            )
             console.print(soaked.memory_table(each.memories))
     for line in verdicts(found):
         console.print(line)
@@ -230,7 +232,9 @@ def verdicts(found: Sequence[Measured]) -> list[str]:
         )
         growing = [memory.name for memory in each.memories if memory.grows]
         if each.memories:
-            said.append(f"  memory over {each.long.counted.answers if each.long else 0} jobs: {', '.join(growing) or 'flat'}")
+            said.append(
+                f"  memory over {each.long.counted.answers if each.long else 0} jobs: {', '.join(growing) or 'flat'}"
+            )
     return said
 
 

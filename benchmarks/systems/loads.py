@@ -62,7 +62,9 @@ class Load:
             raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
         return Counted(**self._heard())
 
-    def watched(self, asked: Turn | Volley, look: Callable[[], Mapping[str, float]]) -> tuple[Counted, dict[str, float]]:
+    def watched(
+        self, asked: Turn | Volley, look: Callable[[], Mapping[str, float]]
+    ) -> tuple[Counted, dict[str, float]]:
         """What the load saw, and how what `look` says grew while it counted; raises Failed on any error."""
         self._tell(asdict(asked))
         if self._heard() != BEGAN:

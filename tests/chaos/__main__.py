@@ -49,7 +49,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--cuts", type=int, default=48)
     parser.add_argument("--gap", type=float, default=1.5, help="seconds between kills, on average")
-    parser.add_argument("--fsync", choices=("everysec", "always"), default="everysec", help="of Redis's append-only file")
+    parser.add_argument(
+        "--fsync", choices=("everysec", "always"), default="everysec", help="of Redis's append-only file"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=FOLDER)
     return parser.parse_args(words)

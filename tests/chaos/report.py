@@ -34,7 +34,9 @@ def cuts_table(healed: Healed) -> Table:
     """By whom was cut from whom: how often, for how long, and how soon after the healing jobs ended again."""
     table = Table("cut", "times", "one way", "longest s", "next end after it p50 s", "max s")
     for pair in PAIRS:
-        mine = [(each, at) for each, at in zip(healed.cuts, healed.began_at, strict=True) if set(each.pair) == set(pair)]
+        mine = [
+            (each, at) for each, at in zip(healed.cuts, healed.began_at, strict=True) if set(each.pair) == set(pair)
+        ]
         if mine:
             nexts = next_ends_s([at + each.lasts_s for each, at in mine], healed.ended_at)
             one_way = sum(not each.back for each, _ in mine)
@@ -85,4 +87,3 @@ def document(burnt: Burnt) -> Mapping[str, Any]:
         "lasted_s": burnt.lasted_s,
         "kills": [{"target": kill.target.value, "at": kill.at, "back_s": kill.back_s} for kill in burnt.kills],
     }
-

@@ -6,6 +6,7 @@ import base64
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def out_of_order(found: Found) -> Iterator[tuple[str, str]]:
             rows[job.wanted.order_key].append(job)
     for row in rows.values():
         row.sort(key=lambda job: (job.record.submitted_ms, job.wanted.number))
-        for before, after in zip(row, row[1:], strict=False):
+        for before, after in pairwise(row):
             if after.record.ended_ms < before.record.ended_ms:
                 yield "jobs of a row end in order", f"{described(before)}, then {described(after)}"
 
@@ -136,7 +137,9 @@ def described(job: Kept) -> str:
     """Of one job, for a person."""
     record = job.record
     state = JobState.Name(record.state).removeprefix("JOB_STATE_").lower()
-    return f"{job.wanted.number} {job.wanted.kind.value} {record.job_id.hex()[:8]} {state} {record.failure.reason}".strip()
+    return (
+        f"{job.wanted.number} {job.wanted.kind.value} {record.job_id.hex()[:8]} {state} {record.failure.reason}".strip()
+    )
 
 
 def openvino() -> Truth:
