@@ -7,8 +7,9 @@ Every call has a deadline, none is repeated by itself, and every failure is `Una
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from cloister.errors import NotReady, Unavailable
 from cloister.rpc.files import read_private, read_public
@@ -132,9 +133,24 @@ def translated() -> Iterator[None]:
         raise Unavailable("the shared state cannot be reached", reason="state.unavailable") from error
 
 
-async def command(client: Redis, timeout_s: float, *words: str | bytes | int) -> Any:
+Word = str | bytes | int
+Client = Redis
+
+
+async def command(client: Client, timeout_s: float, *words: Word, key: str = "") -> Any:
     """One command and its reply, in time; raises Unavailable."""
     with translated():
         async with asyncio.timeout(timeout_s):
             answer: Any = client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis has no types here
             return await answer
+
+
+async def evaluate(client: Client, timeout_s: float, script: str, keys: Sequence[str | bytes], *args: Word) -> Any:
+    """Run a script by its digest, or whole where Redis does not know it; raises Unavailable."""
+    sha1 = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    with translated():
+        async with asyncio.timeout(timeout_s):
+            try:
+                return await client.execute_command("EVALSHA", sha1, len(keys), *keys, *args)  # type: ignore[no-untyped-call]
+            except NoScriptError:
+                return await client.execute_command("EVAL", script, len(keys), *keys, *args)  # type: ignore[no-untyped-call]

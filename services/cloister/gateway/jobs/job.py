@@ -45,8 +45,8 @@ class Job:
         request: A serialised ModelInferRequest around a SealedJob.
         submitted_ms: Unix time, as is `not_after_ms`.
         not_after_ms: It is not answered later.
-        key: The tenant's own name for it; may be empty.
-        order_key: Jobs of one tenant and model that share it are answered one after the other; may be empty.
+        key: The tenant's own name for it; may be empty, as it is in every job that was claimed: Redis knows no names.
+        order_key: Jobs of one tenant and model that share it are answered one after the other; may be empty, as `key`.
         result_ttl_s: How long its end is kept.
     """
 
@@ -75,13 +75,15 @@ class Claimed:
     """A job that one runner has taken.
 
     Attributes:
-        entry_id: Of its entry in the stream.
+        entry_id: Of its entry: the stream, a colon, the id there.
         attempt: From 1: how often it has been taken by somebody who may have given it to a worker.
+        header: The job's record as the store keeps it; for the store alone.
     """
 
     job: Job
     entry_id: str
     attempt: int
+    header: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class Record:
 
     Attributes:
         response: A serialised ModelInferResponse around a SealedJobResult, once answered.
-        error: Class, reason and message of why it is a dead letter.
+        error: Why it is a dead letter; of an answered job, why its answer cannot be had: `answer.expired`, or
+            `answer.lost` where Redis has none that the end vouches for.
     """
 
     job_id: bytes
@@ -109,7 +112,7 @@ class Record:
     ended_ms: int = 0
     kept_until_ms: int = 0
     response: bytes = field(default=b"", repr=False)
-    error: CloisterError | None = None
+    error: CloisterError | TimeoutError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,17 +37,27 @@ class JobStore(Protocol):
         request) stands for a job that is not kept.
         """
 
+    async def recover(self, model_name: str) -> int:
+        """Let go what an earlier life of this consumer held, so that `claim` gives it out first; returns how much.
+
+        Called once for a model, before the first `claim`.
+        """
+
     async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
-        """Take jobs that nobody has, by priority; waits for one for so long. What has expired is never given out."""
+        """Take jobs that nobody has, by priority; waits for one for so long, a second at most.
+
+        What has expired is ended instead (`job.expired`), and never given out. Fewer than there are may come, because
+        an answer of Redis is bounded in bytes.
+        """
 
     async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
-        """Take jobs that another runner, or an earlier life of this one, has held and not renewed for so long."""
+        """Take jobs that another runner has held and not renewed for so long, by Redis's clock."""
 
     async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:
         """Go on holding what is under way."""
 
-    async def give_back(self, model_name: str, claimed: Sequence[Claimed]) -> None:
-        """Let others take jobs that no worker has been given; their attempt does not count."""
+    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False) -> None:
+        """Let others take jobs; the attempt counts only where a worker may have had them."""
 
     async def settle(self, model_name: str, endings: Sequence[Ending]) -> None:
         """End jobs: keep the end and acknowledge the entry in one step; of two ends of one job the first counts."""
@@ -67,9 +77,14 @@ class JobStore(Protocol):
         """End jobs whose time has passed as dead letters (`job.expired`); returns how many."""
 
     async def ended_after(self, model_name: str, after: str, block_ms: int) -> tuple[str, list[bytes]]:
-        """Ids of jobs that ended after a point in the feed of ends ("$": from now on), and the next point.
+        """Ids of jobs that ended after a point in the feed of ends, and the next point; waits as `claim` does.
 
-        The feed is bounded: who falls far behind misses ends, and reads records instead.
+        "$" is answered at once, with the point that is now. Ids are hints, which Redis may leave out or make up: what
+        has become of a job its record says.
+
+        Raises:
+            Unavailable: The feed is bounded, and ends after this point may have left it (`jobs.feed_trimmed`): begin
+                again at "$", and read records.
         """
 
     async def queues(self) -> list[QueueCounts]:

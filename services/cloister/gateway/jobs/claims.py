@@ -1,0 +1,186 @@
+"""How runners take jobs from Redis, hold them, and give them back (scripts)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cloister.errors import CloisterError, SealBroken
+from cloister.gateway.jobs import scripts
+from cloister.gateway.jobs.ends import Ends, Finish, job_expired
+from cloister.gateway.jobs.job import Claimed, State
+from cloister.gateway.jobs.records import Header
+from cloister.gateway.jobs.shelf import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    OFF_LOOP_BYTES,
+    STREAMS,
+    Shelf,
+    in_streams,
+    malformed,
+    rows,
+    texts,
+)
+from cloister.kit.redis import Word
+
+_CONSUMER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+# Of eight turns the normal stream comes first in one and the low one in one, so that nobody waits for ever.
+_NORMAL_FIRST: Final = ("normal", "high", "low")
+_LOW_FIRST: Final = ("low", "normal", "high")
+_TURNS: Final = (STREAMS, STREAMS, STREAMS, _NORMAL_FIRST, STREAMS, STREAMS, STREAMS, _LOW_FIRST)
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """What has become of entries that were taken."""
+
+    given: list[Claimed] = field(default_factory=list)
+    refused: list[Word] = field(default_factory=list)
+    over: list[Finish] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
+class Claims:
+    """Jobs that one runner takes.
+
+    Args:
+        consumer: The runner's name, which it keeps when it starts again.
+    """
+
+    def __init__(self, shelf: Shelf, ends: Ends, consumer: str) -> None:
+        if not _CONSUMER.fullmatch(consumer):
+            raise ValueError("the name of a consumer is letters, digits, dots, dashes and underscores, 63 at most")
+        self._shelf = shelf
+        self._ends = ends
+        self._consumer = consumer
+        self._turns: dict[str, int] = {}
+        self._cursors: dict[str, list[str]] = {}
+
+    async def recover(self, model_name: str) -> int:
+        """See `JobStore`."""
+        return int(await self._shelf.run(model_name, scripts.RECOVER, self._consumer))
+
+    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
+        """See `JobStore`."""
+        ends_at_s = time.monotonic() + block_ms / 1000
+        while True:
+            turn = self._turns.get(model_name, 0)
+            self._turns[model_name] = (turn + 1) % len(_TURNS)
+            order = _TURNS[turn]
+            words = (self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, *order)
+            counts, marks, packed = await self._shelf.run(model_name, scripts.CLAIM, *words)
+            self._shelf.told(model_name, counts)
+            given = await self._given(model_name, packed)
+            left_ms = int((ends_at_s - time.monotonic()) * 1000)
+            if given or left_ms <= 0:
+                return given
+            if not packed:
+                await self._shelf.wait(model_name, order, texts(marks), left_ms)
+
+    async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
+        """See `JobStore`."""
+        cursors = self._cursors.setdefault(model_name, ["0-0"] * len(STREAMS))
+        words: list[Word] = [self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, idle_ms]
+        for stream, cursor in zip(STREAMS, cursors, strict=True):
+            words += (stream, cursor)
+        counts, marks, packed = await self._shelf.run(model_name, scripts.RECLAIM, *words)
+        self._shelf.told(model_name, counts)
+        self._cursors[model_name] = texts(marks)
+        return await self._given(model_name, packed)
+
+    async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:
+        """See `JobStore`."""
+        for part in _parts(claimed):
+            entries = [word for each in part for word in in_streams(each.entry_id)]
+            await self._shelf.run(model_name, scripts.RENEW, self._consumer, *entries)
+
+    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool) -> None:
+        """See `JobStore`."""
+        for part in _parts(claimed):
+            entries = [word for each in part for word in (*in_streams(each.entry_id), each.job.job_id.hex())]
+            await self._shelf.run(model_name, scripts.GIVE_BACK, self._consumer, 0 if counted else -1, *entries)
+
+    async def _given(self, model_name: str, packed: object) -> list[Claimed]:
+        """Jobs that may be given out; the others are dropped, or ended."""
+        found = rows(packed, 7)
+        if not found:
+            return []
+        now_ms = self._shelf.now_ms()
+        if sum(len(row[2]) for row in found) > OFF_LOOP_BYTES:
+            split = await asyncio.to_thread(self._sorted, model_name, found, now_ms)
+        else:
+            split = self._sorted(model_name, found, now_ms)
+        for reason in split.dropped:
+            self._shelf.drop(reason, model_name)
+        if split.refused:
+            await self._shelf.run(model_name, scripts.DROP, *split.refused)
+        if split.over:
+            await self._ends.finish(model_name, split.over, anew=False)
+        return split.given
+
+    def _sorted(self, model_name: str, found: Sequence[tuple[bytes, ...]], now_ms: int) -> _Sorted:
+        split = _Sorted()
+        for row in found:
+            reference = row[0].decode("ascii", "replace")
+            try:
+                header = self._header(model_name, reference, row, now_ms, split)
+            except SealBroken as error:
+                split.dropped.append(error.reason)
+                split.refused += in_streams(reference)
+                continue
+            self._sort(header, reference, row, now_ms, split)
+        return split
+
+    def _header(self, model_name: str, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> Header:
+        """The header of a job whose turn it is; raises SealBroken for anything else."""
+        _, sealed, _, _, end, detour, proof = row
+        records = self._shelf.records
+        header = records.open_header(sealed, model_name)
+        if header.priority.value != in_streams(reference)[0]:
+            raise SealBroken(reason="job.moved")
+        if end:
+            try:
+                records.open_end(header, end)
+            except SealBroken as error:
+                split.dropped.append(error.reason)
+            else:
+                raise SealBroken(reason="job.doubled")
+        records.check_turn(header, detour, proof, now_ms)
+        return header
+
+    def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
+        """Give a job out, unless it is too late, or its request is another."""
+        _, sealed, request, attempt, end, detour, _ = row
+        error: CloisterError = job_expired()
+        try:
+            job = header.job(request)
+        except SealBroken as broken:
+            split.dropped.append(broken.reason)
+            job, error = None, broken
+        if job is not None and now_ms < header.not_after_ms:
+            split.given.append(Claimed(job, reference, _attempt(attempt), sealed))
+            return
+        over = Finish(
+            header=header,
+            state=State.DEAD,
+            attempts=_attempt(attempt) - 1,
+            error=error,
+            entry=reference,
+            junk=end,
+            detour=detour,
+        )
+        split.over.append(over)
+
+
+def _attempt(text: bytes) -> int:
+    if not text.isdigit():
+        raise malformed()
+    return max(1, int(text))
+
+
+def _parts(claimed: Sequence[Claimed]) -> list[Sequence[Claimed]]:
+    return [claimed[at : at + MAX_BATCH] for at in range(0, len(claimed), MAX_BATCH)]

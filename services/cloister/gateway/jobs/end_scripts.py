@@ -1,0 +1,325 @@
+"""What Redis does in one step with jobs that end or have ended, in Lua. Keys and rules are those of `scripts.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cloister.gateway.jobs.scripts import COMMON, ROOM
+
+FEED_PAGES: Final = 8192
+DEAD_LETTERS: Final = 10_000
+MAX_PAGE_BYTES: Final = 1 << 16
+
+_LEAVING: Final = """
+local live = K .. ':live'
+local function release(id, proof)
+    local header = field(job(id), 'h', max_header)
+    local about = header and parsed(header)
+    local stream = about and about[4]
+    if stream ~= 'high' and stream ~= 'normal' and stream ~= 'low' then return end
+    local key = K .. ':' .. stream
+    typed(key, 'stream')
+    local entry = redis.call('XADD', key, '*', 'j', id)
+    redis.call('HSET', job(id), 'x', stream .. ':' .. entry, 'p', proof)
+end
+local function leave(name, id, proof, detour)
+    local row = K .. ':row:' .. name
+    if not typed(row, 'list') then return end
+    if redis.call('LINDEX', row, 0) == id then
+        redis.call('LPOP', row)
+        local next = redis.call('LINDEX', row, 0)
+        if next and #next == 32 then release(next, proof) end
+        return
+    end
+    local at = redis.call('LPOS', row, id)
+    if not at then return end
+    local next = redis.call('LINDEX', row, at + 1)
+    redis.call('LREM', row, 1, id)
+    if next and #next == 32 and detour ~= '' then redis.pcall('HSET', job(next), 'i', detour) end
+end
+"""
+
+# ARGV: 1 whether a job that is not there is kept all the same, 2 feed pages, 3 dead letters; then of each job: header,
+# end, response, entry or nothing, the end that is not to be believed if it is there, state, ms to keep the record,
+# ms to keep the response; proof, detour, and the detour that is there, of one in a row.
+# -> of each: what became of it, and the end that was there.
+SETTLE: Final = (
+    ROOM
+    + COMMON
+    + _LEAVING
+    + """
+local use, acked, ended, out = K .. ':use', {}, {}, {}
+typed(live, 'zset')
+typed(use, 'hash')
+local function take(name, size)
+    local left = redis.pcall('HINCRBY', use, name, -size)
+    if type(left) ~= 'number' or left <= 0 then redis.call('HDEL', use, name) end
+end
+local function first(id, row) return redis.call('LINDEX', K .. ':row:' .. row, 0) == id end
+local function keep(at, about, header)
+    local id, record, row = about[3], job(about[3]), about[10]
+    local state, record_ms, answer_ms = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+    redis.call('HSET', record, 'h', header, 't', ARGV[at + 1])
+    redis.call('HDEL', record, 'q', 'x', 'n', 'p', 'i')
+    redis.call('PEXPIRE', record, record_ms)
+    if state == 'answered' then redis.call('SET', K .. ':answer:' .. id, ARGV[at + 2], 'PX', answer_ms) end
+    if about[9] ~= '' then redis.call('PEXPIRE', K .. ':key:' .. about[9], record_ms) end
+    if state == 'dead' then
+        local key = K .. ':dead'
+        typed(key, 'stream')
+        redis.call('XADD', key, 'MAXLEN', '~', ARGV[3], '*', 'h', header, 't', ARGV[at + 1])
+    end
+    if redis.call('ZREM', live, row == '' and id or id .. ' ' .. row) == 1 then
+        take('bytes', about[7])
+        take('n:' .. about[2], 1)
+        take('b:' .. about[2], about[7])
+    end
+    if row ~= '' then leave(row, id, ARGV[at + 8], ARGV[at + 9]) end
+    ended[#ended + 1] = id
+end
+local function ack(reference)
+    local stream, entry = string.match(reference, '^(%l+):(%d+%-%d+)$')
+    if not stream then return end
+    acked[stream] = acked[stream] or {}
+    table.insert(acked[stream], entry)
+end
+local function settle(at)
+    local about = parsed(ARGV[at])
+    local record, row = job(about[3]), about[10]
+    local header, wrong = field(record, 'h', max_header)
+    local held = not wrong and field(record, 't', max_header) or nil
+    if wrong then
+        redis.call('DEL', record)
+        count('junk')
+    end
+    local entry = ARGV[at + 3]
+    if held and held ~= ARGV[at + 4] then
+        ack(entry)
+        return 'ended', held
+    end
+    if header and header ~= ARGV[at] then
+        ack(entry)
+        return 'other'
+    end
+    if not header and ARGV[1] == '0' then return 'missing' end
+    if row ~= '' and typed(K .. ':row:' .. row, 'list') and not first(about[3], row) then
+        if (field(record, 'i', max_header) or '') ~= ARGV[at + 10] then return 'moved' end
+    end
+    if entry == '' then entry = field(record, 'x', 64) or '' end
+    ack(entry)
+    keep(at, about, ARGV[at])
+    return 'kept'
+end
+for at = 4, #ARGV, 11 do
+    local became, held = settle(at)
+    put(out, became)
+    put(out, held)
+end
+for stream, entries in pairs(acked) do
+    redis.pcall('XACK', K .. ':' .. stream, group, unpack(entries))
+    redis.pcall('XDEL', K .. ':' .. stream, unpack(entries))
+end
+if redis.call('ZCARD', live) == 0 then redis.call('DEL', use) end
+if #ended > 0 then
+    typed(K .. ':feed', 'stream')
+    redis.call('XADD', K .. ':feed', 'MAXLEN', '~', ARGV[2], '*', 'j', table.concat(ended))
+end
+return {told(), table.concat(out)}
+"""
+)
+
+# Jobs that are not among those that have not ended. ARGV: 1 whether their records go too, then their members of the
+# sorted set.
+LOSE: Final = (
+    ROOM
+    + COMMON
+    + _LEAVING
+    + """
+for at = 2, #ARGV do
+    local id, row = string.match(ARGV[at], '^(%x+) ?(%x*)$')
+    redis.call('ZREM', live, ARGV[at])
+    if id then
+        if ARGV[1] == '1' then redis.call('DEL', job(id)) end
+        if row ~= '' then leave(row, id, '', '') end
+    end
+end
+if redis.call('ZCARD', live) == 0 then redis.call('DEL', K .. ':use') end
+"""
+)
+
+# ARGV: 1 most bytes of responses, 2 whether to read them, then ids. Ends early when it has so many bytes.
+# -> what was dropped; of each: header, end, attempts, detour, whether somebody holds it, the response.
+READ: Final = (
+    COMMON
+    + """
+local room, out = tonumber(ARGV[1]), {}
+local function held(reference)
+    local stream, entry = string.match(reference or '', '^(%l+):(%d+%-%d+)$')
+    if not stream then return '' end
+    local found = redis.pcall('XPENDING', K .. ':' .. stream, group, entry, entry, 1)
+    return (found.err or not found[1] or found[1][2] == free) and '' or '1'
+end
+for at = 3, #ARGV do
+    local record, answer = job(ARGV[at]), K .. ':answer:' .. ARGV[at]
+    local header, wrong = field(record, 'h', max_header)
+    local ended = header and field(record, 't', max_header)
+    local size = 0
+    if ended and ARGV[2] == '1' then
+        size = redis.pcall('STRLEN', answer)
+        if type(size) ~= 'number' or size > max_value then size = 0 end
+    end
+    if size > room and #out > 0 then break end
+    room = room - size
+    if wrong then count('junk') end
+    local entry = header and not ended and field(record, 'x', 64)
+    put(out, header)
+    put(out, ended)
+    put(out, header and field(record, 'n', 20))
+    put(out, entry and (field(record, 'i', max_header)))
+    put(out, entry and held(entry))
+    put(out, size > 0 and redis.call('GET', answer))
+end
+return {told(), table.concat(out)}
+"""
+)
+
+# ARGV: 1 tenant, then ids: of its jobs that have ended.
+FORGET: Final = (
+    ROOM
+    + COMMON
+    + """
+for at = 2, #ARGV do
+    local record = job(ARGV[at])
+    local header = field(record, 'h', max_header)
+    local about = header and parsed(header)
+    if about and about[2] == ARGV[1] and field(record, 't', max_header) then
+        redis.call('DEL', record, K .. ':answer:' .. ARGV[at])
+        local key = K .. ':key:' .. tostring(about[9])
+        if text(key, 64) == ARGV[at] then redis.call('DEL', key) end
+    end
+end
+"""
+)
+
+# ARGV: 1 Unix time in ms, 2 most. -> members of the sorted set that are due.
+OVERDUE: Final = (
+    ROOM
+    + COMMON
+    + """
+local out = {}
+if typed(K .. ':live', 'zset') then
+    for _, member in ipairs(redis.call('ZRANGE', K .. ':live', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
+        if #member > 128 then
+            redis.call('ZREM', K .. ':live', member)
+            count('junk')
+        else
+            put(out, member)
+        end
+    end
+end
+return {told(), table.concat(out)}
+"""
+)
+
+# ARGV: time and member of the sorted set, in turn: jobs whose time is another than it says.
+CORRECT: Final = (
+    ROOM + COMMON + "for at = 1, #ARGV, 2 do redis.call('ZADD', K .. ':live', 'XX', ARGV[at], ARGV[at + 1]) end\n"
+)
+
+# ARGV: 1 Unix time in ms, dead letters from before it go.
+TRIM: Final = (
+    ROOM + COMMON + "if typed(K .. ':dead', 'stream') then redis.call('XTRIM', K .. ':dead', 'MINID', ARGV[1]) end\n"
+)
+
+# ARGV: 1 where to go on, or $, 2 most pages. -> whether ends were missed, where to go on, ids as one text.
+FOLLOW: Final = (
+    COMMON
+    + f"""
+local feed, after, missed, out = K .. ':feed', ARGV[1], 0, {{}}
+local last, added, kept = '0-0', 0, 0
+if redis.call('TYPE', feed).ok == 'stream' then
+    local about = redis.call('XINFO', 'STREAM', feed)
+    for part = 1, #about, 2 do
+        if about[part] == 'last-generated-id' then last = about[part + 1] end
+        if about[part] == 'entries-added' then added = about[part + 1] end
+        if about[part] == 'length' then kept = about[part + 1] end
+    end
+end
+if after == '$' then return {{0, last, ''}} end
+if after == '0-0' then
+    if added > kept then missed = 1 end
+elseif last == '0-0' or #redis.call('XRANGE', feed, after, after) == 0 then
+    missed = 1
+end
+if missed == 0 and last ~= '0-0' then
+    for _, each in ipairs(redis.call('XRANGE', feed, '(' .. after, '+', 'COUNT', ARGV[2])) do
+        local ids = each[2][2] or ''
+        if #ids <= {MAX_PAGE_BYTES} then out[#out + 1] = ids end
+        after = each[1]
+    end
+end
+return {{missed, after, table.concat(out)}}
+"""
+)
+
+# -> jobs that have not ended, bytes of their requests, held, ms that the oldest waits, dead letters.
+COUNT: Final = (
+    COMMON
+    + """
+local function size(command, key)
+    local found = redis.pcall(command, key)
+    return type(found) == 'number' and found or 0
+end
+local bytes = redis.pcall('HGET', K .. ':use', 'bytes')
+local time = redis.call('TIME')
+local now, held, oldest = time[1] * 1000 + math.floor(time[2] / 1000), 0, 0
+local function look(key)
+    local about = redis.pcall('XPENDING', key, group)
+    local last = '-'
+    if not about.err then
+        held = held + about[1]
+        for _, each in ipairs(about[4] or {}) do if each[1] == free then held = held - each[2] end end
+        for _, each in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+            for part = 1, #each, 2 do if each[part] == 'last-delivered-id' then last = '(' .. each[part + 1] end end
+        end
+    end
+    local next = redis.pcall('XRANGE', key, last, '+', 'COUNT', 1)
+    if not next.err and next[1] then oldest = math.max(oldest, now - string.match(next[1][1], '^%d+')) end
+end
+for _, stream in ipairs({'high', 'normal', 'low'}) do look(K .. ':' .. stream) end
+return {
+    size('ZCARD', K .. ':live'), tonumber(type(bytes) == 'string' and bytes or '0') or 0, held, oldest,
+    size('XLEN', K .. ':dead'),
+}
+"""
+)
+
+# ARGV: 1 where to go on, 2 most. -> id, header and end of each dead letter.
+DEAD: Final = (
+    COMMON
+    + """
+local out = {}
+if redis.call('TYPE', K .. ':dead').ok == 'stream' then
+    for _, each in ipairs(redis.call('XRANGE', K .. ':dead', ARGV[1], '+', 'COUNT', ARGV[2])) do
+        local whole = #each[2] == 4 and #each[2][2] <= max_header and #each[2][4] <= max_header
+        put(out, each[1])
+        put(out, whole and each[2][2])
+        put(out, whole and each[2][4])
+    end
+end
+return table.concat(out)
+"""
+)
+
+# Take away what is left of a model that has no jobs. -> 1 if nothing is left.
+RETIRE: Final = (
+    ROOM
+    + COMMON
+    + """
+local keys = {K .. ':high', K .. ':normal', K .. ':low', K .. ':dead'}
+for _, key in ipairs(keys) do if typed(key, 'stream') and redis.call('XLEN', key) > 0 then return 0 end end
+if typed(K .. ':live', 'zset') then return 0 end
+redis.call('DEL', K .. ':feed', K .. ':use', unpack(keys))
+return 1
+"""
+)

@@ -1,0 +1,302 @@
+"""How jobs end in Redis, and what is told of them (end_scripts)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cloister.errors import CloisterError, NotFound, SealBroken, Unavailable
+from cloister.gateway.jobs import end_scripts
+from cloister.gateway.jobs.job import Ending, Record, State
+from cloister.gateway.jobs.records import End, Header, matches
+from cloister.gateway.jobs.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.kit.redis import Word
+
+SKEW_MS: Final = 300_000
+"""How far clocks may differ: what has ended is known for so long after its time, so that nobody computes it again."""
+_EXPIRED_AFTER_MS: Final = 2_000
+"""An answer that was on its way in time may still come in."""
+_DEAD_MS: Final = 7 * 86_400_000
+_TRIES: Final = 8
+_EXPIRED_AT_ONCE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """How one job is to end.
+
+    Attributes:
+        entry: Of a claimed job.
+        junk: The end that is there, and not to be believed.
+        detour: As it is there.
+    """
+
+    header: Header
+    state: State
+    attempts: int
+    response: bytes = field(default=b"", repr=False)
+    error: BaseException | None = None
+    entry: str = ""
+    junk: bytes = b""
+    detour: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What Redis has of a job, as far as it is believed."""
+
+    header: Header
+    end: End | None
+    attempts: int
+    detour: bytes
+    held: bool
+    response: bytes
+    junk: bytes
+
+
+class Ends:
+    """Ends jobs, and reads what became of them."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    async def settle(self, model_name: str, endings: Sequence[Ending]) -> None:
+        """See `JobStore`."""
+        finishes = [
+            Finish(
+                header=self._shelf.records.open_header(each.claimed.header, model_name),
+                state=State.DEAD if each.error is not None else State.ANSWERED,
+                attempts=each.claimed.attempt,
+                response=each.response,
+                error=each.error,
+                entry=each.claimed.entry_id,
+            )
+            for each in endings
+        ]
+        await self.finish(model_name, finishes, anew=True)
+
+    async def finish(self, model_name: str, finishes: Sequence[Finish], *, anew: bool) -> None:
+        """End jobs that have not ended; with `anew` also those of which Redis knows nothing any more."""
+        for part in _parts(finishes):
+            left = part
+            for _ in range(_TRIES):
+                left = await self._send(model_name, left, anew=anew)
+                if not left:
+                    break
+            else:
+                raise Unavailable("the row changes all the time; try again", reason="row.busy")
+
+    async def _send(self, model_name: str, part: list[Finish], *, anew: bool) -> list[Finish]:
+        """One call of the script; returns what is to be sent again."""
+        if sum(len(each.response) for each in part) > OFF_LOOP_BYTES:
+            words = await asyncio.to_thread(self._words, part)
+        else:
+            words = self._words(part)
+        most = (end_scripts.FEED_PAGES, end_scripts.DEAD_LETTERS)
+        counts, packed = await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *most, *words)
+        self._shelf.told(model_name, counts)
+        answers = rows(packed, 2)
+        if len(answers) != len(part):
+            raise malformed()
+        again: list[Finish] = []
+        for each, (became, held) in zip(part, answers, strict=True):
+            if became == b"moved":
+                again.append(await self._moved(model_name, each))
+            elif became == b"ended" and self._end(each.header, held) is None:
+                again.append(replace(each, junk=held))
+        return again
+
+    def _words(self, part: Sequence[Finish]) -> list[Word]:
+        words: list[Word] = []
+        records, now_ms = self._shelf.records, self._shelf.now_ms()
+        for each in part:
+            header = each.header
+            end = records.end(
+                header, each.state, now_ms=now_ms, attempts=each.attempts, response=each.response, error=each.error
+            )
+            kept_ms = header.result_ttl_s * 1000
+            record_ms = max(kept_ms, header.not_after_ms - now_ms + SKEW_MS)
+            words += (header.sealed, end, each.response, each.entry, each.junk, each.state.value, record_ms, kept_ms)
+            words += self._row(each) if header.row_name else (b"", b"", b"")
+        return words
+
+    def _row(self, each: Finish) -> tuple[bytes, bytes, bytes]:
+        """What the next of the row is told: that this one has ended; or, not being the first, what precedes it now."""
+        records, header = self._shelf.records, each.header
+        try:
+            before = records.predecessor(header, each.detour)
+        except SealBroken:
+            before = header.after
+        return records.proof(header, header.job_id), records.detour(header, before), each.detour
+
+    async def _moved(self, model_name: str, each: Finish) -> Finish:
+        (seen,) = await self.look(model_name, [each.header.job_id], responses=False)
+        return replace(each, detour=seen.detour if seen else b"")
+
+    def _end(self, header: Header, sealed: bytes) -> End | None:
+        """An end, if it may be believed."""
+        if not sealed:
+            return None
+        try:
+            return self._shelf.records.open_end(header, sealed)
+        except SealBroken as error:
+            self._shelf.drop(error.reason, header.model_name, job=header.job_id)
+            return None
+
+    async def look(self, model_name: str, job_ids: Sequence[str], *, responses: bool) -> list[Seen | None]:
+        """What there is of jobs."""
+        found: list[Seen | None] = []
+        while len(found) < len(job_ids):
+            ids = job_ids[len(found) : len(found) + MAX_BATCH]
+            counts, packed = await self._shelf.run(model_name, end_scripts.READ, MAX_BATCH_BYTES, int(responses), *ids)
+            self._shelf.told(model_name, counts)
+            answers = rows(packed, 6)
+            if not 1 <= len(answers) <= len(ids):
+                raise malformed()
+            found += [self._seen(model_name, job_id, row) for job_id, row in zip(ids, answers, strict=False)]
+        return found
+
+    def _seen(self, model_name: str, job_id: str, row: tuple[bytes, ...]) -> Seen | None:
+        sealed, end, attempts, detour, held, response = row
+        if not sealed:
+            return None
+        try:
+            header = self._shelf.records.open_header(sealed, model_name)
+            if header.job_id != job_id:
+                raise SealBroken(reason="job.moved")
+        except SealBroken as error:
+            self._shelf.drop(error.reason, model_name, job=job_id)
+            return None
+        believed = self._end(header, end)
+        junk = end if believed is None else b""
+        return Seen(header, believed, _number(attempts), detour, bool(held), response, junk)
+
+    async def read(
+        self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool
+    ) -> list[Record | None]:
+        """See `JobStore`."""
+        ids = [job_id.hex() for job_id in job_ids]
+        found: list[Record | None] = []
+        for each in await self.look(model_name, ids, responses=responses):
+            if each is None or each.header.tenant != tenant:
+                found.append(None)
+            elif len(each.response) > OFF_LOOP_BYTES:
+                found.append(await asyncio.to_thread(self._record, each, responses=responses))
+            else:
+                found.append(self._record(each, responses=responses))
+        return found
+
+    def _record(self, seen: Seen, *, responses: bool) -> Record:
+        header, end = seen.header, seen.end
+        job_id = bytes.fromhex(header.job_id)
+        if end is None:
+            state = State.RUNNING if seen.held else State.QUEUED
+            return Record(job_id=job_id, state=state, attempts=seen.attempts, submitted_ms=header.submitted_ms)
+        record = ended(header, end)
+        if not responses or end.state is not State.ANSWERED:
+            return record
+        if seen.response and matches(seen.response, end):
+            return replace(record, response=seen.response)
+        if not seen.response and self._shelf.now_ms() >= end.kept_until_ms - SKEW_MS:
+            return replace(record, error=NotFound("the answer is not kept any more", reason="answer.expired"))
+        self._shelf.drop("answer.lost", header.model_name, job=header.job_id)
+        return replace(record, error=NotFound("the answer was lost", reason="answer.lost"))
+
+    async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
+        """See `JobStore`."""
+        found = await self.look(model_name, [job_id.hex() for job_id in job_ids], responses=False)
+        own = [each for each in found if each is not None and each.end is None and each.header.tenant == tenant]
+        await self.finish(model_name, [_finish(each, State.CANCELLED, None) for each in own], anew=False)
+        return await self.read(model_name, tenant, job_ids, responses=False)
+
+    async def forget(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> None:
+        """See `JobStore`."""
+        for at in range(0, len(job_ids), MAX_BATCH):
+            ids = [job_id.hex() for job_id in job_ids[at : at + MAX_BATCH]]
+            await self._shelf.run(model_name, end_scripts.FORGET, tenant, *ids)
+
+    async def expire(self, model_name: str) -> int:
+        """See `JobStore`."""
+        expired = 0
+        await self._shelf.run(model_name, end_scripts.TRIM, self._shelf.now_ms() - _DEAD_MS)
+        while expired < _EXPIRED_AT_ONCE:
+            due_ms = self._shelf.now_ms() - _EXPIRED_AFTER_MS
+            counts, packed = await self._shelf.run(model_name, end_scripts.OVERDUE, due_ms, MAX_BATCH)
+            self._shelf.told(model_name, counts)
+            members = [row[0].decode("ascii", "replace") for row in rows(packed, 1)]
+            if not members:
+                break
+            await self._expire(model_name, members, due_ms)
+            expired += len(members)
+        return expired
+
+    async def _expire(self, model_name: str, members: Sequence[str], due_ms: int) -> None:
+        """End jobs that are due; put right what Redis says of the others."""
+        found = await self.look(model_name, [member.partition(" ")[0] for member in members], responses=False)
+        believed: list[Finish] = []
+        early: list[Word] = []
+        lost: list[str] = []
+        over: list[str] = []
+        for member, seen in zip(members, found, strict=True):
+            if seen is None:
+                lost.append(member)
+            elif seen.end is not None or seen.header.member != member:
+                over.append(member)
+            elif seen.header.not_after_ms > due_ms:
+                early += (seen.header.not_after_ms, member)
+            else:
+                believed.append(_finish(seen, State.DEAD, job_expired()))
+        await self.finish(model_name, believed, anew=False)
+        if lost:
+            self._shelf.drop("job.lost", model_name, len(lost))
+            await self._shelf.run(model_name, end_scripts.LOSE, 1, *lost)
+        if over:
+            self._shelf.drop("job.doubled", model_name, len(over))
+            await self._shelf.run(model_name, end_scripts.LOSE, 0, *over)
+        if early:
+            self._shelf.drop("job.early", model_name, len(early) // 2)
+            await self._shelf.run(model_name, end_scripts.CORRECT, *early)
+
+
+def job_expired() -> CloisterError:
+    """What a job ends with that nobody has answered in time."""
+    return Unavailable("nobody answered it before its time had passed", reason="job.expired")
+
+
+def ended(header: Header, end: End) -> Record:
+    """What is told of a job that has ended, without its response."""
+    return Record(
+        job_id=bytes.fromhex(header.job_id),
+        state=end.state,
+        attempts=end.attempts,
+        submitted_ms=header.submitted_ms,
+        ended_ms=end.ended_ms,
+        kept_until_ms=end.kept_until_ms,
+        error=end.error,
+    )
+
+
+def _finish(seen: Seen, state: State, error: CloisterError | None) -> Finish:
+    return Finish(
+        header=seen.header, state=state, attempts=seen.attempts, error=error, junk=seen.junk, detour=seen.detour
+    )
+
+
+def _parts(finishes: Sequence[Finish]) -> Iterator[list[Finish]]:
+    """Ends as they go into one call each, bounded in number and bytes."""
+    part: list[Finish] = []
+    size = 0
+    for each in finishes:
+        if part and (len(part) >= MAX_BATCH or size + len(each.response) > MAX_BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += len(each.response)
+    if part:
+        yield part
+
+
+def _number(text: bytes) -> int:
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,144 @@
+"""The jobs of one cluster in one Redis: how scripts are run on them, and what is said of what is not believed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from cloister.errors import InvalidRequest, Unavailable
+from cloister.gateway.jobs.records import Records
+from cloister.gateway.routing import NAME
+from cloister.kit.log import get_logger
+from cloister.kit.redis import Client, Word, command, evaluate
+
+STREAMS: Final = ("high", "normal", "low")
+MAX_BATCH: Final = 128
+MAX_BATCH_BYTES: Final = 32 << 20
+OFF_LOOP_BYTES: Final = 1 << 20
+"""What has more bytes is hashed on another thread."""
+MAX_WAIT_MS: Final = 1000
+_POLL_S: Final = 0.05
+_LENGTH: Final = Struct(">I")
+_SHOWN: Final = 200
+
+_log = get_logger()
+
+
+class Shelf:
+    """One cluster's jobs in one Redis. Called on the event loop only.
+
+    Args:
+        cluster: Trust domain; what all keys begin with.
+        timeout_s: Deadline of each exchange.
+        waits: Most calls that wait for Redis at once, each on a connection of its own; more look now and then instead.
+        now_ms: Unix time.
+        on_dropped: Told the reason whenever something in Redis was not as it must be.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        records: Records,
+        *,
+        cluster: str,
+        timeout_s: float,
+        waits: int,
+        now_ms: Callable[[], int],
+        on_dropped: Callable[[str], None],
+    ) -> None:
+        self.records = records
+        self.now_ms = now_ms
+        self.registry = f"{cluster}:jobs:models"
+        self.key_mark = f"{cluster}:jobs:key"
+        self._client = client
+        self._prefix = f"{cluster}:jobs:"
+        self._timeout_s = timeout_s
+        self._waits = waits
+        self._on_dropped = on_dropped
+
+    def key(self, model_name: str) -> str:
+        """What all keys of a model begin with, and its hash tag; raises InvalidRequest where that is no name."""
+        if not NAME.fullmatch(model_name):
+            raise InvalidRequest("that is no name of a model", reason="model.invalid")
+        return f"{self._prefix}{{{model_name}}}"
+
+    async def run(self, model_name: str, script: str, *words: Word) -> Any:
+        """Run a script on the keys of a model; raises Unavailable, or Overloaded when Redis is full."""
+        return await self.run_on(self.key(model_name), script, *words)
+
+    async def run_on(self, key: str, script: str, *words: Word) -> Any:
+        """Run a script on one key, and those in its slot that are made from it."""
+        try:
+            return await evaluate(self._client, self._timeout_s, script, [key], *words)
+        except Unavailable as error:
+            if isinstance(error.__cause__, ResponseError):
+                _log.error("jobs.script_failed", key=key, answer=str(error.__cause__)[:_SHOWN])
+            raise
+
+    async def delete(self, key: str) -> None:
+        """Take a key away."""
+        await command(self._client, self._timeout_s, "DEL", key)
+
+    async def wait(self, model_name: str, streams: Sequence[str], after: Sequence[str], block_ms: int) -> None:
+        """Wait for something in streams of a model after these ids, for so long; raises Unavailable."""
+        block_ms = min(block_ms, MAX_WAIT_MS)
+        if self._waits <= 0:
+            await asyncio.sleep(min(block_ms / 1000, _POLL_S))
+            return
+        key = self.key(model_name)
+        keys = [f"{key}:{stream}" for stream in streams]
+        words: list[Word] = ["XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *keys, *after]
+        self._waits -= 1
+        try:
+            await command(self._client, block_ms / 1000 + self._timeout_s, *words, key=keys[0])
+        finally:
+            self._waits += 1
+
+    def drop(self, reason: str, model_name: str, count: int = 1, **about: str) -> None:
+        """Note that something is not as it must be: somebody writes there who must not, or Redis lost something."""
+        for _ in range(count):
+            self._on_dropped(reason)
+        _log.error("job.dropped", reason=reason, model=model_name, count=count, **about)
+
+    def told(self, model_name: str, counts: object) -> None:
+        """Note what a script has dropped by itself."""
+        for reason, count in zip(("job.missing", "job.doubled", "job.junk"), texts(counts), strict=True):
+            if int(count):
+                self.drop(reason, model_name, int(count))
+
+
+def rows(packed: object, width: int) -> list[tuple[bytes, ...]]:
+    """What a script has packed, so many fields to a row; raises Unavailable where it is not that."""
+    if not isinstance(packed, bytes):
+        raise malformed()
+    fields: list[bytes] = []
+    at, end = 0, len(packed)
+    while at + _LENGTH.size <= end:
+        (size,) = _LENGTH.unpack_from(packed, at)
+        at += _LENGTH.size + size
+        fields.append(packed[at - size : at])
+    if at != end or len(fields) % width:
+        raise malformed()
+    return list(zip(*[iter(fields)] * width, strict=True))
+
+
+def texts(words: object) -> list[str]:
+    """Words that a script has put together; raises Unavailable where it is not that."""
+    if not isinstance(words, bytes) or not words.isascii():
+        raise malformed()
+    return words.decode("ascii").split()
+
+
+def malformed() -> Unavailable:
+    """What Redis answers is not what the script would."""
+    return Unavailable("what Redis answers is no answer", reason="state.malformed")
+
+
+def in_streams(reference: str) -> tuple[str, str]:
+    """Stream and id of an entry."""
+    stream, _, entry = reference.partition(":")
+    return stream, entry

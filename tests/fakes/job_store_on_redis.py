@@ -1,0 +1,91 @@
+"""Stores of jobs on a real redis-server, as several gateways would have them, and somebody with every power over it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloister.gateway.jobs import access
+from cloister.gateway.jobs.job import Job
+from cloister.gateway.jobs.redis_store import RedisJobStore
+from cloister.gateway.jobs.store import Bounds
+from cloister.kit.redis import connected
+from fakes.pki import MeshPki
+from fakes.redis_server import ADMIN, PASSWORD, RedisServer, redis_running
+
+MODEL, TENANT, OTHER = "tiny", "hospital", "somebody else"
+BOUNDS = Bounds(jobs=100_000, size_bytes=1 << 30, tenant_jobs=50_000, tenant_bytes=1 << 29)
+MINUTE_MS = 60_000
+
+
+@dataclass
+class Clock:
+    """What gateways take for Unix time."""
+
+    ms: int = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@dataclass
+class Kept:
+    """A store, with what it said it has dropped."""
+
+    store: RedisJobStore
+    dropped: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def jobs_redis(folder: Path, pki: MeshPki, *, lines: str = "") -> Iterator[RedisServer]:
+    """A server whose user `gateway` may do what gateways do."""
+    users = (
+        "user default off resetpass ~* &* +@all\n"
+        f"user gateway on #{_sha256(PASSWORD)} {access.rules(pki.cluster)}\n"
+        f"user admin on #{_sha256(ADMIN)} ~* &* +@all\n"
+    )
+    with redis_running(folder, pki, lines=lines, users=users) as server:
+        yield server
+
+
+@asynccontextmanager
+async def store_on(
+    server: RedisServer, cluster: str, clock: Clock, *, consumer: str = "gateway-1", key: bytes = b"s" * 32
+) -> AsyncIterator[Kept]:
+    """One gateway's store."""
+    async with connected(server.settings(user="gateway")) as client:
+        kept = Kept(None)  # type: ignore[arg-type]
+        kept.store = RedisJobStore(
+            client,
+            shared_key=key,
+            cluster=cluster,
+            consumer=consumer,
+            waits=4,
+            now_ms=clock,
+            on_dropped=kept.dropped.append,
+        )
+        yield kept
+
+
+def new_job(clock: Clock, **changes: Any) -> Job:
+    """A job that was submitted now and lives for ten minutes."""
+    request = changes.pop("request", secrets.token_bytes(100))
+    fields: dict[str, Any] = {
+        "job_id": secrets.token_bytes(16),
+        "tenant": TENANT,
+        "model_name": MODEL,
+        "request": request,
+        "submitted_ms": clock(),
+        "not_after_ms": clock() + 10 * MINUTE_MS,
+        "result_ttl_s": 3600,
+    }
+    return Job(**{**fields, **changes})
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
