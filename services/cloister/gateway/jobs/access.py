@@ -14,7 +14,7 @@ _CALLED: Final = "ping info time xread acl|whoami acl|dryrun command cluster|slo
 _IN_SCRIPTS: Final = (
     "type exists del get set strlen pexpire hset hget hmget hdel hincrby hstrlen hlen zadd zrem zrange zcard zscore "
     "rpush lpop lrem lindex llen lpos xadd xack xdel xlen xtrim xrange xrevrange xclaim xautoclaim xreadgroup xpending "
-    "xgroup|create xinfo|stream xinfo|groups zremrangebyrank"
+    "xgroup|create xinfo|stream xinfo|groups"
 )
 COMMANDS: Final = " ".join(f"+{each}" for each in f"{_SCRIPTS} {_CALLED} {_IN_SCRIPTS}".split())
 

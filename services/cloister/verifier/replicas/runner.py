@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from cloister.errors import CloisterError, NotReady, Unavailable
 from cloister.kit.log import get_logger
-from cloister.kit.redis import command, translated
+from cloister.kit.redis import Client, command, translated
 from cloister.verifier.replicas import scripts
 
 Word = bytes | str | int
@@ -32,7 +31,7 @@ class Runner:
         on_refused: Told the reason whenever something in Redis was not as it must be.
     """
 
-    def __init__(self, client: Redis, *, prefix: str, timeout_s: float, on_refused: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, *, prefix: str, timeout_s: float, on_refused: Callable[[str], None]) -> None:
         self._client = client
         self._prefix = prefix
         self._timeout_s = timeout_s
