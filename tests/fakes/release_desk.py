@@ -19,6 +19,10 @@ from cloister.ear import SigningKey
 from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
+from cloister.provisioner.database import Database
+from cloister.provisioner.epoch_store import EpochStore
+from cloister.provisioner.epoch_terms import EpochTerms
+from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
@@ -77,7 +81,7 @@ class ReleaseDesk:
     """
 
     folder: Path
-    store: ModelStore
+    database: Database
     audit: AuditLog
     clock: Clock = field(default_factory=Clock)
     metrics: Metrics = field(default_factory=Metrics)
@@ -86,14 +90,27 @@ class ReleaseDesk:
     verifier: SigningKey = field(default_factory=SigningKey.generate)
     next_verifier: SigningKey = field(default_factory=SigningKey.generate)
     owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    terms: EpochTerms = field(default_factory=lambda: EpochTerms(suite=X25519))
 
     def __post_init__(self) -> None:
+        self.store = ModelStore(self.database)
         self.keys_path = self.folder / "jwks.json"
         self.publish_keys(self.verifier)
         self.vault = FileVault(Secret(b"r" * 32))
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
+        self.epochs = self.new_epochs()
         self.registry = Registry(cluster=CLUSTER, store=self.store, vault=self.vault, audit=self.audit)
         self.releaser = self.new_releaser()
+
+    def new_epochs(self, *, vault: Any = None, **changes: Any) -> Epochs:
+        """Epochs over the same store, as after a restart, on these terms."""
+        return Epochs(
+            cluster=CLUSTER,
+            terms=replace(self.terms, **changes),
+            store=EpochStore(self.database),
+            vault=vault or self.vault,
+            audit=self.audit,
+        )
 
     def new_releaser(
         self,
@@ -111,6 +128,7 @@ class ReleaseDesk:
             standing=standing or Unfollowed(),
             look_for_keys=self.look_for_keys,
             store=self.store,
+            epochs=self.new_epochs(vault=vault) if vault else self.epochs,
             vault=vault or self.vault,
             audit=self.audit,
             metrics=self.metrics,
@@ -194,8 +212,8 @@ class ReleaseDesk:
 @contextmanager
 def release_desk(folder: Path) -> Iterator[ReleaseDesk]:
     """A desk with the model registered and allowed."""
-    with ModelStore.opened(folder / "models.db") as store, AuditLog.opened(folder / "audit.db") as audit:
-        desk = ReleaseDesk(folder, store, audit)
+    with Database.opened(folder / "models.db") as database, AuditLog.opened(folder / "audit.db") as audit:
+        desk = ReleaseDesk(folder, database, audit)
         desk.register()
         desk.allow()
         yield desk

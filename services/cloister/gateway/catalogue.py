@@ -37,7 +37,7 @@ def read_models(states: Iterable[ModelState]) -> tuple[Models, Sequence[ModelSta
         named = VERSION.fullmatch(state.version) or (not state.version and not ready)
         if NAME.fullmatch(state.name) is None or not named:
             raise InvalidRequest("a worker serves a model under a name or version that is not one")
-        too_large = max(len(state.metadata), state.manifest.ByteSize()) > MAX_METADATA_BYTES
+        too_large = max(len(state.metadata), state.manifest.ByteSize(), state.job_epoch.ByteSize()) > MAX_METADATA_BYTES
         known = state.version in models.get(state.name, {}) or (state.name, state.version) in missing
         if known or count >= MAX_MODELS or too_large or len(state.reason) > MAX_REASON_CHARS:
             raise InvalidRequest("a worker's list of models repeats itself or is too large")

@@ -227,6 +227,7 @@ class GatewayServicer(GatewayBase):
                 model_digest=state.digest,
                 allow_plain=state.allow_plain,
                 manifest=state.manifest,
+                job_epoch=state.job_epoch if state.HasField("job_epoch") else None,
             )
         return response
 

@@ -16,6 +16,9 @@ from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
+from cloister.provisioner.database import Database
+from cloister.provisioner.epoch_store import EpochStore
+from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
@@ -32,6 +35,8 @@ NONCE_TTL_S = 60.0
 # A worker renews each of its models' leases; a platform holds several workers.
 WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
+# A grant has the release policy of each epoch in it.
+MAX_ANSWER_BYTES = 4 << 20
 
 
 def utc_now() -> datetime:
@@ -57,12 +62,20 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
-        store = stack.enter_context(ModelStore.opened(folder / "models.db"))
+        database = stack.enter_context(Database.opened(folder / "models.db"))
+        store = ModelStore(database)
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         clock = HostClock(utc_now)
         last_release_at = audit.latest_at(RELEASED)
         clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
-        check_root_key(store, vault)
+        check_root_key(database, vault)
+        epochs = Epochs(
+            cluster=settings.cluster,
+            terms=settings.epoch_terms,
+            store=EpochStore(database),
+            vault=vault,
+            audit=audit,
+        )
         metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
@@ -73,6 +86,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             standing=followed.standing,
             look_for_keys=followed.look_for_keys,
             store=store,
+            epochs=epochs,
             vault=vault,
             audit=audit,
             metrics=metrics,
@@ -93,6 +107,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 roles=ROLES,
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
+                max_answer_bytes=MAX_ANSWER_BYTES,
                 on_call=metrics.call_answered,
             )
         )
@@ -100,6 +115,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             add_ProvisionerServicer_to_server,
             ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
         )
+        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
+        stack.callback(task.cancel)
         await server.health.set(SERVICE, True)
         yield server
 
@@ -120,14 +137,14 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def check_root_key(store: ModelStore, vault: Vault) -> None:
+def check_root_key(database: Database, vault: Vault) -> None:
     """Refuse to start with a root key that some record was not wrapped with.
 
     Raises:
         NotReady: With a sentence that says so.
     """
-    if store.root_key_ids() - {vault.key_id()}:
+    if database.root_key_ids() - {vault.key_id()}:
         raise NotReady(
-            "the root key is not the one that the stored model keys were wrapped with; put the right root_key back",
+            "the root key is not the one that the stored keys were wrapped with; put the right root_key back",
             reason="root_key.other",
         )

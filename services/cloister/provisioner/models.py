@@ -1,4 +1,4 @@
-"""The store of models: manifests, wrapped keys and release policies, in SQLite (WAL) on one machine.
+"""The store of models: manifests, wrapped keys and release policies.
 
 The first registration of a name fixes its owner: a SPIFFE id and an Ed25519 key. Versions, of models and of policies,
 only go up. A change and its line in the record stand or fall together: `record` is called inside the transaction,
@@ -8,37 +8,14 @@ which is rolled back when it raises. Blocking and thread safe: called off the ev
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from cloister.errors import AlreadyExists, NotFound, NotReady, Unavailable
+from cloister.errors import AlreadyExists, NotFound
+from cloister.provisioner.database import Database, Record
 from cloister.provisioner.vault import RecordId
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE model (
-    name TEXT PRIMARY KEY, owner TEXT NOT NULL, owner_key BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE model_version (
-    name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version > 0),
-    manifest BLOB NOT NULL, signature BLOB NOT NULL, wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL,
-    PRIMARY KEY (name, version)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE policy (
-    name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version > 0),
-    policy BLOB NOT NULL, signature BLOB NOT NULL,
-    PRIMARY KEY (name, version)
-) STRICT, WITHOUT ROWID;
-"""
 _MODEL_COLUMNS = "name, version, owner, owner_key, manifest, signature, wrapped_key, root_key_id"
-
-Record = Callable[[], int]
-"""Writes the line of a change and returns its sequence number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +55,8 @@ class StoredPolicy:
 class ModelStore:
     """Models and policies of all owners."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    @classmethod
-    @contextmanager
-    def opened(cls, path: Path) -> Iterator[ModelStore]:
-        """Open the store, made with mode 0600 when it is not there.
-
-        Raises:
-            NotReady: The file was written by a later version, or is not a store.
-            Unavailable: It cannot be opened.
-        """
-        connection = _connect(path)
-        store = cls(connection)
-        try:
-            yield store
-        finally:
-            # Whoever was cancelled may still be at work in a thread; SQLite must not lose its connection under it.
-            with store._lock:
-                connection.close()
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def register(self, model: StoredModel, *, record: Record) -> int:
         """Add a version of a model, and the owner of its name when it is the first; returns what `record` returned.
@@ -107,7 +65,7 @@ class ModelStore:
             AlreadyExists: The name is another owner's (`name.taken`), or the version is not above all before it
                 (`version.not_higher`).
         """
-        with self._transaction() as cursor:
+        with self._database.transaction() as cursor:
             owner = _owner(cursor, model.name)
             if owner is None:
                 cursor.execute(
@@ -138,7 +96,7 @@ class ModelStore:
             NotFound: This owner has no model of that name.
             AlreadyExists: The version is not above that of the policy in force (`version.not_higher`).
         """
-        with self._transaction() as cursor:
+        with self._database.transaction() as cursor:
             if _owner(cursor, name) != owner:
                 raise NotFound("there is no such model of yours")
             newest = _newest(cursor, "SELECT max(version) FROM policy WHERE name = ?", name)
@@ -153,12 +111,12 @@ class ModelStore:
 
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
-        with self._reading() as cursor:
+        with self._database.reading() as cursor:
             return _owner(cursor, name)
 
     def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
         """A model (version 0: its newest) and the policy in force, if any; None when there is no such model."""
-        with self._reading() as cursor:
+        with self._database.reading() as cursor:
             wanted = "(?2 = 0 OR version = ?2)"
             row = cursor.execute(
                 f"SELECT {_MODEL_COLUMNS} FROM model_version JOIN model USING (name)"  # noqa: S608  # constants
@@ -169,7 +127,7 @@ class ModelStore:
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force."""
-        with self._reading() as cursor:
+        with self._database.reading() as cursor:
             rows = cursor.execute(
                 f"SELECT {_MODEL_COLUMNS} FROM model_version JOIN model USING (name)"  # noqa: S608  # constants
                 " WHERE ?1 IS NULL OR owner = ?1 ORDER BY name, version",
@@ -177,65 +135,6 @@ class ModelStore:
             ).fetchall()
             policies = {row[0]: _policy(cursor, row[0]) for row in rows}
             return [(_model(row), policies[row[0]]) for row in rows]
-
-    def root_key_ids(self) -> set[str]:
-        """Names of all root keys that some record was wrapped with."""
-        with self._reading() as cursor:
-            return {row[0] for row in cursor.execute("SELECT DISTINCT root_key_id FROM model_version")}
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Cursor]:
-        try:
-            with self._lock:
-                cursor = self._connection.cursor()
-                try:
-                    yield cursor
-                finally:
-                    cursor.close()
-        except sqlite3.Error as error:
-            raise Unavailable("the model store cannot be read or written", reason="store.unavailable") from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._reading() as cursor:
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    cursor.execute("ROLLBACK")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        # SQLite gives its -wal and -shm files the mode of the database, so it is made with the right one first.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        if path.stat().st_mode & 0o177:
-            raise NotReady(f"the model store {path} must have mode 0600", reason="store.unusable")
-        # Used from the threads of a pool, one at a time, under our own lock.
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    except (OSError, sqlite3.Error) as error:
-        raise Unavailable(f"the model store {path} cannot be opened", reason="store.unavailable") from error
-    try:
-        _prepare(connection)
-    except sqlite3.Error as error:
-        connection.close()
-        raise NotReady(f"{path} is not a model store", reason="store.unusable") from error
-    except NotReady:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
-        connection.execute(f"PRAGMA {pragma}")
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > _SCHEMA_VERSION:
-        raise NotReady("the model store was written by a later version of Cloister", reason="store.unusable")
-    if found == 0:
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
 
 def _owner(cursor: sqlite3.Cursor, name: str) -> Owner | None:

@@ -15,10 +15,10 @@ from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
 from cloister.kit.audit import AuditLog
 from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
-from cloister.provisioner.policy import check_meant_for, parse_policy
 from cloister.provisioner.vault import RecordId, Vault
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
+from cloister.seal.release_policy import check_meant_for, parse_policy
 
 
 class Registry:

@@ -30,12 +30,12 @@ from cloister.errors import (
 )
 from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
-from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
+from cloister.provisioner.database import altered
+from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.policy import ReleasePolicy, check_meant_for, parse_policy
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
@@ -46,12 +46,11 @@ from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
+from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
 
 RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
 REFUSED = "the request was refused"
-
-_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +82,7 @@ class Releaser:
         per_platform: How often all workers on one platform may ask.
         standing: Whether a result counts still.
         look_for_keys: Gets a token by a key that may be new.
+        epochs: Has what jobs are sealed to.
         clock: Tells the time that results are held against.
     """
 
@@ -95,6 +95,7 @@ class Releaser:
         standing: Standing,
         look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
+        epochs: Epochs,
         vault: Vault,
         audit: AuditLog,
         metrics: Metrics,
@@ -110,6 +111,7 @@ class Releaser:
         self._standing = standing
         self._look_for_keys = look_for_keys
         self._store = store
+        self._epochs = epochs
         self._vault = vault
         self._audit = audit
         self._metrics = metrics
@@ -147,7 +149,7 @@ class Releaser:
             self._per_instance.take(result.instance)  # 5 and does not ask too often
             self._per_platform.take(result.ppid_sha256)
             self._used.use(result, now=now)  # 6 a result serves once
-            granted = self._granted(request, result)  # 7 and the owner allows it
+            granted = self._granted(request, result, now)  # 7 and the owner allows it
             self._clock.vouched(now)
             return granted
         except (Overloaded, NotReady) as refusal:
@@ -167,7 +169,7 @@ class Releaser:
             max_life=MAX_RESULT_LIFE,
         )
 
-    def _granted(self, request: ReleaseRequest, result: AttestationResult) -> Released:
+    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> Released:
         found = self._store.find(request.model_name, request.model_version)
         if found is None:
             raise KeyRefused("there is no such model", reason="model.unknown")
@@ -186,6 +188,7 @@ class Releaser:
             allow_plain=policy.allow_plain,
             lease_s=policy.lease_s,
             policy_digest=policy.digest,
+            epochs=self._epochs.released_to(result, model, policy, stored_policy, now),
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
@@ -196,7 +199,7 @@ class Releaser:
         try:
             return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
         except SealBroken:
-            raise _altered(model.name) from None
+            raise altered(model.name) from None
 
     def _record_release(self, result: AttestationResult, grant: ModelGrant, lease_id: str) -> None:
         self._audit.append(
@@ -206,6 +209,7 @@ class Releaser:
             lease_id=lease_id,
             lease_s=grant.lease_s,
             policy_digest=grant.policy_digest.hex(),
+            epochs=[str(key.epoch) for key in grant.epochs],
             **_facts(result),
         )
         self._metrics.key_asked(released=True, simulated=result.simulated)
@@ -245,15 +249,10 @@ def _as_signed(model: StoredModel, policy: StoredPolicy) -> tuple[ModelManifest,
         verify_policy(policy.policy, policy.signature, model.owner.key)
         allowed = parse_policy(policy.policy)
     except (SealBroken, InvalidRequest):
-        raise _altered(model.name) from None
+        raise altered(model.name) from None
     if (described.name, described.version, allowed.model_name) != (model.name, model.version, model.name):
-        raise _altered(model.name)
+        raise altered(model.name)
     return described, allowed
-
-
-def _altered(model_name: str) -> SealBroken:
-    _log.error("store.altered", model=model_name)
-    return SealBroken(reason="store.altered")
 
 
 def _facts(result: AttestationResult) -> dict[str, str | int | bool]:

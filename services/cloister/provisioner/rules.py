@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloister.ear import AttestationResult
 from cloister.ear.code import SGX
 from cloister.errors import KeyRefused
-from cloister.provisioner.policy import ReleasePolicy
+from cloister.seal.release_policy import ReleasePolicy
 
 AUDIENCE = "provisioner"
 ROLE = "worker"

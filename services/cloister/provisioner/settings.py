@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from cloister.kit.key_set import KeySigners
+from cloister.provisioner.epoch_terms import DAY_S, EpochTerms
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
+from cloister.seal.hpke import XWING
 
 _THUMBPRINT: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -35,6 +37,10 @@ class Settings:
         verifier_id: SPIFFE id of the verifier whose results are believed.
         releases_per_minute: How often one worker may ask; a platform may ask ten times as often.
         metrics_listen: host:port of the metrics page, or empty for none.
+        epoch_s: How long jobs are sealed to one key of a model before the next one begins.
+        job_life_s: The longest that a job may wait for its answer; a key is destroyed so long after the last was sealed
+            to it.
+        epoch_suite: Of those keys: `xwing` or `x25519`.
         clock_was_ahead: Start though this machine's clock is before what our record tells of: it was wrong then.
             For one start, and then to be taken out again.
     """
@@ -52,6 +58,9 @@ class Settings:
     verifier: str = ""
     silence_s: float = 10.0
     releases_per_minute: int = 120
+    epoch_s: int = DAY_S
+    job_life_s: int = DAY_S
+    epoch_suite: str = XWING
     metrics_listen: str = ""
     clock_was_ahead: bool = False
     log_json: bool = True
@@ -75,3 +84,9 @@ class Settings:
             raise ValueError("releases_per_minute must be 1 or more")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
+        self.epoch_terms  # noqa: B018 - raises for what are none
+
+    @property
+    def epoch_terms(self) -> EpochTerms:
+        """What epochs are like."""
+        return EpochTerms(suite=self.epoch_suite, epoch_s=self.epoch_s, job_life_s=self.job_life_s)

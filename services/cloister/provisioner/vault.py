@@ -1,9 +1,9 @@
-"""Model keys at rest: each wrapped under a root key, and bound to the record that it belongs to.
+"""Keys at rest: each wrapped under a root key, and bound to the record that it belongs to.
 
 The file back end wraps with AES-256-GCM (NIST SP 800-38D) under a key derived from 32 bytes in a file. The additional
-data holds model name, version, manifest digest and the owner's key: a wrapped key that was moved to another record, or
-whose record was given another owner or manifest, does not unwrap. What it does not stop is the whole store put back to
-an older state.
+data holds all that the record says, and the owner's key: a wrapped key that was moved to another record, or whose
+record was given another owner, manifest, policy or time, does not unwrap. What it does not stop is the whole store put
+back to an older state.
 """
 
 from __future__ import annotations
@@ -26,9 +26,16 @@ _NONCE_BYTES = 12
 _FORMAT = b"\x01"
 
 
+class Record(Protocol):
+    """What a wrapped key is bound to; all of it is stored beside the key in clear."""
+
+    def aad(self) -> bytes:
+        """All of it, unambiguously: no two records have the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordId:
-    """What a wrapped key is bound to; all of it is stored beside the key in clear."""
+    """What the key of a model is bound to."""
 
     model_name: str
     model_version: int
@@ -42,16 +49,36 @@ class RecordId:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochId:
+    """What the seed of an epoch's key is bound to; times are Unix time in milliseconds."""
+
+    model_name: str
+    epoch: int
+    suite: str
+    began_ms: int
+    seal_until_ms: int
+    open_until_ms: int
+    policy_sha256: bytes
+    owner_key: bytes
+
+    def aad(self) -> bytes:
+        """These fields, unambiguously, as the wrap's additional data."""
+        times = (self.began_ms, self.seal_until_ms, self.open_until_ms)
+        named = (self.model_name, self.epoch, self.suite)
+        return context("cloister vault epoch v1", *named, *times, self.policy_sha256, self.owner_key)
+
+
 class Vault(Protocol):
-    """Keeps model keys from whoever reads the store. Blocking: called off the event loop."""
+    """Keeps keys from whoever reads the store. Blocking: called off the event loop."""
 
     def key_id(self) -> str:
         """Name of the root key in use; a record remembers the one that wrapped it."""
 
-    def wrap(self, record: RecordId, key: Secret) -> bytes:
+    def wrap(self, record: Record, key: Secret) -> bytes:
         """Wrap `key` for `record`; raises Unavailable when the back end does not answer."""
 
-    def unwrap(self, record: RecordId, wrapped: bytes) -> Secret:
+    def unwrap(self, record: Record, wrapped: bytes) -> Secret:
         """Return the key; raises SealBroken when it was not wrapped for exactly this record, or Unavailable."""
 
 
@@ -80,12 +107,12 @@ class FileVault:
         """Name of the root key: derived from it, tells nothing about it."""
         return self._key_id
 
-    def wrap(self, record: RecordId, key: Secret) -> bytes:
+    def wrap(self, record: Record, key: Secret) -> bytes:
         """Wrap `key` so that it opens for `record` only."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return _FORMAT + nonce + self._aead.encrypt(nonce, key.view, record.aad())
 
-    def unwrap(self, record: RecordId, wrapped: bytes) -> Secret:
+    def unwrap(self, record: Record, wrapped: bytes) -> Secret:
         """Return what was wrapped for exactly this record under this root key; else raises SealBroken."""
         start = len(_FORMAT) + _NONCE_BYTES
         if not wrapped.startswith(_FORMAT) or len(wrapped) < start:

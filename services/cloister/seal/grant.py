@@ -3,25 +3,55 @@
 The worker proves that it holds the receipt key of its Attestation Result by signing `proof_message`, over a fresh nonce
 of the provisioner. The answer is a Grant sealed by HPKE to the attested key; its `info` names everything that the
 release is about, so a grant moved to another worker, model, version, lease or Attestation Result does not open.
+With the model key come the keys that jobs for the model are sealed to, of its present epoch and of those before it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from cloister.api.v1 import provisioner_pb2
+from cloister.api.v1.model_pb2 import SignedReleasePolicy
 from cloister.api.v1.provisioner_pb2 import Grant
 from cloister.errors import InvalidRequest, SealBroken
 from cloister.seal import hpke
 from cloister.seal.keys import KEY_BYTES, ModelKey, Secret
 from cloister.seal.names import check_model
+from cloister.seal.release_policy import MAX_POLICY_BYTES
 
 NONCE_BYTES: Final = 32
+MAX_EPOCHS: Final = 32
 _DIGEST_BYTES: Final = 32
+_SIGNATURE_BYTES: Final = 64
 _MAX_LEASE_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochKey:
+    """The private half of a key that jobs for a model are sealed to, as its seed.
+
+    Attributes:
+        epoch: Its number among those of this model's name, from 1.
+        suite: One of `hpke.SUITES`.
+        seed: 32 bytes, as `hpke.KeyPair.from_seed` takes them.
+        seal_until_ms: Nothing is sealed to it later; Unix time, as is `open_until_ms`.
+        open_until_ms: The provisioner destroys it then.
+        policy: The release policy under which the epoch began: a serialised ReleasePolicy, exact bytes.
+        policy_signature: Over them, by the model's owner.
+    """
+
+    epoch: int
+    suite: str
+    seed: Secret
+    seal_until_ms: int
+    open_until_ms: int
+    policy: bytes
+    policy_signature: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +63,7 @@ class ModelGrant:
         allow_plain: Whether requests that are not sealed may be answered.
         lease_s: For how long the key may be used, from the moment the worker asked; then it must be dropped or renewed.
         policy_digest: SHA-256 of the release policy that the owner signed.
+        epochs: What jobs for the model are sealed to, newest first; may be none.
     """
 
     model_key: ModelKey
@@ -42,6 +73,7 @@ class ModelGrant:
     allow_plain: bool
     lease_s: int
     policy_digest: bytes
+    epochs: tuple[EpochKey, ...] = ()
 
 
 def proof_message(nonce: bytes, ear: str, model_name: str, model_version: int) -> bytes:
@@ -76,6 +108,7 @@ def seal_grant(grant: ModelGrant, *, suite: str, public: bytes, info: bytes) -> 
         raise InvalidRequest("a grant has a key and two digests of 32 bytes each")
     if not 0 < grant.lease_s <= _MAX_LEASE_S:
         raise InvalidRequest(f"a lease lasts 1 to {_MAX_LEASE_S} seconds")
+    _check_epochs(grant.epochs)
     message = Grant(
         model_key=grant.model_key.reveal(),
         model_name=grant.model_name,
@@ -84,6 +117,7 @@ def seal_grant(grant: ModelGrant, *, suite: str, public: bytes, info: bytes) -> 
         allow_plain=grant.allow_plain,
         lease_s=grant.lease_s,
         policy_digest=grant.policy_digest,
+        epochs=[_epoch_message(key) for key in grant.epochs],
     )
     return hpke.seal(suite, public, message.SerializeToString(deterministic=True), info)
 
@@ -98,7 +132,9 @@ def open_grant(
     """
     try:
         message = Grant.FromString(pair.open(sealed, info))
-    except DecodeError:
+        epochs = tuple(_epoch_key(key) for key in message.epochs)
+        _check_epochs(epochs)
+    except (DecodeError, InvalidRequest):
         raise SealBroken from None
     named = (message.model_name, message.model_version, message.model_digest)
     key = ModelKey(Secret(message.model_key))
@@ -113,4 +149,44 @@ def open_grant(
         allow_plain=message.allow_plain,
         lease_s=message.lease_s,
         policy_digest=message.policy_digest,
+        epochs=epochs,
+    )
+
+
+def _check_epochs(keys: Sequence[EpochKey]) -> None:
+    """Check their form and order; raises InvalidRequest."""
+    if len(keys) > MAX_EPOCHS:
+        raise InvalidRequest(f"a grant has the keys of at most {MAX_EPOCHS} epochs")
+    numbers = [key.epoch for key in keys]
+    if numbers != sorted(set(numbers), reverse=True) or 0 in numbers:
+        raise InvalidRequest("epochs are numbered from 1, each once, the newest first")
+    for key in keys:
+        if key.suite not in hpke.SUITES or len(key.seed) != hpke.SEED_BYTES:
+            raise InvalidRequest("an epoch has a seed of a known HPKE suite")
+        if not 0 < key.seal_until_ms <= key.open_until_ms:
+            raise InvalidRequest("an epoch's key opens for as long as something is sealed to it, or longer")
+        if not 0 < len(key.policy) <= MAX_POLICY_BYTES or len(key.policy_signature) != _SIGNATURE_BYTES:
+            raise InvalidRequest("an epoch begins under a signed release policy")
+
+
+def _epoch_message(key: EpochKey) -> provisioner_pb2.EpochKey:
+    return provisioner_pb2.EpochKey(
+        epoch=key.epoch,
+        hpke_suite=key.suite,
+        seed=key.seed.reveal(),
+        seal_until_ms=key.seal_until_ms,
+        open_until_ms=key.open_until_ms,
+        policy=SignedReleasePolicy(policy=key.policy, signature=key.policy_signature),
+    )
+
+
+def _epoch_key(message: provisioner_pb2.EpochKey) -> EpochKey:
+    return EpochKey(
+        epoch=message.epoch,
+        suite=message.hpke_suite,
+        seed=Secret(message.seed),
+        seal_until_ms=message.seal_until_ms,
+        open_until_ms=message.open_until_ms,
+        policy=message.policy.policy,
+        policy_signature=message.policy.signature,
     )

@@ -77,7 +77,7 @@ class KeyPair:
         return cls._xwing(MLKEM768PrivateKey.generate(), x25519)
 
     @classmethod
-    def from_seed(cls, suite: str, seed: bytes) -> KeyPair:
+    def from_seed(cls, suite: str, seed: bytes | memoryview) -> KeyPair:
         """Make the key pair of a 32-byte seed: the same seed gives the same keys.
 
         Raises:

@@ -18,9 +18,11 @@ from cloister.rpc.spiffe import server_name
 from cloister.seal.hpke import KeyPair
 from cloister.seal.session import WorkerSessions
 from cloister.worker.answers import Answers
-from cloister.worker.attester import Attester
+from cloister.worker.attester import Attester, OwnResult
 from cloister.worker.clock import MeshClock
 from cloister.worker.epochs import KeyRotation
+from cloister.worker.job_epochs import JobStatements
+from cloister.worker.job_keys import JobKeys
 from cloister.worker.keeper import ModelKeeper
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.loader import Loader
@@ -67,7 +69,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
     """
     keys, clock = WorkerKeys.fresh(), MeshClock()
     sessions, rotation = _sealing(settings, keys, clock)
-    served = ServedModels(clock.counter_s)
+    statements = JobStatements(settings.cluster, keys.instance, keys.receipt, clock.now)
+    served = ServedModels(clock.counter_s, statements.of)
     verifier_name = server_name(settings.cluster, "verifier")
     provisioner_name = server_name(settings.cluster, "provisioner")
     async with AsyncExitStack() as stack:
@@ -89,6 +92,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             member = await lifecycle.unless_stopped(joining)
         if member is None:
             return
+        statements.attested(member.result.ear_id)
         verifier = await stack.enter_async_context(Peer(settings.verifier, member.identity, verifier_name))
         provisioner = await stack.enter_async_context(Peer(settings.provisioner, member.identity, provisioner_name))
         server = await stack.enter_async_context(
@@ -101,15 +105,6 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
                 now_s=lambda: clock.now().timestamp(),
             )
         )
-        answers = Answers(
-            served,
-            sessions,
-            clock,
-            keys.receipt,
-            instance=keys.instance,
-            max_message_bytes=settings.max_message_bytes,
-            drop_ended=rotation.drop_ended,
-        )
         releases = KeyRelease(
             attester,
             clock,
@@ -119,6 +114,16 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             provisioner=provisioner,
         )
         repository = _repository(settings, lifecycle, releases, served, clock, tunings or Tunings())
+        job_keys = JobKeys(served, now=clock.now, counter_s=clock.counter_s, renew=repository.renew)
+        answers = Answers(
+            served,
+            sessions,
+            clock,
+            keys.receipt,
+            instance=keys.instance,
+            max_message_bytes=settings.max_message_bytes,
+            drop_ended=rotation.drop_ended,
+        )
         shares = Shares(settings.slots)
         lifecycle.spawn(shares.dividing(), "slots")
         server.add(
@@ -134,7 +139,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             ),
         )
         lifecycle.spawn(clock.watching(), "clock")
-        lifecycle.spawn(member.renewing(verifier), "membership")
+
+        def renewed(result: OwnResult) -> None:
+            statements.attested(result.ear_id)
+            served.tell_news()
+
+        lifecycle.spawn(member.renewing(verifier, renewed), "membership")
+        lifecycle.spawn(job_keys.looking(), "job keys")
         lifecycle.spawn(rotation.dropping(), "old keys dropped")
         lifecycle.spawn(answers.conversations.forgetting(), "old conversations dropped")
 

@@ -272,5 +272,6 @@ def _served_model(release: Release, engine: Engine) -> ServedModel:
         manifest=release.signed,
         ends_at_s=release.ends_at_s,
         engine=engine,
+        job_epochs=release.job_epochs,
         stated={f"preprocessing.{name}": steps for name, steps in release.manifest.preprocessing},
     )

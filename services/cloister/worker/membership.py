@@ -9,6 +9,7 @@ Evidence that is no longer believed ends the worker, and so does a membership th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -92,8 +93,12 @@ class Membership:
         _log.info("mesh.joined", instance=attester.keys.instance, until=result.expires_at, attest_ms=attest_ms)
         return cls(attester, clock, rotation, identity, result)
 
-    async def renewing(self, verifier: Peer) -> None:
+    async def renewing(self, verifier: Peer, renewed: Callable[[OwnResult], None] = lambda _: None) -> None:
         """Renew at two thirds of each life, or when told to, for as long as the worker runs.
+
+        Args:
+            verifier: Called with our own identity.
+            renewed: Called with each new result.
 
         Raises:
             EvidenceRejected: We are no longer believed.
@@ -112,6 +117,7 @@ class Membership:
                     raise NotReady("the membership ended before it could be renewed", reason="membership.ended")
                 await backoff.pause(left_s)
             backoff.reset()
+            renewed(self.result)
 
     def renew_soon(self) -> None:
         """Renew now rather than at two thirds: what we have convinces nobody any more."""

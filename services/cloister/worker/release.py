@@ -15,7 +15,7 @@ leases longer (see `clock`), and then only renewal bounds them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloister.api.v1.model_pb2 import SignedManifest
@@ -29,6 +29,7 @@ from cloister.seal.hpke import KeyPair
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.worker.attester import Attester, OwnResult
 from cloister.worker.clock import MeshClock
+from cloister.worker.job_epochs import JobEpochs
 from cloister.worker.settings import WantedModel
 
 CALL_S: Final = 30.0
@@ -45,6 +46,7 @@ class Release:
         ends_at_s: When the lease ends, on the worker's counter: so long after we began to ask, so that a slow answer
             makes it shorter and never longer.
         life_s: How long it was when we began to ask.
+        job_epochs: The keys that jobs for the model are sealed to.
     """
 
     grant: ModelGrant
@@ -52,6 +54,7 @@ class Release:
     signed: SignedManifest
     ends_at_s: float
     life_s: float
+    job_epochs: JobEpochs = field(default_factory=JobEpochs)
 
 
 class KeyRelease:
@@ -113,7 +116,8 @@ class KeyRelease:
         )
         manifest, grant = self._opened(answer, wanted, result, hpke)
         life_s = min(grant.lease_s, MAX_LEASE_S)
-        return Release(grant, manifest, answer.manifest, asked_at_s + life_s, life_s)
+        epochs = JobEpochs.of(grant.epochs)
+        return Release(grant, manifest, answer.manifest, asked_at_s + life_s, life_s, epochs)
 
     def _opened(
         self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult, hpke: KeyPair

@@ -75,6 +75,12 @@ class Repository:
             error = Overloaded("this worker has many models to load or unload already")
             done(OrderResult(order_id=order.order_id, failure=failure_of(error)))
 
+    def renew(self, name: str) -> None:
+        """Have the keys of all versions of a model asked for again at once."""
+        for (kept_name, _), kept in self._kept.items():
+            if kept_name == name:
+                kept.keeper.renew_now()
+
     async def run(self) -> None:
         """Obey orders, and keep the newest few versions of what is wanted so, for as long as the service runs."""
         await self._look()

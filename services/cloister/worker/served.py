@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from cloister.api.v1.model_pb2 import SignedManifest
+from cloister.api.v1.model_pb2 import SignedJobEpoch, SignedManifest
 from cloister.api.v1.worker_pb2 import ModelCounters, ModelState
 from cloister.errors import NotFound
 from cloister.worker.engine import Engine
 from cloister.worker.infer_requests import gone
+from cloister.worker.job_epochs import JobEpochs
 
 PLATFORM: Final = "openvino"
 
@@ -27,6 +28,7 @@ class ServedModel:
         manifest: As its owner signed it; clients check it for themselves.
         stated: What the manifest says of it that its metadata repeats.
         ends_at_s: When the lease ends, on the worker's counter.
+        job_epochs: The keys that jobs for it are sealed to, as they came with the lease.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ServedModel:
     ends_at_s: float
     engine: Engine
     stated: Mapping[str, str] = field(default_factory=dict)
+    job_epochs: JobEpochs = field(default_factory=JobEpochs)
 
     @property
     def state(self) -> ModelState:
@@ -67,11 +70,18 @@ class ServedModels:
 
     Args:
         counter_s: The worker's counter. A lease that has ended ends here too, whatever became of its timer.
+        job_epoch: Says what jobs for a model are sealed to.
     """
 
-    def __init__(self, counter_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        counter_s: Callable[[], float],
+        job_epoch: Callable[[str, JobEpochs], SignedJobEpoch | None] = lambda _name, _epochs: None,
+    ) -> None:
         self._counter_s = counter_s
+        self._job_epoch = job_epoch
         self._models: dict[tuple[str, str], ServedModel] = {}
+        self._told: dict[tuple[str, str], ModelState] = {}
         self._retired: set[tuple[str, str]] = set()
         self._missing: dict[tuple[str, str], Missing] = {}
         self._newest: dict[str, str] = {}
@@ -79,6 +89,9 @@ class ServedModels:
 
     def __len__(self) -> int:
         return len(self._models)
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models.values())
 
     def put(self, model: ServedModel) -> None:
         """Serve a model, in place of the one of this name and version if there is one."""
@@ -89,7 +102,14 @@ class ServedModels:
         if came_back:  # loaded again, as after a rollback, while the one before it goes
             self._retired.discard(key)
         was_missing = self._missing.pop(key, None) is not None
-        if came_back or was_missing or before is None or before.state != model.state:
+        told, self._told[key] = self._told.get(key), self._state(model)
+        if came_back or was_missing or told != self._told[key]:
+            self._changed()
+
+    def tell_news(self) -> None:
+        """Have those who watch look again if something else is said of a model than was."""
+        told, self._told = self._told, {key: self._state(model) for key, model in self._models.items()}
+        if told != self._told:
             self._changed()
 
     def retire(self, model: ServedModel) -> None:
@@ -103,7 +123,7 @@ class ServedModels:
         """Serve a model no longer."""
         key = (model.name, model.version)
         if self._is_here(model):
-            del self._models[key]
+            del self._models[key], self._told[key]
             self._retired.discard(key)
             self._changed()
 
@@ -133,6 +153,11 @@ class ServedModels:
             raise NotFound("no such model")
         return model
 
+    def leased(self, name: str) -> list[ServedModel]:
+        """All versions of a model whose leases go now."""
+        now_s = self._counter_s()
+        return [model for model in self._models.values() if model.name == name and model.ends_at_s > now_s]
+
     def digest_of(self, name: str, version: str) -> bytes | None:
         """The digest of the model that `find` finds, if any."""
         model = self._find(name, version)
@@ -150,7 +175,7 @@ class ServedModels:
 
     def states(self) -> list[ModelState]:
         """All, as told to gateways."""
-        listed = [model.state for key, model in sorted(self._models.items()) if key not in self._retired]
+        listed = [self._state(model) for key, model in sorted(self._models.items()) if key not in self._retired]
         keys = {(state.name, state.version) for state in listed}
         missing = [
             ModelState(name=name, version=version, state=missing.state, reason=missing.reason)
@@ -174,6 +199,14 @@ class ServedModels:
             yield
         finally:
             self._watchers.remove(changed)
+
+    def _state(self, model: ServedModel) -> ModelState:
+        """What is told of a model, with the key that jobs for it are sealed to."""
+        state = model.state
+        said = self._job_epoch(model.name, model.job_epochs)
+        if said is not None:
+            state.job_epoch.CopyFrom(said)
+        return state
 
     def _is_here(self, model: ServedModel) -> bool:
         """Whether it is served, and not another in its place; a renewed lease makes it no other."""

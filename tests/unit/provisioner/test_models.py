@@ -1,58 +1,31 @@
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cloister.errors import AlreadyExists, NotFound, NotReady, Unavailable
-from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
-
-ALICE = Owner("spiffe://demo.cloister.internal/owner/alice", b"a" * 32)
-BOB = Owner("spiffe://demo.cloister.internal/owner/bob", b"b" * 32)
-IRIS = StoredModel(
-    name="iris",
-    version=1,
-    owner=ALICE,
-    manifest=b"{}",
-    signature=b"s" * 64,
-    wrapped_key=b"w" * 61,
-    root_key_id="root",
-)
-POLICY = StoredPolicy(1, b"policy", b"s" * 64)
-
-
-def written() -> int:
-    return 7
-
-
-def failing() -> int:
-    raise Unavailable("the record cannot be written")
+from cloister.errors import AlreadyExists, NotFound, Unavailable
+from cloister.provisioner.database import Database
+from cloister.provisioner.models import ModelStore, Owner
+from fakes.stored import ALICE, BOB, IRIS, POLICY, failing, written
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ModelStore]:
-    with ModelStore.opened(tmp_path / "models.db") as opened:
-        yield opened
+    with Database.opened(tmp_path / "models.db") as database:
+        yield ModelStore(database)
 
 
 def test_what_was_registered_is_found_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "models.db"
-    with ModelStore.opened(path) as store:
+    with Database.opened(path) as database:
+        store = ModelStore(database)
         assert store.register(IRIS, record=written) == 7
         store.set_policy("iris", POLICY, owner=ALICE, record=written)
-    with ModelStore.opened(path) as store:
-        assert store.find("iris") == (IRIS, POLICY)
-        assert store.root_key_ids() == {"root"}
-
-
-def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
-    with ModelStore.opened(tmp_path / "models.db") as store:
-        store.register(IRIS, record=written)
-        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes == {"models.db": 0o600, "models.db-wal": 0o600, "models.db-shm": 0o600}
+    with Database.opened(path) as database:
+        assert ModelStore(database).find("iris") == (IRIS, POLICY)
 
 
 @pytest.mark.parametrize("owner", [BOB, Owner(ALICE.spiffe_id, BOB.key), Owner(BOB.spiffe_id, ALICE.key)])
@@ -106,37 +79,6 @@ def test_listing_is_of_one_owner_or_of_all(store: ModelStore) -> None:
     store.set_policy("digits", POLICY, owner=BOB, record=written)
     assert [(model.name, policy) for model, policy in store.listing()] == [("digits", POLICY), ("iris", None)]
     assert [model.name for model, _ in store.listing(ALICE.spiffe_id)] == ["iris"]
-
-
-def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "models.db"
-    with ModelStore.opened(path):
-        pass
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(NotReady, match="later version"), ModelStore.opened(path):
-        pass
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "models.db"
-    path.write_bytes(b"not a database, however long it may be" * 100)
-    path.chmod(0o600)
-    with pytest.raises(NotReady, match="not a model store"), ModelStore.opened(path):
-        pass
-
-
-def test_a_store_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "models.db"
-    path.touch(mode=0o644)
-    with pytest.raises(NotReady, match="0600"), ModelStore.opened(path):
-        pass
-
-
-def test_a_store_in_no_folder_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable), ModelStore.opened(tmp_path / "nowhere" / "models.db"):
-        pass
 
 
 def test_a_wrapped_key_hides_in_repr() -> None:

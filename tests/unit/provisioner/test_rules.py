@@ -8,8 +8,8 @@ import pytest
 
 from cloister.api.v1.provisioner_pb2 import SignerRule
 from cloister.errors import KeyRefused
-from cloister.provisioner.policy import parse_policy
 from cloister.provisioner.rules import decide
+from cloister.seal.release_policy import parse_policy
 from fakes.results import CLUSTER, MRENCLAVE, MRSIGNER, good_policy, good_result
 
 OTHER = "d4" * 32

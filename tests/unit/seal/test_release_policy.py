@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloister.api.v1.provisioner_pb2 import SignerRule
 from cloister.errors import InvalidRequest
-from cloister.provisioner.policy import ReleasePolicy, parse_policy
+from cloister.seal.release_policy import ReleasePolicy, parse_policy
 from fakes.results import MODEL, MRENCLAVE, MRSIGNER, good_policy
 
 
