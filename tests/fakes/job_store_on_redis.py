@@ -12,7 +12,7 @@ from typing import Any
 
 from cloister.gateway.jobs import access
 from cloister.gateway.jobs.job import Job
-from cloister.gateway.jobs.redis_store import RedisJobStore
+from cloister.gateway.jobs.keeping.redis_store import RedisJobStore
 from cloister.gateway.jobs.store import Bounds
 from cloister.kit.redis import connected
 from fakes.pki import MeshPki

@@ -3,61 +3,51 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Final
 
-from cloister import __version__
 from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
-from cloister.errors import InvalidRequest, NotReady
-from cloister.gateway.admission import Admission, Observe
-from cloister.gateway.call import Call
+from cloister.api.v1.jobs_pb2_grpc import add_JobsServicer_to_server
+from cloister.gateway.core import Core, founded, wall_ms
 from cloister.gateway.faces import F, Face, Facing, listening
 from cloister.gateway.fleet import Fleet
+from cloister.gateway.jobs.feeds import Feeds
+from cloister.gateway.jobs.known import KnownModels
+from cloister.gateway.jobs.metrics import JobMetrics
+from cloister.gateway.jobs.runner import Runner
+from cloister.gateway.jobs.servicer import JobsServicer
 from cloister.gateway.limits import Limits, TenantLimits
-from cloister.gateway.metrics import RequestMetrics, watch_fleet
 from cloister.gateway.operator_listener import operator_listener
-from cloister.gateway.portion import REST, portion
-from cloister.gateway.routing_file import routing_file
-from cloister.gateway.servicer import GATEWAY, INFERENCE, GatewayServicer, InferenceServicer
+from cloister.gateway.portion import REST, RUNNER
+from cloister.gateway.servicer import GATEWAY, INFERENCE, JOBS, InferenceServicer
 from cloister.gateway.settings import GRPC, Settings
-from cloister.gateway.tenancy import Tenancy
 from cloister.gateway.tenants import Tenants
-from cloister.gateway.tenants_watch import tenants_watch
-from cloister.gateway.usage import Usage
-from cloister.gateway.worker_metrics import WorkerMetrics
 from cloister.kit import lag, log
-from cloister.kit.config import settings_error
-from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
-from cloister.kit.metrics import Metrics
 from cloister.kit.processes import Processes, same_program, until_parent_ends
 from cloister.kit.server import DRAIN_PAUSE_S, Health
 from cloister.kit.shared_port import Place, places, reserved
-from cloister.rpc.channel import Peer
-from cloister.rpc.identity import TlsIdentity
-from cloister.rpc.spiffe import server_name
 
-if TYPE_CHECKING:
-    from cloister.gateway.spans import RequestSpans
-
-
-def wall_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+RUNNING: Final = "cloister.jobs"
+"""To the health service of a process that gives jobs to workers: whether they go on."""
+_log = log.get_logger()
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Run the gateway until told to stop, then drain; by processes of our own where there are to be several."""
-    place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen})
-    if place is None and (settings.processes > 1 or settings.rest_listen):
+    place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen, RUNNER: None})
+    if place is None and (settings.processes > 1 or settings.rest_listen or settings.runs_jobs):
         await _by_processes(settings, lifecycle)
         return
     if place is not None:
         log.configure(service_name(place), json=settings.log_json)
         lifecycle.spawn(until_parent_ends(lifecycle), "parent")
+    if place is not None and place.face == RUNNER:
+        lag.spare_collections()
+        await run_jobs(settings, lifecycle, place)
+        return
     if settings.front != GRPC and await _behind_envoy(settings, lifecycle, place):
         return
     async with opened(settings, lifecycle, _facing(place), place) as server:
@@ -88,7 +78,7 @@ def _facing(place: Place | None) -> Facing[Face]:
 
 
 async def _by_processes(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Have processes of our own answer, some of them HTTPS where that is wanted."""
+    """Have processes of our own answer, some of them HTTPS where that is wanted, and some give jobs to workers."""
     with ExitStack() as held:
         port, listen = held.enter_context(reserved(settings.listen))
         each = [*places(settings.processes, port.fileno())]
@@ -97,6 +87,8 @@ async def _by_processes(settings: Settings, lifecycle: Lifecycle) -> None:
             port, listen = held.enter_context(reserved(settings.rest_listen))
             each += places(settings.rest_processes, port.fileno(), REST)
             environment["CLOISTER_GATEWAY_REST_LISTEN"] = listen
+        if settings.runs_jobs:
+            each += places(settings.jobs.processes, None, RUNNER)
         await Processes(same_program(), each, environment, settings.grace_s + DRAIN_PAUSE_S).run(lifecycle.stopping)
 
 
@@ -112,112 +104,89 @@ async def opened(
     settings: Settings, lifecycle: Lifecycle, facing: Facing[F], place: Place | None = None
 ) -> AsyncIterator[F]:
     """A gateway, or one process of it, that follows the verifier; it answers when its face runs."""
-    settings = portion(settings, place)
-    async with AsyncExitStack() as stack:
-        identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
-        verifier_name = server_name(settings.cluster, "verifier")
-        verifier = await stack.enter_async_context(Peer(settings.verifier, identity, verifier_name))
-
-        def connect(endpoint: str, name: str) -> Peer:
-            return Peer(endpoint, identity, name)
-
-        fleet = Fleet(
-            settings.cluster,
-            connect,
-            limits=settings.model_limits(),
-            wall_ms=wall_ms,
-            simulated_workers=settings.simulated_workers,
+    async with founded(settings, lifecycle, place) as core, AsyncExitStack() as stack:
+        settings = core.settings
+        server = await stack.enter_async_context(
+            facing(settings, lifecycle, core.identity, core.metrics, core.tenancy.credentials)
         )
-        if settings.routing is not None:
-            routing = routing_file(settings.routing, fleet.dispatcher.route)
-            try:
-                await routing.read()
-            except (InvalidRequest, NotReady) as error:
-                raise settings_error("routing", f"{settings.routing.name}: {error}") from error
-            lifecycle.spawn(routing.watching(), "routing")
-        metrics = Metrics()
-        watch_fleet(metrics, fleet)
-        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
-        tenancy = await _tenancy(settings, lifecycle, place)
-        tenants = tenancy.tenants
-        WorkerMetrics(metrics, fleet)
-        requests = RequestMetrics(metrics, fleet.serves)
-        spans = await stack.enter_async_context(_spans(settings))
-        admission = Admission(fleet.dispatcher, tenants, _both(requests.request_ended, spans), tenancy.directory)
-        usage = Usage(fleet.dispatcher, tenants, admission)
-        metrics.registry.register(usage)
-        server = await stack.enter_async_context(facing(settings, lifecycle, identity, metrics, tenancy.credentials))
         streams = Tenants(Limits(TenantLimits(calls=settings.stream_limit)), settings.memory_bytes)
         inference = InferenceServicer(
-            fleet,
-            admission,
+            core.fleet,
+            core.admission,
             streams,
             max_call_s=settings.max_call_s,
             stopping=lifecycle.stopping,
-            new_trace=spans.new_trace if spans is not None else lambda: None,
+            new_trace=core.spans.new_trace if core.spans is not None else lambda: None,
         )
         server.add_generic(inference.handler())
-        gateway = GatewayServicer(fleet, admission, usage, requests, place)
-        server.add(add_GatewayServicer_to_server, gateway)
-        await server.health.set("", False)
-        operators = await stack.enter_async_context(operator_listener(settings, lifecycle, identity, metrics, gateway))
-        healths = [each.health for each in (server, operators) if each is not None]
-        stack.callback(lifecycle.spawn(fleet.run(verifier), "fleet").cancel)
-        lifecycle.spawn(_announce(fleet, healths), "health")
+        server.add(add_GatewayServicer_to_server, core.gateway)
+        server.add(add_JobsServicer_to_server, _jobs(core, lifecycle))
+        await _announced(core, lifecycle, stack, [server.health])
         yield server
 
 
-async def _tenancy(settings: Settings, lifecycle: Lifecycle, place: Place | None) -> Tenancy:
-    """Who may ask what: what the tenants file says from time to time, or the same for every certificate of the mesh."""
-    tenancy = Tenancy(
-        settings.cluster,
-        settings.tenant_limits(),
-        settings.memory_bytes,
-        processes=place.count if place is not None else 1,
-        spawn=lifecycle.spawn,
+async def run_jobs(settings: Settings, lifecycle: Lifecycle, place: Place | None = None) -> None:
+    """Be a process that gives jobs to workers, and that nobody calls, until told to stop."""
+    async with founded(settings, lifecycle, place) as core, AsyncExitStack() as stack:
+        settings = core.settings
+        metrics = JobMetrics(core.metrics, core.stores)
+        runner = Runner(
+            core.stores,
+            core.fleet.dispatcher,
+            core.tenancy.directory,
+            settings.jobs,
+            metrics,
+            max_call_s=settings.max_call_s,
+            grace_s=settings.grace_s,
+            wall_ms=wall_ms,
+            stopping=lifecycle.stopping,
+        )
+        healths = await _announced(core, lifecycle, stack, [])
+
+        async def serving(well: bool) -> None:
+            for health in healths:
+                await health.set(RUNNING, well)
+
+        _log.info("jobs.running", grace_s=settings.grace_s)
+        await runner.run(serving)
+
+
+def _jobs(core: Core, lifecycle: Lifecycle) -> JobsServicer:
+    """What clients call for jobs."""
+    settings, directory = core.settings, core.tenancy.directory
+    return JobsServicer(
+        core.stores,
+        Feeds(core.stores, lifecycle.spawn),
+        KnownModels(core.fleet, core.stores, directory, settings.models),
+        directory,
+        core.tenancy.tenants,
+        JobMetrics(core.metrics, core.stores),
+        settings.jobs,
+        max_call_s=settings.max_call_s,
+        stopping=lifecycle.stopping,
+        wall_ms=wall_ms,
     )
-    if settings.tenants_file is not None:
-        watch = tenants_watch(settings.tenants_file, settings.cluster, tenancy.use)
-        try:
-            await watch.read()
-        except (InvalidRequest, NotReady) as error:
-            raise settings_error("tenants_file", str(error)) from error
-        lifecycle.spawn(watch.watching(), "tenants")
-        lifecycle.spawn(tenancy.tokens.refreshing(), "issuers")
-    return tenancy
 
 
-@asynccontextmanager
-async def _spans(settings: Settings) -> AsyncIterator[RequestSpans | None]:
-    """Traced requests on their way to a collector; None, and nothing loaded, where the settings name none."""
-    if not settings.otlp_endpoint:
-        yield None
-        return
-    try:
-        from cloister.gateway.spans import RequestSpans
-        from cloister.kit.otlp import recording
-    except ModuleNotFoundError:
-        raise settings_error("otlp_endpoint", "needs the extra 'otel': pip install 'cloister[otel]'") from None
-    resource = {
-        "service.name": "cloister-gateway",
-        "service.version": __version__,
-        "service.namespace": settings.cluster,
-        "service.instance.id": settings.name,
-    }
-    async with recording(settings.otlp_endpoint, settings.otlp_ca, resource) as recorder:
-        yield RequestSpans(recorder, ratio=settings.otlp_ratio, tenants=settings.otlp_tenants)
+async def _announced(
+    core: Core, lifecycle: Lifecycle, stack: AsyncExitStack, healths: Sequence[Health]
+) -> Sequence[Health]:
+    """Follow the verifier and look after the store, for as long as the stack is open, and say so to whoever asks."""
+    operators = await stack.enter_async_context(
+        operator_listener(core.settings, lifecycle, core.identity, core.metrics, core.gateway)
+    )
+    healths = [*healths, *([operators.health] if operators is not None else ())]
+    for health in healths:
+        await health.set("", False)
 
+    async def serving(ready: bool) -> None:
+        for health in healths:
+            await health.set(JOBS, ready)
 
-def _both(count: Observe, spans: RequestSpans | None) -> Observe:
-    if spans is None:
-        return count
-    record = spans.request_ended
-
-    def observe(outcome: str, call: Call | None) -> None:
-        count(outcome, call)
-        record(outcome, call)
-
-    return observe
+    stack.callback(lifecycle.spawn(core.fleet.run(core.verifier), "fleet").cancel)
+    stack.callback(lifecycle.spawn(core.stores.watching(serving), "store of jobs").cancel)
+    lifecycle.spawn(_announce(core.fleet, healths), "health")
+    return healths
 
 
 async def _announce(fleet: Fleet, healths: Iterable[Health]) -> None:

@@ -24,6 +24,7 @@ class Call:
         model_version: What its label, or no version at all, stands for; empty where it names one itself.
         tried: Workers whose link died under it; each is tried once.
         sent: Some worker was given it.
+        once: No second worker gets it where the first was lost with it: a job's attempts are counted by its runner.
         handed_s: When it took the slot that it has, on the event loop's clock.
         expected_s: When it was expected to be answered, on the event loop's clock; 0 unless it had to wait.
         held_bytes: What it counts of its tenant's memory.
@@ -49,6 +50,7 @@ class Call:
         "instance",
         "left_s",
         "model_version",
+        "once",
         "request",
         "route",
         "sent",
@@ -72,7 +74,7 @@ class Call:
         self.call_id = 0
         self.model_version = ""
         self.tried: tuple[str, ...] = ()
-        self.sent = False
+        self.sent = self.once = False
         self.trace = trace
         self.handed_s = self.expected_s = 0.0
         self.held_bytes = len(request)

@@ -19,11 +19,12 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from cloister.errors import Unauthenticated
+from cloister.errors import NotFound, Unauthenticated
 from cloister.gateway.tenant_file import KeyTable, TenantsFile, TokenTable
 from cloister.gateway.wire import Route
 
 NO_MODEL: Final = ""
+_IDENTITY: Final = "spiffe://"
 _OPEN: Final = TenantsFile(unlisted_certificates=True)
 
 
@@ -88,11 +89,13 @@ class Directory:
         """Go by another file from now on."""
         self._unlisted = file.unlisted_certificates
         self._by_identity: dict[str, Tenant] = {}
+        self._by_name: dict[str, Tenant] = {}
         self._keys: dict[str, KnownKey] = {}
         self._rules: dict[str, list[KnownRule]] = {}
         self._grounds: dict[str, object] = {}
         for name, entry in file.tenants.items():
             tenant = Tenant(name, None if entry.all_models else frozenset(entry.models or ()))
+            self._by_name[name] = tenant
             self._by_identity.update(dict.fromkeys(entry.certificates, tenant))
             for identifier, key in entry.keys.items():
                 identity = f"{self._not_certified}{name}/key/{identifier}"
@@ -105,6 +108,7 @@ class Directory:
                 self._rules.setdefault(rule.issuer, []).append(KnownRule(name, identity, rule))
                 self._grounds[identity] = (rule, file.issuers[rule.issuer])
         self._names = dict.fromkeys(file.tenants)
+        self._models = frozenset(model for entry in file.tenants.values() for model in entry.models or ())
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -112,6 +116,11 @@ class Directory:
     def names(self) -> Collection[str]:
         """The tenants of the file."""
         return self._names.keys()
+
+    @property
+    def models(self) -> Collection[str]:
+        """The models that the file names."""
+        return self._models
 
     def shown(self, most: int) -> frozenset[str]:
         """The first tenants of the file, for where not all may be named."""
@@ -134,6 +143,20 @@ class Directory:
                 reason="tenant.unknown",
             )
         return _of_its_own(identity)
+
+    def check_entitled(self, name: str, model: str) -> None:
+        """Whether a tenant that was one when it asked may still have a model answer it.
+
+        Raises:
+            Unauthenticated: It is a tenant no longer (`tenant.unknown`).
+            NotFound: It sees the model no longer.
+        """
+        tenant = self._by_name.get(name)
+        if tenant is None and not name.startswith(_IDENTITY):
+            raise Unauthenticated("this tenant is none of this gateway's any more", reason="tenant.unknown")
+        tenant = tenant or self.of(name)  # one of its own has its identity for a name
+        if not tenant.sees(model):
+            raise NotFound("no such model")
 
     def key(self, identifier: str) -> KnownKey | None:
         """The API key of this id."""

@@ -24,6 +24,7 @@ from cloister.gateway.link import EXPIRY_STEP_S, Link
 from cloister.gateway.routing import Routing
 from cloister.gateway.wire import Route, Tensors
 
+WORKER_LOST = "worker.lost"
 LOOKS = 32
 """Workers with a free slot that are looked at for one call: the best of so many is about as good as of all."""
 NO_WORKER = "no worker that serves this can be reached now"
@@ -82,7 +83,7 @@ class Dispatcher:
         Raises:
             InvalidRequest: They cannot fit.
         """
-        if route.workers is None:
+        if not route.sealed:
             version = self.version_of(route.model_name, route.model_version)
             self._contracts.check(route.model_name, version, tensors)
 
@@ -125,11 +126,25 @@ class Dispatcher:
         """Stop using a link that is gone; its unanswered calls go to other workers, or fail."""
         if self._links.get(link.instance) is link:
             del self._links[link.instance]
-        calls = link.take_unanswered()
-        for call in calls:
+        calls = []
+        for call in link.take_unanswered():
             call.tried += (link.instance,)
+            if call.once and call.left_s:
+                call.fail(Unavailable("the worker was lost before it had answered", reason=WORKER_LOST))
+            else:
+                calls.append(call)
         self._index()
         self._requeue(calls)
+
+    def served(self) -> Iterable[str]:
+        """The models that some linked worker serves."""
+        return self._by_model.keys()
+
+    def slots_of(self, name: str) -> int:
+        """How many calls of a model may be at workers at once, those under way included."""
+        slots = sum([link.slots for link in self._by_model.get(name, ())])
+        lane = self.lanes.get(name)
+        return min(slots, lane.limits.slots) if lane is not None and lane.limits.slots else slots
 
     def changed(self, link: Link) -> None:
         """See `LinkOwner`."""
@@ -186,10 +201,10 @@ class Dispatcher:
         return True
 
     def _hand(self, call: Call, lane: Lane, link: Link, now_s: float) -> None:
-        """Send a call; a worker is told what a label, or no version, of a plain one stands for."""
+        """Send a call; of one sealed to no worker, it is told what a label, or no version, stands for."""
         lane.at_workers += 1
         call.handed_s = now_s
-        name, asked, _, workers = call.route
+        name, asked, _, workers, _ = call.route
         call.model_version = self.version_of(name, asked) if workers is None and not asked.isdecimal() else ""
         link.send(call)
 
@@ -208,7 +223,7 @@ class Dispatcher:
             yield links[at % len(links)]
 
     def _may_have(self, link: Link, call: Call) -> bool:
-        name, version, _, workers = call.route
+        name, version, _, workers, _ = call.route
         if call.tried and link.instance in call.tried:
             return False
         if workers is not None:

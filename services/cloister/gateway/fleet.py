@@ -105,7 +105,7 @@ class Fleet:
 
     def missing(self, route: Route) -> CloisterError:
         """Say why no worker can take a route: there is no such model, or it cannot be served now."""
-        name, asked, _, workers = route
+        name, asked, _, workers, _ = route
         served = [versions for member in self._members.values() if (versions := member.models.get(name))]
         why = NO_WORKER
         if workers is not None:

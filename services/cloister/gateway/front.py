@@ -17,9 +17,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 from cattrs.preconf.json import make_converter
@@ -32,7 +32,10 @@ from cloister.kit.config import settings_error
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.shared_port import Place
-from cloister.rpc.identity import TlsFiles, TlsIdentity
+from cloister.rpc.identity import TlsIdentity
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CONTROL: Final = "CLOISTER_FRONT_CONTROL"
 SETTINGS: Final = "CLOISTER_FRONT_SETTINGS"
@@ -43,15 +46,22 @@ ENVOY_LINE: Final = '{"time":"%Y-%m-%dT%T.%F","level":"%l","service":"gateway","
 END_S: Final = 10.0
 
 _log = get_logger()
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def handed_over(settings: Settings) -> str:
     """The settings as text, for the gateway inside, which runs in another folder."""
-    tls = TlsFiles(**{each.name: getattr(settings.tls, each.name).absolute() for each in fields(TlsFiles)})
-    given = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    return make_converter().dumps(_absolute(settings))  # whoever reads them stands elsewhere
+
+
+def _absolute(table: T) -> T:
+    """The same settings, with every path in them absolute."""
+    given = {each.name: getattr(table, each.name) for each in fields(table)}
     paths: dict[str, Any] = {name: path.absolute() for name, path in given.items() if isinstance(path, Path)}
-    absolute = replace(settings, tls=tls, **paths)
-    return make_converter().dumps(absolute)
+    tables = {
+        name: _absolute(each) for name, each in given.items() if is_dataclass(each) and not isinstance(each, type)
+    }
+    return replace(table, **paths, **tables)
 
 
 def taken_over(text: str) -> Settings:
@@ -175,7 +185,7 @@ async def _start(folder: Path, control: socket.socket, place: Place | None) -> a
         env=environ,
         cwd=folder,  # pyvoy imports from there before anywhere else
         stdin=subprocess.DEVNULL,
-        pass_fds=(control.fileno(), *(() if place is None else (place.descriptor,))),
+        pass_fds=(control.fileno(), *(() if place is None or place.descriptor is None else (place.descriptor,))),
     )
 
 

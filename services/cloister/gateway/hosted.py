@@ -16,7 +16,7 @@ from cloister.errors import InvalidRequest, NotReady
 from cloister.gateway.app import opened, service_name
 from cloister.gateway.front import CONTROL, SETTINGS, let_nobody_in, taken_over
 from cloister.gateway.http_faces import hosted, hosted_https
-from cloister.gateway.portion import REST
+from cloister.gateway.portion import REST, RUNNER
 from cloister.kit import config, lag, log, secrecy
 from cloister.kit.grpc_http import Receive, Send
 from cloister.kit.hosted import HostedServer, Scope
@@ -45,7 +45,7 @@ class Application:
         secrecy.close_memory()
         secrecy.report_places()
         settings = taken_over(await asyncio.to_thread(Path(os.environ[SETTINGS]).read_text))
-        place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen})
+        place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen, RUNNER: None})
         log.configure(service_name(place), json=settings.log_json)
         facing = hosted_https if place is not None and place.face == REST else hosted
         control = socket.socket(fileno=int(os.environ[CONTROL]))

@@ -4,7 +4,7 @@ The processes share a port and nothing else: a tenant's calls come to whichever 
 to, and no process knows of the others' calls. So each enforces its equal part of every limit, rounded up, also of
 those that a tenant or a model has of its own. A tenant with connections to all processes has the whole limit; one with
 a single connection has one part of it. HTTPS has processes and limits of its own, so that a crowd there takes nothing
-from gRPC.
+from gRPC; so have jobs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from cloister.kit.shared_port import Place
 
 REST: Final = "rest"
 """The face that answers HTTPS."""
+RUNNER: Final = "jobs"
+"""The face that nobody calls: it gives jobs to workers."""
 DIVIDED: Final = (
     "queue_limit",
     "tenant_limit",
@@ -40,7 +42,9 @@ def portion(settings: Settings, place: Place | None) -> Settings:
     """The settings of one process: its part of the limits, and listeners of its own on the ports that follow."""
     if place is None:
         return settings
-    before = settings.processes if place.face == REST else 0
+    before = 0 if not place.face else settings.processes
+    if place.face == RUNNER and settings.rest_listen:
+        before += settings.rest_processes
     listen = settings.rest_listen if place.face == REST else settings.listen
     parts: dict[str, Any] = {field: -(-getattr(settings, field) // place.count) for field in (*DIVIDED, *OPTIONAL)}
     rates = {field: _rate(getattr(settings, field), place.count) for field in RATES}

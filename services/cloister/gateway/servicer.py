@@ -24,6 +24,8 @@ from cloister.gateway.admission import Admission
 from cloister.gateway.catalogue import merged_metadata
 from cloister.gateway.directory import Tenant
 from cloister.gateway.fleet import Fleet
+from cloister.gateway.jobs.messages import queue_message
+from cloister.gateway.jobs.store_watch import StoreWatch
 from cloister.gateway.member import Member
 from cloister.gateway.metrics import RequestMetrics
 from cloister.gateway.results import displayed
@@ -39,13 +41,18 @@ from cloister.kit.traces import TraceContext
 
 INFERENCE: Final = "inference.GRPCInferenceService"
 GATEWAY: Final = "cloister.api.v1.Gateway"
+JOBS: Final = "cloister.api.v1.Jobs"
 _CLIENTS: Final = frozenset({"client", "owner", "operator"})
+_OVERSEERS: Final = frozenset({"auditor", "operator"})
 ROLES: Final = {
     INFERENCE: _CLIENTS,
     f"/{INFERENCE}/RepositoryModelLoad": frozenset({"operator"}),
     f"/{INFERENCE}/RepositoryModelUnload": frozenset({"operator"}),
     f"/{GATEWAY}/ListWorkers": _CLIENTS,
-    f"/{GATEWAY}/GetStatus": frozenset({"auditor", "operator"}),
+    f"/{GATEWAY}/GetStatus": _OVERSEERS,
+    JOBS: _CLIENTS,
+    f"/{JOBS}/ListQueues": _OVERSEERS,
+    f"/{JOBS}/ListDeadLetters": _OVERSEERS,
 }
 MAX_LISTED: Final = 64
 """Workers that one answer lists: as many as one request can be sealed to."""
@@ -196,16 +203,24 @@ class GatewayServicer(GatewayBase):
     Args:
         usage: What there is of models and tenants.
         requests: How long they took.
+        jobs: How the queues of jobs are.
         place: Which process of a gateway answers, where it has several.
     """
 
     def __init__(
-        self, fleet: Fleet, admission: Admission, usage: Usage, requests: RequestMetrics, place: Place | None = None
+        self,
+        fleet: Fleet,
+        admission: Admission,
+        usage: Usage,
+        requests: RequestMetrics,
+        jobs: StoreWatch,
+        place: Place | None = None,
     ) -> None:
         self._fleet = fleet
         self._admission = admission
         self._usage = usage
         self._requests = requests
+        self._jobs = jobs
         self._place = place
 
     async def ListWorkers(
@@ -243,6 +258,8 @@ class GatewayServicer(GatewayBase):
             models=self._usage.models(),
             tenants=self._usage.tenants(),
             latencies=self._requests.latencies(),
+            jobs=self._jobs.state,
+            job_queues=map(queue_message, self._jobs.queues.values()),
         )
 
 

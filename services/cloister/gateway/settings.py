@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.limits import Limits, ModelLimits, ModelTable, TenantLimits
 from cloister.gateway.otlp_endpoint import check_endpoint
 from cloister.gateway.routing import NAME
+from cloister.kit.redis_settings import RedisSettings
 from cloister.kit.server import MAX_CONNECTIONS
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import check_cluster
@@ -69,6 +71,9 @@ class Settings:
         otlp_ca: PEM of the roots that the collector's certificate must chain to; the well-known ones if left out.
         otlp_ratio: How many of the requests are traced whose callers say nothing of a trace, 0 to 1.
         otlp_tenants: Whether spans name the client.
+        redis: Where jobs are kept; without it there are none.
+        jobs: How many, how large, and how they are given to workers: by processes of their own, with links to workers
+            and pages of metrics of their own, on the ports that follow those of all others.
     """
 
     cluster: str
@@ -107,6 +112,8 @@ class Settings:
     log_json: bool = True
     log_requests: bool = False
     grace_s: float = 10.0
+    redis: RedisSettings | None = None
+    jobs: JobsSettings = field(default_factory=JobsSettings)
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening anything; raises ValueError or InvalidRequest."""
@@ -148,6 +155,16 @@ class Settings:
             check_endpoint(self.otlp_endpoint)
         if not 0 <= self.otlp_ratio <= 1:
             raise ValueError("otlp_ratio must be 0 to 1")
+
+    @property
+    def keeps_jobs(self) -> bool:
+        """Whether this gateway takes jobs."""
+        return self.redis is not None and self.jobs.enabled
+
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether it has processes that give them to workers."""
+        return self.keeps_jobs and self.jobs.processes > 0
 
     def tenant_limits(self) -> TenantLimits:
         """What a tenant may have of which `tenants_file` says nothing else."""

@@ -77,7 +77,7 @@ class RequestSpans:
         said: dict[str, str | int | bool] = {
             "rpc.system": "grpc",
             "rpc.service": SERVICE,
-            "cloister.request.sealed": call.route.workers is not None,
+            "cloister.request.sealed": call.route.sealed,
             "cloister.request.bytes": len(call.request),
         }
         if call.sent:

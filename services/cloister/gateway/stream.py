@@ -170,7 +170,7 @@ class AnswerStream:
             if self._timed:
                 answer = with_parameter(answer, TIMING_PARAMETER, server_timing(item, time.perf_counter()))
             # Nothing is added to a sealed answer: its client believes exactly the envelope that it expects.
-            message = stream_answer(answer, final=item.route.workers is None)
+            message = stream_answer(answer, final=not item.route.sealed)
         self._admission.end(item)
         return message
 

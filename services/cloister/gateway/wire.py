@@ -20,6 +20,7 @@ MAX_FIELDS = 4096
 """Top-level fields of one request: inputs, outputs, raw contents and parameters together."""
 MAX_NESTED_FIELDS = 8
 SEAL_VERSION = b"v1"
+JOB_SEAL_VERSION = b"job-v1"
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _PREFIX_BYTES = 5
@@ -28,6 +29,7 @@ _MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW_CONTENTS 
 _KEY, _VALUE, _STRING_PARAM = 1, 2, 3
 _WIRE_TYPES = {1: _VARINT, 2: _VARINT, _STRING_PARAM: _LEN, 4: _I64, 5: _VARINT}
 _SEAL, _WORKERS = "cloister-seal", "cloister-workers"
+_JOB = {_SEAL: JOB_SEAL_VERSION}
 _WORKER_LIST = re.compile(rb"[0-9a-f]{32}(?:,[0-9a-f]{32}){0,63}")
 _MAX_LIST_BYTES = 64 * 33 - 1
 _CACHED_BYTES = _MAX_LIST_BYTES + 100
@@ -45,12 +47,23 @@ Part = bytes | memoryview
 
 
 class Route(NamedTuple):
-    """Where a request wants to go. `workers` is None for a plain request, else the instances it is sealed to."""
+    """Where a request wants to go.
+
+    Attributes:
+        workers: The instances that it is sealed to; None for a plain request, and for a job.
+        job: It is a job, sealed to a key that every worker of the model may have.
+    """
 
     model_name: str
     model_version: str
     request_id: str
     workers: frozenset[str] | None
+    job: bool = False
+
+    @property
+    def sealed(self) -> bool:
+        """Whether we cannot read what is in it."""
+        return self.job or self.workers is not None
 
 
 class Tensors(NamedTuple):
@@ -90,7 +103,8 @@ def read_request(raw: bytes) -> tuple[Route, Tensors]:
         else:
             texts[number] = text(raw[start:stop])
     name, version, identifier = texts.get(_MODEL_NAME, ""), texts.get(_MODEL_VERSION, ""), texts.get(_ID, "")
-    route = Route(name, version, identifier, _recipients(parameters))
+    job = parameters == _JOB
+    route = Route(name, version, identifier, None if job else _recipients(parameters), job)
     return route, Tensors(tuple(inputs), tuple(outputs), tuple(raw_sizes))
 
 
@@ -268,7 +282,7 @@ def _recipients(parameters: dict[str, bytes]) -> frozenset[str] | None:
         return None
     seal, workers = parameters.get(_SEAL), parameters.get(_WORKERS)
     if seal != SEAL_VERSION or workers is None:
-        raise InvalidRequest("a sealed request says cloister-seal=v1 and names its cloister-workers")
+        raise InvalidRequest("a sealed request says cloister-seal=v1 and names its cloister-workers; a job says job-v1")
     if len(workers) > _MAX_LIST_BYTES:
         raise InvalidRequest(_BAD_LIST)
     return _instances(workers)

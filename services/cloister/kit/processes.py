@@ -92,7 +92,7 @@ class Processes:
             *self._command,
             stdin=PIPE,
             env={**os.environ, **self._environment, **place.environment()},
-            pass_fds=(place.descriptor,),
+            pass_fds=() if place.descriptor is None else (place.descriptor,),
             start_new_session=True,  # Ctrl-C reaches the parent, which has them drain
         )
         _log.info("process.started", **_named(place), pid=process.pid)

@@ -19,6 +19,7 @@ from cloister.errors import NotReady
 from cloister.kit.config import settings_error
 
 VARIABLE: Final = "CLOISTER_PLACE"
+_NO_PORT: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +29,31 @@ class Place:
     Attributes:
         number: From 1.
         count: How many there are.
-        descriptor: Of the socket that holds their port.
+        descriptor: Of the socket that holds their port; None where nobody calls them.
         face: Which of several faces of the service this is one of, each on a port of its own; empty for the first.
     """
 
     number: int
     count: int
-    descriptor: int
+    descriptor: int | None
     face: str = ""
 
     def environment(self) -> Mapping[str, str]:
         """What a parent gives this process."""
         face = f":{self.face}" if self.face else ""
-        return {VARIABLE: f"{self.number}/{self.count}:{self.descriptor}{face}"}
+        held = _NO_PORT if self.descriptor is None else self.descriptor
+        return {VARIABLE: f"{self.number}/{self.count}:{held}{face}"}
 
     @classmethod
     def inherited(
-        cls, environ: Mapping[str, str], listen: str, others: Mapping[str, str] = MappingProxyType({})
+        cls, environ: Mapping[str, str], listen: str, others: Mapping[str, str | None] = MappingProxyType({})
     ) -> Self | None:
         """The place that our parent gave us; None where nobody did.
 
         Args:
             environ: Ours.
             listen: Where the first face of the service listens.
-            others: Where its other faces do, by name.
+            others: Where its other faces do, by name; None for one that nobody calls.
 
         Raises:
             NotReady: The variable is there, and the socket that holds the port is not.
@@ -63,14 +65,16 @@ class Place:
             share, _, rest = text.partition(":")
             number, _, count = share.partition("/")
             descriptor, _, face = rest.partition(":")
-            place = cls(int(number), int(count), int(descriptor), face)
             address = others[face] if face else listen
+            if address is None and descriptor == _NO_PORT:
+                return cls(int(number), int(count), None, face)
+            place = cls(int(number), int(count), int(descriptor), face)
             held = socket.socket(fileno=place.descriptor)
         except (ValueError, OSError, KeyError):
             raise _not_ours() from None
         try:
             shared = held.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
-            if not shared or held.getsockname()[1] != _address(address)[1]:
+            if not shared or address is None or held.getsockname()[1] != _address(address)[1]:
                 raise _not_ours()
         except OSError:
             raise _not_ours() from None
@@ -79,7 +83,7 @@ class Place:
         return place
 
 
-def places(count: int, descriptor: int, face: str = "") -> Sequence[Place]:
+def places(count: int, descriptor: int | None, face: str = "") -> Sequence[Place]:
     """A place for each of so many processes."""
     return [Place(number, count, descriptor, face) for number in range(1, count + 1)]
 

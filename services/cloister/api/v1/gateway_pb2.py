@@ -13,11 +13,12 @@ _sym_db = _symbol_database.Default()
 
 
 from cloister.api.v1 import evidence_pb2 as cloister_dot_api_dot_v1_dot_evidence__pb2
+from cloister.api.v1 import jobs_pb2 as cloister_dot_api_dot_v1_dot_jobs__pb2
 from cloister.api.v1 import model_pb2 as cloister_dot_api_dot_v1_dot_model__pb2
 from cloister.api.v1 import worker_pb2 as cloister_dot_api_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63loister/api/v1/gateway.proto\x12\x0f\x63loister.api.v1\x1a\x1e\x63loister/api/v1/evidence.proto\x1a\x1b\x63loister/api/v1/model.proto\x1a\x1c\x63loister/api/v1/worker.proto\"?\n\x12ListWorkersRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"W\n\x13ListWorkersResponse\x12/\n\x07workers\x18\x01 \x03(\x0b\x32\x1e.cloister.api.v1.ServingWorker\x12\x0f\n\x07key_set\x18\x02 \x01(\x0c\"\xfb\x01\n\rServingWorker\x12\x10\n\x08instance\x18\x01 \x01(\t\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x1f.cloister.api.v1.EvidenceBundle\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x05 \x01(\x08\x12\x31\n\x08manifest\x18\x06 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x32\n\tjob_epoch\x18\x14 \x01(\x0b\x32\x1f.cloister.api.v1.SignedJobEpoch\"\x12\n\x10GetStatusRequest\"\xb8\x02\n\x11GetStatusResponse\x12.\n\x07workers\x18\x01 \x03(\x0b\x32\x1d.cloister.api.v1.WorkerStatus\x12\x16\n\x0erequests_total\x18\x02 \x01(\x04\x12\x1d\n\x15requests_failed_total\x18\x03 \x01(\x04\x12\x0e\n\x06queued\x18\x04 \x01(\r\x12\x0f\n\x07process\x18\n \x01(\r\x12\x11\n\tprocesses\x18\x0b \x01(\r\x12)\n\x06models\x18\x0c \x03(\x0b\x32\x19.cloister.api.v1.ModelUse\x12+\n\x07tenants\x18\r \x03(\x0b\x32\x1a.cloister.api.v1.TenantUse\x12\x30\n\tlatencies\x18\x1e \x03(\x0b\x32\x1d.cloister.api.v1.ModelLatency\"\xbc\x01\n\x08ModelUse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x12\n\nslots_used\x18\x03 \x01(\r\x12\x0f\n\x07slot_ms\x18\x04 \x01(\x01\x12\x37\n\x07refused\x18\x05 \x03(\x0b\x32&.cloister.api.v1.ModelUse.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"j\n\x0cModelLatency\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x10\n\x08\x62ounds_s\x18\x03 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x04 \x03(\x04\x12\r\n\x05sum_s\x18\x05 \x01(\x01\"\xe9\x01\n\tTenantUse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\tunder_way\x18\x02 \x01(\r\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x38\n\x07refused\x18\x04 \x03(\x0b\x32\'.cloister.api.v1.TenantUse.RefusedEntry\x12\x0e\n\x06tenant\x18\n \x01(\t\x12\x16\n\x0e\x61nswered_total\x18\x0b \x01(\x04\x12\x14\n\x0c\x66\x61iled_total\x18\x0c \x01(\x04\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xb4\x02\n\x0cWorkerStatus\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06linked\x18\x03 \x01(\x08\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x11\n\tsimulated\x18\x05 \x01(\x08\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x12\n\nslots_used\x18\x07 \x01(\r\x12\x0e\n\x06models\x18\x08 \x03(\t\x12\x19\n\x11\x61ttested_until_ms\x18\t \x01(\x03\x12\x11\n\tmrenclave\x18\n \x01(\t\x12\x12\n\ntcb_status\x18\x0b \x01(\t\x12\x31\n\x08\x63ounters\x18\x14 \x01(\x0b\x32\x1f.cloister.api.v1.WorkerCounters\x12\x0b\n\x03tee\x18\x15 \x01(\t\x12\x16\n\x0etd_measurement\x18\x16 \x01(\t2\xb7\x01\n\x07Gateway\x12X\n\x0bListWorkers\x12#.cloister.api.v1.ListWorkersRequest\x1a$.cloister.api.v1.ListWorkersResponse\x12R\n\tGetStatus\x12!.cloister.api.v1.GetStatusRequest\x1a\".cloister.api.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63loister/api/v1/gateway.proto\x12\x0f\x63loister.api.v1\x1a\x1e\x63loister/api/v1/evidence.proto\x1a\x1a\x63loister/api/v1/jobs.proto\x1a\x1b\x63loister/api/v1/model.proto\x1a\x1c\x63loister/api/v1/worker.proto\"?\n\x12ListWorkersRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"W\n\x13ListWorkersResponse\x12/\n\x07workers\x18\x01 \x03(\x0b\x32\x1e.cloister.api.v1.ServingWorker\x12\x0f\n\x07key_set\x18\x02 \x01(\x0c\"\xfb\x01\n\rServingWorker\x12\x10\n\x08instance\x18\x01 \x01(\t\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x1f.cloister.api.v1.EvidenceBundle\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x05 \x01(\x08\x12\x31\n\x08manifest\x18\x06 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x32\n\tjob_epoch\x18\x14 \x01(\x0b\x32\x1f.cloister.api.v1.SignedJobEpoch\"\x12\n\x10GetStatusRequest\"\xf5\x02\n\x11GetStatusResponse\x12.\n\x07workers\x18\x01 \x03(\x0b\x32\x1d.cloister.api.v1.WorkerStatus\x12\x16\n\x0erequests_total\x18\x02 \x01(\x04\x12\x1d\n\x15requests_failed_total\x18\x03 \x01(\x04\x12\x0e\n\x06queued\x18\x04 \x01(\r\x12\x0f\n\x07process\x18\n \x01(\r\x12\x11\n\tprocesses\x18\x0b \x01(\r\x12)\n\x06models\x18\x0c \x03(\x0b\x32\x19.cloister.api.v1.ModelUse\x12+\n\x07tenants\x18\r \x03(\x0b\x32\x1a.cloister.api.v1.TenantUse\x12\x30\n\tlatencies\x18\x1e \x03(\x0b\x32\x1d.cloister.api.v1.ModelLatency\x12\x0c\n\x04jobs\x18\x1f \x01(\t\x12-\n\njob_queues\x18  \x03(\x0b\x32\x19.cloister.api.v1.JobQueue\"\xbc\x01\n\x08ModelUse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06queued\x18\x02 \x01(\r\x12\x12\n\nslots_used\x18\x03 \x01(\r\x12\x0f\n\x07slot_ms\x18\x04 \x01(\x01\x12\x37\n\x07refused\x18\x05 \x03(\x0b\x32&.cloister.api.v1.ModelUse.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"j\n\x0cModelLatency\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x10\n\x08\x62ounds_s\x18\x03 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x04 \x03(\x04\x12\r\n\x05sum_s\x18\x05 \x01(\x01\"\xe9\x01\n\tTenantUse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\x11\n\tunder_way\x18\x02 \x01(\r\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x38\n\x07refused\x18\x04 \x03(\x0b\x32\'.cloister.api.v1.TenantUse.RefusedEntry\x12\x0e\n\x06tenant\x18\n \x01(\t\x12\x16\n\x0e\x61nswered_total\x18\x0b \x01(\x04\x12\x14\n\x0c\x66\x61iled_total\x18\x0c \x01(\x04\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xb4\x02\n\x0cWorkerStatus\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06linked\x18\x03 \x01(\x08\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x11\n\tsimulated\x18\x05 \x01(\x08\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x12\n\nslots_used\x18\x07 \x01(\r\x12\x0e\n\x06models\x18\x08 \x03(\t\x12\x19\n\x11\x61ttested_until_ms\x18\t \x01(\x03\x12\x11\n\tmrenclave\x18\n \x01(\t\x12\x12\n\ntcb_status\x18\x0b \x01(\t\x12\x31\n\x08\x63ounters\x18\x14 \x01(\x0b\x32\x1f.cloister.api.v1.WorkerCounters\x12\x0b\n\x03tee\x18\x15 \x01(\t\x12\x16\n\x0etd_measurement\x18\x16 \x01(\t2\xb7\x01\n\x07Gateway\x12X\n\x0bListWorkers\x12#.cloister.api.v1.ListWorkersRequest\x1a$.cloister.api.v1.ListWorkersResponse\x12R\n\tGetStatus\x12!.cloister.api.v1.GetStatusRequest\x1a\".cloister.api.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -28,28 +29,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELUSE_REFUSEDENTRY']._serialized_options = b'8\001'
   _globals['_TENANTUSE_REFUSEDENTRY']._loaded_options = None
   _globals['_TENANTUSE_REFUSEDENTRY']._serialized_options = b'8\001'
-  _globals['_LISTWORKERSREQUEST']._serialized_start=141
-  _globals['_LISTWORKERSREQUEST']._serialized_end=204
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=206
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=293
-  _globals['_SERVINGWORKER']._serialized_start=296
-  _globals['_SERVINGWORKER']._serialized_end=547
-  _globals['_GETSTATUSREQUEST']._serialized_start=549
-  _globals['_GETSTATUSREQUEST']._serialized_end=567
-  _globals['_GETSTATUSRESPONSE']._serialized_start=570
-  _globals['_GETSTATUSRESPONSE']._serialized_end=882
-  _globals['_MODELUSE']._serialized_start=885
-  _globals['_MODELUSE']._serialized_end=1073
-  _globals['_MODELUSE_REFUSEDENTRY']._serialized_start=1027
-  _globals['_MODELUSE_REFUSEDENTRY']._serialized_end=1073
-  _globals['_MODELLATENCY']._serialized_start=1075
-  _globals['_MODELLATENCY']._serialized_end=1181
-  _globals['_TENANTUSE']._serialized_start=1184
-  _globals['_TENANTUSE']._serialized_end=1417
-  _globals['_TENANTUSE_REFUSEDENTRY']._serialized_start=1027
-  _globals['_TENANTUSE_REFUSEDENTRY']._serialized_end=1073
-  _globals['_WORKERSTATUS']._serialized_start=1420
-  _globals['_WORKERSTATUS']._serialized_end=1728
-  _globals['_GATEWAY']._serialized_start=1731
-  _globals['_GATEWAY']._serialized_end=1914
+  _globals['_LISTWORKERSREQUEST']._serialized_start=169
+  _globals['_LISTWORKERSREQUEST']._serialized_end=232
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=234
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=321
+  _globals['_SERVINGWORKER']._serialized_start=324
+  _globals['_SERVINGWORKER']._serialized_end=575
+  _globals['_GETSTATUSREQUEST']._serialized_start=577
+  _globals['_GETSTATUSREQUEST']._serialized_end=595
+  _globals['_GETSTATUSRESPONSE']._serialized_start=598
+  _globals['_GETSTATUSRESPONSE']._serialized_end=971
+  _globals['_MODELUSE']._serialized_start=974
+  _globals['_MODELUSE']._serialized_end=1162
+  _globals['_MODELUSE_REFUSEDENTRY']._serialized_start=1116
+  _globals['_MODELUSE_REFUSEDENTRY']._serialized_end=1162
+  _globals['_MODELLATENCY']._serialized_start=1164
+  _globals['_MODELLATENCY']._serialized_end=1270
+  _globals['_TENANTUSE']._serialized_start=1273
+  _globals['_TENANTUSE']._serialized_end=1506
+  _globals['_TENANTUSE_REFUSEDENTRY']._serialized_start=1116
+  _globals['_TENANTUSE_REFUSEDENTRY']._serialized_end=1162
+  _globals['_WORKERSTATUS']._serialized_start=1509
+  _globals['_WORKERSTATUS']._serialized_end=1817
+  _globals['_GATEWAY']._serialized_start=1820
+  _globals['_GATEWAY']._serialized_end=2003
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from cloister.api.v1 import evidence_pb2 as _evidence_pb2
+from cloister.api.v1 import jobs_pb2 as _jobs_pb2
 from cloister.api.v1 import model_pb2 as _model_pb2
 from cloister.api.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
@@ -47,7 +48,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes", "models", "tenants", "latencies")
+    __slots__ = ("workers", "requests_total", "requests_failed_total", "queued", "process", "processes", "models", "tenants", "latencies", "jobs", "job_queues")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FAILED_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +58,8 @@ class GetStatusResponse(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     TENANTS_FIELD_NUMBER: _ClassVar[int]
     LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    JOB_QUEUES_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     requests_total: int
     requests_failed_total: int
@@ -66,7 +69,9 @@ class GetStatusResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[ModelUse]
     tenants: _containers.RepeatedCompositeFieldContainer[TenantUse]
     latencies: _containers.RepeatedCompositeFieldContainer[ModelLatency]
-    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ModelUse, _Mapping]]] = ..., tenants: _Optional[_Iterable[_Union[TenantUse, _Mapping]]] = ..., latencies: _Optional[_Iterable[_Union[ModelLatency, _Mapping]]] = ...) -> None: ...
+    jobs: str
+    job_queues: _containers.RepeatedCompositeFieldContainer[_jobs_pb2.JobQueue]
+    def __init__(self, workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., requests_total: _Optional[int] = ..., requests_failed_total: _Optional[int] = ..., queued: _Optional[int] = ..., process: _Optional[int] = ..., processes: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ModelUse, _Mapping]]] = ..., tenants: _Optional[_Iterable[_Union[TenantUse, _Mapping]]] = ..., latencies: _Optional[_Iterable[_Union[ModelLatency, _Mapping]]] = ..., jobs: _Optional[str] = ..., job_queues: _Optional[_Iterable[_Union[_jobs_pb2.JobQueue, _Mapping]]] = ...) -> None: ...
 
 class ModelUse(_message.Message):
     __slots__ = ("model_name", "queued", "slots_used", "slot_ms", "refused")

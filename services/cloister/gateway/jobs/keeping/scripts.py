@@ -349,7 +349,7 @@ REGISTER: Final = (
     + """
 typed(K, 'zset')
 redis.call('ZADD', K, 'GT', ARGV[1], ARGV[2])
-if redis.call('ZCARD', K) > 4096 then redis.call('ZREMRANGEBYRANK', K, 0, 0) end
+if redis.call('ZCARD', K) > 4096 then redis.call('ZREM', K, redis.call('ZRANGE', K, 0, 0)[1]) end
 """
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cloister.gateway.jobs.scripts import COMMON, ROOM
+from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
 FEED_PAGES: Final = 8192
 DEAD_LETTERS: Final = 10_000

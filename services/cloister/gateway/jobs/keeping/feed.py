@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 from cloister.errors import InvalidRequest, Unavailable
-from cloister.gateway.jobs import end_scripts
 from cloister.gateway.jobs.job import JOB_ID_BYTES
-from cloister.gateway.jobs.shelf import Shelf, malformed
+from cloister.gateway.jobs.keeping import end_scripts
+from cloister.gateway.jobs.keeping.shelf import Shelf, malformed
 
 _PAGES: Final = 64
 _POINT: Final = re.compile(r"\$|[0-9]{1,20}-[0-9]{1,20}")

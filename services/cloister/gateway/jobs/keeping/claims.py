@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.errors import CloisterError, SealBroken
-from cloister.gateway.jobs import scripts
-from cloister.gateway.jobs.ends import Ends, Finish, job_expired
 from cloister.gateway.jobs.job import Claimed, State
-from cloister.gateway.jobs.records import Header
-from cloister.gateway.jobs.shelf import (
+from cloister.gateway.jobs.keeping import scripts
+from cloister.gateway.jobs.keeping.ends import Ends, Finish, job_expired
+from cloister.gateway.jobs.keeping.records import Header
+from cloister.gateway.jobs.keeping.shelf import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
     OFF_LOOP_BYTES,

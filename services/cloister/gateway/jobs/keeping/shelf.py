@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from cloister.errors import InvalidRequest, Unavailable
-from cloister.gateway.jobs.records import Records
+from cloister.gateway.jobs.keeping.records import Records
 from cloister.gateway.routing import NAME
 from cloister.kit.log import get_logger
 from cloister.kit.redis import Client, Word, command, evaluate

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cloister.errors import CloisterError, NotFound, SealBroken, Unavailable
-from cloister.gateway.jobs import end_scripts
 from cloister.gateway.jobs.job import Ending, Record, State
-from cloister.gateway.jobs.records import End, Header, matches
-from cloister.gateway.jobs.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.gateway.jobs.keeping import end_scripts
+from cloister.gateway.jobs.keeping.records import End, Header, matches
+from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
 from cloister.kit.redis import Word
 
 SKEW_MS: Final = 300_000

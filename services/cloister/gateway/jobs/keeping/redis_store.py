@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from cloister.errors import CloisterError
-from cloister.gateway.jobs.census import Census
-from cloister.gateway.jobs.claims import Claims
-from cloister.gateway.jobs.ends import Ends
-from cloister.gateway.jobs.feed import Feed
 from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, QueueCounts, Record
-from cloister.gateway.jobs.records import Records
-from cloister.gateway.jobs.shelf import Shelf
+from cloister.gateway.jobs.keeping.census import Census
+from cloister.gateway.jobs.keeping.claims import Claims
+from cloister.gateway.jobs.keeping.ends import Ends
+from cloister.gateway.jobs.keeping.feed import Feed
+from cloister.gateway.jobs.keeping.records import Records
+from cloister.gateway.jobs.keeping.shelf import Shelf
+from cloister.gateway.jobs.keeping.submissions import Submissions
 from cloister.gateway.jobs.store import Bounds
-from cloister.gateway.jobs.submissions import Submissions
 from cloister.kit.redis import Client
 
 

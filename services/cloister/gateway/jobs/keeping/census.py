@@ -6,10 +6,10 @@ import re
 from typing import Final
 
 from cloister.errors import InvalidRequest, NotReady, SealBroken
-from cloister.gateway.jobs import end_scripts, scripts
-from cloister.gateway.jobs.ends import ended
 from cloister.gateway.jobs.job import QueueCounts, Record
-from cloister.gateway.jobs.shelf import Shelf, malformed, rows
+from cloister.gateway.jobs.keeping import end_scripts, scripts
+from cloister.gateway.jobs.keeping.ends import ended
+from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, rows
 from cloister.gateway.routing import NAME
 
 MOST_LETTERS: Final = 1000

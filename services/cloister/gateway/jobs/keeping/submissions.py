@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, SealBroken, Unavailable
-from cloister.gateway.jobs import end_scripts, scripts
 from cloister.gateway.jobs.job import Accepted, Job
-from cloister.gateway.jobs.records import FIRST, Header, Predecessor
-from cloister.gateway.jobs.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.gateway.jobs.keeping import end_scripts, scripts
+from cloister.gateway.jobs.keeping.records import FIRST, Header, Predecessor
+from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
 from cloister.gateway.jobs.store import Bounds
 
 _TRIES: Final = 8

@@ -1,0 +1,157 @@
+"""Who waits for the end of which job, in this process: one reader of the feed of ends for each model.
+
+However many watch, the feed is read once. It is bounded and only a hint: where ends may have been missed, and every
+few seconds besides, whoever waits reads records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from cloister.errors import CloisterError, Unavailable
+from cloister.gateway.jobs.store_watch import StoreWatch
+from cloister.gateway.lanes import jittered
+from cloister.kit.log import get_logger
+
+BLOCK_MS: Final = 1000
+PAUSE_S: Final = 0.5
+START_S: Final = 5.0
+_NEWEST: Final = "$"
+_log = get_logger()
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[Any]]
+
+
+class Watcher:
+    """What one client waits for.
+
+    Attributes:
+        waiting: Ids of jobs that have not ended as far as is known.
+        ended: Ids of those that have, and that nobody has looked at yet.
+        stale: Ends may have been missed since it was set to False.
+    """
+
+    __slots__ = ("_changed", "ended", "stale", "waiting")
+
+    def __init__(self, job_ids: Iterable[bytes]) -> None:
+        self.waiting = set(job_ids)
+        self.ended: list[bytes] = []
+        self.stale = False
+        self._changed = asyncio.Event()
+
+    def end(self, job_id: bytes) -> None:
+        """A job has ended."""
+        if job_id in self.waiting:
+            self.waiting.remove(job_id)
+            self.ended.append(job_id)
+            self._changed.set()
+
+    def doubt(self) -> None:
+        """Ends may have been missed."""
+        self.stale = True
+        self._changed.set()
+
+    async def news(self, within_s: float) -> None:
+        """Wait until something has ended, or is in doubt; after so long, all is."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._changed.wait()
+        except TimeoutError:
+            self.stale = True
+        self._changed.clear()
+
+
+class _Feed:
+    """The reader of one model's ends."""
+
+    def __init__(self, model_name: str, stores: StoreWatch) -> None:
+        self._model_name = model_name
+        self._stores = stores
+        self._watchers: dict[bytes, list[Watcher]] = {}
+        self.begun = asyncio.Event()
+        self.task: asyncio.Task[Any] | None = None
+
+    def add(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
+        for job_id in job_ids:
+            self._watchers.setdefault(job_id, []).append(watcher)
+
+    def remove(self, watcher: Watcher, job_ids: Iterable[bytes]) -> bool:
+        """Forget a watcher; say whether it was the last."""
+        for job_id in job_ids:
+            others = self._watchers[job_id]
+            others.remove(watcher)
+            if not others:
+                del self._watchers[job_id]
+        return not self._watchers
+
+    async def reading(self) -> None:
+        after = _NEWEST
+        while True:
+            try:
+                block_ms = BLOCK_MS if after != _NEWEST else 0
+                after, ended = await self._stores.store().ended_after(self._model_name, after, block_ms)
+                if not self.begun.is_set():
+                    self.begun.set()
+                    self._doubt_all()
+                for job_id in ended:
+                    for watcher in self._watchers.get(job_id, ()):
+                        watcher.end(job_id)
+            except CloisterError as error:
+                if error.reason == "jobs.feed_trimmed":
+                    after = _NEWEST
+                else:
+                    _log.warning("jobs.feed_lost", model=self._model_name, error=error)
+                    await asyncio.sleep(jittered(PAUSE_S))
+                self.begun.clear()
+
+    def _doubt_all(self) -> None:
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.doubt()
+
+
+class Feeds:
+    """All feeds of one process.
+
+    Args:
+        stores: Where they are read.
+        spawn: Runs a reader.
+    """
+
+    def __init__(self, stores: StoreWatch, spawn: Spawn) -> None:
+        self._stores = stores
+        self._spawn = spawn
+        self._feeds: dict[str, _Feed] = {}
+
+    @asynccontextmanager
+    async def watched(self, model_name: str, job_ids: Iterable[bytes]) -> AsyncIterator[Watcher]:
+        """A watcher that hears of every end from the beginning of the block on; records say what was before.
+
+        Raises:
+            Unavailable: The feed cannot be read now.
+        """
+        ids = frozenset(job_ids)
+        watcher, feed = Watcher(ids), self._feeds.get(model_name)
+        if feed is None:
+            feed = self._feeds[model_name] = _Feed(model_name, self._stores)
+            feed.task = self._spawn(feed.reading(), f"ends of {model_name}")
+        feed.add(watcher, ids)
+        try:
+            await _begun(feed)
+            yield watcher
+        finally:
+            if feed.remove(watcher, ids):
+                del self._feeds[model_name]
+                if feed.task is not None:
+                    feed.task.cancel()
+
+
+async def _begun(feed: _Feed) -> None:
+    try:
+        async with asyncio.timeout(START_S):
+            await feed.begun.wait()
+    except TimeoutError:
+        raise Unavailable("what becomes of jobs cannot be read now", reason="state.unavailable") from None
