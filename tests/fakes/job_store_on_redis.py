@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloister.gateway.jobs import access
-from cloister.gateway.jobs.job import Job
+from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Record
 from cloister.gateway.jobs.keeping.redis_store import RedisJobStore
 from cloister.gateway.jobs.store import Bounds
 from cloister.kit.redis import connected
@@ -21,6 +21,7 @@ from fakes.redis_server import ADMIN, PASSWORD, RedisServer, redis_running
 MODEL, TENANT, OTHER = "tiny", "hospital", "somebody else"
 BOUNDS = Bounds(jobs=100_000, size_bytes=1 << 30, tenant_jobs=50_000, tenant_bytes=1 << 29)
 MINUTE_MS = 60_000
+CONNECTIONS = 8
 
 
 @dataclass
@@ -58,14 +59,14 @@ async def store_on(
     server: RedisServer, cluster: str, clock: Clock, *, consumer: str = "gateway-1", key: bytes = b"s" * 32
 ) -> AsyncIterator[Kept]:
     """One gateway's store."""
-    async with connected(server.settings(user="gateway")) as client:
+    async with connected(server.settings(user="gateway"), CONNECTIONS) as client:
         kept = Kept(None)  # type: ignore[arg-type]
         kept.store = RedisJobStore(
             client,
             shared_key=key,
             cluster=cluster,
             consumer=consumer,
-            waits=4,
+            connections=CONNECTIONS,
             now_ms=clock,
             on_dropped=kept.dropped.append,
         )
@@ -85,6 +86,27 @@ def new_job(clock: Clock, **changes: Any) -> Job:
         "result_ttl_s": 3600,
     }
     return Job(**{**fields, **changes})
+
+
+async def accepted(kept: Kept, job: Job) -> Job:
+    """Submit a job that there is a place for."""
+    assert await kept.store.submit([job], BOUNDS) == [Accepted(job.job_id)]
+    return job
+
+
+async def only(kept: Kept, job: Job) -> Record:
+    """What is known of a job that is known."""
+    (record,) = await kept.store.read(job.model_name, job.tenant, [job.job_id])
+    assert record is not None
+    return record
+
+
+async def answered(kept: Kept, job: Job, response: bytes) -> Claimed:
+    """Take a job, the only one that waits, and answer it."""
+    (claimed,) = await kept.store.claim(job.model_name, 10, 0)
+    assert claimed.job.job_id == job.job_id
+    await kept.store.settle(job.model_name, [Ending(claimed, response=response)])
+    return claimed
 
 
 def _sha256(text: str) -> str:

@@ -15,7 +15,7 @@ from cloister.gateway.jobs.keeping.records import Records
 from cloister.gateway.jobs.keeping.shelf import Shelf
 from cloister.gateway.jobs.keeping.submissions import Submissions
 from cloister.gateway.jobs.store import Bounds
-from cloister.kit.redis import Client
+from cloister.kit.redis import CONNECTIONS, Client
 
 
 class RedisJobStore:
@@ -27,7 +27,7 @@ class RedisJobStore:
         cluster: Trust domain.
         consumer: A name that this process keeps when it starts again, and no other has at the same time.
         timeout_s: Deadline of each exchange with Redis.
-        waits: Most calls that wait for Redis at once; each takes a connection of the client for itself.
+        connections: How many the client has, all of them for this store; at least two.
         now_ms: Unix time.
         on_dropped: Told the reason whenever something in Redis was not believed.
     """
@@ -40,7 +40,7 @@ class RedisJobStore:
         cluster: str,
         consumer: str,
         timeout_s: float = 2.0,
-        waits: int = 16,
+        connections: int = CONNECTIONS,
         now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
         on_dropped: Callable[[str], None] = lambda reason: None,
     ) -> None:
@@ -49,7 +49,7 @@ class RedisJobStore:
             Records(shared_key, cluster),
             cluster=cluster,
             timeout_s=timeout_s,
-            waits=waits,
+            connections=connections,
             now_ms=now_ms,
             on_dropped=on_dropped,
         )

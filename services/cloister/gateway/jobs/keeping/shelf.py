@@ -34,7 +34,8 @@ class Shelf:
     Args:
         cluster: Trust domain; what all keys begin with.
         timeout_s: Deadline of each exchange.
-        waits: Most calls that wait for Redis at once, each on a connection of its own; more look now and then instead.
+        connections: Of the client. Half are for calls that wait until something is there, one each, and whoever finds
+            none looks now and then instead; calls that do not wait share the others in turn.
         now_ms: Unix time.
         on_dropped: Told the reason whenever something in Redis was not as it must be.
     """
@@ -46,7 +47,7 @@ class Shelf:
         *,
         cluster: str,
         timeout_s: float,
-        waits: int,
+        connections: int,
         now_ms: Callable[[], int],
         on_dropped: Callable[[str], None],
     ) -> None:
@@ -57,7 +58,8 @@ class Shelf:
         self._client = client
         self._prefix = f"{cluster}:jobs:"
         self._timeout_s = timeout_s
-        self._waits = waits
+        self._waits = connections // 2
+        self._calls = asyncio.Semaphore(connections - self._waits)
         self._on_dropped = on_dropped
 
     def key(self, model_name: str) -> str:
@@ -73,7 +75,8 @@ class Shelf:
     async def run_on(self, key: str, script: str, *words: Word) -> Any:
         """Run a script on one key, and those in its slot that are made from it."""
         try:
-            return await evaluate(self._client, self._timeout_s, script, [key], *words)
+            async with self._calls:
+                return await evaluate(self._client, self._timeout_s, script, [key], *words)
         except Unavailable as error:
             if isinstance(error.__cause__, ResponseError):
                 _log.error("jobs.script_failed", key=key, answer=str(error.__cause__)[:_SHOWN])
@@ -81,7 +84,8 @@ class Shelf:
 
     async def delete(self, key: str) -> None:
         """Take a key away."""
-        await command(self._client, self._timeout_s, "DEL", key)
+        async with self._calls:
+            await command(self._client, self._timeout_s, "DEL", key)
 
     async def wait(self, model_name: str, streams: Sequence[str], after: Sequence[str], block_ms: int) -> None:
         """Wait for something in streams of a model after these ids, for so long; raises Unavailable."""
