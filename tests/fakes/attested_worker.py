@@ -13,8 +13,10 @@ from cloister.api.v1.seal_pb2 import OpenedResponse
 from cloister.oip.tensors import encode_request
 from cloister.seal import envelope
 from cloister.seal.hpke import X25519, KeyPair
+from cloister.seal.job import JobKey, JobOpener, JobSealer, JobTicket
 from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey, WorkerSessions
 from cloister.worker.answers import Answers
+from cloister.worker.attester import OwnResult
 from cloister.worker.clock import MeshClock
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.served import ServedModel, ServedModels
@@ -34,13 +36,17 @@ class Inside:
 
     keys: WorkerKeys = field(default_factory=WorkerKeys.fresh)
     hpke: KeyPair = field(default_factory=lambda: KeyPair.generate(X25519))
+    epoch: KeyPair = field(default_factory=lambda: KeyPair.generate(X25519))
     engine: FakeEngine = field(default_factory=FakeEngine)
     allow_plain: bool = True
+    token: str = "a token"
 
     def __post_init__(self) -> None:
         self.counter = Clock()
         self.clock = MeshClock(self.counter)
         self.clock.hear(datetime.now(UTC))
+        now = self.clock.now()
+        self.vouched = OwnResult(self.token, EAR_ID, now, now + timedelta(hours=1), b"")
         self.served = ServedModels(self.counter)
         self.model = ServedModel(
             name=MODEL,
@@ -55,13 +61,14 @@ class Inside:
         self.served.put(self.model)
         self.sessions = WorkerSessions(self.hpke, CLUSTER, self.keys.instance)
         self.sessions.epochs.attest(self.hpke.key_id, EAR_ID)
-        self.answers = Answers(
-            self.served,
-            self.sessions,
-            self.clock,
-            self.keys.receipt,
-            instance=self.keys.instance,
-        )
+        self.epochs = {(MODEL, pair.key_id): pair for pair in [self.epoch]}
+        self.jobs = JobOpener(lambda name, key_id: self.epochs.get((name, key_id)), CLUSTER)
+        self.answers = self.made()
+
+    def made(self, **options) -> Answers:
+        """The part under test."""
+        named = {"vouched": lambda: self.vouched, "instance": self.keys.instance}
+        return Answers(self.served, self.sessions, self.jobs, self.clock, self.keys.receipt, **(named | options))
 
     def also_serve(self, **changes) -> ServedModel:
         model = replace(self.model, **changes)
@@ -77,7 +84,7 @@ class Client:
 
     def __post_init__(self) -> None:
         hpke = self.inside.hpke
-        self.sessions = ClientSessions(CLUSTER)
+        self.sessions, self.jobs = ClientSessions(CLUSTER), JobSealer(CLUSTER)
         self.recipient = RecipientKey(self.inside.keys.instance, hpke.suite, hpke.public)
 
     def seal(
@@ -97,6 +104,23 @@ class Client:
             sealed, model_name=model, model_version=version, instances=[self.recipient.instance], request_id="outer"
         )
         return carried.SerializeToString(), pending
+
+    def seal_job(
+        self, request=None, *, digest: bytes = b"", version: str = "", life_s: float = 3600, model: str = MODEL
+    ) -> tuple[bytes, JobTicket]:
+        """A serialised envelope of a job, and its ticket."""
+        now, epoch = self.inside.clock.now(), self.inside.epoch
+        ends = now + timedelta(days=1)
+        sealed, ticket = self.jobs.seal(
+            (request if request is not None else tensors()).SerializeToString(),
+            epoch=JobKey(
+                model_name=model, epoch=1, suite=epoch.suite, public=epoch.public, seal_until=ends, open_until=ends
+            ),
+            not_after=now + timedelta(seconds=life_s),
+            model_version=version,
+            model_digest=digest,
+        )
+        return envelope.build_job(sealed, model_name=model, model_version=version).SerializeToString(), ticket
 
 
 def tensors(

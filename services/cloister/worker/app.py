@@ -16,6 +16,7 @@ from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 from cloister.seal.hpke import KeyPair
+from cloister.seal.job_worker import JobOpener
 from cloister.seal.session import WorkerSessions
 from cloister.worker.answers import Answers
 from cloister.worker.attester import Attester, OwnResult
@@ -114,12 +115,21 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
             provisioner=provisioner,
         )
         repository = _repository(settings, lifecycle, releases, served, clock, tunings or Tunings())
-        job_keys = JobKeys(served, now=clock.now, counter_s=clock.counter_s, renew=repository.renew)
+        job_keys = JobKeys(
+            served,
+            now=clock.now,
+            counter_s=clock.counter_s,
+            renew=repository.renew,
+            dropped=lambda key_id: jobs.drop(key_id),
+        )
+        jobs = JobOpener(job_keys.pair, settings.cluster)
         answers = Answers(
             served,
             sessions,
+            jobs,
             clock,
             keys.receipt,
+            vouched=lambda: member.result,
             instance=keys.instance,
             max_message_bytes=settings.max_message_bytes,
             drop_ended=rotation.drop_ended,

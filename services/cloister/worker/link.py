@@ -17,10 +17,12 @@ from cloister.api.v1.worker_pb2 import Evaluation as EvaluationMessage
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, ModelOrder, OrderResult, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest
 from cloister.kit.log import get_logger
-from cloister.worker.answers import Answer, Answers, Opened, Work, read, respond
+from cloister.worker.answers import Answers
 from cloister.worker.batches import Item, Outputs
 from cloister.worker.counts import memory_bytes
 from cloister.worker.engine import Engine
+from cloister.worker.requests import Opened, Work, read
+from cloister.worker.results import Answer, respond
 from cloister.worker.served import ServedModels
 from cloister.worker.shares import Shares
 from cloister.worker.slots import Slots

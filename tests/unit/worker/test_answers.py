@@ -8,9 +8,10 @@ from cloister.errors import CloisterError, NotAllowed, NotFound, NotReady, SealB
 from cloister.oip.tensors import decode_response
 from cloister.rpc import channel
 from cloister.seal import envelope, receipt
-from cloister.worker.answers import Answer, Answers, read, respond
 from cloister.worker.batches import Item
 from cloister.worker.epochs import KeyRotation
+from cloister.worker.requests import read
+from cloister.worker.results import Answer, respond
 from cloister.worker.settings import MAX_MESSAGE_BYTES
 from fakes.attested_worker import DIGEST, EAR_ID, POLICY, Client, Inside, opened, tensors
 
@@ -276,9 +277,7 @@ def test_a_lease_that_was_renewed_meanwhile_is_the_one_that_counts(inside):
 def test_after_a_pause_a_key_whose_time_is_up_opens_nothing_though_its_timer_is_late(inside, client):
     counter_s = inside.clock.counter_s
     rotation = KeyRotation(inside.hpke, inside.sessions.epochs, overlap_s=60, counter_s=counter_s)
-    inside.answers = Answers(
-        inside.served, inside.sessions, inside.clock, inside.keys.receipt, instance="i", drop_ended=rotation.drop_ended
-    )
+    inside.answers = inside.made(drop_ended=rotation.drop_ended)
     rotation.attested(inside.hpke, EAR_ID, 3600)
     inside.counter.pass_s(61)
     rotation.attested(rotation.offered(), "next", 3600)

@@ -11,7 +11,7 @@ from cloister.oip.tensors import decode_response
 from cloister.seal import receipt
 from cloister.seal.conversation_worker import WorkerConversation
 from cloister.worker import conversations
-from cloister.worker.answers import Answer
+from cloister.worker.results import Answer
 from fakes.attested_worker import DIGEST, EAR_ID, POLICY, Client, Inside, tensors
 from fakes.engines import FakeEngine
 from fakes.gateway_end import linked

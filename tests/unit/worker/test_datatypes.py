@@ -12,10 +12,11 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.errors import InvalidRequest
 from cloister.oip.datatypes import DATATYPES
 from cloister.oip.tensors import decode_response, encode_request
-from cloister.worker.answers import read, respond
 from cloister.worker.batches import Item
 from cloister.worker.engine import OpenVinoEngine
 from cloister.worker.refusals import ModelRefused
+from cloister.worker.requests import read
+from cloister.worker.results import respond
 from cloister.worker.tuning import Tuning
 from fakes import clocks, networks
 from fakes.attested_worker import MODEL, Client, Inside, opened

@@ -10,8 +10,8 @@ from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResp
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, ModelOrder
 from cloister.errors import InvalidRequest
 from cloister.oip.tensors import decode_response
-from cloister.worker.answers import read
 from cloister.worker.link import WorkerLink
+from cloister.worker.requests import read
 from cloister.worker.shares import Shares
 from fakes.attested_worker import Client, Inside, opened, tensors
 from fakes.engines import FakeEngine

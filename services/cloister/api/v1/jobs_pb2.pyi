@@ -49,6 +49,16 @@ class Submission(_message.Message):
     result_ttl_s: int
     def __init__(self, job_id: _Optional[bytes] = ..., request: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., key: _Optional[str] = ..., priority: _Optional[_Union[JobPriority, str]] = ..., order_key: _Optional[str] = ..., result_ttl_s: _Optional[int] = ...) -> None: ...
 
+class KeptSubmission(_message.Message):
+    __slots__ = ("ticket", "model_name", "job")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    model_name: str
+    job: Submission
+    def __init__(self, ticket: _Optional[bytes] = ..., model_name: _Optional[str] = ..., job: _Optional[_Union[Submission, _Mapping]] = ...) -> None: ...
+
 class SubmitRequest(_message.Message):
     __slots__ = ("model_name", "jobs")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]

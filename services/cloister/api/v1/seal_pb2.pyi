@@ -147,20 +147,18 @@ class ReceiptBody(_message.Message):
     def __init__(self, version: _Optional[int] = ..., request_id: _Optional[bytes] = ..., request_sha256: _Optional[bytes] = ..., response_sha256: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., policy_digest: _Optional[bytes] = ..., ear_id: _Optional[str] = ..., instance: _Optional[str] = ..., issued_at_ms: _Optional[int] = ...) -> None: ...
 
 class SealedJob(_message.Message):
-    __slots__ = ("header", "session_id", "sequence", "wrapped_keys", "opening", "ciphertext")
+    __slots__ = ("header", "session_id", "wrapped_keys", "opening", "ciphertext")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     WRAPPED_KEYS_FIELD_NUMBER: _ClassVar[int]
     OPENING_FIELD_NUMBER: _ClassVar[int]
     CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
     header: bytes
     session_id: bytes
-    sequence: int
     wrapped_keys: bytes
     opening: bytes
     ciphertext: bytes
-    def __init__(self, header: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., wrapped_keys: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, header: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., wrapped_keys: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class JobHeader(_message.Message):
     __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "epoch", "key_id")
@@ -203,6 +201,32 @@ class OpenedJobResult(_message.Message):
     receipt: Receipt
     attestation_result: str
     def __init__(self, response: _Optional[bytes] = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., attestation_result: _Optional[str] = ...) -> None: ...
+
+class KeptJob(_message.Message):
+    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "response_seed", "transcript", "request_sha256", "request")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NOT_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_SEED_FIELD_NUMBER: _ClassVar[int]
+    TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_SHA256_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    job_id: bytes
+    model_name: str
+    model_version: str
+    model_digest: bytes
+    not_after_ms: int
+    padding: int
+    response_seed: bytes
+    transcript: bytes
+    request_sha256: bytes
+    request: bytes
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., response_seed: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., request_sha256: _Optional[bytes] = ..., request: _Optional[bytes] = ...) -> None: ...
 
 class ReceiptBundle(_message.Message):
     __slots__ = ("receipt", "request", "response", "attestation_result")
