@@ -22,7 +22,8 @@ from chaos import journal
 from chaos.journal import Journal
 from chaos.work import Wanted, wanted
 from cloister import Client
-from cloister.client import Answer, PreparedJob
+from cloister.client import Answer
+from cloister.client.job_records import PreparedJob
 from cloister.errors import CloisterError, NotFound, Overloaded, Unavailable
 from fakes.running_mesh import MODEL
 
