@@ -19,8 +19,8 @@ from cloister import ear
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse, ServingWorker
-from cloister.api.v1.model_pb2 import SignedManifest
-from cloister.api.v1.seal_pb2 import ConversationTerms, OpenedResponse, ReceiptBody
+from cloister.api.v1.model_pb2 import SignedJobEpoch, SignedManifest
+from cloister.api.v1.seal_pb2 import ConversationTerms, OpenedResponse, Receipt, ReceiptBody
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
 from cloister.client import Floors, TrustBundle, anchor_of
@@ -103,6 +103,7 @@ class FakeWorker:
         full: Whether it has no room for conversations.
         most_requests: In one conversation.
         seen: Requests it has opened.
+        job_epoch: What it says that jobs may be sealed to; see `fakes.job_worker`.
     """
 
     verifier: FakeVerifier
@@ -116,6 +117,7 @@ class FakeWorker:
     full: bool = False
     most_requests: int = 64
     seen: list[bytes] = field(default_factory=list)
+    job_epoch: SignedJobEpoch | None = None
 
     def __post_init__(self) -> None:
         self.evidence = self._evidence()
@@ -169,6 +171,7 @@ class FakeWorker:
             model_version=self.version,
             model_digest=self.digest,
             manifest=signed_manifest(version=int(self.version), digest=self.digest),
+            job_epoch=self.job_epoch,
         )
 
     def answer(self, request: ModelInferRequest) -> ModelInferResponse:
@@ -186,7 +189,9 @@ class FakeWorker:
             message = self._begun(opened, opened.conversation)
         else:
             self.seen.append(opened.request)
-            message = self._doubled(opened.request, opened.request_id)
+            message = OpenedResponse()
+            message.response, proof = self.doubled(opened.request, opened.request_id)
+            message.receipt.CopyFrom(proof)
             if self.error is not None:
                 message = OpenedResponse(failure=failure_of(self.error))
         return envelope.build_response(
@@ -214,7 +219,8 @@ class FakeWorker:
         outputs = {"y": decode_request(parse_request(request))["x"] * 2}
         return encode_response(MODEL, outputs, version=self.version).SerializeToString()
 
-    def _doubled(self, request: bytes, request_id: bytes) -> OpenedResponse:
+    def doubled(self, request: bytes, request_id: bytes) -> tuple[bytes, Receipt]:
+        """The answer to a request, and its receipt."""
         response = self._doubled_tensor(request)
         body = ReceiptBody(
             version=receipt.VERSION,
@@ -230,7 +236,7 @@ class FakeWorker:
             issued_at_ms=_now_ms(),
         )
         (proof,) = receipt.issue([body], self.evidence.receipt_key)
-        return OpenedResponse(response=response, receipt=proof)
+        return response, proof
 
     def _result(self) -> AttestationResult:
         now = datetime.now(UTC).replace(microsecond=0)

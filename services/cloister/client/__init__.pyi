@@ -14,6 +14,12 @@ from cloister.client.floors import Floors as Floors
 from cloister.client.health import is_serving as is_serving
 from cloister.client.identity import signing_key as signing_key
 from cloister.client.identity import tls_files as tls_files
+from cloister.client.job_preparing import JobOptions as JobOptions
+from cloister.client.job_records import JobState as JobState
+from cloister.client.job_records import JobStatus as JobStatus
+from cloister.client.job_records import PreparedJob as PreparedJob
+from cloister.client.job_records import Sent as Sent
+from cloister.client.jobs import Jobs as Jobs
 from cloister.client.judging import Judgement as Judgement
 from cloister.client.judging import judge as judge
 from cloister.client.judging import step_meaning as step_meaning
@@ -64,9 +70,11 @@ from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.statuses import status_meaning as status_meaning
 from cloister.client.sync import SyncClient as SyncClient
+from cloister.client.sync_jobs import SyncJobs as SyncJobs
 from cloister.client.sync_roles import SyncAuditorClient as SyncAuditorClient
 from cloister.client.sync_roles import SyncOwnerClient as SyncOwnerClient
 from cloister.client.timing import Timing as Timing
 from cloister.client.trust import VerifiedWorker as VerifiedWorker
 from cloister.client.trust import believe as believe
 from cloister.client.verifier_trust import renewed as renewed
+from cloister.seal.job import JobTicket as JobTicket

@@ -9,6 +9,7 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.seal_pb2 import ReceiptBundle
 from cloister.client.timing import Timing
 from cloister.client.trust import VerifiedWorker
+from cloister.ear import AttestationResult
 from cloister.oip.contents import Array
 
 
@@ -21,7 +22,9 @@ class Answer:
         model_name: Which model answered.
         model_version: And which version of it.
         carried: What gateway and network saw of the request, serialised or not; see `envelope`.
-        worker: The enclave that answered a sealed request; None for a plain one, which nobody vouches for.
+        worker: The enclave that answered a sealed request, as it was judged before; None for a plain one, which nobody
+            vouches for, and for a job, which any may have answered.
+        attestation: What the verifier found of the enclave that answered a job.
         proof: Makes the receipt of a sealed answer; see `receipt`.
         timing: Where the time went, as the gateway says, if that was asked for.
     """
@@ -31,6 +34,7 @@ class Answer:
     model_version: str
     carried: ModelInferRequest | bytes = field(repr=False)
     worker: VerifiedWorker | None = None
+    attestation: AttestationResult | None = None
     proof: Callable[[], ReceiptBundle] | None = field(default=None, repr=False)
     timing: Timing | None = None
 

@@ -30,6 +30,7 @@ from cloister.client.bundle import TrustBundle
 from cloister.client.carriers import Aside, Carrier, Unary
 from cloister.client.conversations import Conversing
 from cloister.client.identity import check_current, check_same_mesh, tls_files
+from cloister.client.jobs import Jobs
 from cloister.client.many import Progress, each, size_of
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.outcome import Outcome
@@ -83,6 +84,14 @@ class Client:
         self._check = check
         self._asker = Asker(gateway, trust, padded=padded)
         self._carrier: Carrier = Unary(gateway)
+        self._jobs = Jobs(
+            gateway, self._asker.roster, self._again, self._background, timeout_s=timeout_s, padded=padded
+        )
+
+    @property
+    def jobs(self) -> Jobs:
+        """Requests that wait at the mesh until a worker has answered them, for as long as that takes."""
+        return self._jobs
 
     @classmethod
     @asynccontextmanager

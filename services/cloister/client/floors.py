@@ -48,17 +48,25 @@ class Floors:
             EvidenceRejected: It is below one; the message says what, and which (`suite.below_floor`,
                 `seal.below_floor`).
         """
-        if claims.hpke_suite not in self.hpke_suites:
-            raise EvidenceRejected(
-                f"requests would be sealed to it by '{claims.hpke_suite}', below the floor of the trust bundle, "
-                f"'{' or '.join(sorted(self.hpke_suites))}'; to allow it: 'cloister trust accept --hpke-suite'",
-                reason="suite.below_floor",
-            )
+        self.check_suite(claims.hpke_suite)
         if claims.seal_version < self.seal_version:
             raise EvidenceRejected(
                 f"it speaks version {claims.seal_version} of sealing, below the floor of the trust bundle, version "
                 f"{self.seal_version}",
                 reason="seal.below_floor",
+            )
+
+    def check_suite(self, suite: str) -> None:
+        """Hold the suite of a key that is sealed to against the floor.
+
+        Raises:
+            EvidenceRejected: It is below (`suite.below_floor`).
+        """
+        if suite not in self.hpke_suites:
+            raise EvidenceRejected(
+                f"requests would be sealed to it by '{suite[:64]}', below the floor of the trust bundle, "
+                f"'{' or '.join(sorted(self.hpke_suites))}'; to allow it: 'cloister trust accept --hpke-suite'",
+                reason="suite.below_floor",
             )
 
     def to_plain(self) -> dict[str, object]:

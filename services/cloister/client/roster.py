@@ -70,6 +70,11 @@ class Roster:
         self._renewing: set[Key] = set()
         self._collateral = KnownCollateral()
 
+    @property
+    def trust(self) -> TrustBundle:
+        """Whom to believe, with the newest set of the verifier's keys that was seen."""
+        return self._trust
+
     async def serving(self, model: str, version: str, timeout_s: float) -> Serving:
         """The model's workers, listed anew when the list has grown old.
 

@@ -26,6 +26,7 @@ from cloister.client.mesh_folder import MeshFolder
 from cloister.client.outcome import Outcome
 from cloister.client.question import Inputs, Options
 from cloister.client.roster import Serving
+from cloister.client.sync_jobs import SyncJobs
 from cloister.contract import ModelContract
 from cloister.errors import CloisterError
 from cloister.rpc.channel import closed
@@ -64,6 +65,11 @@ class SyncClient(PlainFace[Client]):
         mesh = MeshFolder.read(Path(folder))
         identity = mesh.identity("client")
         return cls(mesh.gateway, trust=mesh.trust, identity=identity, timeout_s=timeout_s, padded=padded)
+
+    @property
+    def jobs(self) -> SyncJobs:
+        """Requests that wait at the mesh until a worker has answered them; as `Client.jobs`."""
+        return SyncJobs(lambda: self._connected.jobs, self._wait)
 
     def infer(self, model: str, inputs: Inputs, **options: Unpack[Options]) -> Answer:
         """Ask a model; options, answer and errors are those of `Client.infer`."""

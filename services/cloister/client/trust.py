@@ -13,6 +13,7 @@ from typing import Final
 from cloister import ear
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ServingWorker
+from cloister.api.v1.model_pb2 import SignedJobEpoch
 from cloister.appraisal.appraise import Appraisal, Evidence, Expected, appraise
 from cloister.appraisal.body import Tee
 from cloister.client.bundle import TrustBundle
@@ -41,6 +42,7 @@ class VerifiedWorker:
         model: What it serves, as its owner signed it; receipts prove that it did.
         owner: The Ed25519 key that signed, 32 bytes.
         allow_plain: What it says of itself.
+        job_epoch: What it says that jobs may be sealed to, not judged yet (`job_epochs`); None where it takes none.
     """
 
     instance: str
@@ -50,6 +52,7 @@ class VerifiedWorker:
     model: ModelManifest
     owner: bytes
     allow_plain: bool
+    job_epoch: SignedJobEpoch | None = field(default=None, repr=False)
 
     @property
     def model_version(self) -> str:
@@ -109,6 +112,7 @@ def believe(
         model=model,
         owner=serving.manifest.public_key,
         allow_plain=serving.allow_plain,
+        job_epoch=serving.job_epoch if serving.HasField("job_epoch") else None,
     )
 
 

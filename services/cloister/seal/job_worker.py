@@ -108,9 +108,7 @@ class JobOpener:
     def __len__(self) -> int:
         return sum(map(len, self._sessions.values()))
 
-    def open(
-        self, sealed: bytes, *, now: datetime, digest_of: Callable[[str, str], bytes | None] = lambda *_: None
-    ) -> OpenedJob:
+    def open(self, sealed: bytes, *, now: datetime, digest_of: Callable[[str, str], bytes | None]) -> OpenedJob:
         """Open a serialised SealedJob.
 
         Args:
