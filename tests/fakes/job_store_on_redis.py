@@ -109,5 +109,21 @@ async def answered(kept: Kept, job: Job, response: bytes) -> Claimed:
     return claimed
 
 
+_LIVES = """
+local out = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    out[#out + 1] = key
+    out[#out + 1] = redis.call('PTTL', key)
+end
+return out
+"""
+
+
+def lives_ms(server: RedisServer) -> dict[bytes, int]:
+    """Every key with how long it has to live; -1 for ever."""
+    found = server.admin("EVAL", _LIVES, 0)
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

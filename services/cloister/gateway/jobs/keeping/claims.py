@@ -14,6 +14,7 @@ from cloister.gateway.jobs.job import Claimed, State
 from cloister.gateway.jobs.keeping import scripts
 from cloister.gateway.jobs.keeping.ends import Ends, Finish, job_expired
 from cloister.gateway.jobs.keeping.records import Header
+from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
 from cloister.gateway.jobs.keeping.shelf import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
@@ -109,6 +110,7 @@ class Claims:
         found = rows(packed, 7)
         if not found:
             return []
+        found = [await self._whole(model_name, row) for row in found]
         now_ms = self._shelf.now_ms()
         if sum(len(row[2]) for row in found) > OFF_LOOP_BYTES:
             split = await asyncio.to_thread(self._sorted, model_name, found, now_ms)
@@ -121,6 +123,19 @@ class Claims:
         if split.over:
             await self._ends.finish(model_name, split.over, anew=False)
         return split.given
+
+    async def _whole(self, model_name: str, row: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """With its request, where that is large."""
+        entry, sealed, request, *rest = row
+        if request:
+            return row
+        try:
+            header = self._shelf.records.open_header(sealed, model_name)
+        except SealBroken:
+            return row
+        if header.size_bytes <= LARGE_BYTES:
+            return row
+        return (entry, sealed, await self._shelf.value(model_name, "q", header.job_id, header.size_bytes), *rest)
 
     def _sorted(self, model_name: str, found: Sequence[tuple[bytes, ...]], now_ms: int) -> _Sorted:
         split = _Sorted()

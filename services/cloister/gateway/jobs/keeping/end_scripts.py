@@ -148,7 +148,8 @@ if redis.call('ZCARD', live) == 0 then redis.call('DEL', K .. ':use') end
 )
 
 # ARGV: 1 most bytes of responses, 2 whether to read them, then ids. Ends early when it has so many bytes.
-# -> what was dropped; of each: header, end, attempts, detour, whether somebody holds it, the response.
+# -> what was dropped; of each: header, end, attempts, detour, whether somebody holds it, the response
+# unless it is large.
 READ: Final = (
     COMMON
     + """
@@ -177,7 +178,7 @@ for at = 3, #ARGV do
     put(out, header and field(record, 'n', 20))
     put(out, entry and (field(record, 'i', max_header)))
     put(out, entry and held(entry))
-    put(out, size > 0 and redis.call('GET', answer))
+    put(out, size > 0 and size <= max_large and redis.call('GET', answer))
 end
 return {told(), table.concat(out)}
 """

@@ -11,6 +11,7 @@ from cloister.errors import CloisterError, NotFound, SealBroken, Unavailable
 from cloister.gateway.jobs.job import Ending, Record, State
 from cloister.gateway.jobs.keeping import end_scripts
 from cloister.gateway.jobs.keeping.records import End, Header, matches
+from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
 from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
 from cloister.kit.redis import Word
 
@@ -179,7 +180,8 @@ class Ends:
         """See `JobStore`."""
         ids = [job_id.hex() for job_id in job_ids]
         found: list[Record | None] = []
-        for each in await self.look(model_name, ids, responses=responses):
+        for seen in await self.look(model_name, ids, responses=responses):
+            each = await self._whole(seen, tenant) if responses else seen
             if each is None or each.header.tenant != tenant:
                 found.append(None)
             elif len(each.response) > OFF_LOOP_BYTES:
@@ -187,6 +189,14 @@ class Ends:
             else:
                 found.append(self._record(each, responses=responses))
         return found
+
+    async def _whole(self, seen: Seen | None, tenant: str) -> Seen | None:
+        """With its response, where that is large."""
+        if seen is None or seen.end is None or seen.end.size_bytes <= LARGE_BYTES or seen.header.tenant != tenant:
+            return seen
+        header = seen.header
+        response = await self._shelf.value(header.model_name, "a", header.job_id, seen.end.size_bytes)
+        return replace(seen, response=response)
 
     def _record(self, seen: Seen, *, responses: bool) -> Record:
         header, end = seen.header, seen.end

@@ -96,6 +96,7 @@ class End:
 
     Attributes:
         digest: SHA-256 of the response, in hexadecimal; empty where there is none.
+        size_bytes: Of the response.
     """
 
     state: State
@@ -103,6 +104,7 @@ class End:
     kept_until_ms: int
     attempts: int
     digest: str
+    size_bytes: int
     error: CloisterError | TimeoutError | None
 
 
@@ -190,6 +192,7 @@ class Records:
             now_ms + header.result_ttl_s * 1000,
             attempts,
             _digest(response) if state is State.ANSWERED else "",
+            len(response),
             [failure.error, failure.reason, failure.message] if failure else None,
         ]
         return _sealed(self._end_key, fields)
@@ -201,14 +204,20 @@ class Records:
             SealBroken: By none of us, or changed (`end.forged`); of another job (`end.moved`).
         """
         try:
-            of, state, ended, kept, attempts, digest, failure = _opened(self._end_key, sealed)
+            of, state, ended, kept, attempts, digest, size, failure = _opened(self._end_key, sealed)
         except SealBroken as broken:
             raise SealBroken(reason="end.forged") from broken
         if of != header.sealed[:MAC_BYTES].hex():
             raise SealBroken(reason="end.moved")
         error = from_failure(Failure(error=failure[0], reason=failure[1], message=failure[2])) if failure else None
         return End(
-            state=State(state), ended_ms=ended, kept_until_ms=kept, attempts=attempts, digest=digest, error=error
+            state=State(state),
+            ended_ms=ended,
+            kept_until_ms=kept,
+            attempts=attempts,
+            digest=digest,
+            size_bytes=size,
+            error=error,
         )
 
     def proof(self, header: Header, job_id: str) -> bytes:

@@ -27,13 +27,15 @@ from typing import Final
 MAX_HEADER_BYTES: Final = 8192
 MAX_VALUE_BYTES: Final = 130 << 20
 """Of a request or a response: more than a message between gateway and worker may have."""
+LARGE_BYTES: Final = 4 << 20
+"""A request or a response that is longer is not among what a script answers, and asked for by itself (VALUE)."""
 
 # Begins a script that may run when Redis is full, because it makes room or hardly takes any.
 ROOM: Final = "#!lua flags=allow-oom\n"
 
 COMMON: Final = f"""
 local K, group, free = KEYS[1], 'gateways', '-'
-local max_header, max_value = {MAX_HEADER_BYTES}, {MAX_VALUE_BYTES}
+local max_header, max_value, max_large = {MAX_HEADER_BYTES}, {MAX_VALUE_BYTES}, {LARGE_BYTES}
 local dropped = {{missing = 0, doubled = 0, junk = 0}}
 local function count(why) dropped[why] = dropped[why] + 1 end
 local function told() return dropped.missing .. ' ' .. dropped.doubled .. ' ' .. dropped.junk end
@@ -205,7 +207,7 @@ local function give(stream, entry, fields)
     end
     put(out, stream .. ':' .. entry)
     put(out, header)
-    put(out, redis.call('HGET', record, 'q'))
+    put(out, size <= max_large and redis.call('HGET', record, 'q'))
     put(out, attempt(record))
     for _, name in ipairs({'t', 'i', 'p'}) do put(out, (field(record, name, max_header))) end
     left, room = left - 1, room - size
@@ -213,8 +215,8 @@ end
 """
 
 # ARGV: 1 consumer, 2 most jobs, 3 most bytes, then streams in the order in which they are looked at. Entries that were
-# let go come before new ones. -> what was dropped; the last id of each stream; entry, header, request, attempt, end,
-# detour, proof of each job.
+# let go come before new ones. -> what was dropped; the last id of each stream; entry, header, request unless it is
+# large, attempt, end, detour, proof of each job.
 CLAIM: Final = (
     ROOM
     + COMMON
@@ -274,6 +276,15 @@ for at = 5, #ARGV, 2 do
     ends[#ends + 1] = next
 end
 return {told(), table.concat(ends, ' '), table.concat(out)}
+"""
+)
+
+# ARGV: 1 q for the request or a for the response, 2 id. -> the value, or nothing.
+VALUE: Final = (
+    COMMON
+    + """
+if ARGV[1] == 'a' then return text(K .. ':answer:' .. ARGV[2], max_value) or '' end
+return (field(job(ARGV[2]), 'q', max_value)) or ''
 """
 )
 

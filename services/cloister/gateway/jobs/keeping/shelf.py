@@ -10,6 +10,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from cloister.errors import InvalidRequest, Unavailable
+from cloister.gateway.jobs.keeping import scripts
 from cloister.gateway.jobs.keeping.records import Records
 from cloister.gateway.routing import NAME
 from cloister.kit.log import get_logger
@@ -17,11 +18,12 @@ from cloister.kit.redis import Client, Word, command, evaluate
 
 STREAMS: Final = ("high", "normal", "low")
 MAX_BATCH: Final = 128
-MAX_BATCH_BYTES: Final = 32 << 20
+MAX_BATCH_BYTES: Final = 8 << 20
 OFF_LOOP_BYTES: Final = 1 << 20
 """What has more bytes is hashed on another thread."""
 MAX_WAIT_MS: Final = 1000
 _POLL_S: Final = 0.05
+_BYTES_PER_S: Final = 8 << 20
 _LENGTH: Final = Struct(">I")
 _SHOWN: Final = 200
 
@@ -68,19 +70,39 @@ class Shelf:
             raise InvalidRequest("that is no name of a model", reason="model.invalid")
         return f"{self._prefix}{{{model_name}}}"
 
-    async def run(self, model_name: str, script: str, *words: Word) -> Any:
-        """Run a script on the keys of a model; raises Unavailable, or Overloaded when Redis is full."""
-        return await self.run_on(self.key(model_name), script, *words)
+    async def run(self, model_name: str, script: str, *words: Word, size_bytes: int = 0) -> Any:
+        """Run a script on the keys of a model.
 
-    async def run_on(self, key: str, script: str, *words: Word) -> Any:
+        Args:
+            model_name: Whose keys.
+            script: Lua.
+            words: Its arguments.
+            size_bytes: How long the answer is, if that is long.
+
+        Raises:
+            Unavailable: There was no answer in time.
+            Overloaded: Redis is full.
+        """
+        return await self.run_on(self.key(model_name), script, *words, size_bytes=size_bytes)
+
+    async def run_on(self, key: str, script: str, *words: Word, size_bytes: int = 0) -> Any:
         """Run a script on one key, and those in its slot that are made from it."""
+        size_bytes += sum(len(word) for word in words if isinstance(word, bytes))
+        timeout_s = self._timeout_s + size_bytes / _BYTES_PER_S
         try:
             async with self._calls:
-                return await evaluate(self._client, self._timeout_s, script, [key], *words)
+                return await evaluate(self._client, timeout_s, script, [key], *words)
         except Unavailable as error:
             if isinstance(error.__cause__, ResponseError):
                 _log.error("jobs.script_failed", key=key, answer=str(error.__cause__)[:_SHOWN])
             raise
+
+    async def value(self, model_name: str, kind: str, job_id: str, size_bytes: int) -> bytes:
+        """A request or a response that goes by itself; empty where it is not there."""
+        value = await self.run(model_name, scripts.VALUE, kind, job_id, size_bytes=size_bytes)
+        if not isinstance(value, bytes):
+            raise malformed()
+        return value
 
     async def delete(self, key: str) -> None:
         """Take a key away."""
