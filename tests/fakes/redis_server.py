@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from cloister.kit.redis import RedisSettings
+from cloister.gateway.jobs import access as jobs
+from cloister.kit.redis_settings import RedisSettings
+from cloister.verifier.replicas import access as replicas
 from fakes.pki import MeshPki
 
-USER, PASSWORD, ADMIN = "verifier", "a password of the tests", "another password of the tests"
-# What docs/guides/verifier-replicas.md tells the operator to write.
-COMMANDS = (
-    "-@all +evalsha +script|load +acl|whoami +ping +info +time +type +exists +strlen +get +set +del +pexpire +xadd "
-    "+xrange +zadd +zrem +zcard +zrange +zremrangebyscore"
-)
+USER, JOBS_USER = "verifier", "gateway"
+PASSWORD, ADMIN = "a password of the tests", "another password of the tests"
+DEFAULT = "user default off resetpass ~* &* +@all"
+"""Nobody, who may do anything: as whom the append-only file is replayed."""
 
 
 class RedisServer:
@@ -37,13 +37,17 @@ class RedisServer:
     Args:
         lines: More of its configuration; the last of two contradicting lines counts.
         users: In place of the access list.
+        options: Of the program, after its configuration.
     """
 
-    def __init__(self, folder: Path, pki: MeshPki, *, lines: str = "", users: str = "") -> None:
+    def __init__(
+        self, folder: Path, pki: MeshPki, *, lines: str = "", users: str = "", options: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.data.mkdir(parents=True)
-        self.port = _free_port()
+        self.port = free_port()
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         server = pki.identity("verifier", "redis", ("localhost",), ("127.0.0.1",))
         self._server = server.write(folder / "server")
@@ -66,7 +70,9 @@ class RedisServer:
     def start(self) -> None:
         """Run it until it answers."""
         self._process = subprocess.Popen(
-            ["redis-server", str(self.folder / "redis.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["redis-server", str(self.folder / "redis.conf"), *self._options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         for _ in range(500):
             try:
@@ -134,15 +140,22 @@ class RedisServer:
         for key, (life_ms, content) in dumped.items():
             self.admin("RESTORE", key, life_ms, content, "REPLACE")
 
+    def take_identities(self, pki: MeshPki) -> None:
+        """Replace the certificates of the server and of its clients by some of another authority."""
+        pki.identity("verifier", "redis", ("localhost",), ("127.0.0.1",)).write(self.folder / "server")
+        pki.identity("verifier", "main").write(self.folder / "client")
+
+    def change_password(self, password: str) -> None:
+        """Of the users that services are, in the access list and in their file."""
+        users = self.folder / "users.acl"
+        users.write_text(users.read_text().replace(sha256(PASSWORD), sha256(password)))
+        (self.folder / "password").write_text(password)
+
     def _write(self, pki: MeshPki, lines: str, users: str) -> None:
         for name, content in (("password", PASSWORD.encode()), ("shared.key", b"s" * 32)):
             (self.folder / name).touch(mode=0o600)
             (self.folder / name).write_bytes(content)
-        (self.folder / "users.acl").write_text(
-            users
-            or f"user default off\nuser {USER} on #{_sha256(PASSWORD)} ~{pki.cluster}:verifier:* {COMMANDS}\n"
-            f"user admin on #{_sha256(ADMIN)} ~* &* +@all\n"
-        )
+        (self.folder / "users.acl").write_text(users or access_list(pki.cluster))
         tls = self._server
         (self.folder / "redis.conf").write_text(
             f"""bind 127.0.0.1
@@ -155,8 +168,8 @@ tls-auth-clients yes
 tls-protocols TLSv1.3
 aclfile {self.folder / "users.acl"}
 dir {self.data}
-save ""
-maxmemory-policy noeviction
+{'save ""' if not self._options else ""}
+{"maxmemory-policy noeviction" if not self._options else ""}
 {lines}
 """
         )
@@ -175,11 +188,20 @@ def redis_running(folder: Path, pki: MeshPki, **how: Any) -> Iterator[RedisServe
         server.kill()
 
 
-def _sha256(text: str) -> str:
+def access_list(cluster: str, default: str = DEFAULT) -> str:
+    """Who may do what: verifiers and gateways what their own lists say, and an administrator everything."""
+    rules = {USER: replicas.rules(cluster), JOBS_USER: jobs.rules(cluster)}
+    users = [f"user {user} on #{sha256(PASSWORD)} {rules[user]}" for user in rules]
+    return "".join(f"{line}\n" for line in (default, *users, f"user admin on #{sha256(ADMIN)} ~* &* +@all"))
+
+
+def sha256(text: str) -> str:
+    """As an access list has a password."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

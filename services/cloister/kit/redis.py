@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisClusterException, RedisError
 
 from cloister.errors import Overloaded, Unavailable
 from cloister.kit import redis_clients
@@ -78,7 +78,7 @@ def translated() -> Iterator[None]:
         yield
     except OutOfMemoryError as error:
         raise Overloaded("the shared state is full", reason="state.full") from error
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise Unavailable("the shared state cannot be reached", reason="state.unavailable") from error
 
 

@@ -55,6 +55,10 @@ class Login(CredentialProvider):
         """User and password; raises NotReady when the file is missing or open to others."""
         return self._user, read_private(self._password_file).strip().decode("utf-8", "replace")
 
+    async def get_credentials_async(self) -> tuple[str, str]:
+        """The same; a file of a line is read in less time than a thread takes to begin."""
+        return self.get_credentials()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloister.errors import NotReady
-from cloister.kit.redis import RedisSettings
+from cloister.kit.redis_clients import Tls
+from cloister.kit.redis_settings import RedisSettings
+from fakes.pki import MeshPki
 from fakes.running_services import private_file
 
 
@@ -26,8 +29,48 @@ def settings(**changes: Any) -> RedisSettings:
     return RedisSettings(**{**fields, **changes})
 
 
-def test_host_and_port_come_from_the_url() -> None:
-    assert (settings().host, settings().port) == ("redis.demo.internal", 6379)
+SENTINEL: dict[str, Any] = {"sentinel": "jobs", "sentinel_user": "watching", "sentinel_password_file": Path("anywhere")}
+
+
+@pytest.mark.parametrize(
+    ("change", "addresses"),
+    [
+        ({}, ["redis.demo.internal:6379"]),
+        ({"url": "rediss://a.internal:1,10.0.0.2:2", "cluster": True}, ["a.internal:1", "10.0.0.2:2"]),
+        ({"url": "rediss://a.internal:1,b.internal:2/", **SENTINEL}, ["a.internal:1", "b.internal:2"]),
+    ],
+    ids=["one", "cluster", "sentinel"],
+)
+def test_addresses_come_from_the_url(change: dict[str, Any], addresses: list[str]) -> None:
+    assert [str(each) for each in settings(**change).addresses] == addresses
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "rediss://a.internal:1,b.internal:2"},
+        {"cluster": True, **SENTINEL},
+        {**SENTINEL, "sentinel_user": ""},
+        {**SENTINEL, "sentinel_user": "default"},
+        {**SENTINEL, "sentinel_password_file": None},
+        {"sentinel_user": "watching"},
+        {"url": "rediss://a.internal:1,,b.internal:2", "cluster": True},
+        {"url": "rediss://a.internal:1,user@b.internal:2", "cluster": True},
+        {"url": ",".join(["rediss://a.internal:1", *(["a.internal:1"] * 32)]), "cluster": True},
+    ],
+    ids=["unsaid", "both", "no-user", "default-user", "no-password", "no-sentinel", "gap", "user-in-url", "too-many"],
+)
+def test_several_servers_are_sentinels_or_a_cluster(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"redis\."):
+        settings(**change)
+
+
+def test_only_the_roots_that_are_named_are_believed(tmp_path: Path) -> None:
+    (tmp_path / "roots.pem").write_bytes(MeshPki().roots_pem)
+    context = Tls(tmp_path / "roots.pem").context()
+    assert len(context.get_ca_certs()) == 1
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert context.check_hostname
 
 
 @pytest.mark.attack("H06")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from cloister.errors import NotReady, Unavailable
 from cloister.kit.redis import RedisSettings, connected
 from cloister.kit.redis_checks import check_server
 from fakes.pki import MeshPki
-from fakes.redis_server import ADMIN, COMMANDS, PASSWORD, USER, RedisServer, redis_running
+from fakes.redis_server import RedisServer, access_list, redis_running
 from fakes.running_services import private_file
 
 
@@ -37,11 +36,7 @@ async def test_a_closed_redis_will_do(redis_server: RedisServer) -> None:
 
 @pytest.mark.attack("H06")
 async def test_a_redis_that_serves_without_a_password(tmp_path: Path, pki: MeshPki) -> None:
-    hashed = hashlib.sha256(PASSWORD.encode()).hexdigest()
-    admin = hashlib.sha256(ADMIN.encode()).hexdigest()
-    users = (
-        f"user default on nopass ~* +@all\nuser {USER} on #{hashed} ~* {COMMANDS}\nuser admin on #{admin} ~* &* +@all\n"
-    )
+    users = access_list(pki.cluster, "user default on nopass ~* +@all")
     with redis_running(tmp_path / "open", pki, users=users) as server:
         reason, said = await why_not(server.settings())
     assert reason == "redis.exposed"
