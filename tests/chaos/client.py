@@ -22,8 +22,7 @@ from chaos import journal
 from chaos.journal import Journal
 from chaos.work import Wanted, wanted
 from cloister import Client
-from cloister.client import Answer
-from cloister.client.job_records import PreparedJob
+from cloister.client import Answer, PreparedJob
 from cloister.errors import CloisterError, NotFound, Overloaded, Unavailable
 from fakes.running_mesh import MODEL
 
@@ -73,6 +72,7 @@ class Submitter:
         self._ended = {each["n"] for each in past if each["what"] in ("ended", "refused")}
         self._numbers = {job.ticket.job_id: number for number, job in self._kept.items()}
         self._room = asyncio.Semaphore(UNDER_WAY)
+        self._row = asyncio.Lock()
 
     async def run(self) -> None:
         """Submit everything, and see everything end."""
@@ -96,7 +96,8 @@ class Submitter:
         for (priority, order_key, life_s), each in alike.items():
             await self._prepare(each, priority=priority, order_key=order_key, life_s=life_s)
         numbers = [each.number for each in batch]
-        await self._send([number for number in numbers if number not in self._accepted | self._ended])
+        async with self._row:  # or which job of a row was accepted first would be chance
+            await self._send([number for number in numbers if number not in self._accepted | self._ended])
         await self._watch([number for number in numbers if number not in self._ended])
 
     async def _prepare(self, batch: Sequence[Wanted], **how: Any) -> None:

@@ -15,7 +15,7 @@ from chaos.work import Wanted, wanted
 from cloister import Client
 from cloister.api.v1 import jobs_pb2 as pb
 from cloister.api.v1.jobs_pb2_grpc import JobsStub
-from cloister.client.job_records import PreparedJob
+from cloister.client import PreparedJob
 from cloister.client.reaching import reached
 from fakes.running_mesh import MODEL, RunningMesh
 

@@ -56,6 +56,7 @@ def jobs_table(verdict: Verdict) -> Table:
     """What became of the jobs."""
     table = Table("jobs", str(verdict.jobs))
     table.add_row("accepted", str(verdict.accepted))
+    table.add_row("refused: its time had passed before it came", str(verdict.refused))
     for what, count in sorted(verdict.answers.items()):
         table.add_row(f"answered: {what}", str(count))
     for reason, count in sorted(verdict.dead.items()):
@@ -80,6 +81,7 @@ def document(burnt: Burnt) -> Mapping[str, Any]:
     return {
         "jobs": verdict.jobs,
         "accepted": verdict.accepted,
+        "refused": verdict.refused,
         "answers": verdict.answers,
         "dead": verdict.dead,
         "attempts": verdict.attempts,

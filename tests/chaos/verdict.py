@@ -21,7 +21,7 @@ from fakes.running_mesh import CONFIG, probe
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 TOLERANCE = 1e-5
 """Batches are of other sizes than ours, and rounding with them; answers to other jobs lie whole units away."""
-EXPIRED, EXHAUSTED = "job.expired", "job.exhausted"
+EXPIRED = "job.expired"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class Verdict:
     """What was counted, and what should not be.
 
     Attributes:
+        refused: Jobs whose time had passed before anybody could take them.
         answers: By what is inside: a result, or an error about the content.
         dead: Dead letters by reason.
         attempts: How many jobs were given to a worker so often.
@@ -37,6 +38,7 @@ class Verdict:
 
     jobs: int = 0
     accepted: int = 0
+    refused: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     dead: Counter[str] = field(default_factory=Counter)
     attempts: Counter[int] = field(default_factory=Counter)
@@ -54,6 +56,9 @@ def judged(found: Found, truth: Truth) -> Verdict:
     for each in found.unsent:
         verdict.complaints["every job was submitted"].append(f"{each.number}")
     for job in found.jobs:
+        if too_late(job):
+            verdict.refused += 1
+            continue
         verdict.accepted += job.accepted is not None
         verdict.attempts[job.record.attempts] += 1
         for rule in broken(job, truth):
@@ -90,6 +95,12 @@ def broken(job: Kept, truth: Truth) -> Iterator[str]:
     for end in (*job.ends, *([job.again] if job.again else [])):
         if state == JobState.JOB_STATE_ANSWERED and not right(job, end, truth):
             yield "every answer is right, and of its own job"
+
+
+def too_late(job: Kept) -> bool:
+    """Whether a job was refused, as it should be, because its time had passed before it came; and is not there."""
+    refused = [end.get("reason") for end in job.ends] == [EXPIRED] and job.record.state == JobState.JOB_STATE_UNSPECIFIED
+    return refused and job.accepted is None and job.wanted.kind is Kind.BRIEF
 
 
 def right(job: Kept, end: Mapping[str, Any], truth: Truth) -> bool:

@@ -120,6 +120,17 @@ def test_an_input_that_no_model_takes_must_be_refused() -> None:
     assert not judged(Found(jobs=[answered(1, wanted=wrong)]), truth).held
 
 
+def test_what_came_too_late_may_be_refused_and_nothing_else() -> None:
+    late = replace(answered(9).wanted, kind=Kind.BRIEF)
+    refusal = {"error": "InvalidRequest", "reason": "job.expired"}
+    refused = answered(9, wanted=late, accepted=None, ends=[refusal], again=None, record=pb.Job())
+    verdict = judged(Found(jobs=[*good().jobs, refused], letters=good().letters), truth)
+    assert verdict.held
+    assert (verdict.refused, verdict.accepted) == (1, 3)
+    for wrong in (replace(refused, wanted=answered(9).wanted), replace(refused, accepted={"n": 9})):
+        assert not judged(Found(jobs=[*good().jobs, wrong], letters=good().letters), truth).held
+
+
 def test_a_seed_says_everything() -> None:
     assert strikes(3, 40, 1.0) == strikes(3, 40, 1.0) != strikes(4, 40, 1.0)
     assert {strike.target for strike in strikes(3, 12, 1.0)} == set(Target)
