@@ -24,7 +24,7 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
-.PHONY: bench-sdk bench-seal bench-start demo docs up
+.PHONY: bench-job-seal bench-sdk bench-seal bench-start demo docs up
 .PHONY: bench-jobs bench-pulling crash-jobs cut-jobs
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential tcb test-convert
@@ -154,6 +154,9 @@ bench-sdk: .venv/installed
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
+
+bench-job-seal: .venv/installed
+	$(BIN)/python benchmarks/micro/job_seal.py
 
 bench-appraise: .venv/installed
 	$(BIN)/python benchmarks/micro/appraise.py

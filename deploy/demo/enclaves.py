@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shared_state import found_redis
+from shared_state import share_state
 from stage import BIN, cloister, run, short, step
 
 
@@ -15,8 +15,8 @@ def folder_of(mesh: Path) -> Path:
 
 
 def build_enclaves(mesh: Path) -> None:
-    """Verifier, provisioner and worker, and Redis for what the verifier remembers."""
-    found_redis(mesh)
+    """Verifier, provisioner and worker, and Redis for jobs and for what the verifier remembers."""
+    share_state(mesh)
     cloister("enclave", "build-mesh", mesh, "--out", folder_of(mesh))
     for kind in ("worker", "verifier", "provisioner", "redis"):
         found = json.loads((folder_of(mesh) / kind / "measurement.json").read_text())

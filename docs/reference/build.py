@@ -21,6 +21,11 @@ PAGES: Final = {
         "Connect, verify who serves a model, ask it with NumPy arrays.",
         "Client SyncClient Options Answer Outcome Inputs Progress Serving VerifiedWorker Refused Timing believe",
     ),
+    "jobs": (
+        "Jobs",
+        "Requests that wait at the mesh: prepare, submit, watch, open the answer in this process or a later one.",
+        "Jobs SyncJobs JobOptions JobTicket PreparedJob Sent JobStatus JobState",
+    ),
     "trust": (
         "Trust",
         "Whom a client believes: the trust bundle, how a verifier is pinned, and the folder that holds all of it.",

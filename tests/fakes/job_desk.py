@@ -10,6 +10,7 @@ from typing import Any
 
 from cloister.api.v1 import jobs_pb2 as pb
 from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse
+from cloister.api.v1.gateway_pb2_grpc import GatewayServicer
 from cloister.api.v1.jobs_pb2_grpc import JobsServicer
 from cloister.errors import AlreadyExists, CloisterError, NotFound, Overloaded, Unavailable
 from cloister.rpc.status import failure_of
@@ -226,7 +227,7 @@ class DeskServicer(JobsServicer):
         return await self._desk.cancel(request)
 
 
-class ListServicer:
+class ListServicer(GatewayServicer):
     """ListWorkers of a desk's workers, for a server."""
 
     def __init__(self, desk: JobDesk) -> None:

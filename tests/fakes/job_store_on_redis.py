@@ -39,6 +39,7 @@ class Kept:
     """A store, with what it said it has dropped."""
 
     store: RedisJobStore
+    cluster: str
     dropped: list[str] = field(default_factory=list)
 
 
@@ -60,7 +61,7 @@ async def store_on(
 ) -> AsyncIterator[Kept]:
     """One gateway's store."""
     async with connected(server.settings(user="gateway"), CONNECTIONS) as client:
-        kept = Kept(None)  # type: ignore[arg-type]
+        kept = Kept(None, cluster)  # type: ignore[arg-type]
         kept.store = RedisJobStore(
             client,
             shared_key=key,
@@ -86,6 +87,11 @@ def new_job(clock: Clock, **changes: Any) -> Job:
         "result_ttl_s": 3600,
     }
     return Job(**{**fields, **changes})
+
+
+def key_of(kept: Kept, kind: str, job: Job | None = None, *, model_name: str = MODEL) -> str:
+    """What a key is called, of a model or of one of its jobs."""
+    return f"{kept.cluster}:jobs:{{{model_name}}}:{kind}" + (f":{job.job_id.hex()}" if job else "")
 
 
 async def accepted(kept: Kept, job: Job) -> Job:

@@ -85,6 +85,7 @@ class Provisioning:
 
     Attributes:
         before_answer: Called while the worker waits for the key.
+        epochs: Of each grant, as they travel.
         lease_s: Of each grant; also what an honest provisioner would never grant.
     """
 
@@ -92,6 +93,7 @@ class Provisioning:
     keys: WorkerKeys
     owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     lease_s: int = 600
+    epochs: list[release_pb.EpochKey] = field(default_factory=list)
     before_answer: Callable[[], None] = lambda: None
 
     async def ChallengeRelease(self, request, timeout):  # noqa: ASYNC109
@@ -115,6 +117,7 @@ class Provisioning:
             model_digest=manifest.digest,
             lease_s=self.lease_s,
             policy_digest=bytes(32),
+            epochs=self.epochs,
         )
         result = self.verifier.result
         info = grant_info(CLUSTER, self.keys.instance, manifest.digest, 2, "lease", self.verifier.result.ear_id)

@@ -12,6 +12,7 @@ from cloister.errors import KeyRefused
 from cloister.seal.grant import ModelGrant
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import ModelManifest
+from cloister.worker.job_epochs import HeldEpoch, JobEpochs
 from cloister.worker.release import Release
 from cloister.worker.settings import WantedModel
 
@@ -26,6 +27,7 @@ class FakeReleases:
         min_version: Lower ones are refused.
         lease_s: Life of each lease.
         error: Raised instead.
+        epochs: What comes with each release, newest first.
         asked_for: Which versions somebody asked for, 0 for the newest.
         asked: How often somebody asked; `came` is notified each time.
     """
@@ -36,6 +38,7 @@ class FakeReleases:
     lease_s: float = 3600.0
     allow_plain: bool = False
     error: Exception | None = None
+    epochs: tuple[HeldEpoch, ...] = ()
     asked: int = 0
     asked_for: list[int] = field(default_factory=list)
     came: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -68,7 +71,8 @@ class FakeReleases:
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
             files=(("model.xml", 1),),
         )
-        return Release(grant, manifest, SignedManifest(), self.counter_s() + self.lease_s, self.lease_s)
+        ends_at_s = self.counter_s() + self.lease_s
+        return Release(grant, manifest, SignedManifest(), ends_at_s, self.lease_s, JobEpochs(self.epochs))
 
     async def until_asked(self, times: int) -> None:
         async with asyncio.timeout(10), self.came:

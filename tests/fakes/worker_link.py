@@ -58,6 +58,7 @@ class FakeWorker(WorkerServicer):
         seen: Every call that it was ever given.
         orders: Every order that it was given.
         refusal: Answered to orders, in place of obeying; obeyed, they change the list of models.
+        refused: Answered in clear to calls, in place of their tensors.
         cancelled: Ids of calls that it was told nobody waits for.
         most_under_way: The most calls that it ever had at once.
     """
@@ -75,6 +76,7 @@ class FakeWorker(WorkerServicer):
         self.taken = asyncio.Condition()
         self.orders: list[ModelOrder] = []
         self.refusal: CloisterError | None = None
+        self.refused: CloisterError | None = None
         self.cancelled: list[int] = []
         self.under_way = self.most_under_way = self.frames = 0
         self.port = 0
@@ -180,9 +182,14 @@ class FakeWorker(WorkerServicer):
                 group.create_task(self._answer(call, outbox))
         elif frame.calls:
             self.under_way -= len(frame.calls)
-            results = [echoed(call, self.instance, self.appended) for call in frame.calls]
+            results = [self._result(call) for call in frame.calls]
             told = report(evaluation(self.models[0].version, requests=len(results)))
             outbox.put_nowait(WorkerFrame(results=results, report=told))
+
+    def _result(self, call: InferCall) -> InferResult:
+        if self.refused is not None:
+            return InferResult(call_id=call.call_id, failure=failure_of(self.refused))
+        return echoed(call, self.instance, self.appended)
 
     def _obey(self, order: ModelOrder, outbox: Outbox) -> None:
         self.orders.append(order)

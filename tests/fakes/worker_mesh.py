@@ -29,7 +29,7 @@ from cloister.kit.server import Server, current_peer
 from cloister.rpc import certificates
 from cloister.rpc.channel import Peer
 from cloister.rpc.spiffe import server_name, spiffe_id
-from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
+from cloister.seal.grant import EpochKey, ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import ModelManifest, Signed, sign
 from cloister.seal.model_file import seal_model
@@ -186,6 +186,7 @@ class FakeProvisioner(ProvisionerServicer):
         models: By name: all versions, the newest last.
         error: Raised by ReleaseKey instead, while set.
         tamper: Changes the answer before it leaves.
+        epochs: What jobs are sealed to, in every grant.
         asked: How often ReleaseKey was called.
     """
 
@@ -197,6 +198,7 @@ class FakeProvisioner(ProvisionerServicer):
         self.policy_digest = hashlib.sha256(b"policy").digest()
         self.error: Exception | None = None
         self.tamper = lambda answer: None
+        self.epochs: tuple[EpochKey, ...] = ()
         self.asked = 0
         self.changed = asyncio.Condition()
         self._verifier = verifier
@@ -271,6 +273,7 @@ class FakeProvisioner(ProvisionerServicer):
             allow_plain=self.allow_plain,
             lease_s=self.lease_s,
             policy_digest=self.policy_digest,
+            epochs=self.epochs,
         )
         info = grant_info(result.cluster, result.instance, manifest.digest, manifest.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)

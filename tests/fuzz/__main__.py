@@ -22,6 +22,19 @@ KEPT = Path(".fuzz")
 # What atheris watches; it must do so from before the first import, so nothing above may lead there.
 WATCHED = [f"cloister.{room}" for room in ("appraisal", "contract", "der", "dsse", "ear", "evidence", "gateway")]
 
+# The names of `fuzz.targets.TARGETS`, which is not imported here.
+NAMES = (
+    "quote",
+    "collateral",
+    "claims",
+    "token",
+    "access-token",
+    "certificate",
+    "envelope",
+    "job-statement",
+    "request",
+)
+
 
 def main() -> int:
     """Run what the command line asks for; 1 when there was a finding."""
@@ -73,8 +86,7 @@ def guided(name: str, runs: int, seed: int) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=(__doc__ or "").splitlines()[0])
-    names = ["quote", "collateral", "claims", "token", "access-token", "certificate", "envelope", "request", "all"]
-    parser.add_argument("target", choices=names)
+    parser.add_argument("target", choices=[*NAMES, "all"])
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--coverage", action="store_true", help="one target, guided by atheris")

@@ -51,6 +51,11 @@ def test_a_request_is_read_and_checked_as_it_is_now(monkeypatch: pytest.MonkeyPa
     bench.main()
 
 
+def test_a_job_is_sealed_opened_and_answered_as_it_is_now() -> None:
+    bench: Any = loaded("micro/job_seal.py")
+    assert all(0 < spent_s < 1 for spent_s in bench.steps(240, padded=True, turns=32).values())
+
+
 @pytest.mark.parametrize("name", ["micro/judges.py", "micro/record.py", "micro/seal.py"])
 def test_the_others_fit_what_they_measure(name: str) -> None:
     assert callable(loaded(name).main)

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from cloister import dsse
 from cloister.api.oip.inference_pb2 import ModelInferRequest
-from cloister.api.v1 import evidence_pb2, gateway_pb2, model_pb2, seal_pb2, worker_pb2
+from cloister.api.v1 import evidence_pb2, gateway_pb2, model_pb2, provisioner_pb2, seal_pb2, worker_pb2
 from cloister.client import bundle as trust_bundle
 from cloister.client.trust import MESH_AUDIENCE, MESH_LIFE
 from cloister.ear import LEEWAY, MAX_TOKEN_BYTES, PROFILE, TOKEN_TYPE
@@ -28,6 +28,9 @@ from cloister.seal import (
     envelope,
     framing,
     hpke,
+    job_epoch,
+    job_keys,
+    job_worker,
     keys,
     padding,
     receipt,
@@ -46,9 +49,11 @@ MESSAGES = {
     **dict.fromkeys(("RequestHeader", "Recipient", "SealedRequest", "SealedResponse", "OpenedResponse"), seal_pb2),
     **dict.fromkeys(("ConversationTerms", "ConversationClose", "ConversationEnd"), seal_pb2),
     **dict.fromkeys(("Receipt", "ReceiptBody", "ReceiptBundle"), seal_pb2),
+    **dict.fromkeys(("SealedJob", "JobHeader", "SealedJobResult", "OpenedJobResult"), seal_pb2),
     **dict.fromkeys(("ListWorkersRequest", "ListWorkersResponse", "ServingWorker"), gateway_pb2),
     **dict.fromkeys(("Evidence", "EvidenceBundle"), evidence_pb2),
-    "SignedManifest": model_pb2,
+    **dict.fromkeys(("SignedManifest", "SignedJobEpoch", "JobEpoch", "SignedReleasePolicy"), model_pb2),
+    **dict.fromkeys(("ReleasePolicy", "SignerRule"), provisioner_pb2),
     "Failure": worker_pb2,
 }
 CONSTANTS = {
@@ -63,7 +68,7 @@ CONSTANTS = {
     "fields of a sealed message": {framing._MAX_FIELDS},
     "bytes of a head": {framing._MAX_HEAD_BYTES},
     "bytes of a varint": {framing._MAX_VARINT_BYTES},
-    "bytes of a header": {session_worker.MAX_HEADER_BYTES},
+    "bytes of a header": {session_worker.MAX_HEADER_BYTES, job_worker.MAX_HEADER_BYTES},
     "bytes of a session id, of a request id": {session_keys.SESSION_ID_BYTES, session_keys.REQUEST_ID_BYTES},
     "bytes of a tag": {session_keys.TAG_BYTES, hpke.TAG_BYTES},
     "bytes of wrapped keys": {session_keys.WRAPPED_BYTES},
@@ -82,6 +87,10 @@ CONSTANTS = {
     "bytes of claims": {binding.MAX_CLAIMS_BYTES},
     "requests of a conversation": {conversation.MOST_REQUESTS},
     "bytes that follow a chunk's ciphertext": {conversation.TRAILER_BYTES},
+    "version of a job's header": {job_keys.VERSION},
+    "bytes of a job id": {job_keys.JOB_ID_BYTES},
+    "bytes of a salt": {job_keys.SALT_BYTES},
+    "bytes of a statement about a job key": {job_epoch.MAX_STATEMENT_BYTES},
 }
 
 
@@ -149,11 +158,10 @@ def test_a_label_is_one_of_the_code(label: str) -> None:
 
 
 def test_no_label_of_what_a_client_meets_is_missing() -> None:
-    modules = ("hpke", "session_keys", "conversation", "receipt", "manifest")
+    modules = ("hpke", "session_keys", "conversation", "receipt", "manifest", "job_epoch", "job_keys")
     text = "".join((ROOT / "services" / "cloister" / "seal" / f"{name}.py").read_text() for name in modules)
     text += (ROOT / "services" / "cloister" / "td_measurement.py").read_text()
-    of_owners = {"cloister release policy v1"}
-    assert set(re.findall(r'"(cloister [a-z ]+ v1)"', text)) - of_owners == set(
+    assert set(re.findall(r'"(cloister [a-z ]+ v1)"', text)) == set(
         re.findall(r'"(cloister (?!trust)[a-z ]+ v1)"', PAGE)
     )
 
@@ -181,6 +189,9 @@ def test_the_envelope() -> None:
     assert {envelope.SEAL_PARAMETER, envelope.WORKERS_PARAMETER} <= stated
     assert {envelope.SEAL_VERSION, envelope.TENSOR, envelope.DATATYPE} <= stated
     assert chunk_envelope.TENSOR in names(section("## 15 Conversations"))
+    assert envelope.JOB_VERSION in names(section("## 17 Sealed jobs"))
+    tags = [bytes([number << 3 | 2]).hex() for number in (job_keys.JOB_CIPHERTEXT, job_keys.ANSWER_CIPHERTEXT)]
+    assert set(tags) <= names(section("## 17 Sealed jobs"))
 
 
 @pytest.mark.parametrize("reason", sorted(names("".join(cells[0] for cells in rows(section("## 10 Errors"))[1:]))))

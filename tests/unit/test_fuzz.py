@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from fuzz.__main__ import NAMES
 from fuzz.quotes import Quotes
 from fuzz.requests import Requests
 from fuzz.target import ACCEPTED, Findings, Target, outcome, run
@@ -32,6 +33,10 @@ def test_nothing_crashes_hangs_or_accepts_what_was_not_signed(name: str) -> None
     assert 0 < found.outcomes[ACCEPTED] < RUNS
     # One seed of collateral withdraws the platform; all others are good.
     assert {outcome(target, seed) for seed in target.seeds} <= {ACCEPTED, "certificate.revoked"}
+
+
+def test_the_command_line_knows_every_target() -> None:
+    assert set(NAMES) == set(TARGETS)
 
 
 def test_a_verifier_that_checks_no_signature_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from cloister.cli import (
     model_commands,
     policy_commands,
     receipt_commands,
+    redis_commands,
     revoke_commands,
     tenant_commands,
     trust_commands,
@@ -56,6 +57,7 @@ app.add_typer(revoke_commands.app, name="revoke")
 app.add_typer(tenant_commands.app, name="tenant")
 app.add_typer(verifier_commands.app, name="verifier")
 app.add_typer(ca_commands.app, name="ca")
+app.add_typer(redis_commands.app, name="redis")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import MeshArgument, examples
 from cloister.cli.output import say
 from cloister.cli.preparing import extras
+from cloister.cli.redis_files import CONFIGURATION
 from cloister.cli.trusted import trusted, write_bundle
 from cloister.enclave.kinds import GATEWAY, KINDS, REDIS, VERIFIER, WORKER, EnclaveSet, Kind, kind_named
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from cloister.enclave.measurement import Measurement
 
 _POLICY: Final = "policy.toml"
-_REDIS_CONF: Final = "redis.conf"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,7 +67,7 @@ def build_mesh(
         wanted = Wanted(
             kind=each,
             enclave_set=enclave_set,
-            settings=_settings(mesh, each),
+            settings=settings_of(mesh, each),
             isvsvn=isvsvn,
             eventfd_reason=allow_eventfd,
         )
@@ -84,11 +84,12 @@ def _kinds(mesh: Mesh, names: list[str] | None) -> list[Kind]:
     if names:
         chosen = [kind_named(name) for name in names]
         return sorted(chosen, key=lambda kind: list(KINDS).index(kind.name))
-    return [kind for kind in KINDS.values() if kind != GATEWAY and _settings(mesh, kind).exists()]
+    return [kind for kind in KINDS.values() if kind != GATEWAY and settings_of(mesh, kind).exists()]
 
 
-def _settings(mesh: Mesh, kind: Kind) -> Path:
-    return mesh.folder / REDIS.name / _REDIS_CONF if kind == REDIS else mesh.settings(kind.name)
+def settings_of(mesh: Mesh, kind: Kind) -> Path:
+    """The settings of one kind of enclave in a mesh folder."""
+    return mesh.redis_folder / CONFIGURATION if kind == REDIS else mesh.settings(kind.name)
 
 
 def _believe(mesh: Mesh, measured: Measurement, folder: Path) -> None:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from cloister.cli.enclave_mesh import settings_of
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import is_free
 from cloister.cli.programs import REDIS, Program
-from cloister.enclave import run, secret_import, service_settings
-from cloister.enclave.configuration import MESH
+from cloister.enclave import run, secret_import
+from cloister.enclave.configuration import MESH, as_inside
 from cloister.enclave.kinds import KINDS, EnclaveSet
 from cloister.enclave.measurement import NAME, Measurement
 from cloister.enclave.place import ATTESTATION
@@ -64,9 +65,10 @@ class Enclaves:
 
         Secrets that an enclave has not got yet are brought in.
         """
-        stages = [[self._in_place_of(mesh, program) for program in stage] for stage in plan]
         if REDIS in self.measured:
-            stages.insert(0, [self._in_place_of(mesh, _redis(self.folder / REDIS))])
+            others = [[program for program in stage if program.service != REDIS] for stage in plan]
+            plan = [[_redis(self.folder / REDIS)], *(stage for stage in others if stage)]
+        stages = [[self._in_place_of(mesh, program) for program in stage] for stage in plan]
         if not mesh.simulated:
             return stages
         quoting = [each for stage in stages for each in stage if each.enclave and KINDS[each.service].quotes]
@@ -106,10 +108,8 @@ def _check_for(mesh: Mesh, folder: Path, measured: Measurement) -> None:
         raise Stop(
             f"{folder} holds a {measured.enclave_set} enclave, and this mesh believes {wanted} ones", ExitCode.USAGE
         )
-    if not measured.kind.module:
-        return
-    settings = mesh.settings(measured.kind.name)
-    expected = service_settings.rewritten(measured.kind, settings)
+    settings = settings_of(mesh, measured.kind)
+    expected = as_inside(measured.kind, settings)
     if (folder / MESH / expected.file_name).read_bytes() != expected.content:
         raise Stop(
             f"{folder} was built from other settings than {settings} has now: build it again, and have it believed",

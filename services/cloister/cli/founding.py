@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cloister.cli import identities, settings_text
+from cloister.cli import identities, redis_files, settings_text
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.key_rotation import Ring
@@ -27,8 +27,8 @@ from cloister.rpc.files import create_private
 from cloister.rpc.spiffe import check_cluster, spiffe_id
 from cloister.worker.settings import WantedModel
 
-OPEN_TO_CLIENTS = ("gateway", "verifier")  # clients reach these, by other names than the mesh has for them
-FOUNDED_ROLES = ("verifier", "provisioner", "gateway", "enrol", "owner", "client", "operator", "auditor")
+HOSTS = ("gateway", "verifier", "redis")  # reached from elsewhere, by other names than the mesh has for them
+FOUNDED_ROLES = ("verifier", "provisioner", "gateway", "redis", "enrol", "owner", "client", "operator", "auditor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Plan:
         folder: Where; empty or absent.
         cluster: SPIFFE trust domain.
         models: What the workers of `cloister up` serve, each `name` or `name@version`.
-        hosts: More names or addresses of the gateway and of the verifier's HTTPS.
+        hosts: More names or addresses of the gateway, of the verifier's HTTPS and of Redis.
         simulated: With a simulated platform of its own in place of SGX.
         mrenclave: Measurements of workers that clients believe, and the verifier unless they are simulated; empty pins
             none, or for clients of a simulated mesh the simulated worker's own.
@@ -88,8 +88,8 @@ def _check_model(text: str) -> None:
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:
-    addresses = (f"127.0.0.1:{port}" for port in free_ports(6, first=plan.first_port))
-    gateway, gateway_https, verifier, verifier_https, provisioner, console = addresses
+    addresses = (f"127.0.0.1:{port}" for port in free_ports(7, first=plan.first_port))
+    gateway, gateway_https, verifier, verifier_https, provisioner, console, redis = addresses
     mesh = Mesh(
         folder=folder,
         cluster=plan.cluster,
@@ -100,19 +100,21 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         verifier_https=verifier_https,
         gateway_https=gateway_https,
         console=console,
+        redis=redis,
     )
     mesh.write(folder)
     mesh.models.mkdir()
     root = certificates.root_ca(plan.cluster, now=now)
     _write_authority(folder / "pki", "root_ca", root)
     for role in FOUNDED_ROLES:
-        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role in OPEN_TO_CLIENTS else ()
+        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role in HOSTS else ()
         identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))
     signers, key_set = _write_signing_keys(mesh, verifier_id, now)
     _write_verifier(mesh, root, () if plan.simulated else plan.mrenclave, signers, now)
     _write_services(mesh, plan.models, verifier_id, signers)
+    redis_files.found(mesh)
     first = SignedKeySet.read(key_set, signers, issuer=verifier_id)
     bundle = TrustBundle(
         cluster=plan.cluster,

@@ -17,7 +17,7 @@ from cloister.rpc import certificates
 from cloister.rpc.files import create_private, read_private, replace_private
 from cloister.rpc.spiffe import ROLES, WORKER, SpiffeId, server_name, spiffe_id
 
-SERVICES = frozenset({"verifier", "provisioner", "gateway", "console"})
+SERVICES = frozenset({"verifier", "provisioner", "gateway", "console", "redis"})
 ISSUED_ROLES = sorted(ROLES - {WORKER})  # a worker's certificate is earned by evidence, never issued by hand
 LIFE = timedelta(days=365)
 

@@ -30,6 +30,7 @@ class Role(StrEnum):
     VERIFIER = "verifier"
     PROVISIONER = "provisioner"
     CONSOLE = "console"
+    REDIS = "redis"
     ENROL = "enrol"
 
 

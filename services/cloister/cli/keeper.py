@@ -7,18 +7,21 @@ import json
 import os
 import signal
 import time
-from asyncio.subprocess import DEVNULL, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cloister.cli.failures import Stop
 from cloister.cli.programs import Program
+from cloister.errors import NotReady
+from cloister.rpc.files import read_public
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
 SETTLED_S: Final = 30.0  # a program that ran for so long starts again at once
 DRAIN_S: Final = 25.0  # more than any service's own grace
+LOOK_S: Final = 3.0  # as often as services look whether their own files have changed
 _READ_LINES: Final = 20  # a program that has just been started again has not failed yet: its reason is further up
 REFUSED: Final = 3  # the exit code of a service whose evidence is not believed, or was revoked
 BAD_SETTINGS: Final = 2  # the exit code of a service whose settings are wrong: starting again would not help
@@ -41,6 +44,7 @@ class Keeper:
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
+        self._renewing = False
 
     @property
     def pid(self) -> int | None:
@@ -63,6 +67,9 @@ class Keeper:
                 code = await self._run_once(changed)
                 if self._stopping.is_set():
                     return
+                if self._renewing:
+                    self._renewing = False
+                    continue
                 if code == BAD_SETTINGS:
                     raise Stop(f"{self.program.name} does not accept its settings: {self.last_words()}")
                 lasted_s = time.monotonic() - began
@@ -99,6 +106,7 @@ class Keeper:
 
     async def _run_once(self, changed: Callable[[], None]) -> int:
         with self.log.open("ab") as log:
+            await self._mend(log)
             # A session of its own: Ctrl-C in the terminal reaches the supervisor only, which drains in order.
             process = await asyncio.create_subprocess_exec(
                 *self.program.command,
@@ -114,13 +122,46 @@ class Keeper:
         if self._stopping.is_set():
             self._signal(signal.SIGTERM)
         try:
-            return await process.wait()
+            return await self._wait(process)
         finally:
             if process.returncode is None:  # we were cancelled
                 process.kill()
                 await process.wait()
             self._process = None
             changed()
+
+    async def _mend(self, log: BinaryIO) -> None:
+        """Have what a kill or a power cut left half written taken away, before the program reads it."""
+        mend = self.program.mended_by
+        if not mend or not await asyncio.to_thread(Path(mend[-1]).exists):
+            return
+        process = await asyncio.create_subprocess_exec(*mend, stdin=PIPE, stdout=log, stderr=STDOUT)
+        try:
+            await process.communicate(b"y\n")  # yes, what is broken may go
+        finally:
+            if process.returncode is None:  # we were cancelled
+                process.kill()
+                await process.wait()
+
+    async def _wait(self, process: Process) -> int:
+        """Until it ends; have it end when what it was started with is another now, and has been at two looks."""
+        if not self.program.started_with:
+            return await process.wait()
+        began_with = before = await self._files()
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    return await process.wait()
+            except TimeoutError:
+                now = await self._files()
+            if now == before != began_with and not self._stopping.is_set():
+                self._report(f"{self.program.name} is started anew: its files have changed")
+                self._renewing, began_with = True, now
+                self._signal(signal.SIGTERM)
+            before = now
+
+    async def _files(self) -> list[bytes]:
+        return await asyncio.to_thread(lambda: [_content(path) for path in self.program.started_with])
 
     async def _pause(self, pause_s: float) -> None:
         try:
@@ -136,6 +177,13 @@ class Keeper:
 
 def _environment(program: Program) -> Mapping[str, str]:
     return program.environment if program.enclave else {**os.environ, **program.environment}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_public(path)
+    except NotReady:
+        return b""
 
 
 def _error_in(line: str) -> str:

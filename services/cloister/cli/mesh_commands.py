@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloister.cli import founding, programs, running
+from cloister.cli import founding, programs, redis_files, running
 from cloister.cli.console_command import can_serve
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
@@ -121,6 +121,7 @@ def up(
     ] = None,
     https: Annotated[bool, typer.Option(help="Whether the gateway answers HTTPS (REST) too.")] = True,
     console: Annotated[bool, typer.Option(help="The web console beside it.")] = True,
+    jobs: Annotated[bool, typer.Option(help="Take jobs, which wait in Redis.")] = True,
     simulator: Simulated = False,
     enclaves: Annotated[
         Path | None,
@@ -131,7 +132,8 @@ def up(
     """Run a mesh on this machine: verifier, provisioner, workers, gateway and console, each a process of its own.
 
     Keeps them running, each with its own log in DIR/logs; one that dies starts again. Ctrl-C (or 'cloister down')
-    drains: the gateway finishes what is under way, then the workers leave, then the rest ends.
+    drains: the gateway finishes what is under way, then the workers leave, then the rest ends. Jobs wait in a Redis
+    that is started with the mesh, from DIR/redis, unless the gateway's settings name another one.
 
     With --enclaves, as 'cloister enclave build-mesh' makes them, programs run under Gramine; what each keeps on this
     machine is in DIR/instances.
@@ -143,6 +145,7 @@ def up(
         gateway_processes=gateway_processes,
         https=https,
         console=console and can_serve(),
+        jobs=jobs and _can_keep_jobs(mesh, enclaves),
     )
     plan: list[list[programs.Program]] = []
     if not running.is_up(folder):
@@ -162,6 +165,18 @@ def up(
         asyncio.run(supervisor.run(plan, lambda: _announce(mesh, attached=True)))
 
 
+def _can_keep_jobs(mesh: Mesh, enclaves: Path | None) -> bool:
+    """Whether the Redis that jobs are to wait in can be had; says what is missing where it is our own."""
+    in_enclave = enclaves is not None and (enclaves / programs.REDIS).is_dir()
+    if not redis_files.is_own(mesh) or in_enclave or shutil.which(programs.REDIS_SERVER):
+        return True
+    warn(
+        f"There is no {programs.REDIS_SERVER} on this machine, so the mesh takes no jobs; 'apt-get install "
+        "redis-server' installs it (7.0 or later)."
+    )
+    return False
+
+
 def down(folder: MeshArgument = FOLDER) -> None:
     """Stop the mesh that 'cloister up' runs for this folder, and wait until it has drained."""
     Mesh.read(folder)
@@ -176,9 +191,10 @@ def status(folder: MeshArgument = FOLDER, as_json: AsJson = False) -> None:
     mesh = Mesh.read(folder)
     started = (running.read_state(folder) or {}).get("programs", [])
     further = {each["name"]: each["address"] for each in started if each["service"] == "gateway"}
+    keeps_jobs = any(each["service"] == programs.REDIS for each in started)
     https = next((each["https"] for each in started if each["name"] == "gateway"), mesh.gateway_https)
     others = {name: address for name, address in further.items() if name != "gateway"}
-    found = asyncio.run(status_of(mesh, others, https))
+    found = asyncio.run(status_of(mesh, others, https, keeps_jobs=keeps_jobs))
     found["processes"] = started
     if as_json:
         print_json(found)
@@ -198,6 +214,7 @@ def _announce(mesh: Mesh, *, attached: bool) -> None:
             "verifier": mesh.verifier,
             **({"": f"https://{mesh.verifier_https}  (keys, and evidence of its own)"} if mesh.verifier_https else {}),
             "provisioner": mesh.provisioner,
+            **_redis(mesh),
             "trust bundle": mesh.trust,
             "logs": mesh.folder / "logs",
         },
@@ -219,6 +236,11 @@ def _https_and_further_gateways(mesh: Mesh) -> dict[str, str]:
     https = next((each["https"] for each in gateways if each["https"]), "")
     first = {HTTPS: f"https://{https}  (the same over REST; API keys and tokens count too)"} if https else {}
     return {**first, **{each["name"]: each["address"] for each in gateways if each["address"] != mesh.gateway}}
+
+
+def _redis(mesh: Mesh) -> dict[str, str]:
+    started = (running.peek_state(mesh.folder) or {}).get("programs", [])
+    return {each["service"]: f"{each['address']}  (jobs wait here)" for each in started if each["service"] == "redis"}
 
 
 def _first_model(mesh: Mesh) -> str:
@@ -249,6 +271,7 @@ def _detached(mesh: Mesh, size: programs.Size, enclaves: Path | None, *, simulat
     command = [sys.executable, "-m", "cloister.cli", "up", str(mesh.folder), "--workers", str(size.workers)]
     command += ["--gateways", str(size.gateways), "--https" if size.https else "--no-https"]
     command.append("--console" if size.console else "--no-console")
+    command.append("--jobs" if size.jobs else "--no-jobs")
     if size.gateway_processes is not None:
         command += ["--gateway-processes", str(size.gateway_processes)]
     if enclaves is not None:

@@ -8,6 +8,7 @@ bundle and one identity in the same places, so that every command works with eit
     identities/<role>/<name>/      certificate.pem private_key.pem trust_roots.pem, and signing_key.pem of an owner
     pki/                           keys to keep offline: the root CA's, and who may name the verifier's signing keys
     verifier/ provisioner/ gateway/ worker/    settings and state of each service
+    redis/                         configuration, users and data of the mesh's own Redis, where jobs wait
     models/<name>/<version>/       sealed models, which workers read
     logs/ run/                     what 'cloister up' writes
 """
@@ -27,7 +28,7 @@ MAIN = "main"  # the name of each identity that 'cloister init' makes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """What mesh.toml says, and where the rest is. Addresses are host:port; those of HTTP and HTTPS may be empty."""
+    """What mesh.toml says, and where the rest is. Addresses are host:port; all but the first three may be empty."""
 
     folder: Path
     cluster: str
@@ -38,6 +39,7 @@ class Mesh:
     verifier_https: str = ""
     gateway_https: str = ""
     console: str = ""
+    redis: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Mesh:
@@ -55,6 +57,7 @@ class Mesh:
                 verifier_https=str(addresses.get("verifier_https", "")),
                 gateway_https=str(addresses.get("gateway_https", "")),
                 console=str(addresses.get("console", "")),
+                redis=str(addresses.get("redis", "")),
             )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stop(
@@ -80,6 +83,7 @@ class Mesh:
             + (f'verifier_https = "{self.verifier_https}"\n' if self.verifier_https else "")
             + (f'gateway_https = "{self.gateway_https}"\n' if self.gateway_https else "")
             + (f'console = "{self.console}"\n' if self.console else "")
+            + (f'redis = "{self.redis}"\n' if self.redis else "")
         )
 
     @property
@@ -101,6 +105,11 @@ class Mesh:
     def signing_keys(self) -> Path:
         """Folder of the keys that the verifier signs with."""
         return self.folder / "verifier" / "signing_keys"
+
+    @property
+    def redis_folder(self) -> Path:
+        """Of the mesh's own Redis; a mesh that was founded without jobs has none."""
+        return self.folder / "redis"
 
     @property
     def models(self) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.output import say, table, warn
 from cloister.cli.probes import SERVICES, Probes
+from cloister.cli.programs import REDIS
 from cloister.cli.worker_words import COLUMNS, facts_of, row_of
 
 HTTPS = "gateway, HTTPS"
@@ -19,19 +20,21 @@ SIMULATED = (
 )
 
 
-async def status_of(mesh: Mesh, further: Mapping[str, str], https: str) -> dict[str, Any]:
+async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps_jobs: bool = False) -> dict[str, Any]:
     """Ask each service, and the gateway for all it knows.
 
     Args:
         mesh: Which.
         further: Gateways beside the first, by name.
         https: Where the gateway answers HTTPS; empty for nowhere.
+        keeps_jobs: Whether a Redis of the mesh's own runs.
     """
     addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
     async with Probes.opened(mesh) as probes:
         async with asyncio.TaskGroup() as group:
             health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
             others = {name: group.create_task(probes.gateway_serving(further[name])) for name in further}
+            redis = group.create_task(probes.redis_serving()) if keeps_jobs else None
         serving = {service: task.result() for service, task in {**health, **others}.items()}
         gateway = await probes.status() if serving["gateway"] else None
         over_https = bool(https) and gateway is not None and await probes.https_serving(https)
@@ -43,7 +46,8 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str) -> dict[
             {"service": service, "address": address, "serving": serving[service]}
             for service, address in {**addresses, **further}.items()
         ]
-        + ([{"service": HTTPS, "address": f"https://{https}", "serving": over_https}] if https else []),
+        + ([{"service": HTTPS, "address": f"https://{https}", "serving": over_https}] if https else [])
+        + ([{"service": REDIS, "address": mesh.redis, "serving": redis.result()}] if redis else []),
         "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
         "requests": {
             "total": gateway.requests_total if gateway else None,

@@ -12,10 +12,12 @@ from typing import Final
 import httpx
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
+from cloister.cli import redis_files
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import CONSOLE, REDIS, Program
 from cloister.client import is_serving, mesh_status, tls_files
 from cloister.errors import CloisterError
+from cloister.kit.redis_settings import RedisSettings
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -32,11 +34,13 @@ class Probes:
         peers: By service.
         connect: Makes the handle on a further gateway, from its address.
         tls: Believes the mesh's root.
+        redis: How the operator looks at the mesh's own Redis.
     """
 
     peers: Mapping[str, Peer]
     connect: Callable[[str], Peer]
     tls: ssl.SSLContext
+    redis: RedisSettings | None
 
     @classmethod
     @asynccontextmanager
@@ -52,7 +56,7 @@ class Probes:
                 for service, address in addresses.items()
             }
             gateway_name = server_name(mesh.cluster, "gateway")
-            yield cls(peers, lambda address: Peer(address, identity, gateway_name), tls)
+            yield cls(peers, lambda address: Peer(address, identity, gateway_name), tls, redis_files.as_operator(mesh))
 
     async def serving(self, service: str) -> bool:
         """Whether a service says it is serving."""
@@ -71,6 +75,19 @@ class Probes:
         except httpx.HTTPError:
             return False
 
+    async def redis_serving(self) -> bool:
+        """Whether the mesh's own Redis answers, and has loaded what it keeps."""
+        if self.redis is None:
+            return True
+        from cloister.kit.redis import command, connected  # who only asks a mesh has no redis-py
+
+        try:
+            async with connected(self.redis) as client:
+                await command(client, CALL_S, "PING")
+        except CloisterError:
+            return False
+        return True
+
     async def status(self) -> GetStatusResponse:
         """The gateway's status; raises what the call raised."""
         return await mesh_status(self.peers["gateway"], CALL_S)
@@ -81,8 +98,10 @@ class Probes:
             return program.ready_file.exists()
         if not await _listens(program.address):  # gRPC would wait ever longer between its attempts
             return False
-        if program.service in (CONSOLE, REDIS):
+        if program.service == CONSOLE:
             return True
+        if program.service == REDIS:
+            return await self.redis_serving()
         if program.service == "worker":
             return await self.linked(program.address)
         if program.service == "gateway":

@@ -1,15 +1,17 @@
 """Which programs make a mesh on this machine, and in which order they start.
 
-Drained in reverse: the gateway stops accepting while its workers still answer, and workers leave while the verifier
-still listens.
+Drained in reverse: the gateway stops accepting while its workers still answer, workers leave while the verifier still
+listens, and Redis ends when nobody keeps anything there any more.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cloister.cli import redis_files
 from cloister.cli.executables import SIMULATOR, WORKER, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
@@ -20,6 +22,9 @@ NO_HTTPS = "CLOISTER_GATEWAY_REST_LISTEN"
 """Set to nothing."""
 CONSOLE = "console"
 REDIS = "redis"
+REDIS_SERVER = "redis-server"
+NO_JOBS = "CLOISTER_GATEWAY_JOBS_ENABLED"
+"""Set to false."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +33,7 @@ class Program:
 
     Attributes:
         name: Of its log file, such as `worker-1`; the first gateway is `gateway`.
-        service: verifier, provisioner, worker, gateway or console; redis, or attestation, beside enclaves.
+        service: redis, verifier, provisioner, worker, gateway or console; attestation, beside enclaves.
         command: Executable and arguments; never a secret.
         address: Where it listens, host:port.
         environment: Added to ours; all that it gets, where it is an enclave or serves one.
@@ -36,6 +41,8 @@ class Program:
         place: Folder that it starts in; None for ours.
         enclave: Which it is, `worker simulated 3f0c12ab`, say; empty for a plain process.
         ready_file: There when it is ready, where it listens nowhere.
+        started_with: Files that it reads once: it is started anew when they change.
+        mended_by: Run to its end before each start, if its last word is a file; what it asks is answered with yes.
     """
 
     name: str
@@ -47,6 +54,8 @@ class Program:
     place: Path | None = None
     enclave: str = ""
     ready_file: Path | None = None
+    started_with: Sequence[Path] = ()
+    mended_by: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,7 @@ class Size:
         gateway_processes: Of each gateway, behind its port; None for what its settings say.
         https: Whether the first gateway answers HTTPS too, where the mesh has an address for it.
         console: Whether the web console runs beside it, where the mesh has an address for it.
+        jobs: Whether the gateways take jobs, where their settings say in which Redis.
     """
 
     workers: int
@@ -66,6 +76,7 @@ class Size:
     gateway_processes: int | None = None
     https: bool = True
     console: bool = False
+    jobs: bool = True
 
 
 def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
@@ -78,7 +89,7 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     gateway, verifier, provisioner = (
         _service(mesh, name, address, simulated=simulated) for name, address in _addresses(mesh).items()
     )
-    held = [*_addresses(mesh).values(), mesh.verifier_https, mesh.gateway_https, mesh.console]
+    held = [*_addresses(mesh).values(), mesh.verifier_https, mesh.gateway_https, mesh.console, mesh.redis]
     taken = [port_of(address) for address in held if address]
     ports = free_ports(size.workers + size.gateways - 1, besides=taken, first=min(taken))
     workforce = [
@@ -87,8 +98,11 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     further = [_further(gateway, number, port) for number, port in enumerate(ports[size.workers :], start=2)]
     gateway = _with_https(mesh, gateway, wanted=size.https)
     gateways = [_with_processes(each, size.gateway_processes) for each in (gateway, *further)]
+    if not size.jobs:
+        gateways = [replace(each, environment={**each.environment, NO_JOBS: "false"}) for each in gateways]
+    redis = [[_redis(mesh)]] if size.jobs and redis_files.is_own(mesh) else []
     consoles = [[_console(mesh)]] if size.console and mesh.console else []
-    return [[verifier, provisioner], [*workforce, *gateways], *consoles]
+    return [*redis, [verifier, provisioner], [*workforce, *gateways], *consoles]
 
 
 def _agreed(mesh: Mesh, simulated: bool) -> None:
@@ -137,6 +151,30 @@ def _with_https(mesh: Mesh, gateway: Program, *, wanted: bool) -> Program:
         return replace(gateway, environment={**gateway.environment, NO_HTTPS: ""})
     _check_free(mesh, "gateway", mesh.gateway_https, "rest_listen")
     return replace(gateway, https=mesh.gateway_https)
+
+
+def _redis(mesh: Mesh) -> Program:
+    if not is_free(mesh.redis):
+        raise Stop(
+            f"{mesh.redis} is taken by another program; stop that one, start with --no-jobs, or change 'tls-port' in "
+            f"{mesh.redis_folder / redis_files.CONFIGURATION}, the address in {mesh.folder / 'mesh.toml'} and the url "
+            f"in {mesh.settings('gateway')}"
+        )
+    folder = mesh.redis_folder.absolute()
+    # A transaction that was torn while it was written stays open in the file, and what is kept after it is lost with
+    # the start after the next one; Redis's own tool takes the rest of it away.
+    check = shutil.which("redis-check-aof")
+    # A title of its own making would hide from `running` whose process it is.
+    words = (str(folder / redis_files.CONFIGURATION), "--set-proc-title", "no")
+    return Program(
+        name=REDIS,
+        service=REDIS,
+        command=(shutil.which(REDIS_SERVER) or REDIS_SERVER, *words),
+        address=mesh.redis,
+        place=folder,
+        started_with=redis_files.files_read(mesh),
+        mended_by=(check, "--fix", str(folder / redis_files.DATA / redis_files.MANIFEST)) if check else (),
+    )
 
 
 def _console(mesh: Mesh) -> Program:

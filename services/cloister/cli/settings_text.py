@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from cloister.cli import redis_files
 from cloister.cli.mesh_folder import MAIN, Mesh
 from cloister.kit.key_set import KeySigners
 
@@ -85,7 +86,12 @@ def gateway(mesh: Mesh) -> str:
         values["rest_listen"] = mesh.gateway_https
     if mesh.simulated:
         values["simulated_workers"] = True
-    return _text("gateway", values)
+    return _text("gateway", values) + (redis_of(mesh, "gateway") if mesh.redis else "")
+
+
+def redis_of(mesh: Mesh, service: str) -> str:
+    """The table that says how a service comes to the mesh's own Redis; goes to the end of its settings."""
+    return f"\n[redis]\n{_lines(redis_files.settings_values(mesh, service))}"
 
 
 def worker(mesh: Mesh, *, models: Sequence[str], owners: Sequence[str], signers: KeySigners) -> str:

@@ -26,8 +26,8 @@ GRACE_S: Final = 60.0
 _READY: Final = 64
 """Ends that wait for whoever takes them, at most."""
 
-Outcome: TypeAlias = Answer | CloisterError | TimeoutError
-Found: TypeAlias = tuple[JobTicket, Outcome]
+JobOutcome: TypeAlias = Answer | CloisterError | TimeoutError
+Found: TypeAlias = tuple[JobTicket, JobOutcome]
 
 
 class Watching:

@@ -21,7 +21,7 @@ from cloister.client.job_calls import Again, JobCalls
 from cloister.client.job_preparing import JobOptions, Preparer
 from cloister.client.job_records import JobStatus, PreparedJob, Sent
 from cloister.client.job_sending import send
-from cloister.client.job_watching import Outcome, Watching
+from cloister.client.job_watching import JobOutcome, Watching
 from cloister.client.question import Inputs
 from cloister.client.roster import Roster
 from cloister.client.tasks import Tasks
@@ -159,7 +159,7 @@ class Jobs:
 
     async def watch(
         self, tickets: Iterable[JobTicket], *, timeout_s: float | None = None
-    ) -> AsyncGenerator[tuple[JobTicket, Outcome], None]:
+    ) -> AsyncGenerator[tuple[JobTicket, JobOutcome], None]:
         """Yield each job with what it ends with, as that becomes known; the loop ends with the last of them.
 
             async for ticket, outcome in mesh.jobs.watch(tickets):

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, Unpack
 from cloister.client.answer import Answer
 from cloister.client.job_preparing import JobOptions
 from cloister.client.job_records import JobStatus, PreparedJob, Sent
-from cloister.client.job_watching import Outcome
+from cloister.client.job_watching import JobOutcome
 from cloister.client.jobs import WAIT_S, Jobs
 from cloister.client.question import Inputs
 from cloister.seal.job import JobTicket
@@ -52,7 +52,7 @@ class SyncJobs:
 
     def watch(
         self, tickets: Iterable[JobTicket], *, timeout_s: float | None = None
-    ) -> Generator[tuple[JobTicket, Outcome], None, None]:
+    ) -> Generator[tuple[JobTicket, JobOutcome], None, None]:
         """Yield each job with what it ends with, as that becomes known; as `Jobs.watch`."""
         ends = self._jobs().watch(tickets, timeout_s=timeout_s)
         try:

@@ -100,6 +100,14 @@ def _other(said: Mapping[str, Any]) -> tuple[str, str]:
 _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
     "key.released": lambda said: (GOOD, f"Key of {_model(said)} released"),
     "key.refused": lambda said: (BAD, f"Key of {_model(said)} refused"),
+    "epoch.begun": lambda said: (
+        PLAIN,
+        f"Epoch {_text(said, 'epoch')} of {_text(said, 'model')} begun: a new key for jobs",
+    ),
+    "epoch.destroyed": lambda said: (
+        PLAIN,
+        f"Epoch {_text(said, 'epoch')} of {_text(said, 'model')} over: its key is gone",
+    ),
     "model.registered": lambda said: (PLAIN, f"{_model(said)} registered by its owner"),
     "policy.set": lambda said: (PLAIN, f"Its owner said who may have the key of {_text(said, 'model')}"),
     "evidence.accepted": _accepted,

@@ -67,8 +67,7 @@ def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configura
         NotReady: A file that is to be measured cannot be read (`measured.unreadable`).
     """
     settings_file = service_settings.absolute(settings_file)
-    rewrite = service_settings.rewritten if kind.module else redis_settings.rewritten
-    rewritten = rewrite(kind, settings_file)
+    rewritten = as_inside(kind, settings_file)
 
     def lying(place: Place) -> dict[str, Path]:
         return {name: path for name, (where, path) in sorted(rewritten.files.items()) if where is place}
@@ -83,6 +82,12 @@ def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configura
     _write_measured(configuration.measured, {rewritten.file_name: rewritten.content}, into / MESH)
     link(configuration, into)
     return configuration
+
+
+def as_inside(kind: Kind, settings_file: Path) -> service_settings.Rewritten:
+    """Settings as they are in an enclave, of whatever kind; raises InvalidRequest."""
+    rewrite = service_settings.rewritten if kind.module else redis_settings.rewritten
+    return rewrite(kind, settings_file)
 
 
 def link(configuration: Configuration, into: Path) -> None:

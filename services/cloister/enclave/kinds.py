@@ -65,6 +65,7 @@ class Kind:
             signatures would say what may be in them.
         with_folder: Of the host's, files that name others beside them: the enclave sees their whole folder.
         host_chosen: Environment variables that the host may set.
+        left_out: Tables of its settings that it does without in an enclave.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Kind:
     signed: tuple[str, ...] = ()
     with_folder: tuple[str, ...] = ()
     host_chosen: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def importer(self) -> str:
@@ -149,6 +151,7 @@ VERIFIER: Final = Kind(
         "redis.private_key",
         "redis.password_file",
         "redis.shared_key",
+        "redis.sentinel_password_file",
     ),
     state=("state_dir",),
     quotes=True,
@@ -166,10 +169,18 @@ GATEWAY: Final = Kind(
     name="gateway",
     product=4,
     module="cloister.gateway",
-    measured=("tls.trust_roots", "otlp_ca"),
-    host=("tls.certificate", "routing", "tenants_file"),
-    sealed=("tls.private_key",),
+    measured=("tls.trust_roots", "otlp_ca", "redis.trust_roots"),
+    host=("tls.certificate", "routing", "tenants_file", "redis.certificate"),
+    sealed=(
+        "tls.private_key",
+        "redis.private_key",
+        "redis.password_file",
+        "redis.shared_key",
+        "redis.sentinel_password_file",
+    ),
     with_folder=("tenants_file",),
+    # Jobs are given to workers by a process of its own, and an enclave is one; a gateway outside reads no more of them.
+    left_out=("redis", "jobs"),
 )
 REDIS: Final = Kind(
     name="redis",

@@ -141,6 +141,7 @@ async def run_jobs(settings: Settings, lifecycle: Lifecycle, place: Place | None
             wall_ms=wall_ms,
             stopping=lifecycle.stopping,
         )
+        metrics.held = runner.held
         healths = await _announced(core, lifecycle, stack, [])
 
         async def serving(well: bool) -> None:

@@ -149,7 +149,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     settings = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF")
-    for pragma in (*settings, "secure_delete = ON"):
+    # The last: of what was deleted before this process began, nothing stays in the file's log.
+    for pragma in (*settings, "secure_delete = ON", "wal_checkpoint(TRUNCATE)"):
         connection.execute(f"PRAGMA {pragma}")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > len(_SCHEMAS):

@@ -85,6 +85,8 @@ class EpochTerms:
         age_s = (now_ms - kept[0].began_ms) / 1000
         if not -TOLERANCE_S <= age_s < self.epoch_s:
             return Due.NOW
+        if kept[0].seal_until_ms < now_ms + policy.lease_s * 1000:  # leases were shorter when it began, or epochs
+            return Due.NOW
         if (kept[0].policy_digest, kept[0].suite) == (policy.digest, self.suite):
             return Due.LATER
         return Due.NOW if len(kept) < MOST_BY_POLICY else Due.DEFERRED

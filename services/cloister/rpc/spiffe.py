@@ -13,9 +13,13 @@ from cloister.errors import InvalidRequest
 
 WORKER = "worker"
 # `enrol` lets a starting worker ask for a challenge before it has an identity of its own; it may do nothing else.
-# `console` shows its certificate to browsers, and may call no more than everybody.
+# `console` shows its certificate to browsers, `redis` to those who keep something there; both may call no more than
+# everybody.
 ROLES = frozenset(
-    {"verifier", "provisioner", "gateway", "console", WORKER, "enrol", "owner", "client", "operator", "auditor"}
+    {
+        *("verifier", "provisioner", "gateway", "console", "redis", WORKER, "enrol"),
+        *("owner", "client", "operator", "auditor"),
+    }
 )
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"

@@ -44,15 +44,12 @@ class HeldEpoch:
 class JobEpochs:
     """The epochs of one lease.
 
-    Args:
-        newest_first: In this order.
+    Attributes:
+        newest_first: All of them.
     """
 
     def __init__(self, newest_first: Iterable[HeldEpoch] = ()) -> None:
-        self._newest_first = list(newest_first)
-
-    def __len__(self) -> int:
-        return len(self._newest_first)
+        self.newest_first = tuple(newest_first)
 
     @classmethod
     def of(cls, keys: Iterable[EpochKey]) -> JobEpochs:
@@ -62,29 +59,29 @@ class JobEpochs:
     @property
     def key_ids(self) -> frozenset[bytes]:
         """Of all of them."""
-        return frozenset(epoch.pair.key_id for epoch in self._newest_first)
+        return frozenset(epoch.pair.key_id for epoch in self.newest_first)
 
     def find(self, key_id: bytes, now_ms: int) -> KeyPair | None:
         """The key pair of this name, until it ends."""
-        for epoch in self._newest_first:
+        for epoch in self.newest_first:
             if epoch.pair.key_id == key_id and now_ms < epoch.open_until_ms:
                 return epoch.pair
         return None
 
     def announced(self, now_ms: int) -> HeldEpoch | None:
         """What jobs are to be sealed to now, if they can be."""
-        if not self._newest_first:
+        if not self.newest_first:
             return None
-        newest = self._newest_first[0]
+        newest = self.newest_first[0]
         lasting = [
-            epoch for epoch in self._newest_first if epoch.like(newest) and epoch.seal_until_ms - MARGIN_MS > now_ms
+            epoch for epoch in self.newest_first if epoch.like(newest) and epoch.seal_until_ms - MARGIN_MS > now_ms
         ]
         found = min(lasting, key=lambda epoch: epoch.seal_until_ms, default=newest)
         return found if found.seal_until_ms > now_ms else None
 
     def drop_ended(self, now_ms: int) -> None:
         """Drop the keys whose time is up: the provisioner destroys them too."""
-        self._newest_first = [epoch for epoch in self._newest_first if now_ms < epoch.open_until_ms]
+        self.newest_first = tuple(epoch for epoch in self.newest_first if now_ms < epoch.open_until_ms)
 
 
 class JobStatements:
@@ -112,7 +109,7 @@ class JobStatements:
 
     def of(self, model_name: str, epochs: JobEpochs) -> SignedJobEpoch | None:
         """The statement to announce with a model; None where it takes no jobs."""
-        epoch = epochs.announced(unix_ms(self._now())) if len(epochs) else None
+        epoch = epochs.announced(unix_ms(self._now())) if epochs.newest_first else None
         if epoch is None or not self._ear_id:
             return None
         said = JobEpoch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from cloister.cli.programs import Program
 class Watched:
     """A keeper of a shell script, and what it reported."""
 
-    def __init__(self, folder: Path, script: str) -> None:
+    def __init__(self, folder: Path, script: str, **more: Any) -> None:
         self.said: list[str] = []
         self.changes = asyncio.Event()
         program = Program(
@@ -26,6 +27,7 @@ class Watched:
             command=("/bin/sh", "-c", script),
             address="127.0.0.1:1",
             environment={"GREETING": "hello"},
+            **more,
         )
         self.keeper = Keeper(program, folder / "sample.log", self.said.append)
 
@@ -135,3 +137,31 @@ def test_the_error_is_said_though_the_program_has_been_started_again(tmp_path: P
     watched = Watched(tmp_path, "exit 0")
     watched.keeper.log.write_text('{"error":"NotReady: older"}\n{"error":"NotReady: no policy"}\nThis is simulated.\n')
     assert watched.keeper.last_words() == "NotReady: no policy"
+
+
+async def test_it_starts_anew_when_what_it_was_started_with_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.02)
+    read = tmp_path / "read.once"
+    read.write_text("first")
+    watched = Watched(tmp_path, f'trap "exit 0" TERM; cat {read}; while :; do sleep 0.01; done', started_with=[read])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watched.keeper.run(watched.changes.set))
+        await watched.until_log("first")
+        read.write_text("second")
+        await watched.until_log("second")
+        await watched.keeper.stop()
+    assert watched.said == ["sample is started anew: its files have changed"]
+    assert watched.keeper.restarts == 0
+
+
+async def test_what_was_left_half_written_is_mended_before_each_start(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    mend = ("/bin/sh", "-c", f'read answer; echo "mended: $answer" > {left}', str(left))
+    watched = Watched(tmp_path, f"cat {left} || echo nothing; touch {left}; kill -KILL $$", mended_by=mend)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watched.keeper.run(watched.changes.set))
+        await watched.until_log("mended: y")
+        await watched.keeper.stop()
+    assert watched.keeper.log.read_text().count("nothing") == 1  # there was nothing to mend

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,11 +15,13 @@ from typing import Any
 
 import pytest
 
-from cloister.cli import keeper, programs, supervisor
+from cloister.cli import keeper, programs, redis_files, supervisor
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import Program, Size
 from cloister.cli.supervisor import Supervisor
+from cloister.gateway.settings import Settings as GatewaySettings
+from cloister.kit.config import load
 
 TWO = Size(workers=2)
 
@@ -125,7 +128,8 @@ def planned(
 
 
 def test_the_programs_of_a_mesh(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = planned(mesh, monkeypatch, simulated=False)
+    (redis,), first, second = planned(mesh, monkeypatch, simulated=False)
+    assert (redis.name, redis.service, redis.address) == ("redis", "redis", mesh.redis)
     assert [program.name for program in first] == ["verifier", "provisioner"]
     assert [program.name for program in second] == ["worker-1", "worker-2", "gateway"]
     assert {program.command[0] for program in second} == {"/bin/cloister-worker", "/bin/cloister-gateway"}
@@ -136,13 +140,13 @@ def test_further_gateways_have_ports_of_their_own_and_all_as_many_processes(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = Size(workers=1, gateways=3, gateway_processes=4)
-    _, (_, *gateways) = planned(mesh, monkeypatch, simulated=False, size=size)
+    *_, (_, *gateways) = planned(mesh, monkeypatch, simulated=False, size=size)
     assert [gateway.name for gateway in gateways] == ["gateway", "gateway-2", "gateway-3"]
     assert [gateway.address for gateway in gateways] == [mesh.gateway, "127.0.0.1:9001", "127.0.0.1:9002"]
     assert {gateway.environment["CLOISTER_GATEWAY_PROCESSES"] for gateway in gateways} == {"4"}
     assert "CLOISTER_GATEWAY_LISTEN" not in gateways[0].environment
     assert gateways[2].environment["CLOISTER_GATEWAY_LISTEN"] == gateways[2].address
-    (_, (*_, alone)) = planned(mesh, monkeypatch, simulated=False)
+    (*_, (*_, alone)) = planned(mesh, monkeypatch, simulated=False)
     assert not alone.environment  # what its settings say
 
 
@@ -153,7 +157,7 @@ def test_simulated_workers_only_where_both_sides_say_so(mesh: Mesh, monkeypatch:
     pretended = Mesh(**{**fields, "simulated": True})
     with pytest.raises(Stop, match="--simulator"):
         planned(pretended, monkeypatch, simulated=False)
-    (verifier, provisioner), (*workers, gateway) = planned(pretended, monkeypatch, simulated=True)
+    _, (verifier, provisioner), (*workers, gateway) = planned(pretended, monkeypatch, simulated=True)
     assert {program.command[:2] for program in workers} == {("/bin/cloister-simulator", "worker")}
     assert verifier.command[:2] == ("/bin/cloister-simulator", "verifier")
     assert (provisioner.command[0], gateway.command[0]) == ("/bin/cloister-provisioner", "/bin/cloister-gateway")
@@ -178,11 +182,40 @@ def test_the_console_comes_last_where_it_is_wanted_and_has_an_address(
     *_, (console,) = planned(mesh, monkeypatch, simulated=False, size=wanted)
     assert (console.command[:2], console.address) == (("/bin/cloister", "console"), mesh.console)
     assert console.command[2] == f"{mesh.folder.absolute()}/"  # so that one left behind is known as ours
-    assert len(planned(replace(mesh, console=""), monkeypatch, simulated=False, size=wanted)) == 2
-    assert len(planned(mesh, monkeypatch, simulated=False)) == 2
+    assert len(planned(replace(mesh, console=""), monkeypatch, simulated=False, size=wanted)) == 3
+    assert len(planned(mesh, monkeypatch, simulated=False)) == 3
     monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.console)
     with pytest.raises(Stop, match=f"{mesh.console} is taken .* --no-console"):
         programs.stages(mesh, wanted, simulated=False)
+
+
+def test_redis_runs_in_its_folder_from_files_that_may_be_replaced(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    (redis,), *_ = planned(mesh, monkeypatch, simulated=False)
+    folder = mesh.redis_folder.absolute()
+    assert redis.place == folder
+    assert redis.command[:2] == ("/bin/redis-server", str(folder / "redis.conf"))
+    assert redis.command[2:] == ("--set-proc-title", "no")  # so that one left behind is known as ours
+    assert redis.mended_by[:2] == ("/bin/redis-check-aof", "--fix")
+    assert mesh.identity("redis") / "certificate.pem" in [path.resolve() for path in redis.started_with]
+
+
+def test_a_redis_elsewhere_is_not_started_and_jobs_can_be_left_out(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, (*_, gateway) = first, *_ = planned(mesh, monkeypatch, simulated=False, size=replace(TWO, jobs=False))
+    assert first[0].name == "verifier"
+    assert gateway.environment == {"CLOISTER_GATEWAY_JOBS_ENABLED": "false"}
+    settings = load(GatewaySettings, mesh.settings("gateway"), gateway.environment, prefix="CLOISTER_GATEWAY_")
+    assert not settings.jobs.enabled
+    monkeypatch.setattr(redis_files, "url_of_jobs", lambda _: "rediss://redis.example:6379")
+    first, *_, (*_, gateway) = planned(mesh, monkeypatch, simulated=False)
+    assert (first[0].name, gateway.environment) == ("verifier", {})
+
+
+def test_the_port_of_redis_is_looked_at_too(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(mesh, monkeypatch, simulated=False)
+    monkeypatch.setattr(programs, "is_free", lambda address: address != mesh.redis)
+    with pytest.raises(Stop, match=f"{mesh.redis} is taken .* --no-jobs, or change 'tls-port'"):
+        programs.stages(mesh, TWO, simulated=False)
 
 
 async def test_a_program_that_never_starts_is_not_waited_for(small: Mesh) -> None:

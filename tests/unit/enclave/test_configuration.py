@@ -160,6 +160,18 @@ def test_what_has_one_value_in_an_enclave_has_it_whether_or_not_the_settings_say
     assert settings(tmp_path / "gateway")["front"] == "grpc"
 
 
+def test_a_gateway_in_an_enclave_keeps_no_jobs_whatever_its_settings_say(tmp_path: Path) -> None:
+    file = write_settings(tmp_path / "service", GATEWAY)
+    names = ("trust_roots", "certificate", "private_key", "password_file", "shared_key")
+    files = "".join(f'{name} = "redis-{name}"\n' for name in names)
+    file.write_text(
+        file.read_text() + f'[redis]\nurl = "rediss://r:6379"\nuser = "gateway"\n{files}[jobs]\nattempts = 3\n'
+    )
+    configuration = take_configuration(GATEWAY, file, tmp_path / "gateway")
+    assert not {"redis", "jobs"} & settings(tmp_path / "gateway").keys()
+    assert not any("redis" in name for name in {**configuration.host, **configuration.secrets})
+
+
 @pytest.mark.parametrize(
     ("kind", "line", "named"),
     [

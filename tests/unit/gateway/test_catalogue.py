@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloister.api.oip.inference_pb2 import ModelMetadataResponse
-from cloister.api.v1.model_pb2 import SignedManifest
+from cloister.api.v1.model_pb2 import SignedJobEpoch, SignedManifest
 from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import InvalidRequest
 from cloister.gateway.catalogue import (
@@ -83,6 +83,9 @@ def test_a_list_that_repeats_itself_or_is_too_large() -> None:
     manifest = SignedManifest(manifest=bytes(MAX_METADATA_BYTES))
     with pytest.raises(InvalidRequest):
         read_models([ModelState(name="a", version="1", manifest=manifest)])
+    job_epoch = SignedJobEpoch(statement=bytes(MAX_METADATA_BYTES))
+    with pytest.raises(InvalidRequest):
+        read_models([ModelState(name="a", version="1", job_epoch=job_epoch)])
 
 
 def test_the_default_is_the_newest_version_that_all_workers_serve() -> None:

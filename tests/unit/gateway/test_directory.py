@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloister.errors import InvalidRequest, Unauthenticated
+from cloister.errors import InvalidRequest, NotFound, Unauthenticated
 from cloister.gateway.directory import Directory
 from cloister.gateway.tenant_file import TenantsFile
 from cloister.gateway.wire import Route
@@ -78,6 +78,23 @@ def test_a_model_that_is_not_seen_is_looked_up_by_no_name() -> None:
     assert tenant.seen_route(route) is route
     nobody = Directory(CLUSTER, file(FILE.replace('["tiny"]', "[]"))).of(ANN)
     assert not nobody.sees("tiny")
+
+
+def test_who_asked_once_is_entitled_as_long_as_it_is_a_tenant_that_sees_the_model() -> None:
+    directory = Directory(CLUSTER, file())
+    directory.check_entitled("radiology", "tiny")
+    directory.check_entitled(ANN, "tiny")  # it asked before the file named it
+    assert directory.models == {"tiny"}
+    with pytest.raises(NotFound):
+        directory.check_entitled("radiology", "secret")
+    for nobody in ("none", BOB):
+        with pytest.raises(Unauthenticated):
+            directory.check_entitled(nobody, "tiny")
+    directory.use(file("unlisted_certificates = true\n"))
+    with pytest.raises(Unauthenticated):
+        directory.check_entitled("radiology", "tiny")
+    directory.check_entitled(BOB, "any")
+    assert directory.models == frozenset()
 
 
 async def test_whatever_is_open_ends_when_its_identity_is_nobodys_any_more_and_not_before() -> None:

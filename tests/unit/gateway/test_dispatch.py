@@ -2,57 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
 
-from cloister.api.v1.worker_pb2 import ModelState
 from cloister.errors import NotFound, Overloaded, Unavailable
-from cloister.gateway.dispatch import LOOKS, Dispatcher
-from cloister.gateway.limits import Limits, ModelLimits
-from cloister.gateway.link import Link
+from cloister.gateway.dispatch import LOOKS
 from cloister.gateway.routing import Routing
-from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, model_state, unknown
-
-
-class Mesh:
-    """A dispatcher and links to workers that a test plays."""
-
-    def __init__(self, group: asyncio.TaskGroup, limits: ModelLimits) -> None:
-        self.dispatcher = Dispatcher(Limits(limits), unknown)
-        self._group = group
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.links: dict[str, Link] = {}
-
-    async def add(self, instance: str, slots: int = 2, *models: ModelState) -> WorkerEnd:
-        end, link = WorkerEnd(), Link(instance, self.dispatcher)
-        self.links[instance] = link
-        self.dispatcher.attach(link)
-        self._tasks[instance] = self._group.create_task(link.run(end))
-        end.hello(slots, *models)
-        await end.heard()
-        return end
-
-    async def kill(self, instance: str) -> None:
-        task = self._tasks.pop(instance)
-        task.cancel()
-        await asyncio.wait([task])
-        self.dispatcher.detach(self.links[instance])
-
-    def stop(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-
-
-@asynccontextmanager
-async def mesh(queue_limit: int = 8, **limits: Any) -> AsyncIterator[Mesh]:
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        made = Mesh(group, ModelLimits(queue=queue_limit, **limits))
-        yield made
-        made.stop()
+from fakes.gateway_parts import A, B, C, WorkerEnd, infer_request, make_call, model_state
+from fakes.linked_workers import Mesh, mesh
 
 
 async def test_the_worker_with_the_most_free_slots_is_chosen() -> None:
@@ -589,3 +545,42 @@ async def test_no_label_or_default_moves_a_sealed_call() -> None:
         assert [call.model_version for call in (await worker.frame()).calls] == ["", ""]
         with pytest.raises(NotFound):
             made.dispatcher.submit(make_call(infer_request(version="stable", workers=[A])))
+
+
+@pytest.mark.attack("H08")
+async def test_a_job_is_not_given_to_a_second_worker_where_the_first_was_lost_with_it() -> None:
+    async with mesh() as made:
+        worker = await made.add(A, 1)
+        call = make_call()
+        call.once = True
+        made.dispatcher.submit(call)
+        await worker.frame()
+        await made.add(B, 1)
+        await made.kill(A)
+        with pytest.raises(Unavailable, match="lost") as caught:
+            await call.answer
+        assert caught.value.reason == "worker.lost"
+
+
+async def test_a_job_that_had_not_left_for_the_worker_that_was_lost_goes_to_another() -> None:
+    async with mesh() as made:
+        await made.add(A, 2)
+        other = await made.add(B, 1)
+        call = make_call()
+        call.once = True
+        made.dispatcher.submit(call)
+        assert call.instance == A
+        await made.kill(A)
+        (sent,) = (await other.frame()).calls
+        other.answer(sent.call_id)
+        assert await call.answer == b"answer"
+
+
+async def test_slots_of_a_model_are_those_of_its_workers_within_its_own_limit() -> None:
+    async with mesh(slots=3) as made:
+        assert made.dispatcher.slots_of("tiny") == 0
+        await made.add(A, 2)
+        assert made.dispatcher.slots_of("tiny") == 2
+        await made.add(B, 2)
+        assert made.dispatcher.slots_of("tiny") == 3
+        assert list(made.dispatcher.served()) == ["tiny"]

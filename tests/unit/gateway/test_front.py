@@ -11,8 +11,10 @@ import pytest
 from cloister.errors import InvalidRequest
 from cloister.gateway import front
 from cloister.gateway.envoy_config import envoy_config, secrets
+from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.settings import Settings
 from cloister.kit.config import REASON
+from cloister.kit.redis_settings import RedisSettings
 from fakes.pki import MeshPki
 
 
@@ -31,6 +33,16 @@ def test_settings_survive_the_way_inside(settings: Settings) -> None:
 def test_paths_are_handed_over_whole_since_the_gateway_inside_runs_elsewhere(settings: Settings) -> None:
     inside = front.taken_over(front.handed_over(replace(settings, routing=Path("r.toml"), otlp_ca=Path("ca.pem"))))
     assert (inside.routing, inside.otlp_ca) == (Path("r.toml").absolute(), Path("ca.pem").absolute())
+
+
+def test_so_are_those_of_redis(settings: Settings) -> None:
+    names = ("trust_roots", "certificate", "private_key", "password_file", "shared_key")
+    paths = {name: Path("redis", name) for name in names}
+    redis = RedisSettings(url="rediss://127.0.0.1:6379", user="gateway", **paths)
+    inside = front.taken_over(front.handed_over(replace(settings, redis=redis, jobs=JobsSettings(attempts=3))))
+    assert inside.redis is not None
+    assert {name: getattr(inside.redis, name) for name in names} == {name: paths[name].absolute() for name in names}
+    assert (inside.redis.url, inside.redis.sentinel_password_file, inside.jobs.attempts) == (redis.url, None, 3)
 
 
 def test_envoy_is_taken_where_it_is() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloister.gateway.limits import ModelLimits, ModelTable, TenantLimits, TenantTable
-from cloister.gateway.portion import DIVIDED, REST, part_of, portion
+from cloister.gateway.portion import DIVIDED, REST, RUNNER, part_of, portion
 from cloister.gateway.settings import Settings
 from cloister.kit.shared_port import Place
 from cloister.rpc.identity import TlsFiles
@@ -43,6 +43,14 @@ def test_processes_for_https_listen_behind_the_others() -> None:
         ("h:9102", "h:9202"),
         ("h:9103", "h:9203"),
     ]
+
+
+@pytest.mark.parametrize(("rest_listen", "page"), [("", "h:9102"), (":8441", "h:9105")])
+def test_who_gives_jobs_to_workers_has_its_page_behind_all_others(rest_listen: str, page: str) -> None:
+    whole = settings(processes=2, rest_listen=rest_listen, rest_processes=3, metrics_listen="h:9100")
+    part = portion(whole, Place(1, 1, None, RUNNER))
+    assert part.metrics_listen == page
+    assert part.queue_limit == whole.queue_limit
 
 
 @pytest.mark.parametrize("name", ["rest_listen", "operator_listen"])

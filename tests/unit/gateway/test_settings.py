@@ -90,6 +90,51 @@ def test_tables_without_sense_are_named(tmp_path: Path, tables: str, says: str) 
         settings(tmp_path, tables)
 
 
+REDIS = """
+[redis]
+url = "rediss://127.0.0.1:6379"
+trust_roots = "r.pem"
+certificate = "c.pem"
+private_key = "k.pem"
+user = "gateway"
+password_file = "password"
+shared_key = "shared.key"
+"""
+
+
+def test_jobs_are_on_where_there_is_a_redis_and_can_be_turned_off(tmp_path: Path) -> None:
+    assert not settings(tmp_path).keeps_jobs
+    made = settings(tmp_path, REDIS + "[jobs]\nattempts = 2\n")
+    assert (made.keeps_jobs, made.runs_jobs, made.jobs.attempts, made.jobs.hold_s) == (True, True, 2, 30.0)
+    taking = settings(tmp_path, REDIS, JOBS_PROCESSES="0")
+    assert (taking.keeps_jobs, taking.runs_jobs) == (True, False)
+    off = settings(tmp_path, REDIS, JOBS_ENABLED="false")
+    assert (off.keeps_jobs, off.runs_jobs) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ATTEMPTS", "0"),
+        ("PROCESSES", "17"),
+        ("PROCESSES", "-1"),
+        ("HOLD_S", "0.1"),
+        ("JOB_LIFE_S", "0"),
+        ("RESULT_TTL_S", "0"),
+        ("MAX_JOBS", "0"),
+        ("TENANT_BYTES", "0"),
+        ("MAX_JOB_BYTES", str((64 << 20) + 1)),
+        ("MAX_RESULT_BYTES", "0"),
+        ("BATCH", "129"),
+        ("SLOT_SHARE", "0"),
+        ("SLOT_SHARE", "1.1"),
+    ],
+)
+def test_values_of_jobs_without_sense_are_named(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"jobs.{key.lower()}"):
+        settings(tmp_path, **{f"JOBS_{key}": value})
+
+
 @pytest.mark.parametrize("endpoint", ["https://otel-collector:4317", "http://127.0.0.1:4317", "https://[fd00::1]:4317"])
 def test_a_collector_is_one_host_over_tls_or_this_machine(tmp_path: Path, endpoint: str) -> None:
     assert settings(tmp_path, OTLP_ENDPOINT=endpoint).otlp_endpoint == endpoint

@@ -194,6 +194,18 @@ def test_what_the_generated_code_writes_reads_the_same(
     assert read_route(message.SerializeToString()) == Route(name, version, identifier, expected)
 
 
+def test_a_job_is_sealed_to_no_worker_in_particular() -> None:
+    message = ModelInferRequest(model_name="tiny", model_version="3")
+    message.parameters["cloister-seal"].string_param = "job-v1"
+    message.parameters["other"].string_param = "whatever"
+    route = read_route(message.SerializeToString())
+    assert route == Route("tiny", "3", "", None, job=True)
+    assert route.sealed
+    message.parameters["cloister-workers"].string_param = A
+    with pytest.raises(InvalidRequest, match="job-v1"):
+        read_route(message.SerializeToString())
+
+
 def agrees(raw: bytes) -> None:
     """Any bytes give a route or `InvalidRequest`; a route is what the generated parser reads, where it reads at all."""
     try:
@@ -205,7 +217,8 @@ def agrees(raw: bytes) -> None:
     except DecodeError:
         return
     assert (parsed.model_name, parsed.model_version, parsed.id) == route[:3]
-    assert ("cloister-seal" in parsed.parameters) == (route.workers is not None)
+    assert ("cloister-seal" in parsed.parameters) == route.sealed
+    assert not (route.job and route.workers is not None)
     if route.workers is not None:
         assert frozenset(parsed.parameters["cloister-workers"].string_param.split(",")) == route.workers
 
@@ -229,7 +242,7 @@ _pieces = st.builds(length_delimited, st.sampled_from([1, 2, 3, 4, 7, 16]), st.b
 _entries = st.builds(
     lambda key, value: length_delimited(4, length_delimited(1, key) + length_delimited(2, length_delimited(3, value))),
     st.sampled_from([b"cloister-seal", b"cloister-workers", b"other"]),
-    st.sampled_from([b"v1", A.encode(), f"{A},{B}".encode()]),
+    st.sampled_from([b"v1", b"job-v1", A.encode(), f"{A},{B}".encode()]),
 )
 
 

@@ -161,6 +161,7 @@ async def _reason(appending: Awaitable[int]) -> str:
     return ""
 
 
+@pytest.mark.attack("H07")
 @pytest.mark.parametrize("statement", ["UPDATE records SET record = x'00'", "DELETE FROM records"])
 def test_records_are_neither_changed_nor_deleted(audit: AuditLog, path: Path, statement: str) -> None:
     audit.append("e")
@@ -170,6 +171,7 @@ def test_records_are_neither_changed_nor_deleted(audit: AuditLog, path: Path, st
     other.close()
 
 
+@pytest.mark.attack("H07")
 @pytest.mark.parametrize(
     "damage",
     [
@@ -188,6 +190,7 @@ def test_damage_is_noticed_when_it_is_read(audit: AuditLog, path: Path, damage: 
         list(audit.records())
 
 
+@pytest.mark.attack("H07")
 def test_what_cannot_be_written_raises(audit: AuditLog, path: Path) -> None:
     other = sqlite3.connect(path)
     other.executescript("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END;")

@@ -121,7 +121,17 @@ def test_keys_of_the_verifier_are_pinned(tmp_path: Path, thumbprints: tuple[str,
         loaded(tmp_path, thumbprints=thumbprints)
 
 
-@pytest.mark.parametrize("extra", ["releases_per_minute = 0", "grace_s = -1", 'root_key_value = "secret"'])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "releases_per_minute = 0",
+        "grace_s = -1",
+        "epoch_s = 60",
+        "job_life_s = 604801",
+        'epoch_suite = "p256"',
+        'root_key_value = "secret"',
+    ],
+)
 def test_settings_that_cannot_be_meant(tmp_path: Path, extra: str) -> None:
     with pytest.raises(InvalidRequest, match=extra.split()[0]):
         loaded(tmp_path, extra=extra)

@@ -361,6 +361,7 @@ async def test_a_policy_of_another_mesh_releases_nothing(desk: ReleaseDesk) -> N
 # What may fail
 
 
+@pytest.mark.attack("H07")
 async def test_no_record_no_release(desk: ReleaseDesk) -> None:
     request = desk.request()
     connection = sqlite3.connect(desk.folder / "audit.db", isolation_level=None)

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloister.api.v1 import provisioner_pb2
+from cloister.api.v1.model_pb2 import SignedReleasePolicy
 from cloister.errors import InvalidRequest, SealBroken
 from cloister.seal import hpke
-from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message, seal_grant
+from cloister.seal.grant import MAX_EPOCHS, EpochKey, ModelGrant, grant_info, open_grant, proof_message, seal_grant
 from cloister.seal.keys import ModelKey, Secret
 from fakes.sealed import flipped, unhurried
 
@@ -21,6 +23,15 @@ _GRANT = ModelGrant(
     allow_plain=True,
     lease_s=3600,
     policy_digest=b"p" * 32,
+)
+_EPOCH = EpochKey(
+    epoch=7,
+    suite=hpke.XWING,
+    seed=Secret(b"s" * 32),
+    seal_until_ms=1_000,
+    open_until_ms=2_000,
+    policy=b"policy",
+    policy_signature=b"g" * 64,
 )
 _INFO = grant_info("demo.cloister.internal", "a" * 32, b"d" * 32, 3, "lease", "ear")
 
@@ -106,3 +117,56 @@ def test_a_proof_is_for_one_nonce_result_and_model() -> None:
         proof_message(b"n" * 32, "token", "resnet", 0),
     }
     assert len(messages) == 5
+
+
+def _with_epochs(*epochs: EpochKey) -> ModelGrant:
+    return replace(_GRANT, epochs=epochs)
+
+
+def test_the_keys_of_epochs_come_along_newest_first() -> None:
+    grant = _with_epochs(_EPOCH, replace(_EPOCH, epoch=5, suite=hpke.X25519, seed=Secret(b"t" * 32)))
+    assert _open(_seal(grant)) == grant
+    assert "ssss" not in repr(grant)
+
+
+WRONG_EPOCHS = {
+    "number 0": (replace(_EPOCH, epoch=0),),
+    "oldest first": (_EPOCH, replace(_EPOCH, epoch=8)),
+    "a number twice": (_EPOCH, _EPOCH),
+    "too many": tuple(replace(_EPOCH, epoch=100 - n) for n in range(MAX_EPOCHS + 1)),
+    "another suite": (replace(_EPOCH, suite="p256"),),
+    "a short seed": (replace(_EPOCH, seed=Secret(b"s" * 31)),),
+    "no end": (replace(_EPOCH, seal_until_ms=0),),
+    "an end before the last seal": (replace(_EPOCH, open_until_ms=999),),
+    "no policy": (replace(_EPOCH, policy=b""),),
+    "no signature": (replace(_EPOCH, policy_signature=b""),),
+}
+
+
+@pytest.mark.parametrize("epochs", WRONG_EPOCHS.values(), ids=WRONG_EPOCHS)
+def test_malformed_epochs_are_neither_sealed_nor_opened(epochs: tuple[EpochKey, ...]) -> None:
+    with pytest.raises(InvalidRequest):
+        _seal(_with_epochs(*epochs))
+    message = provisioner_pb2.Grant(
+        model_key=b"k" * 32,
+        model_name="resnet",
+        model_version=3,
+        model_digest=b"d" * 32,
+        lease_s=60,
+        policy_digest=b"p" * 32,
+        epochs=[
+            provisioner_pb2.EpochKey(
+                epoch=key.epoch,
+                hpke_suite=key.suite,
+                seed=key.seed.reveal(),
+                seal_until_ms=key.seal_until_ms,
+                open_until_ms=key.open_until_ms,
+                policy=SignedReleasePolicy(policy=key.policy, signature=key.policy_signature),
+            )
+            for key in epochs
+        ],
+    )
+    with pytest.raises(SealBroken):
+        _open(hpke.seal(_PAIR.suite, _PAIR.public, message.SerializeToString(), _INFO))
+    del message.epochs[:]
+    assert _open(hpke.seal(_PAIR.suite, _PAIR.public, message.SerializeToString(), _INFO)).epochs == ()

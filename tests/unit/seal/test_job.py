@@ -257,7 +257,6 @@ def test_the_key_of_another_model_does_not_open(pair: hpke.KeyPair) -> None:
     _refused(NotReady, "epoch.unknown", Worker(pair, model="other"), Client(pair).seal()[0])
 
 
-@pytest.mark.attack("F13")
 def test_with_the_key_goes_all_that_was_opened_by_it(pair: hpke.KeyPair) -> None:
     client, worker, other = Client(pair), Worker(pair), hpke.KeyPair.generate(hpke.X25519)
     worker.pairs["resnet", other.key_id] = other

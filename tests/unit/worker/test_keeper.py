@@ -17,6 +17,7 @@ from cloister.worker.memory import MemoryBudget, estimated_bytes
 from cloister.worker.served import ServedModels
 from cloister.worker.settings import WantedModel
 from fakes.engines import FakeEngine
+from fakes.job_epochs import epoch_key, held
 from fakes.releases import FakeReleases
 
 
@@ -431,3 +432,19 @@ async def test_a_model_that_is_refused_is_named_by_nobody_while_the_next_is_wait
         engine = weakref.ref(desk.engines.pop())
         gc.collect()
         assert engine() is None
+
+
+async def test_job_keys_come_and_go_with_the_lease(desk):
+    desk.releases.lease_s, desk.releases.epochs = 0.2, held(epoch_key(1))
+
+    def numbers():
+        return [epoch.number for model in desk.served for epoch in model.job_epochs.newest_first]
+
+    async with desk.keeping():
+        await desk.until(lambda: numbers() == [1])
+        desk.releases.epochs, asked = held(epoch_key(2), epoch_key(1)), desk.releases.asked
+        await desk.releases.until_asked(asked + 2)
+        assert numbers() == [2, 1]
+        desk.releases.error = KeyRefused("no")
+        await desk.until(lambda: len(desk.served) == 0)
+        assert numbers() == []

@@ -29,6 +29,7 @@ class BusyVerifier:
     pki: MeshPki
     full: int
     served: asyncio.Event = field(default_factory=asyncio.Event)
+    renewed: list[OwnResult] = field(default_factory=list)
 
     def __post_init__(self):
         self.keys = SimpleNamespace(tls=new_key(), instance=INSTANCE)
@@ -55,7 +56,7 @@ async def renewing(verifier: BusyVerifier) -> Membership:
     rotation = KeyRotation(pair, epochs, overlap_s=1, counter_s=clock.counter_s)
     membership = Membership(verifier, clock, rotation, identity, first)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        task = group.create_task(membership.renewing(None))
+        task = group.create_task(membership.renewing(None, verifier.renewed.append))
         served = group.create_task(verifier.served.wait())
         await asyncio.wait({task, served}, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(0)
@@ -70,6 +71,7 @@ async def test_a_renewal_that_finds_no_place_is_tried_again_before_the_membershi
     membership = await renewing(verifier)
     assert verifier.served.is_set()
     assert membership.result.expires_at - membership.result.issued_at == timedelta(hours=1)
+    assert verifier.renewed == [membership.result]
 
 
 async def test_a_membership_that_could_not_be_renewed_ends_the_worker():

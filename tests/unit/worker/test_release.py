@@ -7,7 +7,11 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloister.api.v1.model_pb2 import SignedReleasePolicy
+from cloister.api.v1.provisioner_pb2 import EpochKey
 from cloister.errors import KeyRefused, SealBroken
+from cloister.seal.hpke import X25519, KeyPair
+from cloister.seal.keys import Secret
 from cloister.worker.clock import ClockJumped
 from cloister.worker.settings import WantedModel
 from fakes.release_peers import ReleaseRig
@@ -65,3 +69,14 @@ async def test_a_verifiers_time_that_jumps_ends_the_release_and_not_as_something
 async def test_another_model_than_the_wanted_one_is_not_taken(rig):
     with pytest.raises(SealBroken):
         await rig.releases.release(WantedModel("iris", 3))
+
+
+async def test_the_keys_that_jobs_are_sealed_to_come_along_and_their_seeds_do_not_stay(rig):
+    policy = SignedReleasePolicy(policy=b"policy", signature=b"s" * 64)
+    rig.provisioner.epochs = [
+        EpochKey(epoch=4, hpke_suite=X25519, seed=b"4" * 32, seal_until_ms=1, open_until_ms=2, policy=policy)
+    ]
+    release = await rig.releases.release(WANTED)
+    (epoch,) = release.job_epochs.newest_first
+    assert (epoch.number, epoch.pair.public) == (4, KeyPair.from_seed(X25519, b"4" * 32).public)
+    assert [key.seed for key in release.grant.epochs] == [Secret(bytes(32))]

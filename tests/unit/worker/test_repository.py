@@ -114,6 +114,18 @@ async def test_versions_are_loaded_and_unloaded_side_by_side(tmp_path):
         assert desk.served.states() == []
 
 
+async def test_the_leases_of_all_versions_of_a_model_are_renewed_when_asked(tmp_path):
+    async with running(tmp_path, "iris@1", "iris@2", "wine") as desk:
+        await desk.until_ready("iris@1", "iris@2", "wine@2")
+        for kept in desk.repository._kept.values():
+            while kept.keeper._renewing_at is None:  # noqa: ASYNC110 - it waits for its renewal in a moment
+                await asyncio.sleep(0)
+        desk.repository.renew("iris")
+        desk.repository.renew("other")
+        await desk.releases.until_asked(5)
+        assert sorted(desk.releases.asked_for) == [0, 1, 1, 2, 2]
+
+
 async def test_unloading_waits_for_what_is_under_way(tmp_path):
     async with running(tmp_path, "iris@1") as desk:
         await desk.until_ready("iris@1")

@@ -8,7 +8,7 @@ from cloister import __version__
 from cloister.api.oip import inference_pb2 as oip
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, ListWorkersRequest
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
-from cloister.api.v1.model_pb2 import SignedManifest
+from cloister.api.v1.model_pb2 import SignedJobEpoch, SignedManifest
 from cloister.errors import NotAllowed, NotFound
 from fakes.gateway_parts import A, B, model_state
 from fakes.running_gateway import Rig, ask
@@ -51,16 +51,20 @@ async def test_models_of_several_workers(rig: Rig) -> None:
 async def test_workers_are_listed_with_what_the_verifier_said(rig: Rig) -> None:
     state = model_state("tiny", "2", allow_plain=False)
     state.manifest.CopyFrom(SignedManifest(manifest=b"exact bytes", signature=b"s" * 64, public_key=b"p" * 32))
+    said = SignedJobEpoch(statement=b"no statement that a gateway would read", signature=b"s" * 64)
+    state.job_epoch.CopyFrom(said)
     first = await rig.worker(A, models=[state])
     await rig.worker(B, models=[model_state("tiny", "1")])
     gateway = (await rig.peer()).stub(GatewayStub)
     listed = (await gateway.ListWorkers(ListWorkersRequest(model_name="tiny"), timeout=5)).workers
     assert [(worker.instance, worker.model_version, worker.allow_plain) for worker in listed] == [(A, "2", False)]
+    assert listed[0].job_epoch == said
     assert listed[0].bundle == first.attested().bundle
     assert listed[0].model_digest == bytes(32)
     assert listed[0].manifest == state.manifest
     older = await gateway.ListWorkers(ListWorkersRequest(model_name="tiny", model_version="1"), timeout=5)
     assert [worker.instance for worker in older.workers] == [B]
+    assert not older.workers[0].HasField("job_epoch")
     with pytest.raises(NotFound, match=r"^no such model$"):
         await gateway.ListWorkers(ListWorkersRequest(model_name="none"), timeout=5)
 

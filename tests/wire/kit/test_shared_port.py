@@ -69,6 +69,13 @@ def test_a_place_is_believed_only_with_the_socket_that_holds_the_port() -> None:
         assert Place.inherited(other_face.environment(), "127.0.0.1:1", {"rest": address}) == other_face
         with pytest.raises(NotReady):
             Place.inherited(other_face.environment(), address)
+        nobody_calls = Place(1, 2, None, "jobs")
+        assert Place.inherited(nobody_calls.environment(), address, {"jobs": None}) == nobody_calls
+        for face, others in (("jobs", {"jobs": address}), ("", {}), ("rest", {"jobs": None})):
+            with pytest.raises(NotReady):
+                Place.inherited(Place(1, 2, None, face).environment(), address, others)
+        with pytest.raises(NotReady):
+            Place.inherited(Place(1, 2, held.fileno(), "jobs").environment(), address, {"jobs": None})
         with closing(socket.socket()) as other:
             other.bind(("127.0.0.1", 0))
             for wrong in (f"2/4:{other.fileno()}", "2/4:999", "2/4:0", "2/4", "2", "", "a/b:c"):

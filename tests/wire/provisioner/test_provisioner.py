@@ -23,10 +23,11 @@ from cloister.errors import (
     SealBroken,
 )
 from cloister.rpc.channel import Peer
-from cloister.seal.grant import grant_info, open_grant
+from cloister.seal.grant import EpochKey, grant_info, open_grant
+from cloister.seal.hpke import XWING
 from fakes.pki import MeshPki
 from fakes.release_desk import DIGEST, MODEL_KEY
-from fakes.results import MODEL
+from fakes.results import MODEL, MRENCLAVE
 from fakes.running_services import CALL_S, WireWorker, private_file, running_provisioner
 
 
@@ -49,6 +50,24 @@ async def test_a_worker_gets_a_key_that_only_it_can_open(desk: Any) -> None:
     assert json.loads(answer.manifest.manifest)["name"] == MODEL
     with pytest.raises(SealBroken):
         open_grant(answer.sealed_grant, WireWorker(desk.pki, desk.worker.platform).hpke, info, **wanted)
+
+
+async def test_job_keys_come_with_the_key_to_who_satisfies_the_policies_of_their_epochs(desk: Any) -> None:
+    async def epochs(ear_id: str, **result: Any) -> list[EpochKey]:
+        async with desk.as_worker() as peer:
+            answer = await desk.worker.released(peer, desk.token(ear_id=ear_id, **result), MODEL)
+        info = grant_info(desk.pki.cluster, desk.worker.instance, DIGEST, 2, answer.lease_id, ear_id)
+        wanted: dict[str, Any] = {"model_name": MODEL, "model_version": 2, "model_digest": DIGEST}
+        return [*open_grant(answer.sealed_grant, desk.worker.hpke, info, **wanted).epochs]
+
+    (first,) = await epochs("ear-1")
+    assert (first.epoch, first.suite, await epochs("ear-2")) == (1, XWING, [first])
+    async with desk.owner() as owner:
+        await desk.allow(owner, version=2, mrenclave=[MRENCLAVE, "e5" * 32])
+        (second,) = await epochs("ear-3", mrenclave="e5" * 32, isvsvn=0)
+        assert await epochs("ear-4") == [second, first]
+        begun = [entry["epoch"] for entry in await records(owner) if entry["event"] == "epoch.begun"]
+    assert begun == [1, 2]
 
 
 async def test_every_refusal_is_one_sentence_on_the_wire(desk: Any) -> None:

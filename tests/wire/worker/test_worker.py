@@ -13,6 +13,7 @@ import openvino as ov
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from cloister import ear
 from cloister.api.oip.inference_pb2 import ModelInferResponse, ModelMetadataResponse
 from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE, PURPOSE_MESH
 from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall
@@ -21,9 +22,12 @@ from cloister.ear import SigningKey
 from cloister.errors import EvidenceRejected, InvalidRequest, KeyRefused, NotAllowed, NotReady, Unavailable
 from cloister.oip.tensors import decode_response, encode_request
 from cloister.seal import envelope, receipt
+from cloister.seal.job import JobKey, JobSealer
+from cloister.seal.job_epoch import verify_epoch
 from cloister.seal.session import ClientSessions, RecipientKey
 from cloister.worker.clock import ClockJumped
 from fakes import networks
+from fakes.job_epochs import epoch_key
 from fakes.sealing import Sealing
 
 ROWS = np.random.default_rng(3).standard_normal((5, networks.FEATURES)).astype(np.float32)
@@ -332,16 +336,67 @@ async def test_a_refused_renewal_takes_the_model_away(mesh):
         assert await health_of(worker) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+def lasting(number):
+    """A key of an epoch that does not end here."""
+    ends_ms = 2 * int(datetime.now(UTC).timestamp() * 1000)
+    return epoch_key(number, seal_until_ms=ends_ms, open_until_ms=ends_ms)
+
+
+async def test_a_job_is_sealed_to_the_key_that_the_worker_says_and_its_answer_proves_itself(mesh):
+    mesh.provisioner.epochs = (lasting(5),)
+    async with serving(mesh) as (_, gateway):
+        said, model = job_epoch_of(gateway, mesh), mesh.provisioner.models["tiny"][0].manifest
+        ends = datetime.now(UTC) + timedelta(days=2)
+        key = JobKey(
+            model_name="tiny",
+            epoch=said.epoch,
+            suite=said.hpke_suite,
+            public=said.hpke_public,
+            seal_until=ends,
+            open_until=ends,
+        )
+        request = encode_request("tiny", {"x": ROWS}, outputs=("p",)).SerializeToString()
+        sealed, ticket = JobSealer(mesh.pki.cluster).seal(request, epoch=key, not_after=ends)
+        carried = envelope.build_job(sealed, model_name="tiny").SerializeToString()
+        for call_id in (1, 2):  # it may be given out twice
+            (result,) = await gateway.infer(carried, first_id=call_id)
+            response = ModelInferResponse.FromString(result.response)
+            answer = ticket.open(envelope.sealed_job_result(response, model_name="tiny", model_version=""))
+            found = decode_response(ModelInferResponse.FromString(answer.response))
+            assert found["p"].tobytes() == expected().tobytes()
+            body = receipt.verify(answer.receipt, mesh.verifier.claims[0].receipt_key)
+            receipt.verify_content(body, request=request, response=answer.response)
+            assert (body.request_id, body.model_digest) == (ticket.job_id, model.digest)
+            vouched = ear.unverified(answer.attestation_result)
+            assert (vouched.ear_id, vouched.receipt_key) == (body.ear_id, mesh.verifier.claims[0].receipt_key)
+        other, _ = JobSealer("other.internal").seal(request, epoch=key, not_after=ends)
+        (result,) = await gateway.infer(envelope.build_job(other, model_name="tiny").SerializeToString(), first_id=3)
+        assert result.failure.reason == "seal.broken"
+
+
 async def test_membership_is_renewed_without_dropping_the_link(mesh):
     mesh.verifier.membership_s = 4.0
+    mesh.provisioner.epochs = (lasting(5),)
     async with serving(mesh) as (worker, gateway):
         before = await served_certificate(worker)
+        said = job_epoch_of(gateway, mesh)
+        assert (said.model_name, said.epoch) == ("tiny", 5)
         await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 2)
         assert [role for role, purpose in mesh.verifier.appraised if purpose == PURPOSE_MESH] == ["enrol", "worker"]
         (result,) = await gateway.infer(encode_request("tiny", {"x": ROWS}).SerializeToString())
         assert result.WhichOneof("outcome") == "response"
         await mesh.verifier.until(lambda: mesh.verifier.count(PURPOSE_MESH) >= 3)  # the second is in use by now
         assert await served_certificate(worker) != before
+        await gateway.until(lambda gateway: job_epoch_of(gateway, mesh).ear_id != said.ear_id)
+
+
+def job_epoch_of(gateway, mesh):
+    """What the worker says that jobs are sealed to: under a result of its membership, by the key in it."""
+    signed = gateway.models["tiny", "3"].job_epoch
+    said = verify_epoch(signed, mesh.verifier.claims[0].receipt_key)
+    assert mesh.verifier.results[said.ear_id].audience == "mesh"
+    assert said.instance == mesh.verifier.claims[0].instance
+    return said
 
 
 async def run_refusing(mesh, error):

@@ -37,16 +37,16 @@ class JobMetrics(Collector):
     Args:
         metrics: Whose registry these share.
         stores: Knows how the queues are.
-        held: How many jobs of each model this process holds; None where it gives none to workers.
 
     Attributes:
+        held: How many jobs of each model this process holds; None where it gives none to workers.
         progressed_at: When this process last found that jobs go on, on the clock of `time.monotonic`.
     """
 
-    def __init__(self, metrics: Metrics, stores: StoreWatch, held: Callable[[], dict[str, int]] | None = None) -> None:
+    def __init__(self, metrics: Metrics, stores: StoreWatch) -> None:
+        self.held: Callable[[], dict[str, int]] | None = None
         self.progressed_at = time.monotonic()
         self._stores = stores
-        self._held = held
         self._models: set[str] = set()
         self._words: set[str] = set()
         self._submitted: dict[tuple[str, str], int] = {}
@@ -87,12 +87,12 @@ class JobMetrics(Collector):
             for counts in queues:
                 gauge.add_metric([counts.model_name], getattr(counts, field))
             yield gauge
-        if self._held is None:
+        if self.held is None:
             return
         yield _counter("cloister_jobs_ended", "Jobs that ended here: answered, or the reason why not.", self._ended)
         yield _counter("cloister_jobs_attempts", "Tries to have a job answered.", self._attempts, "outcome")
         held = GaugeMetricFamily("cloister_jobs_held", "Jobs that this process has taken.", labels=["model"])
-        for model, count in self._held().items():
+        for model, count in self.held().items():
             held.add_metric([model], count)
         yield held
         idle_s = time.monotonic() - self.progressed_at

@@ -114,6 +114,7 @@ class ModelRunner:
 
     def abandon(self) -> None:
         """Wait for no worker any longer: what is under way is let go, and whoever takes it begins again."""
+        self._sending.leave()
         for held in list(self._held.values()):
             self._sending.abandon(held)
 
@@ -181,7 +182,8 @@ class ModelRunner:
                 self._settling.end(held, error=error)
             else:
                 self._sending.ready.append(held)
-        self._sending.send()
+        if not self._stopping.is_set():  # else it came as we were going
+            self._sending.send()
 
     def _check(self, claimed: Claimed) -> Route:
         """See whether a job may be sent; raises what it ends with if not."""

@@ -41,7 +41,7 @@ async def opened_stores(
             cluster=cluster,
             consumer=consumer,
             timeout_s=settings.timeout_s,
-            waits=CONNECTIONS // 2,
+            connections=CONNECTIONS,
             on_dropped=on_dropped,
         )
 

@@ -86,8 +86,8 @@ class Sending:
         return max(1, int(self._slots * self._settings.slot_share)) if self._slots else 0
 
     def send(self) -> None:
-        """Send what is ready, as far as there is room."""
-        most = self.most_calls
+        """Send what is ready, as far as there is room; nothing once we are going."""
+        most = self.most_calls if not self._going else 0
         while self.ready and self.calls < most and self._loop.time() >= self._paused_until_s:
             held = self.ready.popleft()
             try:

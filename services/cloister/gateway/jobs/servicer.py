@@ -122,7 +122,6 @@ class JobsServicer(JobsBase):
         """States now, then ends as they come."""
         tenant, model = self._asked(request.model_name)
         _check_ids(request.job_ids, MAX_WATCHED)
-        self._stores.store()
 
         async def tell(told: Told) -> None:
             jobs = [job_message(job_id, record) for job_id, record in told]
@@ -192,6 +191,7 @@ class JobsServicer(JobsBase):
 
     def _asked(self, model_name: str) -> tuple[Tenant, str]:
         tenant = self._directory.of(current_peer().spiffe_id)
+        self._stores.store()  # where there are no jobs, that is all there is to say
         if not NAME.fullmatch(tenant.seen(model_name)):  # what is to become part of a key in Redis has a name's form
             raise NotFound(NO_SUCH_MODEL)
         return tenant, model_name

@@ -60,8 +60,8 @@ class JobsSettings:
                 raise ValueError(f"jobs.{name} must be 1 to {MAX_BYTES}")
         if not 0 <= self.processes <= MAX_PROCESSES:
             raise ValueError(f"jobs.processes must be 0 to {MAX_PROCESSES}")
-        if not 1.0 <= self.hold_s <= 3600:
-            raise ValueError("jobs.hold_s must be 1 to 3600")
+        if not 0.5 <= self.hold_s <= 3600:
+            raise ValueError("jobs.hold_s must be 0.5 to 3600")
         if not 1 <= self.job_life_s <= MAX_LIFE_S:
             raise ValueError(f"jobs.job_life_s must be 1 to {MAX_LIFE_S}")
         if not 1 <= self.batch <= 128:

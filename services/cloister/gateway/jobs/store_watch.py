@@ -82,11 +82,15 @@ class StoreWatch:
         if self._store is None:
             return
         while True:
-            await self._look(self._store)
+            await self.look()
             await serving(self.state == READY)
             await asyncio.sleep(LOOK_S if self._checked else TRY_S)
 
-    async def _look(self, store: JobStore) -> None:
+    async def look(self) -> None:
+        """Look once; nothing is raised."""
+        store = self._store
+        if store is None:
+            return
         try:
             if not self._checked:
                 await self._check()

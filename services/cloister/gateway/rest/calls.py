@@ -67,13 +67,16 @@ class RestCalls:
         request: Request,
         method: str,
         message: Callable[[bytes], Awaitable[bytes]],
+        *,
+        service: str = INFERENCE,
     ) -> tuple[bytes, dict[str, str]]:
         """Make one call.
 
         Args:
             request: The HTTP request.
-            method: Of the inference service.
+            method: Of the service.
             message: Makes the method's serialised message of the request's body; called once its peer may call at all.
+            service: By its full name.
 
         Returns:
             The serialised answer, and headers that go along.
@@ -92,7 +95,7 @@ class RestCalls:
             return await message(content)
 
         context = RestContext(read, identity)
-        handler: Any = self._guard.service(Details(f"/{INFERENCE}/{method}", metadata_of(request.scope["headers"])))
+        handler: Any = self._guard.service(Details(f"/{service}/{method}", metadata_of(request.scope["headers"])))
         try:
             raw: bytes = await handler.stream_unary(None, context)
         except grpc.aio.AbortError:

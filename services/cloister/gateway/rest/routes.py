@@ -18,6 +18,7 @@ from cloister.errors import InvalidRequest, NotFound, Unavailable
 from cloister.gateway.rest.calls import RestCalls
 from cloister.gateway.rest.infer_answer import HEADER_LENGTH, JSON_TYPE, infer_answer
 from cloister.gateway.rest.infer_request import Wanted, flag, members, object_of, read_infer, set_parameters
+from cloister.gateway.rest.jobs import job_routes
 from cloister.gateway.rest.predict import Predict
 from cloister.gateway.rest.strict_json import parse
 
@@ -52,6 +53,7 @@ def rest_routes(calls: RestCalls, document: bytes) -> Router:
         [
             *(Route(path, endpoint, methods=["GET"]) for path, endpoint in gets),
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts),
+            *job_routes(calls),
         ],
         redirect_slashes=False,
     )

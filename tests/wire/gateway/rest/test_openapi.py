@@ -69,6 +69,7 @@ def _play(rest: RestRig) -> set[int]:
         def play(case: Any, known: bool) -> None:
             if known and "model" in case.path_parameters:
                 case.path_parameters = {
+                    **case.path_parameters,
                     "model": "tiny",
                     **({"version": "1"} if "version" in case.path_parameters else {}),
                 }

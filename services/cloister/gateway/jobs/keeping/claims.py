@@ -169,7 +169,7 @@ class Claims:
 
     def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
         """Give a job out, unless it is too late, or its request is another."""
-        _, sealed, request, attempt, end, detour, _ = row
+        _, sealed, request, attempt, end, _, _ = row
         error: CloisterError = job_expired()
         try:
             job = header.job(request)
@@ -186,7 +186,6 @@ class Claims:
             error=error,
             entry=reference,
             junk=end,
-            detour=detour,
         )
         split.over.append(over)
 

@@ -22,8 +22,14 @@ local function release(id, proof)
     local entry = redis.call('XADD', key, '*', 'j', id)
     redis.call('HSET', job(id), 'x', stream .. ':' .. entry, 'p', proof)
 end
+local function row_of(name) return K .. ':row:' .. name end
+local function after(name, id)
+    local at = redis.call('LPOS', row_of(name), id)
+    local next = at and redis.call('LINDEX', row_of(name), at + 1)
+    return next and #next == 32 and next or ''
+end
 local function leave(name, id, proof, detour)
-    local row = K .. ':row:' .. name
+    local row = row_of(name)
     if not typed(row, 'list') then return end
     if redis.call('LINDEX', row, 0) == id then
         redis.call('LPOP', row)
@@ -31,17 +37,15 @@ local function leave(name, id, proof, detour)
         if next and #next == 32 then release(next, proof) end
         return
     end
-    local at = redis.call('LPOS', row, id)
-    if not at then return end
-    local next = redis.call('LINDEX', row, at + 1)
+    local next = after(name, id)
     redis.call('LREM', row, 1, id)
-    if next and #next == 32 and detour ~= '' then redis.pcall('HSET', job(next), 'i', detour) end
+    if next ~= '' and detour ~= '' then redis.pcall('HSET', job(next), 'i', detour) end
 end
 """
 
 # ARGV: 1 whether a job that is not there is kept all the same, 2 feed pages, 3 dead letters; then of each job: header,
 # end, response, entry or nothing, the end that is not to be believed if it is there, state, ms to keep the record,
-# ms to keep the response; proof, detour, and the detour that is there, of one in a row.
+# ms to keep the response; and of one in a row its proof, its detour that is there, the next, and the next's detour.
 # -> of each: what became of it, and the end that was there.
 SETTLE: Final = (
     ROOM
@@ -55,7 +59,10 @@ local function take(name, size)
     local left = redis.pcall('HINCRBY', use, name, -size)
     if type(left) ~= 'number' or left <= 0 then redis.call('HDEL', use, name) end
 end
-local function first(id, row) return redis.call('LINDEX', K .. ':row:' .. row, 0) == id end
+local function changed(id, name, at)
+    if not typed(row_of(name), 'list') or redis.call('LINDEX', row_of(name), 0) == id then return false end
+    return (field(job(id), 'i', max_header) or '') ~= ARGV[at] or after(name, id) ~= ARGV[at + 1]
+end
 local function keep(at, about, header)
     local id, record, row = about[3], job(about[3]), about[10]
     local state, record_ms, answer_ms = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
@@ -74,7 +81,7 @@ local function keep(at, about, header)
         take('n:' .. about[2], 1)
         take('b:' .. about[2], about[7])
     end
-    if row ~= '' then leave(row, id, ARGV[at + 8], ARGV[at + 9]) end
+    if row ~= '' then leave(row, id, ARGV[at + 8], ARGV[at + 11]) end
     ended[#ended + 1] = id
 end
 local function ack(reference)
@@ -102,15 +109,13 @@ local function settle(at)
         return 'other'
     end
     if not header and ARGV[1] == '0' then return 'missing' end
-    if row ~= '' and typed(K .. ':row:' .. row, 'list') and not first(about[3], row) then
-        if (field(record, 'i', max_header) or '') ~= ARGV[at + 10] then return 'moved' end
-    end
+    if row ~= '' and changed(about[3], row, at + 9) then return 'moved' end
     if entry == '' then entry = field(record, 'x', 64) or '' end
     ack(entry)
     keep(at, about, ARGV[at])
     return 'kept'
 end
-for at = 4, #ARGV, 11 do
+for at = 4, #ARGV, 12 do
     local became, held = settle(at)
     put(out, became)
     put(out, held)
@@ -123,6 +128,23 @@ if redis.call('ZCARD', live) == 0 then redis.call('DEL', use) end
 if #ended > 0 then
     typed(K .. ':feed', 'stream')
     redis.call('XADD', K .. ':feed', 'MAXLEN', '~', ARGV[2], '*', 'j', table.concat(ended))
+end
+return {told(), table.concat(out)}
+"""
+)
+
+# ARGV: name of a row and id of a job in it, in turn. -> of each: its detour, and id, header and detour of the next.
+NEXT: Final = (
+    COMMON
+    + _LEAVING
+    + """
+local out = {}
+for at = 1, #ARGV, 2 do
+    local next = typed(row_of(ARGV[at]), 'list') and after(ARGV[at], ARGV[at + 1]) or ''
+    put(out, (field(job(ARGV[at + 1]), 'i', max_header)))
+    put(out, next)
+    put(out, (field(job(next), 'h', max_header)))
+    put(out, (field(job(next), 'i', max_header)))
 end
 return {told(), table.concat(out)}
 """
@@ -148,7 +170,7 @@ if redis.call('ZCARD', live) == 0 then redis.call('DEL', K .. ':use') end
 )
 
 # ARGV: 1 most bytes of responses, 2 whether to read them, then ids. Ends early when it has so many bytes.
-# -> what was dropped; of each: header, end, attempts, detour, whether somebody holds it, the response
+# -> what was dropped; of each: header, end, attempts, whether somebody holds it, the response
 # unless it is large.
 READ: Final = (
     COMMON
@@ -176,7 +198,6 @@ for at = 3, #ARGV do
     put(out, header)
     put(out, ended)
     put(out, header and field(record, 'n', 20))
-    put(out, entry and (field(record, 'i', max_header)))
     put(out, entry and held(entry))
     put(out, size > 0 and size <= max_large and redis.call('GET', answer))
 end

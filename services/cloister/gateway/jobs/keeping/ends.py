@@ -20,8 +20,26 @@ SKEW_MS: Final = 300_000
 _EXPIRED_AFTER_MS: Final = 2_000
 """An answer that was on its way in time may still come in."""
 _DEAD_MS: Final = 7 * 86_400_000
-_TRIES: Final = 8
+_TRIES: Final = 16
 _EXPIRED_AT_ONCE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job is in its row, as Redis has it.
+
+    Attributes:
+        detour: Of the job.
+        next_id: Of the job after it; empty for none.
+        next_detour: That one's, once this job is taken out.
+    """
+
+    detour: bytes = b""
+    next_id: str = ""
+    next_detour: bytes = b""
+
+
+NOWHERE: Final = Place()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +49,7 @@ class Finish:
     Attributes:
         entry: Of a claimed job.
         junk: The end that is there, and not to be believed.
-        detour: As it is there.
+        place: In its row, if it is not the first.
     """
 
     header: Header
@@ -41,7 +59,7 @@ class Finish:
     error: BaseException | None = None
     entry: str = ""
     junk: bytes = b""
-    detour: bytes = b""
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +69,6 @@ class Seen:
     header: Header
     end: End | None
     attempts: int
-    detour: bytes
     held: bool
     response: bytes
     junk: bytes
@@ -81,9 +98,9 @@ class Ends:
     async def finish(self, model_name: str, finishes: Sequence[Finish], *, anew: bool) -> None:
         """End jobs that have not ended; with `anew` also those of which Redis knows nothing any more."""
         for part in _parts(finishes):
-            left = part
+            left = part if anew else await self._placed(model_name, part)
             for _ in range(_TRIES):
-                left = await self._send(model_name, left, anew=anew)
+                left = await self._placed(model_name, await self._send(model_name, left, anew=anew))
                 if not left:
                     break
             else:
@@ -104,7 +121,7 @@ class Ends:
         again: list[Finish] = []
         for each, (became, held) in zip(part, answers, strict=True):
             if became == b"moved":
-                again.append(await self._moved(model_name, each))
+                again.append(each)
             elif became == b"ended" and self._end(each.header, held) is None:
                 again.append(replace(each, junk=held))
         return again
@@ -120,21 +137,38 @@ class Ends:
             kept_ms = header.result_ttl_s * 1000
             record_ms = max(kept_ms, header.not_after_ms - now_ms + SKEW_MS)
             words += (header.sealed, end, each.response, each.entry, each.junk, each.state.value, record_ms, kept_ms)
-            words += self._row(each) if header.row_name else (b"", b"", b"")
+            words += self._row(each) if header.row_name else (b"", b"", b"", b"")
         return words
 
-    def _row(self, each: Finish) -> tuple[bytes, bytes, bytes]:
+    def _row(self, each: Finish) -> tuple[Word, ...]:
         """What the next of the row is told: that this one has ended; or, not being the first, what precedes it now."""
-        records, header = self._shelf.records, each.header
-        try:
-            before = records.predecessor(header, each.detour)
-        except SealBroken:
-            before = header.after
-        return records.proof(header, header.job_id), records.detour(header, before), each.detour
+        proof = self._shelf.records.proof(each.header, each.header.job_id)
+        return proof, each.place.detour, each.place.next_id, each.place.next_detour
 
-    async def _moved(self, model_name: str, each: Finish) -> Finish:
-        (seen,) = await self.look(model_name, [each.header.job_id], responses=False)
-        return replace(each, detour=seen.detour if seen else b"")
+    async def _placed(self, model_name: str, part: list[Finish]) -> list[Finish]:
+        """With their places in rows as they are now."""
+        words = [word for each in part if each.header.row_name for word in (each.header.row_name, each.header.job_id)]
+        if not words:
+            return part
+        counts, packed = await self._shelf.run(model_name, end_scripts.NEXT, *words)
+        self._shelf.told(model_name, counts)
+        places = iter(rows(packed, 4))
+        return [replace(each, place=self._place(each, next(places))) if each.header.row_name else each for each in part]
+
+    def _place(self, each: Finish, row: tuple[bytes, ...]) -> Place:
+        detour, next_id, next_sealed, next_detour = row
+        place = Place(detour, next_id.decode("ascii", "replace"))
+        records = self._shelf.records
+        try:
+            before = records.predecessor(each.header, detour)
+            after = records.open_header(next_sealed, each.header.model_name)
+            if records.predecessor(after, next_detour).job_id != each.header.job_id:
+                raise SealBroken(reason="row.forged")
+        except SealBroken as error:
+            if next_id:
+                self._shelf.drop(error.reason, each.header.model_name, job=each.header.job_id)
+            return place
+        return replace(place, next_detour=records.detour(after, before))
 
     def _end(self, header: Header, sealed: bytes) -> End | None:
         """An end, if it may be believed."""
@@ -153,14 +187,14 @@ class Ends:
             ids = job_ids[len(found) : len(found) + MAX_BATCH]
             counts, packed = await self._shelf.run(model_name, end_scripts.READ, MAX_BATCH_BYTES, int(responses), *ids)
             self._shelf.told(model_name, counts)
-            answers = rows(packed, 6)
+            answers = rows(packed, 5)
             if not 1 <= len(answers) <= len(ids):
                 raise malformed()
             found += [self._seen(model_name, job_id, row) for job_id, row in zip(ids, answers, strict=False)]
         return found
 
     def _seen(self, model_name: str, job_id: str, row: tuple[bytes, ...]) -> Seen | None:
-        sealed, end, attempts, detour, held, response = row
+        sealed, end, attempts, held, response = row
         if not sealed:
             return None
         try:
@@ -172,7 +206,7 @@ class Ends:
             return None
         believed = self._end(header, end)
         junk = end if believed is None else b""
-        return Seen(header, believed, _number(attempts), detour, bool(held), response, junk)
+        return Seen(header, believed, _number(attempts), bool(held), response, junk)
 
     async def read(
         self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool
@@ -289,9 +323,7 @@ def ended(header: Header, end: End) -> Record:
 
 
 def _finish(seen: Seen, state: State, error: CloisterError | None) -> Finish:
-    return Finish(
-        header=seen.header, state=state, attempts=seen.attempts, error=error, junk=seen.junk, detour=seen.detour
-    )
+    return Finish(header=seen.header, state=state, attempts=seen.attempts, error=error, junk=seen.junk)
 
 
 def _parts(finishes: Sequence[Finish]) -> Iterator[list[Finish]]:

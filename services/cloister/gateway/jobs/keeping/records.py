@@ -2,8 +2,8 @@
 
 A *header* says everything about a job that does not change: whose, of which model, how long, what digest the request
 has, which job must have ended before. An *end* says what became of it, and belongs to one header. A *proof* says that a
-job has ended, for the next of its row; a *detour* says that a job was taken out of its row, and which now precedes the
-one after it. The tenant's own words, keys of jobs and of rows, go through a MAC too: Redis learns no patient's number.
+job has ended, for the next of its row; a *detour* says what precedes a job since the one before it was taken out of the
+row. The tenant's own words, keys of jobs and of rows, go through a MAC too: Redis learns no patient's number.
 
 HMAC-SHA256, a key for each kind, derived from the key that gateways share and Redis has not. A MAC covers JSON text as
 it stands, and is checked before the text is parsed.
@@ -224,20 +224,20 @@ class Records:
         """That a job of the same tenant and model has ended."""
         return _mac(self._proof_key, _text([header.model_name, header.tenant, job_id]))
 
-    def detour(self, removed: Header, before: Predecessor) -> bytes:
-        """That a job was taken out of its row, and what preceded it."""
-        whose = [removed.model_name, removed.tenant, removed.job_id]
+    def detour(self, header: Header, before: Predecessor) -> bytes:
+        """That something else precedes a job than when it was submitted."""
+        whose = [header.model_name, header.tenant, header.job_id]
         return _sealed(self._detour_key, [*whose, before.job_id, before.not_after_ms])
 
     def predecessor(self, header: Header, detour: bytes) -> Predecessor:
-        """What precedes a job now; raises SealBroken for a detour of none of us, or of another row (`row.forged`)."""
+        """What precedes a job now; raises SealBroken for a detour of none of us, or of another job (`row.forged`)."""
         if not detour:
             return header.after
         try:
-            model, tenant, removed, before, before_ms = _opened(self._detour_key, detour)
+            model, tenant, job_id, before, before_ms = _opened(self._detour_key, detour)
         except SealBroken as error:
             raise SealBroken(reason="row.forged") from error
-        if (model, tenant, removed) != (header.model_name, header.tenant, header.after.job_id):
+        if (model, tenant, job_id) != (header.model_name, header.tenant, header.job_id):
             raise SealBroken(reason="row.forged")
         return Predecessor(before, before_ms)
 

@@ -73,7 +73,8 @@ end
 local function job(id) return K .. ':job:' .. id end
 """
 
-# Of ids that are the last of their rows, what is kept. ARGV: names of rows. -> id, header of each.
+# Of ids that are the last of their rows, what is kept. ARGV: names of rows.
+# -> what was dropped; id and header of each.
 TAILS: Final = (
     COMMON
     + """
@@ -83,12 +84,13 @@ for at = 1, #ARGV do
     if typed(row, 'list') then id = redis.call('LINDEX', row, -1) end
     if id and not (#id == 32 and string.match(id, '^%x+$')) then
         redis.call('DEL', row)
+        count('junk')
         id = false
     end
     put(out, id)
     put(out, id and field(job(id), 'h', max_header))
 end
-return table.concat(out)
+return {told(), table.concat(out)}
 """
 )
 

@@ -133,8 +133,9 @@ class Submissions:
                 return {}
             tails: dict[str, Predecessor] = {}
             lost: list[str] = []
-            found = rows(await self._shelf.run(model_name, scripts.TAILS, *names), 2)
-            for name, (job_id, header) in zip(names, found, strict=True):
+            counts, packed = await self._shelf.run(model_name, scripts.TAILS, *names)
+            self._shelf.told(model_name, counts)
+            for name, (job_id, header) in zip(names, rows(packed, 2), strict=True):
                 try:
                     tails[name] = self._tail(model_name, name, job_id.decode("ascii"), header)
                 except SealBroken as error:

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cloister.errors import Unavailable
+from cloister.provisioner.database import Database
+from cloister.provisioner.epoch_store import EpochStore
+from cloister.provisioner.models import ModelStore
+from fakes.stored import EPOCH, IRIS, failing, written
+
+TWO = replace(EPOCH, number=2, open_until_ms=4_000)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database.opened(tmp_path / "models.db") as opened:
+        ModelStore(opened).register(IRIS, record=written)
+        ModelStore(opened).register(replace(IRIS, name="wine"), record=written)
+        yield opened
+
+
+@pytest.fixture
+def store(database: Database) -> EpochStore:
+    return EpochStore(database)
+
+
+def test_those_that_have_not_ended_are_found_newest_first(store: EpochStore) -> None:
+    for epoch in (EPOCH, TWO, replace(EPOCH, name="wine")):
+        store.begin(epoch, record=written)
+    assert store.kept("iris", 0) == [TWO, EPOCH]
+    assert store.kept("iris", EPOCH.open_until_ms) == [TWO]
+    assert store.ended(EPOCH.open_until_ms - 1) == []
+    assert [(epoch.name, epoch.number) for epoch in store.ended(EPOCH.open_until_ms)] == [("iris", 1), ("wine", 1)]
+
+
+def test_a_number_comes_once_also_after_all_were_destroyed(store: EpochStore) -> None:
+    assert store.next_number("iris") == 1
+    store.begin(EPOCH, record=written)
+    store.destroy(EPOCH, record=written)
+    assert store.kept("iris", 0) == []
+    assert (store.next_number("iris"), store.next_number("wine")) == (2, 1)
+    store.begin(TWO, record=written)
+    with pytest.raises(Unavailable):
+        store.begin(TWO, record=written)
+
+
+def test_no_record_no_change(store: EpochStore) -> None:
+    with pytest.raises(Unavailable):
+        store.begin(EPOCH, record=failing)
+    assert (store.kept("iris", 0), store.next_number("iris")) == ([], 1)
+    store.begin(EPOCH, record=written)
+    with pytest.raises(Unavailable):
+        store.destroy(EPOCH, record=failing)
+    assert store.kept("iris", 0) == [EPOCH]
+
+
+def test_nothing_of_a_destroyed_one_is_left_on_disk(tmp_path: Path, store: EpochStore) -> None:
+    epoch = replace(EPOCH, wrapped_seed=b"wrapped seed of sixty-one bytes, which nobody else would write")
+    store.begin(epoch, record=written)
+
+    def on_disk() -> bool:
+        return any(epoch.wrapped_seed in path.read_bytes() for path in tmp_path.iterdir())
+
+    assert on_disk()
+    store.destroy(epoch, record=written)
+    store.scrub()
+    assert not on_disk()
+
+
+def test_a_wrapped_seed_hides_in_repr() -> None:
+    assert "wwww" not in repr(EPOCH)
