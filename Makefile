@@ -23,7 +23,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest bench-scale
 .PHONY: bench-job-seal bench-sdk bench-seal bench-start demo docs up
 .PHONY: bench-jobs bench-pulling crash-jobs cut-jobs
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
@@ -164,6 +164,10 @@ bench-appraise: .venv/installed
 
 bench-record: .venv/installed
 	$(BIN)/python benchmarks/micro/record.py
+
+# What `appendfsync always` costs, and what redis-py costs its caller. OPTIONS="--seconds 10".
+bench-redis: .venv/installed
+	$(BIN)/python -m benchmarks.micro.redis $(OPTIONS)
 
 # A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
 bench-scale: .venv/installed .venv-plots/installed
