@@ -14,8 +14,8 @@ from typing import Any
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1 import jobs_pb2
 from cloister.api.v1.jobs_pb2_grpc import JobsStub
-from cloister.gateway.app import run_jobs
 from cloister.gateway.jobs.settings import JobsSettings
+from cloister.gateway.jobs_process import run_jobs
 from cloister.gateway.portion import RUNNER
 from cloister.gateway.settings import Settings
 from cloister.kit.lifecycle import Lifecycle

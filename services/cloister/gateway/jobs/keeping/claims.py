@@ -107,12 +107,12 @@ class Claims:
 
     async def _given(self, model_name: str, packed: object) -> list[Claimed]:
         """Jobs that may be given out; the others are dropped, or ended."""
-        found = rows(packed, 7)
+        found = rows(packed, 8)
         if not found:
             return []
         found = [await self._whole(model_name, row) for row in found]
         now_ms = self._shelf.now_ms()
-        if sum(len(row[2]) for row in found) > OFF_LOOP_BYTES:
+        if sum(len(row[3]) for row in found) > OFF_LOOP_BYTES:
             split = await asyncio.to_thread(self._sorted, model_name, found, now_ms)
         else:
             split = self._sorted(model_name, found, now_ms)
@@ -126,7 +126,7 @@ class Claims:
 
     async def _whole(self, model_name: str, row: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """With its request, where that is large."""
-        entry, sealed, request, *rest = row
+        entry, job_id, sealed, request, *rest = row
         if request:
             return row
         try:
@@ -135,7 +135,13 @@ class Claims:
             return row
         if header.size_bytes <= LARGE_BYTES:
             return row
-        return (entry, sealed, await self._shelf.value(model_name, "q", header.job_id, header.size_bytes), *rest)
+        return (
+            entry,
+            job_id,
+            sealed,
+            await self._shelf.value(model_name, "q", header.job_id, header.size_bytes),
+            *rest,
+        )
 
     def _sorted(self, model_name: str, found: Sequence[tuple[bytes, ...]], now_ms: int) -> _Sorted:
         split = _Sorted()
@@ -152,10 +158,10 @@ class Claims:
 
     def _header(self, model_name: str, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> Header:
         """The header of a job whose turn it is; raises SealBroken for anything else."""
-        _, sealed, _, _, end, detour, proof = row
+        _, job_id, sealed, _, _, end, detour, proof = row
         records = self._shelf.records
         header = records.open_header(sealed, model_name)
-        if header.priority.value != in_streams(reference)[0]:
+        if (header.job_id, header.priority.value) != (job_id.decode("ascii", "replace"), in_streams(reference)[0]):
             raise SealBroken(reason="job.moved")
         if end:
             try:
@@ -169,7 +175,7 @@ class Claims:
 
     def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
         """Give a job out, unless it is too late, or its request is another."""
-        _, sealed, request, attempt, end, _, _ = row
+        _, _, sealed, request, attempt, end, _, _ = row
         error: CloisterError = job_expired()
         try:
             job = header.job(request)

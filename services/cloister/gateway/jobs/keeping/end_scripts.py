@@ -231,7 +231,7 @@ OVERDUE: Final = (
 local out = {}
 if typed(K .. ':live', 'zset') then
     for _, member in ipairs(redis.call('ZRANGE', K .. ':live', '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
-        if #member > 128 then
+        if #member > 128 or not string.match(member, '^%x+ ?%x*$') then
             redis.call('ZREM', K .. ':live', member)
             count('junk')
         else

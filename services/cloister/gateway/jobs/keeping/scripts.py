@@ -186,7 +186,7 @@ local function drop(stream, entry, why)
 end
 local function attempt(record)
     local attempts = redis.pcall('HINCRBY', record, 'n', 1)
-    if type(attempts) == 'number' then return attempts end
+    if type(attempts) == 'number' and attempts > 0 then return attempts end
     redis.call('HSET', record, 'n', 1)
     return 1
 end
@@ -208,6 +208,7 @@ local function give(stream, entry, fields)
         return let_go(stream, entry)
     end
     put(out, stream .. ':' .. entry)
+    put(out, id)
     put(out, header)
     put(out, size <= max_large and redis.call('HGET', record, 'q'))
     put(out, attempt(record))
@@ -217,7 +218,7 @@ end
 """
 
 # ARGV: 1 consumer, 2 most jobs, 3 most bytes, then streams in the order in which they are looked at. Entries that were
-# let go come before new ones. -> what was dropped; the last id of each stream; entry, header, request unless it is
+# let go come before new ones. -> what was dropped; the last id of each stream; entry, id, header, request unless it is
 # large, attempt, end, detour, proof of each job.
 CLAIM: Final = (
     ROOM
