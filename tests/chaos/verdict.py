@@ -99,7 +99,9 @@ def broken(job: Kept, truth: Truth) -> Iterator[str]:
 
 def too_late(job: Kept) -> bool:
     """Whether a job was refused, as it should be, because its time had passed before it came; and is not there."""
-    refused = [end.get("reason") for end in job.ends] == [EXPIRED] and job.record.state == JobState.JOB_STATE_UNSPECIFIED
+    refused = [end.get("reason") for end in job.ends] == [
+        EXPIRED
+    ] and job.record.state == JobState.JOB_STATE_UNSPECIFIED
     return refused and job.accepted is None and job.wanted.kind is Kind.BRIEF
 
 

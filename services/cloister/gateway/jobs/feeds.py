@@ -7,6 +7,7 @@ few seconds besides, whoever waits reads records.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -19,6 +20,9 @@ from cloister.kit.log import get_logger
 BLOCK_MS: Final = 1000
 PAUSE_S: Final = 0.5
 START_S: Final = 5.0
+IDLE_S: Final = 30.0
+"""How long a feed is read on while nobody waits: to end it and begin again would cost a connection each time, for Redis's
+client gives up one whose command is cancelled."""
 _NEWEST: Final = "$"
 _log = get_logger()
 
@@ -71,25 +75,30 @@ class _Feed:
         self._model_name = model_name
         self._stores = stores
         self._watchers: dict[bytes, list[Watcher]] = {}
+        self._left_s = time.monotonic()
         self.begun = asyncio.Event()
-        self.task: asyncio.Task[Any] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has waited for a while."""
+        return not self._watchers and time.monotonic() - self._left_s >= IDLE_S
 
     def add(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
         for job_id in job_ids:
             self._watchers.setdefault(job_id, []).append(watcher)
 
-    def remove(self, watcher: Watcher, job_ids: Iterable[bytes]) -> bool:
-        """Forget a watcher; say whether it was the last."""
+    def remove(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
         for job_id in job_ids:
             others = self._watchers[job_id]
             others.remove(watcher)
             if not others:
                 del self._watchers[job_id]
-        return not self._watchers
+        self._left_s = time.monotonic()
 
     async def reading(self) -> None:
+        """Read until nobody has waited for a while."""
         after = _NEWEST
-        while True:
+        while not self.idle:
             try:
                 block_ms = BLOCK_MS if after != _NEWEST else 0
                 after, ended = await self._stores.store().ended_after(self._model_name, after, block_ms)
@@ -137,16 +146,19 @@ class Feeds:
         watcher, feed = Watcher(ids), self._feeds.get(model_name)
         if feed is None:
             feed = self._feeds[model_name] = _Feed(model_name, self._stores)
-            feed.task = self._spawn(feed.reading(), f"ends of {model_name}")
+            self._spawn(self._read(model_name, feed), f"ends of {model_name}")
         feed.add(watcher, ids)
         try:
             await _begun(feed)
             yield watcher
         finally:
-            if feed.remove(watcher, ids):
-                del self._feeds[model_name]
-                if feed.task is not None:
-                    feed.task.cancel()
+            feed.remove(watcher, ids)
+
+    async def _read(self, model_name: str, feed: _Feed) -> None:
+        try:
+            await feed.reading()
+        finally:
+            del self._feeds[model_name]
 
 
 async def _begun(feed: _Feed) -> None:

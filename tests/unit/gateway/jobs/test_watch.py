@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,12 @@ async def watching() -> AsyncIterator[Watching]:
         rig.stores = await ready_stores(rig.store)  # type: ignore[attr-defined]
         rig.feeds = Feeds(rig.stores, lambda work, name: group.create_task(work, name=name))  # type: ignore[attr-defined]
         yield rig
+        for reader in readers():
+            reader.cancel()
+
+
+def readers() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == f"ends of {MODEL}"]
 
 
 async def test_states_come_first_and_each_end_as_it_comes() -> None:
@@ -127,17 +134,33 @@ async def test_a_job_that_is_asked_for_twice_is_told_once() -> None:
         assert len(rig.told) == 1
 
 
-async def test_many_watchers_of_a_model_share_one_reader_which_goes_with_the_last() -> None:
+async def test_many_watchers_of_a_model_share_one_reader_which_waits_for_the_next() -> None:
     async with watching() as rig:
         jobs = [kept_job() for _ in range(20)]
         await rig.store.submit(jobs, BOUNDS)
         tasks = [rig.watch(job) for job in jobs]
         await rig.heard(20)
-        assert sum(task.get_name() == f"ends of {MODEL}" for task in asyncio.all_tasks()) == 1
+        (reader,) = readers()
         await rig.answer(*jobs)
         await asyncio.wait(tasks)
-        await asyncio.sleep(0)
-        assert not any(task.get_name() == f"ends of {MODEL}" for task in asyncio.all_tasks())
+        await rig.watch(jobs[0])
+        assert readers() == [reader]
+
+
+async def test_a_reader_whom_nobody_has_needed_for_a_while_ends_and_another_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feeds, "IDLE_S", 0.0)
+    async with watching() as rig:
+        for job in (kept_job(), kept_job()):
+            await rig.store.submit([job], BOUNDS)
+            task = rig.watch(job)
+            await rig.heard(1)
+            (reader,) = readers()
+            await rig.answer(job)
+            await task
+            await asyncio.wait([reader])
+            rig.told.clear()
 
 
 async def test_large_answers_come_in_messages_of_about_a_megabyte() -> None:
