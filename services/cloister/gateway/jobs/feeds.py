@@ -21,8 +21,8 @@ BLOCK_MS: Final = 1000
 PAUSE_S: Final = 0.5
 START_S: Final = 5.0
 IDLE_S: Final = 30.0
-"""How long a feed is read on while nobody waits: to end it and begin again would cost a connection each time, for Redis's
-client gives up one whose command is cancelled."""
+"""How long a feed is read on while nobody waits: to end it and begin again would cost a connection each time, since
+Redis's client gives up one whose command is cancelled."""
 _NEWEST: Final = "$"
 _log = get_logger()
 
