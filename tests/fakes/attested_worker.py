@@ -18,6 +18,8 @@ from cloister.seal.session import ClientSessions, PendingResponse, RecipientKey,
 from cloister.worker.answers import Answers
 from cloister.worker.attester import OwnResult
 from cloister.worker.clock import MeshClock
+from cloister.worker.job_epochs import HeldEpoch, JobEpochs
+from cloister.worker.job_keys import JobKeys
 from cloister.worker.keys import WorkerKeys
 from cloister.worker.served import ServedModel, ServedModels
 from fakes.engines import FakeEngine
@@ -28,6 +30,7 @@ MODEL = "iris"
 DIGEST = bytes(range(32))
 POLICY = bytes(range(32, 64))
 EAR_ID = "ear-1"
+NEVER_MS = 1 << 50
 
 
 @dataclass
@@ -57,12 +60,13 @@ class Inside:
             manifest=SignedManifest(),
             ends_at_s=self.counter() + 3600,
             engine=self.engine,
+            job_epochs=JobEpochs([HeldEpoch(1, self.epoch, NEVER_MS, NEVER_MS, b"policy", bytes(64))]),
         )
         self.served.put(self.model)
         self.sessions = WorkerSessions(self.hpke, CLUSTER, self.keys.instance)
         self.sessions.epochs.attest(self.hpke.key_id, EAR_ID)
-        self.epochs = {(MODEL, pair.key_id): pair for pair in [self.epoch]}
-        self.jobs = JobOpener(lambda name, key_id: self.epochs.get((name, key_id)), CLUSTER)
+        keys = JobKeys(self.served, now=self.clock.now, counter_s=self.counter, renew=lambda _: None)
+        self.jobs = JobOpener(keys.pair, CLUSTER)
         self.answers = self.made()
 
     def made(self, **options) -> Answers:

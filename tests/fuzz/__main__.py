@@ -31,6 +31,7 @@ NAMES = (
     "access-token",
     "certificate",
     "envelope",
+    "job",
     "job-statement",
     "request",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from cloister.errors import NotReady
 from cloister.provisioner.database import Database, Record
 from cloister.provisioner.vault import EpochId
 
@@ -69,8 +70,17 @@ class EpochStore:
             return 1 if row is None else int(row[0]) + 1
 
     def begin(self, epoch: StoredEpoch, *, record: Record) -> None:
-        """Keep an epoch that has the next number."""
+        """Keep an epoch that has the next number.
+
+        Raises:
+            NotReady: Its policy is in force no longer (`policy.changed`): ask again under the new one.
+        """
         with self._database.transaction() as cursor:
+            in_force = cursor.execute(
+                "SELECT policy FROM policy WHERE name = ? ORDER BY version DESC LIMIT 1", (epoch.name,)
+            ).fetchone()
+            if in_force != (epoch.policy,):
+                raise NotReady("the release policy has changed meanwhile", reason="policy.changed")
             cursor.execute("INSERT OR REPLACE INTO epoch_count VALUES (?, ?)", (epoch.name, epoch.number))
             cursor.execute(
                 f"INSERT INTO epoch ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # constants

@@ -75,6 +75,7 @@ class Epochs:
 
         Raises:
             SealBroken: A record is not as it was written (`store.altered`).
+            NotReady: The policy has changed meanwhile.
             Unavailable: Store, vault or record do not work.
         """
         now_ms = _unix_ms(now)

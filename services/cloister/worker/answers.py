@@ -137,7 +137,9 @@ class Answers:
             digest_of=lambda name, asked: self._served.digest_of(name, meant(asked)),
         )
         envelope.check_job(request, model_name=job.model_name, model_version=job.model_version)
-        return Opened(self._served.find(job.model_name, meant(job.model_version)), request.id, sealed=job)
+        model = self._served.find(job.model_name, meant(job.model_version))
+        model.job_epochs.check(job.epoch)
+        return Opened(model, request.id, sealed=job)
 
     def finish(self, answers: Sequence[Answer]) -> list[InferResult]:
         """Make the results of a frame: receipts under one signature, then the seals.

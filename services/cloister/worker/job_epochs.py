@@ -17,6 +17,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.api.v1.model_pb2 import JobEpoch, SignedJobEpoch, SignedReleasePolicy
+from cloister.errors import NotReady
 from cloister.seal.grant import EpochKey
 from cloister.seal.hpke import KeyPair
 from cloister.seal.job_epoch import sign_epoch
@@ -67,6 +68,15 @@ class JobEpochs:
             if epoch.pair.key_id == key_id and now_ms < epoch.open_until_ms:
                 return epoch.pair
         return None
+
+    def check(self, number: int) -> None:
+        """Check that the lease brought this epoch's key: then its policy lets the lease's version of the model have it.
+
+        Raises:
+            NotReady: It did not (`epoch.unknown`).
+        """
+        if all(epoch.number != number for epoch in self.newest_first):
+            raise NotReady("this version of the model has not the key of the job's epoch", reason="epoch.unknown")
 
     def announced(self, now_ms: int) -> HeldEpoch | None:
         """What jobs are to be sealed to now, if they can be."""

@@ -57,15 +57,12 @@ class JobKeys:
         self._asked_s: dict[str, float] = {}
         self._asked_any_s = float("-inf")
 
-    def pair(self, model_name: str, key_id: bytes, version: str = "") -> KeyPair | None:
-        """The key pair of this name, if a lease that goes now brought it.
+    def pair(self, model_name: str, key_id: bytes) -> KeyPair | None:
+        """The key pair of this name, if a lease that goes now brought it, of any version of the model.
 
-        Args:
-            model_name: What the job is for.
-            key_id: As the job has it.
-            version: Of the model that is to answer: only what its own lease brought. Empty: any version's.
+        Whether the version that answers may have it is for `JobEpochs.check` to say, once it is known which that is.
         """
-        models = [model for model in self._served.leased(model_name) if version in ("", model.version)]
+        models = self._served.leased(model_name)
         now_ms = unix_ms(self._now()) if models else 0
         for model in models:
             pair = model.job_epochs.find(key_id, now_ms)

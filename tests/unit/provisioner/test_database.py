@@ -11,7 +11,7 @@ from cloister.errors import NotReady, Unavailable
 from cloister.provisioner.database import _MODELS, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.models import ModelStore
-from fakes.stored import EPOCH, IRIS, POLICY, written
+from fakes.stored import ALICE, EPOCH, IRIS, POLICY, written
 
 
 def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
@@ -39,6 +39,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_this_one(tmp_path: Path) -
 def test_every_root_key_that_wrapped_something_is_known(tmp_path: Path) -> None:
     with Database.opened(tmp_path / "models.db") as database:
         ModelStore(database).register(IRIS, record=written)
+        ModelStore(database).set_policy("iris", POLICY, owner=ALICE, record=written)
         EpochStore(database).begin(EPOCH, record=written)
         assert database.root_key_ids() == {IRIS.root_key_id, EPOCH.root_key_id}
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cloister.errors import Unavailable
+from cloister.errors import NotReady, Unavailable
 from cloister.provisioner.database import Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.models import ModelStore
-from fakes.stored import EPOCH, IRIS, failing, written
+from fakes.stored import ALICE, EPOCH, IRIS, POLICY, failing, written
 
 TWO = replace(EPOCH, number=2, open_until_ms=4_000)
 
@@ -20,6 +20,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
     with Database.opened(tmp_path / "models.db") as opened:
         ModelStore(opened).register(IRIS, record=written)
         ModelStore(opened).register(replace(IRIS, name="wine"), record=written)
+        for name in ("iris", "wine"):
+            ModelStore(opened).set_policy(name, POLICY, owner=ALICE, record=written)
         yield opened
 
 
@@ -46,6 +48,16 @@ def test_a_number_comes_once_also_after_all_were_destroyed(store: EpochStore) ->
     store.begin(TWO, record=written)
     with pytest.raises(Unavailable):
         store.begin(TWO, record=written)
+
+
+def test_none_begins_under_a_policy_that_is_in_force_no_longer(database: Database, store: EpochStore) -> None:
+    """As where an owner sets a new one while a release goes on: the newest epoch is never under the older policy."""
+    newer = replace(POLICY, version=2, policy=b"newer")
+    ModelStore(database).set_policy("iris", newer, owner=ALICE, record=written)
+    with pytest.raises(NotReady) as refused:
+        store.begin(EPOCH, record=written)
+    assert refused.value.reason == "policy.changed"
+    store.begin(replace(EPOCH, policy=newer.policy), record=written)
 
 
 def test_no_record_no_change(store: EpochStore) -> None:

@@ -11,9 +11,10 @@ from cloister.oip.tensors import decode_response
 from cloister.seal import envelope, receipt
 from cloister.seal.job import JobTicket
 from cloister.worker.attester import OwnResult
+from cloister.worker.job_epochs import JobEpochs
 from cloister.worker.requests import Opened, read
 from cloister.worker.results import Answer
-from fakes.attested_worker import DIGEST, EAR_ID, MODEL, POLICY, Client, Inside, tensors
+from fakes.attested_worker import DIGEST, EAR_ID, MODEL, NEVER_MS, POLICY, Client, Inside, tensors
 from unit.worker.test_answers import answered, result
 
 
@@ -118,6 +119,16 @@ def test_only_the_digest_answers_that_is_named(inside: Inside, client: Client) -
         assert raised.value.reason == "model.changed"
 
 
+def test_a_version_whose_own_lease_brought_no_key_of_the_epoch_does_not_answer(inside: Inside, client: Client) -> None:
+    """The epoch's policy may demand a higher version than the one of today."""
+    inside.also_serve(version="1", job_epochs=JobEpochs())
+    raw, _ = client.seal_job()
+    assert inside.answers.open(raw, "2").model.version == "2"
+    with pytest.raises(NotReady) as raised:
+        inside.answers.open(raw, "1")
+    assert raised.value.reason == "epoch.unknown"
+
+
 def test_what_is_not_about_the_content_goes_to_the_gateway(inside: Inside, client: Client) -> None:
     late, _ = client.seal_job(life_s=-1)
     assert outer(inside, late) == "request.expired"
@@ -127,7 +138,7 @@ def test_what_is_not_about_the_content_goes_to_the_gateway(inside: Inside, clien
         (one,) = inside.answers.finish([Answer(1, found, error=error)])
         assert one.WhichOneof("outcome") == "failure"
         assert "contents" not in one.failure.message
-    inside.epochs.clear()
+    inside.model.job_epochs.drop_ended(NEVER_MS)
     assert outer(inside, raw) == "epoch.unknown"
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from cloister.errors import NotReady
 from cloister.worker.job_epochs import MARGIN_MS, JobEpochs, JobStatements
 from cloister.worker.job_keys import ASK_AGAIN_S, ASK_ANY_S, JobKeys
 from cloister.worker.served import ServedModels
@@ -73,12 +74,14 @@ def test_a_key_of_another_model_is_none(desk):
     assert desk.keys.pair(MODEL, TWO.pair.key_id) is None
 
 
-def test_versions_share_their_keys_unless_one_is_asked_for(desk):
-    desk.serve(TWO, version="2")
-    desk.serve(TWO, ONE, version="3")
+def test_a_key_that_any_version_brought_opens_and_the_version_that_answers_is_held_against_its_own_lease(desk):
+    two, three = desk.serve(TWO, version="2"), desk.serve(TWO, ONE, version="3")
     assert desk.keys.pair(MODEL, ONE.pair.key_id) is ONE.pair
-    assert desk.keys.pair(MODEL, ONE.pair.key_id, "3") is ONE.pair
-    assert desk.keys.pair(MODEL, ONE.pair.key_id, "2") is None
+    three.job_epochs.check(ONE.number)
+    two.job_epochs.check(TWO.number)
+    with pytest.raises(NotReady) as refused:
+        two.job_epochs.check(ONE.number)
+    assert refused.value.reason == "epoch.unknown"
 
 
 def test_a_key_whose_time_is_up_is_dropped_and_who_keeps_what_it_opened_is_told(desk):
