@@ -23,9 +23,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest bench-scale
-.PHONY: bench-job-seal bench-sdk bench-seal bench-start demo docs up
-.PHONY: bench-jobs bench-pulling crash-jobs cut-jobs
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
+.PHONY: bench-job-seal bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start crash-jobs cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential tcb test-convert
 

@@ -13,15 +13,6 @@ certificate = "tls/certificate.pem"
 private_key = "tls/private_key.pem"
 trust_roots = "tls/trust_roots.pem"
 """
-REDIS = """[redis]
-url = "rediss://redis.example.internal:6379"
-trust_roots = "redis/ca.pem"
-certificate = "redis/client.pem"
-private_key = "redis/client.key"
-user = "ours"
-password_file = "redis/password"
-shared_key = "redis/shared.key"
-"""
 SETTINGS = {
     "worker": f"""
 cluster = "mesh.example.internal"
@@ -44,7 +35,15 @@ collateral = "collateral.json"
 policy = "policy.toml"
 state_dir = "state"
 {TLS}
-{REDIS}""",
+[redis]
+url = "rediss://redis.example.internal:6379"
+trust_roots = "redis/ca.pem"
+certificate = "redis/client.pem"
+private_key = "redis/client.key"
+user = "verifier"
+password_file = "redis/password"
+shared_key = "redis/shared.key"
+""",
     "provisioner": f"""
 cluster = "mesh.example.internal"
 listen = "0.0.0.0:7002"
@@ -63,8 +62,7 @@ tenants_file = "tenants/tenants.toml"
 
 [models."digits"]
 slots = 4
-{TLS}
-{REDIS}""",
+{TLS}""",
     "redis": """
 # What docs/guides/enclave-manifests.md tells the operator to write.
 tls-port 6379

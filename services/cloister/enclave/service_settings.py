@@ -54,7 +54,6 @@ _FITTED: Final[Mapping[str, tuple[_Fitted, ...]]] = {
         _Fitted("front", "grpc", ("auto",), "Envoy is not in the enclave"),
         _Fitted("processes", 1, (), _ONE_PROCESS),
         _Fitted("rest_processes", 1, (), _ONE_PROCESS),
-        _Fitted("jobs.processes", 0, (), f"{_ONE_PROCESS}: a gateway outside gives jobs to workers"),
         _Fitted("rest_listen", "", (), f"{_ONE_PROCESS}, and HTTPS has one of its own: run a gateway for it outside"),
         _Fitted("otlp_endpoint", "", (), "an enclave sends no spans: they say who asks for what, and when"),
     ),
@@ -100,14 +99,10 @@ def _fit(kind: Kind, written: dict[str, Any]) -> None:
     for left_out in kind.left_out:
         written.pop(left_out, None)
     for fitted in _FITTED.get(kind.name, ()):
-        *tables, key = fitted.name.split(".")
-        table = written
-        for name in tables:
-            table = table.setdefault(name, {})
-        found = table.setdefault(key, fitted.value)
+        found = written.setdefault(fitted.name, fitted.value)
         if found != fitted.value and found not in fitted.left:
             raise config.settings_error(fitted.name, f"must be {fitted.value!r} in an enclave: {fitted.why}")
-        table[key] = fitted.value
+        written[fitted.name] = fitted.value
     if written.get("collateral_url") and not written.get("collateral_ca_file"):
         raise config.settings_error(
             "collateral_ca_file", "is missing: an enclave has no list of authorities but what its settings name"

@@ -158,7 +158,6 @@ def test_what_has_one_value_in_an_enclave_has_it_whether_or_not_the_settings_say
     file = write_settings(tmp_path / "service", GATEWAY, changed='routing = "', to='front = "auto"\nrouting = "')
     take_configuration(GATEWAY, file, tmp_path / "gateway")
     assert settings(tmp_path / "gateway")["front"] == "grpc"
-    assert settings(tmp_path / "gateway")["jobs"] == {"processes": 0}
 
 
 def test_a_gateway_in_an_enclave_keeps_no_jobs_whatever_its_settings_say(tmp_path: Path) -> None:
