@@ -1,13 +1,13 @@
 """Who waits for the end of which job, in this process: one reader of the feed of ends for each model.
 
 However many watch, the feed is read once. It is bounded and only a hint: where ends may have been missed, and every
-few seconds besides, whoever waits reads records.
+few seconds besides, whoever waits reads records. A reader outlives its watchers for a while, and is not cancelled: a
+command to Redis that is cancelled costs its connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,8 +21,7 @@ BLOCK_MS: Final = 1000
 PAUSE_S: Final = 0.5
 START_S: Final = 5.0
 IDLE_S: Final = 30.0
-"""How long a feed is read on while nobody waits: to end it and begin again would cost a connection each time, since
-Redis's client gives up one whose command is cancelled."""
+"""How long a feed is read on when nobody watches any more."""
 _NEWEST: Final = "$"
 _log = get_logger()
 
@@ -75,17 +74,17 @@ class _Feed:
         self._model_name = model_name
         self._stores = stores
         self._watchers: dict[bytes, list[Watcher]] = {}
-        self._left_s = time.monotonic()
+        self._left_at_s = 0.0
         self.begun = asyncio.Event()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody has waited for a while."""
-        return not self._watchers and time.monotonic() - self._left_s >= IDLE_S
 
     def add(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
         for job_id in job_ids:
             self._watchers.setdefault(job_id, []).append(watcher)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has watched for long."""
+        return not self._watchers and asyncio.get_running_loop().time() - self._left_at_s >= IDLE_S
 
     def remove(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
         for job_id in job_ids:
@@ -93,10 +92,10 @@ class _Feed:
             others.remove(watcher)
             if not others:
                 del self._watchers[job_id]
-        self._left_s = time.monotonic()
+        self._left_at_s = asyncio.get_running_loop().time()
 
     async def reading(self) -> None:
-        """Read until nobody has waited for a while."""
+        """Read until nobody has watched for long."""
         after = _NEWEST
         while not self.idle:
             try:
@@ -155,10 +154,8 @@ class Feeds:
             feed.remove(watcher, ids)
 
     async def _read(self, model_name: str, feed: _Feed) -> None:
-        try:
-            await feed.reading()
-        finally:
-            del self._feeds[model_name]
+        await feed.reading()
+        del self._feeds[model_name]  # between that and this nobody can have come
 
 
 async def _begun(feed: _Feed) -> None:
