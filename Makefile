@@ -24,7 +24,8 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
-.PHONY: bench-job-seal bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start crash-jobs cut-jobs demo docs up
+.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
+.PHONY: crash-jobs cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential tcb test-convert
 
@@ -153,6 +154,9 @@ bench-sdk: .venv/installed
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
+
+bench-job-store: .venv/installed
+	$(BIN)/python benchmarks/micro/job_store.py
 
 bench-job-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/job_seal.py

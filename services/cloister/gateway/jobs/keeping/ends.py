@@ -238,11 +238,11 @@ class Ends:
         if end is None:
             state = State.RUNNING if seen.held else State.QUEUED
             return Record(job_id=job_id, state=state, attempts=seen.attempts, submitted_ms=header.submitted_ms)
-        record = ended(header, end)
         if not responses or end.state is not State.ANSWERED:
-            return record
-        if seen.response and matches(seen.response, end):
-            return replace(record, response=seen.response)
+            return ended(header, end)
+        if matches(seen.response, end):
+            return ended(header, end, seen.response)
+        record = ended(header, end)
         if not seen.response and self._shelf.now_ms() >= end.kept_until_ms - SKEW_MS:
             return replace(record, error=NotFound("the answer is not kept any more", reason="answer.expired"))
         self._shelf.drop("answer.lost", header.model_name, job=header.job_id)
@@ -309,8 +309,8 @@ def job_expired() -> CloisterError:
     return Unavailable("nobody answered it before its time had passed", reason="job.expired")
 
 
-def ended(header: Header, end: End) -> Record:
-    """What is told of a job that has ended, without its response."""
+def ended(header: Header, end: End, response: bytes = b"") -> Record:
+    """What is told of a job that has ended."""
     return Record(
         job_id=bytes.fromhex(header.job_id),
         state=end.state,
@@ -318,6 +318,7 @@ def ended(header: Header, end: End) -> Record:
         submitted_ms=header.submitted_ms,
         ended_ms=end.ended_ms,
         kept_until_ms=end.kept_until_ms,
+        response=response,
         error=end.error,
     )
 
