@@ -81,3 +81,16 @@ def test_the_errors_of_the_python_client_are_those_there_are() -> None:
     assert [
         reason for _, reasons in rows for reason in re.findall(r"`([^`]+)`", reasons) if f'"{reason}"' not in code
     ] == []
+
+
+def test_the_tests_that_a_guide_names_are_there() -> None:
+    """The list of what went wrong in Cluster Serving: a test that is renamed takes its row along."""
+    tests = GUIDES.parents[1] / "tests"
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (GUIDES / "from-cluster-serving.md").read_text())
+    assert len(named) > 25
+    gone = [
+        f"{file}::{name}"
+        for file, name in named
+        if not (tests / file).is_file() or not re.search(rf"def {name}\(", (tests / file).read_text())
+    ]
+    assert gone == []

@@ -16,12 +16,14 @@ from cloister.cli import (
     evidence_commands,
     identity_commands,
     infer_command,
+    jobs_commands,
     mesh_commands,
     model_commands,
     policy_commands,
     receipt_commands,
     redis_commands,
     revoke_commands,
+    submit_command,
     tenant_commands,
     trust_commands,
     verifier_commands,
@@ -43,7 +45,9 @@ app = typer.Typer(
 )
 mesh_commands.add_to(app)
 infer_command.add_to(app)
+submit_command.add_to(app)
 console_command.add_to(app)
+app.add_typer(jobs_commands.app, name="jobs")
 app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")

@@ -14,7 +14,17 @@ from cloister.cli.asking import asked_for, connected, plain, read_inputs, shown
 from cloister.cli.code_words import code, place
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, Timeout, TrustFile, check_place, examples
+from cloister.cli.options import (
+    FOLDER,
+    AsJson,
+    IdentityFolder,
+    MeshFolder,
+    Timeout,
+    TrustFile,
+    check_place,
+    examples,
+    model_digest,
+)
 from cloister.cli.output import facts, out, print_json, say, warn
 from cloister.client import Answer, Timing, save_receipt
 
@@ -64,7 +74,7 @@ def infer(
         raise Stop("a plain answer has no receipt; leave out --plain or --receipt", ExitCode.USAGE)
     for file in (receipt, output):
         check_place(file)
-    wanted = _digest(digest)
+    wanted = model_digest(digest)
 
     async def ask() -> Answer:
         async with connected(mesh, identity, trust) as client, asked_for(model, version):
@@ -136,15 +146,3 @@ def _plain(answer: Answer) -> dict[str, Any]:
         if worker is not None
         else None,
     }
-
-
-def _digest(text: str) -> bytes | None:
-    if not text:
-        return None
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise typer.BadParameter("a digest is 64 hex digits")
-    return digest

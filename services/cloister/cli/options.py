@@ -88,3 +88,16 @@ def hex_32(values: Iterable[str]) -> frozenset[str]:
         if not _32_BYTES.fullmatch(value):
             raise typer.BadParameter(f"'{value[:80]}' is not 64 lower-case hex digits")
     return found
+
+
+def model_digest(text: str) -> bytes | None:
+    """The digest of a model as it was given; None where it was not. Raises BadParameter for what is none."""
+    if not text:
+        return None
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise typer.BadParameter("a digest is 64 hex digits")
+    return digest

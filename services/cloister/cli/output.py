@@ -7,11 +7,18 @@ plain text. Names and messages that came over the wire are printed as text, neve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -80,6 +87,15 @@ def progress_bytes(what: str, total: int) -> Iterator[Progress]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         progress.add_task(what, total=total)
         yield progress
+
+
+@contextmanager
+def progress_rows(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for long work on rows, told how many have ended and how many there are; silent where it is no terminal."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda ended, total: progress.update(task, completed=ended, total=total)
 
 
 def _printable(text: str) -> str:

@@ -20,6 +20,7 @@ _BROUGHT = {
     "nncf": "quantize",
     "jinja2": "enclave",
     "pkcs11": "enclave",
+    "pyarrow": "batch",
 }
 
 

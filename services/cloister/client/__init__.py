@@ -23,6 +23,7 @@ _NAMES: Final = {
     "floors": ("Floors",),
     "health": ("is_serving",),
     "identity": ("signing_key", "tls_files"),
+    "job_overview": ("dead_letters", "job_queues"),
     "job_preparing": ("JobOptions",),
     "job_records": ("JobState", "JobStatus", "PreparedJob", "Sent"),
     "jobs": ("JobTicket", "Jobs"),

@@ -14,6 +14,8 @@ from cloister.client.floors import Floors as Floors
 from cloister.client.health import is_serving as is_serving
 from cloister.client.identity import signing_key as signing_key
 from cloister.client.identity import tls_files as tls_files
+from cloister.client.job_overview import dead_letters as dead_letters
+from cloister.client.job_overview import job_queues as job_queues
 from cloister.client.job_preparing import JobOptions as JobOptions
 from cloister.client.job_records import JobState as JobState
 from cloister.client.job_records import JobStatus as JobStatus

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -59,6 +60,11 @@ class Gateway(FakeGateway):
             while not self.gate.is_set():  # noqa: ASYNC110  # set by another thread
                 await asyncio.sleep(0.001)
         return await super().ModelInfer(request, timeout, **options)
+
+
+@pytest.fixture(autouse=True)
+def _no_tickets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOISTER_ZOO_TICKETS", str(tmp_path))
 
 
 @pytest.fixture
@@ -173,7 +179,7 @@ def test_a_second_pair_of_queues_meets_no_group_that_is_busy(ask: InputQueue, ga
     ask.enqueue("r", x=X)
     with InputQueue("gateway", gateway.port, MODEL, trust="trust.json", identity="client") as second:
         second.enqueue("s", x=X * 2)
-        again = OutputQueue("gateway", str(gateway.port), MODEL, ssl=True, ssl_certfile="c", ssl_ca_certs="r")
+        again = OutputQueue("gateway", str(gateway.port), MODEL, ssl=True, trust="trust.json", identity="client")
         assert np.array_equal(again.query("r"), X * 2)
         assert np.array_equal(again.query("s"), X * 4)
 

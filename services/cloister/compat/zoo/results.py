@@ -105,6 +105,12 @@ class Results:
             self._held_bytes += size_bytes
             self._ended.notify_all()
 
+    def holds(self, uri: str) -> bool:
+        """Whether there is a place of this uri."""
+        with self._ended:
+            self._forget_old()
+            return uri in self._places
+
     def give_up(self, uri: str) -> None:
         """Forget a request that was never sent."""
         with self._ended:

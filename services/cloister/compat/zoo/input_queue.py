@@ -1,8 +1,7 @@
-"""The two queues. See the package."""
+"""The queue that asks. See the package."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +12,17 @@ from typing import Final, Self
 from cloister.client import Answer, SyncClient
 from cloister.compat.zoo.access import address_of, of_mesh, tls_files_of
 from cloister.compat.zoo.fitting import Instance, Result, fitted
-from cloister.compat.zoo.results import Failure, Results
+from cloister.compat.zoo.jobs import Jobs
+from cloister.compat.zoo.output_queue import NAME, TIMEOUT_S, held
+from cloister.compat.zoo.results import Failure
+from cloister.compat.zoo.tickets import Tickets
 from cloister.compat.zoo.values import Values, read_instance
 from cloister.contract import ModelContract
-from cloister.errors import CloisterError, InternalError, InvalidRequest, NotFound, NotReady
+from cloister.errors import AlreadyExists, CloisterError, InternalError, InvalidRequest, NotFound, NotReady
 from cloister.oip.contents import Array
 
-NAME: Final = "serving_stream"
-"""What a queue was called there unless somebody said otherwise."""
 CONCURRENCY: Final = 16
-TIMEOUT_S: Final = 30.0
 CONTRACT_FRESH_S: Final = 60.0
-
-# Programs make the two queues apart and expect one to see what went into the other. There, Redis was what they shared;
-# here it is this process, so it holds the results by address and name. Made at the first use, nothing at import.
-_held: Final[dict[tuple[str, str], Results]] = {}
-_held_lock: Final = threading.Lock()
 
 
 class InputQueue:
@@ -88,7 +82,12 @@ class InputQueue:
         self._model, self._version, self._timeout_s = name, version, timeout_s
         self._client = SyncClient(address, trust=bundle, identity=who).__enter__()
         self._pool = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="cloister-zoo")
-        self._results = _results(address, name)
+        shared = held(address, name)
+        shared.bundle, shared.identity = bundle, who
+        self._results = shared.results
+        tickets = Tickets(address, name)
+        tickets.sweep()
+        self._jobs = Jobs(self._client, name, tickets)
         self._contract: ModelContract | None = None
         self._contract_read_s = 0.0
 
@@ -106,7 +105,11 @@ class InputQueue:
         self._client.__exit__(None, None, None)
 
     def enqueue(self, uri: str, **data: object) -> None:
-        """Ask, and return at once; `OutputQueue.query(uri)` has the result.
+        """Have a request answered; `OutputQueue.query(uri)` has the result.
+
+        Where the mesh takes jobs, it is accepted when this returns: it will have a result or a reason, whoever is
+        restarted meanwhile, and any process of this user finds it. Elsewhere it is asked at once by this process, which
+        holds the result.
 
         Args:
             uri: Names the request until its result is deleted.
@@ -120,6 +123,12 @@ class InputQueue:
         """
         contract = self._current_contract()
         instance = fitted(contract, data)
+        if self._results.holds(uri) or self._jobs.holds(uri):
+            raise AlreadyExists(
+                f"'{uri[:64]}' is under way or its result is still held; query_and_delete it first", reason="uri.taken"
+            )
+        if self._jobs.enqueue(uri, contract, instance, version=self._version, timeout_s=self._timeout_s):
+            return
         self._results.begin(uri, sum(array.nbytes for array in instance.arrays.values()))
         try:
             self._pool.submit(self._answer, uri, contract, instance)
@@ -170,59 +179,6 @@ class InputQueue:
         except Exception as error:  # whatever it is, whoever waits for this uri hears of it
             outcome = InternalError(f"the request ended with {type(error).__name__}")
         self._results.end(uri, outcome, answer)
-
-
-class OutputQueue:
-    """What became of the requests that this process has enqueued. It opens no connection.
-
-    Args:
-        host: As the `InputQueue` was given it.
-        port: Likewise.
-        name: Likewise.
-        tls: `ssl` and its files, accepted as there; nothing is fetched from anywhere.
-    """
-
-    def __init__(
-        self, host: str | None = None, port: int | str | None = None, name: str = NAME, **tls: bool | str | None
-    ) -> None:
-        unknown = tls.keys() - {"ssl", "ssl_certfile", "ssl_keyfile", "ssl_ca_certs"}
-        if unknown:
-            raise TypeError(f"OutputQueue has no argument '{min(unknown)}'")
-        self._results = _results(address_of(host, port), name)
-
-    def query(self, uri: str, delete: bool = False, *, timeout: float = TIMEOUT_S) -> Result:
-        """The result of a request.
-
-        There it was "[]" until there was one, and programs asked again; here the first call waits.
-
-        Args:
-            uri: As it was enqueued.
-            delete: Whether to delete it.
-            timeout: Seconds to wait while the request is under way; 0 to look only.
-
-        Raises:
-            NotFound: Nothing of that name is under way or held.
-            NotReady: It is still under way (`result.pending`).
-            CloisterError, TimeoutError: What the request ended with.
-        """
-        return self._results.get(uri, delete=delete, timeout_s=timeout)[0]
-
-    def query_and_delete(self, uri: str, *, timeout: float = TIMEOUT_S) -> Result:
-        """The result of a request, and delete it; as `query`."""
-        return self.query(uri, delete=True, timeout=timeout)
-
-    def answer(self, uri: str, *, timeout: float = TIMEOUT_S) -> Answer:
-        """The whole answer, which proves by which enclave and which model it was given; as `query`."""
-        return self._results.get(uri, delete=False, timeout_s=timeout)[1]
-
-    def dequeue(self) -> dict[str, Result | Failure]:
-        """Everything that has ended, by uri, and delete it. A request that failed has its error for a value."""
-        return self._results.take_ended()
-
-
-def _results(address: str, name: str) -> Results:
-    with _held_lock:
-        return _held.setdefault((address, name), Results())
 
 
 def _named(request_data: str | Values | Array) -> Values:
