@@ -153,6 +153,7 @@ def crash(asked: Crash, report: Callable[[str], None]) -> Burnt:
         everything = asyncio.run(found(mesh, keepers))
     ended_at = sorted(end["at"] for job in everything.jobs for end in job.ends)
     verdict = judged(everything, openvino())
+    verdict.look_at(mesh)
     return Burnt(verdict=verdict, kills=fire.kills, ended_at=ended_at, lasted_s=lasted_s)
 
 

@@ -30,7 +30,7 @@ PAIRS = (
     ("provisioner", "verifier"),
 )
 LOOPBACK = "127.0.0.1"
-CUT_S, LONG_S = (1.0, 8.0), 40.0
+LASTS_S, QUICK_S, LONG_S = (1.0, 8.0), (0.3, 1.5), 40.0
 """Most are over before anybody's patience is; one in each dozen lasts until connections are given up."""
 
 
@@ -59,15 +59,18 @@ class Healed:
     lasted_s: float
 
 
-def cuts(seed: int, count: int, *, long: bool = True) -> list[Cut]:
-    """So many; every pair before any comes a second time."""
+def cuts(seed: int, count: int, *, quick: bool = False) -> list[Cut]:
+    """So many; every pair before any comes a second time. Quick ones are over before anybody is told anything."""
     draw, pairs = Random(seed), []
     while len(pairs) < count:
         pairs += draw.sample(PAIRS, len(PAIRS))
     found = []
     for number, pair in enumerate(pairs[:count], start=1):
-        lasts_s = LONG_S if long and number % 12 == 0 else draw.uniform(*CUT_S)
-        found.append(Cut(draw.choice([pair, pair[::-1]]), draw.random() < 0.7, lasts_s, draw.uniform(0.5, 2.5)))
+        lasts_s = draw.uniform(*(QUICK_S if quick else LASTS_S))
+        if number % 12 == 0 and not quick:
+            lasts_s = LONG_S
+        pause_s = draw.uniform(0.2, 0.5 if quick else 2.5)
+        found.append(Cut(draw.choice([pair, pair[::-1]]), draw.random() < 0.7, lasts_s, pause_s))
     return found
 
 
@@ -98,6 +101,7 @@ def cut(folder: Path, jobs: int, planned: Sequence[Cut], seed: int, report: Call
             everything = asyncio.run(found(mesh, keepers))
     ended_at = sorted(end["at"] for job in everything.jobs for end in job.ends)
     verdict = judged(everything, openvino())
+    verdict.look_at(mesh)
     return Healed(verdict=verdict, cuts=planned, ended_at=ended_at, began_at=began_at, lasted_s=lasted_s)
 
 

@@ -14,9 +14,11 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from chaos.found import Found, Kept
+from chaos.remains import left_lying
 from chaos.work import Kind
 from cloister.api.v1.jobs_pb2 import JobState
-from fakes.running_mesh import CONFIG, probe
+from cloister.cli.mesh_folder import Mesh
+from fakes.running_mesh import CLUSTER, CONFIG, MODEL, RunningMesh, probe
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 TOLERANCE = 1e-5
@@ -43,6 +45,12 @@ class Verdict:
     dead: Counter[str] = field(default_factory=Counter)
     attempts: Counter[int] = field(default_factory=Counter)
     complaints: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def look_at(self, mesh: RunningMesh) -> None:
+        """Hold what lies in Redis against the rules too; the mesh is down."""
+        name = f"{CLUSTER}:jobs:{{{MODEL}}}"
+        for rule, what in left_lying(Mesh.read(mesh.folder).redis_folder, name, self.accepted):
+            self.complaints[rule].append(what)
 
     @property
     def held(self) -> bool:

@@ -33,7 +33,7 @@ def test_every_accepted_job_ends_once_whatever_is_killed(tmp_path: Path) -> None
 def test_every_accepted_job_ends_once_whoever_is_cut_from_whom(tmp_path: Path) -> None:
     if why := missing():
         pytest.skip(why)
-    planned = cuts(8, len(PAIRS), long=False)
+    planned = cuts(8, len(PAIRS), quick=True)
     healed = cut(tmp_path, 150, planned, 8, print)
     assert healed.verdict.held, dict(healed.verdict.complaints)
     assert healed.verdict.accepted == 150
