@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,10 @@ async def _of_client(keeper: Keeper, client: Client, stub: Any, into: Found) -> 
     notes = journal.read(keeper.journal)
     kept = {each["n"]: PreparedJob.from_bytes(base64.b64decode(each["job"])) for each in _of(notes, "kept")}
     accepted = {each["n"]: each for each in _of(notes, "accepted")}
+    ends: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for end in _of(notes, "ended", "refused"):
+        ends[end["n"]].append(end)
+    lost = Counter(note["n"] for note in _of(notes, "lost"))
     ids = [job.ticket.job_id for job in kept.values()]
     records = {record.job_id: record for page in _pages(ids) for record in await _records(stub, page)}
     again = {}
@@ -95,8 +100,8 @@ async def _of_client(keeper: Keeper, client: Client, stub: Any, into: Found) -> 
             Kept(
                 wanted=each,
                 accepted=accepted.get(each.number),
-                ends=[end for end in _of(notes, "ended", "refused") if end["n"] == each.number],
-                lost=sum(note["n"] == each.number for note in _of(notes, "lost")),
+                ends=ends[each.number],
+                lost=lost[each.number],
                 record=records.get(job.ticket.job_id, pb.Job()),
                 again=again.get(job.ticket.job_id),
             )
