@@ -115,6 +115,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--volley", type=int, default=6000, help="jobs of each round's turn of many")
     parser.add_argument("--together", type=int, default=64, help="jobs in each call")
     parser.add_argument("--under-way", type=int, default=1024, help="most jobs without an end")
+    parser.add_argument("--slots", type=int, default=64, help="of the worker: what one frame, and one claim, may carry")
     parser.add_argument("--jobs", type=int, default=20_000, help="in a row, at the end; 0 for none")
     return parser.parse_args(words)
 
@@ -126,7 +127,7 @@ def measured(chosen: argparse.Namespace, fsync: str) -> Measured:
     one, direct = Volley(jobs=100, together=1, under_way=1), Turn(in_flight=32, seconds=3.0, warm_up_s=0.5)
     found = Measured(fsync)
     with ExitStack() as stack:
-        running = stack.enter_context(mesh.mesh([place], mesh.Size(fsync=fsync)))
+        running = stack.enter_context(mesh.mesh([place], mesh.Size(fsync=fsync, slots=chosen.slots)))
         target = running.targets["sealed stream"]
         asking = stack.enter_context(loads.asking(target, "direct requests", running.services))
         jobs = stack.enter_context(loads.asking(target, "jobs", running.services, program="benchmarks.load.jobs"))

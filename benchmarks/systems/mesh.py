@@ -31,6 +31,7 @@ class Size:
 
     Attributes:
         threads: Of each worker for inference; 0 lets OpenVINO choose.
+        slots: Calls of each model that a worker has under way; 0 for its own choice.
         gateways: Each on a port of its own.
         gateway_processes: Of each gateway, behind its port.
         https: Whether the first gateway answers HTTPS too.
@@ -41,6 +42,7 @@ class Size:
 
     workers: int = 1
     threads: int = 0
+    slots: int = 0
     gateways: int = 1
     gateway_processes: int = 1
     https: bool = False
@@ -92,7 +94,8 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
     """
     folder = places[0].mesh
     settings = folder / "worker" / "settings.toml"
-    settings.write_text(f"threads = {size.threads}\n{settings.read_text()}")
+    chosen = f"threads = {size.threads}\n" + (f"slots = {size.slots}\n" if size.slots else "")
+    settings.write_text(chosen + settings.read_text())
     if size.fsync:
         with (Mesh.read(folder).redis_folder / "redis.conf").open("a") as configuration:
             configuration.write(f"appendfsync {size.fsync}\n")  # of two such lines the last counts
