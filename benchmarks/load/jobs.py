@@ -1,7 +1,7 @@
 """The load of jobs, a process of its own: `python -m benchmarks.load.jobs TARGET`, told what to do on stdin.
 
 `{"expect": FOLDER}` compares every later answer with those there; anything else is a `Volley`. Every job is sealed and
-its answer opened; its record is kept for a minute.
+its answer opened; its record is kept for 20 seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cloister.client import Answer, PreparedJob
 from cloister.errors import Overloaded
 
 PAUSE_S = 0.02
-KEPT_S = 60
+KEPT_S = 20
 SEALED_BEFORE = 50_000
 """More jobs than that are sealed while counting, a call's worth at a time: so many do not lie in memory."""
 
