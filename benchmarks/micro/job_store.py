@@ -1,9 +1,10 @@
 """What keeping jobs in Redis costs, step by step, and how much of it lasts: `make bench-job-store`.
 
-Behind decision 0044. One store takes jobs in, reads and forgets them, as a gateway does, and another claims and settles
-them, as what gives them to workers does, so many at a time, in a real redis-server over mutual TLS. Nothing is computed
-in between. CPU is that of Redis and of the process with both stores for each job; jobs a second are of this one loop, in
-which all take turns. Memory is what Redis uses before and after, when all jobs are forgotten and when none is.
+Behind decision 0044. One store takes jobs in, reads and forgets them, as a gateway does; another claims and settles
+them, as what gives them to workers does. So many at a time, in a real redis-server over mutual TLS, with nothing
+computed in between. CPU is that of Redis and of the process with both stores for each job; jobs a second are of this
+one loop, in which all take turns. Memory is what Redis uses before and after, when all jobs are forgotten and when none
+is.
 """
 
 from __future__ import annotations

@@ -122,12 +122,13 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
         if tenant["refused"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tenant["refused"].items()))
             say(f"refused to {tenant['tenant']}: {reasons}")
-    _print_jobs(found["jobs"])
+    print_jobs(found["jobs"])
     if mesh.simulated:
         warn(SIMULATED)
 
 
-def _print_jobs(jobs: dict[str, Any]) -> None:
+def print_jobs(jobs: dict[str, Any]) -> None:
+    """Queues that there are, and why jobs are not taken where they should be."""
     if jobs["queues"]:
         say("")
         table(

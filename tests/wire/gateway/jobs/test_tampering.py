@@ -354,7 +354,10 @@ async def test_a_value_that_is_enormous_is_not_read(kept: Kept, root: Root, cloc
         size = scripts.MAX_VALUE_BYTES + 1 if field == "q" else 1 << 20
         write = {"entry": "'XADD', KEYS[1]..'normal', '*', 'j'", "page": "'XADD', KEYS[1]..'feed', '*', 'j'"}
         words = write.get(field, f"'HSET', KEYS[1]..'job:'..ARGV[1], '{field}'")
-        script = f"redis.call({words}, redis.call('GET', KEYS[2])) redis.call('DEL', KEYS[2])"
+        script = (
+            "local huge = redis.call('GET', KEYS[2]) "
+            f"if huge then redis.call({words}, huge) redis.call('DEL', KEYS[2]) end"
+        )
         root.server.admin("SETRANGE", "huge", size - 1, "x")
         root.server.admin("EVAL", script, 2, key_of(kept, ""), "huge", job.job_id.hex())
     received = received_bytes(root)

@@ -27,6 +27,8 @@ from cloister.gateway.jobs.job import Job, Priority, State
 from cloister.rpc.status import failure_of, from_failure
 
 MAC_BYTES: Final = 32
+SKEW_MS: Final = 300_000
+"""How far clocks may differ: what has ended is known for so long after its time, so that nobody computes it again."""
 _LABEL: Final = b"cloister gateway jobs v1\0"
 _NAME_BYTES: Final = 16
 _REMEMBERED: Final = 2048  # headers that were checked, since who has claimed a job settles it
