@@ -1,7 +1,7 @@
 """The load of jobs, a process of its own: `python -m benchmarks.load.jobs TARGET`, told what to do on stdin.
 
 `{"expect": FOLDER}` compares every later answer with those there; anything else is a `Volley`. Every job is sealed and
-its answer opened; its record is kept for 20 seconds.
+its answer opened; then its record is dropped, 64 in a call: else it would be kept for as long as the job might live.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from cloister.client import Answer, PreparedJob
 from cloister.errors import Overloaded
 
 PAUSE_S = 0.02
-KEPT_S = 20
 SEALED_BEFORE = 50_000
 """More jobs than that are sealed while counting, a call's worth at a time: so many do not lie in memory."""
 
@@ -67,7 +66,7 @@ class Asker:
             count = min(volley.together, volley.jobs - first)
             numbers = [at % len(self.inputs) for at in range(first, first + count)]
             inputs = [self.inputs[number] for number in numbers]
-            yield await self.client.jobs.prepare(self.model, inputs, result_ttl_s=KEPT_S), numbers
+            yield await self.client.jobs.prepare(self.model, inputs), numbers
 
     async def _ask(self, prepared: Sequence[PreparedJob], numbers: Sequence[int]) -> None:
         sent_s, left = time.perf_counter(), list(prepared)
@@ -80,6 +79,7 @@ class Asker:
         of_id = {job.ticket.job_id: number for job, number in zip(prepared, numbers, strict=True)}
         async for ticket, outcome in self.client.jobs.watch([job.ticket for job in prepared]):
             self._count(of_id[ticket.job_id], outcome, time.perf_counter() - sent_s)
+        await self.client.jobs.forget([job.ticket for job in prepared])
 
     def _count(self, number: int, outcome: Any, took_s: float) -> None:
         if not isinstance(outcome, Answer):
