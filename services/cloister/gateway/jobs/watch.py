@@ -59,7 +59,7 @@ class JobWatch:
         """Tell until everything has ended.
 
         Raises:
-            Unavailable: Redis is away, or was for too long; nothing is lost, and whoever comes again hears the rest.
+            Unavailable: Redis was away for too long; nothing is lost, and whoever comes again hears the rest.
         """
         ids = list(dict.fromkeys(job_ids))
         if await self._any_waits(ids):
@@ -70,7 +70,7 @@ class JobWatch:
 
     async def _any_waits(self, job_ids: Sequence[bytes]) -> bool:
         for part in _batches(job_ids, self._batch):
-            records = await self._stores.store().read(self._model_name, self._tenant, part, responses=False)
+            records = await self._read(part, responses=False)
             if any(record is not None and not record.state.ended for record in records):
                 return True
         return False

@@ -219,7 +219,7 @@ async def test_a_store_that_is_away_for_a_while_is_waited_for() -> None:
 
 
 async def test_a_store_that_stays_away_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "START_S", 0.05)
+    monkeypatch.setattr(watch, "PATIENCE_S", 0.05)
     async with watching() as rig:
         rig.shelf.away = True
         made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)
