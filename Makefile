@@ -3,6 +3,7 @@
 # make test    everything CI runs
 # make test-enclave  under Gramine: the demo, the tests of clients against a mesh in enclaves, and those of tests/enclave
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
+# make flink-demo  a Flink cluster asks the mesh, is killed, and loses nothing; make test-flink, its tests: 900 MB, own venv
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make soak    the mesh for half an hour at four fifths of its capacity
 # make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
@@ -19,23 +20,25 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := services enclave/simulator tests protos deploy benchmarks docs
+SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-renewals bench-rest bench-scale
-.PHONY: bench-job-seal bench-sdk bench-seal bench-start demo docs up
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
+.PHONY: bench-job-seal bench-job-store bench-scale bench-sdk bench-seal bench-start demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
-.PHONY: differential tcb test-convert
+.PHONY: differential flink-demo tcb test-convert test-flink
 
 console-pictures: .venv/installed
 	@sh deploy/chromium.sh
 	PYTHONPATH=tests $(BIN)/python -m fakes.console_pictures docs/pictures
 
 demo: .venv/installed
+	@sh deploy/redis.sh
 	$(BIN)/python deploy/demo/demo.py
 
 # MODEL=mlp,ffnn,colours,resnet50-u8,resnet50,bert serves networks of the benchmarks instead; WORKERS= THREADS= PORT=
 # GATEWAYS= (each on a port) PROCESSES= (of each gateway, behind its port).
 up: .venv/installed
+	@sh deploy/redis.sh
 ifdef MODEL
 	$(BIN)/python -m benchmarks.scenarios.standing --models $(MODEL) $(if $(WORKERS),--workers $(WORKERS)) \
 		$(if $(THREADS),--threads $(THREADS)) $(if $(PORT),--port $(PORT)) \
@@ -70,6 +73,14 @@ test-enclave: .venv/installed
 	CLOISTER_TEST_ENCLAVES=1 $(BIN)/pytest $(ENCLAVE_MESH)
 	@if command -v gramine-direct >/dev/null; then $(BIN)/python deploy/demo/demo.py --enclaves; \
 		else echo "SKIPPED: the demo in enclaves: gramine-direct is not installed"; fi
+
+test-flink: .venv/installed .venv-flink/installed
+	@sh deploy/java.sh
+	CLOISTER_TEST_FLINK=1 $(BIN)/pytest tests/flink
+
+flink-demo: .venv/installed .venv-flink/installed
+	@sh deploy/java.sh
+	PYTHONPATH=. $(BIN)/python deploy/demo/flink.py $(OPTIONS)
 
 test-convert: .venv-convert/installed
 	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
@@ -131,6 +142,9 @@ bench-sdk: .venv/installed
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
 
+bench-job-store: .venv/installed
+	$(BIN)/python benchmarks/micro/job_store.py
+
 bench-job-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/job_seal.py
 
@@ -140,6 +154,10 @@ bench-appraise: .venv/installed
 
 bench-record: .venv/installed
 	$(BIN)/python benchmarks/micro/record.py
+
+# What `appendfsync always` costs, and what redis-py costs its caller. OPTIONS="--seconds 10".
+bench-redis: .venv/installed
+	$(BIN)/python -m benchmarks.micro.redis $(OPTIONS)
 
 # A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
 bench-scale: .venv/installed .venv-plots/installed
@@ -161,6 +179,8 @@ EXTRAS := serve console worker enclave otel demo prepare quantize zoo
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-package cloister --group stream/pyproject.toml:build stream/pyproject.toml -o stream/requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header protos/protoc.in -o protos/protoc.lock
 	for each in report peers/grpc_aio peers/kserve peers/mlserver peers/mosec peers/triton; do \
 		uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
@@ -175,9 +195,9 @@ tcb: .venv/installed
 
 setup: .venv/installed
 
-.venv/installed: dev.lock pyproject.toml enclave/simulator/pyproject.toml
+.venv/installed: dev.lock pyproject.toml enclave/simulator/pyproject.toml stream/pyproject.toml
 	@sh deploy/venv.sh "$(PYTHON)" .venv dev.lock
-	@$(BIN)/pip install -q --no-deps --no-build-isolation -e . -e enclave/simulator
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e . -e enclave/simulator -e stream
 	@touch $@
 
 # protoc's oldest supported release lives apart: its protobuf is older than the one we run on.
@@ -188,6 +208,12 @@ setup: .venv/installed
 # KServe's client apart: its pins would hold ours back, and its messages have the names of Triton's.
 .venv-kserve/installed: tests/stock/requirements.lock
 	@sh deploy/venv.sh "$(PYTHON)" .venv-kserve $< --no-compile
+	@touch $@
+
+# Flink's Python wants older gRPC and protobuf than ours.
+.venv-flink/installed: stream/requirements.lock stream/pyproject.toml pyproject.toml
+	@sh deploy/venv.sh "$(PYTHON)" .venv-flink $<
+	@.venv-flink/bin/pip install -q --no-deps --no-build-isolation -e . -e stream
 	@touch $@
 
 .venv-convert/installed: dev.lock pyproject.toml tests/unit/prepare/requirements.txt
@@ -210,4 +236,4 @@ clients/node/node_modules/installed: clients/node/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-convert .venv-kserve .venv-protoc .venv-plots .venv-peers clients/node/node_modules .bench .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers clients/node/node_modules .bench .demo .demo-flink build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sees that redis-server is there: verifiers with several replicas share their state through it, and tests run a real one.
+# Sees that redis-server is there: jobs wait in it, verifiers with several replicas share their state through it, and
+# tests run a real one.
 set -eu
 
 if command -v redis-server >/dev/null; then
@@ -17,5 +18,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server >/dev/null
 else
-    echo "redis-server is missing: run 'sudo apt-get install redis-server' (7.0 or later); tests that need it are skipped" >&2
+    echo "redis-server is missing: run 'sudo apt-get install redis-server' (7.0 or later); without it a mesh takes no jobs, and tests that need it are skipped" >&2
 fi

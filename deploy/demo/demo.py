@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import train
 from enclaves import build_enclaves, folder_of, measured
+from jobs import leave_jobs
 from rich.text import Text
 from stage import (
     BIN,
@@ -98,6 +99,8 @@ def tell(folder: Path, *, in_enclaves: bool) -> None:
         answers = asyncio.run(ask(mesh, held_out.measurements))
         show_predictions(answers, held_out.labels)
         show_what_the_gateway_saw(answers[0])
+        title("The data owner leaves work behind")
+        leave_jobs(mesh, train.MODEL_NAME, held_out.measurements, answers, in_enclaves=in_enclaves)
         title("What is left to check afterwards")
         check_receipt(mesh, answers[0], folder / "answer.receipt")
         show_record(mesh)

@@ -40,8 +40,8 @@ class EvilWorker(FakeWorker):
     shows: Callable[[OpenedResponse], object] = honestly
     given: list[OpenedResponse] = field(default_factory=list)
 
-    def _doubled(self, request: bytes, request_id: bytes) -> OpenedResponse:
-        answer = super()._doubled(request, request_id)
+    def doubled(self, request: bytes, request_id: bytes) -> OpenedResponse:
+        answer = super().doubled(request, request_id)
         body = ReceiptBody.FromString(answer.receipt.body)
         self.states(body)
         key = self.signs_with or self.evidence.receipt_key

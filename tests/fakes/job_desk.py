@@ -136,6 +136,14 @@ class JobDesk:
             self._changed.notify_all()
         return pb.CancelResponse(jobs=[self._job(request.model_name, job_id) for job_id in request.job_ids])
 
+    async def forget(self, request: pb.ForgetRequest) -> pb.ForgetResponse:
+        self._refused()
+        for job_id in request.job_ids:
+            kept = self.kept.get((request.model_name, job_id))
+            if kept is not None and kept.job.state in ENDS:
+                del self.kept[request.model_name, job_id]
+        return pb.ForgetResponse()
+
     def _refused(self) -> None:
         if self.refuse:
             raise self.refuse.pop(0)
@@ -195,6 +203,10 @@ class DeskGateway(FakeGateway):
         assert timeout > 0
         return await self.desk.cancel(request)
 
+    async def Forget(self, request: pb.ForgetRequest, timeout: float) -> pb.ForgetResponse:  # noqa: ASYNC109
+        assert timeout > 0
+        return await self.desk.forget(request)
+
 
 class _Watch:
     def __init__(self, messages: AsyncIterator[pb.WatchResponse]) -> None:
@@ -225,6 +237,9 @@ class DeskServicer(JobsServicer):
 
     async def Cancel(self, request: Any, context: Any) -> pb.CancelResponse:
         return await self._desk.cancel(request)
+
+    async def Forget(self, request: Any, context: Any) -> pb.ForgetResponse:
+        return await self._desk.forget(request)
 
 
 class ListServicer(GatewayServicer):

@@ -33,6 +33,7 @@ class Shelf:
         feed: Ids of ended jobs, by model.
         feed_begins: How many of each feed's first are gone.
         away: Whether nobody reaches it.
+        lost_replies: How many claims take jobs and say nothing of it, as when the store ends under the answer.
         spoilt: Ids of jobs that cannot be settled.
         calls: How often each step was asked for.
     """
@@ -41,6 +42,7 @@ class Shelf:
     feed: dict[str, list[bytes]] = field(default_factory=dict)
     feed_begins: dict[str, int] = field(default_factory=dict)
     away: bool = False
+    lost_replies: int = 0
     spoilt: set[bytes] = field(default_factory=set)
     calls: dict[str, int] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,9 +79,11 @@ class MemoryJobStore:
         self._change()
         return Accepted(job.job_id)
 
-    async def recover(self, model_name: str) -> int:
+    async def recover(self, model_name: str, held: Sequence[Claimed] = ()) -> int:
         self._asked("recover")
-        mine = [each for each in self._of(model_name).values() if each.holder == self._consumer]
+        kept = {each.job.job_id for each in held}
+        jobs = self._of(model_name).values()
+        mine = [each for each in jobs if each.holder == self._consumer and each.job.job_id not in kept]
         for each in mine:
             each.holder = ""
         return len(mine)
@@ -99,10 +103,15 @@ class MemoryJobStore:
         return found
 
     def _claim(self, model_name: str, most: int) -> list[Claimed]:
+        self._expire(model_name)
         kept = self._of(model_name)
         free = [each for each in kept.values() if not each.state.ended and not each.holder and self._is_next(each)]
         free.sort(key=lambda each: _ORDER.index(each.job.priority))
-        return [self._taken(each) for each in free[:most]]
+        taken = [self._taken(each) for each in free[:most]]
+        if taken and self.shelf.lost_replies:
+            self.shelf.lost_replies -= 1
+            raise Unavailable("the connection was lost")
+        return taken
 
     def _is_next(self, kept: _Kept) -> bool:
         """Whether no job of the same ordered row is before it."""
@@ -199,6 +208,9 @@ class MemoryJobStore:
 
     async def expire(self, model_name: str) -> int:
         self._asked("expire")
+        return self._expire(model_name)
+
+    def _expire(self, model_name: str) -> int:
         late = [
             each
             for each in self._of(model_name).values()

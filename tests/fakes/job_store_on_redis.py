@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from cloister.gateway.jobs import access
 from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Record
 from cloister.gateway.jobs.keeping.redis_store import RedisJobStore
 from cloister.gateway.jobs.store import Bounds
-from cloister.kit.redis import connected
+from cloister.kit.redis import RedisSettings, connected
 from fakes.pki import MeshPki
-from fakes.redis_server import ADMIN, PASSWORD, RedisServer, redis_running
+from fakes.redis_server import JOBS_USER, RedisServer, redis_running
 
 MODEL, TENANT, OTHER = "tiny", "hospital", "somebody else"
 BOUNDS = Bounds(jobs=100_000, size_bytes=1 << 30, tenant_jobs=50_000, tenant_bytes=1 << 29)
 MINUTE_MS = 60_000
 CONNECTIONS = 8
+
+
+class HasSettings(Protocol):
+    """One server, or several."""
+
+    def settings(self, **changes: Any) -> RedisSettings:
+        """What a gateway is told of it."""
 
 
 @dataclass
@@ -45,22 +50,17 @@ class Kept:
 
 @contextmanager
 def jobs_redis(folder: Path, pki: MeshPki, *, lines: str = "") -> Iterator[RedisServer]:
-    """A server whose user `gateway` may do what gateways do."""
-    users = (
-        "user default off resetpass ~* &* +@all\n"
-        f"user gateway on #{_sha256(PASSWORD)} {access.rules(pki.cluster)}\n"
-        f"user admin on #{_sha256(ADMIN)} ~* &* +@all\n"
-    )
-    with redis_running(folder, pki, lines=lines, users=users) as server:
+    """A server for jobs."""
+    with redis_running(folder, pki, lines=lines) as server:
         yield server
 
 
 @asynccontextmanager
 async def store_on(
-    server: RedisServer, cluster: str, clock: Clock, *, consumer: str = "gateway-1", key: bytes = b"s" * 32
+    server: HasSettings, cluster: str, clock: Clock, *, consumer: str = "gateway-1", key: bytes = b"s" * 32
 ) -> AsyncIterator[Kept]:
     """One gateway's store."""
-    async with connected(server.settings(user="gateway"), CONNECTIONS) as client:
+    async with connected(server.settings(user=JOBS_USER), CONNECTIONS) as client:
         kept = Kept(None, cluster)  # type: ignore[arg-type]
         kept.store = RedisJobStore(
             client,
@@ -129,7 +129,3 @@ def lives_ms(server: RedisServer) -> dict[bytes, int]:
     """Every key with how long it has to live; -1 for ever."""
     found = server.admin("EVAL", _LIVES, 0)
     return dict(zip(found[::2], found[1::2], strict=True))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

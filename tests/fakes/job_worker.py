@@ -101,8 +101,10 @@ class JobWorker:
         if self.worker.error is not None:
             result = OpenedJobResult(failure=failure_of(self.worker.error))
         else:
-            response, proof = self.worker.doubled(job.request, job.job_id)
-            result = OpenedJobResult(response=response, receipt=proof, attestation_result=self.worker.token)
+            answer = self.worker.doubled(job.request, job.job_id)
+            result = OpenedJobResult(
+                response=answer.response, receipt=answer.receipt, attestation_result=self.worker.token
+            )
         return envelope.build_job_result(
             job.respond(self.spoil(result)), model_name=job.model_name, model_version=job.model_version
         ).SerializeToString()

@@ -186,7 +186,12 @@ def access_list(cluster: str, default: str = DEFAULT) -> str:
     """Who may do what: verifiers and gateways what their own lists say, and an administrator everything."""
     rules = {USER: replicas.rules(cluster), JOBS_USER: jobs.rules(cluster)}
     users = [f"user {user} on #{sha256(PASSWORD)} {rules[user]}" for user in rules]
-    return "".join(f"{line}\n" for line in (default, *users, f"user admin on #{sha256(ADMIN)} ~* &* +@all"))
+    return "".join(f"{line}\n" for line in (default, *users, administrator()))
+
+
+def administrator() -> str:
+    """The line of somebody who may do anything."""
+    return f"user admin on #{sha256(ADMIN)} ~* &* +@all"
 
 
 def sha256(text: str) -> str:

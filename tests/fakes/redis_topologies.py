@@ -1,4 +1,7 @@
-"""More than one real Redis over mutual TLS: a master with a replica and a Sentinel, and a Cluster of three nodes."""
+"""More than one real Redis over mutual TLS: a master with a replica and a Sentinel, and a Cluster of three nodes.
+
+They are configured with the lines that docs/guides/redis.md tells an operator to write.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,14 @@ from redis.exceptions import RedisError
 
 from cloister.kit.redis_settings import RedisSettings
 from fakes.pki import MeshPki
-from fakes.redis_server import ADMIN, DEFAULT, JOBS_USER, PASSWORD, RedisServer, free_port, redis_running, sha256
+from fakes.redis_guide import block
+from fakes.redis_server import JOBS_USER, PASSWORD, RedisServer, access_list, administrator, free_port, redis_running
 from fakes.running_services import private_file
 
 MASTER: Final = "jobs"
 SENTINEL_USER: Final = "watching"
 DURABLE: Final = "appendonly yes\nappendfsync always"
 SLOTS: Final = 16_384
-# What docs/guides/redis.md tells the operator to write.
-SENTINEL_COMMANDS: Final = "-@all +auth +ping +info +sentinel|masters +sentinel|slaves"
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,23 @@ class Watched:
 @contextmanager
 def watched(folder: Path, pki: MeshPki) -> Iterator[Watched]:
     """Started, the replica in step with its master."""
-    trusted = f'{DURABLE}\ntls-replication yes\nmasteruser admin\nmasterauth "{ADMIN}"\nrepl-diskless-sync-delay 0'
+    # Last lines count: a test writes when one of two is dead, and one Sentinel must do.
+    lines = f"{DURABLE}\n{block('replica')}repl-diskless-sync-delay 0\nmin-replicas-to-write 0"
+    users = access_list(pki.cluster) + block("acl-watched")
     with ExitStack() as stack:
-        master = stack.enter_context(redis_running(folder / "master", pki, lines=trusted))
-        lines = f"{trusted}\nreplicaof 127.0.0.1 {master.port}"
-        replica = stack.enter_context(redis_running(folder / "replica", pki, lines=lines))
+        master = stack.enter_context(redis_running(folder / "master", pki, lines=lines, users=users))
+        following = f"{lines}\nreplicaof 127.0.0.1 {master.port}"
+        replica = stack.enter_context(redis_running(folder / "replica", pki, lines=following, users=users))
         _until(lambda: b"master_link_status:up" in _info(replica), "the replica is in step")
-        lines = f"""tls-replication yes
-sentinel monitor {MASTER} 127.0.0.1 {master.port} 1
-sentinel auth-user {MASTER} admin
-sentinel auth-pass {MASTER} "{ADMIN}"
-sentinel down-after-milliseconds {MASTER} 500
-sentinel failover-timeout {MASTER} 3000"""
-        users = (
-            f"{DEFAULT}\nuser {SENTINEL_USER} on #{sha256(PASSWORD)} {SENTINEL_COMMANDS}\n"
-            f"user admin on #{sha256(ADMIN)} ~* &* +@all\n"
+        watching = block("sentinel").replace("redis-1.example.internal 6379 2", f"127.0.0.1 {master.port} 1")
+        watching += f"sentinel down-after-milliseconds {MASTER} 500\n"
+        sentinel = redis_running(
+            folder / "sentinel",
+            pki,
+            lines=watching,
+            users=f"{block('acl-sentinel')}{administrator()}\n",
+            options=("--sentinel",),
         )
-        sentinel = redis_running(folder / "sentinel", pki, lines=lines, users=users, options=("--sentinel",))
         yield Watched(master, replica, stack.enter_context(sentinel))
 
 
@@ -87,7 +89,7 @@ def clustered(folder: Path, pki: MeshPki) -> Iterator[Clustered]:
         nodes = []
         for number in range(3):
             bus = free_port()
-            lines = f"{DURABLE}\ncluster-enabled yes\ntls-cluster yes\ncluster-port {bus}\ncluster-node-timeout 3000"
+            lines = f"{DURABLE}\n{block('cluster')}cluster-port {bus}\ncluster-node-timeout 3000"
             nodes.append(stack.enter_context(redis_running(folder / f"node-{number}", pki, lines=lines)))
             nodes[0].admin("CLUSTER", "MEET", "127.0.0.1", nodes[number].port, bus)
             each = SLOTS // 3 + 1

@@ -14,8 +14,8 @@ from typing import Any
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1 import jobs_pb2
 from cloister.api.v1.jobs_pb2_grpc import JobsStub
-from cloister.gateway.app import run_jobs
 from cloister.gateway.jobs.settings import JobsSettings
+from cloister.gateway.jobs_process import run_jobs
 from cloister.gateway.portion import RUNNER
 from cloister.gateway.settings import Settings
 from cloister.kit.lifecycle import Lifecycle
@@ -107,6 +107,14 @@ class JobsRig:
         """All that a watch tells until it ends."""
         request = jobs_pb2.WatchRequest(model_name=MODEL, job_ids=job_ids, **more)
         return [job async for message in (await self.jobs(name)).Watch(request, timeout=60) for job in message.jobs]
+
+    async def states(self, job_ids: Sequence[bytes]) -> list[jobs_pb2.Job]:
+        """What a watch tells first."""
+        request = jobs_pb2.WatchRequest(model_name=MODEL, job_ids=job_ids, without_responses=True)
+        call = (await self.jobs()).Watch(request, timeout=20)
+        first = await anext(aiter(call))
+        call.cancel()
+        return list(first.jobs)
 
     async def until_ready(self) -> None:
         """Wait until the gateway has found Redis fit."""

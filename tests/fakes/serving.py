@@ -20,7 +20,7 @@ from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.gateway_pb2 import ListWorkersRequest, ListWorkersResponse, ServingWorker
 from cloister.api.v1.model_pb2 import SignedJobEpoch, SignedManifest
-from cloister.api.v1.seal_pb2 import ConversationTerms, OpenedResponse, Receipt, ReceiptBody
+from cloister.api.v1.seal_pb2 import ConversationTerms, OpenedResponse, ReceiptBody
 from cloister.appraisal.collateral import Collateral
 from cloister.appraisal.policy import Policy
 from cloister.client import Floors, TrustBundle, anchor_of
@@ -189,9 +189,7 @@ class FakeWorker:
             message = self._begun(opened, opened.conversation)
         else:
             self.seen.append(opened.request)
-            message = OpenedResponse()
-            message.response, proof = self.doubled(opened.request, opened.request_id)
-            message.receipt.CopyFrom(proof)
+            message = self.doubled(opened.request, opened.request_id)
             if self.error is not None:
                 message = OpenedResponse(failure=failure_of(self.error))
         return envelope.build_response(
@@ -219,7 +217,7 @@ class FakeWorker:
         outputs = {"y": decode_request(parse_request(request))["x"] * 2}
         return encode_response(MODEL, outputs, version=self.version).SerializeToString()
 
-    def doubled(self, request: bytes, request_id: bytes) -> tuple[bytes, Receipt]:
+    def doubled(self, request: bytes, request_id: bytes) -> OpenedResponse:
         """The answer to a request, and its receipt."""
         response = self._doubled_tensor(request)
         body = ReceiptBody(
@@ -236,7 +234,7 @@ class FakeWorker:
             issued_at_ms=_now_ms(),
         )
         (proof,) = receipt.issue([body], self.evidence.receipt_key)
-        return response, proof
+        return OpenedResponse(response=response, receipt=proof)
 
     def _result(self) -> AttestationResult:
         now = datetime.now(UTC).replace(microsecond=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,9 @@ from cloister.api.v1.worker_pb2 import ModelCounters, WorkerCounters
 from cloister.errors import Overloaded
 from cloister.gateway.admission import Admission
 from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.jobs.job import Accepted, QueueCounts
+from cloister.gateway.jobs.metrics import JobMetrics
+from cloister.gateway.jobs.store_watch import StoreWatch
 from cloister.gateway.limits import Limits, ModelLimits, TenantLimits
 from cloister.gateway.metrics import RequestMetrics
 from cloister.gateway.tenants import Tenants
@@ -25,10 +29,12 @@ from cloister.gateway.worker_times import worker_times
 from cloister.kit.calls import Call
 from cloister.kit.metrics import Metrics
 from fakes.gateway_parts import TENANT, A, make_call, report, unknown
+from fakes.job_store import MemoryJobStore, Shelf
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = ROOT / "deploy" / "observability" / "grafana.json"
 GUIDE = ROOT / "docs" / "guides" / "observing.md"
+JOBS_GUIDE = ROOT / "docs" / "guides" / "running-jobs.md"
 
 
 def shown() -> dict[str, set[str]]:
@@ -46,6 +52,7 @@ def shown() -> dict[str, set[str]]:
     member = SimpleNamespace(link=link, worker=SimpleNamespace(instance=A, simulated=False))
     WorkerMetrics(metrics, cast(Any, SimpleNamespace(members=[member])))
     metrics.registry.register(usage())
+    register_jobs(metrics)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:
@@ -61,6 +68,18 @@ def usage() -> Usage:
     admission.counts.ended(TENANT, answered=True)
     admission.refusals.note(Overloaded("full"), TENANT, "tiny")
     return Usage(dispatcher, tenants, admission)
+
+
+def register_jobs(metrics: Metrics) -> None:
+    """What there is of jobs, once one was submitted, tried and answered."""
+    metrics.state_refused("record.forged")
+    stores = StoreWatch(MemoryJobStore(Shelf(), lambda: 0), lambda: asyncio.sleep(0))
+    stores.queues = {"tiny": QueueCounts(model_name="tiny", waiting=1, running=0, size_bytes=1, oldest_s=0, dead=0)}
+    jobs = JobMetrics(metrics, stores)
+    jobs.held = lambda: {"tiny": 1}
+    jobs.submitted("tiny", Accepted(bytes(16)))
+    jobs.attempted("tiny", "answered")
+    jobs.ended("tiny", None)
 
 
 def dashboard() -> list[str]:
@@ -93,6 +112,6 @@ async def test_a_query_asks_for_what_there_is(query: str) -> None:
 
 async def test_every_metric_of_the_guide_exists() -> None:
     known = {re.sub(r"_(?:bucket|count|sum)$", "", name) for name in shown()}
-    named = set(re.findall(r"`(cloister_\w+)`", GUIDE.read_text()))
-    assert len(named) > 10
+    named = set(re.findall(r"`(cloister_\w+)`", GUIDE.read_text() + JOBS_GUIDE.read_text()))
+    assert len(named) > 20
     assert {name for name in named if name not in known} == set()

@@ -19,7 +19,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import is_free
 from cloister.cli.programs import REDIS, Program
 from cloister.enclave import run, secret_import
-from cloister.enclave.configuration import MESH, as_inside
+from cloister.enclave.configuration import HOST, MESH, as_inside
 from cloister.enclave.kinds import KINDS, EnclaveSet
 from cloister.enclave.measurement import NAME, Measurement
 from cloister.enclave.place import ATTESTATION
@@ -123,7 +123,8 @@ def _redis(folder: Path) -> Program:
     address = f"{said.get('bind', '127.0.0.1').split()[0]}:{said['tls-port']}"
     if not is_free(address):
         raise Stop(f"{address} is taken by another program; stop that one, or change 'tls-port' and build redis again")
-    return Program(name=REDIS, service=REDIS, command=(), address=address)
+    started_with = [folder / HOST / name for name in KINDS[REDIS].host]
+    return Program(name=REDIS, service=REDIS, command=(), address=address, started_with=started_with)
 
 
 def _attestation(mesh: Mesh, folder: Path, program: Program) -> Program:

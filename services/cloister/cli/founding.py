@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cloister.cli import identities, redis_files, settings_text
+from cloister.cli import flink_stores, identities, redis_files, settings_text
 from cloister.cli.executables import SIMULATOR, executable
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.key_rotation import Ring
@@ -129,6 +129,7 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
         owners=frozenset({identities.owner_key(mesh.identity("owner"))}),
     )
     mesh.trust.write_bytes(bundle.to_json())
+    flink_stores.write(mesh.flink, now=now)
 
 
 def _write_authority(folder: Path, name: str, authority: certificates.Authority) -> None:

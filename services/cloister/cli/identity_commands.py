@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cloister.cli import identities
+from cloister.cli import flink_stores, identities
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.identities import Identity, mesh_root
 from cloister.cli.mesh_folder import Mesh
@@ -75,6 +75,23 @@ def issue(
         say(f"clients accept its models once their trust bundle does: cloister trust accept --owner {issued.owner_key}")
     if out is not None:
         say(f"hand over {out} by a way you trust; it holds a private key. There: cloister infer ... --mesh {out.name}")
+
+
+@app.command(epilog=examples("cloister identity flink ward-7-flink --host flink.example.org"))
+def flink(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; stores that are there are replaced.")],
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or address of the JobManager, besides localhost; repeat.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=825, help="How long the certificates are good for.")] = 365,
+) -> None:
+    """Make key stores for a Flink cluster: for its processes among themselves, and for its REST interface.
+
+    They are of no mesh, so a data owner makes them without its root CA. A cluster takes up new ones when it is started
+    anew. Whoever has rest.p12 and the password may run code in the cluster.
+    """
+    flink_stores.write(folder, now=datetime.now(UTC), hosts=host or (), life=timedelta(days=days))
+    say(f"internal.p12, rest.p12 and their password in {folder}, good for {days} days")
 
 
 @app.command(

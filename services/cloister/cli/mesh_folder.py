@@ -10,6 +10,7 @@ bundle and one identity in the same places, so that every command works with eit
     verifier/ provisioner/ gateway/ worker/    settings and state of each service
     redis/                         configuration, users and data of the mesh's own Redis, where jobs wait
     models/<name>/<version>/       sealed models, which workers read
+    flink/                         key stores for a Flink cluster of its own
     logs/ run/                     what 'cloister up' writes
 """
 
@@ -115,6 +116,11 @@ class Mesh:
     def models(self) -> Path:
         """Where workers look for sealed models."""
         return self.folder / "models"
+
+    @property
+    def flink(self) -> Path:
+        """Key stores for a Flink cluster."""
+        return self.folder / "flink"
 
     def identity(self, role: str, name: str = "") -> Path:
         """Folder of one identity, which need not exist.

@@ -77,6 +77,20 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
             }
             for tenant in (gateway.tenants if gateway else ())
         ],
+        "jobs": {
+            "state": gateway.jobs if gateway else None,
+            "queues": [
+                {
+                    "model": queue.model_name,
+                    "waiting": queue.waiting,
+                    "running": queue.running,
+                    "bytes": queue.bytes,
+                    "oldest_s": round(queue.oldest_s, 1),
+                    "dead": queue.dead,
+                }
+                for queue in (gateway.job_queues if gateway else ())
+            ],
+        },
     }
 
 
@@ -108,8 +122,21 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
         if tenant["refused"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tenant["refused"].items()))
             say(f"refused to {tenant['tenant']}: {reasons}")
+    print_jobs(found["jobs"])
     if mesh.simulated:
         warn(SIMULATED)
+
+
+def print_jobs(jobs: dict[str, Any]) -> None:
+    """Queues that there are, and why jobs are not taken where they should be."""
+    if jobs["queues"]:
+        say("")
+        table(
+            ("jobs for", "waiting", "running", "oldest", "dead letters"),
+            [(q["model"], q["waiting"], q["running"], f"{q['oldest_s']:g} s", q["dead"]) for q in jobs["queues"]],
+        )
+    if jobs["state"] not in (None, "ready", "jobs.off"):
+        warn(f"No jobs are taken now: {jobs['state']}; the gateway's log says more.")
 
 
 def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:

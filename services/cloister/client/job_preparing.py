@@ -21,7 +21,8 @@ from cloister.seal import envelope
 from cloister.seal.job import JobKey, JobSealer
 from cloister.seal.session_keys import milliseconds
 
-LIFE_S: Final = 86_400.0
+LIFE_S: Final = 82_800.0
+"""Of a job that says none: a gateway keeps one for a day unless it is set otherwise, and clocks differ."""
 _TURN: Final = 32
 """Jobs that are sealed before others get their turn on the event loop."""
 
@@ -38,7 +39,7 @@ class JobOptions(TypedDict, total=False):
         digest: The only model that may answer, 32 bytes.
         priority: `high`, `normal` or `low`.
         order_key: Jobs of one model with the same one are answered one after the other; empty for no order.
-        life_s: How long anybody is interested in the answer, in seconds.
+        life_s: How long anybody is interested in the answer, in seconds; 23 hours unless you say otherwise.
         result_ttl_s: How many seconds the gateway keeps what became of it; 0 for the gateway's own.
         timeout_s: Deadline of the calls that are made now, in seconds; None for the client's own.
     """

@@ -169,15 +169,9 @@ GATEWAY: Final = Kind(
     name="gateway",
     product=4,
     module="cloister.gateway",
-    measured=("tls.trust_roots", "otlp_ca", "redis.trust_roots"),
-    host=("tls.certificate", "routing", "tenants_file", "redis.certificate"),
-    sealed=(
-        "tls.private_key",
-        "redis.private_key",
-        "redis.password_file",
-        "redis.shared_key",
-        "redis.sentinel_password_file",
-    ),
+    measured=("tls.trust_roots", "otlp_ca"),
+    host=("tls.certificate", "routing", "tenants_file"),
+    sealed=("tls.private_key",),
     with_folder=("tenants_file",),
     # Jobs are given to workers by a process of its own, and an enclave is one; a gateway outside reads no more of them.
     left_out=("redis", "jobs"),

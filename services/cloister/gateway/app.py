@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
 
 from cloister.api.v1.gateway_pb2_grpc import add_GatewayServicer_to_server
 from cloister.api.v1.jobs_pb2_grpc import add_JobsServicer_to_server
-from cloister.gateway.core import Core, founded, wall_ms
+from cloister.gateway.core import Core, announced, founded, wall_ms
 from cloister.gateway.faces import F, Face, Facing, listening
-from cloister.gateway.fleet import Fleet
 from cloister.gateway.jobs.feeds import Feeds
 from cloister.gateway.jobs.known import KnownModels
 from cloister.gateway.jobs.metrics import JobMetrics
-from cloister.gateway.jobs.runner import Runner
 from cloister.gateway.jobs.servicer import JobsServicer
 from cloister.gateway.limits import Limits, TenantLimits
-from cloister.gateway.operator_listener import operator_listener
 from cloister.gateway.portion import REST, RUNNER
-from cloister.gateway.servicer import GATEWAY, INFERENCE, JOBS, InferenceServicer
+from cloister.gateway.servicer import InferenceServicer
 from cloister.gateway.settings import GRPC, Settings
 from cloister.gateway.tenants import Tenants
 from cloister.kit import lag, log
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.processes import Processes, same_program, until_parent_ends
-from cloister.kit.server import DRAIN_PAUSE_S, Health
+from cloister.kit.server import DRAIN_PAUSE_S
 from cloister.kit.shared_port import Place, places, reserved
-
-RUNNING: Final = "cloister.jobs"
-"""To the health service of a process that gives jobs to workers: whether they go on."""
-_log = log.get_logger()
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -45,6 +37,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         log.configure(service_name(place), json=settings.log_json)
         lifecycle.spawn(until_parent_ends(lifecycle), "parent")
     if place is not None and place.face == RUNNER:
+        from cloister.gateway.jobs_process import run_jobs
+
         lag.spare_collections()
         await run_jobs(settings, lifecycle, place)
         return
@@ -55,7 +49,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         await server.run()
 
 
-# Envoy and HTTPS are loaded where they are wanted: an enclave has neither, nor what they are made of.
+# Envoy and HTTPS are loaded where they are wanted, as Redis is: an enclave has none, nor what they are made of.
 
 
 async def _behind_envoy(settings: Settings, lifecycle: Lifecycle, place: Place | None) -> bool:
@@ -121,35 +115,8 @@ async def opened(
         server.add_generic(inference.handler())
         server.add(add_GatewayServicer_to_server, core.gateway)
         server.add(add_JobsServicer_to_server, _jobs(core, lifecycle))
-        await _announced(core, lifecycle, stack, [server.health])
+        await announced(core, lifecycle, stack, [server.health])
         yield server
-
-
-async def run_jobs(settings: Settings, lifecycle: Lifecycle, place: Place | None = None) -> None:
-    """Be a process that gives jobs to workers, and that nobody calls, until told to stop."""
-    async with founded(settings, lifecycle, place) as core, AsyncExitStack() as stack:
-        settings = core.settings
-        metrics = JobMetrics(core.metrics, core.stores)
-        runner = Runner(
-            core.stores,
-            core.fleet.dispatcher,
-            core.tenancy.directory,
-            settings.jobs,
-            metrics,
-            max_call_s=settings.max_call_s,
-            grace_s=settings.grace_s,
-            wall_ms=wall_ms,
-            stopping=lifecycle.stopping,
-        )
-        metrics.held = runner.held
-        healths = await _announced(core, lifecycle, stack, [])
-
-        async def serving(well: bool) -> None:
-            for health in healths:
-                await health.set(RUNNING, well)
-
-        _log.info("jobs.running", grace_s=settings.grace_s)
-        await runner.run(serving)
 
 
 def _jobs(core: Core, lifecycle: Lifecycle) -> JobsServicer:
@@ -167,32 +134,3 @@ def _jobs(core: Core, lifecycle: Lifecycle) -> JobsServicer:
         stopping=lifecycle.stopping,
         wall_ms=wall_ms,
     )
-
-
-async def _announced(
-    core: Core, lifecycle: Lifecycle, stack: AsyncExitStack, healths: Sequence[Health]
-) -> Sequence[Health]:
-    """Follow the verifier and look after the store, for as long as the stack is open, and say so to whoever asks."""
-    operators = await stack.enter_async_context(
-        operator_listener(core.settings, lifecycle, core.identity, core.metrics, core.gateway)
-    )
-    healths = [*healths, *([operators.health] if operators is not None else ())]
-    for health in healths:
-        await health.set("", False)
-
-    async def serving(ready: bool) -> None:
-        for health in healths:
-            await health.set(JOBS, ready)
-
-    stack.callback(lifecycle.spawn(core.fleet.run(core.verifier), "fleet").cancel)
-    stack.callback(lifecycle.spawn(core.stores.watching(serving), "store of jobs").cancel)
-    lifecycle.spawn(_announce(core.fleet, healths), "health")
-    return healths
-
-
-async def _announce(fleet: Fleet, healths: Iterable[Health]) -> None:
-    """Say that we serve, once the fleet is known: before, every answer would be that nobody can be reached."""
-    await fleet.current.wait()
-    for health in healths:
-        for service in ("", INFERENCE, GATEWAY):
-            await health.set(service, True)

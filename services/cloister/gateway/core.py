@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from cloister.gateway.call import Call
 from cloister.gateway.fleet import Fleet
 from cloister.gateway.jobs.store_watch import StoreWatch
 from cloister.gateway.metrics import RequestMetrics, watch_fleet
+from cloister.gateway.operator_listener import operator_listener
 from cloister.gateway.portion import portion
 from cloister.gateway.routing_file import routing_file
-from cloister.gateway.servicer import GatewayServicer
+from cloister.gateway.servicer import GATEWAY, INFERENCE, JOBS, GatewayServicer
 from cloister.gateway.settings import Settings
 from cloister.gateway.tenancy import Tenancy
 from cloister.gateway.tenants_watch import tenants_watch
@@ -27,6 +28,7 @@ from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
+from cloister.kit.server import Health
 from cloister.kit.shared_port import Place
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
@@ -183,3 +185,32 @@ def _both(count: Observe, spans: RequestSpans | None) -> Observe:
         record(outcome, call)
 
     return observe
+
+
+async def announced(
+    core: Core, lifecycle: Lifecycle, stack: AsyncExitStack, healths: Sequence[Health]
+) -> Sequence[Health]:
+    """Follow the verifier and look after the store, for as long as the stack is open, and say so to whoever asks."""
+    operators = await stack.enter_async_context(
+        operator_listener(core.settings, lifecycle, core.identity, core.metrics, core.gateway)
+    )
+    healths = [*healths, *([operators.health] if operators is not None else ())]
+    for health in healths:
+        await health.set("", False)
+
+    async def serving(ready: bool) -> None:
+        for health in healths:
+            await health.set(JOBS, ready)
+
+    stack.callback(lifecycle.spawn(core.fleet.run(core.verifier), "fleet").cancel)
+    stack.callback(lifecycle.spawn(core.stores.watching(serving), "store of jobs").cancel)
+    lifecycle.spawn(_announce(core.fleet, healths), "health")
+    return healths
+
+
+async def _announce(fleet: Fleet, healths: Iterable[Health]) -> None:
+    """Say that we serve, once the fleet is known: before, every answer would be that nobody can be reached."""
+    await fleet.current.wait()
+    for health in healths:
+        for service in ("", INFERENCE, GATEWAY):
+            await health.set(service, True)

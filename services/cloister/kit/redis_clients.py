@@ -27,21 +27,27 @@ from cloister.rpc.files import read_private
 Client = Redis | RedisCluster
 
 
-@dataclass(frozen=True, slots=True)
 class Tls:
     """What a connection shows, and what it wants to be shown; a stranger has no certificate."""
 
-    trust_roots: Path
-    certificate: Path | None = None
-    private_key: Path | None = None
+    def __init__(self, trust_roots: Path, certificate: Path | None = None, private_key: Path | None = None) -> None:
+        self._trust_roots = trust_roots
+        self._certificate = certificate
+        self._private_key = private_key
+        self._read: list[bytes] = []
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def context(self) -> ssl.SSLContext:
-        """As the files are now; raises OSError when they cannot be used."""
-        context = ssl.create_default_context(cafile=str(self.trust_roots))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        if self.certificate is not None:
-            context.load_cert_chain(self.certificate, self.private_key)
-        return context
+        """As the files are now, one for all connections while they stay; raises OSError when they cannot be used."""
+        files = (self._trust_roots, self._certificate, self._private_key)
+        read = [path.read_bytes() for path in files if path is not None]
+        if read != self._read:
+            context = ssl.create_default_context(cafile=str(self._trust_roots))
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            if self._certificate is not None:
+                context.load_cert_chain(self._certificate, self._private_key)
+            self._context, self._read = context, read
+        return self._context
 
 
 class Login(CredentialProvider):

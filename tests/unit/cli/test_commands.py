@@ -56,6 +56,7 @@ COMMANDS = [
     ("trust", "accept"),
     ("audit", "list"),
     ("identity", "renew"),
+    ("identity", "flink"),
     ("ca", "rotate"),
     ("ca", "add-root"),
     ("ca", "use-root"),

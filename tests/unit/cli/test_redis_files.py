@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cloister.cli import founding, redis_commands, redis_files, running
+from cloister.cli import founding, mesh_commands, redis_commands, redis_files, running
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.enclave import redis_settings, service_settings
@@ -158,3 +159,16 @@ def test_a_mesh_without_one_is_given_one(own: Mesh) -> None:
     test_gateway_and_operator_find_it(added)
     with pytest.raises(Stop, match="left as they are"):
         redis_commands.add(own.folder)
+
+
+def test_without_the_program_the_mesh_takes_no_jobs_and_says_what_to_install(
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert not mesh_commands._can_keep_jobs(mesh, None)
+    assert "apt-get install redis-server" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "enclaves" / "redis").mkdir(parents=True)
+    assert mesh_commands._can_keep_jobs(mesh, tmp_path / "enclaves")
+    monkeypatch.setattr(redis_files, "url_of_jobs", lambda _: "rediss://redis.example:6379")
+    assert mesh_commands._can_keep_jobs(mesh, None)  # it is not ours to start
+    assert capsys.readouterr().err == ""

@@ -65,9 +65,14 @@ def test_several_servers_are_sentinels_or_a_cluster(change: dict[str, Any]) -> N
         settings(**change)
 
 
-def test_only_the_roots_that_are_named_are_believed(tmp_path: Path) -> None:
+def test_only_the_roots_that_are_named_are_believed_as_they_are_now(tmp_path: Path) -> None:
     (tmp_path / "roots.pem").write_bytes(MeshPki().roots_pem)
-    context = Tls(tmp_path / "roots.pem").context()
+    tls = Tls(tmp_path / "roots.pem")
+    before, again = tls.context(), tls.context()
+    assert before is again
+    (tmp_path / "roots.pem").write_bytes(MeshPki().roots_pem)
+    context = tls.context()
+    assert context.get_ca_certs() != before.get_ca_certs()
     assert len(context.get_ca_certs()) == 1
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.check_hostname

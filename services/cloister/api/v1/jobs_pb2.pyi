@@ -133,6 +133,18 @@ class CancelResponse(_message.Message):
     jobs: _containers.RepeatedCompositeFieldContainer[Job]
     def __init__(self, jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ...) -> None: ...
 
+class ForgetRequest(_message.Message):
+    __slots__ = ("model_name", "job_ids")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    job_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, model_name: _Optional[str] = ..., job_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ForgetResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Job(_message.Message):
     __slots__ = ("job_id", "state", "response", "failure", "attempts", "submitted_ms", "ended_ms", "kept_until_ms")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]

@@ -59,6 +59,11 @@ class JobsStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_jobs__pb2.CancelRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_jobs__pb2.CancelResponse.FromString,
                 _registered_method=True)
+        self.Forget = channel.unary_unary(
+                '/cloister.api.v1.Jobs/Forget',
+                request_serializer=cloister_dot_api_dot_v1_dot_jobs__pb2.ForgetRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_jobs__pb2.ForgetResponse.FromString,
+                _registered_method=True)
         self.ListQueues = channel.unary_unary(
                 '/cloister.api.v1.Jobs/ListQueues',
                 request_serializer=cloister_dot_api_dot_v1_dot_jobs__pb2.ListQueuesRequest.SerializeToString,
@@ -102,6 +107,13 @@ class JobsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Forget(self, request, context):
+        """Drop what became of jobs that have ended. The tenant that submitted them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListQueues(self, request, context):
         """How much waits. Roles: operator, auditor.
         """
@@ -138,6 +150,11 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=cloister_dot_api_dot_v1_dot_jobs__pb2.CancelRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_jobs__pb2.CancelResponse.SerializeToString,
+            ),
+            'Forget': grpc.unary_unary_rpc_method_handler(
+                    servicer.Forget,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_jobs__pb2.ForgetRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_jobs__pb2.ForgetResponse.SerializeToString,
             ),
             'ListQueues': grpc.unary_unary_rpc_method_handler(
                     servicer.ListQueues,
@@ -258,6 +275,33 @@ class Jobs(object):
             '/cloister.api.v1.Jobs/Cancel',
             cloister_dot_api_dot_v1_dot_jobs__pb2.CancelRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_jobs__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Forget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Jobs/Forget',
+            cloister_dot_api_dot_v1_dot_jobs__pb2.ForgetRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_jobs__pb2.ForgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,22 @@ _JobsCancelType = typing_extensions.TypeVar(
     ],
 )
 
+_JobsForgetType = typing_extensions.TypeVar(
+    '_JobsForgetType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.jobs_pb2.ForgetRequest,
+        cloister.api.v1.jobs_pb2.ForgetResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.jobs_pb2.ForgetRequest,
+        cloister.api.v1.jobs_pb2.ForgetResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.jobs_pb2.ForgetRequest,
+        cloister.api.v1.jobs_pb2.ForgetResponse,
+    ],
+)
+
 _JobsListQueuesType = typing_extensions.TypeVar(
     '_JobsListQueuesType',
     grpc.UnaryUnaryMultiCallable[
@@ -123,7 +139,7 @@ _JobsListDeadLettersType = typing_extensions.TypeVar(
     ],
 )
 
-class JobsStub(typing.Generic[_JobsSubmitType, _JobsWatchType, _JobsResultType, _JobsCancelType, _JobsListQueuesType, _JobsListDeadLettersType]):
+class JobsStub(typing.Generic[_JobsSubmitType, _JobsWatchType, _JobsResultType, _JobsCancelType, _JobsForgetType, _JobsListQueuesType, _JobsListDeadLettersType]):
     @typing.overload
     def __init__(self: JobsStub[
         grpc.UnaryUnaryMultiCallable[
@@ -141,6 +157,10 @@ class JobsStub(typing.Generic[_JobsSubmitType, _JobsWatchType, _JobsResultType, 
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.jobs_pb2.CancelRequest,
             cloister.api.v1.jobs_pb2.CancelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.jobs_pb2.ForgetRequest,
+            cloister.api.v1.jobs_pb2.ForgetResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.jobs_pb2.ListQueuesRequest,
@@ -171,6 +191,10 @@ class JobsStub(typing.Generic[_JobsSubmitType, _JobsWatchType, _JobsResultType, 
             cloister.api.v1.jobs_pb2.CancelResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.jobs_pb2.ForgetRequest,
+            cloister.api.v1.jobs_pb2.ForgetResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             cloister.api.v1.jobs_pb2.ListQueuesRequest,
             cloister.api.v1.jobs_pb2.ListQueuesResponse,
         ],
@@ -191,6 +215,9 @@ class JobsStub(typing.Generic[_JobsSubmitType, _JobsWatchType, _JobsResultType, 
 
     Cancel: _JobsCancelType
     """Have jobs not answered that are not answered yet. The tenant that submitted them."""
+
+    Forget: _JobsForgetType
+    """Drop what became of jobs that have ended. The tenant that submitted them."""
 
     ListQueues: _JobsListQueuesType
     """How much waits. Roles: operator, auditor."""
@@ -214,6 +241,10 @@ JobsAsyncStub: typing_extensions.TypeAlias = JobsStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.jobs_pb2.CancelRequest,
         cloister.api.v1.jobs_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.jobs_pb2.ForgetRequest,
+        cloister.api.v1.jobs_pb2.ForgetResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.jobs_pb2.ListQueuesRequest,
@@ -257,6 +288,14 @@ class JobsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.jobs_pb2.CancelResponse, collections.abc.Awaitable[cloister.api.v1.jobs_pb2.CancelResponse]]:
         """Have jobs not answered that are not answered yet. The tenant that submitted them."""
+
+    @abc.abstractmethod
+    def Forget(
+        self,
+        request: cloister.api.v1.jobs_pb2.ForgetRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.jobs_pb2.ForgetResponse, collections.abc.Awaitable[cloister.api.v1.jobs_pb2.ForgetResponse]]:
+        """Drop what became of jobs that have ended. The tenant that submitted them."""
 
     @abc.abstractmethod
     def ListQueues(

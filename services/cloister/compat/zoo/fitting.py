@@ -14,8 +14,8 @@ import numpy as np
 from cloister.compat.zoo.values import Values, array_of
 from cloister.contract import ANY_SIZE, ModelContract, TensorSpec
 from cloister.errors import InvalidRequest
+from cloister.oip.casting import cast
 from cloister.oip.contents import Array
-from cloister.oip.datatypes import datatype_named
 
 Result = Array | list[Array]
 """The model's output; a list where it has several, in the model's order."""
@@ -53,7 +53,7 @@ def fitted(contract: ModelContract, values: Values) -> Instance:
             names the tensor.
     """
     named = _named(contract, values)
-    arrays = {spec.name: _cast(array_of(named[spec.name], spec), spec) for spec in contract.inputs}
+    arrays = {spec.name: cast(array_of(named[spec.name], spec), spec) for spec in contract.inputs}
     unbatched = _all_unbatched(contract, arrays)
     if unbatched:
         arrays = {name: array[np.newaxis] for name, array in arrays.items()}
@@ -81,26 +81,3 @@ def _all_unbatched(contract: ModelContract, arrays: dict[str, Array]) -> bool:
         spec.shape is not None and spec.shape[:1] == (ANY_SIZE,) and arrays[spec.name].ndim == len(spec.shape) - 1
         for spec in contract.inputs
     )
-
-
-def _cast(array: Array, spec: TensorSpec) -> Array:
-    """The same values in the model's datatype."""
-    wanted = datatype_named(spec.datatype, spec.name)
-    textual = array.dtype.kind in "OSU"
-    if spec.datatype == "BYTES" or textual:
-        if textual and spec.datatype == "BYTES":
-            return array
-        raise InvalidRequest(
-            f"tensor '{spec.name}': {'strings' if textual else array.dtype}, the model takes {spec.datatype}",
-            reason="input.unsupported",
-        )
-    if array.dtype == wanted.dtype:
-        return array
-    if spec.datatype == "BF16" or array.dtype.kind not in "biuf":
-        raise InvalidRequest(f"tensor '{spec.name}': {array.dtype}, the model takes {spec.datatype}")
-    with np.errstate(all="ignore"):
-        cast: Array = array.astype(wanted.dtype)
-        kept = (np.isfinite(cast) == np.isfinite(array)).all() if cast.dtype.kind == "f" else (cast == array).all()
-    if not kept:
-        raise InvalidRequest(f"tensor '{spec.name}': a value of {array.dtype} does not fit {spec.datatype}")
-    return cast

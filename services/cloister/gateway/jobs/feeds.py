@@ -1,7 +1,8 @@
 """Who waits for the end of which job, in this process: one reader of the feed of ends for each model.
 
 However many watch, the feed is read once. It is bounded and only a hint: where ends may have been missed, and every
-few seconds besides, whoever waits reads records.
+few seconds besides, whoever waits reads records. A reader outlives its watchers for a while, and is not cancelled: a
+command to Redis that is cancelled costs its connection.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from cloister.kit.log import get_logger
 BLOCK_MS: Final = 1000
 PAUSE_S: Final = 0.5
 START_S: Final = 5.0
+IDLE_S: Final = 30.0
+"""How long a feed is read on when nobody watches any more."""
 _NEWEST: Final = "$"
 _log = get_logger()
 
@@ -71,25 +74,30 @@ class _Feed:
         self._model_name = model_name
         self._stores = stores
         self._watchers: dict[bytes, list[Watcher]] = {}
+        self._left_at_s = 0.0
         self.begun = asyncio.Event()
-        self.task: asyncio.Task[Any] | None = None
 
     def add(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
         for job_id in job_ids:
             self._watchers.setdefault(job_id, []).append(watcher)
 
-    def remove(self, watcher: Watcher, job_ids: Iterable[bytes]) -> bool:
-        """Forget a watcher; say whether it was the last."""
+    @property
+    def idle(self) -> bool:
+        """Whether nobody has watched for long."""
+        return not self._watchers and asyncio.get_running_loop().time() - self._left_at_s >= IDLE_S
+
+    def remove(self, watcher: Watcher, job_ids: Iterable[bytes]) -> None:
         for job_id in job_ids:
             others = self._watchers[job_id]
             others.remove(watcher)
             if not others:
                 del self._watchers[job_id]
-        return not self._watchers
+        self._left_at_s = asyncio.get_running_loop().time()
 
     async def reading(self) -> None:
+        """Read until nobody has watched for long."""
         after = _NEWEST
-        while True:
+        while not self.idle:
             try:
                 block_ms = BLOCK_MS if after != _NEWEST else 0
                 after, ended = await self._stores.store().ended_after(self._model_name, after, block_ms)
@@ -137,16 +145,17 @@ class Feeds:
         watcher, feed = Watcher(ids), self._feeds.get(model_name)
         if feed is None:
             feed = self._feeds[model_name] = _Feed(model_name, self._stores)
-            feed.task = self._spawn(feed.reading(), f"ends of {model_name}")
+            self._spawn(self._read(model_name, feed), f"ends of {model_name}")
         feed.add(watcher, ids)
         try:
             await _begun(feed)
             yield watcher
         finally:
-            if feed.remove(watcher, ids):
-                del self._feeds[model_name]
-                if feed.task is not None:
-                    feed.task.cancel()
+            feed.remove(watcher, ids)
+
+    async def _read(self, model_name: str, feed: _Feed) -> None:
+        await feed.reading()
+        del self._feeds[model_name]  # between that and this nobody can have come
 
 
 async def _begun(feed: _Feed) -> None:

@@ -130,8 +130,10 @@ class ModelRunner:
                 self._metrics.progressed()
                 self._take(claimed)
             except CloisterError:  # `StoreWatch` tells of it
+                self._recovered = False
                 await self._pause()
             except Exception as error:  # this model waits, not the others
+                self._recovered = False
                 _log.error("jobs.model_failed", model=self._model_name, exc_info=error)
                 await self._pause()
             else:
@@ -141,7 +143,7 @@ class ModelRunner:
         """Take so many jobs: those that others have left lying, else those that wait."""
         name, now_s, hold_s = self._model_name, self._loop.time(), self._settings.hold_s
         if not self._recovered:
-            await store.recover(name)
+            await store.recover(name, [held.claimed for held in self._held.values()])
             self._recovered = True
         if now_s >= self._reclaim_at_s:
             self._reclaim_at_s = now_s + hold_s / 2

@@ -174,6 +174,13 @@ class JobsServicer(JobsBase):
         pairs = zip(request.job_ids, records, strict=True)
         return jobs_pb2.CancelResponse(jobs=[job_message(job_id, record) for job_id, record in pairs])
 
+    async def Forget(self, request: jobs_pb2.ForgetRequest, context: Any) -> jobs_pb2.ForgetResponse:
+        """Drop what became of jobs that have ended."""
+        tenant, model = self._asked(request.model_name)
+        _check_ids(request.job_ids, MAX_SUBMISSIONS)
+        await self._stores.store().forget(model, tenant.name, request.job_ids)
+        return jobs_pb2.ForgetResponse()
+
     async def ListQueues(self, request: jobs_pb2.ListQueuesRequest, context: Any) -> jobs_pb2.ListQueuesResponse:
         """How much waits. Roles: operator, auditor."""
         wanted = request.model_name

@@ -48,7 +48,7 @@ class JobsSettings:
     job_life_s: int = 86_400
     result_ttl_s: int = 86_400
     batch: int = 128
-    slot_share: float = 0.75
+    slot_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Raise ValueError for what makes no sense."""

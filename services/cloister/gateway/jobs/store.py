@@ -37,10 +37,11 @@ class JobStore(Protocol):
         request) stands for a job that is not kept.
         """
 
-    async def recover(self, model_name: str) -> int:
-        """Let go what an earlier life of this consumer held, so that `claim` gives it out first; returns how much.
+    async def recover(self, model_name: str, held: Sequence[Claimed] = ()) -> int:
+        """Let go what this consumer has in Redis beside `held`, so that `claim` gives it out first; returns how much.
 
-        Called once for a model, before the first `claim`.
+        Called before the first `claim` of a model, for what an earlier life held, and after each that failed: it may
+        have taken jobs of which no reply tells.
         """
 
     async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:

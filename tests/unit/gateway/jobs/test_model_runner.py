@@ -18,7 +18,7 @@ from cloister.errors import (
     Unavailable,
 )
 from cloister.gateway.directory import Directory
-from cloister.gateway.jobs import sending
+from cloister.gateway.jobs import model_runner, sending
 from cloister.gateway.jobs.job import State
 from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.tenant_file import TenantEntry, TenantsFile
@@ -33,6 +33,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts are for a mesh, not for a test."""
     monkeypatch.setattr(sending, "pause_s", lambda _attempt: 0.01)
     monkeypatch.setattr(sending, "UNCOUNTED_S", 0.01)
+    monkeypatch.setattr(model_runner, "PAUSE_S", 0.01)
 
 
 async def test_a_job_goes_to_a_worker_in_its_tenants_name_and_its_answer_is_kept() -> None:
@@ -242,6 +243,21 @@ async def test_what_is_under_way_for_long_is_held_on_to() -> None:
 
 
 @pytest.mark.attack("H03")
+async def test_jobs_of_a_claim_whose_reply_was_lost_are_taken_at_once_and_what_is_held_is_not_taken_again() -> None:
+    async with running(JobsSettings(hold_s=600, slot_share=1)) as rig:
+        worker = await rig.mesh.add(A, 4)
+        held, lost = kept_job(), kept_job()
+        await rig.submit(held)
+        first = await take(worker)
+        rig.shelf.lost_replies = 1
+        await rig.submit(lost)
+        second = await take(worker)
+        assert second.request == lost.request
+        for call in (first, second):
+            worker.answer(call.call_id, b"the answer")
+        assert [(await rig.ended(job)).attempts for job in (held, lost)] == [1, 2]
+
+
 async def test_while_the_store_is_away_answers_are_kept_here_and_settled_when_it_is_back() -> None:
     async with running() as rig:
         worker = await rig.mesh.add(A)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from cloister.gateway.jobs import feeds, watch
 from cloister.gateway.jobs.feeds import Feeds
 from cloister.gateway.jobs.job import Ending, Job, State
 from cloister.gateway.jobs.settings import JobsSettings
+from cloister.gateway.jobs.store_watch import StoreWatch
 from cloister.gateway.jobs.watch import JobWatch, Told
 from fakes.job_store import MemoryJobStore, Shelf
 from fakes.run_jobs import MODEL, TENANT, kept_job, now_ms, ready_stores
@@ -29,11 +31,10 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 class Watching:
     """A store, its feeds, and what one watch was told."""
 
-    def __init__(self, store: MemoryJobStore, group: asyncio.TaskGroup) -> None:
-        self.store = store
+    def __init__(self, store: MemoryJobStore, stores: StoreWatch, feeds: Feeds, group: asyncio.TaskGroup) -> None:
+        self.store, self.stores, self.feeds = store, stores, feeds
         self.shelf = store.shelf
         self.group = group
-        self.feeds: Feeds
         self.told: list[Told] = []
         self._heard = asyncio.Event()
 
@@ -63,10 +64,17 @@ class Watching:
 @asynccontextmanager
 async def watching() -> AsyncIterator[Watching]:
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        rig = Watching(MemoryJobStore(Shelf(), now_ms), group)
-        rig.stores = await ready_stores(rig.store)  # type: ignore[attr-defined]
-        rig.feeds = Feeds(rig.stores, lambda work, name: group.create_task(work, name=name))  # type: ignore[attr-defined]
-        yield rig
+        readers: list[asyncio.Task[None]] = []
+
+        def spawn(reading: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+            readers.append(group.create_task(reading, name=name))
+            return readers[-1]
+
+        store = MemoryJobStore(Shelf(), now_ms)
+        stores = await ready_stores(store)
+        yield Watching(store, stores, Feeds(stores, spawn), group)
+        for reader in readers:
+            reader.cancel()
 
 
 async def test_states_come_first_and_each_end_as_it_comes() -> None:
@@ -127,7 +135,9 @@ async def test_a_job_that_is_asked_for_twice_is_told_once() -> None:
         assert len(rig.told) == 1
 
 
-async def test_many_watchers_of_a_model_share_one_reader_which_goes_with_the_last() -> None:
+async def test_many_watchers_of_a_model_share_one_reader_which_goes_when_it_has_been_alone_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with watching() as rig:
         jobs = [kept_job() for _ in range(20)]
         await rig.store.submit(jobs, BOUNDS)
@@ -136,8 +146,12 @@ async def test_many_watchers_of_a_model_share_one_reader_which_goes_with_the_las
         assert sum(task.get_name() == f"ends of {MODEL}" for task in asyncio.all_tasks()) == 1
         await rig.answer(*jobs)
         await asyncio.wait(tasks)
-        await asyncio.sleep(0)
-        assert not any(task.get_name() == f"ends of {MODEL}" for task in asyncio.all_tasks())
+        last = kept_job()
+        await rig.store.submit([last], BOUNDS)
+        (reader,) = [task for task in asyncio.all_tasks() if task.get_name() == f"ends of {MODEL}"]
+        monkeypatch.setattr(feeds, "IDLE_S", 0.0)
+        await rig.answer(last)
+        await reader
 
 
 async def test_large_answers_come_in_messages_of_about_a_megabyte() -> None:
@@ -200,7 +214,7 @@ async def test_a_store_that_stays_away_ends_the_watch(monkeypatch: pytest.Monkey
     monkeypatch.setattr(feeds, "START_S", 0.05)
     async with watching() as rig:
         rig.shelf.away = True
-        made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)  # type: ignore[attr-defined]
+        made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)
         with pytest.raises(Unavailable):
             await made.run([bytes(16)], rig.tell)
 
@@ -216,7 +230,7 @@ async def test_a_client_that_does_not_read_holds_one_message_and_up_no_one() -> 
             waits.append(told)
             await gate.wait()
 
-        made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)  # type: ignore[attr-defined]
+        made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)
         held = rig.group.create_task(made.run([slow.job_id], stuck))
         task = rig.watch(quick)
         await rig.heard(1)

@@ -94,6 +94,21 @@ async def test_a_result_is_waited_for_and_forgotten_when_it_was_had(rig: JobsRig
     assert caught.value.reason == "job.unknown"
 
 
+async def test_many_are_forgotten_together_and_what_has_not_ended_is_not(rig: JobsRig, worker: FakeWorker) -> None:
+    ended, waiting = submission(), submission()
+    await rig.submit(ended)
+    rig.run()
+    await rig.result(ended.job_id)
+    await rig.stop_running()
+    await rig.submit(waiting)
+    request = jobs_pb2.ForgetRequest(model_name=MODEL, job_ids=[ended.job_id, waiting.job_id, bytes(16)])
+    await (await rig.jobs("bea")).Forget(request, timeout=10)
+    assert (await rig.result(ended.job_id, wait_s=0)).state == ANSWERED
+    await (await rig.jobs()).Forget(request, timeout=10)
+    told = await rig.states([ended.job_id, waiting.job_id])
+    assert [job.state for job in told] == [0, QUEUED]
+
+
 async def test_what_is_cancelled_ends_there_and_a_late_answer_changes_nothing(rig: JobsRig, worker: FakeWorker) -> None:
     worker.open_gate.clear()
     under_way, waiting = submission(), submission()

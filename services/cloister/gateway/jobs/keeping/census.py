@@ -1,4 +1,4 @@
-"""What waits in all, and what nobody will answer (end_scripts.COUNT, DEAD)."""
+"""What waits in all, and what nobody will answer (view_scripts.COUNT, DEAD)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 
 from cloister.errors import InvalidRequest, NotReady, SealBroken
 from cloister.gateway.jobs.job import QueueCounts, Record
-from cloister.gateway.jobs.keeping import end_scripts, scripts
-from cloister.gateway.jobs.keeping.ends import ended
-from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, rows
+from cloister.gateway.jobs.keeping import view_scripts
+from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, parts, rows
+from cloister.gateway.jobs.keeping.view import ended
 from cloister.gateway.routing import NAME
 
 MOST_LETTERS: Final = 1000
@@ -30,7 +30,7 @@ class Census:
             NotReady: It was another: this gateway would drop all jobs as forged (`shared_key.other`).
         """
         ours = self._shelf.records.key_id
-        theirs = await self._shelf.run_on(self._shelf.key_mark, scripts.MARK, ours)
+        theirs = await self._shelf.run_on(self._shelf.key_mark, view_scripts.MARK, ours)
         if theirs != ours.encode():
             raise NotReady(
                 "the jobs in this Redis were kept under another shared_key: give all gateways the same; to begin anew "
@@ -41,20 +41,20 @@ class Census:
     async def queues(self) -> list[QueueCounts]:
         """See `JobStore`."""
         found: list[QueueCounts] = []
-        for name, at in rows(await self._shelf.run_on(self._shelf.registry, scripts.MODELS), 2):
+        for name, at in rows(await self._shelf.run_on(self._shelf.registry, view_scripts.MODELS), 2):
             model_name = name.decode("ascii", "replace")
             if not NAME.fullmatch(model_name):
                 continue
             counts = await self._count(model_name)
             if counts.waiting or counts.running or counts.dead:
                 found.append(counts)
-            elif float(at) < self._shelf.now_ms() - _RETIRED_AFTER_MS:
+            elif _ms(at) < self._shelf.now_ms() - _RETIRED_AFTER_MS:
                 await self._retire(model_name, at)
         return sorted(found, key=lambda each: each.model_name)
 
     async def _count(self, model_name: str) -> QueueCounts:
-        counts = await self._shelf.run(model_name, end_scripts.COUNT)
-        if not isinstance(counts, list) or len(counts) != 5 or not all(isinstance(each, int) for each in counts):
+        counts = parts(await self._shelf.run(model_name, view_scripts.COUNT), 5)
+        if not all(isinstance(each, int) for each in counts):
             raise malformed()
         jobs, size_bytes, running, oldest_ms, dead = (max(0, each) for each in counts)
         return QueueCounts(
@@ -67,15 +67,15 @@ class Census:
         )
 
     async def _retire(self, model_name: str, at: bytes) -> None:
-        if await self._shelf.run(model_name, end_scripts.RETIRE):
-            await self._shelf.run_on(self._shelf.registry, scripts.UNREGISTER, model_name, at)
+        if await self._shelf.run(model_name, view_scripts.RETIRE):
+            await self._shelf.run_on(self._shelf.registry, view_scripts.UNREGISTER, model_name, at)
 
     async def dead_letters(self, model_name: str, after: str, most: int) -> tuple[str, list[tuple[str, Record]]]:
         """See `JobStore`."""
         if after and not _POINT.fullmatch(after):
             raise InvalidRequest("that is no place in the list of dead letters", reason="letters.after_invalid")
         most = min(most, MOST_LETTERS)
-        packed = await self._shelf.run(model_name, end_scripts.DEAD, f"({after}" if after else "-", most)
+        packed = await self._shelf.run(model_name, view_scripts.DEAD, f"({after}" if after else "-", most)
         letters: list[tuple[str, Record]] = []
         found = rows(packed, 3)
         for _, sealed, sealed_end in found:
@@ -87,3 +87,10 @@ class Census:
             else:
                 letters.append((header.tenant, ended(header, end)))
         return (found[-1][0].decode("ascii", "replace") if len(found) == most else ""), letters
+
+
+def _ms(score: bytes) -> float:
+    try:
+        return float(score)
+    except ValueError as error:
+        raise malformed() from error

@@ -1,4 +1,4 @@
-"""How runners take jobs from Redis, hold them, and give them back (scripts)."""
+"""How runners take jobs from Redis, hold them, and give them back (claim_scripts)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from cloister.errors import CloisterError, SealBroken
 from cloister.gateway.jobs.job import Claimed, State
-from cloister.gateway.jobs.keeping import scripts
+from cloister.gateway.jobs.keeping import claim_scripts
 from cloister.gateway.jobs.keeping.ends import Ends, Finish, job_expired
 from cloister.gateway.jobs.keeping.records import Header
 from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
@@ -23,6 +23,7 @@ from cloister.gateway.jobs.keeping.shelf import (
     Shelf,
     in_streams,
     malformed,
+    parts,
     rows,
     texts,
 )
@@ -61,9 +62,13 @@ class Claims:
         self._turns: dict[str, int] = {}
         self._cursors: dict[str, list[str]] = {}
 
-    async def recover(self, model_name: str) -> int:
+    async def recover(self, model_name: str, held: Sequence[Claimed]) -> int:
         """See `JobStore`."""
-        return int(await self._shelf.run(model_name, scripts.RECOVER, self._consumer))
+        kept = [each.entry_id for each in held]
+        freed = await self._shelf.run(model_name, claim_scripts.RECOVER, self._consumer, *kept)
+        if not isinstance(freed, int):
+            raise malformed()
+        return freed
 
     async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
         """See `JobStore`."""
@@ -73,7 +78,7 @@ class Claims:
             self._turns[model_name] = (turn + 1) % len(_TURNS)
             order = _TURNS[turn]
             words = (self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, *order)
-            counts, marks, packed = await self._shelf.run(model_name, scripts.CLAIM, *words)
+            counts, marks, packed = parts(await self._shelf.run(model_name, claim_scripts.CLAIM, *words), 3)
             self._shelf.told(model_name, counts)
             given = await self._given(model_name, packed)
             left_ms = int((ends_at_s - time.monotonic()) * 1000)
@@ -88,45 +93,45 @@ class Claims:
         words: list[Word] = [self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, idle_ms]
         for stream, cursor in zip(STREAMS, cursors, strict=True):
             words += (stream, cursor)
-        counts, marks, packed = await self._shelf.run(model_name, scripts.RECLAIM, *words)
+        counts, marks, packed = parts(await self._shelf.run(model_name, claim_scripts.RECLAIM, *words), 3)
         self._shelf.told(model_name, counts)
-        self._cursors[model_name] = texts(marks)
+        self._cursors[model_name] = parts(texts(marks), len(STREAMS))
         return await self._given(model_name, packed)
 
     async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:
         """See `JobStore`."""
         for part in _parts(claimed):
             entries = [word for each in part for word in in_streams(each.entry_id)]
-            await self._shelf.run(model_name, scripts.RENEW, self._consumer, *entries)
+            await self._shelf.run(model_name, claim_scripts.RENEW, self._consumer, *entries)
 
     async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool) -> None:
         """See `JobStore`."""
         for part in _parts(claimed):
             entries = [word for each in part for word in (*in_streams(each.entry_id), each.job.job_id.hex())]
-            await self._shelf.run(model_name, scripts.GIVE_BACK, self._consumer, 0 if counted else -1, *entries)
+            await self._shelf.run(model_name, claim_scripts.GIVE_BACK, self._consumer, 0 if counted else -1, *entries)
 
     async def _given(self, model_name: str, packed: object) -> list[Claimed]:
         """Jobs that may be given out; the others are dropped, or ended."""
-        found = rows(packed, 7)
+        found = rows(packed, 8)
         if not found:
             return []
         found = [await self._whole(model_name, row) for row in found]
         now_ms = self._shelf.now_ms()
-        if sum(len(row[2]) for row in found) > OFF_LOOP_BYTES:
+        if sum(len(row[3]) for row in found) > OFF_LOOP_BYTES:
             split = await asyncio.to_thread(self._sorted, model_name, found, now_ms)
         else:
             split = self._sorted(model_name, found, now_ms)
         for reason in split.dropped:
             self._shelf.drop(reason, model_name)
         if split.refused:
-            await self._shelf.run(model_name, scripts.DROP, *split.refused)
+            await self._shelf.run(model_name, claim_scripts.DROP, *split.refused)
         if split.over:
             await self._ends.finish(model_name, split.over, anew=False)
         return split.given
 
     async def _whole(self, model_name: str, row: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """With its request, where that is large."""
-        entry, sealed, request, *rest = row
+        entry, job_id, sealed, request, *rest = row
         if request:
             return row
         try:
@@ -135,7 +140,13 @@ class Claims:
             return row
         if header.size_bytes <= LARGE_BYTES:
             return row
-        return (entry, sealed, await self._shelf.value(model_name, "q", header.job_id, header.size_bytes), *rest)
+        return (
+            entry,
+            job_id,
+            sealed,
+            await self._shelf.value(model_name, "q", header.job_id, header.size_bytes),
+            *rest,
+        )
 
     def _sorted(self, model_name: str, found: Sequence[tuple[bytes, ...]], now_ms: int) -> _Sorted:
         split = _Sorted()
@@ -152,10 +163,10 @@ class Claims:
 
     def _header(self, model_name: str, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> Header:
         """The header of a job whose turn it is; raises SealBroken for anything else."""
-        _, sealed, _, _, end, detour, proof = row
+        _, job_id, sealed, _, _, end, detour, proof = row
         records = self._shelf.records
         header = records.open_header(sealed, model_name)
-        if header.priority.value != in_streams(reference)[0]:
+        if (header.job_id, header.priority.value) != (job_id.decode("ascii", "replace"), in_streams(reference)[0]):
             raise SealBroken(reason="job.moved")
         if end:
             try:
@@ -169,7 +180,7 @@ class Claims:
 
     def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
         """Give a job out, unless it is too late, or its request is another."""
-        _, sealed, request, attempt, end, _, _ = row
+        _, _, sealed, request, attempt, end, _, _ = row
         error: CloisterError = job_expired()
         try:
             job = header.job(request)

@@ -7,16 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from cloister.errors import CloisterError, NotFound, SealBroken, Unavailable
+from cloister.errors import CloisterError, SealBroken, Unavailable
 from cloister.gateway.jobs.job import Ending, Record, State
 from cloister.gateway.jobs.keeping import end_scripts
-from cloister.gateway.jobs.keeping.records import End, Header, matches
-from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
-from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.gateway.jobs.keeping.records import SKEW_MS, Header
+from cloister.gateway.jobs.keeping.shelf import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    OFF_LOOP_BYTES,
+    Shelf,
+    malformed,
+    parts,
+    rows,
+)
+from cloister.gateway.jobs.keeping.view import Seen, View
 from cloister.kit.redis import Word
 
-SKEW_MS: Final = 300_000
-"""How far clocks may differ: what has ended is known for so long after its time, so that nobody computes it again."""
 _EXPIRED_AFTER_MS: Final = 2_000
 """An answer that was on its way in time may still come in."""
 _DEAD_MS: Final = 7 * 86_400_000
@@ -62,23 +68,12 @@ class Finish:
     place: Place = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What Redis has of a job, as far as it is believed."""
-
-    header: Header
-    end: End | None
-    attempts: int
-    held: bool
-    response: bytes
-    junk: bytes
-
-
 class Ends:
-    """Ends jobs, and reads what became of them."""
+    """Ends jobs."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, view: View) -> None:
         self._shelf = shelf
+        self._view = view
 
     async def settle(self, model_name: str, endings: Sequence[Ending]) -> None:
         """See `JobStore`."""
@@ -113,7 +108,7 @@ class Ends:
         else:
             words = self._words(part)
         most = (end_scripts.FEED_PAGES, end_scripts.DEAD_LETTERS)
-        counts, packed = await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *most, *words)
+        counts, packed = parts(await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *most, *words), 2)
         self._shelf.told(model_name, counts)
         answers = rows(packed, 2)
         if len(answers) != len(part):
@@ -122,7 +117,7 @@ class Ends:
         for each, (became, held) in zip(part, answers, strict=True):
             if became == b"moved":
                 again.append(each)
-            elif became == b"ended" and self._end(each.header, held) is None:
+            elif became == b"ended" and self._view.end(each.header, held) is None:
                 again.append(replace(each, junk=held))
         return again
 
@@ -150,9 +145,9 @@ class Ends:
         words = [word for each in part if each.header.row_name for word in (each.header.row_name, each.header.job_id)]
         if not words:
             return part
-        counts, packed = await self._shelf.run(model_name, end_scripts.NEXT, *words)
+        counts, packed = parts(await self._shelf.run(model_name, end_scripts.NEXT, *words), 2)
         self._shelf.told(model_name, counts)
-        places = iter(rows(packed, 4))
+        places = iter(parts(rows(packed, 4), len(words) // 2))
         return [replace(each, place=self._place(each, next(places))) if each.header.row_name else each for each in part]
 
     def _place(self, each: Finish, row: tuple[bytes, ...]) -> Place:
@@ -170,90 +165,12 @@ class Ends:
             return place
         return replace(place, next_detour=records.detour(after, before))
 
-    def _end(self, header: Header, sealed: bytes) -> End | None:
-        """An end, if it may be believed."""
-        if not sealed:
-            return None
-        try:
-            return self._shelf.records.open_end(header, sealed)
-        except SealBroken as error:
-            self._shelf.drop(error.reason, header.model_name, job=header.job_id)
-            return None
-
-    async def look(self, model_name: str, job_ids: Sequence[str], *, responses: bool) -> list[Seen | None]:
-        """What there is of jobs."""
-        found: list[Seen | None] = []
-        while len(found) < len(job_ids):
-            ids = job_ids[len(found) : len(found) + MAX_BATCH]
-            counts, packed = await self._shelf.run(model_name, end_scripts.READ, MAX_BATCH_BYTES, int(responses), *ids)
-            self._shelf.told(model_name, counts)
-            answers = rows(packed, 5)
-            if not 1 <= len(answers) <= len(ids):
-                raise malformed()
-            found += [self._seen(model_name, job_id, row) for job_id, row in zip(ids, answers, strict=False)]
-        return found
-
-    def _seen(self, model_name: str, job_id: str, row: tuple[bytes, ...]) -> Seen | None:
-        sealed, end, attempts, held, response = row
-        if not sealed:
-            return None
-        try:
-            header = self._shelf.records.open_header(sealed, model_name)
-            if header.job_id != job_id:
-                raise SealBroken(reason="job.moved")
-        except SealBroken as error:
-            self._shelf.drop(error.reason, model_name, job=job_id)
-            return None
-        believed = self._end(header, end)
-        junk = end if believed is None else b""
-        return Seen(header, believed, _number(attempts), bool(held), response, junk)
-
-    async def read(
-        self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool
-    ) -> list[Record | None]:
-        """See `JobStore`."""
-        ids = [job_id.hex() for job_id in job_ids]
-        found: list[Record | None] = []
-        for seen in await self.look(model_name, ids, responses=responses):
-            each = await self._whole(seen, tenant) if responses else seen
-            if each is None or each.header.tenant != tenant:
-                found.append(None)
-            elif len(each.response) > OFF_LOOP_BYTES:
-                found.append(await asyncio.to_thread(self._record, each, responses=responses))
-            else:
-                found.append(self._record(each, responses=responses))
-        return found
-
-    async def _whole(self, seen: Seen | None, tenant: str) -> Seen | None:
-        """With its response, where that is large."""
-        if seen is None or seen.end is None or seen.end.size_bytes <= LARGE_BYTES or seen.header.tenant != tenant:
-            return seen
-        header = seen.header
-        response = await self._shelf.value(header.model_name, "a", header.job_id, seen.end.size_bytes)
-        return replace(seen, response=response)
-
-    def _record(self, seen: Seen, *, responses: bool) -> Record:
-        header, end = seen.header, seen.end
-        job_id = bytes.fromhex(header.job_id)
-        if end is None:
-            state = State.RUNNING if seen.held else State.QUEUED
-            return Record(job_id=job_id, state=state, attempts=seen.attempts, submitted_ms=header.submitted_ms)
-        record = ended(header, end)
-        if not responses or end.state is not State.ANSWERED:
-            return record
-        if seen.response and matches(seen.response, end):
-            return replace(record, response=seen.response)
-        if not seen.response and self._shelf.now_ms() >= end.kept_until_ms - SKEW_MS:
-            return replace(record, error=NotFound("the answer is not kept any more", reason="answer.expired"))
-        self._shelf.drop("answer.lost", header.model_name, job=header.job_id)
-        return replace(record, error=NotFound("the answer was lost", reason="answer.lost"))
-
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """See `JobStore`."""
-        found = await self.look(model_name, [job_id.hex() for job_id in job_ids], responses=False)
+        found = await self._view.look(model_name, [job_id.hex() for job_id in job_ids], responses=False)
         own = [each for each in found if each is not None and each.end is None and each.header.tenant == tenant]
         await self.finish(model_name, [_finish(each, State.CANCELLED, None) for each in own], anew=False)
-        return await self.read(model_name, tenant, job_ids, responses=False)
+        return await self._view.read(model_name, tenant, job_ids, responses=False)
 
     async def forget(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> None:
         """See `JobStore`."""
@@ -267,7 +184,7 @@ class Ends:
         await self._shelf.run(model_name, end_scripts.TRIM, self._shelf.now_ms() - _DEAD_MS)
         while expired < _EXPIRED_AT_ONCE:
             due_ms = self._shelf.now_ms() - _EXPIRED_AFTER_MS
-            counts, packed = await self._shelf.run(model_name, end_scripts.OVERDUE, due_ms, MAX_BATCH)
+            counts, packed = parts(await self._shelf.run(model_name, end_scripts.OVERDUE, due_ms, MAX_BATCH), 2)
             self._shelf.told(model_name, counts)
             members = [row[0].decode("ascii", "replace") for row in rows(packed, 1)]
             if not members:
@@ -278,7 +195,7 @@ class Ends:
 
     async def _expire(self, model_name: str, members: Sequence[str], due_ms: int) -> None:
         """End jobs that are due; put right what Redis says of the others."""
-        found = await self.look(model_name, [member.partition(" ")[0] for member in members], responses=False)
+        found = await self._view.look(model_name, [member.partition(" ")[0] for member in members], responses=False)
         believed: list[Finish] = []
         early: list[Word] = []
         lost: list[str] = []
@@ -309,19 +226,6 @@ def job_expired() -> CloisterError:
     return Unavailable("nobody answered it before its time had passed", reason="job.expired")
 
 
-def ended(header: Header, end: End) -> Record:
-    """What is told of a job that has ended, without its response."""
-    return Record(
-        job_id=bytes.fromhex(header.job_id),
-        state=end.state,
-        attempts=end.attempts,
-        submitted_ms=header.submitted_ms,
-        ended_ms=end.ended_ms,
-        kept_until_ms=end.kept_until_ms,
-        error=end.error,
-    )
-
-
 def _finish(seen: Seen, state: State, error: CloisterError | None) -> Finish:
     return Finish(header=seen.header, state=state, attempts=seen.attempts, error=error, junk=seen.junk)
 
@@ -338,7 +242,3 @@ def _parts(finishes: Sequence[Finish]) -> Iterator[list[Finish]]:
         size += len(each.response)
     if part:
         yield part
-
-
-def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0

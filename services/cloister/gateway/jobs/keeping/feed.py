@@ -1,4 +1,4 @@
-"""The feed of ends of one model: hints that something has ended (end_scripts.FOLLOW)."""
+"""The feed of ends of one model: hints that something has ended (view_scripts.FOLLOW)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from cloister.errors import InvalidRequest, Unavailable
 from cloister.gateway.jobs.job import JOB_ID_BYTES
-from cloister.gateway.jobs.keeping import end_scripts
-from cloister.gateway.jobs.keeping.shelf import Shelf, malformed
+from cloister.gateway.jobs.keeping import view_scripts
+from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, parts
 
 _PAGES: Final = 64
 _POINT: Final = re.compile(r"\$|[0-9]{1,20}-[0-9]{1,20}")
@@ -32,7 +32,7 @@ class Feed:
         return await self._look(model_name, after)
 
     async def _look(self, model_name: str, after: str) -> tuple[str, list[bytes]]:
-        missed, point, text = await self._shelf.run(model_name, end_scripts.FOLLOW, after, _PAGES)
+        missed, point, text = parts(await self._shelf.run(model_name, view_scripts.FOLLOW, after, _PAGES), 3)
         if not isinstance(point, bytes) or not isinstance(text, bytes):
             raise malformed()
         if missed:

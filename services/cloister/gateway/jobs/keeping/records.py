@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,8 +27,11 @@ from cloister.gateway.jobs.job import Job, Priority, State
 from cloister.rpc.status import failure_of, from_failure
 
 MAC_BYTES: Final = 32
+SKEW_MS: Final = 300_000
+"""How far clocks may differ: what has ended is known for so long after its time, so that nobody computes it again."""
 _LABEL: Final = b"cloister gateway jobs v1\0"
 _NAME_BYTES: Final = 16
+_REMEMBERED: Final = 2048  # headers that were checked, since who has claimed a job settles it
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 
@@ -124,6 +128,7 @@ class Records:
         self._header_key, self._end_key = derived(b"header"), derived(b"end")
         self._proof_key, self._detour_key = derived(b"proof"), derived(b"detour")
         self._name_key = derived(b"name")
+        self._headers = lru_cache(maxsize=_REMEMBERED)(self._open_header)
         self.key_id = derived(b"id")[:8].hex()
         """Tells whether two gateways have the same key, and nothing of it."""
 
@@ -152,11 +157,15 @@ class Records:
         Raises:
             SealBroken: By none of us, or changed (`job.forged`); of another model (`job.moved`).
         """
+        header = self._headers(sealed)
+        if header.model_name != model_name:
+            raise SealBroken(reason="job.moved")
+        return header
+
+    def _open_header(self, sealed: bytes) -> Header:
         model, tenant, job_id, priority, submitted, not_after, size, digest, key, row, after, after_ms, ttl = _opened(
             self._header_key, sealed
         )
-        if model != model_name:
-            raise SealBroken(reason="job.moved")
         return Header(
             sealed=sealed,
             model_name=model,

@@ -14,6 +14,7 @@ from cloister.gateway.jobs.keeping.feed import Feed
 from cloister.gateway.jobs.keeping.records import Records
 from cloister.gateway.jobs.keeping.shelf import Shelf
 from cloister.gateway.jobs.keeping.submissions import Submissions
+from cloister.gateway.jobs.keeping.view import View
 from cloister.gateway.jobs.store import Bounds
 from cloister.kit.redis import CONNECTIONS, Client
 
@@ -54,7 +55,8 @@ class RedisJobStore:
             on_dropped=on_dropped,
         )
         self._submissions = Submissions(shelf)
-        self._ends = Ends(shelf)
+        self._view = View(shelf)
+        self._ends = Ends(shelf, self._view)
         self._claims = Claims(shelf, self._ends, consumer)
         self._feed = Feed(shelf)
         self._census = Census(shelf)
@@ -72,9 +74,9 @@ class RedisJobStore:
         """See `JobStore`."""
         return await self._submissions.submit(jobs, bounds)
 
-    async def recover(self, model_name: str) -> int:
+    async def recover(self, model_name: str, held: Sequence[Claimed] = ()) -> int:
         """See `JobStore`."""
-        return await self._claims.recover(model_name)
+        return await self._claims.recover(model_name, held)
 
     async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
         """See `JobStore`."""
@@ -100,7 +102,7 @@ class RedisJobStore:
         self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool = True
     ) -> list[Record | None]:
         """See `JobStore`."""
-        return await self._ends.read(model_name, tenant, job_ids, responses=responses)
+        return await self._view.read(model_name, tenant, job_ids, responses=responses)
 
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """See `JobStore`."""

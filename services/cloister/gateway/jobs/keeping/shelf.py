@@ -26,6 +26,7 @@ _POLL_S: Final = 0.05
 _BYTES_PER_S: Final = 8 << 20
 _LENGTH: Final = Struct(">I")
 _SHOWN: Final = 200
+_DROPPED: Final = ("job.missing", "job.doubled", "job.junk")
 
 _log = get_logger()
 
@@ -132,9 +133,19 @@ class Shelf:
 
     def told(self, model_name: str, counts: object) -> None:
         """Note what a script has dropped by itself."""
-        for reason, count in zip(("job.missing", "job.doubled", "job.junk"), texts(counts), strict=True):
+        words = texts(counts)
+        if len(words) != len(_DROPPED) or not all(word.isdigit() for word in words):
+            raise malformed()
+        for reason, count in zip(_DROPPED, words, strict=True):
             if int(count):
                 self.drop(reason, model_name, int(count))
+
+
+def parts(answer: object, count: int) -> list[Any]:
+    """So many parts of a script's answer; raises Unavailable where there are others."""
+    if not isinstance(answer, list) or len(answer) != count:
+        raise malformed()
+    return answer
 
 
 def rows(packed: object, width: int) -> list[tuple[bytes, ...]]:

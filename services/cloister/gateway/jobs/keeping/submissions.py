@@ -9,9 +9,17 @@ from typing import Final
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, SealBroken, Unavailable
 from cloister.gateway.jobs.job import Accepted, Job
-from cloister.gateway.jobs.keeping import end_scripts, scripts
+from cloister.gateway.jobs.keeping import end_scripts, scripts, view_scripts
 from cloister.gateway.jobs.keeping.records import FIRST, Header, Predecessor
-from cloister.gateway.jobs.keeping.shelf import MAX_BATCH, MAX_BATCH_BYTES, OFF_LOOP_BYTES, Shelf, malformed, rows
+from cloister.gateway.jobs.keeping.shelf import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    OFF_LOOP_BYTES,
+    Shelf,
+    malformed,
+    parts,
+    rows,
+)
 from cloister.gateway.jobs.store import Bounds
 
 _TRIES: Final = 8
@@ -50,7 +58,7 @@ class Submissions:
         now_s = time.monotonic()
         if now_s - self._registered.get(model_name, -_REGISTERED_S) >= _REGISTERED_S:
             self._shelf.key(model_name)
-            await self._shelf.run_on(self._shelf.registry, scripts.REGISTER, self._shelf.now_ms(), model_name)
+            await self._shelf.run_on(self._shelf.registry, view_scripts.REGISTER, self._shelf.now_ms(), model_name)
             self._registered[model_name] = now_s
 
     async def _send(self, part: list[_Numbered], bounds: Bounds, outcomes: dict[int, Outcome]) -> list[_Numbered]:
@@ -65,7 +73,7 @@ class Submissions:
         words = [word for header, job in zip(headers, jobs, strict=True) for word in (header, job.request)]
         most = (bounds.jobs, bounds.size_bytes, bounds.tenant_jobs, bounds.tenant_bytes)
         try:
-            counts, packed = await self._shelf.run(model_name, scripts.SUBMIT, *most, *words)
+            counts, packed = parts(await self._shelf.run(model_name, scripts.SUBMIT, *most, *words), 2)
         except Overloaded:
             outcomes.update((at, _full("the queue's memory is full", "jobs.full")) for at, _ in part)
             return []
@@ -133,11 +141,11 @@ class Submissions:
                 return {}
             tails: dict[str, Predecessor] = {}
             lost: list[str] = []
-            counts, packed = await self._shelf.run(model_name, scripts.TAILS, *names)
+            counts, packed = parts(await self._shelf.run(model_name, scripts.TAILS, *names), 2)
             self._shelf.told(model_name, counts)
-            for name, (job_id, header) in zip(names, rows(packed, 2), strict=True):
+            for name, (job_id, header) in zip(names, parts(rows(packed, 2), len(names)), strict=True):
                 try:
-                    tails[name] = self._tail(model_name, name, job_id.decode("ascii"), header)
+                    tails[name] = self._tail(model_name, name, job_id.decode("ascii", "replace"), header)
                 except SealBroken as error:
                     self._shelf.drop(error.reason, model_name, row=name)
                     lost.append(f"{job_id.decode('ascii')} {name}")
