@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from cloister.api.v1 import jobs_pb2 as pb
 from cloister.client import Client
 from cloister.compat.zoo.bridge import batch as batch_module
 from cloister.compat.zoo.bridge.app import carry
@@ -21,6 +24,7 @@ from cloister.compat.zoo.bridge.settings import BridgeSettings, Target, TheirRed
 from cloister.compat.zoo.bridge.stream import Stream
 from cloister.errors import InvalidRequest, NotReady, Unavailable
 from cloister.kit.metrics import Metrics
+from cloister.rpc.status import failure_of
 from fakes.job_desk import JobDesk
 from fakes.job_worker import Epoch, JobWorker
 from fakes.pki import MeshPki
@@ -197,6 +201,30 @@ async def test_a_job_that_the_mesh_has_lost_is_submitted_again(rig: Rig) -> None
         await rig.desk.lose(model, job_id)
         await eventually(lambda: rig.desk.kept)
         assert job_id not in {kept_id for _, kept_id in rig.desk.kept}
+        await rig.desk.run()
+        await eventually(lambda: rig.totals.answered)
+    rig.check_answered(1)
+
+
+async def test_where_a_job_may_not_wait_as_long_as_a_request_it_waits_as_several(rig: Rig) -> None:
+    epoch = Epoch(open_until=datetime.now(UTC) + timedelta(hours=3))
+    rig.desk.workers = [JobWorker(rig.worker, epoch)]
+    rig.enqueue(0)
+    assert await rig.until_empty() == Totals(taken=1, answered=1)
+    (job,) = rig.desk.submits[-1].jobs
+    assert 3600 < job.not_after_ms / 1000 - time.time() < 3 * 3600
+
+
+async def test_a_job_that_nobody_came_to_in_its_time_is_submitted_again(rig: Rig) -> None:
+    rig.desk.at_once = False
+    rig.enqueue(0)
+    async with rig.running():
+        await eventually(lambda: rig.desk.kept)
+        (kept,) = rig.desk.kept.values()
+        kept.job.failure.CopyFrom(failure_of(Unavailable("nobody", reason="job.expired")))
+        rig.desk._end(kept, pb.JOB_STATE_DEAD)
+        await rig.desk.run()
+        await eventually(lambda: len(rig.desk.kept) == 2)
         await rig.desk.run()
         await eventually(lambda: rig.totals.answered)
     rig.check_answered(1)

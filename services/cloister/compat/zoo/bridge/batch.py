@@ -184,7 +184,7 @@ class Batch:
             self._heard(outcome)
 
     async def _refused(self, name: str, error: CloisterError | TimeoutError) -> None:
-        if isinstance(error, CloisterError) and not error.retryable:
+        if isinstance(error, CloisterError) and not error.retryable and not self._model.shortened(error):
             await self._settle(name, error)
         else:
             await self._stream.drop_tickets([name])

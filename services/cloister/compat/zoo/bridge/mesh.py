@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.client import Answer, Client, JobTicket, PreparedJob
+from cloister.client.job_preparing import LIFE_S
 from cloister.client.tasks import task_group
 from cloister.compat.zoo.bridge.settings import Target
 from cloister.contract import ModelContract
@@ -24,9 +25,8 @@ LOOK_S: Final = 60.0
 """How long one watch waits for the next end."""
 OFF_S: Final = 60.0
 """How long a mesh that takes no jobs is not asked whether it does."""
-JOB_LIFE_S: Final = 86_400.0
-"""Of a job, at most; a mesh may allow less, which is found out. Who waits for longer submits another."""
-_TOO_LONG: Final = "request.too_long"
+_TOO_LONG: Final = ("request.too_long", "job.too_long")
+"""Of a job that would outlive its key, or lasts longer than the gateway keeps one."""
 _SHORT_S: Final = 60.0
 _CONTRACT_FRESH_S: Final = 60.0
 _AT_ONCE: Final = 16
@@ -61,7 +61,7 @@ class MeshModel:
         self._contract: ModelContract | None = None
         self._contract_at_s = 0.0
         self._off_until_s = 0.0
-        self._longest_s = JOB_LIFE_S
+        self._longest_s = LIFE_S
 
     @property
     def takes_jobs(self) -> bool:
@@ -100,9 +100,8 @@ class MeshModel:
                 timeout_s=min(CALL_S, left_s),
             )
         except InvalidRequest as error:
-            if error.reason != _TOO_LONG or self._longest_s < _SHORT_S:
+            if not self.shortened(error):
                 raise
-            self._longest_s /= 2
             return await self._prepared(asked, left_s)
         except (NotReady, EvidenceRejected) as error:
             if error.reason.startswith("epoch.") or error.reason in _OFF:
@@ -151,6 +150,16 @@ class MeshModel:
             return await self._client.infer(model, asked.arrays, version=version, timeout_s=min(CALL_S, left_s))
         except (CloisterError, TimeoutError) as error:
             return error
+
+    def shortened(self, error: Exception) -> bool:
+        """Whether jobs were refused for their life alone, and are to be submitted with half of it from now on.
+
+        What a request waits longer than a job may live, it waits as one job after the other.
+        """
+        too_long = isinstance(error, InvalidRequest) and error.reason in _TOO_LONG and self._longest_s > _SHORT_S
+        if too_long:
+            self._longest_s /= 2
+        return too_long
 
     def _off_or(self, error: NotReady) -> Exception:
         return self._off() if error.reason in _OFF else error
