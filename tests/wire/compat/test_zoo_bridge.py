@@ -206,6 +206,22 @@ async def test_a_job_that_the_mesh_has_lost_is_submitted_again(rig: Rig) -> None
     rig.check_answered(1)
 
 
+async def test_jobs_that_never_reached_the_mesh_are_submitted_together(rig: Rig) -> None:
+    """A bridge was killed after it had kept their tickets, and before it sent them."""
+    rig.desk.at_once = False
+    for number in range(64):
+        rig.enqueue(number)
+    async with rig.running(grace_s=0):
+        await eventually(lambda: len(rig.desk.kept) == 64)
+    rig.desk.kept.clear()
+    rig.desk._keys.clear()
+    rig.desk.submits.clear()
+    rig.desk.at_once = True
+    assert (await rig.until_empty()).answered == 64
+    rig.check_answered(64)
+    assert len(rig.desk.submits) <= 4, "one by one"
+
+
 async def test_where_a_job_may_not_wait_as_long_as_a_request_it_waits_as_several(rig: Rig) -> None:
     epoch = Epoch(open_until=datetime.now(UTC) + timedelta(hours=3))
     rig.desk.workers = [JobWorker(rig.worker, epoch)]

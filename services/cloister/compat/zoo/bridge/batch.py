@@ -58,6 +58,7 @@ class Batch:
         self._waiting = {entry.entry_id: entry for entry in entries}
         self._until_s = time.monotonic() + life_s
         self._other_keys: dict[str, str] = {}
+        self._goes_on = False
         self._last: CloisterError | TimeoutError = TimeoutError("it was not answered in time")
 
     @property
@@ -73,7 +74,7 @@ class Batch:
         """Settle all of them, however long it takes."""
         ceiling_s = FIRST_PAUSE_S
         while self._waiting:
-            before = len(self._waiting)
+            before, self._goes_on = len(self._waiting), False
             try:
                 if time.monotonic() < self._until_s:
                     await self._attempt()
@@ -85,7 +86,8 @@ class Batch:
             except (CloisterError, TimeoutError) as error:
                 self._heard(error)
             if self._waiting:
-                ceiling_s = FIRST_PAUSE_S if len(self._waiting) < before else min(ceiling_s * 2, LONGEST_PAUSE_S)
+                progress = self._goes_on or len(self._waiting) < before
+                ceiling_s = FIRST_PAUSE_S if progress else min(ceiling_s * 2, LONGEST_PAUSE_S)
                 await asyncio.sleep(random.uniform(ceiling_s / 2, ceiling_s))  # noqa: S311  # not a secret
 
     async def _attempt(self) -> None:
@@ -164,7 +166,7 @@ class Batch:
                     name = names[ticket.job_id]
                     reason = "" if isinstance(outcome, Answer) else reason_of(outcome)
                     if not isinstance(outcome, Answer) and reason == _UNKNOWN:
-                        await self._stream.drop_tickets([name])
+                        await self._submit_again([tickets[each] for each in tickets if each in self._waiting], names)
                         self._heard(outcome)
                         return
                     if reason in _OUTDATED:
@@ -175,6 +177,15 @@ class Batch:
         finally:
             if settled:
                 await self._model.forget(settled)
+
+    async def _submit_again(self, tickets: list[JobTicket], names: dict[bytes, str]) -> None:
+        """Forget the tickets of all jobs that the mesh does not have: who made them may have died before it sent them.
+
+        Where one is not there, others of its batch are likely not to be, and each on its own would cost a watch.
+        """
+        unknown = await self._model.unknown(tickets, self._left_s)
+        await self._stream.drop_tickets(names[ticket.job_id] for ticket in unknown)
+        self._goes_on = True
 
     async def _ended(self, name: str, outcome: Outcome) -> None:
         """Settle what was asked at once, unless asking again may help."""

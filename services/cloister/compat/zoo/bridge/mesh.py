@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from cloister.client import Answer, Client, JobTicket, PreparedJob
+from cloister.client import Answer, Client, JobState, JobTicket, PreparedJob
 from cloister.client.job_preparing import LIFE_S
 from cloister.client.tasks import task_group
 from cloister.compat.zoo.bridge.settings import Target
@@ -126,6 +126,11 @@ class MeshModel:
                     yield end
         except NotReady as error:
             raise self._off_or(error) from error
+
+    async def unknown(self, tickets: Sequence[JobTicket], left_s: float) -> list[JobTicket]:
+        """Those whose jobs the mesh does not have."""
+        found = await self._client.jobs.state(tickets, timeout_s=min(CALL_S, left_s))
+        return [ticket for ticket, job in zip(tickets, found, strict=True) if job.state is JobState.UNKNOWN]
 
     async def forget(self, tickets: Sequence[JobTicket]) -> None:
         """Have answers dropped that have been handed on; the mesh does it by itself, later."""
