@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cloister.client import Client
 from cloister.compat.zoo import InputQueue, OutputQueue
+from cloister.compat.zoo.bridge.app import carry
+from cloister.compat.zoo.bridge.counts import Counts, Totals
+from cloister.compat.zoo.bridge.settings import BridgeSettings, Target, TheirRedis
 from cloister.errors import InvalidRequest
+from cloister.kit.metrics import Metrics
 from fakes.running_mesh import MODEL, RunningMesh, inputs
+from fakes.zoo_client import ZooClient, payload
+from fakes.zoo_redis import zoo_redis_running
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ASKS = """
@@ -62,3 +70,23 @@ def test_programs_that_only_changed_their_import_end_by_themselves(mesh: Running
             timeout=60,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+async def test_their_own_client_has_sealed_answers_over_the_bridge(
+    mesh: RunningMesh, truth: Truth, tmp_path: Path
+) -> None:
+    with zoo_redis_running(tmp_path / "redis") as server:
+        theirs = ZooClient(server.client())
+        for seed in range(20):
+            theirs.enqueue(f"r{seed}", payload(t=inputs(seed)))
+        theirs.enqueue("short", payload(t=inputs(0)[:, :5]))
+        settings = BridgeSettings(
+            redis=TheirRedis(url=server.url), streams={theirs.name: Target(MODEL)}, until_empty=True
+        )
+        counts = Counts(Metrics())
+        async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+            await asyncio.wait_for(carry(settings, client, counts, asyncio.Event()), 60)
+        assert counts.streams[theirs.name] == Totals(taken=21, answered=20, failed=1)
+        for seed in range(20):
+            assert theirs.query(f"r{seed}").tobytes() == truth(inputs(seed))[0].tobytes()
+        assert (theirs.query("short"), theirs.error("short")[:16]) == ("NaN", "request.invalid:")

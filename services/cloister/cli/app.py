@@ -9,6 +9,7 @@ import typer
 
 from cloister.cli import (
     audit_commands,
+    bridge_command,
     ca_commands,
     collateral_commands,
     console_command,
@@ -47,6 +48,7 @@ mesh_commands.add_to(app)
 infer_command.add_to(app)
 submit_command.add_to(app)
 console_command.add_to(app)
+bridge_command.add_to(app)
 app.add_typer(jobs_commands.app, name="jobs")
 app.add_typer(model_commands.app, name="model")
 app.add_typer(identity_commands.app, name="identity")
