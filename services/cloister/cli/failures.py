@@ -70,6 +70,8 @@ _ADVICE_BY_REASON = {
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
     "jobs.off": "ask with 'cloister infer', or have its operator give it a Redis: 'cloister redis add'",
     "jobs.full": "run the same command again later: 'cloister jobs queues' shows operators how much waits",
+    "job.too_long": "say it with --life",
+    "request.too_long": "say it with --life",
     "epoch.missing": "'cloister status' says whether the mesh takes jobs; ask with 'cloister infer' where it does not",
     "epoch.policy_wider": "accept that with 'cloister trust accept', or ask the owner for a narrower release policy",
     "file.unreadable": "",
