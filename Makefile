@@ -11,6 +11,8 @@
 # make check   its fast part      make fmt    mend what can be mended      make protos    stubs anew
 # make docs    the reference of the SDK anew, from its docstrings
 # make console-pictures  the web console of a busy mesh, as docs/pictures shows it
+# make crash-jobs  kill gateways, workers, Redis and clients under thousands of jobs: nothing is lost
+# make cut-jobs    likewise, with the network cut between any two of them (as root)
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -23,7 +25,8 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
-.PHONY: bench-job-seal bench-job-store bench-scale bench-sdk bench-seal bench-start demo docs up
+.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
+.PHONY: crash-jobs cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo tcb test-convert test-flink
 
@@ -100,6 +103,18 @@ differential: .venv/installed .venv-peers/mlserver/installed
 	PYTHONPATH=tests $(BIN)/python -m differential tests/vectors/mlserver-oip.json
 	$(BIN)/pytest tests/wire/stock/test_differential.py
 
+# JOBS=5000 KILLS=300 FSYNC=everysec|always SEED=1; more in OPTIONS=, such as "--gap 1".
+crash-jobs: .venv/installed
+	@sh deploy/redis.sh
+	PYTHONPATH=tests:. $(BIN)/python -m chaos crash $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(FSYNC),--fsync $(FSYNC)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+# JOBS=5000 CUTS=48 SEED=1. Needs root, for network namespaces.
+cut-jobs: .venv/installed
+	@sh deploy/redis.sh
+	PYTHONPATH=tests:. $(BIN)/python -m chaos cut $(if $(JOBS),--jobs $(JOBS)) $(if $(CUTS),--cuts $(CUTS)) \
+		$(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
 # The reference of the SDK, from its docstrings (docs/reference).
 docs: .venv/installed
 	$(BIN)/python docs/reference/build.py
@@ -131,6 +146,15 @@ bench-engine: .venv/installed
 # MODEL=resnet50-u8; more in OPTIONS=, such as "--carrier stream --times 3".
 bench-overload: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.overload $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+
+# OPTIONS="--jobs 1000000 --fsync everysec"; what a job costs beside a direct request, and memory over many.
+bench-jobs: .venv/installed
+	@sh deploy/redis.sh
+	$(BIN)/python -m benchmarks.scenarios.jobs $(OPTIONS)
+
+bench-pulling: .venv/installed
+	@sh deploy/redis.sh
+	$(BIN)/python -m benchmarks.micro.pulling $(OPTIONS)
 
 bench-rest: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.rest $(OPTIONS)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
+
+from cloister.kit.shared_port import VARIABLE
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+Looks: TypeAlias = dict[str, tuple[list[float], list[float]]]
+"""By process: when it was looked at, and what it had resident then."""
 
 
 def tree(pid: int) -> list[int]:
@@ -70,8 +77,26 @@ def rss_bytes(pid: int) -> float:
     return float(fields[1]) * PAGE_BYTES if fields else 0.0
 
 
+def look(services: Mapping[str, int], looks: Looks) -> None:
+    """Note what every process has now, by service; those that a service starts are numbered."""
+    for service, pid in services.items():
+        for number, each in enumerate(tree(pid)):
+            at_s, sizes = looks.setdefault(f"{service}.{number}" if number else service, ([], []))
+            at_s.append(time.monotonic())
+            sizes.append(rss_bytes(each))
+
+
+def face(pid: int) -> str | None:
+    """Which face a process of a gateway has, empty for the first; None of one that has no place, or is gone."""
+    for variable in _read(pid, "environ").split("\0"):
+        name, _, place = variable.partition("=")
+        if name == VARIABLE:
+            return (*place.split(":"), "")[2]
+    return None
+
+
 def _read(pid: int, name: str) -> str:
     try:
-        return Path(f"/proc/{pid}/{name}").read_text()
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return ""

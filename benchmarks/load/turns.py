@@ -34,6 +34,20 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Volley:
+    """Jobs to submit and wait for.
+
+    Attributes:
+        together: Jobs in one Submit, watched together.
+        under_way: Most that have no end yet.
+    """
+
+    jobs: int
+    together: int
+    under_way: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """What came of it; `cpu_s` is the load's own."""
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.load.carriers import REST
@@ -29,7 +28,6 @@ from rich.table import Table
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import FIRST
 
-PLACE = b"CLOISTER_PLACE="
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
@@ -104,17 +102,8 @@ class Standing:
     def _answering(self, *, rest: bool) -> list[int]:
         """The processes of the gateway that answer: all of them where there is only gRPC."""
         children = [pid for pid in processes.tree(self._gateway) if pid != self._gateway]
-        found = [pid for pid in children if _face(pid) == ("rest" if rest else "")]
+        found = [pid for pid in children if processes.face(pid) == ("rest" if rest else "")]
         return [pid for pid in found if not _descends(pid, found)] or [self._gateway]
-
-
-def _face(pid: int) -> str | None:
-    """Which face a process of a gateway has; None of one that has no place."""
-    for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-        if variable.startswith(PLACE):
-            parts = variable.removeprefix(PLACE).decode().split(":")
-            return parts[2] if len(parts) > 2 else ""
-    return None
 
 
 def _descends(pid: int, others: list[int]) -> bool:

@@ -147,7 +147,7 @@ def watched(
     """Ask for so many minutes, and look at every process meanwhile."""
     asked = [Asked(load.system, load.carrier, rate, []) for load, rate in zip(asking, rates, strict=True)]
     stop = threading.Event()
-    looks: dict[str, tuple[list[float], list[float]]] = {}
+    looks: processes.Looks = {}
     with ThreadPoolExecutor(len(asking)) as pool:
         tasks = [
             pool.submit(one, load, into, range(at, minutes * len(asking), len(asking)), stop)
@@ -155,7 +155,7 @@ def watched(
         ]
         told = 0
         while not all(task.done() for task in tasks):
-            look(services, looks)
+            processes.look(services, looks)
             told = tell(asked, looks, told)
             failed_stop(tasks, stop)
             time.sleep(LOOK_S)
@@ -180,16 +180,7 @@ def failed_stop(tasks: Sequence[Future[None]], stop: threading.Event) -> None:
         stop.set()
 
 
-def look(services: dict[str, int], looks: dict[str, tuple[list[float], list[float]]]) -> None:
-    """What every process has now; those that a service starts are numbered."""
-    for service, pid in services.items():
-        for number, each in enumerate(processes.tree(pid)):
-            at_s, sizes = looks.setdefault(f"{service}.{number}" if number else service, ([], []))
-            at_s.append(time.monotonic())
-            sizes.append(processes.rss_bytes(each))
-
-
-def tell(asked: Sequence[Asked], looks: dict[str, tuple[list[float], list[float]]], told: int) -> int:
+def tell(asked: Sequence[Asked], looks: processes.Looks, told: int) -> int:
     """One line for each minute that all kinds have finished; returns how many there are."""
     done = min(len(each.minutes) for each in asked)
     for minute in range(told, done):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from benchmarks.load.carriers import Target
 from benchmarks.load.checked import TOLERANCE
 from benchmarks.load.open_loop import Pace, Paced
 from benchmarks.load.questions import Arrays
-from benchmarks.load.turns import BEGAN, Counted, Turn
+from benchmarks.load.turns import BEGAN, Counted, Turn, Volley
 from benchmarks.report.samples import Sample
 from benchmarks.systems.running import REPOSITORY, Failed, Place
 
@@ -62,17 +62,23 @@ class Load:
             raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
         return Counted(**self._heard())
 
-    def sample(self, turn: Turn) -> Sample:
-        """One turn, with what every service used meanwhile; raises Failed on any error."""
-        self._tell(asdict(turn))
+    def watched(
+        self, asked: Turn | Volley, look: Callable[[], Mapping[str, float]]
+    ) -> tuple[Counted, dict[str, float]]:
+        """What the load saw, and how what `look` says grew while it counted; raises Failed on any error."""
+        self._tell(asdict(asked))
         if self._heard() != BEGAN:
             raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
-        before = self._cpu_s()
+        before = look()
         counted = Counted(**self._heard())
-        after = self._cpu_s()
+        after = look()
         if counted.errors or not counted.answers:
             raise Failed(f"{self.system}, {self.carrier}: {counted.errors} errors, such as: {counted.error}")
-        used = {name: after[name] - before[name] for name in before}
+        return counted, {name: after[name] - before[name] for name in before}
+
+    def sample(self, turn: Turn) -> Sample:
+        """One turn, with what every service used meanwhile; raises Failed on any error."""
+        counted, used = self.watched(turn, self._cpu_s)
         memory = {name: processes.memory_bytes(pid) for name, pid in self.services.items()}
         return Sample.of(self.system, self.carrier, turn, counted, used, memory)
 
@@ -108,9 +114,11 @@ class Load:
 
 
 @contextmanager
-def asking(target: Target, system: str, services: Mapping[str, int]) -> Iterator[Load]:
-    """A load for one target."""
-    words = ["benchmarks.load", json.dumps(asdict(target))]
+def asking(
+    target: Target, system: str, services: Mapping[str, int], program: str = "benchmarks.load"
+) -> Iterator[Load]:
+    """A load for one target, by one of the programs that are told in the same way."""
+    words = [program, json.dumps(asdict(target))]
     with _started(words) as process:
         yield Load(process, system, target.carrier, services)
 

@@ -31,18 +31,22 @@ class Size:
 
     Attributes:
         threads: Of each worker for inference; 0 lets OpenVINO choose.
+        slots: Calls of each model that a worker has under way; 0 for its own choice.
         gateways: Each on a port of its own.
         gateway_processes: Of each gateway, behind its port.
         https: Whether the first gateway answers HTTPS too.
+        fsync: The `appendfsync` of the Redis that jobs wait in; empty for no jobs.
         enclaves: Folder to build the workers' enclave in; None for processes.
         build_options: Of `cloister enclave build-mesh`.
     """
 
     workers: int = 1
     threads: int = 0
+    slots: int = 0
     gateways: int = 1
     gateway_processes: int = 1
     https: bool = False
+    fsync: str = ""
     enclaves: Path | None = None
     build_options: tuple[str, ...] = ()
 
@@ -90,7 +94,11 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
     """
     folder = places[0].mesh
     settings = folder / "worker" / "settings.toml"
-    settings.write_text(f"threads = {size.threads}\n{settings.read_text()}")
+    chosen = f"threads = {size.threads}\n" + (f"slots = {size.slots}\n" if size.slots else "")
+    settings.write_text(chosen + settings.read_text())
+    if size.fsync:
+        with (Mesh.read(folder).redis_folder / "redis.conf").open("a") as configuration:
+            configuration.write(f"appendfsync {size.fsync}\n")  # of two such lines the last counts
     if size.enclaves is not None:
         cloister("enclave", "build-mesh", folder, "--kind", "worker", "--out", size.enclaves, *size.build_options)
     with _up(folder, Size(workers=0)):  # no worker asks for a key before it is there, so none has to come again
@@ -137,9 +145,9 @@ def cloister(*words: object) -> str:
 @contextmanager
 def _up(folder: Path, size: Size) -> Iterator[None]:
     words = ("--workers", size.workers, "--gateways", size.gateways, "--gateway-processes", size.gateway_processes)
-    https = "--https" if size.https else "--no-https"
+    faces = ("--https" if size.https else "--no-https", "--jobs" if size.fsync else "--no-jobs")
     enclaves = ("--enclaves", size.enclaves) if size.enclaves else ()
-    cloister("up", folder, "--simulator", "--no-console", *words, https, *enclaves, "--detach")
+    cloister("up", folder, "--simulator", "--no-console", *words, *faces, *enclaves, "--detach")
     try:
         yield
     finally:

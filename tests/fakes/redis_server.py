@@ -83,6 +83,12 @@ class RedisServer:
                 time.sleep(0.01)
         raise AssertionError("redis-server does not answer")
 
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as `kill -9` does."""
         if self._process is not None:

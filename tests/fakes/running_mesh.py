@@ -73,10 +73,10 @@ class RunningMesh:
         """The same with --json, parsed."""
         return json.loads(self.cli(*args, "--json", code=code))
 
-    def found(self) -> None:
+    def found(self, *options: str) -> None:
         """`cloister init`, with this model, on ports that no other mesh of this machine looks at."""
         port = str(20_000 + 16 * secrets.randbelow(600))
-        self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--port", port, "--simulator")
+        self.cli("init", self.folder, "--cluster", CLUSTER, "--model", MODEL, "--port", port, "--simulator", *options)
 
     @contextmanager
     def up(self, workers: int = 2, *options: str, https: bool = False) -> Iterator[None]:

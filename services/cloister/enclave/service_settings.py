@@ -96,8 +96,8 @@ def absolute(path: Path) -> Path:
 
 
 def _fit(kind: Kind, written: dict[str, Any]) -> None:
-    for table in kind.left_out:
-        written.pop(table, None)
+    for left_out in kind.left_out:
+        written.pop(left_out, None)
     for fitted in _FITTED.get(kind.name, ()):
         found = written.setdefault(fitted.name, fitted.value)
         if found != fitted.value and found not in fitted.left:
