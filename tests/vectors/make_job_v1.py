@@ -74,7 +74,7 @@ def _jobs(pair: hpke.KeyPair) -> list[dict[str, Any]]:
     sealer, opener = JobSealer(CLUSTER), JobOpener(lambda *_: pair, CLUSTER)
     found = []
     for number, given in enumerate(JOBS):
-        sealed, ticket = sealer.seal(epoch=key, not_after=NOW + timedelta(days=1), **given)
+        sealed, ticket = sealer.seal(epoch=key, not_after=NOW + timedelta(days=1), now=NOW, **given)
         job = opener.open(sealed, now=NOW, digest_of=lambda *_: DIGEST)
         answers = [_answer(ticket, job, number) for _ in range(2 if number == 0 else 1)]
         found.append({**_steps(sealed, ticket, job), "answers": answers})

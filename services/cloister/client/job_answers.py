@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -31,6 +31,8 @@ from cloister.seal import envelope, receipt
 from cloister.seal.job import JobTicket
 
 _KEPT_RESULTS: Final = 256
+_SKEW: Final = timedelta(minutes=5)
+"""How far our clock may be ahead of the mesh's."""
 _NEWS_S: Final = 10.0
 """How often the verifier's keys are asked for, at most, and for how long."""
 
@@ -89,7 +91,8 @@ class JobAnswers:
 
         Raises:
             SealBroken: It is not an enclave's answer to this job.
-            EvidenceRejected: The enclave that answered is not one that this client believes.
+            EvidenceRejected: The enclave that answered is not one that this client believes, or it answered before
+                there was anything to answer (`receipt.untimely`).
             CloisterError: What the worker answered in place of outputs.
         """
         try:
@@ -100,6 +103,7 @@ class JobAnswers:
         result = ticket.open(envelope.sealed_job_result(message, **named))
         if result.WhichOneof("outcome") == "failure":
             raise from_failure(result.failure)
+        _check_later(ticket, result)
         attested = self._believed(result)
         body = _proven(ticket, result, attested)
         check_issued(result.receipt, attested)
@@ -165,6 +169,12 @@ def _bundle(ticket: JobTicket, result: OpenedJobResult) -> ReceiptBundle:
         response=result.response,
         attestation_result=result.attestation_result,
     )
+
+
+def _check_later(ticket: JobTicket, result: OpenedJobResult) -> None:
+    """Check that an answer is not older than its job: nobody may date it back to when he was still believed."""
+    if _issued_at(result) < ticket.sealed_at - _SKEW:
+        raise EvidenceRejected("the answer is dated before its job was sealed", reason="receipt.untimely")
 
 
 def _issued_at(result: OpenedJobResult) -> datetime:

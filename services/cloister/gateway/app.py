@@ -114,12 +114,12 @@ async def opened(
         )
         server.add_generic(inference.handler())
         server.add(add_GatewayServicer_to_server, core.gateway)
-        server.add(add_JobsServicer_to_server, _jobs(core, lifecycle))
+        server.add(add_JobsServicer_to_server, _jobs(core, streams, lifecycle))
         await announced(core, lifecycle, stack, [server.health])
         yield server
 
 
-def _jobs(core: Core, lifecycle: Lifecycle) -> JobsServicer:
+def _jobs(core: Core, streams: Tenants, lifecycle: Lifecycle) -> JobsServicer:
     """What clients call for jobs."""
     settings, directory = core.settings, core.tenancy.directory
     return JobsServicer(
@@ -128,6 +128,7 @@ def _jobs(core: Core, lifecycle: Lifecycle) -> JobsServicer:
         KnownModels(core.fleet, core.stores, directory, settings.models),
         directory,
         core.tenancy.tenants,
+        streams,
         JobMetrics(core.metrics, core.stores),
         settings.jobs,
         max_call_s=settings.max_call_s,

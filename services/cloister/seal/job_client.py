@@ -63,7 +63,8 @@ class JobTicket:
         model_name: As in the header, as are the next three.
         model_version: A number if no other version may answer.
         model_digest: Empty if any may answer.
-        not_after: Aware UTC.
+        not_after: Aware UTC, as is the next.
+        sealed_at: By the client's clock; nobody has answered it earlier.
         padded: Whether the answer must be.
         request: Serialised ModelInferRequest, as it was sealed; empty where it is kept elsewhere.
         request_sha256: What the receipt of its answer says of it.
@@ -74,6 +75,7 @@ class JobTicket:
     model_version: str
     model_digest: bytes
     not_after: datetime
+    sealed_at: datetime
     padded: bool
     request: bytes = field(repr=False)
     request_sha256: bytes = field(repr=False)
@@ -119,6 +121,7 @@ class JobTicket:
             transcript=self._transcript,
             request_sha256=self.request_sha256,
             request=self.request if with_request else b"",
+            sealed_at_ms=milliseconds(self.sealed_at),
         )
         return kept.SerializeToString(deterministic=True)
 
@@ -137,7 +140,9 @@ class JobTicket:
         lengths = (len(kept.job_id), len(kept.response_seed), len(kept.transcript), len(kept.request_sha256))
         if kept.version != keys.VERSION or lengths != (keys.JOB_ID_BYTES, KEY_BYTES, DIGEST_BYTES, DIGEST_BYTES):
             raise _malformed()
-        if kept.padding not in (0, PADDED) or not 0 < kept.not_after_ms < _LATEST_MS:
+        if kept.padding not in (0, PADDED):
+            raise _malformed()
+        if not all(0 < moment < _LATEST_MS for moment in (kept.not_after_ms, kept.sealed_at_ms)):
             raise _malformed()
         if kept.request and content_hash(kept.job_id, kept.request) != kept.request_sha256:
             raise _malformed()
@@ -147,6 +152,7 @@ class JobTicket:
             model_version=kept.model_version,
             model_digest=kept.model_digest,
             not_after=datetime.fromtimestamp(kept.not_after_ms / 1000, UTC),
+            sealed_at=datetime.fromtimestamp(kept.sealed_at_ms / 1000, UTC),
             padded=kept.padding == PADDED,
             request=kept.request,
             request_sha256=kept.request_sha256,
@@ -176,6 +182,7 @@ class JobSealer:
         model_version: str = "",
         model_digest: bytes = b"",
         padded: bool = True,
+        now: datetime | None = None,
     ) -> tuple[bytes, JobTicket]:
         """Seal a serialised ModelInferRequest to whoever has the epoch's key.
 
@@ -188,6 +195,7 @@ class JobSealer:
                 operator says which.
             model_digest: The one model that may answer; empty for each that the epoch's policy lets have the key.
             padded: Whether to hide lengths, of request and answer.
+            now: Aware UTC; None for the clock's.
 
         Returns:
             A serialised SealedJob, and what opens the answer to it.
@@ -229,6 +237,7 @@ class JobSealer:
             model_version=model_version,
             model_digest=model_digest,
             not_after=not_after,
+            sealed_at=datetime.fromtimestamp(milliseconds(now or datetime.now(UTC)) / 1000, UTC),
             padded=padded,
             request=request,
             request_sha256=content_hash(job_id, request),

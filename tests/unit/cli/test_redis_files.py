@@ -70,6 +70,13 @@ def test_no_user_may_do_all_of_anything(mesh: Mesh, user: str) -> None:
     assert [rule for rule in rules if rule.startswith("+@") or rule in ("~*", "&*", "allkeys", "allcommands")] == []
 
 
+def test_what_may_wait_by_default_leaves_room_in_it(mesh: Mesh) -> None:
+    lines = dict(line.split(None, 1) for line in (mesh.redis_folder / "redis.conf").read_text().splitlines() if line)
+    room_bytes = int(lines["maxmemory"].removesuffix("mb")) << 20
+    bounds = load(GatewaySettings, mesh.settings("gateway"), {}, prefix="CLOISTER_").jobs.bounds()
+    assert 2 * bounds.tenant_bytes <= bounds.size_bytes <= room_bytes // 2
+
+
 def test_gateway_and_operator_find_it(mesh: Mesh) -> None:
     settings = load(GatewaySettings, mesh.settings("gateway"), {}, prefix="CLOISTER_").redis
     assert settings is not None

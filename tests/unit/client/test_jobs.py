@@ -14,7 +14,7 @@ import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
 from cloister.api.v1 import jobs_pb2 as pb
-from cloister.api.v1.seal_pb2 import OpenedJobResult
+from cloister.api.v1.seal_pb2 import OpenedJobResult, ReceiptBody
 from cloister.client import Client, JobTicket, PreparedJob, job_sending, job_watching, verify_receipt
 from cloister.client.answer import Answer
 from cloister.errors import (
@@ -28,7 +28,7 @@ from cloister.errors import (
     Unavailable,
 )
 from cloister.rpc.status import failure_of
-from cloister.seal import envelope
+from cloister.seal import envelope, receipt
 from fakes.job_desk import DeskGateway, JobDesk, spoiled
 from fakes.job_worker import Epoch, JobWorker
 from fakes.serving import DIGEST, MODEL, FakeVerifier, FakeWorker
@@ -502,6 +502,31 @@ async def test_an_enclave_answers_that_this_client_would_not_have_sealed_to(
         with pytest.raises((EvidenceRejected, SealBroken)) as raised:
             await client.jobs.result(ticket)
     assert raised.value.reason == reason
+
+
+async def test_an_answer_may_not_be_dated_back_to_when_its_enclave_was_still_believed(mesh: Mesh) -> None:
+    """Whoever has the receipt key of an enclave that is out of date, and the epoch's key, has its old Result too."""
+    worker, day = mesh.worker.worker, timedelta(days=1)
+
+    def spoil(result: OpenedJobResult) -> OpenedJobResult:
+        before = replace(
+            worker.result, issued_at=worker.result.issued_at - day, expires_at=worker.result.expires_at - day
+        )
+        body = ReceiptBody.FromString(result.receipt.body)
+        body.issued_at_ms -= int(day.total_seconds() * 1000)
+        (dated,) = receipt.issue([body], worker.evidence.receipt_key)
+        result.attestation_result = worker.verifier.token(before)
+        result.receipt.CopyFrom(dated)
+        return result
+
+    mesh.worker.spoil = spoil
+    async with mesh.client() as client:
+        ticket = await client.jobs.submit(MODEL, {"x": X})
+        with pytest.raises(EvidenceRejected) as raised:
+            await client.jobs.result(ticket)
+        assert raised.value.reason == "receipt.untimely"
+        older = replace(ticket, sealed_at=ticket.sealed_at - day)
+        assert isinstance(await client.jobs.result(older), Answer)
 
 
 async def test_an_attestation_result_by_a_verifier_that_nobody_knows_is_refused_and_its_keys_asked_for_once(

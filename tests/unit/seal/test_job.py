@@ -378,6 +378,8 @@ def test_a_ticket_that_was_kept_opens_the_answer(with_request: bool, pair: hpke.
         {"padding": 2},
         {"not_after_ms": -1},
         {"not_after_ms": 1 << 60},
+        {"sealed_at_ms": 0},
+        {"sealed_at_ms": 1 << 60},
         {"request": b"another request"},
     ],
 )

@@ -203,7 +203,7 @@ class OpenedJobResult(_message.Message):
     def __init__(self, response: _Optional[bytes] = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., attestation_result: _Optional[str] = ...) -> None: ...
 
 class KeptJob(_message.Message):
-    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "response_seed", "transcript", "request_sha256", "request")
+    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "response_seed", "transcript", "request_sha256", "request", "sealed_at_ms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -215,6 +215,7 @@ class KeptJob(_message.Message):
     TRANSCRIPT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    SEALED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     version: int
     job_id: bytes
     model_name: str
@@ -226,7 +227,8 @@ class KeptJob(_message.Message):
     transcript: bytes
     request_sha256: bytes
     request: bytes
-    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., response_seed: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., request_sha256: _Optional[bytes] = ..., request: _Optional[bytes] = ...) -> None: ...
+    sealed_at_ms: int
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., response_seed: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., request_sha256: _Optional[bytes] = ..., request: _Optional[bytes] = ..., sealed_at_ms: _Optional[int] = ...) -> None: ...
 
 class ReceiptBundle(_message.Message):
     __slots__ = ("receipt", "request", "response", "attestation_result")

@@ -129,6 +129,9 @@ class Sending:
         try:
             self._dispatcher.submit(call)
         except Overloaded as error:  # its model has a rate, or its queue is full
+            if error.reason == "deadline.unreachable":  # of this job alone: the others do not wait for that
+                self._in_a_while(held, jittered(UNCOUNTED_S), counted=False)
+                return
             self.ready.appendleft(held)
             self._pause(error.retry_after_s or jittered(OVERLOADED_S))
         except CloisterError as error:

@@ -34,8 +34,11 @@ from cloister.gateway.link import NO_SUCH_MODEL
 from cloister.gateway.routing import NAME
 from cloister.gateway.tenants import Tenants
 from cloister.kit.calls import current_peer
+from cloister.kit.shares import when_done
 
 MAX_WATCHED: Final = 16_384
+WATCHED_BYTES: Final = 400
+"""About what an id takes here while it is watched."""
 MAX_LETTERS: Final = 1000
 LETTERS: Final = 100
 WRITE_S: Final = 20.0
@@ -53,6 +56,7 @@ class JobsServicer(JobsBase):
         known: Which models there are.
         directory: Whose tenant each identity is.
         tenants: Counts what each has under way; a submission counts until it is kept.
+        streams: Counts each tenant's open streams, of which watches are some.
         metrics: Counts submissions.
         settings: How large and how long jobs may be.
         max_call_s: The most that one call may take.
@@ -67,6 +71,7 @@ class JobsServicer(JobsBase):
         known: KnownModels,
         directory: Directory,
         tenants: Tenants,
+        streams: Tenants,
         metrics: JobMetrics,
         settings: JobsSettings,
         *,
@@ -79,6 +84,7 @@ class JobsServicer(JobsBase):
         self._known = known
         self._directory = directory
         self._tenants = tenants
+        self._streams = streams
         self._metrics = metrics
         self._settings = settings
         self._max_call_s = max_call_s
@@ -122,6 +128,9 @@ class JobsServicer(JobsBase):
         """States now, then ends as they come."""
         tenant, model = self._asked(request.model_name)
         _check_ids(request.job_ids, MAX_WATCHED)
+        size_bytes = len(request.job_ids) * WATCHED_BYTES
+        self._streams.enter(tenant.name, size_bytes, time.monotonic())
+        when_done(lambda _: self._streams.leave(tenant.name, size_bytes))  # see `InferenceServicer.model_stream_infer`
 
         async def tell(told: Told) -> None:
             jobs = [job_message(job_id, record) for job_id, record in told]

@@ -38,9 +38,9 @@ class JobsSettings:
     enabled: bool = True
     processes: int = 1
     max_jobs: int = 100_000
-    max_bytes: int = 1 << 30
+    max_bytes: int = 1 << 28
     tenant_jobs: int = 50_000
-    tenant_bytes: int = 1 << 29
+    tenant_bytes: int = 1 << 27
     max_job_bytes: int = 16 << 20
     max_result_bytes: int = 16 << 20
     attempts: int = 5

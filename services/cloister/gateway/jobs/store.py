@@ -66,7 +66,10 @@ class JobStore(Protocol):
     async def read(
         self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool = True
     ) -> list[Record | None]:
-        """What is known of a tenant's jobs; None of those that are not there, or another's."""
+        """What is known of a tenant's jobs; None of those that are not there, or another's.
+
+        With `responses` it may be of the first of them only, one at least, where those have some 8 MB together.
+        """
 
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """End jobs that have not ended, as `State.CANCELLED`."""

@@ -61,19 +61,33 @@ class JobWatch:
         Raises:
             Unavailable: Redis was away for too long; nothing is lost, and whoever comes again hears the rest.
         """
-        async with self._feeds.watched(self._model_name, job_ids) as watcher:
-            await self._look(watcher, list(dict.fromkeys(job_ids)), tell, all_states=True)
-            while watcher.waiting or watcher.ended:
-                if watcher.ended:
-                    if told := await self._take(watcher):
-                        await tell(told)
-                    continue
-                await watcher.news(RECHECK_S + RECHECK_EACH_S * len(watcher.waiting))
-                if watcher.stale:
-                    watcher.stale = False
-                    await self._look(watcher, list(watcher.waiting), tell)
-                elif len(watcher.waiting) > 1:
-                    await asyncio.sleep(LINGER_S)
+        ids = list(dict.fromkeys(job_ids))
+        if await self._any_waits(ids):
+            async with self._feeds.watched(self._model_name, ids) as watcher:
+                await self._follow(watcher, ids, tell)
+        else:  # of a model that nobody knows, as like as not: there shall be no reader for every name that is asked
+            await self._follow(Watcher(ids), ids, tell)
+
+    async def _any_waits(self, job_ids: Sequence[bytes]) -> bool:
+        for part in _batches(job_ids, self._batch):
+            records = await self._read(part, responses=False)
+            if any(record is not None and not record.state.ended for record in records):
+                return True
+        return False
+
+    async def _follow(self, watcher: Watcher, job_ids: Sequence[bytes], tell: Tell) -> None:
+        await self._look(watcher, job_ids, tell, all_states=True)
+        while watcher.waiting or watcher.ended:
+            if watcher.ended:
+                if told := await self._take(watcher):
+                    await tell(told)
+                continue
+            await watcher.news(RECHECK_S + RECHECK_EACH_S * len(watcher.waiting))
+            if watcher.stale:
+                watcher.stale = False
+                await self._look(watcher, list(watcher.waiting), tell)
+            elif len(watcher.waiting) > 1:
+                await asyncio.sleep(LINGER_S)
 
     async def _look(self, watcher: Watcher, job_ids: Sequence[bytes], tell: Tell, *, all_states: bool = False) -> None:
         """Read states, and tell what is to be told of them at once; answers wait for `_take`."""
@@ -96,9 +110,10 @@ class JobWatch:
     async def _take(self, watcher: Watcher) -> Told:
         """The next ends, as many as fit well into a message."""
         group = min(self._group, self._batch) if self._responses else self._batch
-        job_ids, watcher.ended = watcher.ended[:group], watcher.ended[group:]
+        records = await self._read(watcher.ended[:group], responses=self._responses)
+        job_ids, watcher.ended = watcher.ended[: len(records)], watcher.ended[len(records) :]
         told: Told = []
-        for job_id, record in zip(job_ids, await self._read(job_ids, responses=self._responses), strict=True):
+        for job_id, record in zip(job_ids, records, strict=True):
             if record is not None and not record.state.ended:  # the feed is only a hint
                 watcher.waiting.add(job_id)
             else:

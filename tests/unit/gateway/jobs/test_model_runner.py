@@ -23,7 +23,7 @@ from cloister.gateway.jobs.job import State
 from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.tenant_file import TenantEntry, TenantsFile
 from cloister.rpc.status import reason_of
-from fakes.gateway_parts import TENANT, A, B, infer_request
+from fakes.gateway_parts import TENANT, A, B, infer_request, make_call
 from fakes.run_jobs import kept_job, now_ms, refuse, running, take
 from fakes.running_jobs import job_envelope
 
@@ -124,6 +124,24 @@ async def test_a_worker_without_room_is_no_attempt() -> None:
         worker.answer((await take(worker)).call_id)
         record = await rig.ended(job)
         assert (record.state, record.attempts) == (State.ANSWERED, 1)
+
+
+async def test_a_job_that_comes_too_late_for_its_deadline_does_not_hold_up_the_others() -> None:
+    async with running() as rig:
+        worker = await rig.mesh.add(A, 2)
+        requests = [make_call() for _ in range(2)]
+        for request in requests:
+            rig.mesh.dispatcher.submit(request)
+        first, second = (await worker.frame()).calls
+        rig.mesh.dispatcher.lanes["tiny"].held_s = 8.0  # a slow model, of which other requests have all slots
+        late, job = kept_job(not_after_ms=now_ms() + 1500), kept_job()
+        await rig.submit(late)
+        await rig.until(late, lambda record: record.state is State.RUNNING)
+        await rig.submit(job)
+        worker.answer(first.call_id)
+        worker.answer(second.call_id)
+        while (call := await take(worker)).request != job.request:
+            worker.answer(call.call_id)
 
 
 async def test_a_worker_that_has_not_the_key_sends_the_job_to_another_within_the_same_attempt() -> None:

@@ -31,10 +31,18 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 class Watching:
     """A store, its feeds, and what one watch was told."""
 
-    def __init__(self, store: MemoryJobStore, stores: StoreWatch, feeds: Feeds, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        store: MemoryJobStore,
+        stores: StoreWatch,
+        feeds: Feeds,
+        group: asyncio.TaskGroup,
+        readers: list[asyncio.Task[None]],
+    ) -> None:
         self.store, self.stores, self.feeds = store, stores, feeds
         self.shelf = store.shelf
         self.group = group
+        self.readers = readers
         self.told: list[Told] = []
         self._heard = asyncio.Event()
 
@@ -72,7 +80,7 @@ async def watching() -> AsyncIterator[Watching]:
 
         store = MemoryJobStore(Shelf(), now_ms)
         stores = await ready_stores(store)
-        yield Watching(store, stores, Feeds(stores, spawn), group)
+        yield Watching(store, stores, Feeds(stores, spawn), group, readers)
         for reader in readers:
             reader.cancel()
 
@@ -211,12 +219,24 @@ async def test_a_store_that_is_away_for_a_while_is_waited_for() -> None:
 
 
 async def test_a_store_that_stays_away_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "START_S", 0.05)
+    monkeypatch.setattr(watch, "PATIENCE_S", 0.05)
     async with watching() as rig:
         rig.shelf.away = True
         made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)
         with pytest.raises(Unavailable):
             await made.run([bytes(16)], rig.tell)
+
+
+async def test_a_model_that_nobody_has_jobs_of_gets_no_reader_whatever_its_name() -> None:
+    async with watching() as rig:
+        ended = kept_job()
+        await rig.store.submit([ended], BOUNDS)
+        await rig.answer(ended)
+        for name, ids in ((MODEL, [ended.job_id]), *((f"made-up-{number}", [bytes(16)]) for number in range(20))):
+            made = JobWatch(rig.stores, rig.feeds, name, TENANT, responses=True, batch=8)
+            await made.run(ids, rig.tell)
+        assert rig.states() == [[State.ANSWERED]] + [[None]] * 20
+        assert not rig.readers
 
 
 async def test_a_client_that_does_not_read_holds_one_message_and_up_no_one() -> None:

@@ -42,7 +42,7 @@ class View:
         self._shelf = shelf
 
     async def look(self, model_name: str, job_ids: Sequence[str], *, responses: bool) -> list[Seen | None]:
-        """What there is of jobs."""
+        """What there is of jobs; with responses, of the first of them, until those are as many bytes as go together."""
         found: list[Seen | None] = []
         while len(found) < len(job_ids):
             ids = job_ids[len(found) : len(found) + MAX_BATCH]
@@ -53,6 +53,8 @@ class View:
             if not 1 <= len(answers) <= len(ids):
                 raise malformed()
             found += [self._seen(model_name, job_id, row) for job_id, row in zip(ids, answers, strict=False)]
+            if responses and len(answers) < len(ids):
+                break
         return found
 
     def _seen(self, model_name: str, job_id: str, row: tuple[bytes, ...]) -> Seen | None:
