@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, Unavailable
-from cloister.gateway.jobs.held import expired_job
-from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Priority, QueueCounts, Record, State
+from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Priority, QueueCounts, Record, State, expired_job
 from cloister.gateway.jobs.store import Bounds
 
 _ORDER = (Priority.HIGH, Priority.NORMAL, Priority.LOW)

@@ -78,7 +78,7 @@ class FakeWorker(WorkerServicer):
         self.refusal: CloisterError | None = None
         self.refused: CloisterError | None = None
         self.cancelled: list[int] = []
-        self.under_way = self.most_under_way = self.frames = 0
+        self.under_way = self.most_under_way = self.most_together = self.frames = 0
         self.port = 0
         self._draining = False
         self._links: set[Outbox] = set()
@@ -169,6 +169,7 @@ class FakeWorker(WorkerServicer):
 
     async def _take(self, frame: GatewayFrame, outbox: Outbox, group: asyncio.TaskGroup) -> None:
         self.frames += 1
+        self.most_together = max(self.most_together, len(frame.calls))
         self.cancelled += frame.cancelled
         for order in frame.orders:
             self._obey(order, outbox)

@@ -34,14 +34,16 @@ async def connected(mesh: Mesh, identity: Path | None, trust: Path | None = None
 
 @asynccontextmanager
 async def asked_for(model: str, version: str) -> AsyncIterator[None]:
-    """Say which model a gateway does not know, and what it may be for; it says only that there is no such model."""
+    """Say which model there is not, and what it may be for; a gateway says only that there is no such model."""
     try:
         yield
     except NotFound as error:
         wanted = f"version {version} of '{model}'" if version else f"'{model}'"
+        unknown = f"the gateway knows no worker that serves {wanted}"
+        said = unknown if error.reason == NotFound.default_reason else str(error)
         raise Stop(
-            f"the gateway knows no worker that serves {wanted} ({error.reason}); is the name right, and has a worker "
-            "its key? 'cloister status' shows what is served, 'cloister audit list' why a key was refused"
+            f"{said} ({error.reason}); is the name right, and has a worker its key? 'cloister status' shows what is "
+            "served, 'cloister audit list' why a key was refused"
             + (", 'cloister model routing' the labels" if version and not version.isdecimal() else "")
         ) from error
 

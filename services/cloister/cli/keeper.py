@@ -45,6 +45,7 @@ class Keeper:
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._renewing = False
+        self._began_at = 0
 
     @property
     def pid(self) -> int | None:
@@ -71,7 +72,7 @@ class Keeper:
                     self._renewing = False
                     continue
                 if code == BAD_SETTINGS:
-                    raise Stop(f"{self.program.name} does not accept its settings: {self.last_words()}")
+                    raise Stop(f"{self.program.name} does not accept its settings: {self.last_words(self._began_at)}")
                 lasted_s = time.monotonic() - began
                 pause_s = FIRST_PAUSE_S if lasted_s > SETTLED_S else min(pause_s * 2, LONGEST_PAUSE_S)
                 why = _named(code)
@@ -95,10 +96,14 @@ class Keeper:
             self._signal(signal.SIGKILL)
             await self._ended.wait()
 
-    def last_words(self) -> str:
-        """The last error in its log, without what surrounds it; where there is none, the last line."""
+    def last_words(self, since_byte: int = 0) -> str:
+        """The last error in its log, without what surrounds it; where there is none, the last line.
+
+        Args:
+            since_byte: What is before in the log does not count: errors of an earlier life, which have passed.
+        """
         try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()[-_READ_LINES:]
+            lines = self.log.read_bytes()[since_byte:].decode(errors="replace").strip().splitlines()[-_READ_LINES:]
         except FileNotFoundError:
             lines = []
         errors = (found for line in reversed(lines) if (found := _error_in(line)))
@@ -107,6 +112,7 @@ class Keeper:
     async def _run_once(self, changed: Callable[[], None]) -> int:
         with self.log.open("ab") as log:
             await self._mend(log)
+            self._began_at = log.seek(0, os.SEEK_END)
             # A session of its own: Ctrl-C in the terminal reaches the supervisor only, which drains in order.
             process = await asyncio.create_subprocess_exec(
                 *self.program.command,

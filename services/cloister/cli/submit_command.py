@@ -32,6 +32,7 @@ from cloister.cli.options import (
 )
 from cloister.cli.output import facts, print_json, progress_bytes, progress_rows, warn
 from cloister.client import JobTicket
+from cloister.errors import InvalidRequest, NotFound
 
 
 class Priority(StrEnum):
@@ -161,8 +162,9 @@ def _shown(name: str) -> Iterator[Callable[[int, int], Callable[[int], None]]]:
 
         try:
             yield begun
-        except BaseException:
-            if ended[1]:
+        except BaseException as error:
+            would_end_so_again = not ended[0] and isinstance(error, InvalidRequest | NotFound)
+            if ended[0] < ended[1] and not would_end_so_again:
                 warn(f"{ended[0]} of {ended[1]} rows have ended; run the same command again to go on with the others")
             raise
 

@@ -43,7 +43,7 @@ async def attempts(call: Callable[[float], Awaitable[T]], timeout_s: float) -> T
             return await call(max(until - time.monotonic(), 0.001))
         except TimeoutError as error:
             tried = f"; before that: {before}" if before is not None else ""
-            raise TimeoutError(f"no answer within {timeout_s:g} s{tried}") from error
+            raise TimeoutError(f"no answer within {timeout_s:.3g} s{tried}") from error
         except CloisterError as error:
             at_once = isinstance(error, NotReady) and error.reason in AT_ONCE
             pause_s = 0.0 if at_once else _pause_s(error, ceiling_s)

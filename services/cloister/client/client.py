@@ -34,7 +34,7 @@ from cloister.client.jobs import Jobs
 from cloister.client.many import Progress, each, size_of
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.outcome import Outcome
-from cloister.client.question import Inputs, Options, Question
+from cloister.client.question import Inputs, Options, Question, named
 from cloister.client.reaching import check_address
 from cloister.client.roster import Serving
 from cloister.client.streams import Streams
@@ -223,7 +223,7 @@ class Client:
             timing=timing,
             traceparent=traceparent,
         )
-        return await self._again(partial(self._asker.ask, question, self._carrier), _named(model, version), timeout_s)
+        return await self._again(partial(self._asker.ask, question, self._carrier), named(model, version), timeout_s)
 
     async def infer_each(
         self,
@@ -338,7 +338,7 @@ class Client:
             Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
         """
         call = partial(self._asker.roster.offered, model, version)
-        return await self._again(call, _named(model, version), timeout_s)
+        return await self._again(call, named(model, version), timeout_s)
 
     async def contract(self, model: str, version: str = "", timeout_s: float | None = None) -> ModelContract:
         """Inputs and outputs of a model (names, datatypes, shapes), as the gateway tells them.
@@ -355,7 +355,7 @@ class Client:
             NotFound: No such model, or none that this client may ask.
             Unauthenticated, NotAllowed, Unavailable, TimeoutError: As `infer`.
         """
-        return await self._again(partial(self._metadata, model, version), _named(model, version), timeout_s)
+        return await self._again(partial(self._metadata, model, version), named(model, version), timeout_s)
 
     async def _metadata(self, model: str, version: str, left_s: float) -> ModelContract:
         request = ModelMetadataRequest(name=model, version=version)
@@ -393,7 +393,3 @@ class Client:
         other = copy(self)
         other._carrier = carrier
         return other
-
-
-def _named(model: str, version: str) -> str:
-    return f"'{model}' in version '{version}'" if version else f"'{model}'"

@@ -78,7 +78,9 @@ class JobAnswers:
                 return error
         if job.HasField("failure"):
             return from_failure(job.failure)
-        return NotFound("there is no such job", reason="job.unknown")
+        return NotFound(
+            "there is no such job: never submitted by this identity, or kept no longer", reason="job.unknown"
+        )
 
     def opened(self, ticket: JobTicket, response: bytes) -> Answer:
         """Open the answer to a job, and check its receipt.

@@ -22,7 +22,7 @@ from cloister.client.job_preparing import JobOptions, Preparer
 from cloister.client.job_records import JobStatus, PreparedJob, Sent
 from cloister.client.job_sending import send
 from cloister.client.job_watching import JobOutcome, Watching
-from cloister.client.question import Inputs
+from cloister.client.question import Inputs, named
 from cloister.client.roster import Roster
 from cloister.client.tasks import Tasks
 from cloister.errors import AlreadyExists, NotReady
@@ -109,8 +109,9 @@ class Jobs:
             InvalidRequest: Inputs that are none, or a job that would outlive the key (`request.too_long`).
             NotFound, Unauthenticated, Unavailable, TimeoutError: As `Client.infer`.
         """
-        call = partial(self._preparer.aim, model, options.get("version", ""), options.get("digest"))
-        aim = await self._again(call, f"'{model}'", self._left_s(options.get("timeout_s")))
+        version = options.get("version", "")
+        call = partial(self._preparer.aim, model, version, options.get("digest"))
+        aim = await self._again(call, named(model, version), self._left_s(options.get("timeout_s")))
         return await self._preparer.prepare(aim, many, keys, options)
 
     async def send(self, prepared: Sequence[PreparedJob], *, timeout_s: float | None = None) -> list[Sent]:

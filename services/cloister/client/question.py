@@ -65,3 +65,8 @@ class Question:
             parameters=self.parameters,
             datatypes=self.datatypes,
         )
+
+
+def named(model: str, version: str) -> str:
+    """A model, or one version of it, in a message."""
+    return f"'{model}' in version '{version}'" if version else f"'{model}'"

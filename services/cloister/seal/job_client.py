@@ -209,7 +209,11 @@ class JobSealer:
         if len(job_id) != keys.JOB_ID_BYTES or len(model_digest) not in (0, DIGEST_BYTES):
             raise InvalidRequest("a job's id has 16 bytes, and a model's digest 32")
         if not_after > epoch.open_until:
-            raise InvalidRequest("the deadline lies beyond the end of the epoch's key", reason="request.too_long")
+            left_s = max(int((epoch.open_until - datetime.now(UTC)).total_seconds()), 0)
+            raise InvalidRequest(
+                f"the job would outlive the key that it is sealed to, which ends in {left_s} s; name a shorter life",
+                reason="request.too_long",
+            )
         session = self._session(epoch)
         header = JobHeader(
             version=keys.VERSION,

@@ -133,6 +133,13 @@ def test_of_an_error_in_its_log_the_last_words_are_what_it_says(tmp_path: Path, 
     assert watched.keeper.last_words() == words
 
 
+async def test_wrong_settings_are_named_and_not_an_error_of_an_earlier_life(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "echo settings.toml: unknown key; exit 2")
+    watched.keeper.log.write_text('{"error":"Unavailable: the shared state cannot be reached"}\n')
+    with pytest.raises(Stop, match=r"does not accept its settings: settings\.toml: unknown key$"):
+        await watched.keeper.run(lambda: None)
+
+
 def test_the_error_is_said_though_the_program_has_been_started_again(tmp_path: Path) -> None:
     watched = Watched(tmp_path, "exit 0")
     watched.keeper.log.write_text('{"error":"NotReady: older"}\n{"error":"NotReady: no policy"}\nThis is simulated.\n')

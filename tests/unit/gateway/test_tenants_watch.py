@@ -26,10 +26,10 @@ class Following:
         self.told = asyncio.Event()
 
     async def use(self, file: TenantsFile, folder: Path) -> None:
-        self.told.set()
-        if "c" in file.tenants:
+        if "c" in file.tenants:  # offered again and again while it is there
             raise InvalidRequest("no", reason="tenants.invalid")
         self.names.append("".join(file.tenants))
+        self.told.set()
 
     async def next(self) -> None:
         self.told.clear()

@@ -80,7 +80,7 @@ async def again(ask: Callable[[], Any]) -> Any:
 
 async def there(client: Client, key: str, *names: str) -> list[bool]:
     async def ask() -> list[bool]:
-        return [await command(client, TIMEOUT_S, "EXISTS", f"{key}{name}", key=key) == 1 for name in names]
+        return [await command(client, TIMEOUT_S, "STRLEN", f"{key}{name}", key=key) > 0 for name in names]
 
     return list(await again(ask))
 

@@ -43,7 +43,7 @@ async def test_under_load_calls_share_frames(rig: Rig) -> None:
         for _ in range(1000):
             await next_item(call)
     assert len(worker.seen) == 1000
-    assert worker.frames < 1000
+    assert worker.most_together > 1  # they share frames
 
 
 async def test_errors_are_items(rig: Rig) -> None:

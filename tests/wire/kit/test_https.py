@@ -123,7 +123,7 @@ async def test_a_new_certificate_is_shown_to_whoever_connects_after_it(pki: Mesh
         new = identity(pki)
         generation = held.generation
         new.write(files.certificate.parent)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await held.changed(generation)
             while (await before.get("/")).json() == old:
                 pass

@@ -39,7 +39,7 @@ class NpyRows:
             raise Stop(f"an .npy file holds one array, and the model takes {names}; give an .npz with each by name")
         if reading.columns:
             raise Stop("an .npy file has no columns; leave out --column", ExitCode.USAGE)
-        self._array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self._array: Array = np.lib.format.open_memmap(path, mode="r")
         self._spec, self._rounding = reading.contract.inputs[0], reading.rounding
         _check(self._array.shape, self._array.dtype, self._spec, str(path), rounding=self._rounding)
         self.rows = len(self._array)

@@ -161,8 +161,8 @@ def _check_same(journal: Journal, identity: Identity) -> None:
     differences = journal.identity.differences(identity)
     if differences:
         raise Stop(
-            f"{journal.folder} is of another batch (of {journal.input}): {' and '.join(differences)} differ; run the "
-            "command as it was begun to go on with that, name another --output, or start over with --fresh",
+            f"{journal.folder} is of another batch (of {journal.input}): it differs in {' and '.join(differences)}; "
+            "run the command as it was begun to go on with that, name another --output, or start over with --fresh",
             ExitCode.USAGE,
         )
 

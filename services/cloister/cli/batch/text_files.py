@@ -15,7 +15,7 @@ from cloister.cli.batch.fitting import fitted_rows, inner_shape, wanted_dtype
 from cloister.cli.batch.reading import Piece, Reading, Source
 from cloister.cli.batch.spans import Fitted
 from cloister.cli.batch.text_values import cell_of, row_of
-from cloister.cli.failures import Stop
+from cloister.cli.failures import ExitCode, Stop
 from cloister.contract import TensorSpec
 from cloister.errors import InvalidRequest
 from cloister.oip.contents import Array
@@ -74,6 +74,8 @@ class CsvRows:
         self._path, self._specs = path, reading.contract.inputs
         rows = self._records()
         self._names = next(rows, [])
+        if not self._names:
+            raise Stop(f"{path} is empty; its first line has the names of the columns", ExitCode.USAGE)
         self._binding: Binding = bind(reading.contract, self._names, reading.columns, str(path))
         self.rows = sum(1 for _ in rows)
 

@@ -45,7 +45,8 @@ def checked_job(asked: Submission, model_name: str, tenant: str, settings: JobsS
     check_id(asked.job_id)  # 1 it has a name
     request = asked.request
     if len(request) > settings.max_job_bytes:  # 2 it is not too large
-        raise InvalidRequest(f"a job has at most {settings.max_job_bytes} bytes here", reason="job.too_large")
+        most = f"this job has {len(request)} bytes, and at most {settings.max_job_bytes} are taken: send less in each"
+        raise InvalidRequest(most, reason="job.too_large")
     route = read_route(request)  # 3 it is a request
     if not route.job:  # 4 that we cannot read
         raise InvalidRequest(NOT_SEALED, reason="job.not_sealed")

@@ -29,11 +29,6 @@ class Held:
         self.size_bytes = len(claimed.job.request)
 
 
-def expired_job() -> Unavailable:
-    """What a job ends with whose time has passed."""
-    return Unavailable("no worker has answered the job in its time", reason="job.expired")
-
-
 def exhausted_job() -> Unavailable:
     """What a job ends with that was taken too often by processes of which none came to an end with it."""
     return Unavailable(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, Unavailable
 
 JOB_ID_BYTES: Final = 16
 
@@ -125,3 +125,8 @@ class QueueCounts:
     size_bytes: int
     oldest_s: float
     dead: int
+
+
+def expired_job() -> Unavailable:
+    """What a job ends with whose time has passed."""
+    return Unavailable("no worker has answered the job in its time", reason="job.expired")

@@ -72,4 +72,4 @@ def letter_message(tenant: str, record: Record) -> jobs_pb2.DeadLetter:
 
 def unknown_job() -> NotFound:
     """What a tenant hears of a job that is not there, or another's."""
-    return NotFound("there is no such job: it was never submitted, or is kept no longer", reason="job.unknown")
+    return NotFound("there is no such job: never submitted by this identity, or kept no longer", reason="job.unknown")

@@ -11,7 +11,7 @@ from typing import Final
 from cloister.errors import CloisterError
 from cloister.gateway.directory import Directory
 from cloister.gateway.dispatch import Dispatcher
-from cloister.gateway.jobs.held import expired_job
+from cloister.gateway.jobs.job import expired_job
 from cloister.gateway.jobs.metrics import JobMetrics
 from cloister.gateway.jobs.model_runner import ModelRunner
 from cloister.gateway.jobs.settings import JobsSettings

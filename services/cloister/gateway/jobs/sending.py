@@ -15,7 +15,8 @@ from typing import Final
 from cloister.errors import CloisterError, NotReady, Overloaded, Unavailable
 from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
-from cloister.gateway.jobs.held import Held, expired_job
+from cloister.gateway.jobs.held import Held
+from cloister.gateway.jobs.job import expired_job
 from cloister.gateway.jobs.metrics import ANSWERED, JobMetrics
 from cloister.gateway.jobs.outcomes import UNCOUNTED_S, Next, after, pause_s
 from cloister.gateway.jobs.settings import JobsSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_a_file_of_rows_is_answered(run: RunCommand, place: Place, tmp_path: Pat
     assert code == ExitCode.USAGE
     assert "exists, whole" in complaint
     assert run(*place.words, "--fresh")[0] == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--digest", "ab" * 32), "no worker that is believed serves 'model' with the digest that was asked for"),
+        (("--life", "1000000"), "outlive the key.*say it with --life"),
+    ],
+)
+def test_what_would_end_so_again_is_not_to_be_run_again(
+    run: RunCommand, place: Place, words: tuple[str, ...], why: str
+) -> None:
+    code, _, complaint = run(*place.words, *words)
+    assert code == ExitCode.FAILED
+    assert re.search(why.replace("'model'", f"'{MODEL}'"), " ".join(complaint.split()))
+    assert "same command again" not in complaint
 
 
 def test_what_waits_is_shown_listed_cancelled_and_gone_on_with(run: RunCommand, place: Place, mesh: Mesh) -> None:

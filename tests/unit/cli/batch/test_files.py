@@ -291,6 +291,16 @@ def bad_csv(path: Path) -> Path:
     return path / "in.csv"
 
 
+def empty_csv(path: Path) -> Path:
+    (path / "in.csv").write_bytes(b"\n")
+    return path / "in.csv"
+
+
+def text(path: Path) -> Path:
+    (path / "in.npy").write_text("hello")
+    return path / "in.npy"
+
+
 REFUSED: list[tuple[Callable[[Path], Path], str]] = [
     (bad_npy, r"is no \.npy file"),
     (cut_npy, r"is no \.npy file"),
@@ -298,6 +308,8 @@ REFUSED: list[tuple[Callable[[Path], Path], str]] = [
     (packed_objects, "holds Python objects"),
     (bad_parquet, "is no Parquet file"),
     (bad_csv, "cannot be read as CSV"),
+    (empty_csv, "is empty; its first line has the names"),
+    (text, r"is no \.npy file that can be read: (?!.*pickle)"),
     (lambda path: path / "none.npy", "there is no file"),
     (lambda path: as_npy(path, np.float32(1)), "is a single value"),
     (lambda path: as_npy(path, np.zeros((2, 3), np.float32)), "takes rows of 2, this one is of 3"),

@@ -135,7 +135,7 @@ def test_another_batch_does_not_go_on_with_a_journal(
     jobs.troubles = {"full": 100}
     with pytest.raises(Overloaded):
         run_batch(source, timeout_s=0.01, rows=10)
-    with pytest.raises(Stop, match=f"is of another batch.*: {words} differ.*--fresh") as caught:
+    with pytest.raises(Stop, match=f"is of another batch.*: it differs in {words}; .*--fresh") as caught:
         run_batch(source, **({"rows": 10} | change))
     assert caught.value.code == ExitCode.USAGE
     jobs.troubles = {}

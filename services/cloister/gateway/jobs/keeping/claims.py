@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cloister.errors import CloisterError, SealBroken
-from cloister.gateway.jobs.job import Claimed, State
+from cloister.gateway.jobs.job import Claimed, State, expired_job
 from cloister.gateway.jobs.keeping import claim_scripts
-from cloister.gateway.jobs.keeping.ends import Ends, Finish, job_expired
+from cloister.gateway.jobs.keeping.ends import Ends, Finish
 from cloister.gateway.jobs.keeping.records import Header
 from cloister.gateway.jobs.keeping.scripts import LARGE_BYTES
 from cloister.gateway.jobs.keeping.shelf import (
@@ -181,7 +181,7 @@ class Claims:
     def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
         """Give a job out, unless it is too late, or its request is another."""
         _, _, sealed, request, attempt, end, _, _ = row
-        error: CloisterError = job_expired()
+        error: CloisterError = expired_job()
         try:
             job = header.job(request)
         except SealBroken as broken:

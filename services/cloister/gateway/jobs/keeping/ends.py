@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cloister.errors import CloisterError, SealBroken, Unavailable
-from cloister.gateway.jobs.job import Ending, Record, State
+from cloister.gateway.jobs.job import Ending, Record, State, expired_job
 from cloister.gateway.jobs.keeping import end_scripts
 from cloister.gateway.jobs.keeping.records import SKEW_MS, Header
 from cloister.gateway.jobs.keeping.shelf import (
@@ -208,7 +208,7 @@ class Ends:
             elif seen.header.not_after_ms > due_ms:
                 early += (seen.header.not_after_ms, member)
             else:
-                believed.append(_finish(seen, State.DEAD, job_expired()))
+                believed.append(_finish(seen, State.DEAD, expired_job()))
         await self.finish(model_name, believed, anew=False)
         if lost:
             self._shelf.drop("job.lost", model_name, len(lost))
@@ -219,11 +219,6 @@ class Ends:
         if early:
             self._shelf.drop("job.early", model_name, len(early) // 2)
             await self._shelf.run(model_name, end_scripts.CORRECT, *early)
-
-
-def job_expired() -> CloisterError:
-    """What a job ends with that nobody has answered in time."""
-    return Unavailable("nobody answered it before its time had passed", reason="job.expired")
 
 
 def _finish(seen: Seen, state: State, error: CloisterError | None) -> Finish:

@@ -12,7 +12,6 @@ from cloister.gateway.jobs.keeping.shelf import Shelf, malformed, parts
 
 _PAGES: Final = 64
 _POINT: Final = re.compile(r"\$|[0-9]{1,20}-[0-9]{1,20}")
-_WIDTH: Final = JOB_ID_BYTES * 2
 
 
 class Feed:
