@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,24 @@ def program(service: str, settings: Path) -> list[str]:
 
 
 def written(folder: Path, settings: Any) -> Path:
-    """The settings as the file that an operator would write."""
-    lines, table = [], ["[tls]"]
+    """The settings as the file that an operator would write, what is settings itself as a table."""
+    lines: list[str] = []
+    tables: list[str] = []
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if field.name == "tls":
-            table += [f"{part.name} = {json.dumps(str(getattr(value, part.name)))}" for part in fields(value)]
+        if is_dataclass(value):
+            tables += [f"[{field.name}]", *_lines(value)]
         elif value is not None:
-            lines.append(f"{field.name} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
+            lines.append(_line(field.name, value))
     path = folder / "settings.toml"
-    path.write_text("\n".join([*lines, *table]) + "\n")
+    path.write_text("\n".join([*lines, *tables]) + "\n")
     return path
+
+
+def _lines(table: Any) -> list[str]:
+    given = ((part.name, getattr(table, part.name)) for part in fields(table))
+    return [_line(name, value) for name, value in given if value is not None]
+
+
+def _line(name: str, value: Any) -> str:
+    return f"{name} = {json.dumps(str(value) if isinstance(value, Path) else value)}"
