@@ -32,11 +32,11 @@ CLIENTS, IN_FLIGHT = 3, 8
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    """One worker, two gateways on ports of their own, two processes behind each."""
+    """One worker, two gateways on ports of their own, two processes behind each, and none for jobs that has a share."""
     running = RunningMesh(tmp_path_factory.mktemp("wide") / "mesh")
     running.found()
     sealed = running.seal(probe())
-    with running.up(1, "--gateways", "2", "--gateway-processes", str(PROCESSES)):
+    with running.up(1, "--gateways", "2", "--gateway-processes", str(PROCESSES), "--no-jobs"):
         running.cli("model", "publish", sealed)
         running.allow("--allow-simulated", "--allow-plain")
         running.until_serving(1)

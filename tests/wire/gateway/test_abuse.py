@@ -73,7 +73,7 @@ async def test_deadlines_of_nothing_of_less_and_of_a_century(tmp_path: Path, pki
                 error = await ended(stub.infer(infer_request(), timeout=timeout_s))
                 assert isinstance(error, grpc.aio.AioRpcError)
                 assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            assert worker.seen == []
+            assert all(call.timeout_ms <= 1 for call in worker.seen)  # of nothing, a moment may be left on the way
             for timeout_s in (A_CENTURY_S, None):
                 assert await ended(stub.infer(infer_request(), timeout=timeout_s)) is None
         assert all(0 < call.timeout_ms <= 20_000 for call in worker.seen)
