@@ -1,7 +1,9 @@
 """The provisioner's SQLite file (WAL) on one machine: one connection, used by one thread at a time.
 
 A change and its line in the record stand or fall together: whoever changes something has the line written inside the
-transaction, which is rolled back when that raises. What is deleted is overwritten, in the file and in its log.
+transaction, which is rolled back when that raises. What is deleted is overwritten in the file, and its log is cut off.
+Not so in an enclave: an encrypted file of Gramine that is cut off and then killed does not open again. There the log is
+begun anew, and what it still has of deleted keys, wrapped, lies under the state's key until it is written over.
 Blocking and thread safe: called off the event loop.
 """
 
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from cloister.errors import NotReady, SealBroken, Unavailable
+from cloister.kit.environment import inside_enclave
 from cloister.kit.log import get_logger
 
 _MODELS: Final = """
@@ -115,15 +118,19 @@ class Database:
             return {row[0] for row in found}
 
     def scrub(self) -> None:
-        """Leave nothing of what was deleted in the file's log; raises as `reading`."""
+        """Leave nothing of what was deleted in the file's log, outside an enclave; raises as `reading`."""
         with self.reading() as cursor:
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute(f"PRAGMA {_checkpoint()}")
 
 
 def altered(model_name: str) -> SealBroken:
     """The error, and the alarm, for a record that is not as it was written."""
     _log.error("store.altered", model=model_name)
     return SealBroken(reason="store.altered")
+
+
+def _checkpoint() -> str:
+    return f"wal_checkpoint({'RESTART' if inside_enclave() else 'TRUNCATE'})"
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -150,7 +157,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection) -> None:
     settings = ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF")
     # The last: of what was deleted before this process began, nothing stays in the file's log.
-    for pragma in (*settings, "secure_delete = ON", "wal_checkpoint(TRUNCATE)"):
+    for pragma in (*settings, "secure_delete = ON", _checkpoint()):
         connection.execute(f"PRAGMA {pragma}")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > len(_SCHEMAS):
