@@ -46,7 +46,7 @@ async def attempts(call: Callable[[float], Awaitable[T]], timeout_s: float) -> T
             raise TimeoutError(f"no answer within {timeout_s:.3g} s{tried}") from error
         except CloisterError as error:
             at_once = isinstance(error, NotReady) and error.reason in AT_ONCE
-            pause_s = 0.0 if at_once else _pause_s(error, ceiling_s)
+            pause_s = 0.0 if at_once else pause_after_s(error, ceiling_s)
             if not (error.retryable or at_once) or attempt == MAX_ATTEMPTS or time.monotonic() + pause_s >= until:
                 raise
             before = error
@@ -55,7 +55,7 @@ async def attempts(call: Callable[[float], Awaitable[T]], timeout_s: float) -> T
     raise ValueError("there is at least one attempt")
 
 
-def _pause_s(error: CloisterError, ceiling_s: float) -> float:
+def pause_after_s(error: BaseException | None, ceiling_s: float) -> float:
     """A random pause, so that a crowd of clients does not come back as one; not before we were told to."""
     told_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
     return told_s + random.uniform(0, max(ceiling_s, told_s / 4))  # noqa: S311  # not a secret

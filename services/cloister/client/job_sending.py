@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cloister.api.v1 import jobs_pb2 as pb
-from cloister.client.attempts import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from cloister.client.attempts import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_after_s
 from cloister.client.job_calls import JobCalls
 from cloister.client.job_records import PreparedJob, Sent
-from cloister.errors import CloisterError, InternalError, Overloaded
+from cloister.errors import CloisterError, InternalError
 from cloister.rpc.status import from_failure, told_to_wait
 
 MAX_JOBS: Final = 256
@@ -68,11 +67,7 @@ def _passes(error: CloisterError | TimeoutError | None) -> bool:
 
 def _pause_s(errors: Sequence[CloisterError | TimeoutError | None], ceiling_s: float) -> float | None:
     """How long to wait before those that may pass are submitted again; None where there are none."""
-    passing = [error for error in errors if _passes(error)]
-    if not passing:
-        return None
-    told_s = max(error.retry_after_s if isinstance(error, Overloaded) else 0.0 for error in passing)
-    return told_s + random.uniform(0, max(ceiling_s, told_s / 4))  # noqa: S311  # not a secret
+    return max((pause_after_s(error, ceiling_s) for error in errors if _passes(error)), default=None)
 
 
 def _batches(prepared: Sequence[PreparedJob]) -> Iterator[list[int]]:

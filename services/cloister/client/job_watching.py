@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from cloister.api.v1 import jobs_pb2 as pb
 from cloister.client.answer import Answer
-from cloister.client.attempts import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from cloister.client.attempts import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_after_s
 from cloister.client.job_answers import JobAnswers
 from cloister.client.job_calls import JobCalls
 from cloister.client.tasks import Tasks
-from cloister.errors import CloisterError, Overloaded
+from cloister.errors import CloisterError
 from cloister.seal.job import JobTicket
 
 MAX_WATCHED: Final = 4096
@@ -96,7 +95,7 @@ class Watching:
                     error = lost.error = cut
                 ceiling_s = FIRST_PAUSE_S if len(waiting) < before else min(ceiling_s * 2, LONGEST_PAUSE_S)
                 if waiting:
-                    await asyncio.sleep(_pause_s(error, ceiling_s))
+                    await asyncio.sleep(pause_after_s(error, ceiling_s))
         except Exception as error:
             await ended.put(error)
 
@@ -136,8 +135,3 @@ def _groups(tickets: Sequence[JobTicket]) -> Iterator[tuple[str, dict[bytes, Job
 def _life_s(tickets: Sequence[JobTicket]) -> float:
     latest = max((ticket.not_after for ticket in tickets), default=datetime.now(UTC))
     return max(0.0, (latest - datetime.now(UTC)).total_seconds()) + GRACE_S
-
-
-def _pause_s(error: CloisterError | None, ceiling_s: float) -> float:
-    told_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
-    return told_s + random.uniform(0, ceiling_s)  # noqa: S311  # not a secret
