@@ -27,15 +27,20 @@ local function looked_at(id)
     return header, nil, size
 end
 local function fits(size) return left > 0 and (size <= room or #out == 0) end
+local function attempt(record)
+    local attempts = redis.pcall('HINCRBY', record, 'n', 1)
+    if type(attempts) == 'number' and attempts > 0 then return attempts end
+    redis.call('HSET', record, 'n', 1)
+    return 1
+end
 local function give(entry, id, header, size)
     local record = job(id)
-    local before = tonumber(string.match(field(record, 'n', 9) or '', '^%d+$') or '0')
-    redis.call('HSET', record, 'x', entry, 'n', before + 1)
+    redis.call('HSET', record, 'x', entry)
     put(out, entry)
     put(out, id)
     put(out, header)
     put(out, size <= max_large and redis.call('HGET', record, 'q'))
-    put(out, before + 1)
+    put(out, attempt(record))
     for _, name in ipairs({'t', 'i', 'p'}) do put(out, (field(record, name, max_header))) end
     left, room, given[id] = left - 1, room - size, true
 end

@@ -203,7 +203,7 @@ for at = 2, #ARGV do
     local record = job(ARGV[at])
     local header = field(record, 'h', max_header)
     local about = header and parsed(header)
-    if about and about[2] == ARGV[1] and field(record, 't', max_header) then
+    if about and about[2] == ARGV[1] and redis.call('HSTRLEN', record, 't') > 0 then
         kept_no_more(about[2], (field(record, 'k', 64)))
         redis.call('DEL', record, K .. ':answer:' .. ARGV[at])
         local key = K .. ':key:' .. tostring(about[9])
