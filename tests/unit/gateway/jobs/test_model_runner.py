@@ -178,7 +178,7 @@ async def test_jobs_that_nobody_can_open_take_no_room_from_others(monkeypatch: p
         job = kept_job()
         await rig.submit(job)
         refused = 1
-        while (call := await take(worker)).request != job.request:
+        while (call := await take(worker)).tenant != job.tenant:
             refused += 1
             refuse(worker, call, NotReady("no such epoch", reason="epoch.unknown"))
         worker.answer(call.call_id, b"an answer")
