@@ -43,7 +43,8 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
     first = free_ports(1)[0]
     mesh = folder / "mesh"
     cloister("init", mesh, "--model", "breast-cancer", "--simulator", "--port", first)
-    services = [mesh / name for name in ("redis", "verifier", "provisioner", "gateway", "worker", "simulator", "models")]
+    names = ("redis", "verifier", "provisioner", "gateway", "worker", "simulator", "models")
+    services = [mesh / name for name in names]
     roles = [mesh / "identities" / role for role in ("redis", "verifier", "provisioner", "gateway", "enrol")]
     run("chown", "-R", "10001:10001", *services, *roles)
     up = Containers(mesh, engine, free_ports(1, besides=range(first, first + 8))[0])
