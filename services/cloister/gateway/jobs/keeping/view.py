@@ -88,6 +88,13 @@ class View:
                 found.append(self._record(each, responses=responses))
         return found
 
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """See `JobStore`."""
+        found = await self._shelf.run(model_name, view_scripts.KEPT_BYTES, tenant)
+        if not isinstance(found, int):
+            raise malformed()
+        return found
+
     async def _whole(self, seen: Seen | None, tenant: str) -> Seen | None:
         """With its response, where that is large."""
         if seen is None or seen.end is None or seen.end.size_bytes <= LARGE_BYTES or seen.header.tenant != tenant:
