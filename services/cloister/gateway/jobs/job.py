@@ -126,6 +126,10 @@ class QueueCounts:
     oldest_s: float
     dead: int
 
+    def gone_in_s(self, jobs: int) -> float:
+        """In how many seconds so many will have been taken, as fast as they were since the oldest came."""
+        return jobs * self.oldest_s / max(1, self.waiting)
+
 
 def full_results() -> Overloaded:
     """Why a tenant's jobs are not taken, and those that wait go on waiting."""

@@ -107,8 +107,13 @@ class JobsServicer(JobsBase):
             self._tenants.leave(tenant.name, size_bytes)
         for outcome in outcomes:
             self._metrics.submitted(model, outcome)
+        queue = self._stores.queues.get(model)
+        refused = sum(isinstance(outcome, Overloaded) for outcome in outcomes)
+        full_s = queue.gone_in_s(refused) if queue is not None else 0.0
         pairs = zip(request.jobs, outcomes, strict=True)
-        return jobs_pb2.SubmitResponse(jobs=[submitted_message(asked.job_id, outcome) for asked, outcome in pairs])
+        return jobs_pb2.SubmitResponse(
+            jobs=[submitted_message(asked.job_id, outcome, full_s) for asked, outcome in pairs]
+        )
 
     async def _submit(self, asked: Sequence[Any], model: str, tenant: str) -> list[Accepted | CloisterError]:
         store, now_ms = self._stores.store(), self._wall_ms()

@@ -24,7 +24,6 @@ from cloister.gateway.jobs.store import Bounds
 
 _TRIES: Final = 8
 _REGISTERED_S: Final = 60.0
-_RETRY_AFTER_S: Final = 1.0
 
 Outcome = Accepted | CloisterError
 _Numbered = tuple[int, Job]
@@ -193,4 +192,4 @@ def _parts(jobs: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
 
 
 def _full(message: str, reason: str) -> Overloaded:
-    return Overloaded(message, reason=reason, retry_after_s=_RETRY_AFTER_S)
+    return Overloaded(message, reason=reason)
