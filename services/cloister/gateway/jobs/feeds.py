@@ -134,6 +134,10 @@ class Feeds:
         self._spawn = spawn
         self._feeds: dict[str, _Feed] = {}
 
+    def reads(self, model_name: str) -> bool:
+        """Whether the ends of a model are being read already."""
+        return model_name in self._feeds
+
     @asynccontextmanager
     async def watched(self, model_name: str, job_ids: Iterable[bytes]) -> AsyncIterator[Watcher]:
         """A watcher that hears of every end from the beginning of the block on; records say what was before.

@@ -51,13 +51,10 @@ SETTLE: Final = (
     + COMMON
     + _LEAVING
     + """
-local use, acked, ended, out = K .. ':use', {}, {}, {}
+local use, taken, acked, ended, out = K .. ':use', {}, {}, {}, {}
 typed(live, 'zset')
 typed(use, 'hash')
-local function take(name, size)
-    local left = redis.pcall('HINCRBY', use, name, -size)
-    if type(left) ~= 'number' or left <= 0 then redis.call('HDEL', use, name) end
-end
+local function take(name, size) taken[name] = (taken[name] or 0) + size end
 local function changed(id, name, at)
     if not typed(row_of(name), 'list') or redis.call('LINDEX', row_of(name), 0) == id then return false end
     return (field(job(id), 'i', max_header) or '') ~= ARGV[at] or after(name, id) ~= ARGV[at + 1]
@@ -118,6 +115,10 @@ for at = 4, #ARGV, 12 do
     local became, held = settle(at)
     put(out, became)
     put(out, held)
+end
+for name, size in pairs(taken) do
+    local left = redis.pcall('HINCRBY', use, name, string.format('%.0f', -size))
+    if type(left) ~= 'number' or left <= 0 then redis.call('HDEL', use, name) end
 end
 for stream, entries in pairs(acked) do
     redis.pcall('XACK', K .. ':' .. stream, group, unpack(entries))
