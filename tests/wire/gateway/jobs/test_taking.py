@@ -121,7 +121,7 @@ async def test_a_redis_that_is_full_refuses_what_comes_and_lets_go_what_is_there
     try:
         (refused,) = await kept.store.submit([new_job(clock)], BOUNDS)
         assert isinstance(refused, Overloaded)
-        assert refused.reason == "jobs.full"
+        assert refused.reason == "jobs.memory_full"
         (claimed,) = await kept.store.claim(MODEL, 10, 0)
         await kept.store.settle(MODEL, [Ending(claimed, response=b"an answer")])
         assert (await only(kept, job)).response == b"an answer"

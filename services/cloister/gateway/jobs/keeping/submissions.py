@@ -79,7 +79,7 @@ class Submissions:
         try:
             counts, packed = parts(await self._shelf.run(model_name, submit_scripts.SUBMIT, *most, *words), 2)
         except Overloaded:
-            outcomes.update((at, _full("the queue's memory is full", "jobs.full")) for at, _ in part)
+            outcomes.update((at, _full("the memory of the queue is full", "jobs.memory_full")) for at, _ in part)
             return []
         self._shelf.told(model_name, counts)
         answers = rows(packed, 2)
