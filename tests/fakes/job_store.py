@@ -8,7 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, Unavailable
-from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Priority, QueueCounts, Record, State, expired_job
+from cloister.gateway.jobs.job import (
+    Accepted,
+    Claimed,
+    Ending,
+    Job,
+    Priority,
+    QueueCounts,
+    Record,
+    State,
+    expired_job,
+    full_results,
+)
 from cloister.gateway.jobs.store import Bounds
 
 _ORDER = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
@@ -79,7 +90,7 @@ class MemoryJobStore:
         if len(waiting) >= bounds.jobs or sum(len(each.request) for each in waiting) >= bounds.size_bytes:
             return Overloaded("too many jobs", reason="jobs.full")
         if self._ended_bytes(job.model_name, job.tenant) >= bounds.tenant_kept_bytes:
-            return Overloaded("you have too much kept", reason="tenant.results_full")
+            return full_results()
         kept[job.job_id] = _Kept(job)
         if job.tenant not in self.shelf.turns:
             self.shelf.turns.append(job.tenant)
@@ -226,6 +237,10 @@ class MemoryJobStore:
         if kept.record is not None:
             return kept.record if responses else replace(kept.record, response=b"")
         return Record(job_id=job_id, state=kept.state, attempts=kept.attempts, submitted_ms=kept.job.submitted_ms)
+
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        self._asked("kept_bytes")
+        return self._ended_bytes(model_name, tenant)
 
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         self._asked("cancel")

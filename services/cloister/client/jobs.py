@@ -157,7 +157,8 @@ class Jobs:
             if outcome is not None:
                 raise outcome
             if time.monotonic() >= until_s:
-                raise NotReady("the job has not ended yet", reason="job.pending")
+                why = f": {job.failure.message}" if job.HasField("failure") else ""
+                raise NotReady(f"the job has not ended yet{why}", reason="job.pending")
 
     async def watch(
         self, tickets: Iterable[JobTicket], *, timeout_s: float | None = None

@@ -13,8 +13,10 @@ from cloister.errors import (
     InvalidRequest,
     NotFound,
     NotReady,
+    Overloaded,
     Unavailable,
 )
+from cloister.rpc.status import failure_of
 from fakes.job_mesh import Mesh, X, ends_of, outcome_of
 from fakes.serving import MODEL
 
@@ -31,6 +33,13 @@ async def test_the_result_is_waited_for(mesh: Mesh) -> None:
         with pytest.raises(NotReady) as raised:
             await client.jobs.result(ticket, wait_s=0)
         assert raised.value.reason == "job.pending"
+        mesh.desk.kept[MODEL, ticket.job_id].job.failure.CopyFrom(
+            failure_of(Overloaded("forget what you have read", reason="tenant.results_full"))
+        )
+        with pytest.raises(NotReady, match="ended yet: forget what you have read") as raised:
+            await client.jobs.result(ticket, wait_s=0)
+        assert raised.value.reason == "job.pending"
+        mesh.desk.kept[MODEL, ticket.job_id].job.ClearField("failure")
         waiting = group.create_task(client.jobs.result(ticket))
         await asyncio.sleep(0)
         await mesh.desk.run()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from cloister.api.v1 import jobs_pb2
@@ -17,7 +18,7 @@ from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded,
 from cloister.gateway.directory import Directory, Tenant
 from cloister.gateway.jobs.checked import MAX_SUBMISSIONS, check_id, checked_job
 from cloister.gateway.jobs.feeds import Feeds
-from cloister.gateway.jobs.job import Accepted, Job, Record
+from cloister.gateway.jobs.job import Accepted, Job, Record, State, full_results
 from cloister.gateway.jobs.known import KnownModels
 from cloister.gateway.jobs.messages import (
     job_message,
@@ -106,8 +107,13 @@ class JobsServicer(JobsBase):
             self._tenants.leave(tenant.name, size_bytes)
         for outcome in outcomes:
             self._metrics.submitted(model, outcome)
+        queue = self._stores.queues.get(model)
+        refused = sum(isinstance(outcome, Overloaded) for outcome in outcomes)
+        full_s = queue.gone_in_s(refused) if queue is not None else 0.0
         pairs = zip(request.jobs, outcomes, strict=True)
-        return jobs_pb2.SubmitResponse(jobs=[submitted_message(asked.job_id, outcome) for asked, outcome in pairs])
+        return jobs_pb2.SubmitResponse(
+            jobs=[submitted_message(asked.job_id, outcome, full_s) for asked, outcome in pairs]
+        )
 
     async def _submit(self, asked: Sequence[Any], model: str, tenant: str) -> list[Accepted | CloisterError]:
         store, now_ms = self._stores.store(), self._wall_ms()
@@ -176,6 +182,8 @@ class JobsServicer(JobsBase):
                 record = await self._ended(record, model, tenant.name, wait_s)
             finally:
                 self._streams.leave(tenant.name, WATCHED_BYTES)
+        if record.state is State.QUEUED and await self._is_full(model, tenant.name):
+            record = replace(record, error=full_results())
         if request.forget and record.state.ended:
             await store.forget(model, tenant.name, [request.job_id])
         return jobs_pb2.ResultResponse(job=job_message(request.job_id, record))
@@ -222,6 +230,9 @@ class JobsServicer(JobsBase):
         if record is None:
             raise unknown_job()
         return record
+
+    async def _is_full(self, model: str, tenant: str) -> bool:
+        return await self._stores.store().kept_bytes(model, tenant) >= self._settings.tenant_kept_bytes
 
     async def _ended(self, record: Record, model: str, tenant: str, wait_s: float) -> Record:
         """The record once the job has ended, or as it is when the time is up or we are going."""

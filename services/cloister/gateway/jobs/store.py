@@ -85,6 +85,9 @@ class JobStore(Protocol):
         With `responses` it may be of the first of them only, one at least, where those have some 8 MB together.
         """
 
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """How much is kept of a tenant's jobs that have ended; see `Bounds`."""
+
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """End jobs that have not ended, as `State.CANCELLED`."""
 

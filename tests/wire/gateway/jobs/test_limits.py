@@ -66,6 +66,8 @@ async def test_whose_answers_fill_its_room_is_told_to_forget_and_goes_on_when_it
         (refused,) = await rig.submit(submission())
         assert (refused.failure.reason, refused.failure.error) == ("tenant.results_full", "Overloaded")
         assert "Forget" in refused.failure.message
+        waits = [job for job in [await rig.result(job.job_id, wait_s=0) for job in jobs] if job.state == QUEUED]
+        assert {job.failure.reason for job in waits} <= {"tenant.results_full"}
         ended = {job.job_id for job in jobs if (await rig.result(job.job_id, wait_s=0)).state == ANSWERED}
         request = jobs_pb2.ForgetRequest(model_name=MODEL, job_ids=list(ended))
         await (await rig.jobs()).Forget(request, timeout=10)

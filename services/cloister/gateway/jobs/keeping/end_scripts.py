@@ -255,14 +255,20 @@ typed(use, 'hash')
 local jobs = typed(live, 'zset') and redis.call('ZCARD', live) or 0
 if (tonumber((field(use, 'jobs', 20)) or '') or 0) == jobs then return 0 end
 local function add(name, size) sums[name] = (sums[name] or 0) + size end
+local function whose(header)
+    local tenant, size = string.match(header, '^%["[^"]*","([^"\\\\]*)","%x+","%l+",%d+,%d+,(%d+),', 33)
+    if tenant then return tenant, tonumber(size) end
+    local about = parsed(header) or {}
+    return type(about[2]) == 'string' and about[2] or nil, tonumber(about[7]) or 0
+end
 for from = 0, jobs - 1, 1000 do
     for _, member in ipairs(redis.call('ZRANGE', live, from, from + 999)) do
         local header = field(job(string.sub(member, 1, 32)), 'h', max_header)
-        local about = header and parsed(header)
-        if about and type(about[2]) == 'string' and type(about[7]) == 'number' then
-            add('bytes', about[7])
-            add('n:' .. about[2], 1)
-            add('b:' .. about[2], about[7])
+        local tenant, size = whose(header or '')
+        if tenant then
+            add('bytes', size)
+            add('n:' .. tenant, 1)
+            add('b:' .. tenant, size)
         end
     end
 end

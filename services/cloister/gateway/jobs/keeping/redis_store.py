@@ -106,6 +106,10 @@ class RedisJobStore:
         """See `JobStore`."""
         return await self._view.read(model_name, tenant, job_ids, responses=responses)
 
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """See `JobStore`."""
+        return await self._view.kept_bytes(model_name, tenant)
+
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """See `JobStore`."""
         return await self._ends.cancel(model_name, tenant, job_ids)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, SealBroken, Unavailable
-from cloister.gateway.jobs.job import Accepted, Job
+from cloister.gateway.jobs.job import Accepted, Job, full_results
 from cloister.gateway.jobs.keeping import end_scripts, submit_scripts, view_scripts
 from cloister.gateway.jobs.keeping.records import FIRST, Header, Predecessor
 from cloister.gateway.jobs.keeping.shelf import (
@@ -24,11 +24,6 @@ from cloister.gateway.jobs.store import Bounds
 
 _TRIES: Final = 8
 _REGISTERED_S: Final = 60.0
-_RETRY_AFTER_S: Final = 1.0
-_KEPT: Final = (
-    "what became of your earlier jobs of this model fills the room that you have for it: forget (Forget) what you have "
-    "read, and give jobs a shorter result_ttl_s; until there is room none are taken, and those that wait go on waiting"
-)
 
 Outcome = Accepted | CloisterError
 _Numbered = tuple[int, Job]
@@ -103,7 +98,7 @@ class Submissions:
         if became == b"tenant":
             return _full("you have as many jobs waiting as you may", "tenant.jobs_full")
         if became == b"filled":
-            return _full(_KEPT, "tenant.results_full")
+            return full_results()
         if became == b"moved":
             return None
         own = self._shelf.records.open_header(header, job.model_name)
@@ -197,4 +192,4 @@ def _parts(jobs: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
 
 
 def _full(message: str, reason: str) -> Overloaded:
-    return Overloaded(message, reason=reason, retry_after_s=_RETRY_AFTER_S)
+    return Overloaded(message, reason=reason)

@@ -84,6 +84,13 @@ class View:
             return await asyncio.to_thread(self._records, own, given)
         return self._records(own, given)
 
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """See `JobStore`."""
+        found = await self._shelf.run(model_name, view_scripts.KEPT_BYTES, tenant)
+        if not isinstance(found, int):
+            raise malformed()
+        return found
+
     async def _responses(self, model_name: str, seen: Sequence[Seen | None]) -> dict[str, bytes]:
         """Responses by id, of the length that jobs ended with: together, but each large one by itself."""
         sizes = {

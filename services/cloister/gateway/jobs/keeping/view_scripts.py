@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from cloister.gateway.jobs.keeping.kept_scripts import KEPT
 from cloister.gateway.jobs.keeping.queue_scripts import WAITING
 from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
@@ -39,6 +40,9 @@ end
 return {told(), table.concat(out)}
 """
 )
+
+# ARGV: 1 tenant. -> how many bytes are kept of its jobs that have ended.
+KEPT_BYTES: Final = ROOM + COMMON + WAITING + KEPT + "return kept_bytes(ARGV[1])\n"
 
 # ARGV: 1 where to go on, or $, 2 most pages. -> whether ends were missed, where to go on, ids as one text.
 FOLLOW: Final = (
