@@ -52,7 +52,8 @@ class Settings:
         tenants_file: Who the tenants are, by which identities, with which models and limits; watched. Without one,
             every client certificate of the mesh is a tenant of its own, with every model.
         models: What differs for a model, by its name.
-        stream_limit: Most open streams of one tenant, watches over jobs and waits for results among them; each holds one of `max_concurrent`.
+        stream_limit: Most open streams of one tenant, watches over jobs and waits for results among them; each holds
+            one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half. Behind Envoy, as many again of
             requests that are still arriving.
         max_message_bytes: Largest request of a client; at most 64 MiB, since frames of the worker link add their own.
