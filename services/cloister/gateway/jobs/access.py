@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 _SCRIPTS: Final = "evalsha eval"
-_CALLED: Final = "ping info del xread acl|whoami acl|dryrun command cluster|slots"
+_CALLED: Final = "ping info del mget xread acl|whoami acl|dryrun command cluster|slots"
 _IN_SCRIPTS: Final = (
     "type del get set strlen pexpire time hset hget hgetall hdel hincrby hlen hstrlen zadd zrem zrange zcard zscore "
     "rpush lpop lrem lindex lpos xadd xack xdel xlen xtrim xrange xclaim xautoclaim xreadgroup xpending xgroup|create "

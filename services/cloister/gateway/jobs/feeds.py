@@ -138,6 +138,10 @@ class Feeds:
         self._feeds: dict[str, _Feed] = {}
         self.watched_jobs = 0
 
+    def reads(self, model_name: str) -> bool:
+        """Whether the ends of a model are being read already."""
+        return model_name in self._feeds
+
     @asynccontextmanager
     async def watched(self, model_name: str, job_ids: Iterable[bytes]) -> AsyncIterator[Watcher]:
         """A watcher that hears of every end from the beginning of the block on; records say what was before.

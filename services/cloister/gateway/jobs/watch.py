@@ -63,7 +63,7 @@ class JobWatch:
             Unavailable: Redis was away for too long; nothing is lost, and whoever comes again hears the rest.
         """
         ids = list(dict.fromkeys(job_ids))
-        if await self._any_waits(ids):
+        if self._feeds.reads(self._model_name) or await self._any_waits(ids):
             async with self._feeds.watched(self._model_name, ids) as watcher:
                 await self._follow(watcher, ids, tell)
         else:  # of a model that nobody knows, as like as not: there shall be no reader for every name that is asked

@@ -10,9 +10,9 @@ from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
 MAX_PAGE_BYTES: Final = 1 << 16
 
-# ARGV: 1 most bytes of responses, 2 whether to read them, then ids. Ends early when it has so many bytes.
-# -> what was dropped; of each: header, end, attempts, whether somebody holds it, the response
-# unless it is large.
+# ARGV: 1 most bytes of responses, 2 whether they are wanted, then ids. Ends early when those of the jobs before have so
+# many bytes: they are fetched afterwards, by `Shelf.answers`. -> what was dropped; of each: header, end, attempts,
+# whether somebody holds it, length of the response.
 READ: Final = (
     COMMON
     + WAITING
@@ -35,7 +35,7 @@ for at = 3, #ARGV do
     put(out, ended)
     put(out, header and field(record, 'n', 20))
     put(out, entry and holder(entry) and '1')
-    put(out, size > 0 and size <= max_large and redis.call('GET', answer))
+    put(out, size)
 end
 return {told(), table.concat(out)}
 """

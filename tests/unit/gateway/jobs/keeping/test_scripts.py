@@ -14,7 +14,7 @@ from cloister.gateway.jobs import access
 from cloister.gateway.jobs.keeping import claim_scripts, end_scripts, scripts, submit_scripts, view_scripts
 from cloister.gateway.jobs.keeping.shelf import rows, texts
 
-BY_THEMSELVES = {"ping", "info", "xread", "acl", "command", "cluster", "eval", "evalsha"}
+BY_THEMSELVES = {"ping", "info", "mget", "xread", "acl", "command", "cluster", "eval", "evalsha"}
 
 
 def test_the_gateways_user_may_call_what_scripts_call_and_nothing_else() -> None:
