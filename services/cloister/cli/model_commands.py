@@ -15,6 +15,7 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerR
 from cloister.cli import (
     convert_command,
     identities,
+    import_zoo_command,
     quantize_command,
     routing_commands,
     seal_commands,
@@ -34,6 +35,7 @@ app = typer.Typer(
 convert_command.add_to(app)
 quantize_command.add_to(app)
 seal_commands.add_to(app)
+import_zoo_command.add_to(app)
 
 _SIGNER = re.compile(r"([0-9a-f]{64}):([0-9]{1,5}):([0-9]{1,5})")
 _MEASUREMENT = re.compile(r"[0-9a-f]{64}")

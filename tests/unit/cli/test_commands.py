@@ -35,6 +35,7 @@ COMMANDS = [
     ("model", "quantize"),
     ("model", "check"),
     ("model", "seal"),
+    ("model", "import-zoo"),
     ("model", "publish"),
     ("model", "allow"),
     ("model", "list"),
