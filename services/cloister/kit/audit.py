@@ -26,7 +26,7 @@ from typing import Final
 from cloister.api.v1 import audit_pb2
 from cloister.errors import Unavailable
 from cloister.kit.calls import request_id
-from cloister.seal.merkle import leaf_hash
+from cloister.tlog.merkle import leaf_hash
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
