@@ -24,7 +24,7 @@ from cloister.api.v1 import audit_pb2
 from cloister.errors import Unavailable
 from cloister.kit.group_commit import GroupCommit
 from cloister.kit.record_line import Field, about, line, time_of
-from cloister.seal.merkle import leaf_hash
+from cloister.tlog.merkle import leaf_hash
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
