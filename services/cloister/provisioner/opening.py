@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cloister.errors import LogBroken, NotReady, SealBroken
+from cloister.kit.log_origin import LogOrigin
 from cloister.provisioner import head as heads
 from cloister.provisioner import lines
 from cloister.provisioner.change import Change
@@ -114,7 +115,7 @@ def _new(
         earlier.take_over(change)
         check_root_key(database.root_key_ids(), vault)  # of what was taken over
         change.put(LOG_KEY, _KEY, key.public, wrapped, root_key_id)
-        change.line("log.begun", origin=heads.origin(cluster, FIRST_GENERATION), log_key=key.public.hex())
+        change.line("log.begun", origin=str(LogOrigin(cluster, FIRST_GENERATION)), log_key=key.public.hex())
 
     return Ledger(database, key, state, rows, now), begin
 
