@@ -23,6 +23,7 @@ from cloister.provisioner.database import Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epoch_terms import EpochTerms
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
@@ -30,7 +31,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Released, Releaser, ReleaseRequest
 from cloister.provisioner.revoked import Standing, Unfollowed
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault
+from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.provisioner.verifier_keys import PinnedKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
@@ -96,19 +97,19 @@ class ReleaseDesk:
         self.store = ModelStore(self.database)
         self.keys_path = self.folder / "jwks.json"
         self.publish_keys(self.verifier)
-        self.vault = FileVault(Secret(b"r" * 32))
+        self.keyring = Keyring([RootKeyVault(Secret(b"r" * 32))])
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
         self.epochs = self.new_epochs()
-        self.registry = Registry(cluster=CLUSTER, store=self.store, vault=self.vault, audit=self.audit)
+        self.registry = Registry(cluster=CLUSTER, store=self.store, keyring=self.keyring, audit=self.audit)
         self.releaser = self.new_releaser()
 
-    def new_epochs(self, *, vault: Any = None, **changes: Any) -> Epochs:
+    def new_epochs(self, *, keyring: Any = None, **changes: Any) -> Epochs:
         """Epochs over the same store, as after a restart, on these terms."""
         return Epochs(
             cluster=CLUSTER,
             terms=replace(self.terms, **changes),
             store=EpochStore(self.database),
-            vault=vault or self.vault,
+            keyring=keyring or self.keyring,
             audit=self.audit,
         )
 
@@ -117,7 +118,7 @@ class ReleaseDesk:
         *,
         per_minute: int = 100_000,
         started_at: datetime = NOW,
-        vault: Any = None,
+        keyring: Any = None,
         standing: Standing | None = None,
     ) -> Releaser:
         """A releaser over the same store, as after a restart."""
@@ -128,8 +129,8 @@ class ReleaseDesk:
             standing=standing or Unfollowed(),
             look_for_keys=self.look_for_keys,
             store=self.store,
-            epochs=self.new_epochs(vault=vault) if vault else self.epochs,
-            vault=vault or self.vault,
+            epochs=self.new_epochs(keyring=keyring) if keyring else self.epochs,
+            keyring=keyring or self.keyring,
             audit=self.audit,
             metrics=self.metrics,
             nonces=self.nonces,

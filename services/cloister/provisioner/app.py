@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,10 +26,10 @@ from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
+from cloister.provisioner.roots import Roots
 from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault, Vault
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -58,22 +59,22 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         NotReady: A file is missing, or open to others; the message names it.
     """
     async with AsyncExitStack() as stack:
-        vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         database = stack.enter_context(Database.opened(folder / "models.db"))
+        used = database.root_key_ids()
+        roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
         store = ModelStore(database)
         audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
         clock = HostClock(utc_now)
         last_release_at = audit.latest_at(RELEASED)
         clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
-        check_root_key(database, vault)
         epochs = Epochs(
             cluster=settings.cluster,
             terms=settings.epoch_terms,
             store=EpochStore(database),
-            vault=vault,
+            keyring=roots.keyring,
             audit=audit,
         )
         metrics = Metrics()
@@ -87,7 +88,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             look_for_keys=followed.look_for_keys,
             store=store,
             epochs=epochs,
-            vault=vault,
+            keyring=roots.keyring,
             audit=audit,
             metrics=metrics,
             nonces=nonces,
@@ -98,7 +99,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, audit=audit)
+        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, audit=audit)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -135,16 +136,3 @@ def private_folder(folder: Path) -> Path:
     if mode & 0o077:
         raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
     return folder
-
-
-def check_root_key(database: Database, vault: Vault) -> None:
-    """Refuse to start with a root key that some record was not wrapped with.
-
-    Raises:
-        NotReady: With a sentence that says so.
-    """
-    if database.root_key_ids() - {vault.key_id()}:
-        raise NotReady(
-            "the root key is not the one that the stored keys were wrapped with; put the right root_key back",
-            reason="root_key.other",
-        )

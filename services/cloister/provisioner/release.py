@@ -34,13 +34,14 @@ from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
 from cloister.provisioner.database import altered
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
@@ -96,7 +97,7 @@ class Releaser:
         look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
         epochs: Epochs,
-        vault: Vault,
+        keyring: Keyring,
         audit: AuditLog,
         metrics: Metrics,
         nonces: Nonces,
@@ -112,7 +113,7 @@ class Releaser:
         self._look_for_keys = look_for_keys
         self._store = store
         self._epochs = epochs
-        self._vault = vault
+        self._keyring = keyring
         self._audit = audit
         self._metrics = metrics
         self._nonces = nonces
@@ -197,7 +198,7 @@ class Releaser:
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
-            return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
+            return ModelKey(self._keyring.unwrap(model.record_id(), Wrapped(model.wrapped_key, model.root_key_id)))
         except SealBroken:
             raise altered(model.name) from None
 
