@@ -18,7 +18,7 @@ from cloister.errors import LogBroken, NotReady
 from cloister.kit.log import get_logger
 from cloister.provisioner import lines
 from cloister.provisioner.change import Change
-from cloister.provisioner.tables import EPOCH, EPOCH_COUNT, MODEL, MODEL_VERSION, POLICY, Table
+from cloister.provisioner.tables import COPY, EPOCH, EPOCH_COUNT, MODEL, MODEL_VERSION, POLICY, Table
 from cloister.tlog.merkle import leaf_hash
 
 _NAMES: Final = ("models.db", "audit.db")
@@ -100,7 +100,7 @@ def _rows(earlier: sqlite3.Connection) -> Iterator[tuple[Table, tuple[str | int 
     there = {name for (name,) in earlier.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     for table in _TABLES:
         if table.name in there:  # the first version had no epochs
-            for row in earlier.execute(table.selected):
+            for row in earlier.execute(table.selected.replace(COPY, f"x'' AS {COPY}")):  # it had no recovery
                 yield table, row
 
 

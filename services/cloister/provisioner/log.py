@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.kit.log_origin import RESUMED
 from cloister.kit.record_line import time_of
 from cloister.provisioner import lines
 from cloister.provisioner.head import FIRST_GENERATION, Head
@@ -22,7 +23,6 @@ from cloister.provisioner.look import Look
 from cloister.tlog import proofs
 from cloister.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
 
-RESUMED: Final = "log.resumed"
 _PAGE: Final = 256
 
 

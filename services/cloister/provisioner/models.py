@@ -16,6 +16,7 @@ from cloister.errors import AlreadyExists, NotFound, SealBroken
 from cloister.provisioner.change import Change
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look, altered
+from cloister.provisioner.recovery_copies import check_copy
 from cloister.provisioner.tables import MODEL, MODEL_VERSION, POLICY, Key
 from cloister.provisioner.vault import RecordId
 
@@ -33,13 +34,19 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """One version of a model; `manifest` is the exact bytes that the owner signed."""
+    """One version of a model.
+
+    Attributes:
+        manifest: The exact bytes that the owner signed.
+        recovery_copy: Of its key, as `wrapped_key` is.
+    """
 
     name: str
     version: int
     owner: Owner
     manifest: bytes
     signature: bytes
+    recovery_copy: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     root_key_id: str
 
@@ -69,10 +76,11 @@ class ModelStore:
         Raises:
             AlreadyExists: The name is another owner's (`name.taken`), or the version is not above all before it
                 (`version.not_higher`).
+            NotReady: A recovery key was dealt since the key was wrapped (`recovery.dealt`): ask again.
         """
 
         def change(change: Change) -> int:
-            owner = _owner(change, model.name)
+            owner = stored_owner(change, model.name)
             if owner is None:
                 change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
             elif owner != model.owner:
@@ -81,7 +89,16 @@ class ModelStore:
             if model.version <= newest:
                 raise AlreadyExists(f"version {newest} is registered; a new one is higher", reason="version.not_higher")
             key = Key(model.name, model.version)
-            change.put(MODEL_VERSION, key, model.manifest, model.signature, model.wrapped_key, model.root_key_id)
+            check_copy(change, model.recovery_copy)
+            change.put(
+                MODEL_VERSION,
+                key,
+                model.manifest,
+                model.signature,
+                model.recovery_copy,
+                model.wrapped_key,
+                model.root_key_id,
+            )
             return line(change)
 
         return self._ledger.change(change)
@@ -95,7 +112,7 @@ class ModelStore:
         """
 
         def change(change: Change) -> int:
-            if _owner(change, name) != owner:
+            if stored_owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
             newest = change.newest(POLICY, name)
             if policy.version <= newest:
@@ -110,7 +127,7 @@ class ModelStore:
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
         with self._ledger.looking() as look:
-            return _owner(look, name)
+            return stored_owner(look, name)
 
     def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
         """A model (version 0: its newest) and the policy in force, if any; None when there is no such model.
@@ -119,7 +136,7 @@ class ModelStore:
             SealBroken: What is stored is not as it was written (`store.altered`).
         """
         with self._ledger.looking() as look:
-            model = _model(look, name, version or look.newest(MODEL_VERSION, name))
+            model = stored_model(look, name, version or look.newest(MODEL_VERSION, name))
             return None if model is None else (model, in_force(look, name))
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
@@ -130,7 +147,7 @@ class ModelStore:
         listed: list[tuple[StoredModel, StoredPolicy | None]] = []
         for name in self._ledger.names(MODEL):
             with suppress(SealBroken), self._ledger.looking() as look:
-                known = _owner(look, name)
+                known = stored_owner(look, name)
                 if known is not None and owner in (None, known.spiffe_id):
                     listed += _versions(look, name)
         return listed
@@ -143,16 +160,16 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(version, *row)
 
 
-def _owner(look: Look, name: str) -> Owner | None:
+def stored_owner(look: Look, name: str) -> Owner | None:
     row = look.get(MODEL, Key(name))
     return None if row is None else Owner(*row)
 
 
-def _model(look: Look, name: str, version: int) -> StoredModel | None:
+def stored_model(look: Look, name: str, version: int) -> StoredModel | None:
     row = look.get(MODEL_VERSION, Key(name, version))
     if row is None:
         return None
-    owner = _owner(look, name)
+    owner = stored_owner(look, name)
     if owner is None:  # nothing of ours registers a version without
         raise altered(name)
     return StoredModel(name, version, owner, *row)
@@ -160,5 +177,5 @@ def _model(look: Look, name: str, version: int) -> StoredModel | None:
 
 def _versions(look: Look, name: str) -> list[tuple[StoredModel, StoredPolicy | None]]:
     policy = in_force(look, name)
-    found = (_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
+    found = (stored_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
     return [(model, policy) for model in found if model is not None]

@@ -9,7 +9,7 @@ nobody takes it from them. Blocking: called off the event loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cloister import dsse
 from cloister.api.v1.recovery_pb2 import DealtShare, RecoveryDeal
@@ -20,14 +20,15 @@ from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.kept_secrets import kept_keys, kept_secrets, put_copy
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look
-from cloister.provisioner.recovery_copies import NAME, RecoveryCopies
+from cloister.provisioner.recovery_copies import NAME
 from cloister.provisioner.recovery_shares import split
 from cloister.provisioner.tables import RECOVERY_KEY, Key, Table
 from cloister.seal.hpke import SEED_BYTES, XWING, KeyPair, key_id
 from cloister.seal.keys import Secret
 from cloister.seal.recovery import Share, seal_copy, seal_dealt
 
-DEALT = "recovery.dealt"
+DEALT: Final = "recovery.dealt"
+_COPIES_IN_A_LINE: Final = 100
 Copies = dict[tuple[Table, Key], bytes]
 
 
@@ -45,18 +46,14 @@ class Recovery:
     Args:
         cluster: The mesh.
         ledger: What is kept.
-        keyring: Opens it.
-        copies: Makes copies of what is to be kept.
+        keyring: Opens it; makes copies from now on.
     """
 
-    def __init__(self, *, cluster: str, ledger: Ledger, keyring: Keyring, copies: RecoveryCopies) -> None:
+    def __init__(self, *, cluster: str, ledger: Ledger, keyring: Keyring) -> None:
         self._cluster = cluster
         self._ledger = ledger
         self._keyring = keyring
-        self._copies = copies
-        present = self.present()
-        if present.generation:
-            copies.turn_to(present.generation, present.public_key)
+        self._turn_to(self.present())
 
     def present(self) -> RecoveryDeal:
         """The dealing in force; of generation 0 where there was none."""
@@ -94,8 +91,12 @@ class Recovery:
         while dealt is None:
             self._copy(deal, copies)
             dealt = self._ledger.change(lambda change: _put(change, deal, copies, cards, by, ordered_by))
-        self._copies.turn_to(deal.generation, deal.public_key)
+        self._turn_to(deal)
         return dealt
+
+    def _turn_to(self, deal: RecoveryDeal) -> None:
+        if deal.generation:
+            self._keyring.copies.turn_to(self._cluster, deal.generation, deal.public_key)
 
     def _check_order(
         self, present: RecoveryDeal, order: bytes, threshold: int, cards: Sequence[RecoveryCard]
@@ -164,8 +165,10 @@ def _put(
         return None
     if change.newest(RECOVERY_KEY, NAME) != deal.generation - 1:
         raise NotReady("another recovery key was dealt at this moment", reason=DEALT)
-    for table, key in kept:
+    for put, (table, key) in enumerate(kept, 1):
         put_copy(change, table, key, copies[table, key])
+        if put % _COPIES_IN_A_LINE == 0:
+            change.line("recovery.copied", generation=deal.generation)
     if deal.generation > 1:
         change.delete(RECOVERY_KEY, Key(NAME, deal.generation - 1))
     change.put(RECOVERY_KEY, Key(NAME, deal.generation), deal.SerializeToString(deterministic=True))

@@ -16,27 +16,22 @@ NAME: Final = "recovery"
 
 
 class RecoveryCopies:
-    """Seals copies. Thread safe: another recovery key may be dealt meanwhile.
+    """Seals copies. Thread safe: another recovery key may be dealt meanwhile."""
 
-    Args:
-        cluster: The mesh.
-    """
+    def __init__(self) -> None:
+        self._in_force: tuple[str, int, bytes] | None = None
 
-    def __init__(self, cluster: str) -> None:
-        self._cluster = cluster
-        self._in_force: tuple[int, bytes] | None = None
-
-    def turn_to(self, generation: int, public: bytes) -> None:
-        """Seal to this recovery key from now on."""
-        self._in_force = (generation, public)
+    def turn_to(self, cluster: str, generation: int, public: bytes) -> None:
+        """Seal to this recovery key of a mesh from now on."""
+        self._in_force = (cluster, generation, public)
 
     def copy(self, record: Record, secret: Secret) -> bytes:
         """A copy of a secret; empty while no recovery key was dealt."""
         in_force = self._in_force
         if in_force is None:
             return b""
-        generation, public = in_force
-        return seal_copy(public, secret, record.aad(), cluster=self._cluster, generation=generation)
+        cluster, generation, public = in_force
+        return seal_copy(public, secret, record.aad(), cluster=cluster, generation=generation)
 
 
 def check_copy(look: Look, copy: bytes) -> None:

@@ -17,7 +17,7 @@ from cloister.provisioner.database import Database
 from cloister.provisioner.head import LogKey
 from cloister.provisioner.kept_secrets import KeptSecret, kept_keys, kept_secrets, put_wrapped
 from cloister.provisioner.keyring import Keyring
-from cloister.provisioner.opening import checked
+from cloister.provisioner.opening import with_key
 from cloister.provisioner.recovery_attempts import RecoveryAttempts
 from cloister.provisioner.tables import LOG_KEY
 from cloister.provisioner.vault import LogKeyId, Wrapped
@@ -62,7 +62,8 @@ def restore(
     """
     pair = KeyPair.from_seed(XWING, seed.view)
     before = sorted(database.root_key_ids())
-    with checked(database, _log_key(database, pair, cluster, generation)) as ledger:
+    ledger = with_key(database, _log_key(database, pair, cluster, generation))
+    with ledger.writing():
         with ledger.looking() as look:
             kept = kept_secrets(look, cluster)
         wrapped = [(each, _wrapped(each, pair, keyring, cluster, generation)) for each in kept]
