@@ -1,4 +1,4 @@
-"""`cloister recovery`: what opens the provisioner's keys again when its root key is lost, in shares of their owners'."""
+"""`cloister recovery`: what opens the provisioner's keys again when its root key is lost, in shares of their owners."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def deal(
     cards: Cards,
     threshold: Threshold,
     order: Annotated[
-        Path | None, typer.Option(help="Signed by the present holders ('cloister recovery order'), where there are any.")
+        Path | None,
+        typer.Option(help="Signed by the present holders ('cloister recovery order'), where there are any."),
     ] = None,
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
@@ -73,7 +74,9 @@ def deal(
             return answer.generation, answer.secrets, answer.audit_sequence
 
     generation, secrets, line = asyncio.run(call())
-    say(f"dealt recovery key {generation}: {threshold} of {len(read)} (line {line} of the provisioner's record)", "bold")
+    say(
+        f"dealt recovery key {generation}: {threshold} of {len(read)} (line {line} of the provisioner's record)", "bold"
+    )
     facts({"holders": ", ".join(card.owner for card in read), "keys that it opens": secrets}, indent="  ")
     say("next, each of them: cloister recovery shares")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +30,9 @@ ShareFile = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `cloister recovery`."""
-    app.command(epilog=examples("cloister recovery check", "cloister recovery check --share backup/recovery_share.json"))(
-        check
-    )
+    app.command(
+        epilog=examples("cloister recovery check", "cloister recovery check --share backup/recovery_share.json")
+    )(check)
     app.command(epilog=examples("cloister recovery restore"))(restore)
 
 
@@ -92,7 +93,7 @@ def restore(
         say(f"your share is there; {answer.missing} more are needed")
 
 
-def _connected(mesh: Mesh, identity: Path) -> Reached:
+def _connected(mesh: Mesh, identity: Path) -> AbstractAsyncContextManager[Peer]:
     return reached(mesh, identity, "provisioner", mesh.provisioner)
 
 

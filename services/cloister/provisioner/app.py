@@ -9,20 +9,26 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
+from cloister.api.v1.recovery_pb2_grpc import add_RecoveryServicer_to_server
 from cloister.errors import NotReady
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
+from cloister.provisioner import recovery_servicer
 from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.keyring import UNKNOWN
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.recovery_app import recover
+from cloister.provisioner.recovery_servicer import RecoveryServicer
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.roots import Roots
@@ -40,8 +46,16 @@ MAX_ANSWER_BYTES = 4 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Run the key provisioner until told to stop, then drain."""
-    async with assembled(settings, lifecycle) as server:
+    """Run the key provisioner until told to stop, then drain; where its root key is lost, restored first."""
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
+        except NotReady as error:
+            if error.reason != UNKNOWN:
+                raise
+            if not await recover(settings, private_folder(settings.state_dir), lifecycle, lost=error):
+                return
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
         await server.run()
 
 
@@ -92,13 +106,14 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
+        recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
         registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles=ROLES,
+                roles={**ROLES, **recovery_servicer.ROLES},
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
@@ -109,6 +124,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             add_ProvisionerServicer_to_server,
             ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
         )
+        server.add(add_RecoveryServicer_to_server, RecoveryServicer(recovery))
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
         await server.health.set(SERVICE, True)

@@ -47,7 +47,8 @@ CREATE TABLE model (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE model_version (
     name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version > 0),
-    manifest BLOB NOT NULL, signature BLOB NOT NULL, recovery_copy BLOB NOT NULL, wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL,
+    manifest BLOB NOT NULL, signature BLOB NOT NULL, recovery_copy BLOB NOT NULL,
+    wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL,
     PRIMARY KEY (name, version)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE policy (

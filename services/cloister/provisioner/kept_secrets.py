@@ -1,4 +1,4 @@
-"""Every secret that the provisioner keeps: the log's key, models' keys and epochs' seeds, each with what it is bound to.
+"""Every secret that the provisioner keeps, with what it is bound to: the log's key, models' keys, epochs' seeds.
 
 A secret lies in its row twice: wrapped under a root key, and as a copy sealed to the recovery key once one was dealt.
 The log vouches for the copy. It does not for the wrap, which binds itself to the rest of the row.
@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import StoredEpoch
-from cloister.provisioner.look import Look, altered
+from cloister.provisioner.look import Look, Row, altered
 from cloister.provisioner.models import stored_model, stored_owner
-from cloister.provisioner.tables import EPOCH, LOG_KEY, MODEL_VERSION, Key, Table, Value
+from cloister.provisioner.tables import EPOCH, LOG_KEY, MODEL_VERSION, Key, Table
 from cloister.provisioner.vault import LogKeyId, Record, Wrapped
 
 SECRETS: Final = (LOG_KEY, MODEL_VERSION, EPOCH)
@@ -79,9 +79,9 @@ def _kept(look: Look, table: Table, key: Key, cluster: str) -> KeptSecret:
     return KeptSecret(table, key, copy, Wrapped(content, root_key_id), _record(look, table, key, row, cluster))
 
 
-def _record(look: Look, table: Table, key: Key, row: tuple[Value, ...], cluster: str) -> Record:
+def _record(look: Look, table: Table, key: Key, row: Row, cluster: str) -> Record:
     if table is LOG_KEY:
-        return LogKeyId(cluster, bytes(row[0]))  # type: ignore[arg-type]  # the columns are strict
+        return LogKeyId(cluster, row[0])
     owner = stored_owner(look, key.name)
     if owner is None:  # nothing of ours keeps a key of no model
         raise altered(key.name, row=table.called(key))

@@ -161,11 +161,13 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
 
 
 def stored_owner(look: Look, name: str) -> Owner | None:
+    """Who registered a name, if anyone did; raises SealBroken (`store.altered`)."""
     row = look.get(MODEL, Key(name))
     return None if row is None else Owner(*row)
 
 
 def stored_model(look: Look, name: str, version: int) -> StoredModel | None:
+    """One version of a model, if there is one; raises SealBroken (`store.altered`)."""
     row = look.get(MODEL_VERSION, Key(name, version))
     if row is None:
         return None

@@ -113,9 +113,7 @@ class Recovering:
                 restored = self._restored(session, seed)
             finally:
                 seed.wipe()
-        return pb.ContributeShareResponse(
-            restored=True, secrets=restored.secrets, audit_sequence=restored.sequence
-        )
+        return pb.ContributeShareResponse(restored=True, secrets=restored.secrets, audit_sequence=restored.sequence)
 
     def end(self) -> None:
         """Overwrite what there is; the service ends."""

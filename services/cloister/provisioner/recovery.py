@@ -16,8 +16,8 @@ from cloister.api.v1.recovery_pb2 import DealtShare, RecoveryDeal
 from cloister.errors import InvalidRequest, NotAllowed, NotReady
 from cloister.kit.recovery_cards import ORDER_TYPE, RecoveryCard, check_holders, deal_order
 from cloister.provisioner.change import Change
-from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.kept_secrets import kept_keys, kept_secrets, put_copy
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look
 from cloister.provisioner.recovery_copies import NAME

@@ -1,4 +1,4 @@
-"""The calls of recovery: while the provisioner serves, and while it waits for shares. Who may call what is in `ROLES`."""
+"""The calls of recovery, while the provisioner serves and while it waits for shares. `ROLES` says who may call them."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
@@ -21,6 +22,9 @@ from cloister.provisioner.vault import RecordId
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
 from cloister.seal.release_policy import check_meant_for, parse_policy
+
+RECOVERY_EVENTS: Final = "recovery."
+"""How the events begin that tell of the recovery key."""
 
 
 class Registry:
@@ -108,13 +112,16 @@ class Registry:
     ) -> Iterator[AuditRecord]:
         """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named.
 
+        What concerns the recovery key, which opens every owner's keys, each owner is told.
         With `newest`, of so many lines at the record's end only.
         """
         for entry in self._ledger.log.records(after, newest):
-            about = json.loads(entry.record).get("model")
+            told = json.loads(entry.record)
+            about = told.get("model")
             if model_name and about != model_name:
                 continue
-            if owner is None or (isinstance(about, str) and self._owns(owner, about)):
+            of_all = str(told.get("event", "")).startswith(RECOVERY_EVENTS)
+            if owner is None or of_all or (isinstance(about, str) and self._owns(owner, about)):
                 yield entry
 
     def _owns(self, owner: str, model_name: str) -> bool:

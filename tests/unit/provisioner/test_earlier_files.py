@@ -25,7 +25,8 @@ def write_earlier(folder: Path, *, root_key_id: str = "", epochs: bool = True) -
     root_key_id = root_key_id or keyring().wrapping_id
     with closing(sqlite3.connect(folder / "models.db")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_MODELS + (_EPOCHS if epochs else ""))
+        schema = _MODELS + (_EPOCHS if epochs else "")
+        connection.executescript(schema.replace("recovery_copy BLOB NOT NULL,", ""))
         owner = IRIS.owner
         connection.execute("INSERT INTO model VALUES (?, ?, ?)", (IRIS.name, owner.spiffe_id, owner.key))
         version = (IRIS.name, 1, IRIS.manifest, IRIS.signature, IRIS.wrapped_key, root_key_id)
