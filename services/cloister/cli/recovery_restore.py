@@ -90,7 +90,7 @@ def restore(
     if answer.restored:
         say(f"restored: {answer.secrets} keys lie under today's root key (line {answer.audit_sequence})", "bold green")
     else:
-        say(f"your share is there; {answer.missing} more are needed")
+        say(f"your share is there; {answer.missing} more {'is' if answer.missing == 1 else 'are'} needed")
 
 
 def _connected(mesh: Mesh, identity: Path) -> AbstractAsyncContextManager[Peer]:

@@ -51,7 +51,8 @@ def kept_secrets(look: Look, cluster: str) -> list[KeptSecret]:
     Raises:
         SealBroken: One is not as it was written (`store.altered`).
     """
-    return [_kept(look, table, key, cluster) for table, key in kept_keys(look)]
+    found = (kept_secret(look, table, key, cluster) for table, key in kept_keys(look))
+    return [each for each in found if each is not None]
 
 
 def put_copy(change: Change, table: Table, key: Key, copy: bytes) -> None:
@@ -71,10 +72,11 @@ def put_wrapped(change: Change, secret: KeptSecret, wrapped: Wrapped) -> None:
     change.cursor.execute(statement, (wrapped.content, wrapped.root_key_id, *table.key_values(secret.key)))
 
 
-def _kept(look: Look, table: Table, key: Key, cluster: str) -> KeptSecret:
+def kept_secret(look: Look, table: Table, key: Key, cluster: str) -> KeptSecret | None:
+    """One of them; None when by the log there is none. Raises as `kept_secrets`."""
     row = look.get(table, key)
-    if row is None:  # the log names it
-        raise altered(key.name, row=table.called(key))
+    if row is None:
+        return None
     *_, copy, content, root_key_id = row
     return KeptSecret(table, key, copy, Wrapped(content, root_key_id), _record(look, table, key, row, cluster))
 
