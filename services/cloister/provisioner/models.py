@@ -128,7 +128,9 @@ class ModelStore:
         What is not as it was written is left out; the log of this service names it.
         """
         listed: list[tuple[StoredModel, StoredPolicy | None]] = []
-        for name in self._ledger.names(MODEL):
+        with self._ledger.looking() as look:
+            names = look.names(MODEL)
+        for name in names:
             with suppress(SealBroken), self._ledger.looking() as look:
                 known = _owner(look, name)
                 if known is not None and owner in (None, known.spiffe_id):
