@@ -23,8 +23,8 @@ from cloister.client import OwnerClient, ReleaseTerms, policy_draft, read_docume
 from cloister.errors import InvalidRequest, NotFound
 from cloister.kit.signed_policy import verified_policy
 from cloister.seal import manifest
-from cloister.seal.merkle import leaf_hash
 from cloister.seal.model_file import open_model
+from cloister.tlog.merkle import leaf_hash
 from fakes.signer_sets import signed_set, signer_set
 
 OWNER = Ed25519PrivateKey.generate()
