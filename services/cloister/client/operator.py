@@ -112,7 +112,7 @@ async def policy_in_force(verifier: Peer, timeout_s: float = 10.0) -> GetPolicyR
 
 
 async def attested_evidence(verifier: Peer, timeout_s: float = 60.0) -> AsyncIterator[tuple[str, EvidenceBundle]]:
-    """Instance (32 hex digits) and evidence of everyone attested now. Roles: auditor, operator."""
+    """Instance (32 hex digits) and evidence of everyone attested now. Roles: owner, auditor, operator."""
     async for worker in verifier.stub(VerifierStub).ListEvidence(ListEvidenceRequest(), timeout=timeout_s):
         if not _INSTANCE.fullmatch(worker.instance):
             raise InvalidRequest("the verifier names a worker by no instance")

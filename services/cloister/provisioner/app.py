@@ -18,16 +18,20 @@ from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.freshness import Freshness
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import check_root_key, opened, utc_now
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
-from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
+from cloister.provisioner.resuming import Resuming
+from cloister.provisioner.servicer import ROLES, ProvisionerServicer
+from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import FileVault
+from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -91,6 +95,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        freshness = Freshness(ledger.log, witnessed.heads)
         registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
@@ -102,15 +108,21 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
                 on_call=metrics.call_answered,
+                ready=ready(freshness),
             )
         )
         server.add(
             add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
+            ProvisionerServicer(
+                releaser=releaser,
+                registry=registry,
+                nonces=nonces,
+                resuming=Resuming(ledger, freshness, witnessed.witnessed),
+            ),
         )
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
-        await server.health.set(SERVICE, True)
+        await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,9 @@ from cloister.tlog.note import SignedNote
 STALE: Final = "state.stale"
 FORKED: Final = "state.forked"
 _RETRY_S: Final = 1.0
+_UNKNOWN: Final = NotReady(
+    "the witnesses of the log have not been heard yet: is the verifier up?", reason="witness.behind"
+)
 _log = get_logger()
 
 
@@ -56,7 +60,7 @@ class Behind:
 
 
 class Freshness:
-    """What is known of one log; `confirmed` asks. Used on the event loop, `check` from any thread.
+    """What is known of one log. Used on the event loop; `check` from any thread.
 
     Args:
         log: Ours.
@@ -66,7 +70,7 @@ class Freshness:
     def __init__(self, log: Log, heads: Callable[[], Awaitable[Sequence[str]]]) -> None:
         self._log = log
         self._heads = heads
-        self._error: NotReady | None = NotReady("the witnesses have not been heard yet", reason="witness.behind")
+        self._error: NotReady | None = _UNKNOWN
         self._again = asyncio.Event()
 
     def check(self) -> None:
@@ -80,15 +84,24 @@ class Freshness:
 
     async def confirmed(self) -> None:
         """Wait until it is: until witnesses answer, and, where this state is behind, until an operator goes on."""
-        said = ""
-        while (behind := await self._heard()) is not None:
-            self._error = behind.error
-            if behind.reason != said:
-                said = behind.reason
-                _log.error(said, have=behind.have_size, should=behind.newest.size, origin=behind.newest.origin)
-            await self._again.wait()
+        while self._error is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_S if self._error is _UNKNOWN else None):
+                    await self._again.wait()
             self._again.clear()
-        self._error = None
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask the witnesses once."""
+        try:
+            behind = await self.behind()
+        except Unavailable as error:
+            _log.warning("witness.unheard", error=error, consequence="nothing is served yet")
+            return
+        self._error = behind.error if behind is not None else None
+        if behind is not None:
+            newest = behind.newest
+            _log.error(behind.reason, have=behind.have_size, should=newest.size, origin=newest.origin)
 
     async def behind(self) -> Behind | None:
         """What this state lacks, by what the witnesses say now; None for nothing.
@@ -103,14 +116,6 @@ class Freshness:
     def look_again(self) -> None:
         """The log has gone on; whoever waits in `confirmed` asks again."""
         self._again.set()
-
-    async def _heard(self) -> Behind | None:
-        while True:
-            try:
-                return await self.behind()
-            except Unavailable as error:
-                _log.warning("witness.unheard", error=error, consequence="nothing is served yet")
-            await asyncio.sleep(_RETRY_S)
 
     def _lacking(self, head: Checkpoint) -> Behind | None:
         ours, size = self._log.generation(), self._log.size()

@@ -73,7 +73,6 @@ class Ledger:
         self.log = Log(key.public, lambda: self._state, self.looking)
         self._commits = GroupCommit[_Asked](self._commit, name="ledger")
         self._may_write: Callable[[], None] = lambda: None
-        self._grown: Callable[[], None] = lambda: None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -81,14 +80,9 @@ class Ledger:
         with self._commits.running():
             yield
 
-    def watch(self, *, may_write: Callable[[], None], grown: Callable[[], None]) -> None:
-        """Have others know of what is written.
-
-        Args:
-            may_write: Asked before each change, on the thread that writes; raises where none may be made.
-            grown: Told when a group is on disk, by that thread.
-        """
-        self._may_write, self._grown = may_write, grown
+    def watch(self, *, may_write: Callable[[], None]) -> None:
+        """Have somebody asked before each change, on the thread that writes; it raises where none may be made."""
+        self._may_write = may_write
 
     # Changes
 
@@ -185,7 +179,6 @@ class Ledger:
             if any(vouch is None for _, vouch in written.items()):
                 self._scrub()
         self._state = State(tree, head, generation)
-        self._grown()
 
     def _scrub(self) -> None:
         try:

@@ -128,7 +128,23 @@ _ProvisionerListAuditType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerListAuditType]):
+_ProvisionerResumeType = typing_extensions.TypeVar(
+    '_ProvisionerResumeType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+)
+
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerListAuditType, _ProvisionerResumeType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -154,6 +170,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -183,6 +203,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     RegisterModel: _ProvisionerRegisterModelType
@@ -202,6 +226,9 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    Resume: _ProvisionerResumeType
+    """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
 
 ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -227,6 +254,10 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
         cloister.api.v1.audit_pb2.AuditRecord,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
     ],
 ]
 
@@ -278,5 +309,13 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.audit_pb2.AuditRecord], collections.abc.AsyncIterator[cloister.api.v1.audit_pb2.AuditRecord]]:
         """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ResumeResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ResumeResponse]]:
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
 
 def add_ProvisionerServicer_to_server(servicer: ProvisionerServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
