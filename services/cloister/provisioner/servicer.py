@@ -15,6 +15,7 @@ from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer as Base
 from cloister.errors import InvalidRequest
 from cloister.kit.server import current_peer
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
@@ -30,6 +31,9 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+    f"/{SERVICE}/GetCheckpoint": {"owner", "auditor", "operator"},
+    f"/{SERVICE}/ProveInclusion": {"owner", "auditor", "operator"},
+    f"/{SERVICE}/ProveConsistency": {"owner", "auditor", "operator"},
 }
 _SIGNATURE_BYTES = 64
 _PAGE = 256
@@ -104,6 +108,23 @@ class ProvisionerServicer(Base):
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry
+
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: _Context) -> pb.GetCheckpointResponse:
+        """The head of the record."""
+        checkpoint, log_key = await asyncio.to_thread(self._log_desk.checkpoint)
+        return pb.GetCheckpointResponse(checkpoint=checkpoint, log_key=log_key)
+
+    async def ProveInclusion(self, request: pb.ProveInclusionRequest, context: _Context) -> pb.ProveInclusionResponse:
+        """That a line is in it."""
+        proof = await asyncio.to_thread(self._log_desk.inclusion, request.sequence, request.size)
+        return pb.ProveInclusionResponse(proof=proof)
+
+    async def ProveConsistency(
+        self, request: pb.ProveConsistencyRequest, context: _Context
+    ) -> pb.ProveConsistencyResponse:
+        """That it has only grown."""
+        proof = await asyncio.to_thread(self._log_desk.consistency, request.old_size, request.new_size)
+        return pb.ProveConsistencyResponse(proof=proof)
 
 
 def _owner_or_all() -> str | None:
