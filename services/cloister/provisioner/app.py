@@ -5,30 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
 from cloister.errors import NotReady
-from cloister.kit.audit import AuditLog
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner.database import Database
+from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.opening import check_root_key, opened, utc_now
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault, Vault
+from cloister.provisioner.vault import FileVault
+from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -37,11 +38,6 @@ WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
 MAX_ANSWER_BYTES = 4 << 20
-
-
-def utc_now() -> datetime:
-    """The present, aware."""
-    return datetime.now(UTC)
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -62,21 +58,23 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
-        database = stack.enter_context(Database.opened(folder / "models.db"))
-        store = ModelStore(database)
-        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        database = stack.enter_context(Database.opened(folder / NAME))
+        check_root_key(database.root_key_ids(), vault)
+        metrics = Metrics()
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        ledger = stack.enter_context(opened(database, vault, cluster=settings.cluster))
+        await stack.enter_async_context(witnessed.running(ledger.log, lifecycle))
+        ledger.watch(may_write=witnessed.check, grown=lambda: None)
+        store = ModelStore(ledger)
         clock = HostClock(utc_now)
-        last_release_at = audit.latest_at(RELEASED)
+        last_release_at = ledger.log.latest_at(RELEASED)
         clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
-        check_root_key(database, vault)
         epochs = Epochs(
             cluster=settings.cluster,
             terms=settings.epoch_terms,
-            store=EpochStore(database),
+            store=EpochStore(ledger),
             vault=vault,
-            audit=audit,
         )
-        metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
@@ -88,7 +86,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=store,
             epochs=epochs,
             vault=vault,
-            audit=audit,
+            ledger=ledger,
             metrics=metrics,
             nonces=nonces,
             used=UsedResults(started_at=utc_now(), last_release_at=last_release_at),
@@ -98,7 +96,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, audit=audit)
+        registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -113,7 +111,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         )
         server.add(
             add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
+            ProvisionerServicer(
+                releaser=releaser,
+                registry=registry,
+                nonces=nonces,
+                witnessed=witnessed,
+                log_desk=LogDesk(ledger.log, witnessed),
+            ),
         )
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
@@ -135,16 +139,3 @@ def private_folder(folder: Path) -> Path:
     if mode & 0o077:
         raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
     return folder
-
-
-def check_root_key(database: Database, vault: Vault) -> None:
-    """Refuse to start with a root key that some record was not wrapped with.
-
-    Raises:
-        NotReady: With a sentence that says so.
-    """
-    if database.root_key_ids() - {vault.key_id()}:
-        raise NotReady(
-            "the root key is not the one that the stored keys were wrapped with; put the right root_key back",
-            reason="root_key.other",
-        )

@@ -20,6 +20,7 @@ from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 
@@ -44,10 +45,14 @@ _Context = grpc.aio.ServicerContext[object, object]
 class ProvisionerServicer(Base):
     """Serves `cloister.api.v1.Provisioner`."""
 
-    def __init__(self, *, releaser: Releaser, registry: Registry, nonces: Nonces) -> None:
+    def __init__(
+        self, *, releaser: Releaser, registry: Registry, nonces: Nonces, witnessed: Witnessed, log_desk: LogDesk
+    ) -> None:
         self._releaser = releaser
         self._registry = registry
         self._nonces = nonces
+        self._witnessed = witnessed
+        self._log_desk = log_desk
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -59,6 +64,7 @@ class ProvisionerServicer(Base):
             request.manifest.public_key,
             Secret(request.model_key),
         )
+        await self._witnessed.witnessed(sequence)
         return pb.RegisterModelResponse(audit_sequence=sequence)
 
     async def SetReleasePolicy(
@@ -68,6 +74,7 @@ class ProvisionerServicer(Base):
         sequence = await asyncio.to_thread(
             self._registry.set_policy, current_peer().spiffe_id, request.policy, request.signature
         )
+        await self._witnessed.witnessed(sequence)
         return pb.SetReleasePolicyResponse(audit_sequence=sequence)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
@@ -96,6 +103,7 @@ class ProvisionerServicer(Base):
             proof=request.proof,
         )
         released = await self._releaser.release(asked, current_peer())
+        self._witnessed.check()  # nobody else has begun to write while this waited for the disk
         return pb.ReleaseKeyResponse(
             manifest=_manifest(released.model), lease_id=released.lease_id, sealed_grant=released.sealed_grant
         )
