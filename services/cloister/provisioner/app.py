@@ -19,6 +19,7 @@ from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
 from cloister.provisioner.freshness import Freshness
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import check_root_key, opened, utc_now
@@ -62,7 +63,10 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         database = stack.enter_context(Database.opened(folder / NAME))
         check_root_key(database.root_key_ids(), vault)
+        metrics = Metrics()
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
         ledger = stack.enter_context(opened(database, vault, cluster=settings.cluster))
+        freshness = Freshness(ledger.log, witnessed.heads)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
         last_release_at = ledger.log.latest_at(RELEASED)
@@ -73,7 +77,6 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=EpochStore(ledger),
             vault=vault,
         )
-        metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
@@ -95,8 +98,6 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
-        freshness = Freshness(ledger.log, witnessed.heads)
         registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
@@ -118,6 +119,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 registry=registry,
                 nonces=nonces,
                 resuming=Resuming(ledger, freshness, witnessed.witnessed),
+                witnessed=witnessed,
+                log_desk=LogDesk(ledger.log, witnessed),
             ),
         )
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
