@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,16 +23,16 @@ from cloister.provisioner.freshness import Freshness
 from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.opening import check_root_key, opened, utc_now
+from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
+from cloister.provisioner.roots import Roots
 from cloister.provisioner.servicer import ROLES, ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault
 from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
@@ -57,15 +58,15 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         NotReady: A file is missing, or open to others; the message names it.
     """
     async with AsyncExitStack() as stack:
-        vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         database = stack.enter_context(Database.opened(folder / NAME))
-        check_root_key(database.root_key_ids(), vault)
+        used = database.root_key_ids()
+        roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
         metrics = Metrics()
         witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
-        ledger = stack.enter_context(opened(database, vault, cluster=settings.cluster))
+        ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
         freshness = Freshness(ledger.log, witnessed.heads)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
@@ -75,7 +76,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             cluster=settings.cluster,
             terms=settings.epoch_terms,
             store=EpochStore(ledger),
-            vault=vault,
+            keyring=roots.keyring,
         )
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
@@ -87,7 +88,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             look_for_keys=followed.look_for_keys,
             store=store,
             epochs=epochs,
-            vault=vault,
+            keyring=roots.keyring,
             ledger=ledger,
             metrics=metrics,
             nonces=nonces,
@@ -98,7 +99,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger)
+        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
 from cloister.provisioner.change import Change
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
-from cloister.provisioner.vault import RecordId, Vault
+from cloister.provisioner.vault import RecordId
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
 from cloister.seal.release_policy import check_meant_for, parse_policy
@@ -25,10 +26,10 @@ from cloister.seal.release_policy import check_meant_for, parse_policy
 class Registry:
     """Models and policies of one cluster, as their owners see them."""
 
-    def __init__(self, *, cluster: str, store: ModelStore, vault: Vault, ledger: Ledger) -> None:
+    def __init__(self, *, cluster: str, store: ModelStore, keyring: Keyring, ledger: Ledger) -> None:
         self._cluster = cluster
         self._store = store
-        self._vault = vault
+        self._keyring = keyring
         self._ledger = ledger
 
     def register(self, owner: str, manifest: bytes, signature: bytes, public_key: bytes, key: Secret) -> int:
@@ -45,19 +46,21 @@ class Registry:
             SealBroken: The signature does not hold.
             InvalidRequest: The manifest or the key is not one.
             AlreadyExists: The name is another's, or the version not above all before it.
+            Unavailable: The vault does not answer.
         """
         described = verify(manifest, signature, public_key)
         if len(key) != KEY_BYTES:
             raise InvalidRequest(f"a model key is {KEY_BYTES} bytes", reason="model_key.invalid")
         record = RecordId(described.name, described.version, hashlib.sha256(manifest).digest(), public_key)
+        wrapped = self._keyring.wrap(record, key)
         model = StoredModel(
             name=described.name,
             version=described.version,
             owner=Owner(owner, public_key),
             manifest=manifest,
             signature=signature,
-            wrapped_key=self._vault.wrap(record, key),
-            root_key_id=self._vault.key_id(),
+            wrapped_key=wrapped.content,
+            root_key_id=wrapped.root_key_id,
         )
         return self._store.register(model, line=lambda change: _tell_model(change, model, described))
 
