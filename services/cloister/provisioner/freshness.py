@@ -82,6 +82,11 @@ class Freshness:
         if self._error is not None:
             raise self._error
 
+    @property
+    def known_behind(self) -> bool:
+        """Whether this state is known not to be the newest."""
+        return self._error is not None and self._error is not _UNKNOWN
+
     async def confirmed(self) -> None:
         """Wait until it is: until witnesses answer, and, where this state is behind, until an operator goes on."""
         while self._error is not None:

@@ -175,8 +175,7 @@ def _let_go(change: Change, name: str, generation: int) -> None:
         return
     if generation != since:
         raise NotReady(
-            f"the model is held since generation {since} of the log, when policies may have been lost:"
-            f" sign one that names it (cloister model allow --resumed {since})",
+            f"the model is held since generation {since} of the log, and this policy was not signed for that",
             reason="model.held",
         )
     change.delete(HELD, Key(name))

@@ -82,7 +82,8 @@ class Resuming:
     async def _go_on(self, behind: Behind, asked: Asked) -> Outcome:
         if (behind.have_size, behind.newest.size) != (asked.have_size, asked.should_size):
             raise NotReady(
-                f"this state has {behind.have_size} lines and should have {behind.newest.size}; ask for just that",
+                f"this state has {behind.have_size} lines and should have {behind.newest.size}; if no newer one can be"
+                f" put back: cloister provisioner resume --have {behind.have_size} --should {behind.newest.size}",
                 reason="state.other",
             )
         generation = LogOrigin.parse(behind.newest.origin).generation + 1

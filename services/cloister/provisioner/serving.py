@@ -20,23 +20,29 @@ from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.servicer import RESUME, SERVICE
 from cloister.provisioner.witnessing import Witnessed
 
-_LOOK_S: Final = 0.1
+START_S: Final = 3.0
+"""So long a start waits for its witnesses before it answers, and says that it is not ready."""
+_LOOK_S: Final = 0.02
 
 
 @asynccontextmanager
 async def served(
     ledger: Ledger, freshness: Freshness, witnessed: Witnessed, health: Health, lifecycle: Lifecycle
 ) -> AsyncIterator[None]:
-    """See to it for as long as the block lasts."""
+    """See to it for as long as the block lasts; it begins served, unless that takes long."""
 
     def may_write() -> None:
         freshness.check()
         witnessed.check()
 
-    await health.set(SERVICE, False)
     ledger.watch(may_write=may_write)
+    await health.set(SERVICE, False)
     await freshness.look()
-    task = lifecycle.spawn(_serve(ledger, freshness, witnessed, health, lifecycle), "state.served")
+    writes = asyncio.Event()
+    task = lifecycle.spawn(_serve(ledger, freshness, witnessed, health, lifecycle, writes), "state.served")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0 if freshness.known_behind else START_S):
+            await writes.wait()
     try:
         yield
     finally:
@@ -56,12 +62,18 @@ def ready(freshness: Freshness) -> Callable[[str], None]:
 
 
 async def _serve(
-    ledger: Ledger, freshness: Freshness, witnessed: Witnessed, health: Health, lifecycle: Lifecycle
+    ledger: Ledger,
+    freshness: Freshness,
+    witnessed: Witnessed,
+    health: Health,
+    lifecycle: Lifecycle,
+    writes: asyncio.Event,
 ) -> None:
     await freshness.confirmed()
     async with witnessed.running(ledger.log, lifecycle):
         await _passes(witnessed.check)
         await health.set(SERVICE, True)
+        writes.set()
         await asyncio.Event().wait()  # until the service ends: its calls are answered before the lease is given back
 
 
