@@ -14,12 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from cloister.errors import NotReady, Unavailable
+from cloister.errors import LogBroken, NotReady, Unavailable
 from cloister.kit.log import get_logger
 from cloister.kit.log_origin import LogOrigin
 from cloister.provisioner.log import Log
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.note import SignedNote
+from cloister.tlog.proofs import verify_consistency
 
 STALE: Final = "state.stale"
 FORKED: Final = "state.forked"
@@ -123,13 +124,18 @@ class Freshness:
         self._again.set()
 
     def _lacking(self, head: Checkpoint) -> Behind | None:
-        ours, size = self._log.generation(), self._log.size()
+        ours, tree = self._log.generation(), self._log.tree()
+        size = tree.size
         generation = _generation(head)
         if generation < ours:  # we have gone on; the witness judges by our line whether it goes along
             return None
         if generation > ours or head.size > size:
             return Behind(head, size, STALE)
-        return None if self._log.root(head.size) == head.root else Behind(head, size, FORKED)
+        try:
+            verify_consistency(head.size, size, self._log.consistency(head.size, size), head.root, tree.root())
+        except LogBroken:
+            return Behind(head, size, FORKED)
+        return None
 
 
 def _generation(head: Checkpoint) -> int:

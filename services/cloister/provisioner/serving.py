@@ -17,6 +17,7 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Health
 from cloister.provisioner.freshness import Freshness
 from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.log_check import checked
 from cloister.provisioner.servicer import RESUME, SERVICE
 from cloister.provisioner.witnessing import Witnessed
 
@@ -74,6 +75,7 @@ async def _serve(
         await _passes(witnessed.check)
         await health.set(SERVICE, True)
         writes.set()
+        await checked(ledger.log)
         await asyncio.Event().wait()  # until the service ends: its calls are answered before the lease is given back
 
 
