@@ -90,4 +90,6 @@ EPOCH: Final = Table(
     ("wrapped_seed", "root_key_id"),
 )
 RECOVERY_KEY: Final = Table("recovery_key", ("name", "number"), ("deal",))
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, RECOVERY_KEY)
+HELD: Final = Table("held", ("name",), ("generation",))
+"""Models that are released to nobody until their owner signs a policy for this generation of the log."""
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, RECOVERY_KEY, HELD)

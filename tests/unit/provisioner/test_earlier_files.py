@@ -71,8 +71,9 @@ def test_more_rows_than_a_line_holds(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "models.db")) as connection:
         connection.executemany("INSERT INTO model VALUES (?, 'x', zeroblob(32))", [(f"m{n}",) for n in range(250)])
         connection.commit()
+    with open_ledger(tmp_path) as ledger, ledger.looking() as look:
+        assert len(look.names(MODEL)) == 251
     with open_ledger(tmp_path) as ledger:
-        assert len(ledger.names(MODEL)) == 251
         events = [json.loads(entry.record)["event"] for entry in ledger.log.records(after=3)]
         assert events == ["state.taken_over"] * 3 + ["log.begun"]
 
