@@ -73,6 +73,12 @@ class KeyRefused(CloisterError):
     default_reason = "key.refused"
 
 
+class LogBroken(CloisterError):
+    """A log does not hold together: a line, a proof or a signature of it, or what it says now and what it said."""
+
+    default_reason = "log.broken"
+
+
 class NotFound(CloisterError):
     """No such model, key, worker or file; also what a caller hears of one that is not theirs."""
 

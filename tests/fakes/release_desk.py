@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister import ear
 from cloister.ear import SigningKey
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
-from cloister.provisioner.database import Database
+from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epoch_terms import EpochTerms
 from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.opening import opened
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Released, Releaser, ReleaseRequest
@@ -82,8 +83,7 @@ class ReleaseDesk:
     """
 
     folder: Path
-    database: Database
-    audit: AuditLog
+    ledger: Ledger
     clock: Clock = field(default_factory=Clock)
     metrics: Metrics = field(default_factory=Metrics)
     now: datetime = NOW
@@ -94,13 +94,13 @@ class ReleaseDesk:
     terms: EpochTerms = field(default_factory=lambda: EpochTerms(suite=X25519))
 
     def __post_init__(self) -> None:
-        self.store = ModelStore(self.database)
+        self.store = ModelStore(self.ledger)
         self.keys_path = self.folder / "jwks.json"
         self.publish_keys(self.verifier)
-        self.keyring = Keyring([RootKeyVault(Secret(b"r" * 32))])
+        self.keyring = keyring()
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
         self.epochs = self.new_epochs()
-        self.registry = Registry(cluster=CLUSTER, store=self.store, keyring=self.keyring, audit=self.audit)
+        self.registry = Registry(cluster=CLUSTER, store=self.store, keyring=self.keyring, ledger=self.ledger)
         self.releaser = self.new_releaser()
 
     def new_epochs(self, *, keyring: Any = None, **changes: Any) -> Epochs:
@@ -108,9 +108,8 @@ class ReleaseDesk:
         return Epochs(
             cluster=CLUSTER,
             terms=replace(self.terms, **changes),
-            store=EpochStore(self.database),
+            store=EpochStore(self.ledger),
             keyring=keyring or self.keyring,
-            audit=self.audit,
         )
 
     def new_releaser(
@@ -131,7 +130,7 @@ class ReleaseDesk:
             store=self.store,
             epochs=self.new_epochs(keyring=keyring) if keyring else self.epochs,
             keyring=keyring or self.keyring,
-            audit=self.audit,
+            ledger=self.ledger,
             metrics=self.metrics,
             nonces=self.nonces,
             used=UsedResults(started_at=started_at, last_release_at=None),
@@ -207,14 +206,26 @@ class ReleaseDesk:
 
     def entries(self) -> list[dict[str, Any]]:
         """All records, read."""
-        return [json.loads(entry.record) for entry in self.audit.records()]
+        return [json.loads(entry.record) for entry in self.ledger.log.records()]
+
+
+def keyring() -> Keyring:
+    """The one that every desk's keys are wrapped by."""
+    return Keyring([RootKeyVault(Secret(b"r" * 32))])
+
+
+@contextmanager
+def open_ledger(folder: Path) -> Iterator[Ledger]:
+    """The ledger in a folder, as at a start."""
+    with Database.opened(folder / NAME) as database, opened(database, keyring(), cluster=CLUSTER) as ledger:
+        yield ledger
 
 
 @contextmanager
 def release_desk(folder: Path) -> Iterator[ReleaseDesk]:
     """A desk with the model registered and allowed."""
-    with Database.opened(folder / "models.db") as database, AuditLog.opened(folder / "audit.db") as audit:
-        desk = ReleaseDesk(folder, database, audit)
+    with open_ledger(folder) as ledger:
+        desk = ReleaseDesk(folder, ledger)
         desk.register()
         desk.allow()
         yield desk

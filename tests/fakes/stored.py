@@ -1,8 +1,9 @@
-"""Records of a provisioner's store, and what writes their lines in the record."""
+"""Rows of a provisioner's store, and what writes their lines in the log."""
 
 from __future__ import annotations
 
 from cloister.errors import Unavailable
+from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import StoredEpoch
 from cloister.provisioner.models import Owner, StoredModel, StoredPolicy
 
@@ -32,9 +33,9 @@ EPOCH = StoredEpoch(
 )
 
 
-def written() -> int:
-    return 7
+def written(change: Change) -> int:
+    return change.line("row.written")
 
 
-def failing() -> int:
+def failing(change: Change) -> int:
     raise Unavailable("the record cannot be written")

@@ -41,7 +41,7 @@ from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.errors import InvalidRequest
 from cloister.kit.revocation import KIND_NUMBERS, Name
 from cloister.rpc.channel import Peer
-from cloister.seal.merkle import leaf_hash
+from cloister.tlog.merkle import leaf_hash
 
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -6,23 +6,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
 from cloister.errors import NotReady
-from cloister.kit.audit import AuditLog
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner.database import Database
+from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
@@ -38,11 +37,6 @@ WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
 MAX_ANSWER_BYTES = 4 << 20
-
-
-def utc_now() -> datetime:
-    """The present, aware."""
-    return datetime.now(UTC)
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -62,20 +56,19 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
-        database = stack.enter_context(Database.opened(folder / "models.db"))
+        database = stack.enter_context(Database.opened(folder / NAME))
         used = database.root_key_ids()
         roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
-        store = ModelStore(database)
-        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
+        store = ModelStore(ledger)
         clock = HostClock(utc_now)
-        last_release_at = audit.latest_at(RELEASED)
+        last_release_at = ledger.log.latest_at(RELEASED)
         clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
         epochs = Epochs(
             cluster=settings.cluster,
             terms=settings.epoch_terms,
-            store=EpochStore(database),
+            store=EpochStore(ledger),
             keyring=roots.keyring,
-            audit=audit,
         )
         metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
@@ -89,7 +82,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=store,
             epochs=epochs,
             keyring=roots.keyring,
-            audit=audit,
+            ledger=ledger,
             metrics=metrics,
             nonces=nonces,
             used=UsedResults(started_at=utc_now(), last_release_at=last_release_at),
@@ -99,7 +92,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, audit=audit)
+        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,

@@ -18,13 +18,13 @@ from typing import Final
 
 from cloister.ear import AttestationResult
 from cloister.errors import InvalidRequest, KeyRefused, NotReady, SealBroken, Unavailable
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.log import get_logger
-from cloister.provisioner.database import altered
+from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import EpochStore, StoredEpoch
 from cloister.provisioner.epoch_terms import Due, EpochTerms
 from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.look import altered
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.rules import decide
 from cloister.provisioner.vault import Wrapped
@@ -46,17 +46,13 @@ class Epochs:
         terms: Of those that begin.
         store: Keeps them.
         keyring: Wraps their seeds.
-        audit: The record.
     """
 
-    def __init__(
-        self, *, cluster: str, terms: EpochTerms, store: EpochStore, keyring: Keyring, audit: AuditLog
-    ) -> None:
+    def __init__(self, *, cluster: str, terms: EpochTerms, store: EpochStore, keyring: Keyring) -> None:
         self._cluster = cluster
         self._terms = terms
         self._store = store
         self._keyring = keyring
-        self._audit = audit
         self._lock = threading.Lock()
 
     def released_to(
@@ -99,11 +95,8 @@ class Epochs:
     def destroy_ended(self, now: datetime) -> None:
         """Destroy the keys whose time is up; raises as `released_to`."""
         with self._lock:
-            ended = self._store.ended(_unix_ms(now))
-            for epoch in ended:
-                self._store.destroy(epoch, record=partial(self._record, "epoch.destroyed", epoch))
-            if ended:
-                self._store.scrub()
+            if ended := self._store.ended(_unix_ms(now)):
+                self._store.destroy(ended, line=partial(_tell, "epoch.destroyed"))
 
     def _begun(self, model: StoredModel, policy: ReleasePolicy, stored: StoredPolicy, now_ms: int) -> StoredEpoch:
         seed = Secret.random(SEED_BYTES)
@@ -126,7 +119,7 @@ class Epochs:
             epoch = replace(epoch, wrapped_seed=wrapped.content, root_key_id=wrapped.root_key_id)
         finally:
             seed.wipe()
-        self._store.begin(epoch, record=lambda: self._record("epoch.begun", epoch, key_id=key_id.hex()))
+        self._store.begin(epoch, line=partial(_tell, "epoch.begun", epoch, key_id=key_id.hex()))
         return epoch
 
     def _check(self, epoch: StoredEpoch, result: AttestationResult, model: StoredModel) -> None:
@@ -160,18 +153,6 @@ class Epochs:
             policy_signature=epoch.signature,
         )
 
-    def _record(self, event: str, epoch: StoredEpoch, **more: str) -> int:
-        return self._audit.append(
-            event,
-            model=epoch.name,
-            epoch=epoch.number,
-            suite=epoch.suite,
-            policy_digest=epoch.policy_digest.hex(),
-            seal_until_ms=epoch.seal_until_ms,
-            open_until_ms=epoch.open_until_ms,
-            **more,
-        )
-
 
 async def destroying(epochs: Epochs, clock: HostClock, look_s: float = LOOK_S) -> None:
     """Destroy each key in time, for as long as the service runs; until one is, it is released to nobody any more."""
@@ -181,6 +162,19 @@ async def destroying(epochs: Epochs, clock: HostClock, look_s: float = LOOK_S) -
         except (NotReady, Unavailable) as error:  # the clock was set back, or the record cannot be written
             _log.warning("epochs.not_destroyed", reason=error.reason, error=error)
         await asyncio.sleep(look_s)
+
+
+def _tell(event: str, epoch: StoredEpoch, change: Change, **more: str) -> int:
+    return change.line(
+        event,
+        model=epoch.name,
+        epoch=epoch.number,
+        suite=epoch.suite,
+        policy_digest=epoch.policy_digest.hex(),
+        seal_until_ms=epoch.seal_until_ms,
+        open_until_ms=epoch.open_until_ms,
+        **more,
+    )
 
 
 def _unix_ms(moment: datetime) -> int:

@@ -1,21 +1,26 @@
 """The store of models: manifests, wrapped keys and release policies.
 
 The first registration of a name fixes its owner: a SPIFFE id and an Ed25519 key. Versions, of models and of policies,
-only go up. A change and its line in the record stand or fall together: `record` is called inside the transaction,
-which is rolled back when it raises. Blocking and thread safe: called off the event loop.
+only go up. Each change is made with its line in the log, which `line` writes, or not at all. Which version of a name is
+its newest, the log says. Blocking and thread safe: called off the event loop.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cloister.errors import AlreadyExists, NotFound
-from cloister.provisioner.database import Database, Record
+from cloister.errors import AlreadyExists, NotFound, SealBroken
+from cloister.provisioner.change import Change
+from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.look import Look, altered
+from cloister.provisioner.tables import MODEL, MODEL_VERSION, POLICY, Key
 from cloister.provisioner.vault import RecordId
 
-_MODEL_COLUMNS = "name, version, owner, owner_key, manifest, signature, wrapped_key, root_key_id"
+Line = Callable[[Change], int]
+"""Writes the line of a change and returns its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,105 +60,105 @@ class StoredPolicy:
 class ModelStore:
     """Models and policies of all owners."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
-    def register(self, model: StoredModel, *, record: Record) -> int:
-        """Add a version of a model, and the owner of its name when it is the first; returns what `record` returned.
+    def register(self, model: StoredModel, *, line: Line) -> int:
+        """Add a version of a model, and the owner of its name when it is the first; returns the number of its line.
 
         Raises:
             AlreadyExists: The name is another owner's (`name.taken`), or the version is not above all before it
                 (`version.not_higher`).
         """
-        with self._database.transaction() as cursor:
-            owner = _owner(cursor, model.name)
+
+        def change(change: Change) -> int:
+            owner = _owner(change, model.name)
             if owner is None:
-                cursor.execute(
-                    "INSERT INTO model VALUES (?, ?, ?)", (model.name, model.owner.spiffe_id, model.owner.key)
-                )
+                change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
             elif owner != model.owner:
                 raise AlreadyExists("the name is taken by another owner or with another key")
-            newest = _newest(cursor, "SELECT max(version) FROM model_version WHERE name = ?", model.name)
+            newest = change.newest(MODEL_VERSION, model.name)
             if model.version <= newest:
                 raise AlreadyExists(f"version {newest} is registered; a new one is higher", reason="version.not_higher")
-            cursor.execute(
-                "INSERT INTO model_version VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    model.name,
-                    model.version,
-                    model.manifest,
-                    model.signature,
-                    model.wrapped_key,
-                    model.root_key_id,
-                ),
-            )
-            return record()
+            key = Key(model.name, model.version)
+            change.put(MODEL_VERSION, key, model.manifest, model.signature, model.wrapped_key, model.root_key_id)
+            return line(change)
 
-    def set_policy(self, name: str, policy: StoredPolicy, *, owner: Owner, record: Record) -> int:
-        """Put a policy in force; returns what `record` returned.
+        return self._ledger.change(change)
+
+    def set_policy(self, name: str, policy: StoredPolicy, *, owner: Owner, line: Line) -> int:
+        """Put a policy in force; returns the number of its line.
 
         Raises:
             NotFound: This owner has no model of that name.
             AlreadyExists: The version is not above that of the policy in force (`version.not_higher`).
         """
-        with self._database.transaction() as cursor:
-            if _owner(cursor, name) != owner:
+
+        def change(change: Change) -> int:
+            if _owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
-            newest = _newest(cursor, "SELECT max(version) FROM policy WHERE name = ?", name)
+            newest = change.newest(POLICY, name)
             if policy.version <= newest:
                 raise AlreadyExists(
                     f"policy version {newest} is in force; a new one is higher", reason="version.not_higher"
                 )
-            cursor.execute(
-                "INSERT INTO policy VALUES (?, ?, ?, ?)", (name, policy.version, policy.policy, policy.signature)
-            )
-            return record()
+            change.put(POLICY, Key(name, policy.version), policy.policy, policy.signature)
+            return line(change)
+
+        return self._ledger.change(change)
 
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
-        with self._database.reading() as cursor:
-            return _owner(cursor, name)
+        with self._ledger.looking() as look:
+            return _owner(look, name)
 
     def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
-        """A model (version 0: its newest) and the policy in force, if any; None when there is no such model."""
-        with self._database.reading() as cursor:
-            wanted = "(?2 = 0 OR version = ?2)"
-            row = cursor.execute(
-                f"SELECT {_MODEL_COLUMNS} FROM model_version JOIN model USING (name)"  # noqa: S608  # constants
-                f" WHERE name = ?1 AND {wanted} ORDER BY version DESC LIMIT 1",
-                (name, version),
-            ).fetchone()
-            return None if row is None else (_model(row), _policy(cursor, name))
+        """A model (version 0: its newest) and the policy in force, if any; None when there is no such model.
+
+        Raises:
+            SealBroken: What is stored is not as it was written (`store.altered`).
+        """
+        with self._ledger.looking() as look:
+            model = _model(look, name, version or look.newest(MODEL_VERSION, name))
+            return None if model is None else (model, in_force(look, name))
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
-        """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force."""
-        with self._database.reading() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_MODEL_COLUMNS} FROM model_version JOIN model USING (name)"  # noqa: S608  # constants
-                " WHERE ?1 IS NULL OR owner = ?1 ORDER BY name, version",
-                (owner,),
-            ).fetchall()
-            policies = {row[0]: _policy(cursor, row[0]) for row in rows}
-            return [(_model(row), policies[row[0]]) for row in rows]
+        """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force.
+
+        What is not as it was written is left out; the log of this service names it.
+        """
+        listed: list[tuple[StoredModel, StoredPolicy | None]] = []
+        for name in self._ledger.names(MODEL):
+            with suppress(SealBroken), self._ledger.looking() as look:
+                known = _owner(look, name)
+                if known is not None and owner in (None, known.spiffe_id):
+                    listed += _versions(look, name)
+        return listed
 
 
-def _owner(cursor: sqlite3.Cursor, name: str) -> Owner | None:
-    row = cursor.execute("SELECT owner, owner_key FROM model WHERE name = ?", (name,)).fetchone()
-    return None if row is None else Owner(row[0], row[1])
+def in_force(look: Look, name: str) -> StoredPolicy | None:
+    """The policy of a model that is in force, if there is one; raises SealBroken (`store.altered`)."""
+    version = look.newest(POLICY, name)
+    row = look.get(POLICY, Key(name, version)) if version else None
+    return None if row is None else StoredPolicy(version, *row)
 
 
-def _newest(cursor: sqlite3.Cursor, query: str, name: str) -> int:
-    found = cursor.execute(query, (name,)).fetchone()[0]
-    return int(found) if found is not None else 0
+def _owner(look: Look, name: str) -> Owner | None:
+    row = look.get(MODEL, Key(name))
+    return None if row is None else Owner(*row)
 
 
-def _policy(cursor: sqlite3.Cursor, name: str) -> StoredPolicy | None:
-    row = cursor.execute(
-        "SELECT version, policy, signature FROM policy WHERE name = ? ORDER BY version DESC LIMIT 1", (name,)
-    ).fetchone()
-    return None if row is None else StoredPolicy(*row)
+def _model(look: Look, name: str, version: int) -> StoredModel | None:
+    row = look.get(MODEL_VERSION, Key(name, version))
+    if row is None:
+        return None
+    owner = _owner(look, name)
+    if owner is None:  # nothing of ours registers a version without
+        raise altered(name)
+    return StoredModel(name, version, owner, *row)
 
 
-def _model(row: tuple[str, int, str, bytes, bytes, bytes, bytes, str]) -> StoredModel:
-    name, version, owner, owner_key, manifest, signature, wrapped_key, root_key_id = row
-    return StoredModel(name, version, Owner(owner, owner_key), manifest, signature, wrapped_key, root_key_id)
+def _versions(look: Look, name: str) -> list[tuple[StoredModel, StoredPolicy | None]]:
+    policy = in_force(look, name)
+    found = (_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
+    return [(model, policy) for model in found if model is not None]

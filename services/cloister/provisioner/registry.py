@@ -1,7 +1,7 @@
 """The owners' side: models and release policies in, and what is held, and who got what, out again.
 
 An owner is a SPIFFE id and an Ed25519 key, both fixed by the first registration of a name: neither a stolen TLS key nor
-a stolen signing key alone changes a model or its policy. Every change has its entry in the record, or does not happen.
+a stolen signing key alone changes a model or its policy. Every change has its line in the log, or does not happen.
 Blocking: called off the event loop.
 """
 
@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
-from cloister.kit.audit import AuditLog
+from cloister.provisioner.change import Change
 from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
 from cloister.provisioner.vault import RecordId
 from cloister.seal.keys import KEY_BYTES, Secret
@@ -25,11 +26,11 @@ from cloister.seal.release_policy import check_meant_for, parse_policy
 class Registry:
     """Models and policies of one cluster, as their owners see them."""
 
-    def __init__(self, *, cluster: str, store: ModelStore, keyring: Keyring, audit: AuditLog) -> None:
+    def __init__(self, *, cluster: str, store: ModelStore, keyring: Keyring, ledger: Ledger) -> None:
         self._cluster = cluster
         self._store = store
         self._keyring = keyring
-        self._audit = audit
+        self._ledger = ledger
 
     def register(self, owner: str, manifest: bytes, signature: bytes, public_key: bytes, key: Secret) -> int:
         """Keep a model's signed manifest and its key; returns the sequence number of the entry.
@@ -61,7 +62,7 @@ class Registry:
             wrapped_key=wrapped.content,
             root_key_id=wrapped.root_key_id,
         )
-        return self._store.register(model, record=lambda: self._record_model(model, described))
+        return self._store.register(model, line=lambda change: _tell_model(change, model, described))
 
     def set_policy(self, owner: str, policy: bytes, signature: bytes) -> int:
         """Put a release policy in force; returns the sequence number of the entry.
@@ -87,7 +88,7 @@ class Registry:
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
-            record=lambda: self._audit.append(
+            line=lambda change: change.line(
                 "policy.set",
                 model=read.model_name,
                 policy_version=read.version,
@@ -108,7 +109,7 @@ class Registry:
 
         With `newest`, of so many lines at the record's end only.
         """
-        for entry in self._audit.records(after, newest):
+        for entry in self._ledger.log.records(after, newest):
             about = json.loads(entry.record).get("model")
             if model_name and about != model_name:
                 continue
@@ -119,12 +120,13 @@ class Registry:
         known = self._store.owner(model_name)
         return known is not None and known.spiffe_id == owner
 
-    def _record_model(self, model: StoredModel, described: ModelManifest) -> int:
-        return self._audit.append(
-            "model.registered",
-            model=model.name,
-            version=model.version,
-            digest=described.digest.hex(),
-            owner=model.owner.spiffe_id,
-            owner_key=model.owner.key.hex(),
-        )
+
+def _tell_model(change: Change, model: StoredModel, described: ModelManifest) -> int:
+    return change.line(
+        "model.registered",
+        model=model.name,
+        version=model.version,
+        digest=described.digest.hex(),
+        owner=model.owner.spiffe_id,
+        owner_key=model.owner.key.hex(),
+    )

@@ -28,13 +28,13 @@ from cloister.errors import (
     Overloaded,
     SealBroken,
 )
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
-from cloister.provisioner.database import altered
 from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.look import altered
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.rates import Rates
@@ -74,6 +74,31 @@ class Released:
     sealed_grant: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Granted:
+    """A release that was decided on, and is not on record yet."""
+
+    result: AttestationResult
+    model: StoredModel
+    grant: ModelGrant
+    lease_id: str
+    sealed_grant: bytes = field(repr=False)
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What spoke against one, and the result as far as it was believed."""
+
+    error: CloisterError
+    result: AttestationResult | None
+
+    @property
+    def told(self) -> CloisterError:
+        """What the worker hears of it."""
+        return self.error if isinstance(self.error, (Overloaded, NotReady)) else KeyRefused(REFUSED)
+
+
 class Releaser:
     """Releases keys of one cluster's models to its workers.
 
@@ -98,7 +123,7 @@ class Releaser:
         store: ModelStore,
         epochs: Epochs,
         keyring: Keyring,
-        audit: AuditLog,
+        ledger: Ledger,
         metrics: Metrics,
         nonces: Nonces,
         used: UsedResults,
@@ -114,7 +139,7 @@ class Releaser:
         self._store = store
         self._epochs = epochs
         self._keyring = keyring
-        self._audit = audit
+        self._ledger = ledger
         self._metrics = metrics
         self._nonces = nonces
         self._used = used
@@ -123,23 +148,29 @@ class Releaser:
         self._clock = clock
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
-        """Release a key to `peer`, or refuse.
+        """Release a key to `peer`, or refuse; either way once that is on record.
 
         Raises:
             ChallengeExpired: The nonce was used, is too old, or another's.
             KeyRefused: Anything else that speaks against it; always the same words.
             Overloaded: This worker or its platform asks too often.
-            Unavailable: Store, vault or record do not work; nothing was released.
+            Unavailable: Ledger or vault do not work; nothing was released.
         """
         try:
             self._nonces.consume(request.nonce, peer=peer.spiffe_id, tls_spki_sha256=peer.spki_sha256)
         except ChallengeExpired as expired:
-            await asyncio.to_thread(self._record_refusal, expired, request, peer, None)
+            await self._record_refusal(expired, request, peer, None)
             raise
         await self._look_for_keys(request.attestation_result)
-        return await asyncio.to_thread(self._answer, request, peer)
+        decided = await asyncio.to_thread(self._decided, request, peer)
+        if isinstance(decided, _Refusal):
+            await self._record_refusal(decided.error, request, peer, decided.result)
+            raise decided.told
+        await self._record_release(decided)
+        self._clock.vouched(decided.now)
+        return Released(model=decided.model, lease_id=decided.lease_id, sealed_grant=decided.sealed_grant)
 
-    def _answer(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
+    def _decided(self, request: ReleaseRequest, peer: PeerIdentity) -> _Granted | _Refusal:
         result: AttestationResult | None = None
         try:
             now = self._clock.now()
@@ -150,15 +181,9 @@ class Releaser:
             self._per_instance.take(result.instance)  # 5 and does not ask too often
             self._per_platform.take(result.ppid_sha256)
             self._used.use(result, now=now)  # 6 a result serves once
-            granted = self._granted(request, result, now)  # 7 and the owner allows it
-            self._clock.vouched(now)
-            return granted
-        except (Overloaded, NotReady) as refusal:
-            self._record_refusal(refusal, request, peer, result)
-            raise
-        except (EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
-            self._record_refusal(refusal, request, peer, result)
-            raise KeyRefused(REFUSED) from None
+            return self._granted(request, result, now)  # 7 and the owner allows it
+        except (Overloaded, NotReady, EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
+            return _Refusal(refusal, result)
 
     def _checked(self, request: ReleaseRequest, now: datetime) -> AttestationResult:
         return ear.check(
@@ -170,7 +195,7 @@ class Releaser:
             max_life=MAX_RESULT_LIFE,
         )
 
-    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> Released:
+    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
         found = self._store.find(request.model_name, request.model_version)
         if found is None:
             raise KeyRefused("there is no such model", reason="model.unknown")
@@ -193,8 +218,7 @@ class Releaser:
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
-        self._record_release(result, grant, lease_id)
-        return Released(model=model, lease_id=lease_id, sealed_grant=sealed)
+        return _Granted(result=result, model=model, grant=grant, lease_id=lease_id, sealed_grant=sealed, now=now)
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
@@ -202,25 +226,26 @@ class Releaser:
         except SealBroken:
             raise altered(model.name) from None
 
-    def _record_release(self, result: AttestationResult, grant: ModelGrant, lease_id: str) -> None:
-        self._audit.append(
+    async def _record_release(self, granted: _Granted) -> None:
+        grant = granted.grant
+        await self._ledger.appended(
             RELEASED,
             model=grant.model_name,
             version=grant.model_version,
-            lease_id=lease_id,
+            lease_id=granted.lease_id,
             lease_s=grant.lease_s,
             policy_digest=grant.policy_digest.hex(),
             epochs=[str(key.epoch) for key in grant.epochs],
-            **_facts(result),
+            **_facts(granted.result),
         )
-        self._metrics.key_asked(released=True, simulated=result.simulated)
+        self._metrics.key_asked(released=True, simulated=granted.result.simulated)
 
-    def _record_refusal(
+    async def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
         simulated = result.simulated if result is not None else None
         self._metrics.key_asked(released=False, simulated=simulated, reason=refusal.reason)
-        self._audit.append(
+        await self._ledger.appended(
             "key.refused",
             reason=refusal.reason,
             model=request.model_name,

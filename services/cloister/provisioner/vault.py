@@ -62,6 +62,18 @@ class EpochId:
         return context("cloister vault epoch v1", *named, *times, self.policy_sha256, self.owner_key)
 
 
+@dataclass(frozen=True, slots=True)
+class LogKeyId:
+    """What the seed of the key that signs a cluster's log is bound to."""
+
+    cluster: str
+    public: bytes
+
+    def aad(self) -> bytes:
+        """These fields, unambiguously, as the wrap's additional data."""
+        return context("cloister vault log key v1", self.cluster, self.public)
+
+
 class Vault(Protocol):
     """One root key, wherever it is kept. Blocking and thread safe: called off the event loop.
 

@@ -22,8 +22,8 @@ from cloister.api.v1.provisioner_pb2 import (
 from cloister.client import OwnerClient, seal_to
 from cloister.errors import InvalidRequest
 from cloister.seal import manifest
-from cloister.seal.merkle import leaf_hash
 from cloister.seal.model_file import open_model
+from cloister.tlog.merkle import leaf_hash
 
 OWNER = Ed25519PrivateKey.generate()
 PUBLIC = OWNER.public_key().public_bytes_raw()

@@ -15,6 +15,7 @@ from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.provisioner.app import assembled, private_folder
+from cloister.provisioner.database import NAME
 from cloister.provisioner.settings import Settings
 from fakes.pki import MeshPki
 from fakes.running_services import key_file, key_file_vault, private_file, provisioner_settings
@@ -64,8 +65,8 @@ async def test_a_state_folder_that_others_can_read(settings: Settings) -> None:
 
 async def test_a_store_that_others_can_read(settings: Settings) -> None:
     settings.state_dir.mkdir(mode=0o700)
-    (settings.state_dir / "models.db").touch(mode=0o644)
-    (settings.state_dir / "models.db").chmod(0o644)
+    (settings.state_dir / NAME).touch(mode=0o644)
+    (settings.state_dir / NAME).chmod(0o644)
     assert "0600" in await why_not(settings)
 
 

@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 from cloister.errors import KeyRefused, Unavailable
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
-from cloister.provisioner.database import Database
+from cloister.provisioner.database import NAME
 from cloister.provisioner.epoch_terms import DAY_S, MOST_BY_POLICY, OVERLAP_S
 from cloister.provisioner.epochs import destroying
 from cloister.seal.grant import ModelGrant
 from cloister.seal.hpke import X25519, KeyPair
-from fakes.release_desk import ReleaseDesk, release_desk
+from fakes.release_desk import ReleaseDesk, open_ledger, release_desk
 from fakes.results import MODEL, MRENCLAVE, good_policy
 
 OTHER = "e5" * 32
@@ -75,7 +74,7 @@ async def test_the_record_tells_of_each_epoch_and_who_got_it_and_holds_no_key(de
     assert begun["policy_digest"] == desk.entries()[-1]["policy_digest"]
     assert (begun["seal_until_ms"], begun["open_until_ms"]) == (key.seal_until_ms, key.open_until_ms)
     assert desk.entries()[-1]["epochs"] == ["1"]
-    written = b"".join(entry.record for entry in desk.audit.records())
+    written = b"".join(entry.record for entry in desk.ledger.log.records())
     kept = b"".join(path.read_bytes() for path in desk.folder.iterdir())
     for secret in (key.seed.reveal(), key.seed.reveal().hex().encode()):
         assert secret not in written
@@ -85,8 +84,8 @@ async def test_the_record_tells_of_each_epoch_and_who_got_it_and_holds_no_key(de
 async def test_a_restart_keeps_epochs(tmp_path: Path) -> None:
     with release_desk(tmp_path) as desk:
         before = await grant(desk)
-    with Database.opened(tmp_path / "models.db") as database, AuditLog.opened(tmp_path / "audit.db") as audit:
-        again = replace(desk, database=database, audit=audit)
+    with open_ledger(tmp_path) as ledger:
+        again = replace(desk, ledger=ledger)
         assert (await grant(again)).epochs == before.epochs != ()
 
 
@@ -207,7 +206,7 @@ async def test_nothing_of_a_destroyed_key_is_left_in_the_store(desk: ReleaseDesk
     ((_, wrapped),) = stored(desk)
     await passes(desk, key.open_until_ms)
     desk.epochs.destroy_ended(desk.now)
-    assert not any(wrapped in path.read_bytes() for path in desk.folder.glob("models.db*"))
+    assert not any(wrapped in path.read_bytes() for path in desk.folder.glob(f"{NAME}*"))
 
 
 @pytest.mark.attack("H07")
@@ -276,7 +275,7 @@ async def test_an_edited_or_swapped_record_does_not_open(desk: ReleaseDesk, edit
     await grant(desk)
     desk.allow(version=2, mrenclave=[MRENCLAVE, OTHER])
     assert await numbers(desk) == [2, 1]
-    connection = sqlite3.connect(desk.folder / "models.db", isolation_level=None)
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
     connection.execute(edit)
     connection.close()
     with pytest.raises(KeyRefused):
@@ -296,8 +295,8 @@ async def passes(desk: ReleaseDesk, until_ms: int) -> None:
 @contextmanager
 def full_record(desk: ReleaseDesk) -> Iterator[None]:
     """The disk has no room for lines of the record."""
-    connection = sqlite3.connect(desk.folder / "audit.db", isolation_level=None)
-    connection.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
+    connection.execute("CREATE TRIGGER full BEFORE INSERT ON line BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     try:
         yield
     finally:
@@ -307,5 +306,5 @@ def full_record(desk: ReleaseDesk) -> Iterator[None]:
 
 def stored(desk: ReleaseDesk) -> list[tuple[int, bytes]]:
     """What the store has, number and wrapped seed."""
-    with desk.database.reading() as cursor:
-        return cursor.execute("SELECT number, wrapped_seed FROM epoch ORDER BY number").fetchall()
+    with desk.ledger.looking() as look:
+        return look.cursor.execute("SELECT number, wrapped_seed FROM epoch ORDER BY number").fetchall()

@@ -22,7 +22,7 @@ def desk(tmp_path: Path) -> Iterator[ReleaseDesk]:
 
 
 def test_registration_and_policy_are_recorded(desk: ReleaseDesk) -> None:
-    registered, allowed = desk.entries()
+    _begun, registered, allowed = desk.entries()
     assert (registered["event"], registered["model"], registered["owner"]) == ("model.registered", MODEL, OWNER)
     assert (allowed["event"], allowed["policy_version"], allowed["allow_simulated"]) == ("policy.set", 1, False)
 
@@ -97,12 +97,12 @@ def test_what_is_refused_leaves_no_record(desk: ReleaseDesk) -> None:
 def test_an_owner_sees_its_own_models_in_the_record(desk: ReleaseDesk) -> None:
     bob = Ed25519PrivateKey.generate()
     desk.registry.register(OTHER, *signed_manifest(bob, name="digits"), MODEL_KEY)
-    assert [entry.sequence for entry in desk.registry.audit(OWNER)] == [1, 2]
-    assert [entry.sequence for entry in desk.registry.audit(OTHER)] == [3]
-    assert [entry.sequence for entry in desk.registry.audit(None)] == [1, 2, 3]
-    assert [entry.sequence for entry in desk.registry.audit(None, model_name="digits")] == [3]
+    assert [entry.sequence for entry in desk.registry.audit(OWNER)] == [2, 3]
+    assert [entry.sequence for entry in desk.registry.audit(OTHER)] == [4]
+    assert [entry.sequence for entry in desk.registry.audit(None)] == [1, 2, 3, 4]
+    assert [entry.sequence for entry in desk.registry.audit(None, model_name="digits")] == [4]
     assert [entry.sequence for entry in desk.registry.audit(OWNER, model_name="digits")] == []
-    assert [entry.sequence for entry in desk.registry.audit(None, after=2)] == [3]
+    assert [entry.sequence for entry in desk.registry.audit(None, after=3)] == [4]
 
 
 def test_the_model_key_is_nowhere_in_the_store(desk: ReleaseDesk) -> None:

@@ -157,7 +157,7 @@ async def test_an_owner_sees_its_own_models_and_overseers_see_all(desk: Any) -> 
 
 async def test_the_record_is_told_from_a_number_on(desk: Any) -> None:
     async with desk.running.as_role("auditor") as auditor:
-        assert [entry["sequence"] for entry in await records(auditor, after_sequence=1)] == [2]
+        assert [entry["sequence"] for entry in await records(auditor, after_sequence=2)] == [3]
         assert await records(auditor, model_name="other") == []
 
 
