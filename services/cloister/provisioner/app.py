@@ -139,7 +139,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 log_desk=LogDesk(ledger.log, witnessed),
             ),
         )
-        server.add(add_RecoveryServicer_to_server, RecoveryServicer(recovery))
+        server.add(add_RecoveryServicer_to_server, RecoveryServicer(recovery, witnessed))
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))

@@ -16,6 +16,7 @@ from cloister.kit.server import current_peer
 from cloister.provisioner.keyring import UNKNOWN
 from cloister.provisioner.recovering import Recovering
 from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.witnessing import Witnessed
 
 SERVICE: Final = "cloister.api.v1.Recovery"
 ROLES: Final[Mapping[str, set[str]]] = {
@@ -31,13 +32,15 @@ _Context = grpc.aio.ServicerContext[object, object]
 class RecoveryServicer(Base):
     """Serves `cloister.api.v1.Recovery` while the root key is there."""
 
-    def __init__(self, recovery: Recovery) -> None:
+    def __init__(self, recovery: Recovery, witnessed: Witnessed) -> None:
         self._recovery = recovery
+        self._witnessed = witnessed
 
     async def DealRecovery(self, request: pb.DealRecoveryRequest, context: _Context) -> pb.DealRecoveryResponse:
         """Make a recovery key, and deal its shares."""
         deal, peer = self._recovery.deal, current_peer().spiffe_id
         dealt = await asyncio.to_thread(deal, request.cards, request.threshold, request.order, by=peer)
+        await self._witnessed.witnessed(dealt.sequence)
         return pb.DealRecoveryResponse(
             generation=dealt.generation, secrets=dealt.secrets, audit_sequence=dealt.sequence
         )
