@@ -105,7 +105,8 @@ def test_an_index_or_head_that_was_edited_is_no_start(stopped: Path, statements:
     assert why_not(stopped).reason == "store.altered"
 
 
-@pytest.mark.attack("F09", "H07")
+@pytest.mark.attack("F09")
+@pytest.mark.attack("H07")
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
