@@ -20,7 +20,7 @@ from cloister.api.v1.provisioner_pb2 import (
     SetReleasePolicyResponse,
 )
 from cloister.client import OwnerClient, seal_to
-from cloister.errors import InvalidRequest
+from cloister.errors import InvalidRequest, LogBroken
 from cloister.seal import manifest
 from cloister.seal.model_file import open_model
 from cloister.tlog.merkle import leaf_hash
@@ -118,5 +118,5 @@ async def test_the_record_is_read_with_its_hashes_checked() -> None:
     lines = [line async for line in owner_of(provisioner).audit()]
     assert [line.content for line in lines] == [json.loads(provisioner.lines[0].record)]
     provisioner.lines[0].record = b'{"event":"y"}'
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(LogBroken):
         _ = [line async for line in owner_of(provisioner).audit()]
