@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.client import log_auditor
-from cloister.client.audit_export import AuditExport, verify_file
+from cloister.client.audit_export import AuditExport, verify_export
 from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.operator import AuditLine
@@ -323,11 +323,11 @@ async def test_an_exported_record_is_checked_where_there_is_no_mesh(room: AuditR
     path = tmp_path / "record.jsonl"
     await _exported(room, path)
     stranger = AuditMemory(tmp_path / "nothing.json")
-    audit = verify_file(path, stranger)
+    audit = verify_export(path, stranger)
     assert (audit.lines, audit.newer, audit.is_first_contact, stranger.read()) == (6, 1, True, None)
     await room.witness()
     await room.auditor().verify()
-    older = verify_file(path, room.memory)
+    older = verify_export(path, room.memory)
     assert (older.head.head.size, older.kept_size) == (5, 6)
 
 
@@ -350,7 +350,7 @@ async def test_an_exported_record_that_was_changed_is_caught(room: AuditRoom, tm
         head = head.replace(f"{room.log.origin}\\n5\\n", f"{room.log.origin}\\n4\\n")
     path.write_text("\n".join((head, *lines, "")))
     with pytest.raises(LogBroken):
-        verify_file(path, room.memory)
+        verify_export(path, room.memory)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]\n", "nothing\n", '{"format":"cloister audit export v1"}\n'])
@@ -358,12 +358,12 @@ def test_what_is_no_exported_record_is_refused(tmp_path: Path, text: str) -> Non
     path = tmp_path / "record.jsonl"
     path.write_text(text)
     with pytest.raises(InvalidRequest):
-        verify_file(path, AuditMemory(tmp_path / "audit.json"))
+        verify_export(path, AuditMemory(tmp_path / "audit.json"))
 
 
 def test_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        verify_file(tmp_path / "record.jsonl", AuditMemory(tmp_path / "audit.json"))
+        verify_export(tmp_path / "record.jsonl", AuditMemory(tmp_path / "audit.json"))
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format":"cloister audit memory v1"}', "[" * 10_000])
