@@ -19,7 +19,7 @@ from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
-from cloister.api.v1.provisioner_pb2 import ListAuditRequest
+from cloister.api.v1.provisioner_pb2 import ListAuditRequest, ResumeRequest, ResumeResponse
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2 import (
     ApplyPolicyRequest,
@@ -113,7 +113,7 @@ async def policy_in_force(verifier: Peer, timeout_s: float = 10.0) -> GetPolicyR
 
 
 async def attested_evidence(verifier: Peer, timeout_s: float = 60.0) -> AsyncIterator[tuple[str, EvidenceBundle]]:
-    """Instance (32 hex digits) and evidence of everyone attested now. Roles: auditor, operator."""
+    """Instance (32 hex digits) and evidence of everyone attested now. Roles: owner, auditor, operator."""
     async for worker in verifier.stub(VerifierStub).ListEvidence(ListEvidenceRequest(), timeout=timeout_s):
         if not _INSTANCE.fullmatch(worker.instance):
             raise InvalidRequest("the verifier names a worker by no instance")
@@ -130,6 +130,25 @@ async def releases(
     request = ListAuditRequest(model_name=model, after_sequence=after, newest=newest)
     async for record in provisioner.stub(ProvisionerStub).ListAudit(request, timeout=timeout_s):
         yield audit_line(record)
+
+
+async def resume(provisioner: Peer, *, have: int, should: int, reason: str, timeout_s: float = 60.0) -> ResumeResponse:
+    """Have a provisioner whose state was put back go on without what is lost. Role: operator.
+
+    Args:
+        provisioner: Connected as an operator.
+        have: Lines that its log has.
+        should: Lines that were countersigned.
+        reason: Why, in a sentence; it is put on record.
+        timeout_s: For the answer, which waits until witnesses have countersigned.
+
+    Raises:
+        NotReady: The state lacks nothing (`state.fresh`), or other than that (`state.other`).
+        CloisterError: As the call.
+    """
+    request = ResumeRequest(have_size=have, should_size=should, reason=reason)
+    answer: ResumeResponse = await provisioner.stub(ProvisionerStub).Resume(request, timeout=timeout_s)
+    return answer
 
 
 async def published_keys(verifier: Peer, timeout_s: float = 10.0) -> bytes:

@@ -1,7 +1,7 @@
 """What the provisioner's log is called, to all who keep, witness and audit it: `<cluster>/provisioner/<generation>`.
 
-Generations count what an operator began anew on purpose (`cloister provisioner resume`). The first line of each but the
-first is `log.resumed`, which says how far the log before it went; `Resumption` reads it.
+Generations count how often an operator went on after a loss (`cloister provisioner resume`). Each but the first begins
+with a line `log.resumed`, which says how far the log had gone before; `Resumption` reads it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LogOrigin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What the first line of a generation says of the one before it.
+    """What the line that begins a generation says of the one before it.
 
     Attributes:
         old_origin: Of that one.

@@ -20,11 +20,13 @@ from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.provisioner.resuming import Asked, Resuming
 from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 
 SERVICE: Final = "cloister.api.v1.Provisioner"
+RESUME: Final = f"/{SERVICE}/Resume"
 ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/RegisterModel": {"owner"},
     f"/{SERVICE}/SetReleasePolicy": {"owner"},
@@ -32,6 +34,7 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+    RESUME: {"operator"},
     f"/{SERVICE}/GetCheckpoint": {"owner", "auditor", "operator"},
     f"/{SERVICE}/ProveInclusion": {"owner", "auditor", "operator"},
     f"/{SERVICE}/ProveConsistency": {"owner", "auditor", "operator"},
@@ -46,13 +49,21 @@ class ProvisionerServicer(Base):
     """Serves `cloister.api.v1.Provisioner`."""
 
     def __init__(
-        self, *, releaser: Releaser, registry: Registry, nonces: Nonces, witnessed: Witnessed, log_desk: LogDesk
+        self,
+        *,
+        releaser: Releaser,
+        registry: Registry,
+        nonces: Nonces,
+        witnessed: Witnessed,
+        log_desk: LogDesk,
+        resuming: Resuming,
     ) -> None:
         self._releaser = releaser
         self._registry = registry
         self._nonces = nonces
         self._witnessed = witnessed
         self._log_desk = log_desk
+        self._resuming = resuming
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -80,7 +91,8 @@ class ProvisionerServicer(Base):
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """The caller's models, or all of them for who oversees the mesh."""
         found = await asyncio.to_thread(self._registry.listing, _owner_or_all())
-        return pb.ListModelsResponse(models=[_summary(model, policy) for model, policy in found])
+        held = await asyncio.to_thread(self._registry.held)
+        return pb.ListModelsResponse(models=[_summary(*each, held.get(each[0].name, 0)) for each in found])
 
     async def ChallengeRelease(
         self, request: pb.ChallengeReleaseRequest, context: _Context
@@ -117,6 +129,12 @@ class ProvisionerServicer(Base):
             for entry in page:
                 yield entry
 
+    async def Resume(self, request: pb.ResumeRequest, context: _Context) -> pb.ResumeResponse:
+        """Go on without what was lost."""
+        asked = Asked(request.have_size, request.should_size, request.reason, operator=current_peer().spiffe_id)
+        outcome = await self._resuming.resume(asked)
+        return pb.ResumeResponse(audit_sequence=outcome.sequence, generation=outcome.generation)
+
     async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: _Context) -> pb.GetCheckpointResponse:
         """The head of the record."""
         checkpoint, log_key = await asyncio.to_thread(self._log_desk.checkpoint)
@@ -148,11 +166,12 @@ def _manifest(model: StoredModel) -> pb.SignedManifest:
     return pb.SignedManifest(manifest=model.manifest, signature=model.signature, public_key=model.owner.key)
 
 
-def _summary(model: StoredModel, policy: StoredPolicy | None) -> pb.ModelSummary:
+def _summary(model: StoredModel, policy: StoredPolicy | None, held_since: int) -> pb.ModelSummary:
     return pb.ModelSummary(
         name=model.name,
         version=model.version,
         owner=model.owner.spiffe_id,
         manifest=_manifest(model),
         policy=pb.ReleasePolicy.FromString(policy.policy) if policy is not None else None,
+        held_since=held_since,
     )

@@ -70,6 +70,11 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.FromString,
                 _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/Resume',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.FromString,
+                _registered_method=True)
         self.GetCheckpoint = channel.unary_unary(
                 '/cloister.api.v1.Provisioner/GetCheckpoint',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.SerializeToString,
@@ -132,6 +137,13 @@ class ProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Resume(self, request, context):
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetCheckpoint(self, request, context):
         """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
         operator.
@@ -186,6 +198,11 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     servicer.ListAudit,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.SerializeToString,
             ),
             'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCheckpoint,
@@ -365,6 +382,33 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/ListAudit',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/Resume',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -128,6 +128,22 @@ _ProvisionerListAuditType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerResumeType = typing_extensions.TypeVar(
+    '_ProvisionerResumeType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+)
+
 _ProvisionerGetCheckpointType = typing_extensions.TypeVar(
     '_ProvisionerGetCheckpointType',
     grpc.UnaryUnaryMultiCallable[
@@ -176,7 +192,7 @@ _ProvisionerProveConsistencyType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerListAuditType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -202,6 +218,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
@@ -244,6 +264,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.audit_pb2.AuditRecord,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
             cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
         ],
@@ -274,6 +298,9 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    Resume: _ProvisionerResumeType
+    """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
 
     GetCheckpoint: _ProvisionerGetCheckpointType
     """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
@@ -310,6 +337,10 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
         cloister.api.v1.audit_pb2.AuditRecord,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
@@ -373,6 +404,14 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.audit_pb2.AuditRecord], collections.abc.AsyncIterator[cloister.api.v1.audit_pb2.AuditRecord]]:
         """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ResumeResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ResumeResponse]]:
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
 
     @abc.abstractmethod
     def GetCheckpoint(
