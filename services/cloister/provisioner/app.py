@@ -21,10 +21,11 @@ from cloister.provisioner.following import following
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import check_root_key, opened, utc_now
+from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
-from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
+from cloister.provisioner.servicer import SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import FileVault
@@ -35,7 +36,7 @@ NONCE_TTL_S = 60.0
 WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
-MAX_ANSWER_BYTES = 4 << 20
+MAX_ANSWER_BYTES = 8 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -97,17 +98,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles=ROLES,
+                roles=roles_at_the_door(settings),
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
                 on_call=metrics.call_answered,
             )
         )
-        server.add(
-            add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
-        )
+        servicer = ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces)
+        server.add(add_ProvisionerServicer_to_server, servicer)
+        await stack.enter_async_context(owner_listener(settings, lifecycle, identity, servicer, metrics.call_answered))
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
         await server.health.set(SERVICE, True)

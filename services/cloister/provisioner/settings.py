@@ -24,6 +24,8 @@ class Settings:
     Attributes:
         cluster: Trust domain of the mesh.
         listen: host:port.
+        owner_listen: host:port for owners, operators and auditors; `listen` then answers workers only. Empty for one
+            address for all.
         state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
         root_key: File of 32 random bytes, mode 0600, that model keys are wrapped under.
         verifier: host:port of the verifier, to follow what it revokes and which keys it signs with. Empty for neither:
@@ -55,6 +57,7 @@ class Settings:
     root_key: Path
     verifier_keys: Path
     verifier_id: str
+    owner_listen: str = ""
     verifier_thumbprints: tuple[str, ...] = ()
     key_signers: tuple[str, ...] = ()
     key_threshold: int = 1

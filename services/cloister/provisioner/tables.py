@@ -80,6 +80,7 @@ LOG_KEY: Final = Table("log_key", ("name",), ("public",), WRAP)
 MODEL: Final = Table("model", ("name",), ("owner", "owner_key"))
 MODEL_VERSION: Final = Table("model_version", ("name", "version"), ("manifest", "signature"), WRAP)
 POLICY: Final = Table("policy", ("name", "version"), ("policy", "signature"))
+SIGNER_SET: Final = Table("signer_set", ("name", "version"), ("envelope",))
 EPOCH_COUNT: Final = Table("epoch_count", ("name",), ("begun",))
 EPOCH: Final = Table(
     "epoch",
@@ -87,4 +88,4 @@ EPOCH: Final = Table(
     ("suite", "began_ms", "seal_until_ms", "open_until_ms", "policy", "signature"),
     ("wrapped_seed", "root_key_id"),
 )
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH)
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, EPOCH_COUNT, EPOCH)
