@@ -123,5 +123,6 @@ def _plain(model: ModelSummary) -> dict[str, Any]:
         "version": model.version,
         "owner": model.owner,
         "signer_set": len(model.signer_sets),
+        "held_since": model.held_since,
         "policy": plain_policy(model.policy) if model.HasField("policy") else None,
     }

@@ -34,7 +34,7 @@ def list_row(model: ModelSummary) -> tuple[object, ...]:
     policy = model.policy
     return (
         *named,
-        policy.version,
+        f"{policy.version}, held: allow anew" if model.held_since else policy.version,
         len(policy.mrenclave) + len(policy.td_measurement),
         len(policy.signers),
         len(policy.platforms.ppid_sha256) if policy.HasField("platforms") else "any",
@@ -63,6 +63,7 @@ def plain_policy(policy: ReleasePolicy) -> dict[str, Any]:
         "lease_s": policy.lease_s,
         "min_model_version": policy.min_model_version,
         "signer_set": policy.signer_set,
+        "log_generation": policy.log_generation,
     }
 
 

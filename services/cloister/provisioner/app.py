@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,17 +19,22 @@ from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.freshness import Freshness
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.opening import check_root_key, opened, utc_now
+from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
-from cloister.provisioner.servicer import SERVICE, ProvisionerServicer
+from cloister.provisioner.resuming import Resuming
+from cloister.provisioner.roots import Roots
+from cloister.provisioner.servicer import ProvisionerServicer
+from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault
+from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -53,13 +59,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         NotReady: A file is missing, or open to others; the message names it.
     """
     async with AsyncExitStack() as stack:
-        vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         database = stack.enter_context(Database.opened(folder / NAME))
-        check_root_key(database.root_key_ids(), vault)
-        ledger = stack.enter_context(opened(database, vault, cluster=settings.cluster))
+        used = database.root_key_ids()
+        roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
+        metrics = Metrics()
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
+        freshness = Freshness(ledger.log, witnessed.heads)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
         last_release_at = ledger.log.latest_at(RELEASED)
@@ -68,9 +77,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             cluster=settings.cluster,
             terms=settings.epoch_terms,
             store=EpochStore(ledger),
-            vault=vault,
+            keyring=roots.keyring,
         )
-        metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
@@ -81,7 +89,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             look_for_keys=followed.look_for_keys,
             store=store,
             epochs=epochs,
-            vault=vault,
+            keyring=roots.keyring,
             ledger=ledger,
             metrics=metrics,
             nonces=nonces,
@@ -92,7 +100,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger)
+        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -103,14 +111,26 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
                 on_call=metrics.call_answered,
+                ready=ready(freshness),
             )
         )
-        servicer = ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces)
+        servicer = ProvisionerServicer(
+            releaser=releaser,
+            registry=registry,
+            nonces=nonces,
+            resuming=Resuming(ledger, freshness, witnessed.witnessed),
+            witnessed=witnessed,
+            log_desk=LogDesk(ledger.log, witnessed),
+        )
         server.add(add_ProvisionerServicer_to_server, servicer)
-        await stack.enter_async_context(owner_listener(settings, lifecycle, identity, servicer, metrics.call_answered))
+        await stack.enter_async_context(
+            owner_listener(
+                settings, lifecycle, identity, servicer, ready=ready(freshness), on_call=metrics.call_answered
+            )
+        )
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
-        await server.health.set(SERVICE, True)
+        await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
 

@@ -14,7 +14,7 @@ from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer, add_Provis
 from cloister.kit.calls import Call
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Server
-from cloister.provisioner.servicer import ROLES, SERVICE
+from cloister.provisioner.servicer import ROLES
 from cloister.provisioner.settings import Settings
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import WORKER
@@ -37,6 +37,8 @@ async def owner_listener(
     lifecycle: Lifecycle,
     identity: TlsIdentity,
     servicer: ProvisionerServicer,
+    *,
+    ready: Callable[[str], None],
     on_call: Callable[[Call], None],
 ) -> AsyncIterator[Server | None]:
     """Listen at `owner_listen` while the block lasts; None where it is empty.
@@ -46,6 +48,7 @@ async def owner_listener(
         lifecycle: It drains when this is stopping.
         identity: The provisioner's.
         servicer: Answers.
+        ready: Asked before each call, as at `listen`.
         on_call: Counts its calls.
 
     Raises:
@@ -63,11 +66,11 @@ async def owner_listener(
         max_concurrent=MAX_CALLS,
         max_connections=MAX_CONNECTIONS,
         grace_s=settings.grace_s,
+        ready=ready,
         on_call=on_call,
     )
     async with listener as server:
         server.add(add_ProvisionerServicer_to_server, servicer)
-        await server.health.set(SERVICE, True)
         await server.start()
         running = lifecycle.spawn(server.run(), "owners")
         try:

@@ -18,9 +18,10 @@ from cloister.errors import AlreadyExists, InvalidRequest, NotFound
 from cloister.kit.signed_policy import MANIFEST_TYPE, POLICY_TYPE, verified_policy
 from cloister.kit.signer_set import SIGNER_SET_TYPE, SignerSet, follow, read_signer_set
 from cloister.provisioner.change import Change
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
-from cloister.provisioner.vault import RecordId, Vault
+from cloister.provisioner.vault import RecordId
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
@@ -29,10 +30,10 @@ from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_p
 class Registry:
     """Models and policies of one cluster, as their owners see them."""
 
-    def __init__(self, *, cluster: str, store: ModelStore, vault: Vault, ledger: Ledger) -> None:
+    def __init__(self, *, cluster: str, store: ModelStore, keyring: Keyring, ledger: Ledger) -> None:
         self._cluster = cluster
         self._store = store
-        self._vault = vault
+        self._keyring = keyring
         self._ledger = ledger
 
     def register(
@@ -53,6 +54,7 @@ class Registry:
             InvalidRequest: The manifest or the key is not one, or too few of those who sign for the model have signed
                 the manifest (`signature.insufficient`, `signature.other`).
             AlreadyExists: The name is another's, or the version not above all before it.
+            Unavailable: The vault does not answer.
         """
         described = verify(manifest, signature, public_key)
         if len(key) != KEY_BYTES:
@@ -62,14 +64,15 @@ class Registry:
         signers = self._signers(described.name, public_key, signer_sets)
         approved_by = _approved_by(signers, manifest, approval)
         record = RecordId(described.name, described.version, hashlib.sha256(manifest).digest(), public_key)
+        wrapped = self._keyring.wrap(record, key)
         model = StoredModel(
             name=described.name,
             version=described.version,
             owner=Owner(owner, public_key),
             manifest=manifest,
             signature=signature,
-            wrapped_key=self._vault.wrap(record, key),
-            root_key_id=self._vault.key_id(),
+            wrapped_key=wrapped.content,
+            root_key_id=wrapped.root_key_id,
             signer_sets=signer_sets,
         )
         return self._store.register(model, line=lambda change: _tell_model(change, model, described, approved_by))
@@ -88,6 +91,7 @@ class Registry:
             NotFound: The caller has no model of that name.
             SealBroken: The signature is not by the owner's key.
             AlreadyExists: The version is not above that of the policy in force, or its floor is below that one's.
+            NotReady: The model is held, and the policy was not signed for that.
         """
         read = parse_policy(policy)
         check_meant_for(read, self._cluster)
@@ -105,6 +109,7 @@ class Registry:
             line=lambda change: _tell_policy(change, read, owner, signed_by),
             signer_set=read.signer_set,
             floor=read.min_model_version,
+            log_generation=read.log_generation,
         )
 
     def set_signers(self, owner: str, envelope: bytes) -> int:
@@ -146,6 +151,10 @@ class Registry:
     def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All models, or this owner's; never a key."""
         return self._store.listing(owner)
+
+    def held(self) -> dict[str, int]:
+        """Models that are held, and since which generation of the log."""
+        return self._store.held()
 
     def audit(
         self, owner: str | None, *, model_name: str = "", after: int = 0, newest: int = 0

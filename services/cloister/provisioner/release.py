@@ -36,6 +36,7 @@ from cloister.kit.result_facts import code_facts
 from cloister.kit.signed_policy import verified_policy
 from cloister.provisioner.decoy import decoy
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
@@ -45,7 +46,7 @@ from cloister.provisioner.rates import Rates
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
@@ -126,7 +127,7 @@ class Releaser:
         look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
         epochs: Epochs,
-        vault: Vault,
+        keyring: Keyring,
         ledger: Ledger,
         metrics: Metrics,
         nonces: Nonces,
@@ -142,7 +143,7 @@ class Releaser:
         self._look_for_keys = look_for_keys
         self._store = store
         self._epochs = epochs
-        self._vault = vault
+        self._keyring = keyring
         self._ledger = ledger
         self._metrics = metrics
         self._nonces = nonces
@@ -232,7 +233,7 @@ class Releaser:
         return _Granted(result=result, model=model, grant=grant, lease_id=lease_id, sealed_grant=sealed, now=now)
 
     def _found(self, request: ReleaseRequest) -> tuple[StoredModel, StoredPolicy, KeyRefused | None]:
-        """The model and its policy; where one is missing, the decoy, which is refused to all, and why."""
+        """The model and its policy; where one is missing or held, the decoy, which is refused to all, and why."""
         found = self._store.find(request.model_name, request.model_version)
         if found is None:
             return (*self._decoy, KeyRefused("there is no such model", reason="model.unknown"))
@@ -240,11 +241,14 @@ class Releaser:
         if policy is None:
             missing = KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
             return (*self._decoy, missing)
+        if self._store.held_since(model.name):
+            held = KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
+            return (*self._decoy, held)
         return model, policy, None
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
-            return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
+            return ModelKey(self._keyring.unwrap(model.record_id(), Wrapped(model.wrapped_key, model.root_key_id)))
         except SealBroken:
             raise altered(model.name) from None
 

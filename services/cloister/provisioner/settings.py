@@ -9,6 +9,7 @@ from typing import Final
 
 from cloister.kit.key_set import KeySigners
 from cloister.provisioner.epoch_terms import DAY_S, EpochTerms
+from cloister.provisioner.vaults.settings import VaultSettings
 from cloister.rpc.address import check_address
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
@@ -27,7 +28,8 @@ class Settings:
         owner_listen: host:port for owners, operators and auditors; `listen` then answers workers only. Empty for one
             address for all.
         state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
-        root_key: File of 32 random bytes, mode 0600, that model keys are wrapped under.
+        vault: Where the root key is that model keys are wrapped under (docs/guides/vault.md).
+        next_vault: Where the one is that `rotate-root` goes over to; it need not be there before that.
         verifier: host:port of the verifier, to follow what it revokes and which keys it signs with. Empty for neither:
             then a result counts for the five minutes of its life whatever happens, and new keys come by the file only.
         witnesses: host:port of each verifier that countersigns the record, where there are several; a majority of them
@@ -54,10 +56,11 @@ class Settings:
     listen: str
     tls: TlsFiles
     state_dir: Path
-    root_key: Path
+    vault: VaultSettings
     verifier_keys: Path
     verifier_id: str
     owner_listen: str = ""
+    next_vault: VaultSettings | None = None
     verifier_thumbprints: tuple[str, ...] = ()
     key_signers: tuple[str, ...] = ()
     key_threshold: int = 1

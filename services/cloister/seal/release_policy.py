@@ -66,6 +66,7 @@ class ReleasePolicy:
         lease_s: How long a released key may be used before it must be asked for again.
         releases_per_hour: Of all versions together, renewals included; 0 for no bound.
         signer_set: Number of the signer set that signs it (`kit.signer_set`); 0 for the owner's key alone.
+        log_generation: Of the provisioner's log, where it was resumed and the owner signs for that; else 0.
         digest: SHA-256 of the bytes that the owner signed.
     """
 
@@ -83,6 +84,7 @@ class ReleasePolicy:
     platforms: frozenset[str] | None
     releases_per_hour: int
     signer_set: int
+    log_generation: int
     digest: bytes
 
 
@@ -115,6 +117,7 @@ def parse_policy(raw: bytes) -> ReleasePolicy:
         allow_plain=message.allow_plain,
         lease_s=message.lease_s,
         min_model_version=message.min_model_version,
+        log_generation=message.log_generation,
         platforms=frozenset(message.platforms.ppid_sha256) if message.HasField("platforms") else None,
         releases_per_hour=message.releases_per_hour,
         signer_set=message.signer_set,

@@ -38,7 +38,7 @@ class SignerRule(_message.Message):
     def __init__(self, mrsigner: _Optional[str] = ..., isvprodid: _Optional[int] = ..., min_isvsvn: _Optional[int] = ...) -> None: ...
 
 class ReleasePolicy(_message.Message):
-    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version", "cluster", "td_measurement", "platforms", "releases_per_hour", "signer_set")
+    __slots__ = ("model_name", "version", "mrenclave", "signers", "tcb_statuses", "allow_simulated", "allow_plain", "lease_s", "min_model_version", "cluster", "td_measurement", "log_generation", "platforms", "releases_per_hour", "signer_set")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class ReleasePolicy(_message.Message):
     MIN_MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     TD_MEASUREMENT_FIELD_NUMBER: _ClassVar[int]
+    LOG_GENERATION_FIELD_NUMBER: _ClassVar[int]
     PLATFORMS_FIELD_NUMBER: _ClassVar[int]
     RELEASES_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     SIGNER_SET_FIELD_NUMBER: _ClassVar[int]
@@ -64,10 +65,11 @@ class ReleasePolicy(_message.Message):
     min_model_version: int
     cluster: str
     td_measurement: _containers.RepeatedScalarFieldContainer[str]
+    log_generation: int
     platforms: Platforms
     releases_per_hour: int
     signer_set: int
-    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ..., cluster: _Optional[str] = ..., td_measurement: _Optional[_Iterable[str]] = ..., platforms: _Optional[_Union[Platforms, _Mapping]] = ..., releases_per_hour: _Optional[int] = ..., signer_set: _Optional[int] = ...) -> None: ...
+    def __init__(self, model_name: _Optional[str] = ..., version: _Optional[int] = ..., mrenclave: _Optional[_Iterable[str]] = ..., signers: _Optional[_Iterable[_Union[SignerRule, _Mapping]]] = ..., tcb_statuses: _Optional[_Iterable[str]] = ..., allow_simulated: bool = ..., allow_plain: bool = ..., lease_s: _Optional[int] = ..., min_model_version: _Optional[int] = ..., cluster: _Optional[str] = ..., td_measurement: _Optional[_Iterable[str]] = ..., log_generation: _Optional[int] = ..., platforms: _Optional[_Union[Platforms, _Mapping]] = ..., releases_per_hour: _Optional[int] = ..., signer_set: _Optional[int] = ...) -> None: ...
 
 class Platforms(_message.Message):
     __slots__ = ("ppid_sha256",)
@@ -106,12 +108,13 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ModelSummary(_message.Message):
-    __slots__ = ("name", "version", "owner", "manifest", "policy", "signer_sets", "signed_policy")
+    __slots__ = ("name", "version", "owner", "manifest", "policy", "held_since", "signer_sets", "signed_policy")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    HELD_SINCE_FIELD_NUMBER: _ClassVar[int]
     SIGNER_SETS_FIELD_NUMBER: _ClassVar[int]
     SIGNED_POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -119,9 +122,10 @@ class ModelSummary(_message.Message):
     owner: str
     manifest: _model_pb2.SignedManifest
     policy: ReleasePolicy
+    held_since: int
     signer_sets: _containers.RepeatedScalarFieldContainer[bytes]
     signed_policy: _model_pb2.SignedReleasePolicy
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ..., signer_sets: _Optional[_Iterable[bytes]] = ..., signed_policy: _Optional[_Union[_model_pb2.SignedReleasePolicy, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ..., held_since: _Optional[int] = ..., signer_sets: _Optional[_Iterable[bytes]] = ..., signed_policy: _Optional[_Union[_model_pb2.SignedReleasePolicy, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)
@@ -212,3 +216,61 @@ class ListAuditRequest(_message.Message):
     after_sequence: int
     newest: int
     def __init__(self, model_name: _Optional[str] = ..., after_sequence: _Optional[int] = ..., newest: _Optional[int] = ...) -> None: ...
+
+class ResumeRequest(_message.Message):
+    __slots__ = ("have_size", "should_size", "reason")
+    HAVE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHOULD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    have_size: int
+    should_size: int
+    reason: str
+    def __init__(self, have_size: _Optional[int] = ..., should_size: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ResumeResponse(_message.Message):
+    __slots__ = ("audit_sequence", "generation")
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    generation: int
+    def __init__(self, audit_sequence: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class GetCheckpointRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCheckpointResponse(_message.Message):
+    __slots__ = ("checkpoint", "log_key")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    LOG_KEY_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: str
+    log_key: str
+    def __init__(self, checkpoint: _Optional[str] = ..., log_key: _Optional[str] = ...) -> None: ...
+
+class ProveInclusionRequest(_message.Message):
+    __slots__ = ("sequence", "size")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    size: int
+    def __init__(self, sequence: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
+
+class ProveInclusionResponse(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ProveConsistencyRequest(_message.Message):
+    __slots__ = ("old_size", "new_size")
+    OLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    NEW_SIZE_FIELD_NUMBER: _ClassVar[int]
+    old_size: int
+    new_size: int
+    def __init__(self, old_size: _Optional[int] = ..., new_size: _Optional[int] = ...) -> None: ...
+
+class ProveConsistencyResponse(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
