@@ -79,7 +79,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=EpochStore(ledger),
             keyring=roots.keyring,
         )
-        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
+        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
             cluster=settings.cluster,

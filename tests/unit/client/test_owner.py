@@ -21,7 +21,7 @@ from cloister.api.v1.provisioner_pb2 import (
     SetSignersResponse,
 )
 from cloister.client import OwnerClient, ReleaseTerms, policy_draft, read_document, seal_to
-from cloister.errors import InvalidRequest, NotFound
+from cloister.errors import InvalidRequest, LogBroken, NotFound
 from cloister.kit.signed_policy import verified_policy
 from cloister.seal import manifest
 from cloister.seal.model_file import open_model
@@ -125,7 +125,7 @@ async def test_the_record_is_read_with_its_hashes_checked() -> None:
     lines = [line async for line in owner_of(provisioner).audit()]
     assert [line.content for line in lines] == [json.loads(provisioner.lines[0].record)]
     provisioner.lines[0].record = b'{"event":"y"}'
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(LogBroken):
         _ = [line async for line in owner_of(provisioner).audit()]
 
 

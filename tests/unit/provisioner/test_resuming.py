@@ -97,7 +97,7 @@ async def running(site: Site) -> AsyncIterator[Running]:
         desk = ReleaseDesk(site.folder, ledger, **({"owner": site.owner} if site.owner else {}))
         site.owner = desk.owner
         made = Running(desk, freshness, Resuming(ledger, freshness, witnessed.witnessed), witnessed)
-        async with Lifecycle.running() as lifecycle, served(ledger, freshness, witnessed, Health(), lifecycle):
+        async with Lifecycle.running() as lifecycle, served(ledger, freshness, witnessed, Health(lifecycle), lifecycle):
             yield made
 
 

@@ -190,6 +190,9 @@ _CALLS: dict[str, tuple[Any, set[str]]] = {
     "ChallengeRelease": (pb.ChallengeReleaseRequest(), {"worker"}),
     "ReleaseKey": (pb.ReleaseKeyRequest(), {"worker"}),
     "ListAudit": (pb.ListAuditRequest(), {"owner", "auditor"}),
+    "GetCheckpoint": (pb.GetCheckpointRequest(), {"owner", "auditor", "operator"}),
+    "ProveInclusion": (pb.ProveInclusionRequest(), {"owner", "auditor", "operator"}),
+    "ProveConsistency": (pb.ProveConsistencyRequest(), {"owner", "auditor", "operator"}),
 }
 
 
