@@ -16,7 +16,6 @@ from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner import recovery_servicer
 from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
@@ -27,6 +26,7 @@ from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
+from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.recovery import Recovery
 from cloister.provisioner.recovery_app import recover
@@ -35,7 +35,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
-from cloister.provisioner.servicer import ROLES, ProvisionerServicer
+from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
@@ -47,7 +47,7 @@ NONCE_TTL_S = 60.0
 WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
-MAX_ANSWER_BYTES = 4 << 20
+MAX_ANSWER_BYTES = 8 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -120,7 +120,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles={**ROLES, **recovery_servicer.ROLES},
+                roles=roles_at_the_door(settings),
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
@@ -128,18 +128,24 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 ready=ready(freshness),
             )
         )
-        server.add(
-            add_ProvisionerServicer_to_server,
-            ProvisionerServicer(
-                releaser=releaser,
-                registry=registry,
-                nonces=nonces,
-                resuming=Resuming(ledger, freshness, witnessed.witnessed),
-                witnessed=witnessed,
-                log_desk=LogDesk(ledger.log, witnessed),
-            ),
+        servicer = ProvisionerServicer(
+            releaser=releaser,
+            registry=registry,
+            nonces=nonces,
+            resuming=Resuming(ledger, freshness, witnessed.witnessed),
+            witnessed=witnessed,
+            log_desk=LogDesk(ledger.log, witnessed),
         )
-        server.add(add_RecoveryServicer_to_server, RecoveryServicer(recovery, witnessed))
+        recovery_servicer = RecoveryServicer(recovery, witnessed)
+
+        def add_to(server: Server) -> None:
+            server.add(add_ProvisionerServicer_to_server, servicer)
+            server.add(add_RecoveryServicer_to_server, recovery_servicer)
+
+        add_to(server)
+        await stack.enter_async_context(
+            owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
+        )
         task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
         stack.callback(task.cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))

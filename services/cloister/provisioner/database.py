@@ -58,6 +58,12 @@ CREATE TABLE policy (
     PRIMARY KEY (name, version)
 ) STRICT, WITHOUT ROWID;
 """
+_SIGNERS: Final = """
+CREATE TABLE signer_set (
+    name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version > 0), envelope BLOB NOT NULL,
+    PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+"""
 _EPOCHS: Final = """
 CREATE TABLE epoch_count (
     name TEXT PRIMARY KEY REFERENCES model (name), begun INTEGER NOT NULL CHECK (begun > 0)
@@ -76,7 +82,7 @@ CREATE TABLE recovery_key (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE recovery_attempt (id INTEGER PRIMARY KEY, noted TEXT NOT NULL) STRICT;
 """
-_SCHEMAS: Final = (_LOG + _MODELS + _EPOCHS + _RECOVERY,)
+_SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS + _RECOVERY,)
 """What each version of the file added to the one before."""
 
 _log = get_logger()

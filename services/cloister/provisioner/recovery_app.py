@@ -15,11 +15,12 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner import recovery_servicer, servicer
 from cloister.provisioner.database import NAME, Database
+from cloister.provisioner.owner_listener import ALL_ROLES
 from cloister.provisioner.recovering import Recovering, stored_deal
 from cloister.provisioner.recovery_servicer import EverythingElse, RecoveringServicer
 from cloister.provisioner.roots import Roots
+from cloister.provisioner.servicer import SERVICE
 from cloister.provisioner.settings import Settings
 from cloister.rpc.identity import TlsIdentity
 
@@ -72,10 +73,10 @@ async def recovery_assembled(
         stack.callback(recovering.end)
         server = await stack.enter_async_context(
             Server.mtls(
-                settings.listen,
+                settings.owner_listen or settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles={**servicer.ROLES, **recovery_servicer.ROLES},
+                roles=ALL_ROLES,
                 grace_s=settings.grace_s,
                 on_call=metrics.call_answered,
             )
@@ -83,5 +84,5 @@ async def recovery_assembled(
         calls = RecoveringServicer(recovering)
         server.add(add_RecoveryServicer_to_server, calls)
         server.add_generic(EverythingElse())
-        await server.health.set(servicer.SERVICE, False)
+        await server.health.set(SERVICE, False)
         yield RecoveryServer(server, calls.restored)
