@@ -63,6 +63,7 @@ _NAMES: Final = {
     "question": ("Inputs", "Options"),
     "quote_corpus": ("JudgedEntry", "judge_corpus"),
     "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
+    "root_key_calls": ("root_keys", "rotate_root"),
     "roster": ("Refused", "Serving"),
     "statuses": ("status_meaning",),
     "sync": ("SyncClient",),

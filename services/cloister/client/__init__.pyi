@@ -68,6 +68,8 @@ from cloister.client.receipts import VerifiedReceipt as VerifiedReceipt
 from cloister.client.receipts import load_receipt as load_receipt
 from cloister.client.receipts import save_receipt as save_receipt
 from cloister.client.receipts import verify_receipt as verify_receipt
+from cloister.client.root_key_calls import root_keys as root_keys
+from cloister.client.root_key_calls import rotate_root as rotate_root
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.statuses import status_meaning as status_meaning

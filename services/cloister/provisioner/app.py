@@ -26,6 +26,7 @@ from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.roots import Roots
+from cloister.provisioner.rotation import Rotation, rotating
 from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
@@ -93,6 +94,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             clock=clock,
         )
         registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
+        rotation = Rotation(ledger, roots, settings.cluster)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -107,10 +109,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         )
         server.add(
             add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
+            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces, rotation=rotation),
         )
-        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
-        stack.callback(task.cancel)
+        for loop, name in (
+            (destroying(epochs, clock), "epochs.destroyed"),
+            (rotating(rotation, roots), "root.rotated"),
+        ):
+            stack.callback(lifecycle.spawn(loop, name).cancel)
         await server.health.set(SERVICE, True)
         yield server
 

@@ -72,7 +72,7 @@ class ModelStore:
         """
 
         def change(change: Change) -> int:
-            owner = _owner(change, model.name)
+            owner = stored_owner(change, model.name)
             if owner is None:
                 change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
             elif owner != model.owner:
@@ -95,7 +95,7 @@ class ModelStore:
         """
 
         def change(change: Change) -> int:
-            if _owner(change, name) != owner:
+            if stored_owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
             newest = change.newest(POLICY, name)
             if policy.version <= newest:
@@ -110,7 +110,7 @@ class ModelStore:
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
         with self._ledger.looking() as look:
-            return _owner(look, name)
+            return stored_owner(look, name)
 
     def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
         """A model (version 0: its newest) and the policy in force, if any; None when there is no such model.
@@ -119,7 +119,7 @@ class ModelStore:
             SealBroken: What is stored is not as it was written (`store.altered`).
         """
         with self._ledger.looking() as look:
-            model = _model(look, name, version or look.newest(MODEL_VERSION, name))
+            model = stored_model(look, name, version or look.newest(MODEL_VERSION, name))
             return None if model is None else (model, in_force(look, name))
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
@@ -130,7 +130,7 @@ class ModelStore:
         listed: list[tuple[StoredModel, StoredPolicy | None]] = []
         for name in self._ledger.names(MODEL):
             with suppress(SealBroken), self._ledger.looking() as look:
-                known = _owner(look, name)
+                known = stored_owner(look, name)
                 if known is not None and owner in (None, known.spiffe_id):
                     listed += _versions(look, name)
         return listed
@@ -143,16 +143,18 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(version, *row)
 
 
-def _owner(look: Look, name: str) -> Owner | None:
+def stored_owner(look: Look, name: str) -> Owner | None:
+    """Who registered a name, if anyone did; raises SealBroken (`store.altered`)."""
     row = look.get(MODEL, Key(name))
     return None if row is None else Owner(*row)
 
 
-def _model(look: Look, name: str, version: int) -> StoredModel | None:
+def stored_model(look: Look, name: str, version: int) -> StoredModel | None:
+    """One version of a model, if there is one; raises SealBroken (`store.altered`)."""
     row = look.get(MODEL_VERSION, Key(name, version))
     if row is None:
         return None
-    owner = _owner(look, name)
+    owner = stored_owner(look, name)
     if owner is None:  # nothing of ours registers a version without
         raise altered(name)
     return StoredModel(name, version, owner, *row)
@@ -160,5 +162,5 @@ def _model(look: Look, name: str, version: int) -> StoredModel | None:
 
 def _versions(look: Look, name: str) -> list[tuple[StoredModel, StoredPolicy | None]]:
     policy = in_force(look, name)
-    found = (_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
+    found = (stored_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
     return [(model, policy) for model in found if model is not None]

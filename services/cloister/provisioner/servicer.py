@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import Final
 
@@ -19,6 +20,7 @@ from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.provisioner.rotation import Rotation
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 
@@ -30,6 +32,8 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+    f"/{SERVICE}/RotateRoot": {"operator"},
+    f"/{SERVICE}/GetVaultStatus": {"operator", "auditor"},
 }
 _SIGNATURE_BYTES = 64
 _PAGE = 256
@@ -40,10 +44,11 @@ _Context = grpc.aio.ServicerContext[object, object]
 class ProvisionerServicer(Base):
     """Serves `cloister.api.v1.Provisioner`."""
 
-    def __init__(self, *, releaser: Releaser, registry: Registry, nonces: Nonces) -> None:
+    def __init__(self, *, releaser: Releaser, registry: Registry, nonces: Nonces, rotation: Rotation) -> None:
         self._releaser = releaser
         self._registry = registry
         self._nonces = nonces
+        self._rotation = rotation
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -104,6 +109,17 @@ class ProvisionerServicer(Base):
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry
+
+    async def RotateRoot(self, request: pb.RotateRootRequest, context: _Context) -> pb.RotateRootResponse:
+        """Begin to wrap all under another root key."""
+        begun = await asyncio.to_thread(self._rotation.begin, current_peer().spiffe_id)
+        self._rotation.wanted.set()
+        return pb.RotateRootResponse(to=begun.to, secrets=begun.secrets, audit_sequence=begun.sequence)
+
+    async def GetVaultStatus(self, request: pb.GetVaultStatusRequest, context: _Context) -> pb.GetVaultStatusResponse:
+        """Root keys by name, and how much lies under each."""
+        found = await asyncio.to_thread(self._rotation.status)
+        return pb.GetVaultStatusResponse(root_keys=[pb.RootKey(**asdict(each)) for each in found])
 
 
 def _owner_or_all() -> str | None:
