@@ -39,8 +39,10 @@ PAGES: Final = {
     ),
     "owner": (
         "For model owners",
-        "Seal a model, register it, say who may have its key.",
-        "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models",
+        "Seal a model, register it, say who may have its key, alone or with others; see what a policy would do.",
+        "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models ReleaseTerms policy_draft "
+        "signer_set_draft read_document OwnerDocument DocumentKind policy_listed explained_workers explain_worker "
+        "ExplainedWorker",
     ),
     "auditor": (
         "For auditors",

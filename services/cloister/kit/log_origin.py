@@ -61,15 +61,24 @@ class Resumption:
     def parse(cls, line: bytes) -> Resumption:
         """Read such a line; raises InvalidRequest (`resumption.malformed`) for any other."""
         try:
-            said: Any = json.loads(line)
+            return cls.of(json.loads(line))
+        except (ValueError, RecursionError):
+            raise _malformed() from None
+
+    @classmethod
+    def of(cls, said: Any) -> Resumption:
+        """The same of a line that is JSON already."""
+        try:
             if said["event"] != RESUMED or not _ROOT.fullmatch(said["should_root"]):
-                raise ValueError("another line")
+                raise _malformed()
             sizes = said["should_size"], said["have_size"]
             if any(type(size) is not int or size < 0 for size in sizes):
-                raise ValueError("no size")
+                raise _malformed()
             LogOrigin.parse(said["old_origin"])
             return cls(said["old_origin"], sizes[0], bytes.fromhex(said["should_root"]), sizes[1])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InvalidRequest):
-            raise InvalidRequest(
-                "the line does not say what the log goes on from", reason="resumption.malformed"
-            ) from None
+        except (TypeError, KeyError, AttributeError, InvalidRequest):
+            raise _malformed() from None
+
+
+def _malformed() -> InvalidRequest:
+    return InvalidRequest("the line does not say what the log goes on from", reason="resumption.malformed")

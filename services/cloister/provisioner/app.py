@@ -19,17 +19,22 @@ from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.freshness import Freshness
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
+from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
 from cloister.provisioner.rotation import Rotation, rotating
-from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
+from cloister.provisioner.servicer import ROLES, ProvisionerServicer
+from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -60,7 +65,10 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         database = stack.enter_context(Database.opened(folder / NAME))
         used = database.root_key_ids()
         roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
+        metrics = Metrics()
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
         ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
+        freshness = Freshness(ledger.log, witnessed.heads)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
         last_release_at = ledger.log.latest_at(RELEASED)
@@ -71,7 +79,6 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=EpochStore(ledger),
             keyring=roots.keyring,
         )
-        metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
@@ -105,18 +112,24 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
                 on_call=metrics.call_answered,
+                ready=ready(freshness),
             )
         )
         server.add(
             add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces, rotation=rotation),
+            ProvisionerServicer(
+                releaser=releaser,
+                registry=registry,
+                nonces=nonces,
+                resuming=Resuming(ledger, freshness, witnessed.witnessed),
+                witnessed=witnessed,
+                log_desk=LogDesk(ledger.log, witnessed),
+                rotation=rotation,
+            ),
         )
-        for loop, name in (
-            (destroying(epochs, clock), "epochs.destroyed"),
-            (rotating(rotation, roots), "root.rotated"),
-        ):
-            stack.callback(lifecycle.spawn(loop, name).cancel)
-        await server.health.set(SERVICE, True)
+        stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
+        stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)
+        await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
 

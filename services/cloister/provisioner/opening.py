@@ -143,7 +143,7 @@ def _name_altered(cursor: sqlite3.Cursor, rows: Vouched) -> None:
     look = Look(cursor, rows)
     for table in TABLES:
         stored = {str(name) for (name,) in cursor.execute(f"SELECT DISTINCT {table.key[0]} FROM {table.name}")}  # noqa: S608
-        for name in sorted(stored.union(rows.names(table))):
+        for name in sorted(stored | rows.names(table)):
             look.name_altered(table, name)
 
 

@@ -77,6 +77,7 @@ class Registry:
             NotFound: The caller has no model of that name.
             SealBroken: The signature is not by the owner's key.
             AlreadyExists: The version is not above that of the policy in force.
+            NotReady: The model is held, and the policy was not signed for that.
         """
         read = parse_policy(policy)
         check_meant_for(read, self._cluster)
@@ -88,6 +89,7 @@ class Registry:
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
+            log_generation=read.log_generation,
             line=lambda change: change.line(
                 "policy.set",
                 model=read.model_name,
@@ -101,6 +103,10 @@ class Registry:
     def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All models, or this owner's; never a key."""
         return self._store.listing(owner)
+
+    def held(self) -> dict[str, int]:
+        """Models that are held, and since which generation of the log."""
+        return self._store.held()
 
     def audit(
         self, owner: str | None, *, model_name: str = "", after: int = 0, newest: int = 0

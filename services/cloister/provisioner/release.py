@@ -202,6 +202,8 @@ class Releaser:
         model, stored_policy = found
         if stored_policy is None:
             raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
+        if self._store.held_since(model.name):
+            raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
         described, policy = _as_signed(model, stored_policy)
         check_meant_for(policy, self._cluster)
         decide(result, policy, model_version=model.version, cluster=self._cluster)

@@ -16,15 +16,19 @@ from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer as Base
 from cloister.errors import InvalidRequest
 from cloister.kit.server import current_peer
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.provisioner.resuming import Asked, Resuming
 from cloister.provisioner.rotation import Rotation
+from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 
 SERVICE: Final = "cloister.api.v1.Provisioner"
+RESUME: Final = f"/{SERVICE}/Resume"
 ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/RegisterModel": {"owner"},
     f"/{SERVICE}/SetReleasePolicy": {"owner"},
@@ -34,6 +38,10 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
     f"/{SERVICE}/RotateRoot": {"operator"},
     f"/{SERVICE}/GetVaultStatus": {"operator", "auditor"},
+    RESUME: {"operator"},
+    f"/{SERVICE}/GetCheckpoint": {"owner", "auditor", "operator"},
+    f"/{SERVICE}/ProveInclusion": {"owner", "auditor", "operator"},
+    f"/{SERVICE}/ProveConsistency": {"owner", "auditor", "operator"},
 }
 _SIGNATURE_BYTES = 64
 _PAGE = 256
@@ -44,10 +52,23 @@ _Context = grpc.aio.ServicerContext[object, object]
 class ProvisionerServicer(Base):
     """Serves `cloister.api.v1.Provisioner`."""
 
-    def __init__(self, *, releaser: Releaser, registry: Registry, nonces: Nonces, rotation: Rotation) -> None:
+    def __init__(
+        self,
+        *,
+        releaser: Releaser,
+        registry: Registry,
+        nonces: Nonces,
+        witnessed: Witnessed,
+        log_desk: LogDesk,
+        resuming: Resuming,
+        rotation: Rotation,
+    ) -> None:
         self._releaser = releaser
         self._registry = registry
         self._nonces = nonces
+        self._witnessed = witnessed
+        self._log_desk = log_desk
+        self._resuming = resuming
         self._rotation = rotation
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
@@ -60,6 +81,7 @@ class ProvisionerServicer(Base):
             request.manifest.public_key,
             Secret(request.model_key),
         )
+        await self._witnessed.witnessed(sequence)
         return pb.RegisterModelResponse(audit_sequence=sequence)
 
     async def SetReleasePolicy(
@@ -69,12 +91,14 @@ class ProvisionerServicer(Base):
         sequence = await asyncio.to_thread(
             self._registry.set_policy, current_peer().spiffe_id, request.policy, request.signature
         )
+        await self._witnessed.witnessed(sequence)
         return pb.SetReleasePolicyResponse(audit_sequence=sequence)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """The caller's models, or all of them for who oversees the mesh."""
         found = await asyncio.to_thread(self._registry.listing, _owner_or_all())
-        return pb.ListModelsResponse(models=[_summary(model, policy) for model, policy in found])
+        held = await asyncio.to_thread(self._registry.held)
+        return pb.ListModelsResponse(models=[_summary(*each, held.get(each[0].name, 0)) for each in found])
 
     async def ChallengeRelease(
         self, request: pb.ChallengeReleaseRequest, context: _Context
@@ -97,6 +121,7 @@ class ProvisionerServicer(Base):
             proof=request.proof,
         )
         released = await self._releaser.release(asked, current_peer())
+        self._witnessed.check()  # nobody else has begun to write while this waited for the disk
         return pb.ReleaseKeyResponse(
             manifest=_manifest(released.model), lease_id=released.lease_id, sealed_grant=released.sealed_grant
         )
@@ -114,12 +139,36 @@ class ProvisionerServicer(Base):
         """Begin to wrap all under another root key."""
         begun = await asyncio.to_thread(self._rotation.begin, current_peer().spiffe_id)
         self._rotation.wanted.set()
+        await self._witnessed.witnessed(begun.sequence)
         return pb.RotateRootResponse(to=begun.to, secrets=begun.secrets, audit_sequence=begun.sequence)
 
     async def GetVaultStatus(self, request: pb.GetVaultStatusRequest, context: _Context) -> pb.GetVaultStatusResponse:
         """Root keys by name, and how much lies under each."""
         found = await asyncio.to_thread(self._rotation.status)
         return pb.GetVaultStatusResponse(root_keys=[pb.RootKey(**asdict(each)) for each in found])
+
+    async def Resume(self, request: pb.ResumeRequest, context: _Context) -> pb.ResumeResponse:
+        """Go on without what was lost."""
+        asked = Asked(request.have_size, request.should_size, request.reason, operator=current_peer().spiffe_id)
+        outcome = await self._resuming.resume(asked)
+        return pb.ResumeResponse(audit_sequence=outcome.sequence, generation=outcome.generation)
+
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: _Context) -> pb.GetCheckpointResponse:
+        """The head of the record."""
+        checkpoint, log_key = await asyncio.to_thread(self._log_desk.checkpoint)
+        return pb.GetCheckpointResponse(checkpoint=checkpoint, log_key=log_key)
+
+    async def ProveInclusion(self, request: pb.ProveInclusionRequest, context: _Context) -> pb.ProveInclusionResponse:
+        """That a line is in it."""
+        proof = await asyncio.to_thread(self._log_desk.inclusion, request.sequence, request.size)
+        return pb.ProveInclusionResponse(proof=proof)
+
+    async def ProveConsistency(
+        self, request: pb.ProveConsistencyRequest, context: _Context
+    ) -> pb.ProveConsistencyResponse:
+        """That it has only grown."""
+        proof = await asyncio.to_thread(self._log_desk.consistency, request.old_size, request.new_size)
+        return pb.ProveConsistencyResponse(proof=proof)
 
 
 def _owner_or_all() -> str | None:
@@ -135,11 +184,12 @@ def _manifest(model: StoredModel) -> pb.SignedManifest:
     return pb.SignedManifest(manifest=model.manifest, signature=model.signature, public_key=model.owner.key)
 
 
-def _summary(model: StoredModel, policy: StoredPolicy | None) -> pb.ModelSummary:
+def _summary(model: StoredModel, policy: StoredPolicy | None, held_since: int) -> pb.ModelSummary:
     return pb.ModelSummary(
         name=model.name,
         version=model.version,
         owner=model.owner.spiffe_id,
         manifest=_manifest(model),
         policy=pb.ReleasePolicy.FromString(policy.policy) if policy is not None else None,
+        held_since=held_since,
     )

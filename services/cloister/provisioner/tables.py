@@ -87,4 +87,6 @@ EPOCH: Final = Table(
     ("suite", "began_ms", "seal_until_ms", "open_until_ms", "policy", "signature"),
     ("wrapped_seed", "root_key_id"),
 )
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH)
+HELD: Final = Table("held", ("name",), ("generation",))
+"""Models that are released to nobody until their owner signs a policy for this generation of the log."""
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, HELD)

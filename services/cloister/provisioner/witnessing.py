@@ -144,30 +144,33 @@ class Witnessing:
 
     @asynccontextmanager
     async def running(self, log: WitnessedLog, lifecycle: Lifecycle) -> AsyncIterator[None]:
-        """See `Witnessed`. At the end the lease is given back, so the next writer need not wait for its end."""
+        """See `Witnessed`. The block begins when every witness has answered once, or has not for a while.
+
+        At its end the lease is given back, so the next writer need not wait for it to run out.
+        """
         self._metrics.witness_lag.set_function(lambda: log.size() - self._size())
+        await self._round(log)
         task = lifecycle.spawn(self._rounds(log), "log.witnessing")
         try:
             yield
         finally:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
             with suppress(CloisterError, TimeoutError):
                 async with asyncio.timeout(CALL_S):
                     await self._round(log, leaving=True)
 
     async def _rounds(self, log: WitnessedLog) -> None:
         while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._round(log)
             except Unavailable as error:  # our own disk does not answer, as whoever writes hears too
                 _log.error("log.unreadable", error=error)
                 await asyncio.sleep(RENEW_S)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RENEW_S):
-                    await self._wake.wait()
 
     async def _round(self, log: WitnessedLog, *, leaving: bool = False) -> None:
         """Show the newest head to every witness."""

@@ -48,7 +48,7 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/GetKeys": ANY_ROLE,
     f"/{SERVICE}/ApplyPolicy": frozenset({"operator"}),
     f"/{SERVICE}/GetPolicy": frozenset({"owner", "auditor", "operator"}),
-    f"/{SERVICE}/ListEvidence": frozenset({"auditor", "operator"}),
+    f"/{SERVICE}/ListEvidence": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/GetEvidence": ANY_ROLE,
     f"/{SERVICE}/Revoke": frozenset({"operator"}),
     f"/{SERVICE}/LiftRevocation": frozenset({"operator"}),

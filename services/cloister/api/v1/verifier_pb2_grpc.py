@@ -182,7 +182,7 @@ class VerifierServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListEvidence(self, request, context):
-        """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator.
+        """The evidence of everyone attested now, to judge by another policy, say. Roles: owner, auditor, operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -444,7 +444,7 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
     """The appraisal policy in force, as it was signed. Roles: owner, auditor, operator."""
 
     ListEvidence: _VerifierListEvidenceType
-    """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
+    """The evidence of everyone attested now, to judge by another policy, say. Roles: owner, auditor, operator."""
 
     GetEvidence: _VerifierGetEvidenceType
     """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role."""
@@ -609,7 +609,7 @@ class VerifierServicer(metaclass=abc.ABCMeta):
         request: cloister.api.v1.verifier_pb2.ListEvidenceRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.verifier_pb2.AttestedWorker], collections.abc.AsyncIterator[cloister.api.v1.verifier_pb2.AttestedWorker]]:
-        """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
+        """The evidence of everyone attested now, to judge by another policy, say. Roles: owner, auditor, operator."""
 
     @abc.abstractmethod
     def GetEvidence(
