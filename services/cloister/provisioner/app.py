@@ -35,6 +35,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
+from cloister.provisioner.rotation import Rotation, rotating
 from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
@@ -115,6 +116,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         )
         recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
         registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
+        rotation = Rotation(ledger, roots, settings.cluster)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -135,6 +137,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             resuming=Resuming(ledger, freshness, witnessed.witnessed),
             witnessed=witnessed,
             log_desk=LogDesk(ledger.log, witnessed),
+            rotation=rotation,
         )
         recovery_servicer = RecoveryServicer(recovery, witnessed)
 
@@ -146,8 +149,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         await stack.enter_async_context(
             owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
         )
-        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
-        stack.callback(task.cancel)
+        stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
+        stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
