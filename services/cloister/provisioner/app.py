@@ -30,6 +30,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
+from cloister.provisioner.rotation import Rotation, rotating
 from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
@@ -101,6 +102,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             clock=clock,
         )
         registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
+        rotation = Rotation(ledger, roots, settings.cluster)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -121,6 +123,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             resuming=Resuming(ledger, freshness, witnessed.witnessed),
             witnessed=witnessed,
             log_desk=LogDesk(ledger.log, witnessed),
+            rotation=rotation,
         )
         server.add(add_ProvisionerServicer_to_server, servicer)
         await stack.enter_async_context(
@@ -128,8 +131,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 settings, lifecycle, identity, servicer, ready=ready(freshness), on_call=metrics.call_answered
             )
         )
-        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
-        stack.callback(task.cancel)
+        stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
+        stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
