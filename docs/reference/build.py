@@ -39,8 +39,8 @@ PAGES: Final = {
     ),
     "owner": (
         "For model owners",
-        "Seal a model, register it, say who may have its key.",
-        "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models",
+        "Seal a model, register it, say who may have its key, withdraw it.",
+        "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models withdraw lift_withdrawal withdrawals",
     ),
     "auditor": (
         "For auditors",

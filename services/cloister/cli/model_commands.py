@@ -15,6 +15,7 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerR
 from cloister.cli import (
     convert_command,
     identities,
+    lease_words,
     quantize_command,
     routing_commands,
     seal_commands,
@@ -51,7 +52,7 @@ def publish(
     """Register a sealed model and its key with the provisioner, and put the sealed file where workers look for it.
 
     Whom 'cloister model allow' has named may have the key: for a new model nobody, for a new version those of the
-    versions before. Running workers take a new version when their lease is renewed.
+    versions before. Running workers take a new version within seconds, and drop no request over it.
     """
     mesh = Mesh.read(mesh_folder)
     owner = identity or mesh.identity("owner")
@@ -61,8 +62,8 @@ def publish(
         async with _connected(mesh, owner) as client:
             return await client.register(signed, key)
 
-    line = asyncio.run(register())
-    placed = sealed_folder.place(folder, models_dir or mesh.models, found)
+    with sealed_folder.placing(folder, models_dir or mesh.models, found) as placed:
+        line = asyncio.run(register())
     say(f"published {found.name}@{found.version} (line {line} of the provisioner's record)", "bold")
     facts({"sealed file": placed, "digest": found.digest.hex()}, indent="  ")
     say("'cloister model list' shows who may have the key: a policy that the model has already covers this version too")
@@ -136,14 +137,14 @@ def allow(
         ) from error
     say(f"policy {policy.version} of {name} holds (line {line} of the provisioner's record)", "bold")
     if policy.version > 1:
-        say("A worker that has the key already goes by the policy before until it renews its lease, or starts again.")
+        say("Workers that have the key ask for it again within seconds, and drop it where this policy refuses them.")
     if allow_simulated:
         warn("Simulated workers may have this key: whoever owns their machine can read it, and the model.")
 
 
 @app.command("list", epilog=examples("cloister model list", "cloister model list --json"))
 def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_json: AsJson = False) -> None:
-    """List your models, their versions, and who may have their keys."""
+    """List your models, their versions, who may have their keys, and how many workers hold one now."""
     mesh = Mesh.read(mesh_folder)
     owner = identity or mesh.identity("owner")
 
@@ -155,8 +156,14 @@ def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_
     if as_json:
         print_json([_plain(model) for model in models])
         return
-    rows = [(f"{model.name}@{model.version}", model.owner, *_policy_cells(model)) for model in models]
-    table(("model", "owner", "policy", "measurements", "signers", "simulated", "plain requests"), rows)
+    rows = [
+        (f"{model.name}@{model.version}", model.owner, *_policy_cells(model), *lease_words.lease_cells(model))
+        for model in models
+    ]
+    table(
+        ("model", "owner", "policy", "measurements", "signers", "simulated", "plain requests", *lease_words.COLUMNS),
+        rows,
+    )
     if not models:
         say("no model yet: 'cloister model seal' makes one, 'cloister model publish' registers it")
 
@@ -192,6 +199,7 @@ def _plain(model: ModelSummary) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "owner": model.owner,
+        **lease_words.lease_facts(model),
         "policy": {
             "version": policy.version,
             "mrenclave": list(policy.mrenclave),

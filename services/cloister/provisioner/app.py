@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
@@ -18,6 +20,8 @@ from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
+from cloister.provisioner.leases import Leases
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import check_root_key, opened, utc_now
@@ -28,6 +32,7 @@ from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import FileVault
+from cloister.provisioner.withdrawals import Withdrawals, owner_signs, terms_of
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -36,6 +41,8 @@ WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
 MAX_ANSWER_BYTES = 4 << 20
+# Beside the streams of those who watch their leases.
+MAX_CALLS = 1024
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -91,7 +98,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger)
+        leases = Leases(ledger, clock.now)
+        loop = asyncio.get_running_loop()
+        watch = LeaseWatch(LeaseDesk(leases.given, partial(terms_of, ledger)), loop)
+        registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger, told=watch.tell)
+        withdrawals = Withdrawals(
+            cluster=settings.cluster, ledger=ledger, signers=owner_signs, told=watch.tell, now=clock.now
+        )
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -101,17 +114,34 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
+                max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
             )
         )
         server.add(
             add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
+            ProvisionerServicer(
+                releaser=releaser,
+                registry=registry,
+                nonces=nonces,
+                leases=leases,
+                lease_watch=watch,
+                withdrawals=withdrawals,
+            ),
         )
-        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
-        stack.callback(task.cancel)
+        for task in (
+            lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
+            lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
+        ):
+            stack.callback(task.cancel)
         await server.health.set(SERVICE, True)
         yield server
+
+
+async def _closing(watch: LeaseWatch, lifecycle: Lifecycle) -> None:
+    """End the streams when the service stops: they would hold the drain up to the end of its grace."""
+    await lifecycle.stopping.wait()
+    watch.close()
 
 
 def private_folder(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
@@ -23,13 +23,26 @@ from cloister.seal.release_policy import check_meant_for, parse_policy
 
 
 class Registry:
-    """Models and policies of one cluster, as their owners see them."""
+    """Models and policies of one cluster, as their owners see them.
 
-    def __init__(self, *, cluster: str, store: ModelStore, vault: Vault, ledger: Ledger) -> None:
+    Args:
+        told: Hears the name of a model that something has changed of, once that is on disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        store: ModelStore,
+        vault: Vault,
+        ledger: Ledger,
+        told: Callable[[str], None] = lambda _name: None,
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._vault = vault
         self._ledger = ledger
+        self._told = told
 
     def register(self, owner: str, manifest: bytes, signature: bytes, public_key: bytes, key: Secret) -> int:
         """Keep a model's signed manifest and its key; returns the sequence number of the entry.
@@ -59,7 +72,9 @@ class Registry:
             wrapped_key=self._vault.wrap(record, key),
             root_key_id=self._vault.key_id(),
         )
-        return self._store.register(model, line=lambda change: _tell_model(change, model, described))
+        line = self._store.register(model, line=lambda change: _tell_model(change, model, described))
+        self._told(model.name)
+        return line
 
     def set_policy(self, owner: str, policy: bytes, signature: bytes) -> int:
         """Put a release policy in force; returns the sequence number of the entry.
@@ -81,7 +96,7 @@ class Registry:
         if known is None or known.spiffe_id != owner:
             raise NotFound("there is no such model of yours")
         verify_policy(policy, signature, known.key)
-        return self._store.set_policy(
+        line = self._store.set_policy(
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
@@ -94,6 +109,8 @@ class Registry:
                 owner=owner,
             ),
         )
+        self._told(read.model_name)
+        return line
 
     def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All models, or this owner's; never a key."""

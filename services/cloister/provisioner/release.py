@@ -31,7 +31,10 @@ from cloister.errors import (
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
+from cloister.provisioner.change import Change
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.lease_watch import GivenLease
+from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
@@ -42,6 +45,7 @@ from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import Vault
 from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.provisioner.withdrawals import releasable, terms
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
@@ -83,6 +87,7 @@ class _Granted:
     lease_id: str
     sealed_grant: bytes = field(repr=False)
     now: datetime
+    changed_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,11 @@ class Releaser:
         if isinstance(decided, _Refusal):
             await self._record_refusal(decided.error, request, peer, decided.result)
             raise decided.told
-        await self._record_release(decided)
+        try:
+            await self._record_release(decided)
+        except NotReady as changed:
+            await self._record_refusal(changed, request, peer, decided.result)
+            raise
         self._clock.vouched(decided.now)
         return Released(model=decided.model, lease_id=decided.lease_id, sealed_grant=decided.sealed_grant)
 
@@ -195,7 +204,10 @@ class Releaser:
         )
 
     def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
-        found = self._store.find(request.model_name, request.model_version)
+        with self._ledger.looking() as look:
+            version = releasable(look, request.model_name, request.model_version)
+            changed_at = terms(look, request.model_name).changed_at
+        found = self._store.find(request.model_name, version)
         if found is None:
             raise KeyRefused("there is no such model", reason="model.unknown")
         model, stored_policy = found
@@ -217,7 +229,15 @@ class Releaser:
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
-        return _Granted(result=result, model=model, grant=grant, lease_id=lease_id, sealed_grant=sealed, now=now)
+        return _Granted(
+            result=result,
+            model=model,
+            grant=grant,
+            lease_id=lease_id,
+            sealed_grant=sealed,
+            now=now,
+            changed_at=changed_at,
+        )
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
@@ -226,17 +246,28 @@ class Releaser:
             raise altered(model.name) from None
 
     async def _record_release(self, granted: _Granted) -> None:
-        grant = granted.grant
-        await self._ledger.appended(
-            RELEASED,
-            model=grant.model_name,
-            version=grant.model_version,
-            lease_id=granted.lease_id,
-            lease_s=grant.lease_s,
-            policy_digest=grant.policy_digest.hex(),
-            epochs=[str(key.epoch) for key in grant.epochs],
-            **_facts(granted.result),
-        )
+        """Put it on record, and its lease; raises NotReady where its terms changed since it was decided on."""
+        grant, result = granted.grant, granted.result
+        now_ms = int(granted.now.timestamp() * 1000)
+
+        def make(change: Change) -> None:
+            if terms(change, grant.model_name).changed_at != granted.changed_at:
+                raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
+            line = change.line(
+                RELEASED,
+                model=grant.model_name,
+                version=grant.model_version,
+                lease_id=granted.lease_id,
+                lease_s=grant.lease_s,
+                policy_digest=grant.policy_digest.hex(),
+                epochs=[str(key.epoch) for key in grant.epochs],
+                **_facts(result),
+            )
+            lease = GivenLease(grant.model_name, grant.model_version, line)
+            ends_ms = now_ms + grant.lease_s * 1000
+            give(change, granted.lease_id, result.instance, lease, now_ms=now_ms, ends_ms=ends_ms)
+
+        await self._ledger.changed(make)
         self._metrics.key_asked(released=True, simulated=granted.result.simulated)
 
     async def _record_refusal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from itertools import islice
 from typing import Final
 
@@ -14,11 +15,16 @@ from cloister.api.v1 import provisioner_pb2 as pb
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer as Base
 from cloister.errors import InvalidRequest
+from cloister.kit.event_stream import write_event
 from cloister.kit.server import current_peer
+from cloister.kit.withdrawal import Withdrawn
+from cloister.provisioner.lease_watch import LeaseWatch
+from cloister.provisioner.leases import Going, Leases
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.provisioner.withdrawals import Withdrawal, Withdrawals
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 
@@ -29,6 +35,10 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ListModels": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
+    f"/{SERVICE}/WatchLeases": {"worker"},
+    f"/{SERVICE}/Withdraw": {"owner", "operator"},
+    f"/{SERVICE}/LiftWithdrawal": {"owner", "operator"},
+    f"/{SERVICE}/ListWithdrawals": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
 }
 _SIGNATURE_BYTES = 64
@@ -40,10 +50,22 @@ _Context = grpc.aio.ServicerContext[object, object]
 class ProvisionerServicer(Base):
     """Serves `cloister.api.v1.Provisioner`."""
 
-    def __init__(self, *, releaser: Releaser, registry: Registry, nonces: Nonces) -> None:
+    def __init__(
+        self,
+        *,
+        releaser: Releaser,
+        registry: Registry,
+        nonces: Nonces,
+        leases: Leases,
+        lease_watch: LeaseWatch,
+        withdrawals: Withdrawals,
+    ) -> None:
         self._releaser = releaser
         self._registry = registry
         self._nonces = nonces
+        self._leases = leases
+        self._lease_watch = lease_watch
+        self._withdrawals = withdrawals
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -68,8 +90,11 @@ class ProvisionerServicer(Base):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """The caller's models, or all of them for who oversees the mesh."""
-        found = await asyncio.to_thread(self._registry.listing, _owner_or_all())
-        return pb.ListModelsResponse(models=[_summary(model, policy) for model, policy in found])
+        owner = _owner_or_all()
+        found = await asyncio.to_thread(self._registry.listing, owner)
+        going = await asyncio.to_thread(self._leases.going)
+        withdrawn = {each.what: each for each in await asyncio.to_thread(self._withdrawals.listing, owner)}
+        return pb.ListModelsResponse(models=[_summary(model, policy, going, withdrawn) for model, policy in found])
 
     async def ChallengeRelease(
         self, request: pb.ChallengeReleaseRequest, context: _Context
@@ -96,6 +121,46 @@ class ProvisionerServicer(Base):
             manifest=_manifest(released.model), lease_id=released.lease_id, sealed_grant=released.sealed_grant
         )
 
+    async def WatchLeases(  # type: ignore[override]  # the stub knows of generators; gRPC takes a writer too
+        self, request: pb.WatchLeasesRequest, context: _Context
+    ) -> None:
+        """What becomes of the caller's leases, and that we are there."""
+        events = self._lease_watch.events(current_peer().name, request.lease_ids)
+        async with aclosing(events):
+            async for event in events:
+                await write_event(context, event)
+
+    async def Withdraw(self, request: pb.WithdrawRequest, context: _Context) -> pb.WithdrawResponse:
+        """A model, or a version of it, is released and served no more."""
+        what = Withdrawn.of(request.model_name, request.model_version)
+        sequence, went = await asyncio.to_thread(
+            self._withdrawals.withdraw,
+            _owner_or_all(),
+            what,
+            reason=request.reason,
+            by=current_peer().spiffe_id,
+        )
+        return pb.WithdrawResponse(audit_sequence=sequence, leases=went.workers, leases_until_ms=went.until_ms)
+
+    async def LiftWithdrawal(self, request: pb.LiftWithdrawalRequest, context: _Context) -> pb.LiftWithdrawalResponse:
+        """It is given back."""
+        sequence = await asyncio.to_thread(
+            self._withdrawals.lift,
+            _owner_or_all(),
+            Withdrawn.of(request.model_name, request.model_version),
+            reason=request.reason,
+            by=current_peer().spiffe_id,
+            order=request.order,
+        )
+        return pb.LiftWithdrawalResponse(audit_sequence=sequence)
+
+    async def ListWithdrawals(
+        self, request: pb.ListWithdrawalsRequest, context: _Context
+    ) -> pb.ListWithdrawalsResponse:
+        """What is withdrawn, and why."""
+        found = await asyncio.to_thread(self._withdrawals.listing, _owner_or_all())
+        return pb.ListWithdrawalsResponse(withdrawals=[_described(each) for each in found])
+
     async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record: the caller's models, or all of it for an auditor."""
         entries = self._registry.audit(
@@ -119,11 +184,32 @@ def _manifest(model: StoredModel) -> pb.SignedManifest:
     return pb.SignedManifest(manifest=model.manifest, signature=model.signature, public_key=model.owner.key)
 
 
-def _summary(model: StoredModel, policy: StoredPolicy | None) -> pb.ModelSummary:
+def _described(withdrawal: Withdrawal) -> pb.Withdrawal:
+    return pb.Withdrawal(
+        model_name=withdrawal.what.name,
+        model_version=withdrawal.what.version,
+        sequence=withdrawal.sequence,
+        withdrawn_at_ms=withdrawal.withdrawn_at_ms,
+        by=withdrawal.by,
+        reason=withdrawal.reason,
+    )
+
+
+def _summary(
+    model: StoredModel,
+    policy: StoredPolicy | None,
+    leases: Mapping[tuple[str, int], Going],
+    withdrawn: Mapping[Withdrawn, Withdrawal],
+) -> pb.ModelSummary:
+    going = leases.get((model.name, model.version), Going())
+    withdrawal = withdrawn.get(Withdrawn(model.name)) or withdrawn.get(Withdrawn(model.name, model.version))
     return pb.ModelSummary(
         name=model.name,
         version=model.version,
         owner=model.owner.spiffe_id,
         manifest=_manifest(model),
         policy=pb.ReleasePolicy.FromString(policy.policy) if policy is not None else None,
+        leases=going.workers,
+        leases_until_ms=going.until_ms,
+        withdrawal=_described(withdrawal) if withdrawal is not None else None,
     )

@@ -87,4 +87,5 @@ EPOCH: Final = Table(
     ("suite", "began_ms", "seal_until_ms", "open_until_ms", "policy", "signature"),
     ("wrapped_seed", "root_key_id"),
 )
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH)
+WITHDRAWAL: Final = Table("withdrawal", ("name", "version"), ("withdrawn_at_ms", "by_whom", "reason", "lifted"))
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, WITHDRAWAL)

@@ -15,8 +15,9 @@ from cloister.api.v1 import verifier_pb2 as pb
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.verifier_pb2_grpc import VerifierServicer as Base
-from cloister.errors import InvalidRequest, NotAllowed, Unavailable
+from cloister.errors import InvalidRequest, NotAllowed
 from cloister.kit.audit import AuditLog
+from cloister.kit.event_stream import write_event
 from cloister.kit.log import get_logger
 from cloister.kit.revocation import Name, kind_of
 from cloister.kit.server import ANY_ROLE, current_peer
@@ -53,8 +54,6 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/ListRevocations": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/WatchTrust": frozenset({"gateway", "provisioner", "operator", WORKER}),
 }
-# How long a watcher may take to read one event before its stream is cut.
-WRITE_S: Final = 30.0
 # A worker does not end for want of news: its lease and its membership bound what it may do meanwhile.
 WORKER_SIGN_OF_LIFE_S: Final = 20.0
 
@@ -151,7 +150,7 @@ class VerifierServicer(Base):
         """Everyone attested, then what changes."""
         with self._attested.watching() as events:
             async for event in events:
-                await _write(context, _event(event))
+                await write_event(context, _event(event))
 
     async def ListAppraisals(self, request: pb.ListAppraisalsRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record, oldest first."""
@@ -201,7 +200,7 @@ class VerifierServicer(Base):
         )
         async with aclosing(events):
             async for event in events:
-                await _write(context, event)
+                await write_event(context, event)
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, context: _Context) -> pb.ApplyPolicyResponse:
         """A policy takes effect, on members too."""
@@ -235,14 +234,6 @@ class VerifierServicer(Base):
         """Everyone attested now."""
         for member in self._attested.members:
             yield _worker(member)
-
-
-async def _write(context: _Context, message: object) -> None:
-    try:
-        async with asyncio.timeout(WRITE_S):
-            await context.write(message)
-    except TimeoutError:
-        raise Unavailable("the watcher does not read; begin again", reason="watcher.cut") from None
 
 
 def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:

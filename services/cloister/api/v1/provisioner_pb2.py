@@ -17,7 +17,7 @@ from cloister.api.v1 import model_pb2 as cloister_dot_api_dot_v1_dot_model__pb2
 
 from cloister.api.v1.model_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!cloister/api/v1/provisioner.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/audit.proto\x1a\x1b\x63loister/api/v1/model.proto\"\\\n\x14RegisterModelRequest\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x11\n\tmodel_key\x18\x02 \x01(\x0c\"/\n\x15RegisterModelResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"E\n\nSignerRule\x12\x10\n\x08mrsigner\x18\x01 \x01(\t\x12\x11\n\tisvprodid\x18\x02 \x01(\r\x12\x12\n\nmin_isvsvn\x18\x03 \x01(\r\"\x8e\x02\n\rReleasePolicy\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tmrenclave\x18\x03 \x03(\t\x12,\n\x07signers\x18\x04 \x03(\x0b\x32\x1b.cloister.api.v1.SignerRule\x12\x14\n\x0ctcb_statuses\x18\x05 \x03(\t\x12\x17\n\x0f\x61llow_simulated\x18\x06 \x01(\x08\x12\x13\n\x0b\x61llow_plain\x18\x07 \x01(\x08\x12\x0f\n\x07lease_s\x18\x08 \x01(\r\x12\x19\n\x11min_model_version\x18\t \x01(\x04\x12\x0f\n\x07\x63luster\x18\n \x01(\t\x12\x16\n\x0etd_measurement\x18\x14 \x03(\t\"<\n\x17SetReleasePolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"2\n\x18SetReleasePolicyResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x13\n\x11ListModelsRequest\"\x9f\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12.\n\x06policy\x18\x05 \x01(\x0b\x32\x1e.cloister.api.v1.ReleasePolicy\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.cloister.api.v1.ModelSummary\"\x19\n\x17\x43hallengeReleaseRequest\"@\n\x18\x43hallengeReleaseResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"x\n\x11ReleaseKeyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x1a\n\x12\x61ttestation_result\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x01(\x0c\"o\n\x12ReleaseKeyResponse\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_grant\x18\x03 \x01(\x0c\"\xc3\x01\n\x05Grant\x12\x11\n\tmodel_key\x18\x01 \x01(\x0c\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x05 \x01(\x08\x12\x0f\n\x07lease_s\x18\x06 \x01(\r\x12\x15\n\rpolicy_digest\x18\x07 \x01(\x0c\x12)\n\x06\x65pochs\x18\x14 \x03(\x0b\x32\x19.cloister.api.v1.EpochKey\"\x9f\x01\n\x08\x45pochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nhpke_suite\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x15\n\rseal_until_ms\x18\x04 \x01(\x03\x12\x15\n\ropen_until_ms\x18\x05 \x01(\x03\x12\x34\n\x06policy\x18\x06 \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicy\"N\n\x10ListAuditRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x32\xbd\x04\n\x0bProvisioner\x12^\n\rRegisterModel\x12%.cloister.api.v1.RegisterModelRequest\x1a&.cloister.api.v1.RegisterModelResponse\x12g\n\x10SetReleasePolicy\x12(.cloister.api.v1.SetReleasePolicyRequest\x1a).cloister.api.v1.SetReleasePolicyResponse\x12U\n\nListModels\x12\".cloister.api.v1.ListModelsRequest\x1a#.cloister.api.v1.ListModelsResponse\x12g\n\x10\x43hallengeRelease\x12(.cloister.api.v1.ChallengeReleaseRequest\x1a).cloister.api.v1.ChallengeReleaseResponse\x12U\n\nReleaseKey\x12\".cloister.api.v1.ReleaseKeyRequest\x1a#.cloister.api.v1.ReleaseKeyResponse\x12N\n\tListAudit\x12!.cloister.api.v1.ListAuditRequest\x1a\x1c.cloister.api.v1.AuditRecord0\x01P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!cloister/api/v1/provisioner.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/audit.proto\x1a\x1b\x63loister/api/v1/model.proto\"\\\n\x14RegisterModelRequest\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x11\n\tmodel_key\x18\x02 \x01(\x0c\"/\n\x15RegisterModelResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"E\n\nSignerRule\x12\x10\n\x08mrsigner\x18\x01 \x01(\t\x12\x11\n\tisvprodid\x18\x02 \x01(\r\x12\x12\n\nmin_isvsvn\x18\x03 \x01(\r\"\x8e\x02\n\rReleasePolicy\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tmrenclave\x18\x03 \x03(\t\x12,\n\x07signers\x18\x04 \x03(\x0b\x32\x1b.cloister.api.v1.SignerRule\x12\x14\n\x0ctcb_statuses\x18\x05 \x03(\t\x12\x17\n\x0f\x61llow_simulated\x18\x06 \x01(\x08\x12\x13\n\x0b\x61llow_plain\x18\x07 \x01(\x08\x12\x0f\n\x07lease_s\x18\x08 \x01(\r\x12\x19\n\x11min_model_version\x18\t \x01(\x04\x12\x0f\n\x07\x63luster\x18\n \x01(\t\x12\x16\n\x0etd_measurement\x18\x14 \x03(\t\"<\n\x17SetReleasePolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"2\n\x18SetReleasePolicyResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x13\n\x11ListModelsRequest\"\xf9\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12.\n\x06policy\x18\x05 \x01(\x0b\x32\x1e.cloister.api.v1.ReleasePolicy\x12\x0e\n\x06leases\x18\x46 \x01(\r\x12\x17\n\x0fleases_until_ms\x18G \x01(\x03\x12/\n\nwithdrawal\x18H \x01(\x0b\x32\x1b.cloister.api.v1.Withdrawal\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.cloister.api.v1.ModelSummary\"\x19\n\x17\x43hallengeReleaseRequest\"@\n\x18\x43hallengeReleaseResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"x\n\x11ReleaseKeyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x1a\n\x12\x61ttestation_result\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x01(\x0c\"o\n\x12ReleaseKeyResponse\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_grant\x18\x03 \x01(\x0c\"\xc3\x01\n\x05Grant\x12\x11\n\tmodel_key\x18\x01 \x01(\x0c\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x05 \x01(\x08\x12\x0f\n\x07lease_s\x18\x06 \x01(\r\x12\x15\n\rpolicy_digest\x18\x07 \x01(\x0c\x12)\n\x06\x65pochs\x18\x14 \x03(\x0b\x32\x19.cloister.api.v1.EpochKey\"\x9f\x01\n\x08\x45pochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nhpke_suite\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x15\n\rseal_until_ms\x18\x04 \x01(\x03\x12\x15\n\ropen_until_ms\x18\x05 \x01(\x03\x12\x34\n\x06policy\x18\x06 \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicy\"\'\n\x12WatchLeasesRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\t\"Q\n\nLeaseEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x03 \x03(\t\x12\x11\n\twithin_ms\x18\x04 \x01(\r\"~\n\nWithdrawal\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x17\n\x0fwithdrawn_at_ms\x18\x04 \x01(\x03\x12\n\n\x02\x62y\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"L\n\x0fWithdrawRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"S\n\x10WithdrawResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06leases\x18\x02 \x01(\r\x12\x17\n\x0fleases_until_ms\x18\x03 \x01(\x03\"a\n\x15LiftWithdrawalRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05order\x18\x04 \x01(\x0c\"0\n\x16LiftWithdrawalResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x18\n\x16ListWithdrawalsRequest\"K\n\x17ListWithdrawalsResponse\x12\x30\n\x0bwithdrawals\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.Withdrawal\"N\n\x10ListAuditRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x32\xaa\x07\n\x0bProvisioner\x12^\n\rRegisterModel\x12%.cloister.api.v1.RegisterModelRequest\x1a&.cloister.api.v1.RegisterModelResponse\x12g\n\x10SetReleasePolicy\x12(.cloister.api.v1.SetReleasePolicyRequest\x1a).cloister.api.v1.SetReleasePolicyResponse\x12U\n\nListModels\x12\".cloister.api.v1.ListModelsRequest\x1a#.cloister.api.v1.ListModelsResponse\x12g\n\x10\x43hallengeRelease\x12(.cloister.api.v1.ChallengeReleaseRequest\x1a).cloister.api.v1.ChallengeReleaseResponse\x12U\n\nReleaseKey\x12\".cloister.api.v1.ReleaseKeyRequest\x1a#.cloister.api.v1.ReleaseKeyResponse\x12Q\n\x0bWatchLeases\x12#.cloister.api.v1.WatchLeasesRequest\x1a\x1b.cloister.api.v1.LeaseEvent0\x01\x12O\n\x08Withdraw\x12 .cloister.api.v1.WithdrawRequest\x1a!.cloister.api.v1.WithdrawResponse\x12\x61\n\x0eLiftWithdrawal\x12&.cloister.api.v1.LiftWithdrawalRequest\x1a\'.cloister.api.v1.LiftWithdrawalResponse\x12\x64\n\x0fListWithdrawals\x12\'.cloister.api.v1.ListWithdrawalsRequest\x1a(.cloister.api.v1.ListWithdrawalsResponse\x12N\n\tListAudit\x12!.cloister.api.v1.ListAuditRequest\x1a\x1c.cloister.api.v1.AuditRecord0\x01P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,23 +39,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_start=713
   _globals['_LISTMODELSREQUEST']._serialized_end=732
   _globals['_MODELSUMMARY']._serialized_start=735
-  _globals['_MODELSUMMARY']._serialized_end=894
-  _globals['_LISTMODELSRESPONSE']._serialized_start=896
-  _globals['_LISTMODELSRESPONSE']._serialized_end=963
-  _globals['_CHALLENGERELEASEREQUEST']._serialized_start=965
-  _globals['_CHALLENGERELEASEREQUEST']._serialized_end=990
-  _globals['_CHALLENGERELEASERESPONSE']._serialized_start=992
-  _globals['_CHALLENGERELEASERESPONSE']._serialized_end=1056
-  _globals['_RELEASEKEYREQUEST']._serialized_start=1058
-  _globals['_RELEASEKEYREQUEST']._serialized_end=1178
-  _globals['_RELEASEKEYRESPONSE']._serialized_start=1180
-  _globals['_RELEASEKEYRESPONSE']._serialized_end=1291
-  _globals['_GRANT']._serialized_start=1294
-  _globals['_GRANT']._serialized_end=1489
-  _globals['_EPOCHKEY']._serialized_start=1492
-  _globals['_EPOCHKEY']._serialized_end=1651
-  _globals['_LISTAUDITREQUEST']._serialized_start=1653
-  _globals['_LISTAUDITREQUEST']._serialized_end=1731
-  _globals['_PROVISIONER']._serialized_start=1734
-  _globals['_PROVISIONER']._serialized_end=2307
+  _globals['_MODELSUMMARY']._serialized_end=984
+  _globals['_LISTMODELSRESPONSE']._serialized_start=986
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1053
+  _globals['_CHALLENGERELEASEREQUEST']._serialized_start=1055
+  _globals['_CHALLENGERELEASEREQUEST']._serialized_end=1080
+  _globals['_CHALLENGERELEASERESPONSE']._serialized_start=1082
+  _globals['_CHALLENGERELEASERESPONSE']._serialized_end=1146
+  _globals['_RELEASEKEYREQUEST']._serialized_start=1148
+  _globals['_RELEASEKEYREQUEST']._serialized_end=1268
+  _globals['_RELEASEKEYRESPONSE']._serialized_start=1270
+  _globals['_RELEASEKEYRESPONSE']._serialized_end=1381
+  _globals['_GRANT']._serialized_start=1384
+  _globals['_GRANT']._serialized_end=1579
+  _globals['_EPOCHKEY']._serialized_start=1582
+  _globals['_EPOCHKEY']._serialized_end=1741
+  _globals['_WATCHLEASESREQUEST']._serialized_start=1743
+  _globals['_WATCHLEASESREQUEST']._serialized_end=1782
+  _globals['_LEASEEVENT']._serialized_start=1784
+  _globals['_LEASEEVENT']._serialized_end=1865
+  _globals['_WITHDRAWAL']._serialized_start=1867
+  _globals['_WITHDRAWAL']._serialized_end=1993
+  _globals['_WITHDRAWREQUEST']._serialized_start=1995
+  _globals['_WITHDRAWREQUEST']._serialized_end=2071
+  _globals['_WITHDRAWRESPONSE']._serialized_start=2073
+  _globals['_WITHDRAWRESPONSE']._serialized_end=2156
+  _globals['_LIFTWITHDRAWALREQUEST']._serialized_start=2158
+  _globals['_LIFTWITHDRAWALREQUEST']._serialized_end=2255
+  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_start=2257
+  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_end=2305
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_start=2307
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_end=2331
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_start=2333
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_end=2408
+  _globals['_LISTAUDITREQUEST']._serialized_start=2410
+  _globals['_LISTAUDITREQUEST']._serialized_end=2488
+  _globals['_PROVISIONER']._serialized_start=2491
+  _globals['_PROVISIONER']._serialized_end=3429
 # @@protoc_insertion_point(module_scope)
