@@ -54,13 +54,15 @@ async def test_what_is_withdrawn_goes_at_once():
 
 
 @pytest.mark.attack("F13")
-async def test_what_has_changed_is_asked_for_again_and_once_however_often_it_is_said():
+async def test_what_has_changed_is_asked_for_again_and_once_however_often_it_is_said(monkeypatch):
+    monkeypatch.setattr("cloister.worker.lease_news.random.uniform", lambda _least, most: most)
     async with following() as (streams, holding):
-        streams.put(changed=["a"], within_ms=100)
-        streams.put(changed=["a", "b"], within_ms=100)
-        await until(lambda: sorted(holding.asked) == ["a", "b"])
+        streams.put(changed=["a"], within_ms=1000)
+        streams.put(changed=["a", "b"], within_ms=1000)
+        await until(lambda: len(holding.asked) >= 2)
+        assert sorted(holding.asked) == ["a", "b"]
         streams.put(changed=["a"])
-        await until(lambda: sorted(holding.asked) == ["a", "a", "b"])
+        await until(lambda: len(holding.asked) == 3)
 
 
 @pytest.mark.attack("J13")
