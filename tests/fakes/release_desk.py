@@ -22,6 +22,7 @@ from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epoch_terms import EpochTerms
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
@@ -31,7 +32,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Released, Releaser, ReleaseRequest
 from cloister.provisioner.revoked import Standing, Unfollowed
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault
+from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.provisioner.verifier_keys import PinnedKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
@@ -96,19 +97,19 @@ class ReleaseDesk:
         self.store = ModelStore(self.ledger)
         self.keys_path = self.folder / "jwks.json"
         self.publish_keys(self.verifier)
-        self.vault = vault()
+        self.keyring = keyring()
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
         self.epochs = self.new_epochs()
-        self.registry = Registry(cluster=CLUSTER, store=self.store, vault=self.vault, ledger=self.ledger)
+        self.registry = Registry(cluster=CLUSTER, store=self.store, keyring=self.keyring, ledger=self.ledger)
         self.releaser = self.new_releaser()
 
-    def new_epochs(self, *, vault: Any = None, **changes: Any) -> Epochs:
+    def new_epochs(self, *, keyring: Any = None, **changes: Any) -> Epochs:
         """Epochs over the same store, as after a restart, on these terms."""
         return Epochs(
             cluster=CLUSTER,
             terms=replace(self.terms, **changes),
             store=EpochStore(self.ledger),
-            vault=vault or self.vault,
+            keyring=keyring or self.keyring,
         )
 
     def new_releaser(
@@ -116,7 +117,7 @@ class ReleaseDesk:
         *,
         per_minute: int = 100_000,
         started_at: datetime = NOW,
-        vault: Any = None,
+        keyring: Any = None,
         standing: Standing | None = None,
     ) -> Releaser:
         """A releaser over the same store, as after a restart."""
@@ -127,8 +128,8 @@ class ReleaseDesk:
             standing=standing or Unfollowed(),
             look_for_keys=self.look_for_keys,
             store=self.store,
-            epochs=self.new_epochs(vault=vault) if vault else self.epochs,
-            vault=vault or self.vault,
+            epochs=self.new_epochs(keyring=keyring) if keyring else self.epochs,
+            keyring=keyring or self.keyring,
             ledger=self.ledger,
             metrics=self.metrics,
             nonces=self.nonces,
@@ -208,15 +209,15 @@ class ReleaseDesk:
         return [json.loads(entry.record) for entry in self.ledger.log.records()]
 
 
-def vault() -> FileVault:
-    """The one that every desk's keys are wrapped in."""
-    return FileVault(Secret(b"r" * 32))
+def keyring() -> Keyring:
+    """The one that every desk's keys are wrapped by."""
+    return Keyring([RootKeyVault(Secret(b"r" * 32))])
 
 
 @contextmanager
 def open_ledger(folder: Path) -> Iterator[Ledger]:
     """The ledger in a folder, as at a start."""
-    with Database.opened(folder / NAME) as database, opened(database, vault(), cluster=CLUSTER) as ledger:
+    with Database.opened(folder / NAME) as database, opened(database, keyring(), cluster=CLUSTER) as ledger:
         yield ledger
 
 

@@ -21,6 +21,7 @@ from cloister.cli import (
     mesh_commands,
     model_commands,
     policy_commands,
+    provisioner_commands,
     receipt_commands,
     redis_commands,
     revoke_commands,
@@ -62,6 +63,7 @@ app.add_typer(audit_commands.app, name="audit")
 app.add_typer(revoke_commands.app, name="revoke")
 app.add_typer(tenant_commands.app, name="tenant")
 app.add_typer(verifier_commands.app, name="verifier")
+app.add_typer(provisioner_commands.app, name="provisioner")
 app.add_typer(ca_commands.app, name="ca")
 app.add_typer(redis_commands.app, name="redis")
 

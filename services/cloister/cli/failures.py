@@ -9,6 +9,7 @@ from cloister.errors import (
     CloisterError,
     EvidenceRejected,
     KeyRefused,
+    LogBroken,
     NotAllowed,
     NotReady,
     Overloaded,
@@ -33,7 +34,7 @@ EXIT_CODES = (
     "4 unavailable or overloaded: try again."
 )
 
-_REFUSED = (EvidenceRejected, KeyRefused, SealBroken, Unauthenticated, NotAllowed)
+_REFUSED = (EvidenceRejected, KeyRefused, LogBroken, SealBroken, Unauthenticated, NotAllowed)
 _UNAVAILABLE = (Unavailable, Overloaded, TimeoutError)
 
 _ADVICE: dict[type[BaseException], str] = {
@@ -42,6 +43,7 @@ _ADVICE: dict[type[BaseException], str] = {
     Overloaded: "try again in a moment",
     EvidenceRejected: "do not send data there; 'cloister evidence show' says what was offered",
     SealBroken: "the bytes were changed on their way, or are meant for somebody else",
+    LogBroken: "do not rely on what this record says until its operator explains that; keep a copy with --export",
     Unauthenticated: "name an identity of this mesh with --identity; 'cloister identity issue' makes one",
     NotAllowed: "name an identity with the right role with --identity; 'cloister identity issue' makes one",
     NotReady: "'cloister status' shows what the mesh is waiting for",
@@ -58,6 +60,10 @@ class Stop(Exception):
 
 _ADVICE_BY_REASON = {
     "model.sealed_only": "leave out --plain",
+    "log.resumed": "",
+    "line.unknown": "",
+    "memory.malformed": "",
+    "export.malformed": "",
     "key.refused": "'cloister audit list' says why: has its owner published it, and allowed its key to these workers?",
     "identity.expired": "",
     "tenant.unknown": "the operator's command is 'cloister tenant add'",

@@ -49,6 +49,13 @@ _NAMES: Final = {
     "operator_client": ("OperatorClient",),
     "outcome": ("Outcome",),
     "owner": ("OwnerClient", "SealedFiles", "list_models", "seal_to"),
+    "owner_documents": (
+        "DocumentKind",
+        "OwnerDocument",
+        "policy_draft",
+        "read_document",
+        "signer_set_draft",
+    ),
     "pin": ("AttestedPin", "pin_by_evidence", "pin_by_fingerprint", "root_fingerprints"),
     "pinned": ("Pinned", "PinnedBy"),
     "policy": (
@@ -63,6 +70,8 @@ _NAMES: Final = {
     "question": ("Inputs", "Options"),
     "quote_corpus": ("JudgedEntry", "judge_corpus"),
     "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
+    "release_explaining": ("ExplainedWorker", "explain_worker", "explained_workers", "policy_listed"),
+    "release_terms": ("ReleaseTerms",),
     "roster": ("Refused", "Serving"),
     "statuses": ("status_meaning",),
     "sync": ("SyncClient",),

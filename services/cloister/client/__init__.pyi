@@ -47,6 +47,11 @@ from cloister.client.owner import OwnerClient as OwnerClient
 from cloister.client.owner import SealedFiles as SealedFiles
 from cloister.client.owner import list_models as list_models
 from cloister.client.owner import seal_to as seal_to
+from cloister.client.owner_documents import DocumentKind as DocumentKind
+from cloister.client.owner_documents import OwnerDocument as OwnerDocument
+from cloister.client.owner_documents import policy_draft as policy_draft
+from cloister.client.owner_documents import read_document as read_document
+from cloister.client.owner_documents import signer_set_draft as signer_set_draft
 from cloister.client.pin import AttestedPin as AttestedPin
 from cloister.client.pin import pin_by_evidence as pin_by_evidence
 from cloister.client.pin import pin_by_fingerprint as pin_by_fingerprint
@@ -68,6 +73,11 @@ from cloister.client.receipts import VerifiedReceipt as VerifiedReceipt
 from cloister.client.receipts import load_receipt as load_receipt
 from cloister.client.receipts import save_receipt as save_receipt
 from cloister.client.receipts import verify_receipt as verify_receipt
+from cloister.client.release_explaining import ExplainedWorker as ExplainedWorker
+from cloister.client.release_explaining import explain_worker as explain_worker
+from cloister.client.release_explaining import explained_workers as explained_workers
+from cloister.client.release_explaining import policy_listed as policy_listed
+from cloister.client.release_terms import ReleaseTerms as ReleaseTerms
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.statuses import status_meaning as status_meaning

@@ -16,7 +16,10 @@ from cloister.client.bundle import TrustBundle
 from cloister.client.loop_thread import PlainFace
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.operator import AuditLine
-from cloister.client.owner import LEASE_S, TCB_STATUSES, OwnerClient
+from cloister.client.owner import OwnerClient
+from cloister.client.owner_documents import OwnerDocument
+from cloister.client.release_terms import LEASE_S, TCB_STATUSES, ReleaseTerms
+from cloister.kit.signer_set import SignerSet
 from cloister.rpc.identity import TlsFiles
 from cloister.seal.keys import ModelKey
 from cloister.seal.manifest import Signed
@@ -45,9 +48,9 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
         mesh = MeshFolder.read(Path(folder))
         return cls(mesh.provisioner, identity=mesh.identity("owner"))
 
-    def register(self, signed: Signed, key: ModelKey) -> int:
+    def register(self, signed: Signed, key: ModelKey, *, approval: bytes = b"") -> int:
         """Hand the provisioner a model's signed manifest and its key; as `OwnerClient.register`."""
-        return self._wait(self._connected.register(signed, key))
+        return self._wait(self._connected.register(signed, key, approval=approval))
 
     def allow(
         self,
@@ -60,7 +63,9 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
         simulated: bool = False,
         plain: bool = False,
         lease_s: int = LEASE_S,
-        min_model_version: int = 1,
+        min_model_version: int | None = None,
+        platforms: Sequence[str] | None = None,
+        releases_per_hour: int = 0,
     ) -> tuple[ReleasePolicy, int]:
         """Replace the model's release policy; arguments, result and errors are those of `OwnerClient.allow`."""
         call = self._connected.allow(
@@ -73,8 +78,22 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
             plain=plain,
             lease_s=lease_s,
             min_model_version=min_model_version,
+            platforms=platforms,
+            releases_per_hour=releases_per_hour,
         )
         return self._wait(call)
+
+    def draft(self, model: str, terms: ReleaseTerms) -> ReleasePolicy:
+        """The next policy of a model, for those who sign for it; as `OwnerClient.draft`."""
+        return self._wait(self._connected.draft(model, terms))
+
+    def signers(self, model: str) -> SignerSet:
+        """Who signs for a model now; as `OwnerClient.signers`."""
+        return self._wait(self._connected.signers(model))
+
+    def apply(self, document: OwnerDocument) -> int:
+        """Put a signed policy or signer set in force; as `OwnerClient.apply`."""
+        return self._wait(self._connected.apply(document))
 
     def models(self) -> Sequence[ModelSummary]:
         """This owner's models; as `OwnerClient.models`."""

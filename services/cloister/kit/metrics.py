@@ -51,6 +51,17 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self._witness_refusals = Counter(
+            "cloister_witness_refusals_total",
+            "Verifier: heads of the provisioner's log that were not countersigned. Provisioner: answers that said so.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.witness_lag = Gauge(
+            "cloister_witness_lag_lines",
+            "Provisioner: lines that a majority of witnesses has not countersigned yet.",
+            registry=self.registry,
+        )
         self._keys = Counter(
             "cloister_keys_total",
             "Model keys asked for, by whether by simulated hardware; empty where nobody knows.",
@@ -129,6 +140,10 @@ class Metrics:
     def state_refused(self, reason: str) -> None:
         """Something in Redis was forged, malformed or missing."""
         self._state_refusals.labels(self._limited("state", reason)).inc()
+
+    def witness_refused(self, reason: str) -> None:
+        """A head of the provisioner's log was not countersigned."""
+        self._witness_refusals.labels(self._limited("witness", reason)).inc()
 
     def key_asked(self, *, released: bool, simulated: bool | None, reason: str = "") -> None:
         """One key released or refused; None where no result said what asked for it."""

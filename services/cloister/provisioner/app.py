@@ -20,19 +20,24 @@ from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.freshness import Freshness
 from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
 from cloister.provisioner.leases import Leases
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.opening import check_root_key, opened, utc_now
+from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
-from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
+from cloister.provisioner.resuming import Resuming
+from cloister.provisioner.roots import Roots
+from cloister.provisioner.servicer import ROLES, ProvisionerServicer
+from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault
 from cloister.provisioner.withdrawals import Withdrawals, owner_signs, terms_of
+from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -59,13 +64,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         NotReady: A file is missing, or open to others; the message names it.
     """
     async with AsyncExitStack() as stack:
-        vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
         database = stack.enter_context(Database.opened(folder / NAME))
-        check_root_key(database.root_key_ids(), vault)
-        ledger = stack.enter_context(opened(database, vault, cluster=settings.cluster))
+        used = database.root_key_ids()
+        roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
+        metrics = Metrics()
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
+        freshness = Freshness(ledger.log, witnessed.heads)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
         last_release_at = ledger.log.latest_at(RELEASED)
@@ -74,9 +82,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             cluster=settings.cluster,
             terms=settings.epoch_terms,
             store=EpochStore(ledger),
-            vault=vault,
+            keyring=roots.keyring,
         )
-        metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
@@ -87,7 +94,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             look_for_keys=followed.look_for_keys,
             store=store,
             epochs=epochs,
-            vault=vault,
+            keyring=roots.keyring,
             ledger=ledger,
             metrics=metrics,
             nonces=nonces,
@@ -101,9 +108,11 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         leases = Leases(ledger, clock.now)
         loop = asyncio.get_running_loop()
         watch = LeaseWatch(LeaseDesk(leases.given, partial(terms_of, ledger)), loop)
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, ledger=ledger, told=watch.tell)
         withdrawals = Withdrawals(
             cluster=settings.cluster, ledger=ledger, signers=owner_signs, told=watch.tell, now=clock.now
+        )
+        registry = Registry(
+            cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger, told=watch.tell
         )
         server = await stack.enter_async_context(
             Server.mtls(
@@ -116,6 +125,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 max_answer_bytes=MAX_ANSWER_BYTES,
                 max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
+                ready=ready(freshness),
             )
         )
         server.add(
@@ -127,6 +137,9 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 leases=leases,
                 lease_watch=watch,
                 withdrawals=withdrawals,
+                resuming=Resuming(ledger, freshness, witnessed.witnessed),
+                witnessed=witnessed,
+                log_desk=LogDesk(ledger.log, witnessed),
             ),
         )
         for task in (
@@ -134,7 +147,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
         ):
             stack.callback(task.cancel)
-        await server.health.set(SERVICE, True)
+        await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
 

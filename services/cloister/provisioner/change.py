@@ -20,12 +20,16 @@ class Change(Look):
     Attributes:
         written: Rows, by the lines that this has written.
         tree: The log's, with these lines.
+        generation: Of the log, which a change may begin anew.
     """
 
-    def __init__(self, cursor: sqlite3.Cursor, rows: Rows, tree: Frontier, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cursor: sqlite3.Cursor, rows: Rows, tree: Frontier, generation: int, now: Callable[[], datetime]
+    ) -> None:
         self.written = Pending(rows)
         super().__init__(cursor, self.written)
         self.tree = tree.copy()
+        self.generation = generation
         self._now = now
         self._unvouched: dict[tuple[Table, Key], bytes | None] = {}
 

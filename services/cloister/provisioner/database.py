@@ -39,6 +39,7 @@ CREATE TABLE vouched (
 CREATE TABLE log_key (
     name TEXT PRIMARY KEY, public BLOB NOT NULL, wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE held (name TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 _MODELS: Final = """
 CREATE TABLE model (

@@ -23,10 +23,11 @@ from cloister.kit.log import get_logger
 from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import EpochStore, StoredEpoch
 from cloister.provisioner.epoch_terms import Due, EpochTerms
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.look import altered
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.rules import decide
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.seal.grant import MAX_EPOCHS, EpochKey
 from cloister.seal.hpke import SEED_BYTES, KeyPair
 from cloister.seal.keys import Secret
@@ -44,14 +45,14 @@ class Epochs:
         cluster: Trust domain of the mesh.
         terms: Of those that begin.
         store: Keeps them.
-        vault: Wraps their seeds.
+        keyring: Wraps their seeds.
     """
 
-    def __init__(self, *, cluster: str, terms: EpochTerms, store: EpochStore, vault: Vault) -> None:
+    def __init__(self, *, cluster: str, terms: EpochTerms, store: EpochStore, keyring: Keyring) -> None:
         self._cluster = cluster
         self._terms = terms
         self._store = store
-        self._vault = vault
+        self._keyring = keyring
         self._lock = threading.Lock()
 
     def released_to(
@@ -110,11 +111,12 @@ class Epochs:
             policy=stored.policy,
             signature=stored.signature,
             wrapped_seed=b"",
-            root_key_id=self._vault.key_id(),
+            root_key_id="",
         )
         try:
             key_id = KeyPair.from_seed(epoch.suite, seed.view).key_id
-            epoch = replace(epoch, wrapped_seed=self._vault.wrap(epoch.record_id(model.owner.key), seed))
+            wrapped = self._keyring.wrap(epoch.record_id(model.owner.key), seed)
+            epoch = replace(epoch, wrapped_seed=wrapped.content, root_key_id=wrapped.root_key_id)
         finally:
             seed.wipe()
         self._store.begin(epoch, line=partial(_tell, "epoch.begun", epoch, key_id=key_id.hex()))
@@ -137,7 +139,8 @@ class Epochs:
 
     def _key(self, epoch: StoredEpoch, model: StoredModel) -> EpochKey:
         try:
-            seed = self._vault.unwrap(epoch.record_id(model.owner.key), epoch.wrapped_seed)
+            wrapped = Wrapped(epoch.wrapped_seed, epoch.root_key_id)
+            seed = self._keyring.unwrap(epoch.record_id(model.owner.key), wrapped)
         except SealBroken:
             raise altered(model.name) from None
         return EpochKey(

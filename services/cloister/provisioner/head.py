@@ -8,7 +8,6 @@ one look at every row, and none at the lines, to know that all are as they were 
 from __future__ import annotations
 
 import hmac
-import re
 import sqlite3
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.errors import InvalidRequest, LogBroken
+from cloister.kit.log_origin import LogOrigin
 from cloister.seal.hpke import context
 from cloister.seal.keys import Secret, expand
 from cloister.tlog.checkpoint import Checkpoint
@@ -24,7 +24,6 @@ from cloister.tlog.note import NoteSigner, SignedNote
 
 SEED_BYTES: Final = 32
 FIRST_GENERATION: Final = 1
-_GENERATION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class LogKey:
 
     def head(self, tree: Frontier, generation: int, rows_digest: bytes) -> Head:
         """Sign a tree, and bind the rows to it."""
-        checkpoint = Checkpoint(origin(self._cluster, generation), tree.size, tree.root())
+        checkpoint = Checkpoint(str(LogOrigin(self._cluster, generation)), tree.size, tree.root())
         note = NoteSigner(checkpoint.origin, self._private).sign(checkpoint.text)
         return Head(str(note), self._mac(checkpoint, rows_digest))
 
@@ -69,11 +68,13 @@ class LogKey:
         try:
             note = SignedNote.parse(head.checkpoint)
             checkpoint = Checkpoint.parse(note.text)
+            origin = LogOrigin.parse(checkpoint.origin)
         except InvalidRequest as error:
             raise LogBroken(f"the head of the log is none: {error}", reason="checkpoint.malformed") from None
-        generation = generation_of(checkpoint.origin, self._cluster)
+        if origin.cluster != self._cluster:
+            raise LogBroken(f"the log is of {origin.cluster}, another mesh", reason="log.other")
         NoteSigner(checkpoint.origin, self._private).key.verify(note)
-        return checkpoint, generation
+        return checkpoint, origin.generation
 
     def check_rows(self, head: Head, checkpoint: Checkpoint, rows_digest: bytes) -> None:
         """Check that these were all rows when a head was signed.
@@ -87,23 +88,6 @@ class LogKey:
     def _mac(self, checkpoint: Checkpoint, rows_digest: bytes) -> bytes:
         covered = context("cloister ledger head v1", checkpoint.text, rows_digest)
         return hmac.digest(self._mac_key.view, covered, "sha256")
-
-
-def origin(cluster: str, generation: int) -> str:
-    """The name of a cluster's log, by which witnesses know it."""
-    return f"{cluster}/provisioner/{generation}"
-
-
-def generation_of(origin: str, cluster: str) -> int:
-    """The generation that an origin names.
-
-    Raises:
-        LogBroken: It is not of this cluster's provisioner (`log.other`).
-    """
-    prefix, _, generation = origin.rpartition("/")
-    if prefix != f"{cluster}/provisioner" or not _GENERATION.fullmatch(generation):
-        raise LogBroken(f"the log is of {origin}, not of {cluster}'s provisioner", reason="log.other")
-    return int(generation)
 
 
 def stored(cursor: sqlite3.Cursor) -> Head | None:

@@ -6,7 +6,8 @@ its worker is to ask again, or, where what it holds is withdrawn, to drop it. So
 was missed, and after a restart of this service nobody asks who need not.
 
 A worker hears only of leases that its own instance was given. Of any other it hears what it hears of one that nobody
-remembers: that it has changed. Called on the event loop, but for `tell`.
+remembers, as after a state was put back: that it has changed, whenever anything changes of any model. Called on the
+event loop, but for `tell`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ MAX_LEASES: Final = 1024
 ASKED_PER_S: Final = 100
 """How many workers at once are asked to come again within a second."""
 MOST_WITHIN_MS: Final = 10_000
+ANY: Final = ""
+"""Stands for every model's name among those that are watched."""
 _log = get_logger()
 
 
@@ -77,8 +80,10 @@ class LeaseDesk:
 class _Watcher:
     """The leases of one stream that nothing has been said of yet."""
 
-    def __init__(self, leases: dict[str, GivenLease]) -> None:
+    def __init__(self, leases: dict[str, GivenLease], unknown: list[str]) -> None:
         self.leases = leases
+        self.unknown = unknown
+        self.anything_changed = False
         self.news = asyncio.Event()
 
     @property
@@ -113,7 +118,7 @@ class LeaseWatch:
         except CloisterError as error:  # the change is made; whoever renews goes by it
             _log.error("leases.untold", model=name, reason=error.reason, error=error)
             return
-        self._loop.call_soon_threadsafe(self._adopt, name, known)
+        self._loop.call_soon_threadsafe(self._hear, name, known)
 
     def close(self) -> None:
         """Send everyone away: this service is going."""
@@ -134,10 +139,9 @@ class LeaseWatch:
             raise InvalidRequest(f"a worker names {MAX_LEASES} leases at most", reason="leases.invalid")
         with self._entered(instance):
             given = dict(await asyncio.to_thread(self._desk.given, instance, lease_ids))
-            with self._watching(_Watcher(given)) as watcher:
+            with self._watching(_Watcher(given, sorted(set(lease_ids) - given.keys()))) as watcher:
                 await self._look_up(watcher.names)
-                unknown = sorted(set(lease_ids) - given.keys())
-                event = LeaseEvent(changed=unknown, within_ms=_within_ms(self._of_instance.total()) if unknown else 0)
+                event = LeaseEvent()
                 while not self._closed:
                     event.sequence += 1
                     self._say(watcher, event)
@@ -170,7 +174,7 @@ class LeaseWatch:
 
     @contextmanager
     def _watching(self, watcher: _Watcher) -> Iterator[_Watcher]:
-        names = watcher.names
+        names = watcher.names | ({ANY} if watcher.unknown else set())
         for name in names:
             self._watchers[name].add(watcher)
         try:
@@ -182,6 +186,12 @@ class LeaseWatch:
                     del self._watchers[name]
                     self._terms.pop(name, None)
 
+    def _hear(self, name: str, terms: Terms) -> None:
+        self._adopt(name, terms)
+        for watcher in self._watchers.get(ANY, ()):
+            watcher.anything_changed = True
+            watcher.news.set()
+
     def _adopt(self, name: str, terms: Terms) -> None:
         """Take over what is known of a model, unless newer is, and wake whom it concerns."""
         if name in self._watchers and terms.changed_at >= self._terms.get(name, Terms()).changed_at:
@@ -191,6 +201,10 @@ class LeaseWatch:
 
     def _say(self, watcher: _Watcher, event: LeaseEvent) -> None:
         """Put into an event what there is to say, once for each lease."""
+        if watcher.unknown and watcher.anything_changed:
+            event.changed.extend(watcher.unknown)
+            event.within_ms = _within_ms(self._of_instance.total())
+            watcher.unknown = []
         for lease_id, lease in list(watcher.leases.items()):
             terms = self._terms[lease.name]
             if terms.end(lease):

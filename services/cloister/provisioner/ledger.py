@@ -32,7 +32,6 @@ from cloister.provisioner.database import Database, translated, unavailable
 from cloister.provisioner.head import LogKey
 from cloister.provisioner.log import Log, State
 from cloister.provisioner.look import Look
-from cloister.provisioner.tables import Table
 from cloister.provisioner.vouched import Pending, Vouched
 from cloister.tlog.merkle import Frontier
 
@@ -42,10 +41,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A change that somebody waits for, and the call that it came of."""
+    """A change that somebody waits for, the call that it came of, and whether it is made whoever objects."""
 
     make: Callable[[Change], Any]
     context: contextvars.Context
+    anyway: bool
 
 
 class Ledger:
@@ -73,7 +73,6 @@ class Ledger:
         self.log = Log(key.public, lambda: self._state, self.looking)
         self._commits = GroupCommit[_Asked](self._commit, name="ledger")
         self._may_write: Callable[[], None] = lambda: None
-        self._grown: Callable[[], None] = lambda: None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -81,14 +80,9 @@ class Ledger:
         with self._commits.running():
             yield
 
-    def watch(self, *, may_write: Callable[[], None], grown: Callable[[], None]) -> None:
-        """Have others know of what is written.
-
-        Args:
-            may_write: Asked before each group, on the thread that writes; raises where nothing may be.
-            grown: Told when a group is on disk, by that thread.
-        """
-        self._may_write, self._grown = may_write, grown
+    def watch(self, *, may_write: Callable[[], None]) -> None:
+        """Have somebody asked before each change, on the thread that writes; it raises where none may be made."""
+        self._may_write = may_write
 
     # Changes
 
@@ -101,14 +95,19 @@ class Ledger:
 
         Raises:
             Unavailable: It cannot be written (`record.unavailable`); nothing has changed.
-            NotReady: Nothing may be written now.
+            NotReady: Nothing may be written now, and why.
         """
         result: T = self._submitted(make).result()
         return result
 
-    async def changed(self, make: Callable[[Change], T]) -> T:
-        """As `change`, without holding the event loop up. One that is cancelled may be made or not."""
-        result: T = await asyncio.wrap_future(self._submitted(make))
+    async def changed(self, make: Callable[[Change], T], *, anyway: bool = False) -> T:
+        """As `change`, without holding the event loop up. One that is cancelled may be made or not.
+
+        Args:
+            make: As for `change`.
+            anyway: Whatever stands against writing; for what removes that.
+        """
+        result: T = await asyncio.wrap_future(self._submitted(make, anyway=anyway))
         return result
 
     def append(self, event: str, **fields: Field) -> int:
@@ -124,30 +123,29 @@ class Ledger:
         """As `append`, without holding the event loop up. One that is cancelled may be written or not."""
         return await self.changed(lambda change: change.line(event, **fields))
 
-    def _submitted(self, make: Callable[[Change], Any]) -> Future[Any]:
-        return self._commits.submit(_Asked(make, contextvars.copy_context()))
+    def _submitted(self, make: Callable[[Change], Any], *, anyway: bool = False) -> Future[Any]:
+        return self._commits.submit(_Asked(make, contextvars.copy_context(), anyway))
 
     def _commit(self, group: Sequence[_Asked]) -> Sequence[Any]:
-        self._may_write()
         with translated():
             return self._committed(group)
 
     def _committed(self, group: Sequence[_Asked]) -> list[Any]:
         cursor = self._database.writing.cursor()
-        written, tree = Pending(self._rows), self._state.tree
+        written, tree, generation = Pending(self._rows), self._state.tree, self._state.generation
         cursor.execute("BEGIN IMMEDIATE")
         try:
             if lines.size(cursor) != tree.size:
                 raise NotReady("another process writes this state; stop one of them", reason="writer.other")
             outcomes = []
             for asked in group:
-                change = Change(cursor, written, tree, self._now)
+                change = Change(cursor, written, tree, generation, self._now)
                 outcomes.append(outcome := self._outcome(asked, change, cursor))
                 if not isinstance(outcome, Exception):
                     written.take(change.written)
-                    tree = change.tree
+                    tree, generation = change.tree, change.generation
             if tree is not self._state.tree:
-                self._conclude(cursor, tree, written)
+                self._conclude(cursor, tree, generation, written)
         finally:
             if self._database.writing.in_transaction:
                 cursor.execute("ROLLBACK")
@@ -158,6 +156,8 @@ class Ledger:
         """What came of one change: a result, or the exception that is for whoever asked alone."""
         cursor.execute("SAVEPOINT change")
         try:
+            if not asked.anyway:
+                self._may_write()
             result = asked.context.run(asked.make, change)
             change.check_told()
         except Exception as error:
@@ -169,17 +169,16 @@ class Ledger:
         cursor.execute("RELEASE change")
         return result
 
-    def _conclude(self, cursor: sqlite3.Cursor, tree: Frontier, written: Pending) -> None:
+    def _conclude(self, cursor: sqlite3.Cursor, tree: Frontier, generation: int, written: Pending) -> None:
         """Sign the head of a group and commit; whoever looks sees rows, and what is said of them, change at once."""
-        head = self._key.head(tree, self._state.generation, self._rows.digest(written))
+        head = self._key.head(tree, generation, self._rows.digest(written))
         heads.store(cursor, head)
         with self._database.lock if written else nullcontext():
             cursor.execute("COMMIT")
             self._rows.take(written)
             if any(vouch is None for _, vouch in written.items()):
                 self._scrub()
-        self._state = State(tree, head, self._state.generation)
-        self._grown()
+        self._state = State(tree, head, generation)
 
     def _scrub(self) -> None:
         try:
@@ -202,8 +201,3 @@ class Ledger:
                 yield Look(cursor, self._rows)
             finally:
                 cursor.close()
-
-    def names(self, table: Table) -> list[str]:
-        """The names that have rows in a table, in order."""
-        with self._database.lock:
-            return self._rows.names(table)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.kit.log_origin import RESUMED
 from cloister.kit.record_line import time_of
 from cloister.provisioner import lines
 from cloister.provisioner.head import FIRST_GENERATION, Head
@@ -22,7 +23,6 @@ from cloister.provisioner.look import Look
 from cloister.tlog import proofs
 from cloister.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
 
-RESUMED: Final = "log.resumed"
 _PAGE: Final = 256
 
 
@@ -64,6 +64,10 @@ class Log:
     def size(self) -> int:
         """How many lines are on disk."""
         return self._state().tree.size
+
+    def tree(self) -> Frontier:
+        """The tree of what is on disk, as this process knows it, whatever became of the disk since."""
+        return self._state().tree.copy()
 
     def checkpoint(self) -> str:
         """The signed head of what is on disk."""
@@ -120,6 +124,12 @@ class Log:
             for sequence, record, nodes in page:
                 yield AuditRecord(sequence=sequence, record=record, leaf_hash=nodes[:HASH_BYTES])
             after += len(page)
+
+    def leaves(self, after: int, last: int, most: int) -> list[tuple[int, bytes, bytes]]:
+        """The next lines after a number: of each the number, its leaf hash, and the nodes beside it; as `records`."""
+        with self._looking() as look:
+            page = lines.page(look.cursor, after, last, most)
+        return [(sequence, leaf_hash(record), nodes) for sequence, record, nodes in page]
 
     def latest(self, event: str) -> bytes | None:
         """The newest line of an event, or None if there is none; raises as `records`."""

@@ -52,6 +52,10 @@ class Look:
             with suppress(SealBroken):
                 self._check(table, Key(name, number), rows.get(number))
 
+    def names(self, table: Table) -> list[str]:
+        """The names that have rows, in order, by the log."""
+        return sorted(self._rows.names(table))
+
     def numbers(self, table: Table, name: str) -> list[int]:
         """Of all rows of a name, in order, by the log."""
         return numbers(self._rows, table, name)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cloister.errors import AlreadyExists, NotFound, SealBroken
+from cloister.errors import AlreadyExists, NotFound, NotReady, SealBroken
 from cloister.provisioner.change import Change
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look, altered
-from cloister.provisioner.tables import MODEL, MODEL_VERSION, POLICY, Key
+from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, Key
 from cloister.provisioner.vault import RecordId
 
 Line = Callable[[Change], int]
@@ -86,12 +86,20 @@ class ModelStore:
 
         return self._ledger.change(change)
 
-    def set_policy(self, name: str, policy: StoredPolicy, *, owner: Owner, line: Line) -> int:
+    def set_policy(self, name: str, policy: StoredPolicy, *, owner: Owner, line: Line, log_generation: int = 0) -> int:
         """Put a policy in force; returns the number of its line.
+
+        Args:
+            name: Of the model.
+            policy: As its owner signed it.
+            owner: Of the name.
+            line: Writes its line.
+            log_generation: That the policy names; for a model that is held, the one since when it is.
 
         Raises:
             NotFound: This owner has no model of that name.
             AlreadyExists: The version is not above that of the policy in force (`version.not_higher`).
+            NotReady: The model is held, and the policy was not signed for that (`model.held`).
         """
 
         def change(change: Change) -> int:
@@ -102,6 +110,7 @@ class ModelStore:
                 raise AlreadyExists(
                     f"policy version {newest} is in force; a new one is higher", reason="version.not_higher"
                 )
+            _let_go(change, name, log_generation)
             change.put(POLICY, Key(name, policy.version), policy.policy, policy.signature)
             return line(change)
 
@@ -122,13 +131,25 @@ class ModelStore:
             model = _model(look, name, version or look.newest(MODEL_VERSION, name))
             return None if model is None else (model, in_force(look, name))
 
+    def held_since(self, name: str) -> int:
+        """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
+        with self._ledger.looking() as look:
+            return _held_since(look, name)
+
+    def held(self) -> dict[str, int]:
+        """All models that are held, and since which generation."""
+        with self._ledger.looking() as look:
+            return {name: _held_since(look, name) for name in look.names(HELD)}
+
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force.
 
         What is not as it was written is left out; the log of this service names it.
         """
         listed: list[tuple[StoredModel, StoredPolicy | None]] = []
-        for name in self._ledger.names(MODEL):
+        with self._ledger.looking() as look:
+            names = look.names(MODEL)
+        for name in names:
             with suppress(SealBroken), self._ledger.looking() as look:
                 known = _owner(look, name)
                 if known is not None and owner in (None, known.spiffe_id):
@@ -141,6 +162,23 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
     version = look.newest(POLICY, name)
     row = look.get(POLICY, Key(name, version)) if version else None
     return None if row is None else StoredPolicy(version, *row)
+
+
+def _held_since(look: Look, name: str) -> int:
+    row = look.get(HELD, Key(name))
+    return 0 if row is None else int(row[0])
+
+
+def _let_go(change: Change, name: str, generation: int) -> None:
+    """Release a model again whose owner has signed for the generation that it is held since."""
+    if not (since := _held_since(change, name)):
+        return
+    if generation != since:
+        raise NotReady(
+            f"the model is held since generation {since} of the log, and this policy was not signed for that",
+            reason="model.held",
+        )
+    change.delete(HELD, Key(name))
 
 
 def _owner(look: Look, name: str) -> Owner | None:

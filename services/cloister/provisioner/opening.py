@@ -15,17 +15,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cloister.errors import LogBroken, NotReady, SealBroken
+from cloister.kit.log_origin import LogOrigin
 from cloister.provisioner import head as heads
 from cloister.provisioner import lines
 from cloister.provisioner.change import Change
 from cloister.provisioner.database import Database, translated
 from cloister.provisioner.earlier_files import EarlierFiles
 from cloister.provisioner.head import FIRST_GENERATION, SEED_BYTES, LogKey
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.log import State
 from cloister.provisioner.look import Look
 from cloister.provisioner.tables import LOG_KEY, TABLES, Key
-from cloister.provisioner.vault import LogKeyId, Vault
+from cloister.provisioner.vault import LogKeyId, Wrapped
 from cloister.provisioner.vouched import Pending, Vouch, Vouched
 from cloister.seal.keys import Secret
 from cloister.tlog.merkle import Frontier
@@ -40,7 +42,7 @@ def utc_now() -> datetime:
 
 @contextmanager
 def opened(
-    database: Database, vault: Vault, *, cluster: str, now: Callable[[], datetime] = utc_now
+    database: Database, keyring: Keyring, *, cluster: str, now: Callable[[], datetime] = utc_now
 ) -> Iterator[Ledger]:
     """The ledger in a file; a new one where there is none, which takes over what earlier versions left beside it.
 
@@ -51,12 +53,12 @@ def opened(
     """
     earlier = EarlierFiles(database.path.parent)
     with translated():
-        key = _key(database, vault, cluster)
+        key = _key(database, keyring, cluster)
         earlier.set_aside(begun=key is not None)
     if key is not None:
         ledger, begin = with_key(database, key, now), None
     else:
-        ledger, begin = _new(database, vault, cluster, now, earlier)
+        ledger, begin = _new(database, keyring, cluster, now, earlier)
     with ledger.writing():
         if begin is not None:
             ledger.change(begin)
@@ -70,20 +72,7 @@ def with_key(database: Database, key: LogKey, now: Callable[[], datetime] = utc_
         return Ledger(database, key, *_checked(database, key), now)
 
 
-def check_root_key(root_key_ids: set[str], vault: Vault) -> None:
-    """Refuse to start with a root key that some record was not wrapped with.
-
-    Raises:
-        NotReady: With a sentence that says so.
-    """
-    if root_key_ids - {vault.key_id()}:
-        raise NotReady(
-            "the root key is not the one that the stored keys were wrapped with; put the right root_key back",
-            reason="root_key.other",
-        )
-
-
-def _key(database: Database, vault: Vault, cluster: str) -> LogKey | None:
+def _key(database: Database, keyring: Keyring, cluster: str) -> LogKey | None:
     """The log's key; None where no log has begun."""
     with closing(database.writing.cursor()) as cursor:
         row = cursor.execute(LOG_KEY.selected).fetchone()
@@ -91,30 +80,29 @@ def _key(database: Database, vault: Vault, cluster: str) -> LogKey | None:
             if lines.size(cursor) or heads.stored(cursor) is not None:
                 raise _altered("the key of the log is missing from")
             return None
-    _name, public, wrapped, _root_key_id = row
+    _name, public, wrapped_key, root_key_id = row
     try:
-        seed = vault.unwrap(LogKeyId(cluster, public), wrapped)
+        seed = keyring.unwrap(LogKeyId(cluster, public), Wrapped(wrapped_key, root_key_id))
     except SealBroken:
         raise _altered("the key of the log is not as it was written in") from None
     return LogKey(cluster, seed)
 
 
 def _new(
-    database: Database, vault: Vault, cluster: str, now: Callable[[], datetime], earlier: EarlierFiles
+    database: Database, keyring: Keyring, cluster: str, now: Callable[[], datetime], earlier: EarlierFiles
 ) -> tuple[Ledger, Callable[[Change], None]]:
     """An empty ledger, and the change that begins it."""
     seed = Secret.random(SEED_BYTES)
     key = LogKey(cluster, seed)
-    wrapped = vault.wrap(LogKeyId(cluster, key.public), seed)
-    root_key_id = vault.key_id()
+    wrapped = keyring.wrap(LogKeyId(cluster, key.public), seed)
     tree, rows = Frontier(), Vouched()
     state = State(tree, key.head(tree, FIRST_GENERATION, rows.digest()), FIRST_GENERATION)
 
     def begin(change: Change) -> None:
         earlier.take_over(change)
-        check_root_key(database.root_key_ids(), vault)  # of what was taken over
-        change.put(LOG_KEY, _KEY, key.public, wrapped, root_key_id)
-        change.line("log.begun", origin=heads.origin(cluster, FIRST_GENERATION), log_key=key.public.hex())
+        keyring.check_opens(database.root_key_ids())  # of what was taken over
+        change.put(LOG_KEY, _KEY, key.public, wrapped.content, wrapped.root_key_id)
+        change.line("log.begun", origin=str(LogOrigin(cluster, FIRST_GENERATION)), log_key=key.public.hex())
 
     return Ledger(database, key, state, rows, now), begin
 
@@ -155,7 +143,7 @@ def _name_altered(cursor: sqlite3.Cursor, rows: Vouched) -> None:
     look = Look(cursor, rows)
     for table in TABLES:
         stored = {str(name) for (name,) in cursor.execute(f"SELECT DISTINCT {table.key[0]} FROM {table.name}")}  # noqa: S608
-        for name in sorted(stored.union(rows.names(table))):
+        for name in sorted(stored | rows.names(table)):
             look.name_altered(table, name)
 
 

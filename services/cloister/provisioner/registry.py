@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import InvalidRequest, NotFound
 from cloister.provisioner.change import Change
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore, Owner, StoredModel, StoredPolicy
-from cloister.provisioner.vault import RecordId, Vault
+from cloister.provisioner.vault import RecordId
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify, verify_policy
 from cloister.seal.release_policy import check_meant_for, parse_policy
@@ -34,13 +35,13 @@ class Registry:
         *,
         cluster: str,
         store: ModelStore,
-        vault: Vault,
+        keyring: Keyring,
         ledger: Ledger,
         told: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._cluster = cluster
         self._store = store
-        self._vault = vault
+        self._keyring = keyring
         self._ledger = ledger
         self._told = told
 
@@ -58,19 +59,21 @@ class Registry:
             SealBroken: The signature does not hold.
             InvalidRequest: The manifest or the key is not one.
             AlreadyExists: The name is another's, or the version not above all before it.
+            Unavailable: The vault does not answer.
         """
         described = verify(manifest, signature, public_key)
         if len(key) != KEY_BYTES:
             raise InvalidRequest(f"a model key is {KEY_BYTES} bytes", reason="model_key.invalid")
         record = RecordId(described.name, described.version, hashlib.sha256(manifest).digest(), public_key)
+        wrapped = self._keyring.wrap(record, key)
         model = StoredModel(
             name=described.name,
             version=described.version,
             owner=Owner(owner, public_key),
             manifest=manifest,
             signature=signature,
-            wrapped_key=self._vault.wrap(record, key),
-            root_key_id=self._vault.key_id(),
+            wrapped_key=wrapped.content,
+            root_key_id=wrapped.root_key_id,
         )
         line = self._store.register(model, line=lambda change: _tell_model(change, model, described))
         self._told(model.name)
@@ -89,6 +92,7 @@ class Registry:
             NotFound: The caller has no model of that name.
             SealBroken: The signature is not by the owner's key.
             AlreadyExists: The version is not above that of the policy in force.
+            NotReady: The model is held, and the policy was not signed for that.
         """
         read = parse_policy(policy)
         check_meant_for(read, self._cluster)
@@ -100,6 +104,7 @@ class Registry:
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
+            log_generation=read.log_generation,
             line=lambda change: change.line(
                 "policy.set",
                 model=read.model_name,
@@ -115,6 +120,10 @@ class Registry:
     def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All models, or this owner's; never a key."""
         return self._store.listing(owner)
+
+    def held(self) -> dict[str, int]:
+        """Models that are held, and since which generation of the log."""
+        return self._store.held()
 
     def audit(
         self, owner: str | None, *, model_name: str = "", after: int = 0, newest: int = 0

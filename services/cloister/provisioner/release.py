@@ -33,6 +33,7 @@ from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
 from cloister.provisioner.change import Change
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.lease_watch import GivenLease
 from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
@@ -43,7 +44,7 @@ from cloister.provisioner.rates import Rates
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
 from cloister.provisioner.withdrawals import releasable, terms
 from cloister.rpc.identity import PeerIdentity
@@ -126,7 +127,7 @@ class Releaser:
         look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
         epochs: Epochs,
-        vault: Vault,
+        keyring: Keyring,
         ledger: Ledger,
         metrics: Metrics,
         nonces: Nonces,
@@ -142,7 +143,7 @@ class Releaser:
         self._look_for_keys = look_for_keys
         self._store = store
         self._epochs = epochs
-        self._vault = vault
+        self._keyring = keyring
         self._ledger = ledger
         self._metrics = metrics
         self._nonces = nonces
@@ -213,6 +214,8 @@ class Releaser:
         model, stored_policy = found
         if stored_policy is None:
             raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
+        if self._store.held_since(model.name):
+            raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
         described, policy = _as_signed(model, stored_policy)
         check_meant_for(policy, self._cluster)
         decide(result, policy, model_version=model.version, cluster=self._cluster)
@@ -241,7 +244,7 @@ class Releaser:
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
-            return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
+            return ModelKey(self._keyring.unwrap(model.record_id(), Wrapped(model.wrapped_key, model.root_key_id)))
         except SealBroken:
             raise altered(model.name) from None
 

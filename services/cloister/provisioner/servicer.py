@@ -20,15 +20,19 @@ from cloister.kit.server import current_peer
 from cloister.kit.withdrawal import Withdrawn
 from cloister.provisioner.lease_watch import LeaseWatch
 from cloister.provisioner.leases import Going, Leases
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
+from cloister.provisioner.resuming import Asked, Resuming
 from cloister.provisioner.withdrawals import Withdrawal, Withdrawals
+from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 
 SERVICE: Final = "cloister.api.v1.Provisioner"
+RESUME: Final = f"/{SERVICE}/Resume"
 ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/RegisterModel": {"owner"},
     f"/{SERVICE}/SetReleasePolicy": {"owner"},
@@ -40,6 +44,10 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/LiftWithdrawal": {"owner", "operator"},
     f"/{SERVICE}/ListWithdrawals": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+    RESUME: {"operator"},
+    f"/{SERVICE}/GetCheckpoint": {"owner", "auditor", "operator"},
+    f"/{SERVICE}/ProveInclusion": {"owner", "auditor", "operator"},
+    f"/{SERVICE}/ProveConsistency": {"owner", "auditor", "operator"},
 }
 _SIGNATURE_BYTES = 64
 _PAGE = 256
@@ -59,6 +67,9 @@ class ProvisionerServicer(Base):
         leases: Leases,
         lease_watch: LeaseWatch,
         withdrawals: Withdrawals,
+        witnessed: Witnessed,
+        log_desk: LogDesk,
+        resuming: Resuming,
     ) -> None:
         self._releaser = releaser
         self._registry = registry
@@ -66,6 +77,9 @@ class ProvisionerServicer(Base):
         self._leases = leases
         self._lease_watch = lease_watch
         self._withdrawals = withdrawals
+        self._witnessed = witnessed
+        self._log_desk = log_desk
+        self._resuming = resuming
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -77,6 +91,7 @@ class ProvisionerServicer(Base):
             request.manifest.public_key,
             Secret(request.model_key),
         )
+        await self._witnessed.witnessed(sequence)
         return pb.RegisterModelResponse(audit_sequence=sequence)
 
     async def SetReleasePolicy(
@@ -86,6 +101,7 @@ class ProvisionerServicer(Base):
         sequence = await asyncio.to_thread(
             self._registry.set_policy, current_peer().spiffe_id, request.policy, request.signature
         )
+        await self._witnessed.witnessed(sequence)
         return pb.SetReleasePolicyResponse(audit_sequence=sequence)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
@@ -94,7 +110,9 @@ class ProvisionerServicer(Base):
         found = await asyncio.to_thread(self._registry.listing, owner)
         going = await asyncio.to_thread(self._leases.going)
         withdrawn = {each.what: each for each in await asyncio.to_thread(self._withdrawals.listing, owner)}
-        return pb.ListModelsResponse(models=[_summary(model, policy, going, withdrawn) for model, policy in found])
+        held = await asyncio.to_thread(self._registry.held)
+        models = [_summary(*each, going, withdrawn, held.get(each[0].name, 0)) for each in found]
+        return pb.ListModelsResponse(models=models)
 
     async def ChallengeRelease(
         self, request: pb.ChallengeReleaseRequest, context: _Context
@@ -117,6 +135,7 @@ class ProvisionerServicer(Base):
             proof=request.proof,
         )
         released = await self._releaser.release(asked, current_peer())
+        self._witnessed.check()  # nobody else has begun to write while this waited for the disk
         return pb.ReleaseKeyResponse(
             manifest=_manifest(released.model), lease_id=released.lease_id, sealed_grant=released.sealed_grant
         )
@@ -140,6 +159,7 @@ class ProvisionerServicer(Base):
             reason=request.reason,
             by=current_peer().spiffe_id,
         )
+        await self._witnessed.witnessed(sequence)
         return pb.WithdrawResponse(audit_sequence=sequence, leases=went.workers, leases_until_ms=went.until_ms)
 
     async def LiftWithdrawal(self, request: pb.LiftWithdrawalRequest, context: _Context) -> pb.LiftWithdrawalResponse:
@@ -152,6 +172,7 @@ class ProvisionerServicer(Base):
             by=current_peer().spiffe_id,
             order=request.order,
         )
+        await self._witnessed.witnessed(sequence)
         return pb.LiftWithdrawalResponse(audit_sequence=sequence)
 
     async def ListWithdrawals(
@@ -169,6 +190,29 @@ class ProvisionerServicer(Base):
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry
+
+    async def Resume(self, request: pb.ResumeRequest, context: _Context) -> pb.ResumeResponse:
+        """Go on without what was lost."""
+        asked = Asked(request.have_size, request.should_size, request.reason, operator=current_peer().spiffe_id)
+        outcome = await self._resuming.resume(asked)
+        return pb.ResumeResponse(audit_sequence=outcome.sequence, generation=outcome.generation)
+
+    async def GetCheckpoint(self, request: pb.GetCheckpointRequest, context: _Context) -> pb.GetCheckpointResponse:
+        """The head of the record."""
+        checkpoint, log_key = await asyncio.to_thread(self._log_desk.checkpoint)
+        return pb.GetCheckpointResponse(checkpoint=checkpoint, log_key=log_key)
+
+    async def ProveInclusion(self, request: pb.ProveInclusionRequest, context: _Context) -> pb.ProveInclusionResponse:
+        """That a line is in it."""
+        proof = await asyncio.to_thread(self._log_desk.inclusion, request.sequence, request.size)
+        return pb.ProveInclusionResponse(proof=proof)
+
+    async def ProveConsistency(
+        self, request: pb.ProveConsistencyRequest, context: _Context
+    ) -> pb.ProveConsistencyResponse:
+        """That it has only grown."""
+        proof = await asyncio.to_thread(self._log_desk.consistency, request.old_size, request.new_size)
+        return pb.ProveConsistencyResponse(proof=proof)
 
 
 def _owner_or_all() -> str | None:
@@ -200,6 +244,7 @@ def _summary(
     policy: StoredPolicy | None,
     leases: Mapping[tuple[str, int], Going],
     withdrawn: Mapping[Withdrawn, Withdrawal],
+    held_since: int,
 ) -> pb.ModelSummary:
     going = leases.get((model.name, model.version), Going())
     withdrawal = withdrawn.get(Withdrawn(model.name)) or withdrawn.get(Withdrawn(model.name, model.version))
@@ -212,4 +257,5 @@ def _summary(
         leases=going.workers,
         leases_until_ms=going.until_ms,
         withdrawal=_described(withdrawal) if withdrawal is not None else None,
+        held_since=held_since,
     )

@@ -88,4 +88,6 @@ EPOCH: Final = Table(
     ("wrapped_seed", "root_key_id"),
 )
 WITHDRAWAL: Final = Table("withdrawal", ("name", "version"), ("withdrawn_at_ms", "by_whom", "reason", "lifted"))
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, WITHDRAWAL)
+HELD: Final = Table("held", ("name",), ("generation",))
+"""Models that are released to nobody until their owner signs a policy for this generation of the log."""
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, HELD, WITHDRAWAL)

@@ -30,6 +30,9 @@ class Rows(Protocol):
     def of(self, table: Table, name: str) -> Numbered:
         """All rows of a name; not to be changed."""
 
+    def names(self, table: Table) -> set[str]:
+        """The names that have rows."""
+
 
 class Vouched:
     """All rows that are committed."""
@@ -42,9 +45,9 @@ class Vouched:
         """All rows of a name; not to be changed."""
         return self._rows.get((table.name, name), {})
 
-    def names(self, table: Table) -> list[str]:
-        """The names that have rows, in order."""
-        return sorted(name for held, name in self._rows if held == table.name)
+    def names(self, table: Table) -> set[str]:
+        """The names that have rows."""
+        return {name for held, name in self._rows if held == table.name}
 
     def take(self, written: Pending) -> None:
         """Take in what was committed."""
@@ -93,6 +96,12 @@ class Pending:
     def take(self, written: Pending) -> None:
         """Take in what was written over this."""
         self._written.update(written._written)
+
+    def names(self, table: Table) -> set[str]:
+        """The names that have rows."""
+        touched = {key.name for held, key in self._written if held == table}
+        found = self._below.names(table) | touched
+        return {name for name in found if name not in touched or numbers(self, table, name)}
 
     def of(self, table: Table, name: str) -> Numbered:
         """All rows of a name."""

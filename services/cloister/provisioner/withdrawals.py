@@ -187,9 +187,8 @@ class Withdrawals:
 
     def listing(self, owner: str | None) -> list[Withdrawal]:
         """What is withdrawn of all models, or of this owner's; oldest first."""
-        names = self._ledger.names(WITHDRAWAL)
         with self._ledger.looking() as look:
-            mine = [name for name in names if owner is None or _owner(look, name) == owner]
+            mine = [name for name in look.names(WITHDRAWAL) if owner is None or _owner(look, name) == owner]
             found = [each for name in mine for each in in_force(look, name).values()]
         return sorted(found, key=lambda each: each.sequence)
 

@@ -65,7 +65,9 @@ class LeaseNews:
         async with asyncio.TaskGroup() as group:
 
             def soon(lease_ids: Collection[str], within_s: float) -> None:
-                group.create_task(self._ask_again(frozenset(lease_ids) - self._asking, within_s))
+                wanted = frozenset(lease_ids) - self._asking
+                self._asking |= wanted
+                group.create_task(self._ask_again(wanted, within_s))
 
             while True:
                 try:
@@ -100,7 +102,6 @@ class LeaseNews:
             events.cancel()
 
     async def _ask_again(self, lease_ids: frozenset[str], within_s: float) -> None:
-        self._asking |= lease_ids
         try:
             await asyncio.sleep(random.uniform(0, within_s))  # noqa: S311 - not a secret
             self._leases.ask_again(lease_ids)

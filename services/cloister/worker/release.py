@@ -119,7 +119,9 @@ class KeyRelease:
         )
         manifest, grant = self._opened(answer, wanted, result, hpke)
         life_s = min(grant.lease_s, MAX_LEASE_S)
-        epochs = await asyncio.to_thread(JobEpochs.of, grant.epochs)  # each pair takes half a millisecond
+        epochs = await asyncio.to_thread(
+            JobEpochs.of, grant.epochs, grant.signer_sets
+        )  # each pair takes half a millisecond
         return Release(answer.lease_id, grant, manifest, answer.manifest, asked_at_s + life_s, life_s, epochs)
 
     def _opened(

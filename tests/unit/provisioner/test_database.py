@@ -11,7 +11,7 @@ from cloister.errors import NotReady, Unavailable
 from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.models import ModelStore
-from fakes.release_desk import open_ledger, vault
+from fakes.release_desk import keyring, open_ledger
 from fakes.stored import ALICE, EPOCH, IRIS, POLICY, written
 
 
@@ -28,7 +28,7 @@ def test_every_root_key_that_wrapped_something_is_known(tmp_path: Path) -> None:
         ModelStore(ledger).set_policy("iris", POLICY, owner=ALICE, line=written)
         EpochStore(ledger).begin(EPOCH, line=written)
     with Database.opened(tmp_path / NAME) as database:
-        assert database.root_key_ids() == {IRIS.root_key_id, EPOCH.root_key_id, vault().key_id()}
+        assert database.root_key_ids() == {IRIS.root_key_id, EPOCH.root_key_id, keyring().wrapping_id}
 
 
 def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:

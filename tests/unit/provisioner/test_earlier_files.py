@@ -16,13 +16,13 @@ from cloister.provisioner.earlier_files import EarlierFiles
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.tables import MODEL, Key
-from fakes.release_desk import open_ledger, vault
+from fakes.release_desk import keyring, open_ledger
 from fakes.stored import EPOCH, IRIS, POLICY
 
 
 def write_earlier(folder: Path, *, root_key_id: str = "", epochs: bool = True) -> None:
     """What version 0.4 left: a model, a policy and an epoch, and three lines."""
-    root_key_id = root_key_id or vault().key_id()
+    root_key_id = root_key_id or keyring().wrapping_id
     with closing(sqlite3.connect(folder / "models.db")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_MODELS + (_EPOCHS if epochs else ""))
@@ -70,8 +70,9 @@ def test_more_rows_than_a_line_holds(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "models.db")) as connection:
         connection.executemany("INSERT INTO model VALUES (?, 'x', zeroblob(32))", [(f"m{n}",) for n in range(250)])
         connection.commit()
+    with open_ledger(tmp_path) as ledger, ledger.looking() as look:
+        assert len(look.names(MODEL)) == 251
     with open_ledger(tmp_path) as ledger:
-        assert len(ledger.names(MODEL)) == 251
         events = [json.loads(entry.record)["event"] for entry in ledger.log.records(after=3)]
         assert events == ["state.taken_over"] * 3 + ["log.begun"]
 

@@ -150,9 +150,11 @@ async def test_what_changes_while_a_stream_begins_is_said(desk: Desk) -> None:
 async def test_a_lease_of_another_worker_is_as_one_that_nobody_was_given(desk: Desk) -> None:
     await desk.change("iris", 20, 0)
     async with desk.watching("theirs", "nobody's") as events:
-        event = await anext(events)
+        await lives(events)
+        await desk.change("wine", 21)
+        event = await said(events)
         assert (list(event.ended), list(event.changed)) == ([], ["nobody's", "theirs"])
-        await desk.change("iris", 21)
+        await desk.change("iris", 22, 0)
         await lives(events)
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from cloister.errors import CloisterError, LogBroken, NotReady, SealBroken
 from cloister.provisioner.database import NAME, Database
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.opening import opened
 from cloister.provisioner.tables import POLICY, Key
-from cloister.provisioner.vault import FileVault
+from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.seal.keys import Secret
-from fakes.release_desk import ReleaseDesk, open_ledger, release_desk, vault
+from fakes.release_desk import ReleaseDesk, keyring, open_ledger, release_desk
 from fakes.results import CLUSTER, MODEL
 
 
@@ -36,7 +37,7 @@ def edit(folder: Path, *statements: str) -> None:
 
 def why_not(folder: Path, **changes: Any) -> CloisterError:
     with pytest.raises(CloisterError) as refused, Database.opened(folder / NAME) as database:  # noqa: SIM117
-        with opened(database, changes.get("vault", vault()), cluster=changes.get("cluster", CLUSTER)):
+        with opened(database, changes.get("keyring", keyring()), cluster=changes.get("cluster", CLUSTER)):
             pass
     return refused.value
 
@@ -141,5 +142,5 @@ def test_the_state_of_another_cluster_is_no_start(stopped: Path) -> None:
 
 
 def test_a_log_key_under_another_root_key_does_not_open(stopped: Path) -> None:
-    refused = why_not(stopped, vault=FileVault(Secret(b"x" * 32)))
+    refused = why_not(stopped, keyring=Keyring([RootKeyVault(Secret(b"x" * 32))]))
     assert isinstance(refused, NotReady)

@@ -379,7 +379,7 @@ async def test_a_vault_that_is_down_is_told_as_such(desk: ReleaseDesk) -> None:
         def unwrap(self, record: object, wrapped: bytes) -> None:
             raise Unavailable("the vault does not answer")
 
-    desk.releaser = desk.new_releaser(vault=Down())
+    desk.releaser = desk.new_releaser(keyring=Down())
     with pytest.raises(Unavailable):
         await desk.releaser.release(desk.request(), desk.worker.peer())
     assert desk.entries()[-1]["event"] != "key.released"

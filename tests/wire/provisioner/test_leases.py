@@ -200,9 +200,10 @@ async def test_a_worker_hears_of_its_own_leases_alone(desk: Any) -> None:
     async with desk.owner() as owner, desk.as_worker() as worker, desk.as_worker(other) as another:
         lease_id = (await released(desk, worker)).lease_id
         async with watching(another, lease_id, "0" * 32) as stream:
+            assert (await anext(stream)).sequence == 1
+            await withdraw(owner, ALL, "a drill")
             event = await news(stream)
             assert (list(event.ended), sorted(event.changed)) == ([], sorted(["0" * 32, lease_id]))
-            await withdraw(owner, ALL, "a drill")
             for _ in range(2):
                 event = await anext(stream)
                 assert not event.ended

@@ -229,7 +229,7 @@ async def test_a_result_that_was_used_serves_nobody_after_a_restart(desk: Any) -
 
 
 async def test_another_root_key_is_refused_at_the_start(desk: Any, pki: MeshPki) -> None:
-    private_file(desk.running.settings.root_key, b"x" * 32)
+    private_file(desk.running.settings.vault.file.key_file, b"x" * 32)
     with pytest.raises(NotReady, match="the root key is not the one"):
         async with running_provisioner(desk.running.settings, pki):
             pass

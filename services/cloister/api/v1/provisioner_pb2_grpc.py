@@ -90,6 +90,26 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.FromString,
                 _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/Resume',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/GetCheckpoint',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ProveInclusion = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/ProveInclusion',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionResponse.FromString,
+                _registered_method=True)
+        self.ProveConsistency = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/ProveConsistency',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyResponse.FromString,
+                _registered_method=True)
 
 
 class ProvisionerServicer(object):
@@ -165,6 +185,35 @@ class ProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Resume(self, request, context):
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpoint(self, request, context):
+        """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
+        operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveInclusion(self, request, context):
+        """That a line is among the first so many (RFC 6962). Roles: owner, auditor, operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveConsistency(self, request, context):
+        """That the record has only grown (RFC 6962). Roles: owner, auditor, operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProvisionerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -217,6 +266,26 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     servicer.ListAudit,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'ProveInclusion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveInclusion,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionResponse.SerializeToString,
+            ),
+            'ProveConsistency': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveConsistency,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -489,6 +558,114 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/ListAudit',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/Resume',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/GetCheckpoint',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveInclusion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/ProveInclusion',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveConsistency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/ProveConsistency',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyResponse.FromString,
             options,
             channel_credentials,
             insecure,

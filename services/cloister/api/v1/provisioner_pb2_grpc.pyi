@@ -192,7 +192,71 @@ _ProvisionerListAuditType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerWatchLeasesType, _ProvisionerWithdrawType, _ProvisionerLiftWithdrawalType, _ProvisionerListWithdrawalsType, _ProvisionerListAuditType]):
+_ProvisionerResumeType = typing_extensions.TypeVar(
+    '_ProvisionerResumeType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+)
+
+_ProvisionerGetCheckpointType = typing_extensions.TypeVar(
+    '_ProvisionerGetCheckpointType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+)
+
+_ProvisionerProveInclusionType = typing_extensions.TypeVar(
+    '_ProvisionerProveInclusionType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+)
+
+_ProvisionerProveConsistencyType = typing_extensions.TypeVar(
+    '_ProvisionerProveConsistencyType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+    ],
+)
+
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerWatchLeasesType, _ProvisionerWithdrawType, _ProvisionerLiftWithdrawalType, _ProvisionerListWithdrawalsType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -234,6 +298,22 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+            cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+            cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+            cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -279,6 +359,22 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+            cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+            cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+            cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     RegisterModel: _ProvisionerRegisterModelType
@@ -310,6 +406,20 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    Resume: _ProvisionerResumeType
+    """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
+
+    GetCheckpoint: _ProvisionerGetCheckpointType
+    """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
+    operator.
+    """
+
+    ProveInclusion: _ProvisionerProveInclusionType
+    """That a line is among the first so many (RFC 6962). Roles: owner, auditor, operator."""
+
+    ProveConsistency: _ProvisionerProveConsistencyType
+    """That the record has only grown (RFC 6962). Roles: owner, auditor, operator."""
 
 ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -351,6 +461,22 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
         cloister.api.v1.audit_pb2.AuditRecord,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
     ],
 ]
 
@@ -434,5 +560,39 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.audit_pb2.AuditRecord], collections.abc.AsyncIterator[cloister.api.v1.audit_pb2.AuditRecord]]:
         """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ResumeResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ResumeResponse]]:
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
+
+    @abc.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.GetCheckpointResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.GetCheckpointResponse]]:
+        """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
+        operator.
+        """
+
+    @abc.abstractmethod
+    def ProveInclusion(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ProveInclusionResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ProveInclusionResponse]]:
+        """That a line is among the first so many (RFC 6962). Roles: owner, auditor, operator."""
+
+    @abc.abstractmethod
+    def ProveConsistency(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ProveConsistencyResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ProveConsistencyResponse]]:
+        """That the record has only grown (RFC 6962). Roles: owner, auditor, operator."""
 
 def add_ProvisionerServicer_to_server(servicer: ProvisionerServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
