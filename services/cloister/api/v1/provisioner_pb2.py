@@ -17,7 +17,7 @@ from cloister.api.v1 import model_pb2 as cloister_dot_api_dot_v1_dot_model__pb2
 
 from cloister.api.v1.model_pb2 import *
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!cloister/api/v1/provisioner.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/audit.proto\x1a\x1b\x63loister/api/v1/model.proto\"n\n\x14RegisterModelRequest\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x11\n\tmodel_key\x18\x02 \x01(\x0c\x12\x10\n\x08\x61pproval\x18< \x01(\x0c\"/\n\x15RegisterModelResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"E\n\nSignerRule\x12\x10\n\x08mrsigner\x18\x01 \x01(\t\x12\x11\n\tisvprodid\x18\x02 \x01(\r\x12\x12\n\nmin_isvsvn\x18\x03 \x01(\r\"\x84\x03\n\rReleasePolicy\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tmrenclave\x18\x03 \x03(\t\x12,\n\x07signers\x18\x04 \x03(\x0b\x32\x1b.cloister.api.v1.SignerRule\x12\x14\n\x0ctcb_statuses\x18\x05 \x03(\t\x12\x17\n\x0f\x61llow_simulated\x18\x06 \x01(\x08\x12\x13\n\x0b\x61llow_plain\x18\x07 \x01(\x08\x12\x0f\n\x07lease_s\x18\x08 \x01(\r\x12\x19\n\x11min_model_version\x18\t \x01(\x04\x12\x0f\n\x07\x63luster\x18\n \x01(\t\x12\x16\n\x0etd_measurement\x18\x14 \x03(\t\x12\x16\n\x0elog_generation\x18( \x01(\r\x12-\n\tplatforms\x18< \x01(\x0b\x32\x1a.cloister.api.v1.Platforms\x12\x19\n\x11releases_per_hour\x18= \x01(\r\x12\x12\n\nsigner_set\x18> \x01(\x04\" \n\tPlatforms\x12\x13\n\x0bppid_sha256\x18\x01 \x03(\t\"<\n\x17SetReleasePolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"2\n\x18SetReleasePolicyResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\'\n\x11SetSignersRequest\x12\x12\n\nsigner_set\x18\x01 \x01(\x0c\",\n\x12SetSignersResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x13\n\x11ListModelsRequest\"\x85\x02\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12.\n\x06policy\x18\x05 \x01(\x0b\x32\x1e.cloister.api.v1.ReleasePolicy\x12\x12\n\nheld_since\x18( \x01(\r\x12\x13\n\x0bsigner_sets\x18< \x03(\x0c\x12;\n\rsigned_policy\x18= \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicy\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.cloister.api.v1.ModelSummary\"\x19\n\x17\x43hallengeReleaseRequest\"@\n\x18\x43hallengeReleaseResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"x\n\x11ReleaseKeyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x1a\n\x12\x61ttestation_result\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x01(\x0c\"o\n\x12ReleaseKeyResponse\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_grant\x18\x03 \x01(\x0c\"\xd8\x01\n\x05Grant\x12\x11\n\tmodel_key\x18\x01 \x01(\x0c\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x05 \x01(\x08\x12\x0f\n\x07lease_s\x18\x06 \x01(\r\x12\x15\n\rpolicy_digest\x18\x07 \x01(\x0c\x12)\n\x06\x65pochs\x18\x14 \x03(\x0b\x32\x19.cloister.api.v1.EpochKey\x12\x13\n\x0bsigner_sets\x18< \x03(\x0c\"\x9f\x01\n\x08\x45pochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nhpke_suite\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x15\n\rseal_until_ms\x18\x04 \x01(\x03\x12\x15\n\ropen_until_ms\x18\x05 \x01(\x03\x12\x34\n\x06policy\x18\x06 \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicy\"N\n\x10ListAuditRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x0e\n\x06newest\x18\x03 \x01(\x04\"G\n\rResumeRequest\x12\x11\n\thave_size\x18\x01 \x01(\x04\x12\x13\n\x0bshould_size\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x0eResumeResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\x16\n\x14GetCheckpointRequest\"<\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x0f\n\x07log_key\x18\x02 \x01(\t\"7\n\x15ProveInclusionRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\'\n\x16ProveInclusionResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\"=\n\x17ProveConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\")\n\x18ProveConsistencyResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\x32\x8b\x08\n\x0bProvisioner\x12^\n\rRegisterModel\x12%.cloister.api.v1.RegisterModelRequest\x1a&.cloister.api.v1.RegisterModelResponse\x12g\n\x10SetReleasePolicy\x12(.cloister.api.v1.SetReleasePolicyRequest\x1a).cloister.api.v1.SetReleasePolicyResponse\x12U\n\nSetSigners\x12\".cloister.api.v1.SetSignersRequest\x1a#.cloister.api.v1.SetSignersResponse\x12U\n\nListModels\x12\".cloister.api.v1.ListModelsRequest\x1a#.cloister.api.v1.ListModelsResponse\x12g\n\x10\x43hallengeRelease\x12(.cloister.api.v1.ChallengeReleaseRequest\x1a).cloister.api.v1.ChallengeReleaseResponse\x12U\n\nReleaseKey\x12\".cloister.api.v1.ReleaseKeyRequest\x1a#.cloister.api.v1.ReleaseKeyResponse\x12N\n\tListAudit\x12!.cloister.api.v1.ListAuditRequest\x1a\x1c.cloister.api.v1.AuditRecord0\x01\x12I\n\x06Resume\x12\x1e.cloister.api.v1.ResumeRequest\x1a\x1f.cloister.api.v1.ResumeResponse\x12^\n\rGetCheckpoint\x12%.cloister.api.v1.GetCheckpointRequest\x1a&.cloister.api.v1.GetCheckpointResponse\x12\x61\n\x0eProveInclusion\x12&.cloister.api.v1.ProveInclusionRequest\x1a\'.cloister.api.v1.ProveInclusionResponse\x12g\n\x10ProveConsistency\x12(.cloister.api.v1.ProveConsistencyRequest\x1a).cloister.api.v1.ProveConsistencyResponseP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!cloister/api/v1/provisioner.proto\x12\x0f\x63loister.api.v1\x1a\x1b\x63loister/api/v1/audit.proto\x1a\x1b\x63loister/api/v1/model.proto\"n\n\x14RegisterModelRequest\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x11\n\tmodel_key\x18\x02 \x01(\x0c\x12\x10\n\x08\x61pproval\x18< \x01(\x0c\"/\n\x15RegisterModelResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"E\n\nSignerRule\x12\x10\n\x08mrsigner\x18\x01 \x01(\t\x12\x11\n\tisvprodid\x18\x02 \x01(\r\x12\x12\n\nmin_isvsvn\x18\x03 \x01(\r\"\x84\x03\n\rReleasePolicy\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tmrenclave\x18\x03 \x03(\t\x12,\n\x07signers\x18\x04 \x03(\x0b\x32\x1b.cloister.api.v1.SignerRule\x12\x14\n\x0ctcb_statuses\x18\x05 \x03(\t\x12\x17\n\x0f\x61llow_simulated\x18\x06 \x01(\x08\x12\x13\n\x0b\x61llow_plain\x18\x07 \x01(\x08\x12\x0f\n\x07lease_s\x18\x08 \x01(\r\x12\x19\n\x11min_model_version\x18\t \x01(\x04\x12\x0f\n\x07\x63luster\x18\n \x01(\t\x12\x16\n\x0etd_measurement\x18\x14 \x03(\t\x12\x16\n\x0elog_generation\x18( \x01(\r\x12-\n\tplatforms\x18< \x01(\x0b\x32\x1a.cloister.api.v1.Platforms\x12\x19\n\x11releases_per_hour\x18= \x01(\r\x12\x12\n\nsigner_set\x18> \x01(\x04\" \n\tPlatforms\x12\x13\n\x0bppid_sha256\x18\x01 \x03(\t\"<\n\x17SetReleasePolicyRequest\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"2\n\x18SetReleasePolicyResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\'\n\x11SetSignersRequest\x12\x12\n\nsigner_set\x18\x01 \x01(\x0c\",\n\x12SetSignersResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x13\n\x11ListModelsRequest\"\xdf\x02\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x31\n\x08manifest\x18\x04 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12.\n\x06policy\x18\x05 \x01(\x0b\x32\x1e.cloister.api.v1.ReleasePolicy\x12\x12\n\nheld_since\x18( \x01(\r\x12\x13\n\x0bsigner_sets\x18< \x03(\x0c\x12;\n\rsigned_policy\x18= \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicy\x12\x0e\n\x06leases\x18\x46 \x01(\r\x12\x17\n\x0fleases_until_ms\x18G \x01(\x03\x12/\n\nwithdrawal\x18H \x01(\x0b\x32\x1b.cloister.api.v1.Withdrawal\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.cloister.api.v1.ModelSummary\"\x19\n\x17\x43hallengeReleaseRequest\"@\n\x18\x43hallengeReleaseResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x15\n\rexpires_at_ms\x18\x02 \x01(\x03\"x\n\x11ReleaseKeyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x1a\n\x12\x61ttestation_result\x18\x03 \x01(\t\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x01(\x0c\"o\n\x12ReleaseKeyResponse\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1f.cloister.api.v1.SignedManifest\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x14\n\x0csealed_grant\x18\x03 \x01(\x0c\"\xd8\x01\n\x05Grant\x12\x11\n\tmodel_key\x18\x01 \x01(\x0c\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61llow_plain\x18\x05 \x01(\x08\x12\x0f\n\x07lease_s\x18\x06 \x01(\r\x12\x15\n\rpolicy_digest\x18\x07 \x01(\x0c\x12)\n\x06\x65pochs\x18\x14 \x03(\x0b\x32\x19.cloister.api.v1.EpochKey\x12\x13\n\x0bsigner_sets\x18< \x03(\x0c\"\x9f\x01\n\x08\x45pochKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nhpke_suite\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x15\n\rseal_until_ms\x18\x04 \x01(\x03\x12\x15\n\ropen_until_ms\x18\x05 \x01(\x03\x12\x34\n\x06policy\x18\x06 \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicy\"\'\n\x12WatchLeasesRequest\x12\x11\n\tlease_ids\x18\x01 \x03(\t\"Q\n\nLeaseEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x03(\t\x12\x0f\n\x07\x63hanged\x18\x03 \x03(\t\x12\x11\n\twithin_ms\x18\x04 \x01(\r\"~\n\nWithdrawal\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x17\n\x0fwithdrawn_at_ms\x18\x04 \x01(\x03\x12\n\n\x02\x62y\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"L\n\x0fWithdrawRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"S\n\x10WithdrawResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06leases\x18\x02 \x01(\r\x12\x17\n\x0fleases_until_ms\x18\x03 \x01(\x03\"a\n\x15LiftWithdrawalRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05order\x18\x04 \x01(\x0c\"0\n\x16LiftWithdrawalResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\"\x18\n\x16ListWithdrawalsRequest\"K\n\x17ListWithdrawalsResponse\x12\x30\n\x0bwithdrawals\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.Withdrawal\"N\n\x10ListAuditRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\x12\x0e\n\x06newest\x18\x03 \x01(\x04\"G\n\rResumeRequest\x12\x11\n\thave_size\x18\x01 \x01(\x04\x12\x13\n\x0bshould_size\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x0eResumeResponse\x12\x16\n\x0e\x61udit_sequence\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\r\"\x16\n\x14GetCheckpointRequest\"<\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x0f\n\x07log_key\x18\x02 \x01(\t\"7\n\x15ProveInclusionRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"\'\n\x16ProveInclusionResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\"=\n\x17ProveConsistencyRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\")\n\x18ProveConsistencyResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\x32\xf8\n\n\x0bProvisioner\x12^\n\rRegisterModel\x12%.cloister.api.v1.RegisterModelRequest\x1a&.cloister.api.v1.RegisterModelResponse\x12g\n\x10SetReleasePolicy\x12(.cloister.api.v1.SetReleasePolicyRequest\x1a).cloister.api.v1.SetReleasePolicyResponse\x12U\n\nSetSigners\x12\".cloister.api.v1.SetSignersRequest\x1a#.cloister.api.v1.SetSignersResponse\x12U\n\nListModels\x12\".cloister.api.v1.ListModelsRequest\x1a#.cloister.api.v1.ListModelsResponse\x12g\n\x10\x43hallengeRelease\x12(.cloister.api.v1.ChallengeReleaseRequest\x1a).cloister.api.v1.ChallengeReleaseResponse\x12U\n\nReleaseKey\x12\".cloister.api.v1.ReleaseKeyRequest\x1a#.cloister.api.v1.ReleaseKeyResponse\x12Q\n\x0bWatchLeases\x12#.cloister.api.v1.WatchLeasesRequest\x1a\x1b.cloister.api.v1.LeaseEvent0\x01\x12O\n\x08Withdraw\x12 .cloister.api.v1.WithdrawRequest\x1a!.cloister.api.v1.WithdrawResponse\x12\x61\n\x0eLiftWithdrawal\x12&.cloister.api.v1.LiftWithdrawalRequest\x1a\'.cloister.api.v1.LiftWithdrawalResponse\x12\x64\n\x0fListWithdrawals\x12\'.cloister.api.v1.ListWithdrawalsRequest\x1a(.cloister.api.v1.ListWithdrawalsResponse\x12N\n\tListAudit\x12!.cloister.api.v1.ListAuditRequest\x1a\x1c.cloister.api.v1.AuditRecord0\x01\x12I\n\x06Resume\x12\x1e.cloister.api.v1.ResumeRequest\x1a\x1f.cloister.api.v1.ResumeResponse\x12^\n\rGetCheckpoint\x12%.cloister.api.v1.GetCheckpointRequest\x1a&.cloister.api.v1.GetCheckpointResponse\x12\x61\n\x0eProveInclusion\x12&.cloister.api.v1.ProveInclusionRequest\x1a\'.cloister.api.v1.ProveInclusionResponse\x12g\n\x10ProveConsistency\x12(.cloister.api.v1.ProveConsistencyRequest\x1a).cloister.api.v1.ProveConsistencyResponseP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,39 +45,57 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_start=970
   _globals['_LISTMODELSREQUEST']._serialized_end=989
   _globals['_MODELSUMMARY']._serialized_start=992
-  _globals['_MODELSUMMARY']._serialized_end=1253
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1255
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1322
-  _globals['_CHALLENGERELEASEREQUEST']._serialized_start=1324
-  _globals['_CHALLENGERELEASEREQUEST']._serialized_end=1349
-  _globals['_CHALLENGERELEASERESPONSE']._serialized_start=1351
-  _globals['_CHALLENGERELEASERESPONSE']._serialized_end=1415
-  _globals['_RELEASEKEYREQUEST']._serialized_start=1417
-  _globals['_RELEASEKEYREQUEST']._serialized_end=1537
-  _globals['_RELEASEKEYRESPONSE']._serialized_start=1539
-  _globals['_RELEASEKEYRESPONSE']._serialized_end=1650
-  _globals['_GRANT']._serialized_start=1653
-  _globals['_GRANT']._serialized_end=1869
-  _globals['_EPOCHKEY']._serialized_start=1872
-  _globals['_EPOCHKEY']._serialized_end=2031
-  _globals['_LISTAUDITREQUEST']._serialized_start=2033
-  _globals['_LISTAUDITREQUEST']._serialized_end=2111
-  _globals['_RESUMEREQUEST']._serialized_start=2113
-  _globals['_RESUMEREQUEST']._serialized_end=2184
-  _globals['_RESUMERESPONSE']._serialized_start=2186
-  _globals['_RESUMERESPONSE']._serialized_end=2246
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=2248
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=2270
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=2272
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=2332
-  _globals['_PROVEINCLUSIONREQUEST']._serialized_start=2334
-  _globals['_PROVEINCLUSIONREQUEST']._serialized_end=2389
-  _globals['_PROVEINCLUSIONRESPONSE']._serialized_start=2391
-  _globals['_PROVEINCLUSIONRESPONSE']._serialized_end=2430
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=2432
-  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=2493
-  _globals['_PROVECONSISTENCYRESPONSE']._serialized_start=2495
-  _globals['_PROVECONSISTENCYRESPONSE']._serialized_end=2536
-  _globals['_PROVISIONER']._serialized_start=2539
-  _globals['_PROVISIONER']._serialized_end=3574
+  _globals['_MODELSUMMARY']._serialized_end=1343
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1345
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1412
+  _globals['_CHALLENGERELEASEREQUEST']._serialized_start=1414
+  _globals['_CHALLENGERELEASEREQUEST']._serialized_end=1439
+  _globals['_CHALLENGERELEASERESPONSE']._serialized_start=1441
+  _globals['_CHALLENGERELEASERESPONSE']._serialized_end=1505
+  _globals['_RELEASEKEYREQUEST']._serialized_start=1507
+  _globals['_RELEASEKEYREQUEST']._serialized_end=1627
+  _globals['_RELEASEKEYRESPONSE']._serialized_start=1629
+  _globals['_RELEASEKEYRESPONSE']._serialized_end=1740
+  _globals['_GRANT']._serialized_start=1743
+  _globals['_GRANT']._serialized_end=1959
+  _globals['_EPOCHKEY']._serialized_start=1962
+  _globals['_EPOCHKEY']._serialized_end=2121
+  _globals['_WATCHLEASESREQUEST']._serialized_start=2123
+  _globals['_WATCHLEASESREQUEST']._serialized_end=2162
+  _globals['_LEASEEVENT']._serialized_start=2164
+  _globals['_LEASEEVENT']._serialized_end=2245
+  _globals['_WITHDRAWAL']._serialized_start=2247
+  _globals['_WITHDRAWAL']._serialized_end=2373
+  _globals['_WITHDRAWREQUEST']._serialized_start=2375
+  _globals['_WITHDRAWREQUEST']._serialized_end=2451
+  _globals['_WITHDRAWRESPONSE']._serialized_start=2453
+  _globals['_WITHDRAWRESPONSE']._serialized_end=2536
+  _globals['_LIFTWITHDRAWALREQUEST']._serialized_start=2538
+  _globals['_LIFTWITHDRAWALREQUEST']._serialized_end=2635
+  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_start=2637
+  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_end=2685
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_start=2687
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_end=2711
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_start=2713
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_end=2788
+  _globals['_LISTAUDITREQUEST']._serialized_start=2790
+  _globals['_LISTAUDITREQUEST']._serialized_end=2868
+  _globals['_RESUMEREQUEST']._serialized_start=2870
+  _globals['_RESUMEREQUEST']._serialized_end=2941
+  _globals['_RESUMERESPONSE']._serialized_start=2943
+  _globals['_RESUMERESPONSE']._serialized_end=3003
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=3005
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=3027
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=3029
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=3089
+  _globals['_PROVEINCLUSIONREQUEST']._serialized_start=3091
+  _globals['_PROVEINCLUSIONREQUEST']._serialized_end=3146
+  _globals['_PROVEINCLUSIONRESPONSE']._serialized_start=3148
+  _globals['_PROVEINCLUSIONRESPONSE']._serialized_end=3187
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_start=3189
+  _globals['_PROVECONSISTENCYREQUEST']._serialized_end=3250
+  _globals['_PROVECONSISTENCYRESPONSE']._serialized_start=3252
+  _globals['_PROVECONSISTENCYRESPONSE']._serialized_end=3293
+  _globals['_PROVISIONER']._serialized_start=3296
+  _globals['_PROVISIONER']._serialized_end=4696
 # @@protoc_insertion_point(module_scope)
