@@ -19,7 +19,6 @@ from cloister.client.audit_export import AuditExport, verify_export
 from cloister.client.audit_memory import FILE, AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.log_auditor import LogAuditor
-from cloister.client.operator import AuditLine
 from cloister.rpc.files import read_public
 from cloister.rpc.identity import peer_of
 
@@ -109,16 +108,14 @@ def follow(
 
 
 async def _verify(mesh: Mesh, identity: Path, memory: Path, export: Path | None) -> LogAudit:
-    writing = AuditExport(export) if export is not None else None
     async with _auditor(mesh, identity, memory) as auditor:
-        audit, shown = await auditor.verify(writing.add if writing is not None else _ignore)
-    if writing is not None:
-        writing.write(shown)
-    return audit
-
-
-def _ignore(_line: AuditLine) -> None:
-    """It is kept nowhere."""
+        if export is None:
+            return await auditor.verify()
+        shown = AuditExport(export)
+        try:
+            return await auditor.verify(shown)
+        finally:
+            shown.write()  # most of all where something is wrong
 
 
 @asynccontextmanager
