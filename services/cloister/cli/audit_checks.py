@@ -17,6 +17,7 @@ from cloister.cli.output import facts, print_json, print_json_line, say, warn
 from cloister.cli.reaching import reached
 from cloister.client.audit_export import AuditExport, verify_export
 from cloister.client.audit_memory import FILE, AuditMemory
+from cloister.client.bundle import TrustBundle
 from cloister.client.log_audit import LogAudit
 from cloister.client.log_auditor import LogAuditor
 from cloister.rpc.files import read_public
@@ -125,7 +126,8 @@ async def _auditor(mesh: Mesh, identity: Path, memory: Path) -> AsyncIterator[Lo
         reached(mesh, identity, "provisioner", mesh.provisioner) as provisioner,
     ):
         owner = peer_of(read_public(identity / "certificate.pem")).role == "owner"
-        yield LogAuditor(verifier, provisioner, AuditMemory(memory), owner=owner)
+        witness = TrustBundle.read(mesh.trust).witness_key
+        yield LogAuditor(verifier, provisioner, AuditMemory(memory), witness=witness, owner=owner)
 
 
 def _tell(audit: LogAudit, as_json: bool, **where: Any) -> None:

@@ -50,13 +50,23 @@ class LogAuditor:
         verifier: Connected as an auditor or an owner.
         provisioner: The same.
         memory: What was found good before.
+        witness: The verifier's key, where a trust bundle vouches for it.
         owner: Whether it is an owner who asks, and sees lines of its own models only.
     """
 
-    def __init__(self, verifier: Peer, provisioner: Peer, memory: AuditMemory, *, owner: bool = False) -> None:
+    def __init__(
+        self,
+        verifier: Peer,
+        provisioner: Peer,
+        memory: AuditMemory,
+        *,
+        witness: WitnessKey | None = None,
+        owner: bool = False,
+    ) -> None:
         self._verifier = verifier
         self._provisioner = provisioner
         self._memory = memory
+        self._witness = witness
         self._owner = owner
 
     async def verify(self, export: AuditExport | None = None) -> LogAudit:
@@ -72,7 +82,7 @@ class LogAuditor:
         memory, shown = self._memory.read(), await self._shown()
         if export is not None:
             export.begin(shown)
-        keys, head, newest = believed(shown, memory)
+        keys, head, newest = believed(shown, memory, witness=self._witness)
         if self._owner:
             audit = await self._verify_own(keys, head, memory, export)
         else:
@@ -112,7 +122,7 @@ class LogAuditor:
         while True:
             await asyncio.sleep(POLL_S)
             memory = self._memory.read()
-            keys, head, _ = believed(await self._shown(), memory)
+            keys, head, _ = believed(await self._shown(), memory, witness=self._witness)
             if head.head.size == size and memory is not None and head.generation == memory.generation:
                 continue
             if memory is not None:
@@ -172,7 +182,7 @@ class LogAuditor:
         async with asyncio.timeout(LAG_S + CALL_S):
             ends = asyncio.get_running_loop().time() + LAG_S
             while True:
-                keys, head, _ = believed(await self._shown(), memory)
+                keys, head, _ = believed(await self._shown(), memory, witness=self._witness)
                 if head.head.size >= sequence:
                     return keys, head
                 if asyncio.get_running_loop().time() > ends:

@@ -14,6 +14,7 @@ from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.operator import AuditLine
 from cloister.errors import InvalidRequest, LogBroken, NotFound, NotReady
+from cloister.tlog.cosignature import WitnessKey
 from fakes.shown_log import opened_witness
 from fakes.shown_record import AuditRoom, audit_room
 from fakes.verifier_at_hand import VerifierAtHand
@@ -157,6 +158,18 @@ async def test_a_witness_that_went_back_or_is_another_is_caught(room: AuditRoom,
         with opened_witness(folder, _audit_of(room)) as witness:
             room.verifier = VerifierAtHand(witness)
             assert await _broken(room) == reason
+
+
+@pytest.mark.attack("H07")
+async def test_at_first_contact_the_witness_is_the_one_that_the_bundle_names(room: AuditRoom) -> None:
+    await room.grow(5)
+    true = room.verifier.witness.key
+    assert (await room.auditor(witness=true).verify()).keys.witnesses == {true}
+    room.memory.path.unlink()
+    with pytest.raises(LogBroken) as broken:
+        await room.auditor(witness=WitnessKey(true.name, bytes(32))).verify()
+    assert broken.value.reason == "witness_key.other"
+    assert room.memory.read() is None
 
 
 @pytest.mark.attack("H07")
