@@ -24,12 +24,14 @@ from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
+from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
-from cloister.provisioner.servicer import ROLES, ProvisionerServicer
+from cloister.provisioner.rotation import Rotation, rotating
+from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
@@ -41,7 +43,7 @@ NONCE_TTL_S = 60.0
 WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
-MAX_ANSWER_BYTES = 4 << 20
+MAX_ANSWER_BYTES = 8 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -100,12 +102,13 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             clock=clock,
         )
         registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
+        rotation = Rotation(ledger, roots, settings.cluster)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles=ROLES,
+                roles=roles_at_the_door(settings),
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
@@ -113,19 +116,23 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 ready=ready(freshness),
             )
         )
-        server.add(
-            add_ProvisionerServicer_to_server,
-            ProvisionerServicer(
-                releaser=releaser,
-                registry=registry,
-                nonces=nonces,
-                resuming=Resuming(ledger, freshness, witnessed.witnessed),
-                witnessed=witnessed,
-                log_desk=LogDesk(ledger.log, witnessed),
-            ),
+        servicer = ProvisionerServicer(
+            releaser=releaser,
+            registry=registry,
+            nonces=nonces,
+            resuming=Resuming(ledger, freshness, witnessed.witnessed),
+            witnessed=witnessed,
+            log_desk=LogDesk(ledger.log, witnessed),
+            rotation=rotation,
         )
-        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
-        stack.callback(task.cancel)
+        server.add(add_ProvisionerServicer_to_server, servicer)
+        await stack.enter_async_context(
+            owner_listener(
+                settings, lifecycle, identity, servicer, ready=ready(freshness), on_call=metrics.call_answered
+            )
+        )
+        stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
+        stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import Final
 
@@ -21,6 +22,7 @@ from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
 from cloister.provisioner.resuming import Asked, Resuming
+from cloister.provisioner.rotation import Rotation
 from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
@@ -30,10 +32,13 @@ RESUME: Final = f"/{SERVICE}/Resume"
 ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/RegisterModel": {"owner"},
     f"/{SERVICE}/SetReleasePolicy": {"owner"},
+    f"/{SERVICE}/SetSigners": {"owner"},
     f"/{SERVICE}/ListModels": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+    f"/{SERVICE}/RotateRoot": {"operator"},
+    f"/{SERVICE}/GetVaultStatus": {"operator", "auditor"},
     RESUME: {"operator"},
     f"/{SERVICE}/GetCheckpoint": {"owner", "auditor", "operator"},
     f"/{SERVICE}/ProveInclusion": {"owner", "auditor", "operator"},
@@ -57,6 +62,7 @@ class ProvisionerServicer(Base):
         witnessed: Witnessed,
         log_desk: LogDesk,
         resuming: Resuming,
+        rotation: Rotation,
     ) -> None:
         self._releaser = releaser
         self._registry = registry
@@ -64,6 +70,7 @@ class ProvisionerServicer(Base):
         self._witnessed = witnessed
         self._log_desk = log_desk
         self._resuming = resuming
+        self._rotation = rotation
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -74,6 +81,7 @@ class ProvisionerServicer(Base):
             request.manifest.signature,
             request.manifest.public_key,
             Secret(request.model_key),
+            request.approval,
         )
         await self._witnessed.witnessed(sequence)
         return pb.RegisterModelResponse(audit_sequence=sequence)
@@ -87,6 +95,12 @@ class ProvisionerServicer(Base):
         )
         await self._witnessed.witnessed(sequence)
         return pb.SetReleasePolicyResponse(audit_sequence=sequence)
+
+    async def SetSigners(self, request: pb.SetSignersRequest, context: _Context) -> pb.SetSignersResponse:
+        """Say who signs for a model from now on."""
+        sequence = await asyncio.to_thread(self._registry.set_signers, current_peer().spiffe_id, request.signer_set)
+        await self._witnessed.witnessed(sequence)
+        return pb.SetSignersResponse(audit_sequence=sequence)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """The caller's models, or all of them for who oversees the mesh."""
@@ -128,6 +142,18 @@ class ProvisionerServicer(Base):
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry
+
+    async def RotateRoot(self, request: pb.RotateRootRequest, context: _Context) -> pb.RotateRootResponse:
+        """Begin to wrap all under another root key."""
+        begun = await asyncio.to_thread(self._rotation.begin, current_peer().spiffe_id)
+        self._rotation.wanted.set()
+        await self._witnessed.witnessed(begun.sequence)
+        return pb.RotateRootResponse(to=begun.to, secrets=begun.secrets, audit_sequence=begun.sequence)
+
+    async def GetVaultStatus(self, request: pb.GetVaultStatusRequest, context: _Context) -> pb.GetVaultStatusResponse:
+        """Root keys by name, and how much lies under each."""
+        found = await asyncio.to_thread(self._rotation.status)
+        return pb.GetVaultStatusResponse(root_keys=[pb.RootKey(**asdict(each)) for each in found])
 
     async def Resume(self, request: pb.ResumeRequest, context: _Context) -> pb.ResumeResponse:
         """Go on without what was lost."""
@@ -173,5 +199,9 @@ def _summary(model: StoredModel, policy: StoredPolicy | None, held_since: int) -
         owner=model.owner.spiffe_id,
         manifest=_manifest(model),
         policy=pb.ReleasePolicy.FromString(policy.policy) if policy is not None else None,
+        signer_sets=model.signer_sets,
+        signed_policy=pb.SignedReleasePolicy(policy=policy.policy, signature=policy.signature)
+        if policy is not None
+        else None,
         held_since=held_since,
     )

@@ -50,6 +50,11 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.FromString,
                 _registered_method=True)
+        self.SetSigners = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/SetSigners',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/cloister.api.v1.Provisioner/ListModels',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListModelsRequest.SerializeToString,
@@ -64,6 +69,16 @@ class ProvisionerStub(object):
                 '/cloister.api.v1.Provisioner/ReleaseKey',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyResponse.FromString,
+                _registered_method=True)
+        self.RotateRoot = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/RotateRoot',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.FromString,
+                _registered_method=True)
+        self.GetVaultStatus = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/GetVaultStatus',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
                 _registered_method=True)
         self.ListAudit = channel.unary_stream(
                 '/cloister.api.v1.Provisioner/ListAudit',
@@ -109,6 +124,14 @@ class ProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetSigners(self, request, context):
+        """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+        models.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Roles: owner (its own), operator and auditor (all). Never a key.
         """
@@ -125,6 +148,21 @@ class ProvisionerServicer(object):
 
     def ReleaseKey(self, request, context):
         """Attestation Result and proof in, key sealed to the attested HPKE key out. Role: worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateRoot(self, request, context):
+        """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+        others is wrapped anew in the background. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVaultStatus(self, request, context):
+        """Which root keys there are, and how much lies under each. Roles: operator, auditor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +217,11 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.SerializeToString,
             ),
+            'SetSigners': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSigners,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListModelsRequest.FromString,
@@ -193,6 +236,16 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     servicer.ReleaseKey,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyResponse.SerializeToString,
+            ),
+            'RotateRoot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRoot,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.SerializeToString,
+            ),
+            'GetVaultStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVaultStatus,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.SerializeToString,
             ),
             'ListAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ListAudit,
@@ -285,6 +338,33 @@ class Provisioner(object):
             _registered_method=True)
 
     @staticmethod
+    def SetSigners(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/SetSigners',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListModels(request,
             target,
             options=(),
@@ -355,6 +435,60 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/ReleaseKey',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/RotateRoot',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVaultStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/GetVaultStatus',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,22 @@ _ProvisionerSetReleasePolicyType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerSetSignersType = typing_extensions.TypeVar(
+    '_ProvisionerSetSignersType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+)
+
 _ProvisionerListModelsType = typing_extensions.TypeVar(
     '_ProvisionerListModelsType',
     grpc.UnaryUnaryMultiCallable[
@@ -109,6 +125,38 @@ _ProvisionerReleaseKeyType = typing_extensions.TypeVar(
     default=grpc.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
         cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
+    ],
+)
+
+_ProvisionerRotateRootType = typing_extensions.TypeVar(
+    '_ProvisionerRotateRootType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+)
+
+_ProvisionerGetVaultStatusType = typing_extensions.TypeVar(
+    '_ProvisionerGetVaultStatusType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
     ],
 )
 
@@ -192,7 +240,7 @@ _ProvisionerProveConsistencyType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -202,6 +250,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.SetReleasePolicyRequest,
             cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.SetSignersRequest,
+            cloister.api.v1.provisioner_pb2.SetSignersResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListModelsRequest,
@@ -214,6 +266,14 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
             cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.RotateRootRequest,
+            cloister.api.v1.provisioner_pb2.RotateRootResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+            cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -248,6 +308,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.SetSignersRequest,
+            cloister.api.v1.provisioner_pb2.SetSignersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListModelsRequest,
             cloister.api.v1.provisioner_pb2.ListModelsResponse,
         ],
@@ -258,6 +322,14 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.aio.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
             cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.RotateRootRequest,
+            cloister.api.v1.provisioner_pb2.RotateRootResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+            cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
         ],
         grpc.aio.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -287,6 +359,11 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
     SetReleasePolicy: _ProvisionerSetReleasePolicyType
     """Who may have the key; versions only go up. Role: owner, of its own models."""
 
+    SetSigners: _ProvisionerSetSignersType
+    """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+    models.
+    """
+
     ListModels: _ProvisionerListModelsType
     """Roles: owner (its own), operator and auditor (all). Never a key."""
 
@@ -295,6 +372,14 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     ReleaseKey: _ProvisionerReleaseKeyType
     """Attestation Result and proof in, key sealed to the attested HPKE key out. Role: worker."""
+
+    RotateRoot: _ProvisionerRotateRootType
+    """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+    others is wrapped anew in the background. Role: operator.
+    """
+
+    GetVaultStatus: _ProvisionerGetVaultStatusType
+    """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
 
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
@@ -323,6 +408,10 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
         cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.ListModelsRequest,
         cloister.api.v1.provisioner_pb2.ListModelsResponse,
     ],
@@ -333,6 +422,14 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
         cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -374,6 +471,16 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         """Who may have the key; versions only go up. Role: owner, of its own models."""
 
     @abc.abstractmethod
+    def SetSigners(
+        self,
+        request: cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.SetSignersResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.SetSignersResponse]]:
+        """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+        models.
+        """
+
+    @abc.abstractmethod
     def ListModels(
         self,
         request: cloister.api.v1.provisioner_pb2.ListModelsRequest,
@@ -396,6 +503,24 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.provisioner_pb2.ReleaseKeyResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ReleaseKeyResponse]]:
         """Attestation Result and proof in, key sealed to the attested HPKE key out. Role: worker."""
+
+    @abc.abstractmethod
+    def RotateRoot(
+        self,
+        request: cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.RotateRootResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.RotateRootResponse]]:
+        """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+        others is wrapped anew in the background. Role: operator.
+        """
+
+    @abc.abstractmethod
+    def GetVaultStatus(
+        self,
+        request: cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse]]:
+        """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
 
     @abc.abstractmethod
     def ListAudit(
