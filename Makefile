@@ -2,6 +2,7 @@
 # make up      the same mesh, kept up until Ctrl-C
 # make test    everything CI runs
 # make test-enclave  under Gramine: the demo, the tests of clients against a mesh in enclaves, and those of tests/enclave
+# make images  container images of the services (deploy/images); make test-images runs a mesh of them
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
 # make flink-demo  a Flink cluster asks the mesh, is killed, and loses nothing; make test-flink, its tests: 900 MB, own venv
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
@@ -29,7 +30,7 @@ SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
 .PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
-.PHONY: differential flink-demo tcb test-convert test-flink
+.PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
 console-pictures: .venv/installed
 	@sh deploy/chromium.sh
@@ -85,6 +86,14 @@ test-flink: .venv/installed .venv-flink/installed
 flink-demo: .venv/installed .venv-flink/installed
 	@sh deploy/java.sh
 	PYTHONPATH=. $(BIN)/python deploy/demo/flink.py $(OPTIONS)
+
+# Images of every kind into this machine's store (deploy/images); ENCLAVE=DIR adds that of an enclave.
+images: .venv/installed
+	sh deploy/images/build.sh $(KINDS)
+
+test-images: .venv/installed
+	@sh deploy/containers.sh
+	$(BIN)/pytest tests/images
 
 test-convert: .venv-convert/installed
 	.venv-convert/bin/pytest tests/unit/prepare tests/unit/cli/test_preparing_guide.py
@@ -220,6 +229,11 @@ lock:
 			benchmarks/$$each/requirements.in -o benchmarks/$$each/requirements.lock || exit 1; done
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		tests/stock/requirements.in -o tests/stock/requirements.lock
+	for each in serve "serve worker" enclave; do \
+		case $$each in "serve worker") name=simulator;; *) name=$$each;; esac; \
+		uv pip compile -q --python-version 3.11.2 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-header \
+			pyproject.toml $$(printf -- ' --extra %s' $$each) -c dev.lock -o deploy/images/locks/$$name.lock || exit 1; done
+	uv pip compile -q --universal --generate-hashes --no-header deploy/images/pip.in -o deploy/images/locks/pip.lock
 
 # What each service imports, with a reason from tcb.toml for whatever is not ours; then a mesh whose services are watched.
 tcb: .venv/installed

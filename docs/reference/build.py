@@ -47,7 +47,8 @@ PAGES: Final = {
     "auditor": (
         "For auditors",
         "What was decided and why, and evidence judged anew, by the auditor's own trust bundle.",
-        "AuditorClient SyncAuditorClient AuditedWorker AuditLine judge Judgement step_meaning status_meaning "
+        "AuditorClient SyncAuditorClient AuditedWorker AuditLine LogAuditor LogAudit SignedHead LogKeys Resumed "
+        "ProvenLine AuditMemory AuditExport verify_export judge Judgement step_meaning status_meaning "
         "quote_facts quote_fields QuoteField EvidenceFile Kind judge_file judge_corpus JudgedEntry",
     ),
     "operator": (

@@ -6,6 +6,7 @@ from cloister.errors import Unavailable
 from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import StoredEpoch
 from cloister.provisioner.models import Owner, StoredModel, StoredPolicy
+from fakes.results import good_policy
 
 ALICE = Owner("spiffe://demo.cloister.internal/owner/alice", b"a" * 32)
 BOB = Owner("spiffe://demo.cloister.internal/owner/bob", b"b" * 32)
@@ -18,7 +19,7 @@ IRIS = StoredModel(
     wrapped_key=b"w" * 61,
     root_key_id="root",
 )
-POLICY = StoredPolicy(1, b"policy", b"s" * 64)
+POLICY = StoredPolicy(1, good_policy(min_model_version=0).SerializeToString(), b"s" * 64)
 EPOCH = StoredEpoch(
     name="iris",
     number=1,

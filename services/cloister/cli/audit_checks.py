@@ -15,7 +15,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, check_place
 from cloister.cli.output import facts, print_json, print_json_line, say, warn
 from cloister.cli.reaching import reached
-from cloister.client.audit_export import AuditExport, verify_file
+from cloister.client.audit_export import AuditExport, verify_export
 from cloister.client.audit_memory import FILE, AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.log_auditor import LogAuditor
@@ -52,7 +52,7 @@ def verify(
     if source is not None:
         if export is not None:
             raise typer.BadParameter("--from reads a file and --export writes one; name one of them")
-        _tell(verify_file(source, AuditMemory(memory or mesh_folder / FILE)), as_json, source=str(source))
+        _tell(verify_export(source, AuditMemory(memory or mesh_folder / FILE)), as_json, source=str(source))
         return
     check_place(export)
     mesh = Mesh.read(mesh_folder)

@@ -14,6 +14,8 @@ from typing import Final
 
 _NAMES: Final = {
     "answer": ("Answer",),
+    "audit_export": ("AuditExport", "verify_export"),
+    "audit_memory": ("AuditMemory",),
     "auditor": ("AuditedWorker", "AuditorClient"),
     "bundle": ("TrustBundle", "anchor_of"),
     "client": ("Client",),
@@ -28,6 +30,9 @@ _NAMES: Final = {
     "job_records": ("JobState", "JobStatus", "PreparedJob", "Sent"),
     "jobs": ("JobTicket", "Jobs"),
     "judging": ("Judgement", "judge", "step_meaning"),
+    "log_audit": ("LogAudit",),
+    "log_auditor": ("LogAuditor", "ProvenLine"),
+    "log_checks": ("LogKeys", "Resumed", "SignedHead"),
     "many": ("Progress",),
     "mesh_folder": ("MeshFolder",),
     "operator": (

@@ -1,4 +1,7 @@
 from cloister.client.answer import Answer as Answer
+from cloister.client.audit_export import AuditExport as AuditExport
+from cloister.client.audit_export import verify_export as verify_export
+from cloister.client.audit_memory import AuditMemory as AuditMemory
 from cloister.client.auditor import AuditedWorker as AuditedWorker
 from cloister.client.auditor import AuditorClient as AuditorClient
 from cloister.client.bundle import TrustBundle as TrustBundle
@@ -25,6 +28,12 @@ from cloister.client.jobs import Jobs as Jobs
 from cloister.client.judging import Judgement as Judgement
 from cloister.client.judging import judge as judge
 from cloister.client.judging import step_meaning as step_meaning
+from cloister.client.log_audit import LogAudit as LogAudit
+from cloister.client.log_auditor import LogAuditor as LogAuditor
+from cloister.client.log_auditor import ProvenLine as ProvenLine
+from cloister.client.log_checks import LogKeys as LogKeys
+from cloister.client.log_checks import Resumed as Resumed
+from cloister.client.log_checks import SignedHead as SignedHead
 from cloister.client.many import Progress as Progress
 from cloister.client.mesh_folder import MeshFolder as MeshFolder
 from cloister.client.operator import AuditLine as AuditLine

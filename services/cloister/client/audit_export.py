@@ -54,7 +54,7 @@ class AuditExport:
             raise NotReady(f"{self._path} cannot be written: {error.strerror}", reason="file.unwritable") from error
 
 
-def verify_file(path: Path, memory: AuditMemory) -> LogAudit:
+def verify_export(path: Path, memory: AuditMemory) -> LogAudit:
     """Audit an exported record.
 
     Args:

@@ -23,6 +23,7 @@ from cloister.api.v1.provisioner_pb2 import (
     RegisterModelRequest,
     ReleasePolicy,
     SetReleasePolicyRequest,
+    SetSignersRequest,
     SignedManifest,
     SignerRule,
 )
@@ -254,6 +255,9 @@ class OwnerClient:
         if document.kind is DocumentKind.POLICY:
             request = SetReleasePolicyRequest(policy=document.content, signature=document.envelope)
             return int((await self._stub.SetReleasePolicy(request, timeout=CALL_S)).audit_sequence)
+        if document.kind is DocumentKind.SIGNER_SET:
+            handed = SetSignersRequest(signer_set=document.envelope)
+            return int((await self._stub.SetSigners(handed, timeout=CALL_S)).audit_sequence)
         raise InvalidRequest("a manifest is approved of with the version that it is of, when that is registered")
 
     async def models(self) -> Sequence[ModelSummary]:

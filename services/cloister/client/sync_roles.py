@@ -13,6 +13,7 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerR
 from cloister.api.v1.verifier_pb2 import GetPolicyResponse, Revocation
 from cloister.client.auditor import AuditedWorker, AuditorClient
 from cloister.client.bundle import TrustBundle
+from cloister.client.log_audit import LogAudit
 from cloister.client.loop_thread import PlainFace
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.operator import AuditLine
@@ -141,6 +142,11 @@ class SyncAuditorClient(PlainFace[AuditorClient]):
     def releases(self, model: str = "", after: int = 0) -> list[AuditLine]:
         """The provisioner's record, oldest first; as `AuditorClient.releases`."""
         return self._wait(_all(self._connected.releases(model, after)))
+
+    def verify_record(self, memory: Path | str) -> LogAudit:
+        """Check the provisioner's whole record; as `LogAuditor.verify`, which `AuditorClient.record` makes."""
+        audit, _ = self._wait(self._connected.record(memory).verify())
+        return audit
 
     def models(self) -> Sequence[ModelSummary]:
         """All models, with the policies they are released by."""

@@ -90,7 +90,7 @@ class HostedServer:
         party: Callable[[str], str] = itself,
         other: OtherProtocol | None = None,
     ) -> None:
-        self.health = Health()
+        self.health = Health(lifecycle)
         self.port = 0
         self.speaks_grpc = True
         self._guard = guard

@@ -51,10 +51,12 @@ class Lifecycle:
 
     Attributes:
         stopping: Set once, by a signal or by `stop`; servers drain when they see it.
+        serving: Whether each server of this process answers, as it says of itself (`grpc.health.v1`), in turn.
     """
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self.stopping = asyncio.Event()
+        self.serving: list[Callable[[], bool]] = []
         self._group = group
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -107,6 +109,11 @@ class Lifecycle:
         except BaseExceptionGroup as failed:
             raise _only(failed) from None
         return None if task.cancelled() else task.result()
+
+    def ready(self) -> bool:
+        """Whether this process serves what it is there for; for any thread."""
+        servers = tuple(self.serving)
+        return bool(servers) and not self.stopping.is_set() and all(serving() for serving in servers)
 
     def stop(self) -> None:
         """Ask the service to drain and end."""

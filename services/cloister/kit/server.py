@@ -56,15 +56,21 @@ H = TypeVar("H")
 
 
 class Health:
-    """What `grpc.health.v1` says of this server: by service name, and "" for all of it."""
+    """What `grpc.health.v1` says of this server: by service name, and "" for all of it.
 
-    def __init__(self) -> None:
+    Args:
+        lifecycle: Of the process, which is ready where each of its servers is.
+    """
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
         self.servicer = grpc_health.aio.HealthServicer()
-        self._chosen = False
+        self._chosen = self._serving = False
+        lifecycle.serving.append(lambda: self._serving)
 
     async def set(self, service: str, serving: bool) -> None:
         """Say whether `service` is ready."""
-        self._chosen = self._chosen or not service
+        if not service:
+            self._chosen, self._serving = True, serving
         states = health_pb2.HealthCheckResponse
         await self.servicer.set(service, states.SERVING if serving else states.NOT_SERVING)
 
@@ -75,6 +81,7 @@ class Health:
 
     async def drain(self) -> None:
         """NOT_SERVING everywhere, for good."""
+        self._serving = False
         await self.servicer.enter_graceful_shutdown()
 
 
@@ -84,7 +91,7 @@ class Server:
     def __init__(
         self, bound: Callable[[str], tuple[grpc.aio.Server, int]], listen: str, guard: Guard, lifecycle: Lifecycle
     ) -> None:
-        self.health = Health()
+        self.health = Health(lifecycle)
         self._bound = bound
         self._server, self.port = bound(listen)
         self._listen = f"{listen.rpartition(':')[0]}:{self.port}"

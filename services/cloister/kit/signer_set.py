@@ -78,6 +78,10 @@ class SignerSet:
         """
         return dsse.verified(envelope, payload_type, self.keys, threshold=self.threshold)
 
+    def signed_by(self, envelope: bytes, payload_type: str) -> list[str]:
+        """Those of the set who have signed an envelope, for the record; raises InvalidRequest as `verified`."""
+        return sorted(dsse.signers(envelope, payload_type).intersection(self.keys))
+
 
 def owner_alone(model_name: str, cluster: str, owner_key: bytes) -> SignerSet:
     """Who signs for a model that was handed to nobody: the key that registered it, 32 bytes."""

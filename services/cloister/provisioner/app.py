@@ -24,13 +24,14 @@ from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
+from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
 from cloister.provisioner.rotation import Rotation, rotating
-from cloister.provisioner.servicer import ROLES, ProvisionerServicer
+from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
@@ -42,7 +43,7 @@ NONCE_TTL_S = 60.0
 WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
-MAX_ANSWER_BYTES = 4 << 20
+MAX_ANSWER_BYTES = 8 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -79,7 +80,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             store=EpochStore(ledger),
             keyring=roots.keyring,
         )
-        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
+        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
             cluster=settings.cluster,
@@ -107,7 +108,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles=ROLES,
+                roles=roles_at_the_door(settings),
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
@@ -115,17 +116,20 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 ready=ready(freshness),
             )
         )
-        server.add(
-            add_ProvisionerServicer_to_server,
-            ProvisionerServicer(
-                releaser=releaser,
-                registry=registry,
-                nonces=nonces,
-                resuming=Resuming(ledger, freshness, witnessed.witnessed),
-                witnessed=witnessed,
-                log_desk=LogDesk(ledger.log, witnessed),
-                rotation=rotation,
-            ),
+        servicer = ProvisionerServicer(
+            releaser=releaser,
+            registry=registry,
+            nonces=nonces,
+            resuming=Resuming(ledger, freshness, witnessed.witnessed),
+            witnessed=witnessed,
+            log_desk=LogDesk(ledger.log, witnessed),
+            rotation=rotation,
+        )
+        server.add(add_ProvisionerServicer_to_server, servicer)
+        await stack.enter_async_context(
+            owner_listener(
+                settings, lifecycle, identity, servicer, ready=ready(freshness), on_call=metrics.call_answered
+            )
         )
         stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
         stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)

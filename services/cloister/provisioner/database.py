@@ -56,6 +56,12 @@ CREATE TABLE policy (
     PRIMARY KEY (name, version)
 ) STRICT, WITHOUT ROWID;
 """
+_SIGNERS: Final = """
+CREATE TABLE signer_set (
+    name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version > 0), envelope BLOB NOT NULL,
+    PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+"""
 _EPOCHS: Final = """
 CREATE TABLE epoch_count (
     name TEXT PRIMARY KEY REFERENCES model (name), begun INTEGER NOT NULL CHECK (begun > 0)
@@ -68,7 +74,7 @@ CREATE TABLE epoch (
     PRIMARY KEY (name, number)
 ) STRICT, WITHOUT ROWID;
 """
-_SCHEMAS: Final = (_LOG + _MODELS + _EPOCHS,)
+_SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS,)
 """What each version of the file added to the one before."""
 
 _log = get_logger()

@@ -20,6 +20,7 @@ from cloister.ear import AttestationResult
 from cloister.errors import InvalidRequest, KeyRefused, NotReady, SealBroken, Unavailable
 from cloister.kit.host_clock import HostClock
 from cloister.kit.log import get_logger
+from cloister.kit.signed_policy import verified_policy
 from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import EpochStore, StoredEpoch
 from cloister.provisioner.epoch_terms import Due, EpochTerms
@@ -31,8 +32,7 @@ from cloister.provisioner.vault import Wrapped
 from cloister.seal.grant import MAX_EPOCHS, EpochKey
 from cloister.seal.hpke import SEED_BYTES, KeyPair
 from cloister.seal.keys import Secret
-from cloister.seal.manifest import verify_policy
-from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
+from cloister.seal.release_policy import ReleasePolicy, check_meant_for
 
 LOOK_S: Final = 60.0
 _log = get_logger()
@@ -125,8 +125,7 @@ class Epochs:
     def _check(self, epoch: StoredEpoch, result: AttestationResult, model: StoredModel) -> None:
         """Check that the epoch's own policy lets this worker have its key; raises KeyRefused."""
         try:
-            verify_policy(epoch.policy, epoch.signature, model.owner.key)
-            policy = parse_policy(epoch.policy)
+            policy = verified_policy(epoch.policy, epoch.signature, model.owner.key, model.signer_sets)
         except (SealBroken, InvalidRequest):
             raise altered(model.name) from None
         if policy.model_name != model.name:

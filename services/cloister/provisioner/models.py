@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from cloister.errors import AlreadyExists, NotFound, NotReady, SealBroken
+from cloister.errors import AlreadyExists, InvalidRequest, NotFound, NotReady, SealBroken
+from cloister.kit.signer_set import SignerSet
 from cloister.provisioner.change import Change
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look, altered
-from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, Key
+from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, Key
 from cloister.provisioner.vault import RecordId
+from cloister.seal.release_policy import parse_policy
 
 Line = Callable[[Change], int]
 """Writes the line of a change and returns its number."""
@@ -33,7 +35,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """One version of a model; `manifest` is the exact bytes that the owner signed."""
+    """One version of a model; `manifest` is the exact bytes that the owner signed.
+
+    `signer_sets` are those of its name, from the first to the one that counts now; none, and the owner's key does.
+    """
 
     name: str
     version: int
@@ -42,6 +47,7 @@ class StoredModel:
     signature: bytes
     wrapped_key: bytes = field(repr=False)
     root_key_id: str
+    signer_sets: tuple[bytes, ...] = field(default=(), repr=False)
 
     def record_id(self) -> RecordId:
         """What its wrapped key is bound to."""
@@ -69,6 +75,7 @@ class ModelStore:
         Raises:
             AlreadyExists: The name is another owner's (`name.taken`), or the version is not above all before it
                 (`version.not_higher`).
+            NotReady: Others sign for it than those in `model` (`signer_set.changed`).
         """
 
         def change(change: Change) -> int:
@@ -80,41 +87,91 @@ class ModelStore:
             newest = change.newest(MODEL_VERSION, model.name)
             if model.version <= newest:
                 raise AlreadyExists(f"version {newest} is registered; a new one is higher", reason="version.not_higher")
+            if change.newest(SIGNER_SET, model.name) != len(model.signer_sets):
+                raise NotReady("who signs for the model has changed meanwhile", reason="signer_set.changed")
             key = Key(model.name, model.version)
             change.put(MODEL_VERSION, key, model.manifest, model.signature, model.wrapped_key, model.root_key_id)
             return line(change)
 
         return self._ledger.change(change)
 
-    def set_policy(self, name: str, policy: StoredPolicy, *, owner: Owner, line: Line, log_generation: int = 0) -> int:
+    def set_policy(
+        self,
+        name: str,
+        policy: StoredPolicy,
+        *,
+        owner: Owner,
+        line: Line,
+        signer_set: int = 0,
+        floor: int = 0,
+        log_generation: int = 0,
+    ) -> int:
         """Put a policy in force; returns the number of its line.
 
         Args:
-            name: Of the model.
-            policy: As its owner signed it.
-            owner: Of the name.
+            name: Of its model.
+            policy: As it was signed.
+            owner: Who must have registered the model.
             line: Writes its line.
+            signer_set: That has signed it; 0 for the owner's key.
+            floor: Versions below are released to nobody by it.
             log_generation: That the policy names; for a model that is held, the one since when it is.
 
         Raises:
             NotFound: This owner has no model of that name.
-            AlreadyExists: The version is not above that of the policy in force (`version.not_higher`).
+            InvalidRequest: Another signer set counts now (`signer_set.superseded`, `signer_set.unknown`).
+            AlreadyExists: The version is not above that of the policy in force (`version.not_higher`), or its floor is
+                below one that held before (`min_model_version.lowered`).
             NotReady: The model is held, and the policy was not signed for that (`model.held`).
         """
 
         def change(change: Change) -> int:
             if stored_owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
+            _check_set(signer_set, change.newest(SIGNER_SET, name))
             newest = change.newest(POLICY, name)
             if policy.version <= newest:
                 raise AlreadyExists(
                     f"policy version {newest} is in force; a new one is higher", reason="version.not_higher"
                 )
+            _check_floor(floor, _floor(change, name))
             _let_go(change, name, log_generation)
             change.put(POLICY, Key(name, policy.version), policy.policy, policy.signature)
             return line(change)
 
         return self._ledger.change(change)
+
+    def set_signers(self, signers: SignerSet, envelope: bytes, *, owner: Owner, line: Line) -> int:
+        """Have others sign for a model from now on; returns the number of its line.
+
+        Args:
+            signers: As it was read.
+            envelope: As it was signed, by the set before.
+            owner: Who must have registered its model.
+            line: Of this change.
+
+        Raises:
+            NotFound: This owner has no model of that name.
+            AlreadyExists: The set is not the next (`version.not_higher`).
+        """
+
+        def change(change: Change) -> int:
+            if stored_owner(change, signers.model_name) != owner:
+                raise NotFound("there is no such model of yours")
+            newest = change.newest(SIGNER_SET, signers.model_name)
+            if signers.version != newest + 1:
+                raise AlreadyExists(
+                    f"signer set {newest} signs for it; the next one is {newest + 1}", reason="version.not_higher"
+                )
+            change.put(SIGNER_SET, Key(signers.model_name, signers.version), envelope)
+            return line(change)
+
+        return self._ledger.change(change)
+
+    def signer_sets(self, name: str) -> tuple[bytes, ...]:
+        """A model's, from the first on; raises SealBroken (`store.altered`)."""
+        with self._ledger.looking() as look:
+            return _signer_sets(look, name)
 
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
@@ -195,7 +252,38 @@ def stored_model(look: Look, name: str, version: int) -> StoredModel | None:
     owner = stored_owner(look, name)
     if owner is None:  # nothing of ours registers a version without
         raise altered(name)
-    return StoredModel(name, version, owner, *row)
+    return replace(StoredModel(name, version, owner, *row), signer_sets=_signer_sets(look, name))
+
+
+def _signer_sets(look: Look, name: str) -> tuple[bytes, ...]:
+    return tuple(row[0] for row in look.all(SIGNER_SET, name).values())
+
+
+def _check_set(named: int, newest: int) -> None:
+    if named < newest:
+        raise InvalidRequest(
+            f"the policy is signed by signer set {named}, and set {newest} decides now: draft it anew",
+            reason="signer_set.superseded",
+        )
+    if named > newest:
+        raise InvalidRequest(f"the policy names signer set {named}, which is not known", reason="signer_set.unknown")
+
+
+def _check_floor(wanted: int, floor: int) -> None:
+    if wanted < floor:
+        raise AlreadyExists(
+            f"versions before {floor} are released to nobody any more, and a policy cannot change that",
+            reason="min_model_version.lowered",
+        )
+
+
+def _floor(look: Look, name: str) -> int:
+    """The lowest version that is released still: of the newest policy that is as it was written."""
+    for version in reversed(look.numbers(POLICY, name)):
+        with suppress(SealBroken):
+            row = look.get(POLICY, Key(name, version))
+            return parse_policy(row[0]).min_model_version if row is not None else 0
+    return 0
 
 
 def _versions(look: Look, name: str) -> list[tuple[StoredModel, StoredPolicy | None]]:

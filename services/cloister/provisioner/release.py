@@ -2,7 +2,8 @@
 
 Nothing is released on a TLS identity alone, or on a result alone: the result must be for the caller's own TLS key, and
 the caller must sign with the receipt key in it over a nonce of ours. No record, no release. A refusal is recorded with
-its reason; the worker hears one sentence, the same for a model that it may not have and one that does not exist.
+its reason, and with every rule that objected; the worker hears one sentence, the same for a model that it may not have
+and one that does not exist, and after the same work.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,12 +33,15 @@ from cloister.errors import (
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
+from cloister.kit.signed_policy import verified_policy
+from cloister.provisioner.decoy import decoy
 from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.quotas import Quotas
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
@@ -46,8 +51,8 @@ from cloister.provisioner.verifier_keys import VerifierKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
-from cloister.seal.manifest import ModelManifest, verify, verify_policy
-from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
+from cloister.seal.manifest import ModelManifest, verify
+from cloister.seal.release_policy import ReleasePolicy, check_meant_for
 
 RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
@@ -146,6 +151,8 @@ class Releaser:
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
+        self._quotas = Quotas(RELEASED, partial(ledger.log.records, 0))
+        self._decoy = decoy(cluster)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
         """Release a key to `peer`, or refuse; either way once that is on record.
@@ -153,7 +160,8 @@ class Releaser:
         Raises:
             ChallengeExpired: The nonce was used, is too old, or another's.
             KeyRefused: Anything else that speaks against it; always the same words.
-            Overloaded: This worker or its platform asks too often.
+            Overloaded: This worker or its platform asks too often, or the model was released as often as its owner
+                allows in an hour (`rate.exceeded`).
             Unavailable: Ledger or vault do not work; nothing was released.
         """
         try:
@@ -166,7 +174,11 @@ class Releaser:
         if isinstance(decided, _Refusal):
             await self._record_refusal(decided.error, request, peer, decided.result)
             raise decided.told
-        await self._record_release(decided)
+        try:
+            await self._record_release(decided)
+        except CloisterError:
+            self._quotas.give_back(decided.model.name, decided.now)
+            raise
         self._clock.vouched(decided.now)
         return Released(model=decided.model, lease_id=decided.lease_id, sealed_grant=decided.sealed_grant)
 
@@ -196,17 +208,13 @@ class Releaser:
         )
 
     def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
-        found = self._store.find(request.model_name, request.model_version)
-        if found is None:
-            raise KeyRefused("there is no such model", reason="model.unknown")
-        model, stored_policy = found
-        if stored_policy is None:
-            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
-        if self._store.held_since(model.name):
-            raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
+        model, stored_policy, missing = self._found(request)
         described, policy = _as_signed(model, stored_policy)
         check_meant_for(policy, self._cluster)
-        decide(result, policy, model_version=model.version, cluster=self._cluster)
+        try:
+            decide(result, policy, model_version=model.version, cluster=self._cluster)
+        except KeyRefused as refusal:
+            raise missing or refusal from None
         lease_id = secrets.token_hex(16)
         grant = ModelGrant(
             model_key=self._unwrapped(model),
@@ -217,10 +225,26 @@ class Releaser:
             lease_s=policy.lease_s,
             policy_digest=policy.digest,
             epochs=self._epochs.released_to(result, model, policy, stored_policy, now),
+            signer_sets=model.signer_sets,
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
+        self._quotas.take(model.name, policy.releases_per_hour, now)
         return _Granted(result=result, model=model, grant=grant, lease_id=lease_id, sealed_grant=sealed, now=now)
+
+    def _found(self, request: ReleaseRequest) -> tuple[StoredModel, StoredPolicy, KeyRefused | None]:
+        """The model and its policy; where one is missing or held, the decoy, which is refused to all, and why."""
+        found = self._store.find(request.model_name, request.model_version)
+        if found is None:
+            return (*self._decoy, KeyRefused("there is no such model", reason="model.unknown"))
+        model, policy = found
+        if policy is None:
+            missing = KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
+            return (*self._decoy, missing)
+        if self._store.held_since(model.name):
+            held = KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
+            return (*self._decoy, held)
+        return model, policy, None
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
@@ -254,7 +278,14 @@ class Releaser:
             version=request.model_version,
             peer=peer.spiffe_id,
             **(_facts(result) if result is not None else {}),
+            **_objections(refusal),
         )
+
+
+def _objections(refusal: CloisterError) -> dict[str, list[str]]:
+    """Every rule that objected, with what it demanded and found: for the owner."""
+    objections = refusal.objections if isinstance(refusal, KeyRefused) else ()
+    return {"objections": list(objections)} if objections else {}
 
 
 def _same_party(result: AttestationResult, peer: PeerIdentity) -> None:
@@ -274,8 +305,7 @@ def _as_signed(model: StoredModel, policy: StoredPolicy) -> tuple[ModelManifest,
     """Read what the owner signed, believing the signatures and not the store."""
     try:
         described = verify(model.manifest, model.signature, model.owner.key)
-        verify_policy(policy.policy, policy.signature, model.owner.key)
-        allowed = parse_policy(policy.policy)
+        allowed = verified_policy(policy.policy, policy.signature, model.owner.key, model.signer_sets)
     except (SealBroken, InvalidRequest):
         raise altered(model.name) from None
     if (described.name, described.version, allowed.model_name) != (model.name, model.version, model.name):

@@ -32,6 +32,7 @@ RESUME: Final = f"/{SERVICE}/Resume"
 ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/RegisterModel": {"owner"},
     f"/{SERVICE}/SetReleasePolicy": {"owner"},
+    f"/{SERVICE}/SetSigners": {"owner"},
     f"/{SERVICE}/ListModels": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
@@ -80,6 +81,7 @@ class ProvisionerServicer(Base):
             request.manifest.signature,
             request.manifest.public_key,
             Secret(request.model_key),
+            request.approval,
         )
         await self._witnessed.witnessed(sequence)
         return pb.RegisterModelResponse(audit_sequence=sequence)
@@ -93,6 +95,12 @@ class ProvisionerServicer(Base):
         )
         await self._witnessed.witnessed(sequence)
         return pb.SetReleasePolicyResponse(audit_sequence=sequence)
+
+    async def SetSigners(self, request: pb.SetSignersRequest, context: _Context) -> pb.SetSignersResponse:
+        """Say who signs for a model from now on."""
+        sequence = await asyncio.to_thread(self._registry.set_signers, current_peer().spiffe_id, request.signer_set)
+        await self._witnessed.witnessed(sequence)
+        return pb.SetSignersResponse(audit_sequence=sequence)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """The caller's models, or all of them for who oversees the mesh."""
@@ -191,5 +199,9 @@ def _summary(model: StoredModel, policy: StoredPolicy | None, held_since: int) -
         owner=model.owner.spiffe_id,
         manifest=_manifest(model),
         policy=pb.ReleasePolicy.FromString(policy.policy) if policy is not None else None,
+        signer_sets=model.signer_sets,
+        signed_policy=pb.SignedReleasePolicy(policy=policy.policy, signature=policy.signature)
+        if policy is not None
+        else None,
         held_since=held_since,
     )

@@ -25,6 +25,8 @@ class Settings:
     Attributes:
         cluster: Trust domain of the mesh.
         listen: host:port.
+        owner_listen: host:port for owners, operators and auditors; `listen` then answers workers only. Empty for one
+            address for all.
         state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
         vault: Where the root key is that model keys are wrapped under (docs/guides/vault.md).
         next_vault: Where the one is that `rotate-root` goes over to; it need not be there before that.
@@ -57,6 +59,7 @@ class Settings:
     vault: VaultSettings
     verifier_keys: Path
     verifier_id: str
+    owner_listen: str = ""
     next_vault: VaultSettings | None = None
     verifier_thumbprints: tuple[str, ...] = ()
     key_signers: tuple[str, ...] = ()

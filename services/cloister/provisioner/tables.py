@@ -80,6 +80,7 @@ LOG_KEY: Final = Table("log_key", ("name",), ("public",), WRAP)
 MODEL: Final = Table("model", ("name",), ("owner", "owner_key"))
 MODEL_VERSION: Final = Table("model_version", ("name", "version"), ("manifest", "signature"), WRAP)
 POLICY: Final = Table("policy", ("name", "version"), ("policy", "signature"))
+SIGNER_SET: Final = Table("signer_set", ("name", "version"), ("envelope",))
 EPOCH_COUNT: Final = Table("epoch_count", ("name",), ("begun",))
 EPOCH: Final = Table(
     "epoch",
@@ -89,4 +90,4 @@ EPOCH: Final = Table(
 )
 HELD: Final = Table("held", ("name",), ("generation",))
 """Models that are released to nobody until their owner signs a policy for this generation of the log."""
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, EPOCH_COUNT, EPOCH, HELD)
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, EPOCH_COUNT, EPOCH, HELD)

@@ -134,7 +134,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         turns = Turns(IN_FLIGHT)
         metrics.queued.set_function(partial(len, turns))
         judge = await stack.enter_async_context(judging(anchor, settings.appraisal_processes, lifecycle))
-        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry))
+        await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
         appraiser = Appraiser(
             audience=str(identity.spiffe_id),
             policy=policies.current,

@@ -18,9 +18,10 @@ from cloister.api.v1.provisioner_pb2 import (
     RegisterModelResponse,
     ReleasePolicy,
     SetReleasePolicyResponse,
+    SetSignersResponse,
 )
 from cloister.client import OwnerClient, ReleaseTerms, policy_draft, read_document, seal_to
-from cloister.errors import InvalidRequest, NotFound
+from cloister.errors import InvalidRequest, LogBroken, NotFound
 from cloister.kit.signed_policy import verified_policy
 from cloister.seal import manifest
 from cloister.seal.model_file import open_model
@@ -49,6 +50,10 @@ class FakeProvisioner:
     async def SetReleasePolicy(self, request: Any, timeout: float) -> SetReleasePolicyResponse:  # noqa: ASYNC109
         self.sent.append(request)
         return SetReleasePolicyResponse(audit_sequence=8)
+
+    async def SetSigners(self, request: Any, timeout: float) -> SetSignersResponse:  # noqa: ASYNC109
+        self.sent.append(request)
+        return SetSignersResponse(audit_sequence=9)
 
     async def ListModels(self, _: Any, timeout: float) -> ListModelsResponse:  # noqa: ASYNC109
         return ListModelsResponse(models=self.models)
@@ -120,7 +125,7 @@ async def test_the_record_is_read_with_its_hashes_checked() -> None:
     lines = [line async for line in owner_of(provisioner).audit()]
     assert [line.content for line in lines] == [json.loads(provisioner.lines[0].record)]
     provisioner.lines[0].record = b'{"event":"y"}'
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(LogBroken):
         _ = [line async for line in owner_of(provisioner).audit()]
 
 
@@ -158,6 +163,13 @@ async def test_where_others_sign_the_owner_drafts_and_hands_in_what_they_signed(
     assert await owner.apply(signed) == 8
     (sent,) = provisioner.sent
     assert verified_policy(sent.policy, sent.signature, PUBLIC, HANDED_ON.signer_sets).signer_set == 1
+
+
+async def test_a_signer_set_is_handed_in_as_it_was_signed() -> None:
+    provisioner = FakeProvisioner(SUMMARY)
+    signed = read_document(HANDED_ON.signer_sets[0])
+    assert await owner_of(provisioner).apply(signed) == 9
+    assert provisioner.sent[0].signer_set == HANDED_ON.signer_sets[0]
 
 
 @pytest.mark.attack("C08")

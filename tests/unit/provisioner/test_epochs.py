@@ -16,13 +16,15 @@ import pytest
 
 from cloister.errors import KeyRefused, Unavailable
 from cloister.kit.host_clock import HostClock
+from cloister.kit.signed_policy import verified_policy
 from cloister.provisioner.database import NAME
 from cloister.provisioner.epoch_terms import DAY_S, MOST_BY_POLICY, OVERLAP_S
 from cloister.provisioner.epochs import destroying
 from cloister.seal.grant import ModelGrant
 from cloister.seal.hpke import X25519, KeyPair
-from fakes.release_desk import ReleaseDesk, open_ledger, release_desk
+from fakes.release_desk import OWNER, ReleaseDesk, open_ledger, release_desk
 from fakes.results import MODEL, MRENCLAVE, good_policy
+from fakes.signer_sets import ALICE, BOB, CAROL, set_policy, signed_set, signer_set
 
 OTHER = "e5" * 32
 LEASE_S = 600
@@ -158,15 +160,27 @@ async def test_who_satisfies_the_old_policy_alone_gets_nothing(desk: ReleaseDesk
         await grant(desk)
 
 
-async def test_a_version_that_an_epochs_policy_is_too_strict_for_does_not_have_its_key(desk: ReleaseDesk) -> None:
-    desk.register(version=3)
-    desk.allow(version=2, min_model_version=3)
-    await desk.releaser.release(desk.request(version=3), desk.worker.peer())
-    desk.allow(version=3, min_model_version=2)
-    await desk.releaser.release(desk.request(version=2), desk.worker.peer())
-    assert [entry["epochs"] for entry in events(desk, "key.released")] == [["1"], ["2"]]
-    await desk.releaser.release(desk.request(version=3), desk.worker.peer())
-    assert desk.entries()[-1]["epochs"] == ["2", "1"]
+async def test_a_platform_that_an_epochs_policy_does_not_name_does_not_have_its_key(desk: ReleaseDesk) -> None:
+    here, there = "c3" * 32, "d4" * 32
+    desk.allow(version=2, platforms={"ppid_sha256": [here]})
+    assert await numbers(desk, ppid_sha256=here) == [1]
+    desk.allow(version=3, platforms={"ppid_sha256": [here, there]})
+    assert await numbers(desk, ppid_sha256=there) == [2]
+    assert await numbers(desk, ppid_sha256=here) == [2, 1]
+
+
+async def test_an_epoch_that_began_under_an_earlier_signer_set_goes_on(desk: ReleaseDesk) -> None:
+    people = [ALICE, BOB]
+    assert await numbers(desk) == [1]
+    desk.registry.set_signers(OWNER, signed_set(signer_set(1, 2, *people), desk.owner, *people))
+    desk.registry.set_policy(OWNER, *set_policy(1, people, version=2))
+    assert await numbers(desk) == [2, 1]
+    desk.registry.set_signers(OWNER, signed_set(signer_set(2, 1, CAROL), *people, CAROL))
+    granted = await grant(desk)
+    assert [key.epoch for key in granted.epochs] == [2, 1]
+    owner = desk.owner.public_key().public_bytes_raw()
+    policies = [verified_policy(key.policy, key.policy_signature, owner, granted.signer_sets) for key in granted.epochs]
+    assert [policy.signer_set for policy in policies] == [1, 0]
 
 
 async def test_a_policy_that_changes_again_and_again_does_not_make_epochs_without_end(desk: ReleaseDesk) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cloister.provisioner.database import NAME
 from cloister.provisioner.release import REFUSED, ReleaseRequest
 from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.manifest import sign_policy
+from fakes.call_counts import counted_calls
 from fakes.release_desk import MODEL_KEY, ReleaseDesk, WorkerKeys, release_desk, signed_manifest
 from fakes.results import CLUSTER, INSTANCE, MODEL, WORKER, good_policy
 
@@ -68,6 +70,7 @@ async def test_the_grant_opens_with_the_default_suite_too(desk: ReleaseDesk) -> 
     assert desk.opened(released, "e").model_key == MODEL_KEY
 
 
+@pytest.mark.attack("F03")
 @pytest.mark.attack("D07")
 async def test_another_worker_cannot_open_the_grant(desk: ReleaseDesk) -> None:
     released = await desk.releaser.release(desk.request(token=desk.token(ear_id="e")), desk.worker.peer())
@@ -243,6 +246,7 @@ async def test_a_result_presented_by_another_identity_is_refused(desk: ReleaseDe
     assert await refused(desk, desk.request(nonce=nonce), spiffe_id=other) == "peer.other"
 
 
+@pytest.mark.attack("F01")
 @pytest.mark.attack("D07")
 @pytest.mark.attack("E05")
 async def test_who_lacks_the_receipt_key_is_refused(desk: ReleaseDesk) -> None:
@@ -271,6 +275,7 @@ async def test_a_proof_that_fails_does_not_use_the_result_up(desk: ReleaseDesk) 
 # Model and policy
 
 
+@pytest.mark.attack("F02")
 async def test_unknown_and_forbidden_models_look_the_same(desk: ReleaseDesk) -> None:
     desk.register(name="forbidden")
     desk.register(name="closed")
@@ -296,12 +301,40 @@ async def test_the_rules_are_kept(desk: ReleaseDesk, result: dict[str, Any], rea
     assert await refused(desk, desk.request(token=desk.token(**result))) == reason
 
 
+async def test_the_record_names_every_rule_that_objected_and_the_worker_hears_of_none(desk: ReleaseDesk) -> None:
+    token = desk.token(tcb_status="OutOfDate", mrenclave="e5" * 32, isvsvn=2)
+    assert await refused(desk, desk.request(token=token)) == "tcb.not_allowed"
+    tcb, code = desk.entries()[-1]["objections"]
+    assert tcb == "tcb: tcb.not_allowed; demanded SWHardeningNeeded, UpToDate; found OutOfDate"
+    assert code.startswith("code: measurement.not_allowed; demanded sgx a1a1")
+    assert await refused(desk, desk.request(token="no.such.token")) == "token.malformed"
+    assert "objections" not in desk.entries()[-1]
+
+
+@pytest.mark.attack("F02")
+async def test_a_refusal_takes_the_same_steps_whether_or_not_there_is_such_a_model(desk: ReleaseDesk) -> None:
+    """Counted, not timed: signatures and rules, which cost what can be measured from outside."""
+    desk.register(name="forbidden")
+    desk.register(name="closed")
+    desk.allow(model_name="closed", mrenclave=["e5" * 32], signers=[])
+    steps: dict[str, Counter[str]] = {}
+    for name in ("unknown", "forbidden", "closed", "unknown", "forbidden", "closed"):  # the first time all is new
+        request = desk.request(model=name)
+        with counted_calls() as steps[name], pytest.raises(KeyRefused):
+            await desk.releaser.release(request, desk.worker.peer())
+    dear = ("cloister.ear.", "cloister.kit.", "cloister.seal.manifest.", "cloister.seal.release_policy.")
+    taken = {name: {step: n for step, n in steps[name].items() if step.startswith(dear)} for name in steps}
+    assert taken["closed"]["cloister.kit.release_rules.judged"] == taken["closed"]["cloister.seal.manifest.verify"] == 1
+    assert taken["unknown"] == taken["forbidden"] == taken["closed"]
+
+
 async def test_todays_policy_decides(desk: ReleaseDesk) -> None:
     await desk.releaser.release(desk.request(), desk.worker.peer())
     desk.allow(version=2, mrenclave=["e5" * 32], signers=[])
     assert await refused(desk, desk.request()) == "measurement.not_allowed"
 
 
+@pytest.mark.attack("F05")
 async def test_an_older_version_is_not_released(desk: ReleaseDesk) -> None:
     desk.register(version=3)
     desk.allow(version=2, min_model_version=3)
@@ -385,6 +418,7 @@ async def test_a_vault_that_is_down_is_told_as_such(desk: ReleaseDesk) -> None:
     assert desk.entries()[-1]["event"] != "key.released"
 
 
+@pytest.mark.attack("F14")
 async def test_who_asks_too_often_waits(desk: ReleaseDesk) -> None:
     desk.releaser = desk.new_releaser(per_minute=2)
     for _ in range(2):
@@ -394,6 +428,39 @@ async def test_who_asks_too_often_waits(desk: ReleaseDesk) -> None:
     assert desk.entries()[-1]["reason"] == "release.too_often"
     desk.clock.pass_s(30)
     await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
+@pytest.mark.attack("F14")
+async def test_a_model_is_released_as_often_in_an_hour_as_its_owner_allows(desk: ReleaseDesk) -> None:
+    desk.allow(version=2, releases_per_hour=2)
+    for _ in range(2):
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+    with pytest.raises(Overloaded) as heard:
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+    assert (heard.value.reason, heard.value.retry_after_s) == ("rate.exceeded", 3600)
+    assert desk.entries()[-1]["reason"] == "rate.exceeded"
+    counted = desk.metrics.registry.get_sample_value
+    labels = {"outcome": "refused", "reason": "rate.exceeded", "simulated": "false"}
+    assert counted("cloister_keys_total", labels) == 1
+    assert await refused(desk, desk.request(token=desk.token(tcb_status="OutOfDate"))) == "tcb.not_allowed"
+    desk.now += timedelta(minutes=61)
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
+@pytest.mark.attack("F14")
+async def test_a_restart_forgets_no_release(desk: ReleaseDesk) -> None:
+    desk.now = datetime.now(UTC).replace(microsecond=0)
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+    desk.allow(version=2, releases_per_hour=1)
+    desk.releaser = desk.new_releaser()
+    with pytest.raises(Overloaded):
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
+@pytest.mark.attack("F14")
+async def test_of_a_crowd_as_many_get_a_key_as_the_owner_allows(desk: ReleaseDesk) -> None:
+    desk.allow(version=2, releases_per_hour=5)
+    assert await _successes(desk, [desk.request() for _ in range(20)]) == 5
 
 
 async def test_outcomes_are_counted(desk: ReleaseDesk) -> None:
@@ -408,7 +475,7 @@ async def _successes(desk: ReleaseDesk, requests: list[ReleaseRequest]) -> int:
     async def use(request: ReleaseRequest) -> bool:
         try:
             await desk.releaser.release(request, desk.worker.peer())
-        except (ChallengeExpired, KeyRefused):
+        except (ChallengeExpired, KeyRefused, Overloaded):
             return False
         return True
 

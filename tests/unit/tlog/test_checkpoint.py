@@ -39,6 +39,18 @@ def test_the_example_of_the_specification_reads_and_is_written_as_it_was() -> No
     assert len(cosignature) == 8 + 64
 
 
+def test_a_cosignature_by_transparency_dev_verifies() -> None:
+    """Made with github.com/transparency-dev/formats at 404c0d5."""
+    vkey = "witness.example/w1+40e99145+BADQWh0eolE5bVV6+9RYizxtmdvrly/tEKMlYuom3Nz6"
+    line = (
+        "— witness.example/w1 QOmRRQAAAABrCDosK4ElAXJX0r1dQC0fPXUX9hxyaCdj7FWQwET6NH04d8H7Bl+K13dngqvgP0f/NfU"
+        "5kmWGzalD2deJWqARSuqQBg=="
+    )
+    key, note = WitnessKey.from_vkey(vkey), SignedNote.parse(f"{_TEXT}\n{line}\n")
+    assert key.verify(note) == int.from_bytes(note.signatures[0].signature[:8], "big")
+    assert key.vkey == vkey
+
+
 def test_further_lines_are_kept() -> None:
     head = Checkpoint.parse(f"{_TEXT}one\ntwo +\n")
     assert head.extensions == ("one", "two +")

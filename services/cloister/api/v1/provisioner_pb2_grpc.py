@@ -50,6 +50,11 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.FromString,
                 _registered_method=True)
+        self.SetSigners = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/SetSigners',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/cloister.api.v1.Provisioner/ListModels',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListModelsRequest.SerializeToString,
@@ -114,6 +119,14 @@ class ProvisionerServicer(object):
 
     def SetReleasePolicy(self, request, context):
         """Who may have the key; versions only go up. Role: owner, of its own models.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSigners(self, request, context):
+        """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+        models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +216,11 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     servicer.SetReleasePolicy,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.SerializeToString,
+            ),
+            'SetSigners': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSigners,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -309,6 +327,33 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/SetReleasePolicy',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSigners(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/SetSigners',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -64,6 +64,22 @@ _ProvisionerSetReleasePolicyType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerSetSignersType = typing_extensions.TypeVar(
+    '_ProvisionerSetSignersType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+)
+
 _ProvisionerListModelsType = typing_extensions.TypeVar(
     '_ProvisionerListModelsType',
     grpc.UnaryUnaryMultiCallable[
@@ -224,7 +240,7 @@ _ProvisionerProveConsistencyType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -234,6 +250,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.SetReleasePolicyRequest,
             cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.SetSignersRequest,
+            cloister.api.v1.provisioner_pb2.SetSignersResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListModelsRequest,
@@ -288,6 +308,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.SetSignersRequest,
+            cloister.api.v1.provisioner_pb2.SetSignersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListModelsRequest,
             cloister.api.v1.provisioner_pb2.ListModelsResponse,
         ],
@@ -335,6 +359,11 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
     SetReleasePolicy: _ProvisionerSetReleasePolicyType
     """Who may have the key; versions only go up. Role: owner, of its own models."""
 
+    SetSigners: _ProvisionerSetSignersType
+    """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+    models.
+    """
+
     ListModels: _ProvisionerListModelsType
     """Roles: owner (its own), operator and auditor (all). Never a key."""
 
@@ -377,6 +406,10 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.SetReleasePolicyRequest,
         cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.ListModelsRequest,
@@ -436,6 +469,16 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse]]:
         """Who may have the key; versions only go up. Role: owner, of its own models."""
+
+    @abc.abstractmethod
+    def SetSigners(
+        self,
+        request: cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.SetSignersResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.SetSignersResponse]]:
+        """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+        models.
+        """
 
     @abc.abstractmethod
     def ListModels(

@@ -1,0 +1,116 @@
+"""A mesh of containers on one host, by deploy/compose: nobody's, read-only, asked from outside, and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from cloister.cli.ports import free_ports
+from fakes.containers import BIN, Containers, run
+
+WAIT_S = 60.0
+# containers.conf: podman's default runtime cannot run where both versions of control groups are mounted.
+ENGINE = '[engine]\nruntime = "runc"\n'
+T = TypeVar("T")
+
+
+def cloister(*words: object) -> str:
+    """Run a `cloister` command of this repository, outside the containers."""
+    return run(BIN / "cloister", *words)
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """What `look` finds once it finds something; the services start and restart in their own time."""
+    until = time.monotonic() + WAIT_S
+    while not (found := look()):
+        assert time.monotonic() < until, "not within a minute"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    folder = tmp_path_factory.mktemp("compose")
+    engine = folder / "containers.conf"
+    engine.write_text(ENGINE)
+    first = free_ports(1)[0]
+    mesh = folder / "mesh"
+    cloister("init", mesh, "--model", "breast-cancer", "--simulator", "--port", first)
+    names = ("redis", "verifier", "provisioner", "gateway", "worker", "simulator", "models")
+    services = [mesh / name for name in names]
+    roles = [mesh / "identities" / role for role in ("redis", "verifier", "provisioner", "gateway", "enrol")]
+    run("chown", "-R", "10001:10001", *services, *roles)
+    up = Containers(mesh, engine, free_ports(1, besides=range(first, first + 8))[0])
+    up.compose("up", "-d", "--no-build")
+    try:
+        yield up
+    finally:
+        up.compose("down", "--volumes")
+
+
+@pytest.fixture(scope="module")
+def record(containers: Containers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs for a model that is published, allowed and served."""
+    folder, mesh = tmp_path_factory.mktemp("model"), containers.mesh
+    train = "import sys, json; sys.path.insert(0, 'deploy/demo'); import train; from pathlib import Path\n"
+    train += "learn, test = train.split(); net = train.build(train.train(learn)); train.save(net, Path(sys.argv[1]))\n"
+    train += "json.dump({'measurements': test.measurements[:1].tolist()}, open(sys.argv[1] + '/record.json', 'w'))"
+    run(sys.executable, "-c", train, folder)
+    files = sorted(folder.glob("model.*"))
+    cloister(
+        "model", "seal", *files, "--name", "breast-cancer", "--version", 1, "--out", folder / "sealed", "--mesh", mesh
+    )
+    cloister("model", "publish", folder / "sealed", "--mesh", mesh)
+    mrenclave = json.loads(run(BIN / "cloister-simulator", "measure", "worker", "--json"))["mrenclave"]
+    cloister("model", "allow", "breast-cancer", "--mrenclave", mrenclave, "--allow-simulated", "--mesh", mesh)
+    eventually(lambda: "breast-cancer" in cloister("status", mesh))
+    return folder / "record.json"
+
+
+def test_a_sealed_request_is_answered(containers: Containers, record: Path) -> None:
+    assert "outputs" in cloister("infer", "breast-cancer", "--input", record, "--mesh", containers.mesh, "--json")
+
+
+@pytest.mark.parametrize("service", ["redis", "verifier", "provisioner", "gateway", "worker"])
+def test_a_container_can_do_nothing_else(containers: Containers, record: Path, service: str) -> None:
+    found = json.loads(containers.podman("inspect", containers.container(service)))[0]
+    assert found["HostConfig"]["ReadonlyRootfs"]
+    assert not found["EffectiveCaps"]
+    status = Path(f"/proc/{found['State']['Pid']}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert set(fields["Uid"].split()) == {"10001"}
+    assert fields["NoNewPrivs"] == "1"
+    assert int(fields["CapEff"], 16) == 0
+
+
+@pytest.mark.parametrize("service", ["gateway", "verifier", "worker", "redis"])
+def test_a_container_sees_no_key_of_the_provisioner(containers: Containers, record: Path, service: str) -> None:
+    found = json.loads(containers.podman("inspect", containers.container(service)))[0]
+    assert not (Path(f"/proc/{found['State']['Pid']}/root/etc/cloister/provisioner")).exists()
+
+
+@pytest.mark.parametrize("service", ["worker", "provisioner", "gateway", "verifier", "redis"])
+def test_a_killed_container_comes_back(containers: Containers, record: Path, service: str) -> None:
+    before = json.loads(containers.podman("inspect", containers.container(service)))[0]["State"]["Pid"]
+    os.kill(before, 9)
+
+    def back() -> bool:
+        state = json.loads(containers.podman("inspect", containers.container(service)))[0]["State"]
+        return bool(state["Running"] and state["Pid"] not in (0, before))
+
+    eventually(back)
+    eventually(lambda: _answers(containers, record))
+
+
+def _answers(containers: Containers, record: Path) -> bool:
+    try:
+        return "outputs" in cloister("infer", "breast-cancer", "--input", record, "--mesh", containers.mesh, "--json")
+    except AssertionError:  # it is on its way
+        return False
