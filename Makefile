@@ -14,6 +14,7 @@
 # make console-pictures  the web console of a busy mesh, as docs/pictures shows it
 # make crash-jobs  kill gateways, workers, Redis and clients under thousands of jobs: nothing is lost
 # make cut-jobs    likewise, with the network cut between any two of them (as root)
+# make crash-provisioner  kill a provisioner at every statement that it writes with, and in between: nothing is lost
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -27,7 +28,7 @@ SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis bench-renewals bench-rest
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
-.PHONY: crash-jobs cut-jobs demo docs up
+.PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
@@ -117,6 +118,11 @@ crash-jobs: .venv/installed
 	@sh deploy/redis.sh
 	PYTHONPATH=tests:. $(BIN)/python -m chaos crash $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) \
 		$(if $(FSYNC),--fsync $(FSYNC)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+# KILLS=300 EVERY=1 SEED=1: every so manieth statement of the script.
+crash-provisioner: .venv/installed
+	PYTHONPATH=tests:. $(BIN)/python -m chaos.provisioner $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(EVERY),--every $(EVERY)) $(if $(SEED),--seed $(SEED))
 
 # JOBS=5000 CUTS=48 SEED=1. Needs root, for network namespaces.
 cut-jobs: .venv/installed

@@ -56,7 +56,7 @@ PAGES: Final = {
         "The mesh as it is, models, policies, revocations, records; functions take a `cloister.rpc.channel.Peer`.",
         "OperatorClient mesh_status model_index load_model unload_model is_serving apply_policy policy_in_force revoke "
         "lift revocations appraisals releases attested_evidence published_keys read_policy signed_policy "
-        "PolicyDocument kept_in KeptEvidence consequences Consequence job_queues dead_letters",
+        "PolicyDocument kept_in KeptEvidence consequences Consequence job_queues dead_letters root_keys rotate_root",
     ),
 }
 """Title, first line and names of each page."""

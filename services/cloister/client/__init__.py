@@ -75,6 +75,7 @@ _NAMES: Final = {
     "question": ("Inputs", "Options"),
     "quote_corpus": ("JudgedEntry", "judge_corpus"),
     "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
+    "root_key_calls": ("root_keys", "rotate_root"),
     "release_explaining": ("ExplainedWorker", "explain_worker", "explained_workers", "policy_listed"),
     "release_terms": ("ReleaseTerms",),
     "roster": ("Refused", "Serving"),

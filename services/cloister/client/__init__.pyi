@@ -87,6 +87,8 @@ from cloister.client.release_explaining import explain_worker as explain_worker
 from cloister.client.release_explaining import explained_workers as explained_workers
 from cloister.client.release_explaining import policy_listed as policy_listed
 from cloister.client.release_terms import ReleaseTerms as ReleaseTerms
+from cloister.client.root_key_calls import root_keys as root_keys
+from cloister.client.root_key_calls import rotate_root as rotate_root
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.statuses import status_meaning as status_meaning

@@ -33,6 +33,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
+from cloister.provisioner.rotation import Rotation, rotating
 from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
@@ -119,6 +120,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         registry = Registry(
             cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger, told=watch.tell
         )
+        rotation = Rotation(ledger, roots, settings.cluster)
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -143,6 +145,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             resuming=Resuming(ledger, freshness, witnessed.witnessed),
             witnessed=witnessed,
             log_desk=LogDesk(ledger.log, witnessed),
+            rotation=rotation,
         )
         server.add(add_ProvisionerServicer_to_server, servicer)
         await stack.enter_async_context(
@@ -153,6 +156,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         for task in (
             lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
             lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
+            lifecycle.spawn(rotating(rotation, roots), "root.rotated"),
         ):
             stack.callback(task.cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))

@@ -97,11 +97,15 @@ def _copy_rows(earlier: sqlite3.Connection, change: Change) -> None:
 
 
 def _rows(earlier: sqlite3.Connection) -> Iterator[tuple[Table, tuple[str | int | bytes, ...]]]:
-    there = {name for (name,) in earlier.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    earlier.row_factory = sqlite3.Row
+    there = {row["name"] for row in earlier.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     for table in _TABLES:
-        if table.name in there:  # the first version had no epochs
-            for row in earlier.execute(table.selected):
-                yield table, row
+        if table.name not in there:  # the first version had no epochs
+            continue
+        for row in earlier.execute(f"SELECT * FROM {table.name}"):  # noqa: S608  # constants
+            known = set(row.keys())
+            columns = (*table.key, *table.columns, *table.wrapped)
+            yield table, tuple(row[column] if column in known else b"" for column in columns)
 
 
 def _aside(path: Path) -> Path:

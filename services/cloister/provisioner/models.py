@@ -79,7 +79,7 @@ class ModelStore:
         """
 
         def change(change: Change) -> int:
-            owner = _owner(change, model.name)
+            owner = stored_owner(change, model.name)
             if owner is None:
                 change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
             elif owner != model.owner:
@@ -126,7 +126,7 @@ class ModelStore:
         """
 
         def change(change: Change) -> int:
-            if _owner(change, name) != owner:
+            if stored_owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
             _check_set(signer_set, change.newest(SIGNER_SET, name))
             newest = change.newest(POLICY, name)
@@ -156,7 +156,7 @@ class ModelStore:
         """
 
         def change(change: Change) -> int:
-            if _owner(change, signers.model_name) != owner:
+            if stored_owner(change, signers.model_name) != owner:
                 raise NotFound("there is no such model of yours")
             newest = change.newest(SIGNER_SET, signers.model_name)
             if signers.version != newest + 1:
@@ -176,7 +176,7 @@ class ModelStore:
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
         with self._ledger.looking() as look:
-            return _owner(look, name)
+            return stored_owner(look, name)
 
     def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
         """A model (version 0: its newest) and the policy in force, if any; None when there is no such model.
@@ -185,7 +185,7 @@ class ModelStore:
             SealBroken: What is stored is not as it was written (`store.altered`).
         """
         with self._ledger.looking() as look:
-            model = _model(look, name, version or look.newest(MODEL_VERSION, name))
+            model = stored_model(look, name, version or look.newest(MODEL_VERSION, name))
             return None if model is None else (model, in_force(look, name))
 
     def held_since(self, name: str) -> int:
@@ -208,7 +208,7 @@ class ModelStore:
             names = look.names(MODEL)
         for name in names:
             with suppress(SealBroken), self._ledger.looking() as look:
-                known = _owner(look, name)
+                known = stored_owner(look, name)
                 if known is not None and owner in (None, known.spiffe_id):
                     listed += _versions(look, name)
         return listed
@@ -238,16 +238,18 @@ def _let_go(change: Change, name: str, generation: int) -> None:
     change.delete(HELD, Key(name))
 
 
-def _owner(look: Look, name: str) -> Owner | None:
+def stored_owner(look: Look, name: str) -> Owner | None:
+    """Who registered a name, if anyone did; raises SealBroken (`store.altered`)."""
     row = look.get(MODEL, Key(name))
     return None if row is None else Owner(*row)
 
 
-def _model(look: Look, name: str, version: int) -> StoredModel | None:
+def stored_model(look: Look, name: str, version: int) -> StoredModel | None:
+    """One version of a model, if there is one; raises SealBroken (`store.altered`)."""
     row = look.get(MODEL_VERSION, Key(name, version))
     if row is None:
         return None
-    owner = _owner(look, name)
+    owner = stored_owner(look, name)
     if owner is None:  # nothing of ours registers a version without
         raise altered(name)
     return replace(StoredModel(name, version, owner, *row), signer_sets=_signer_sets(look, name))
@@ -286,5 +288,5 @@ def _floor(look: Look, name: str) -> int:
 
 def _versions(look: Look, name: str) -> list[tuple[StoredModel, StoredPolicy | None]]:
     policy = in_force(look, name)
-    found = (_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
+    found = (stored_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
     return [(model, policy) for model in found if model is not None]

@@ -13,7 +13,6 @@ from pathlib import Path
 from cloister.errors import CloisterError, NotReady
 from cloister.kit.log import get_logger
 from cloister.provisioner.keyring import UNKNOWN, Keyring
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.opening import Opened, open_vault
 from cloister.provisioner.vaults.passphrase import begun
 from cloister.provisioner.vaults.settings import VaultSettings
@@ -63,14 +62,11 @@ class Roots:
         roots.keyring.turn_to([in_use])
         return roots
 
-    def turn_to_next(self, used: Collection[str]) -> Vault:
-        """Go over to the next root key: that of `next_vault`, or the newest version of the one in use.
+    def next(self, used: Collection[str]) -> list[Opened]:
+        """Open the next root key, and the one in use anew: that of `next_vault`, or the newest version, comes first.
 
         Args:
             used: Names of all root keys that something lies under.
-
-        Returns:
-            The one that wraps from now on; the same as before where there is no other.
 
         Raises:
             NotReady: It is not usable; or what the settings name at this moment would not open all that is there, so
@@ -86,9 +82,12 @@ class Roots:
                 "is in use in the place of [vault]'s, and the next one in [next_vault]'s",
                 reason=UNKNOWN,
             )
+        return opened
+
+    def turn_to(self, opened: Sequence[Opened]) -> None:
+        """Wrap under the first of these from now on."""
         self._opened.extend(opened)
-        self.keyring.turn_to(opened[0].vaults)
-        return opened[0].vaults[0]
+        self.keyring.turn_to([vault for each in opened for vault in each.vaults])
 
     def back_end_of(self, root_key_id: str) -> str:
         """The back end of a root key; empty where it is not open."""

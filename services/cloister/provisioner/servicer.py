@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import asdict
 from itertools import islice
 from typing import Final
 
@@ -26,6 +27,7 @@ from cloister.provisioner.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
 from cloister.provisioner.resuming import Asked, Resuming
+from cloister.provisioner.rotation import Rotation
 from cloister.provisioner.withdrawals import Withdrawal, Withdrawals
 from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
@@ -45,6 +47,8 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/LiftWithdrawal": {"owner", "operator"},
     f"/{SERVICE}/ListWithdrawals": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
+    f"/{SERVICE}/RotateRoot": {"operator"},
+    f"/{SERVICE}/GetVaultStatus": {"operator", "auditor"},
     RESUME: {"operator"},
     f"/{SERVICE}/GetCheckpoint": {"owner", "auditor", "operator"},
     f"/{SERVICE}/ProveInclusion": {"owner", "auditor", "operator"},
@@ -71,6 +75,7 @@ class ProvisionerServicer(Base):
         witnessed: Witnessed,
         log_desk: LogDesk,
         resuming: Resuming,
+        rotation: Rotation,
     ) -> None:
         self._releaser = releaser
         self._registry = registry
@@ -81,6 +86,7 @@ class ProvisionerServicer(Base):
         self._witnessed = witnessed
         self._log_desk = log_desk
         self._resuming = resuming
+        self._rotation = rotation
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
@@ -198,6 +204,18 @@ class ProvisionerServicer(Base):
         while page := await asyncio.to_thread(_page, entries):
             for entry in page:
                 yield entry
+
+    async def RotateRoot(self, request: pb.RotateRootRequest, context: _Context) -> pb.RotateRootResponse:
+        """Begin to wrap all under another root key."""
+        begun = await asyncio.to_thread(self._rotation.begin, current_peer().spiffe_id)
+        self._rotation.wanted.set()
+        await self._witnessed.witnessed(begun.sequence)
+        return pb.RotateRootResponse(to=begun.to, secrets=begun.secrets, audit_sequence=begun.sequence)
+
+    async def GetVaultStatus(self, request: pb.GetVaultStatusRequest, context: _Context) -> pb.GetVaultStatusResponse:
+        """Root keys by name, and how much lies under each."""
+        found = await asyncio.to_thread(self._rotation.status)
+        return pb.GetVaultStatusResponse(root_keys=[pb.RootKey(**asdict(each)) for each in found])
 
     async def Resume(self, request: pb.ResumeRequest, context: _Context) -> pb.ResumeResponse:
         """Go on without what was lost."""

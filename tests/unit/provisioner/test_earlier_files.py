@@ -5,45 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloister.errors import LogBroken, NotReady
-from cloister.kit.audit import AuditLog
-from cloister.provisioner.database import _EPOCHS, _MODELS, NAME
+from cloister.provisioner.database import NAME
 from cloister.provisioner.earlier_files import EarlierFiles
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.tables import MODEL, Key
+from fakes.earlier_state import write_earlier
 from fakes.release_desk import keyring, open_ledger
 from fakes.stored import EPOCH, IRIS, POLICY
 
-
-def write_earlier(folder: Path, *, root_key_id: str = "", epochs: bool = True) -> None:
-    """What version 0.4 left: a model, a policy and an epoch, and three lines."""
-    root_key_id = root_key_id or keyring().wrapping_id
-    with closing(sqlite3.connect(folder / "models.db")) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_MODELS + (_EPOCHS if epochs else ""))
-        owner = IRIS.owner
-        connection.execute("INSERT INTO model VALUES (?, ?, ?)", (IRIS.name, owner.spiffe_id, owner.key))
-        version = (IRIS.name, 1, IRIS.manifest, IRIS.signature, IRIS.wrapped_key, root_key_id)
-        connection.execute("INSERT INTO model_version VALUES (?, ?, ?, ?, ?, ?)", version)
-        connection.execute("INSERT INTO policy VALUES ('iris', 1, ?, ?)", (POLICY.policy, POLICY.signature))
-        if epochs:
-            connection.execute("INSERT INTO epoch_count VALUES ('iris', 1)")
-            epoch = (EPOCH.name, EPOCH.number, EPOCH.suite, EPOCH.began_ms, EPOCH.seal_until_ms, EPOCH.open_until_ms)
-            rest = (EPOCH.policy, EPOCH.signature, EPOCH.wrapped_seed, root_key_id)
-            connection.execute("INSERT INTO epoch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*epoch, *rest))
-        connection.commit()
-    with AuditLog.opened(folder / "audit.db") as audit:
-        for event in ("model.registered", "policy.set", "key.released"):
-            audit.append(event, model="iris")
+MODEL_THEN = replace(IRIS, root_key_id=keyring().wrapping_id)
+EPOCH_THEN = replace(EPOCH, root_key_id=keyring().wrapping_id)
 
 
 def test_everything_is_taken_over_once_and_the_files_are_gone(tmp_path: Path) -> None:
-    write_earlier(tmp_path)
+    write_earlier(tmp_path, MODEL_THEN, EPOCH_THEN)
     for _ in range(2):
         with open_ledger(tmp_path) as ledger:
             found = ModelStore(ledger).find("iris")
@@ -59,14 +41,14 @@ def test_everything_is_taken_over_once_and_the_files_are_gone(tmp_path: Path) ->
 
 
 def test_the_first_version_had_no_epochs(tmp_path: Path) -> None:
-    write_earlier(tmp_path, epochs=False)
+    write_earlier(tmp_path, MODEL_THEN)
     with open_ledger(tmp_path) as ledger:
         assert EpochStore(ledger).kept("iris", 0) == []
         assert ModelStore(ledger).find("iris") is not None
 
 
 def test_more_rows_than_a_line_holds(tmp_path: Path) -> None:
-    write_earlier(tmp_path)
+    write_earlier(tmp_path, MODEL_THEN, EPOCH_THEN)
     with closing(sqlite3.connect(tmp_path / "models.db")) as connection:
         connection.executemany("INSERT INTO model VALUES (?, 'x', zeroblob(32))", [(f"m{n}",) for n in range(250)])
         connection.commit()
@@ -78,7 +60,7 @@ def test_more_rows_than_a_line_holds(tmp_path: Path) -> None:
 
 
 def test_files_that_were_set_aside_before_a_kill_are_taken_over(tmp_path: Path) -> None:
-    write_earlier(tmp_path)
+    write_earlier(tmp_path, MODEL_THEN, EPOCH_THEN)
     EarlierFiles(tmp_path).set_aside(begun=False)
     with open_ledger(tmp_path) as ledger, ledger.looking() as look:
         assert look.get(MODEL, Key("iris")) is not None
@@ -95,14 +77,14 @@ def test_files_that_were_taken_over_before_a_kill_are_taken_away(tmp_path: Path)
 def test_a_file_that_turns_up_again_is_neither_used_nor_taken_away(tmp_path: Path) -> None:
     with open_ledger(tmp_path):
         pass
-    write_earlier(tmp_path)
+    write_earlier(tmp_path, MODEL_THEN, EPOCH_THEN)
     with pytest.raises(NotReady, match="take one of both away"), open_ledger(tmp_path):
         pass
     assert (tmp_path / "models.db").exists()
 
 
 def test_a_record_with_a_gap_is_refused_and_kept(tmp_path: Path) -> None:
-    write_earlier(tmp_path)
+    write_earlier(tmp_path, MODEL_THEN, EPOCH_THEN)
     with closing(sqlite3.connect(tmp_path / "audit.db")) as connection:
         connection.executescript("DROP TRIGGER records_stay; DELETE FROM records WHERE sequence = 2")
     for _ in range(2):
@@ -111,7 +93,7 @@ def test_a_record_with_a_gap_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def test_keys_under_another_root_key_are_left_as_they_are(tmp_path: Path) -> None:
-    write_earlier(tmp_path, root_key_id="another")
+    write_earlier(tmp_path, replace(IRIS, root_key_id="another"))
     for _ in range(2):
         with pytest.raises(NotReady) as refused, open_ledger(tmp_path):
             pass

@@ -105,7 +105,8 @@ def test_an_index_or_head_that_was_edited_is_no_start(stopped: Path, statements:
     assert why_not(stopped).reason == "store.altered"
 
 
-@pytest.mark.attack("F09", "H07")
+@pytest.mark.attack("F09")
+@pytest.mark.attack("H07")
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
@@ -114,7 +115,7 @@ def test_an_index_or_head_that_was_edited_is_no_start(stopped: Path, statements:
         ("INSERT INTO line SELECT 5, record, nodes FROM line WHERE sequence = 4", "log.truncated"),
         ("UPDATE line SET nodes = zeroblob(length(nodes)) WHERE sequence = 4", "line.altered"),
         ("UPDATE line SET nodes = x'' WHERE sequence = 4", "log.truncated"),
-        ("UPDATE head SET checkpoint = replace(checkpoint, '4', '3')", "signature.invalid"),
+        ("UPDATE head SET checkpoint = replace(checkpoint, char(10) || '4', char(10) || '3')", "signature.invalid"),
         ("UPDATE head SET checkpoint = 'none'", "checkpoint.malformed"),
     ],
 )

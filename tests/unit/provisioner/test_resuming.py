@@ -124,7 +124,8 @@ async def test_a_state_that_has_all_that_was_countersigned_is_served(site: Site)
             assert now.log.size() == number + 2
 
 
-@pytest.mark.attack("F09", "H07")
+@pytest.mark.attack("F09")
+@pytest.mark.attack("H07")
 async def test_a_state_from_an_older_copy_serves_nothing_and_says_what_it_lacks(stale: Site) -> None:
     async with running(stale) as now:
         for _ in range(2):
@@ -138,7 +139,8 @@ async def test_a_state_from_an_older_copy_serves_nothing_and_says_what_it_lacks(
         assert now.log.size() == 4
 
 
-@pytest.mark.attack("F09", "H07")
+@pytest.mark.attack("F09")
+@pytest.mark.attack("H07")
 async def test_a_state_whose_lines_are_others_than_were_countersigned_is_forked(stale: Site) -> None:
     """As where somebody runs on with a copy, apart from its witness, and comes back when it is long enough."""
     with open_ledger(stale.folder) as alone:

@@ -59,13 +59,13 @@ def test_the_next_root_key_need_not_be_there(folder: Path) -> None:
     roots = opened(folder, OLD, upcoming="missing.key")
     assert roots.keyring.ids == {OLD.key_id()}
     with pytest.raises(NotReady, match=r"missing\.key cannot be read"):
-        roots.turn_to_next({OLD.key_id()})
+        roots.next({OLD.key_id()})
     assert roots.keyring.wrapping_id == OLD.key_id()
 
 
 def test_the_next_root_key_wraps_once_it_was_gone_over_to(folder: Path) -> None:
     roots = opened(folder, OLD)
-    assert roots.turn_to_next({OLD.key_id()}).key_id() == NEW.key_id()
+    roots.turn_to(roots.next({OLD.key_id()}))
     assert roots.keyring.wrapping_id == NEW.key_id()
     assert roots.keyring.ids == {OLD.key_id(), NEW.key_id()}
 
@@ -93,10 +93,10 @@ def test_no_start_without_a_root_key_that_something_lies_under(folder: Path) -> 
 
 def test_no_rotation_goes_on_while_the_root_key_in_use_is_in_no_file(folder: Path) -> None:
     roots = opened(folder, OLD)
-    roots.turn_to_next({OLD.key_id()})
+    roots.turn_to(roots.next({OLD.key_id()}))
     private_file(folder / "next.key", b"t" * 32)  # over the one that keys lie under by now
     with pytest.raises(NotReady, match="would not open") as refused:
-        roots.turn_to_next({OLD.key_id(), NEW.key_id()})
+        roots.next({OLD.key_id(), NEW.key_id()})
     assert refused.value.reason == "root_key.other"
     assert roots.keyring.wrapping_id == NEW.key_id()
 

@@ -38,7 +38,8 @@ from fakes.sim import simulated_platform
 OWNER_KEY = Ed25519PrivateKey.generate()
 
 
-@pytest.mark.attack("F09", "H07")
+@pytest.mark.attack("F09")
+@pytest.mark.attack("H07")
 async def test_it_answers_nothing_but_the_call_by_which_an_operator_goes_on(tmp_path: Path, pki: MeshPki) -> None:
     key = SigningKey.generate()
     settings = verifier_settings(tmp_path / "v", pki, simulated_platform(), key)

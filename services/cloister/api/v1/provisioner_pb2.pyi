@@ -305,6 +305,42 @@ class ListAuditRequest(_message.Message):
     newest: int
     def __init__(self, model_name: _Optional[str] = ..., after_sequence: _Optional[int] = ..., newest: _Optional[int] = ...) -> None: ...
 
+class RotateRootRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RotateRootResponse(_message.Message):
+    __slots__ = ("to", "secrets", "audit_sequence")
+    TO_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    to: str
+    secrets: int
+    audit_sequence: int
+    def __init__(self, to: _Optional[str] = ..., secrets: _Optional[int] = ..., audit_sequence: _Optional[int] = ...) -> None: ...
+
+class GetVaultStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetVaultStatusResponse(_message.Message):
+    __slots__ = ("root_keys",)
+    ROOT_KEYS_FIELD_NUMBER: _ClassVar[int]
+    root_keys: _containers.RepeatedCompositeFieldContainer[RootKey]
+    def __init__(self, root_keys: _Optional[_Iterable[_Union[RootKey, _Mapping]]] = ...) -> None: ...
+
+class RootKey(_message.Message):
+    __slots__ = ("key_id", "back_end", "wraps", "secrets")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    BACK_END_FIELD_NUMBER: _ClassVar[int]
+    WRAPS_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    back_end: str
+    wraps: bool
+    secrets: int
+    def __init__(self, key_id: _Optional[str] = ..., back_end: _Optional[str] = ..., wraps: bool = ..., secrets: _Optional[int] = ...) -> None: ...
+
 class ResumeRequest(_message.Message):
     __slots__ = ("have_size", "should_size", "reason")
     HAVE_SIZE_FIELD_NUMBER: _ClassVar[int]

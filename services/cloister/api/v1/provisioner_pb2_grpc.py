@@ -90,6 +90,16 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.FromString,
                 _registered_method=True)
+        self.RotateRoot = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/RotateRoot',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.FromString,
+                _registered_method=True)
+        self.GetVaultStatus = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/GetVaultStatus',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
+                _registered_method=True)
         self.ListAudit = channel.unary_stream(
                 '/cloister.api.v1.Provisioner/ListAudit',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
@@ -191,6 +201,21 @@ class ProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateRoot(self, request, context):
+        """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+        others is wrapped anew in the background. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVaultStatus(self, request, context):
+        """Which root keys there are, and how much lies under each. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAudit(self, request, context):
         """The record, oldest first. Roles: owner (its own models), auditor (all).
         """
@@ -279,6 +304,16 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     servicer.ListWithdrawals,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.SerializeToString,
+            ),
+            'RotateRoot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRoot,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.SerializeToString,
+            ),
+            'GetVaultStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVaultStatus,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.SerializeToString,
             ),
             'ListAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ListAudit,
@@ -576,6 +611,60 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/ListWithdrawals',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/RotateRoot',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVaultStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/GetVaultStatus',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -192,6 +192,38 @@ _ProvisionerListWithdrawalsType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerRotateRootType = typing_extensions.TypeVar(
+    '_ProvisionerRotateRootType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+)
+
+_ProvisionerGetVaultStatusType = typing_extensions.TypeVar(
+    '_ProvisionerGetVaultStatusType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+)
+
 _ProvisionerListAuditType = typing_extensions.TypeVar(
     '_ProvisionerListAuditType',
     grpc.UnaryStreamMultiCallable[
@@ -272,7 +304,7 @@ _ProvisionerProveConsistencyType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerWatchLeasesType, _ProvisionerWithdrawType, _ProvisionerLiftWithdrawalType, _ProvisionerListWithdrawalsType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerWatchLeasesType, _ProvisionerWithdrawType, _ProvisionerLiftWithdrawalType, _ProvisionerListWithdrawalsType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -314,6 +346,14 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
             cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.RotateRootRequest,
+            cloister.api.v1.provisioner_pb2.RotateRootResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+            cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -379,6 +419,14 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
             cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.RotateRootRequest,
+            cloister.api.v1.provisioner_pb2.RotateRootResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+            cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
@@ -432,6 +480,14 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     ListWithdrawals: _ProvisionerListWithdrawalsType
     """Roles: owner (its own), operator and auditor (all)."""
+
+    RotateRoot: _ProvisionerRotateRootType
+    """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+    others is wrapped anew in the background. Role: operator.
+    """
+
+    GetVaultStatus: _ProvisionerGetVaultStatusType
+    """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
 
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
@@ -490,6 +546,14 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
         cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -595,6 +659,24 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse]]:
         """Roles: owner (its own), operator and auditor (all)."""
+
+    @abc.abstractmethod
+    def RotateRoot(
+        self,
+        request: cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.RotateRootResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.RotateRootResponse]]:
+        """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+        others is wrapped anew in the background. Role: operator.
+        """
+
+    @abc.abstractmethod
+    def GetVaultStatus(
+        self,
+        request: cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse]]:
+        """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
 
     @abc.abstractmethod
     def ListAudit(

@@ -9,6 +9,7 @@ from pathlib import Path
 from cloister.errors import NotReady
 from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults import gramine, key_file, passphrase
+from cloister.provisioner.vaults.guard import Guard
 from cloister.provisioner.vaults.settings import Pkcs11Settings, TransitSettings, VaultSettings
 
 
@@ -64,7 +65,8 @@ def _transit(settings: TransitSettings) -> tuple[Sequence[Vault], Callable[[], N
     except ImportError as error:
         raise _not_installed("vault.transit", "transit", error) from error
     client = TransitClient(settings)
-    return open_transit(settings, client), client.keep_alive
+    guard = Guard("transit", deadline_s=settings.deadline_s)
+    return open_transit(settings, client, guard), client.keep_alive
 
 
 def _pkcs11(settings: Pkcs11Settings) -> Vault:

@@ -89,14 +89,13 @@ class TransitVersion:
         return {**bound, "context": bound["associated_data"]} if self._derived else bound
 
 
-def open_transit(settings: TransitSettings, client: TransitClient) -> list[EnvelopedVault]:
+def open_transit(settings: TransitSettings, client: TransitClient, guard: Guard) -> list[EnvelopedVault]:
     """All versions of the key that Vault still opens, the newest first.
 
     Raises:
         NotReady: There is no such key, it is none that we can use, or Vault does not let us look (`vault.refused`).
         Unavailable: Vault does not answer (`vault.unavailable`).
     """
-    guard = Guard("transit", deadline_s=settings.deadline_s)
     mount = settings.mount.strip("/")
     try:
         found = guard.call(lambda: client.ask(lambda vault: vault.secrets.transit.read_key(settings.key, mount)))
