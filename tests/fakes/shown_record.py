@@ -14,6 +14,7 @@ from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_auditor import LogAuditor
 from cloister.errors import NotReady
 from cloister.kit.audit import AuditLog
+from cloister.tlog.cosignature import WitnessKey
 from cloister.tlog.merkle import leaf_hash
 from fakes.results import Clock
 from fakes.shown_log import ShownLog, opened_witness
@@ -94,11 +95,11 @@ class AuditRoom:
         """What the provisioner keeps."""
         return self.record.log
 
-    def auditor(self, *, owner: bool = False) -> LogAuditor:
+    def auditor(self, *, owner: bool = False, witness: WitnessKey | None = None) -> LogAuditor:
         """One who looks now."""
         verifier: Any = self.verifier
         provisioner: Any = self.record
-        return LogAuditor(verifier, provisioner, self.memory, owner=owner)
+        return LogAuditor(verifier, provisioner, self.memory, witness=witness, owner=owner)
 
     async def witness(self) -> None:
         """Have the newest head countersigned, as the provisioner does each second."""

@@ -145,7 +145,7 @@ class VerifierDesk:
         return OwnAttester(
             identity.spiffe_id,
             quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
-            trust=lambda: mesh_trust(identity, keys, self.policies.current(), self.anchor),
+            trust=lambda: mesh_trust(identity, keys, self.policies.current(), self.anchor, self.witness.key),
             collateral=lambda quote: self.collateral.current(quote, self.now()).raw,
         )
 

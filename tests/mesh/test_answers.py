@@ -102,6 +102,8 @@ def test_the_record_is_proven_to_whoever_asks(mesh: RunningMesh, tmp_path: Path)
     assert all(part in shown for part in (f"Key of {MODEL}@1 released", f"{CLUSTER}/provisioner/1", "proven"))
     owner = mesh.json("audit", "verify", "--identity", mesh.identity("owner"), "--memory", tmp_path / "owner.json")
     assert 0 < owner["lines"] <= again["lines"]
+    with mesh.running("audit", "follow", "--memory", memory) as follower:
+        assert "good:" in follower.readline()
     head, *lines = record.read_text().splitlines()
     record.write_text("\n".join((head, *lines[1:], "")))
     assert "line.missing" in mesh.cli("audit", "verify", "--from", record, "--memory", memory, code=3)

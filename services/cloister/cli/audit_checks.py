@@ -17,9 +17,9 @@ from cloister.cli.output import facts, print_json, print_json_line, say, warn
 from cloister.cli.reaching import reached
 from cloister.client.audit_export import AuditExport, verify_export
 from cloister.client.audit_memory import FILE, AuditMemory
+from cloister.client.bundle import TrustBundle
 from cloister.client.log_audit import LogAudit
 from cloister.client.log_auditor import LogAuditor
-from cloister.client.operator import AuditLine
 from cloister.rpc.files import read_public
 from cloister.rpc.identity import peer_of
 
@@ -109,16 +109,14 @@ def follow(
 
 
 async def _verify(mesh: Mesh, identity: Path, memory: Path, export: Path | None) -> LogAudit:
-    writing = AuditExport(export) if export is not None else None
     async with _auditor(mesh, identity, memory) as auditor:
-        audit, shown = await auditor.verify(writing.add if writing is not None else _ignore)
-    if writing is not None:
-        writing.write(shown)
-    return audit
-
-
-def _ignore(_line: AuditLine) -> None:
-    """It is kept nowhere."""
+        if export is None:
+            return await auditor.verify()
+        shown = AuditExport(export)
+        try:
+            return await auditor.verify(shown)
+        finally:
+            shown.write()  # most of all where something is wrong
 
 
 @asynccontextmanager
@@ -128,7 +126,8 @@ async def _auditor(mesh: Mesh, identity: Path, memory: Path) -> AsyncIterator[Lo
         reached(mesh, identity, "provisioner", mesh.provisioner) as provisioner,
     ):
         owner = peer_of(read_public(identity / "certificate.pem")).role == "owner"
-        yield LogAuditor(verifier, provisioner, AuditMemory(memory), owner=owner)
+        witness = TrustBundle.read(mesh.trust).witness_key
+        yield LogAuditor(verifier, provisioner, AuditMemory(memory), witness=witness, owner=owner)
 
 
 def _tell(audit: LogAudit, as_json: bool, **where: Any) -> None:

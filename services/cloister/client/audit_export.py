@@ -25,11 +25,26 @@ _MAX_LINE: Final = 1 << 20
 
 
 class AuditExport:
-    """A file that is being written: first what was shown, once it is known, behind all lines."""
+    """What an audit was shown, to be written to a file, whatever came of the audit.
+
+    Args:
+        path: Of the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines: list[str] = []
+
+    def begin(self, shown: Shown) -> None:
+        """Heads and keys come first."""
+        head = {
+            "format": FORMAT,
+            "log_key": shown.log_key.hex(),
+            "witness": shown.witness.vkey,
+            "countersigned": shown.countersigned,
+            "newest": shown.newest,
+        }
+        self._lines = [json.dumps(head)]
 
     def add(self, line: AuditLine) -> None:
         """One more line; raises LogBroken where it is no text."""
@@ -39,17 +54,12 @@ class AuditExport:
             raise LogBroken(f"line {line.sequence} is no text", reason="line.altered") from None
         self._lines.append(json.dumps({"sequence": line.sequence, "record": text}))
 
-    def write(self, shown: Shown) -> None:
-        """Write the file; raises NotReady where it cannot be."""
-        head = {
-            "format": FORMAT,
-            "log_key": shown.log_key.hex(),
-            "witness": shown.witness.vkey,
-            "countersigned": shown.countersigned,
-            "newest": shown.newest,
-        }
+    def write(self) -> None:
+        """Write what there is, if anything was shown; raises NotReady where it cannot be."""
+        if not self._lines:
+            return
         try:
-            self._path.write_text("\n".join((json.dumps(head), *self._lines, "")), encoding="utf-8")
+            self._path.write_text("\n".join((*self._lines, "")), encoding="utf-8")
         except OSError as error:
             raise NotReady(f"{self._path} cannot be written: {error.strerror}", reason="file.unwritable") from error
 

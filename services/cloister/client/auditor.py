@@ -146,7 +146,7 @@ class AuditorClient:
         Args:
             memory: File that keeps what was found good; the mesh folder's is `audit.json`.
         """
-        return LogAuditor(self._verifier, self._provisioner, AuditMemory(Path(memory)))
+        return LogAuditor(self._verifier, self._provisioner, AuditMemory(Path(memory)), witness=self.trust.witness_key)
 
     async def models(self) -> Sequence[ModelSummary]:
         """All models, with the policies they are released by."""

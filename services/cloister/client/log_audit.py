@@ -54,13 +54,14 @@ class Shown(NamedTuple):
 
 
 def believed(
-    shown: Shown, memory: Remembered | None, *, may_be_older: bool = False
+    shown: Shown, memory: Remembered | None, *, witness: WitnessKey | None = None, may_be_older: bool = False
 ) -> tuple[LogKeys, SignedHead, SignedHead]:
     """The keys that count, the witness's head, and the provisioner's: of a log without a witness the same twice.
 
     Args:
         shown: Of the log.
         memory: What was found good before.
+        witness: Whom the trust bundle names, for who has seen nothing before.
         may_be_older: Whether it may be of an earlier time than that.
 
     Raises:
@@ -68,10 +69,11 @@ def believed(
         InvalidRequest: One is none.
     """
     if memory is None:
-        keys = LogKeys(shown.log_key, frozenset({shown.witness} if shown.countersigned else ()))
+        named = witness or (shown.witness if shown.countersigned else None)
+        keys = LogKeys(shown.log_key, frozenset({named} if named is not None else ()))
     else:
         keys = memory.keys
-        check_same_keys(keys, shown.log_key, shown.witness)
+    check_same_keys(keys, shown.log_key, shown.witness)
     newest = signed_head(shown.newest, keys, countersigned=False)
     if not keys.witnesses:
         return keys, newest, newest

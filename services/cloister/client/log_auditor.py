@@ -7,7 +7,7 @@ What it finds good it remembers (`AuditMemory`), and nothing that was once found
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +17,7 @@ from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2 import GetWitnessedRequest, GetWitnessedResponse
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.client import operator
+from cloister.client.audit_export import AuditExport
 from cloister.client.audit_memory import AuditMemory, Remembered
 from cloister.client.log_audit import LogAudit, Shown, believed, concluded, sizes_of
 from cloister.client.log_checks import LinePass, LogKeys, SignedHead, log_key
@@ -49,40 +50,48 @@ class LogAuditor:
         verifier: Connected as an auditor or an owner.
         provisioner: The same.
         memory: What was found good before.
+        witness: The verifier's key, where a trust bundle vouches for it.
         owner: Whether it is an owner who asks, and sees lines of its own models only.
     """
 
-    def __init__(self, verifier: Peer, provisioner: Peer, memory: AuditMemory, *, owner: bool = False) -> None:
+    def __init__(
+        self,
+        verifier: Peer,
+        provisioner: Peer,
+        memory: AuditMemory,
+        *,
+        witness: WitnessKey | None = None,
+        owner: bool = False,
+    ) -> None:
         self._verifier = verifier
         self._provisioner = provisioner
         self._memory = memory
+        self._witness = witness
         self._owner = owner
 
-    async def verify(self, on_line: Callable[[AuditLine], None] = lambda _: None) -> tuple[LogAudit, Shown]:
+    async def verify(self, export: AuditExport | None = None) -> LogAudit:
         """Check all lines: of the whole record, or of an owner's models.
 
         Args:
-            on_line: Hears of each line, before it is known to be good.
-
-        Returns:
-            What was found, and what it was found from.
+            export: Is given all that was shown, good or not.
 
         Raises:
             LogBroken: The record does not hold together, or is not what it was (the message says how).
             CloisterError, TimeoutError: As the calls.
         """
         memory, shown = self._memory.read(), await self._shown()
-        keys, head, newest = believed(shown, memory)
+        if export is not None:
+            export.begin(shown)
+        keys, head, newest = believed(shown, memory, witness=self._witness)
         if self._owner:
-            audit = await self._verify_own(keys, head, memory, on_line)
+            audit = await self._verify_own(keys, head, memory, export)
         else:
             lines = LinePass(sizes_of(head, newest, memory))
-            async for line in operator.releases(self._provisioner, timeout_s=LIST_S):
-                on_line(line)
+            async for line in self._listed(export):
                 lines.add(line)
             audit = concluded(lines, keys, head, newest, memory)
         self._memory.write(Remembered(keys, head.note))
-        return audit, shown
+        return audit
 
     async def show(self, sequence: int) -> ProvenLine:
         """One line, proven to be in the record.
@@ -107,13 +116,13 @@ class LogAuditor:
         Raises:
             LogBroken, CloisterError, TimeoutError: As `verify`.
         """
-        audit, _ = await self.verify()
+        audit = await self.verify()
         yield audit
         size = audit.head.head.size
         while True:
             await asyncio.sleep(POLL_S)
             memory = self._memory.read()
-            keys, head, _ = believed(await self._shown(), memory)
+            keys, head, _ = believed(await self._shown(), memory, witness=self._witness)
             if head.head.size == size and memory is not None and head.generation == memory.generation:
                 continue
             if memory is not None:
@@ -138,15 +147,21 @@ class LogAuditor:
             raise LogBroken("the witness knows the log by another key", reason="log_key.other")
         return Shown(WitnessKey.from_vkey(witnessed.witness), witnessed.checkpoint, public, head.checkpoint)
 
+    async def _listed(self, export: AuditExport | None) -> AsyncIterator[AuditLine]:
+        """Lines as they are shown."""
+        async for line in operator.releases(self._provisioner, timeout_s=LIST_S):
+            if export is not None:
+                export.add(line)
+            yield line
+
     async def _verify_own(
-        self, keys: LogKeys, head: SignedHead, memory: Remembered | None, on_line: Callable[[AuditLine], None]
+        self, keys: LogKeys, head: SignedHead, memory: Remembered | None, export: AuditExport | None
     ) -> LogAudit:
         """Each line that an owner is shown is in the record, which has only grown."""
         if memory is not None:
             await self._check_grown(memory, head)
         lines = newer = 0
-        async for line in operator.releases(self._provisioner, timeout_s=LIST_S):
-            on_line(line)
+        async for line in self._listed(export):
             lines += 1
             if line.sequence > head.head.size:
                 newer += 1
@@ -167,7 +182,7 @@ class LogAuditor:
         async with asyncio.timeout(LAG_S + CALL_S):
             ends = asyncio.get_running_loop().time() + LAG_S
             while True:
-                keys, head, _ = believed(await self._shown(), memory)
+                keys, head, _ = believed(await self._shown(), memory, witness=self._witness)
                 if head.head.size >= sequence:
                     return keys, head
                 if asyncio.get_running_loop().time() > ends:

@@ -145,8 +145,7 @@ class SyncAuditorClient(PlainFace[AuditorClient]):
 
     def verify_record(self, memory: Path | str) -> LogAudit:
         """Check the provisioner's whole record; as `LogAuditor.verify`, which `AuditorClient.record` makes."""
-        audit, _ = self._wait(self._connected.record(memory).verify())
-        return audit
+        return self._wait(self._connected.record(memory).verify())
 
     def models(self) -> Sequence[ModelSummary]:
         """All models, with the policies they are released by."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
@@ -22,6 +23,8 @@ from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
 from cloister.provisioner.freshness import Freshness
 from cloister.provisioner.keyring import UNKNOWN
+from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
+from cloister.provisioner.leases import Leases
 from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
@@ -40,6 +43,7 @@ from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.withdrawals import Withdrawals, model_signers, terms_of
 from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
@@ -49,6 +53,8 @@ WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
 MAX_ANSWER_BYTES = 8 << 20
+# Beside the streams of those who watch their leases.
+MAX_CALLS = 1024
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -115,8 +121,20 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             clock=clock,
         )
         recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
-        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
         rotation = Rotation(ledger, roots, settings.cluster)
+        leases = Leases(ledger, clock.now)
+        loop = asyncio.get_running_loop()
+        watch = LeaseWatch(LeaseDesk(leases.given, partial(terms_of, ledger)), loop)
+        withdrawals = Withdrawals(
+            cluster=settings.cluster,
+            ledger=ledger,
+            signers=partial(model_signers, settings.cluster),
+            told=watch.tell,
+            now=clock.now,
+        )
+        registry = Registry(
+            cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger, told=watch.tell
+        )
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -126,6 +144,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
+                max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
                 ready=ready(freshness),
             )
@@ -134,6 +153,9 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             releaser=releaser,
             registry=registry,
             nonces=nonces,
+            leases=leases,
+            lease_watch=watch,
+            withdrawals=withdrawals,
             resuming=Resuming(ledger, freshness, witnessed.witnessed),
             witnessed=witnessed,
             log_desk=LogDesk(ledger.log, witnessed),
@@ -149,10 +171,20 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         await stack.enter_async_context(
             owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
         )
-        stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
-        stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)
+        for task in (
+            lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
+            lifecycle.spawn(rotating(rotation, roots), "root.rotated"),
+            lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
+        ):
+            stack.callback(task.cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
+
+
+async def _closing(watch: LeaseWatch, lifecycle: Lifecycle) -> None:
+    """End the streams when the service stops: they would hold the drain up to the end of its grace."""
+    await lifecycle.stopping.wait()
+    watch.close()
 
 
 def private_folder(folder: Path) -> Path:

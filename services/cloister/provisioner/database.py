@@ -76,13 +76,26 @@ CREATE TABLE epoch (
     PRIMARY KEY (name, number)
 ) STRICT, WITHOUT ROWID;
 """
+_LEASES: Final = """
+CREATE TABLE withdrawal (
+    name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version >= 0),
+    withdrawn_at_ms INTEGER NOT NULL, by_whom TEXT NOT NULL, reason TEXT NOT NULL, lifted INTEGER NOT NULL,
+    PRIMARY KEY (name, version)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE lease (
+    instance TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, lease_id TEXT NOT NULL,
+    sequence INTEGER NOT NULL, ends_ms INTEGER NOT NULL,
+    PRIMARY KEY (instance, name, version)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lease_end ON lease (ends_ms);
+"""
 _RECOVERY: Final = """
 CREATE TABLE recovery_key (
     name TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0), deal BLOB NOT NULL, PRIMARY KEY (name, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE recovery_attempt (id INTEGER PRIMARY KEY, noted TEXT NOT NULL) STRICT;
 """
-_SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS + _RECOVERY,)
+_SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS + _LEASES + _RECOVERY,)
 """What each version of the file added to the one before."""
 
 _log = get_logger()

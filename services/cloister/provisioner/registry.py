@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from cloister import dsse
@@ -32,13 +32,26 @@ RECOVERY_EVENTS: Final = "recovery."
 
 
 class Registry:
-    """Models and policies of one cluster, as their owners see them."""
+    """Models and policies of one cluster, as their owners see them.
 
-    def __init__(self, *, cluster: str, store: ModelStore, keyring: Keyring, ledger: Ledger) -> None:
+    Args:
+        told: Hears the name of a model that something has changed of, once that is on disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        store: ModelStore,
+        keyring: Keyring,
+        ledger: Ledger,
+        told: Callable[[str], None] = lambda _name: None,
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._keyring = keyring
         self._ledger = ledger
+        self._told = told
 
     def register(
         self, owner: str, manifest: bytes, signature: bytes, public_key: bytes, key: Secret, approval: bytes = b""
@@ -80,7 +93,9 @@ class Registry:
             root_key_id=wrapped.root_key_id,
             signer_sets=signer_sets,
         )
-        return self._store.register(model, line=lambda change: _tell_model(change, model, described, approved_by))
+        line = self._store.register(model, line=lambda change: _tell_model(change, model, described, approved_by))
+        self._told(model.name)
+        return line
 
     def set_policy(self, owner: str, policy: bytes, signature: bytes) -> int:
         """Put a release policy in force; returns the sequence number of the entry.
@@ -107,7 +122,7 @@ class Registry:
         if read.signer_set:
             signers = self._signers(read.model_name, known.key, signer_sets[: read.signer_set])
             signed_by = signers.signed_by(signature, POLICY_TYPE)
-        return self._store.set_policy(
+        line = self._store.set_policy(
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
@@ -116,6 +131,8 @@ class Registry:
             floor=read.min_model_version,
             log_generation=read.log_generation,
         )
+        self._told(read.model_name)
+        return line
 
     def set_signers(self, owner: str, envelope: bytes) -> int:
         """Have others sign for a model from now on; returns the sequence number of the entry.
@@ -138,7 +155,7 @@ class Registry:
             )
         signers = self._signers(proposed.model_name, known.key, (*before, envelope))
         now = self._signers(proposed.model_name, known.key, before)
-        return self._store.set_signers(
+        line = self._store.set_signers(
             signers,
             envelope,
             owner=known,
@@ -152,6 +169,8 @@ class Registry:
                 owner=owner,
             ),
         )
+        self._told(signers.model_name)
+        return line
 
     def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All models, or this owner's; never a key."""

@@ -168,7 +168,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         attester = OwnAttester(
             identity.spiffe_id,
             quoter or GramineQuoter(),
-            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor),
+            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor, witness.key),
             collateral=lambda quote: collateral.current(quote, utc_now()).raw,
         )
         if settings.https_listen:

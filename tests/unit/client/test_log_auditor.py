@@ -14,6 +14,7 @@ from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.operator import AuditLine
 from cloister.errors import InvalidRequest, LogBroken, NotFound, NotReady
+from cloister.tlog.cosignature import WitnessKey
 from fakes.shown_log import opened_witness
 from fakes.shown_record import AuditRoom, audit_room
 from fakes.verifier_at_hand import VerifierAtHand
@@ -36,13 +37,13 @@ async def _broken(room: AuditRoom, *, owner: bool = False) -> str:
 
 async def test_at_first_contact_keys_are_pinned_and_then_everything_must_stay(room: AuditRoom) -> None:
     await room.grow(9)
-    audit, _ = await room.auditor().verify()
+    audit = await room.auditor().verify()
     assert (audit.lines, audit.head.head.size, audit.newer) == (9, 9, 0)
     assert audit.is_first_contact
     assert [each.name for each in audit.head.countersigned_at] == ["demo.cloister.internal/verifier"]
     await room.grow(4)
     room.log.add(2)
-    audit, _ = await room.auditor().verify()
+    audit = await room.auditor().verify()
     assert (audit.lines, audit.head.head.size, audit.newer, audit.kept_size) == (15, 13, 2, 9)
     kept = room.memory.read()
     assert kept is not None
@@ -160,6 +161,18 @@ async def test_a_witness_that_went_back_or_is_another_is_caught(room: AuditRoom,
 
 
 @pytest.mark.attack("H07")
+async def test_at_first_contact_the_witness_is_the_one_that_the_bundle_names(room: AuditRoom) -> None:
+    await room.grow(5)
+    true = room.verifier.witness.key
+    assert (await room.auditor(witness=true).verify()).keys.witnesses == {true}
+    room.memory.path.unlink()
+    with pytest.raises(LogBroken) as broken:
+        await room.auditor(witness=WitnessKey(true.name, bytes(32))).verify()
+    assert broken.value.reason == "witness_key.other"
+    assert room.memory.read() is None
+
+
+@pytest.mark.attack("H07")
 async def test_a_log_with_another_key_is_caught(room: AuditRoom) -> None:
     await room.grow(5)
     await room.auditor().verify()
@@ -207,10 +220,10 @@ async def test_an_owner_sees_its_own_lines_proven(room: AuditRoom) -> None:
     await room.grow(3, model="mine")
     await room.grow(2)
     room.record.only = "mine"
-    audit, _ = await room.auditor(owner=True).verify()
+    audit = await room.auditor(owner=True).verify()
     assert (audit.lines, audit.head.head.size) == (3, 9)
     await room.grow(2, model="mine")
-    audit, _ = await room.auditor(owner=True).verify()
+    audit = await room.auditor(owner=True).verify()
     assert (audit.lines, audit.kept_size) == (5, 9)
 
 
@@ -265,15 +278,14 @@ async def _resumed(room: AuditRoom, seen: int, keep: int) -> LogAudit:
     lost = room.log.head()
     room.log.resume(keep, should_size=lost.size, should_root=lost.root)
     await room.grow(2)
-    audit, _ = await room.auditor().verify()
-    return audit
+    return await room.auditor().verify()
 
 
 @pytest.mark.parametrize(("seen", "keep"), [(5, 6), (5, 5), (5, 3)])
 async def test_a_log_that_was_resumed_says_what_is_lost(room: AuditRoom, seen: int, keep: int) -> None:
     audit = await _resumed(room, seen, keep)
     assert [(each.sequence, each.lost) for each in audit.resumed] == [(keep + 1, seen + 3 - keep)]
-    again, _ = await room.auditor().verify()
+    again = await room.auditor().verify()
     assert again.kept_size == audit.head.head.size
 
 
@@ -305,7 +317,7 @@ async def test_a_resumption_that_owns_up_to_less_than_was_seen_is_caught(room: A
 
 async def test_a_log_without_a_witness_is_believed_for_its_signature_and_what_was_seen(room: AuditRoom) -> None:
     room.log.add(4)
-    audit, _ = await room.auditor().verify()
+    audit = await room.auditor().verify()
     assert (audit.keys.witnesses, audit.newer) == (frozenset(), 0)
     room.log.lines[1] = _EDITED
     assert await _broken(room) == "log.forked"
@@ -313,8 +325,8 @@ async def test_a_log_without_a_witness_is_believed_for_its_signature_and_what_wa
 
 async def _exported(room: AuditRoom, path: Path) -> None:
     export = AuditExport(path)
-    _, shown = await room.auditor().verify(export.add)
-    export.write(shown)
+    await room.auditor().verify(export)
+    export.write()
 
 
 async def test_an_exported_record_is_checked_where_there_is_no_mesh(room: AuditRoom, tmp_path: Path) -> None:
@@ -351,6 +363,20 @@ async def test_an_exported_record_that_was_changed_is_caught(room: AuditRoom, tm
     path.write_text("\n".join((head, *lines, "")))
     with pytest.raises(LogBroken):
         verify_export(path, room.memory)
+
+
+async def test_what_was_shown_is_kept_most_of_all_where_it_is_wrong(room: AuditRoom, tmp_path: Path) -> None:
+    await room.grow(9)
+    room.record.listed = _hidden
+    path = tmp_path / "record.jsonl"
+    export = AuditExport(path)
+    with pytest.raises(LogBroken):
+        await room.auditor().verify(export)
+    export.write()
+    assert len(path.read_text().splitlines()) == 5  # the heads, three lines, and the one that should not be next
+    with pytest.raises(LogBroken) as broken:
+        verify_export(path, room.memory)
+    assert broken.value.reason == "line.missing"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]\n", "nothing\n", '{"format":"cloister audit export v1"}\n'])

@@ -53,7 +53,7 @@ async def _audited(verifier: Running, provisioner: Running, memory: Path, role: 
     async with verifier.as_role(role) as to_verifier, provisioner.as_role(role) as to_provisioner:
         owner = role == "owner"
         auditor = LogAuditor(to_verifier, to_provisioner, AuditMemory(memory), owner=owner)
-        audit, _ = await auditor.verify()
+        audit = await auditor.verify()
         await auditor.show(audit.head.head.size)
         return audit
 
