@@ -26,7 +26,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis bench-renewals bench-rest
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
 .PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
@@ -201,6 +201,9 @@ bench-redis: .venv/installed
 # A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
 bench-scale: .venv/installed .venv-plots/installed
 	$(BIN)/python -m benchmarks.scale $(if $(COSTS),--costs-of $(COSTS))
+
+bench-leases: .venv/installed
+	$(BIN)/python benchmarks/scenarios/leases.py
 
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py

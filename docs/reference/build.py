@@ -39,10 +39,10 @@ PAGES: Final = {
     ),
     "owner": (
         "For model owners",
-        "Seal a model, register it, say who may have its key, alone or with others; see what a policy would do.",
+        "Seal a model, register it, say who may have its key, alone or with others; withdraw it again.",
         "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models ReleaseTerms policy_draft "
         "signer_set_draft read_document OwnerDocument DocumentKind policy_listed explained_workers explain_worker "
-        "ExplainedWorker",
+        "ExplainedWorker withdraw lift_withdrawal withdrawals",
     ),
     "auditor": (
         "For auditors",

@@ -155,7 +155,9 @@ def older_model() -> StoredModel:
     owner = Owner(OWNER, manifest.public_key)
     record = RecordId("older", 1, hashlib.sha256(manifest.manifest).digest(), owner.key)
     wrapped = keyring().wrap(record, MODEL_KEY)
-    return StoredModel("older", 1, owner, manifest.manifest, manifest.signature, wrapped.content, wrapped.root_key_id)
+    return StoredModel(
+        "older", 1, owner, manifest.manifest, manifest.signature, b"", wrapped.content, wrapped.root_key_id
+    )
 
 
 class _Statements:

@@ -100,7 +100,7 @@ def allow(
     policy, line = _set(mesh, owner, name, terms)
     say(f"policy {policy.version} of {name} holds (line {line} of the provisioner's record)", "bold")
     if policy.version > 1:
-        say("A worker that has the key already goes by the policy before until it renews its lease, or starts again.")
+        say("Workers that have the key ask for it again within seconds, and drop it where this policy refuses them.")
     if allow_simulated:
         warn("Simulated workers may have this key: whoever owns their machine can read it, and the model.")
 

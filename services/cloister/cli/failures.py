@@ -101,7 +101,10 @@ _ADVICE_BY_REASON = {
     "pcs.busy": "try again later, or name another service with --url",
     "pcs.unknown": "are --fmspc, --tee and --ca those of the platform? '--for QUOTE' reads them from a quote",
     "collateral.family_unknown": "give the verifier collateral for it: 'cloister collateral fetch' and 'import'",
-    "signature.insufficient": "have those sign it who may: 'cloister policy sign' or 'cloister collateral sign'",
+    "signature.insufficient": "have those sign it who may: 'cloister policy sign', 'cloister collateral sign', or, for "
+    "what is a model's, 'cloister model sign'",
+    "signer_set.superseded": "'cloister model allow --draft' writes one for those who sign now",
+    "min_model_version.lowered": "leave out --min-version: it stays as it is",
     "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
 }
 _DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|certificate verify failed", re.IGNORECASE)

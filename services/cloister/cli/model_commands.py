@@ -14,6 +14,8 @@ from cloister.cli import (
     allow_command,
     convert_command,
     identities,
+    import_zoo_command,
+    lease_words,
     quantize_command,
     routing_commands,
     seal_commands,
@@ -36,6 +38,7 @@ app = typer.Typer(
 convert_command.add_to(app)
 quantize_command.add_to(app)
 seal_commands.add_to(app)
+import_zoo_command.add_to(app)
 
 
 @app.command(epilog=examples("cloister model publish sealed/breast-cancer-1"))
@@ -56,7 +59,7 @@ def publish(
     """Register a sealed model and its key with the provisioner, and put the sealed file where workers look for it.
 
     Whom 'cloister model allow' has named may have the key: for a new model nobody, for a new version those of the
-    versions before. Running workers take a new version when their lease is renewed.
+    versions before. Running workers take a new version within seconds, and drop no request over it.
     """
     mesh = Mesh.read(mesh_folder)
     owner = identity or mesh.identity("owner")
@@ -68,7 +71,8 @@ def publish(
             return await client.register(signed, key, approval=approved)
 
     try:
-        line = asyncio.run(register())
+        with sealed_folder.placing(folder, models_dir or mesh.models, found) as placed:
+            line = asyncio.run(register())
     except InvalidRequest as error:
         if error.reason != "signature.insufficient":
             raise
@@ -76,7 +80,6 @@ def publish(
             f"{error}: several people sign for {found.name} ('cloister model signers {found.name}'), so a new version "
             f"needs them too: 'cloister model sign {folder / 'manifest.json'} --key KEY.pem', and then --approval"
         ) from error
-    placed = sealed_folder.place(folder, models_dir or mesh.models, found)
     say(f"published {found.name}@{found.version} (line {line} of the provisioner's record)", "bold")
     facts({"sealed file": placed, "digest": found.digest.hex()}, indent="  ")
     say("'cloister model list' shows who may have the key: a policy that the model has already covers this version too")
@@ -89,7 +92,7 @@ signing_commands.add_to(app)
 
 @app.command("list", epilog=examples("cloister model list", "cloister model list --json"))
 def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_json: AsJson = False) -> None:
-    """List your models, their versions, and who may have their keys."""
+    """List your models, their versions, who may have their keys, and how many workers hold one now."""
     mesh = Mesh.read(mesh_folder)
     owner = identity or mesh.identity("owner")
 
@@ -101,7 +104,8 @@ def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_
     if as_json:
         print_json([_plain(model) for model in models])
         return
-    table(LIST_COLUMNS, [list_row(model) for model in models])
+    columns = (*LIST_COLUMNS, *lease_words.COLUMNS)
+    table(columns, [(*list_row(model), *lease_words.lease_cells(model)) for model in models])
     if not models:
         say("no model yet: 'cloister model seal' makes one, 'cloister model publish' registers it")
 
@@ -124,5 +128,6 @@ def _plain(model: ModelSummary) -> dict[str, Any]:
         "owner": model.owner,
         "signer_set": len(model.signer_sets),
         "held_since": model.held_since,
+        **lease_words.lease_facts(model),
         "policy": plain_policy(model.policy) if model.HasField("policy") else None,
     }

@@ -55,7 +55,7 @@ def explain_release(
     Args:
         name: The model's.
         draft: A policy in a file, in place of the one in force.
-        version: Of the model; 0 for its newest.
+        version: Of the model; 0 for its newest that is not withdrawn.
         mesh: Where to ask.
         identity: Folder of an owner's or auditor's; None for the mesh folder's own.
         trust: Trust bundle that names the verifier's keys; None for the mesh folder's own.
@@ -67,7 +67,7 @@ def explain_release(
     bundle = trusted(trust or mesh.trust)
     asks = identity or _identity(mesh)
 
-    async def call() -> tuple[Sequence[ExplainedWorker], ReleasePolicy, int]:
+    async def call() -> tuple[Sequence[ExplainedWorker], ReleasePolicy, ModelSummary]:
         async with reached(mesh, asks, "provisioner", mesh.provisioner) as provisioner:
             versions = [each for each in await list_models(provisioner) if each.name == name]
         chosen = _chosen(versions, name, version)
@@ -75,17 +75,21 @@ def explain_release(
         shown = chosen.policy if draft is None else read_document(read_public(draft)).policy()
         async with reached(mesh, asks, "verifier", mesh.verifier) as verifier:
             explained = explained_workers(verifier, bundle, read, model_version=chosen.version)
-            return [one async for one in explained], shown, chosen.version
+            return [one async for one in explained], shown, chosen
 
-    found, policy, judged_version = asyncio.run(call())
+    found, policy, model = asyncio.run(call())
+    barred = _barred(model, policy)
     if as_json:
         workers = [plain_explained(one) for one in found]
-        print_json({"model": name, "version": judged_version, "policy": policy.version, "workers": workers})
+        shown = {"model": name, "version": model.version, "policy": policy.version, "barred": barred or None}
+        print_json({**shown, "workers": workers})
     else:
-        print_explained(found, policy, judged_version)
+        print_explained(found, policy, model.version)
         if draft is not None:
             warn(f"This is {draft}, and not the policy in force.")
-    if not all(one.entitled for one in found):
+        if barred:
+            warn(f"Nobody gets the key now, whatever the rules say: {barred}.")
+    if barred or not all(one.entitled for one in found):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -98,11 +102,21 @@ def _chosen(versions: Sequence[ModelSummary], name: str, version: int) -> ModelS
     if not versions:
         raise Stop(f"you have no model '{name}', nor is there a file of that name; 'cloister model list' shows them")
     if not version:
-        return max(versions, key=lambda each: each.version)
+        left = [each for each in versions if not each.HasField("withdrawal")]
+        return max(left or versions, key=lambda each: each.version)
     for each in versions:
         if each.version == version:
             return each
     raise Stop(f"{name} has no version {version}; it has {', '.join(str(each.version) for each in versions)}")
+
+
+def _barred(model: ModelSummary, policy: ReleasePolicy) -> str:
+    """What keeps the key from everybody, apart from the rules; empty where nothing does."""
+    if model.HasField("withdrawal"):
+        return f"it is withdrawn ({model.withdrawal.reason})"
+    if model.held_since and policy.log_generation != model.held_since:
+        return "it is held since the provisioner's log was resumed, until a policy is signed anew"
+    return ""
 
 
 def _in_force(model: ModelSummary) -> ReadPolicy:

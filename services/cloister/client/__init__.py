@@ -86,6 +86,7 @@ _NAMES: Final = {
     "timing": ("Timing",),
     "trust": ("VerifiedWorker", "believe"),
     "verifier_trust": ("renewed",),
+    "withdrawing": ("lift_withdrawal", "withdraw", "withdrawals"),
 }
 _MODULES: Final = {name: module for module, names in _NAMES.items() for name in names}
 

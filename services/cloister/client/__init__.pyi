@@ -100,4 +100,7 @@ from cloister.client.timing import Timing as Timing
 from cloister.client.trust import VerifiedWorker as VerifiedWorker
 from cloister.client.trust import believe as believe
 from cloister.client.verifier_trust import renewed as renewed
+from cloister.client.withdrawing import lift_withdrawal as lift_withdrawal
+from cloister.client.withdrawing import withdraw as withdraw
+from cloister.client.withdrawing import withdrawals as withdrawals
 from cloister.seal.job import JobTicket as JobTicket

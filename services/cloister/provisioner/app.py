@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
+from cloister.api.v1.recovery_pb2_grpc import add_RecoveryServicer_to_server
 from cloister.errors import NotReady
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
@@ -20,12 +22,18 @@ from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
 from cloister.provisioner.freshness import Freshness
+from cloister.provisioner.keyring import UNKNOWN
+from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
+from cloister.provisioner.leases import Leases
 from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.recovery_app import recover
+from cloister.provisioner.recovery_servicer import RecoveryServicer
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
@@ -35,6 +43,7 @@ from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.withdrawals import Withdrawals, model_signers, terms_of
 from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
@@ -44,11 +53,21 @@ WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
 MAX_ANSWER_BYTES = 8 << 20
+# Beside the streams of those who watch their leases.
+MAX_CALLS = 1024
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Run the key provisioner until told to stop, then drain."""
-    async with assembled(settings, lifecycle) as server:
+    """Run the key provisioner until told to stop, then drain; where its root key is lost, restored first."""
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
+        except NotReady as error:
+            if error.reason != UNKNOWN:
+                raise
+            if not await recover(settings, private_folder(settings.state_dir), lifecycle, lost=error):
+                return
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
         await server.run()
 
 
@@ -101,8 +120,21 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger)
+        recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
         rotation = Rotation(ledger, roots, settings.cluster)
+        leases = Leases(ledger, clock.now)
+        loop = asyncio.get_running_loop()
+        watch = LeaseWatch(LeaseDesk(leases.given, partial(terms_of, ledger)), loop)
+        withdrawals = Withdrawals(
+            cluster=settings.cluster,
+            ledger=ledger,
+            signers=partial(model_signers, settings.cluster),
+            told=watch.tell,
+            now=clock.now,
+        )
+        registry = Registry(
+            cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger, told=watch.tell
+        )
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
@@ -112,6 +144,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
+                max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
                 ready=ready(freshness),
             )
@@ -120,21 +153,38 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             releaser=releaser,
             registry=registry,
             nonces=nonces,
+            leases=leases,
+            lease_watch=watch,
+            withdrawals=withdrawals,
             resuming=Resuming(ledger, freshness, witnessed.witnessed),
             witnessed=witnessed,
             log_desk=LogDesk(ledger.log, witnessed),
             rotation=rotation,
         )
-        server.add(add_ProvisionerServicer_to_server, servicer)
+        recovery_servicer = RecoveryServicer(recovery, witnessed)
+
+        def add_to(server: Server) -> None:
+            server.add(add_ProvisionerServicer_to_server, servicer)
+            server.add(add_RecoveryServicer_to_server, recovery_servicer)
+
+        add_to(server)
         await stack.enter_async_context(
-            owner_listener(
-                settings, lifecycle, identity, servicer, ready=ready(freshness), on_call=metrics.call_answered
-            )
+            owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
         )
-        stack.callback(lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed").cancel)
-        stack.callback(lifecycle.spawn(rotating(rotation, roots), "root.rotated").cancel)
+        for task in (
+            lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
+            lifecycle.spawn(rotating(rotation, roots), "root.rotated"),
+            lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
+        ):
+            stack.callback(task.cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
+
+
+async def _closing(watch: LeaseWatch, lifecycle: Lifecycle) -> None:
+    """End the streams when the service stops: they would hold the drain up to the end of its grace."""
+    await lifecycle.stopping.wait()
+    watch.close()
 
 
 def private_folder(folder: Path) -> Path:

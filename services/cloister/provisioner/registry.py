@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from cloister import dsse
 from cloister.api.v1.audit_pb2 import AuditRecord
@@ -26,15 +27,31 @@ from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
 
+RECOVERY_EVENTS: Final = "recovery."
+"""How the events begin that tell of the recovery key."""
+
 
 class Registry:
-    """Models and policies of one cluster, as their owners see them."""
+    """Models and policies of one cluster, as their owners see them.
 
-    def __init__(self, *, cluster: str, store: ModelStore, keyring: Keyring, ledger: Ledger) -> None:
+    Args:
+        told: Hears the name of a model that something has changed of, once that is on disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        store: ModelStore,
+        keyring: Keyring,
+        ledger: Ledger,
+        told: Callable[[str], None] = lambda _name: None,
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._keyring = keyring
         self._ledger = ledger
+        self._told = told
 
     def register(
         self, owner: str, manifest: bytes, signature: bytes, public_key: bytes, key: Secret, approval: bytes = b""
@@ -71,11 +88,14 @@ class Registry:
             owner=Owner(owner, public_key),
             manifest=manifest,
             signature=signature,
+            recovery_copy=wrapped.recovery_copy,
             wrapped_key=wrapped.content,
             root_key_id=wrapped.root_key_id,
             signer_sets=signer_sets,
         )
-        return self._store.register(model, line=lambda change: _tell_model(change, model, described, approved_by))
+        line = self._store.register(model, line=lambda change: _tell_model(change, model, described, approved_by))
+        self._told(model.name)
+        return line
 
     def set_policy(self, owner: str, policy: bytes, signature: bytes) -> int:
         """Put a release policy in force; returns the sequence number of the entry.
@@ -102,7 +122,7 @@ class Registry:
         if read.signer_set:
             signers = self._signers(read.model_name, known.key, signer_sets[: read.signer_set])
             signed_by = signers.signed_by(signature, POLICY_TYPE)
-        return self._store.set_policy(
+        line = self._store.set_policy(
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
@@ -111,6 +131,8 @@ class Registry:
             floor=read.min_model_version,
             log_generation=read.log_generation,
         )
+        self._told(read.model_name)
+        return line
 
     def set_signers(self, owner: str, envelope: bytes) -> int:
         """Have others sign for a model from now on; returns the sequence number of the entry.
@@ -133,7 +155,7 @@ class Registry:
             )
         signers = self._signers(proposed.model_name, known.key, (*before, envelope))
         now = self._signers(proposed.model_name, known.key, before)
-        return self._store.set_signers(
+        line = self._store.set_signers(
             signers,
             envelope,
             owner=known,
@@ -147,6 +169,8 @@ class Registry:
                 owner=owner,
             ),
         )
+        self._told(signers.model_name)
+        return line
 
     def listing(self, owner: str | None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All models, or this owner's; never a key."""
@@ -161,13 +185,16 @@ class Registry:
     ) -> Iterator[AuditRecord]:
         """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named.
 
+        What concerns the recovery key, which opens every owner's keys, each owner is told.
         With `newest`, of so many lines at the record's end only.
         """
         for entry in self._ledger.log.records(after, newest):
-            about = json.loads(entry.record).get("model")
+            told = json.loads(entry.record)
+            about = told.get("model")
             if model_name and about != model_name:
                 continue
-            if owner is None or (isinstance(about, str) and self._owns(owner, about)):
+            of_all = str(told.get("event", "")).startswith(RECOVERY_EVENTS)
+            if owner is None or of_all or (isinstance(about, str) and self._owns(owner, about)):
                 yield entry
 
     def _owned(self, owner: str, model_name: str) -> Owner:

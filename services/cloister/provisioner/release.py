@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -34,9 +35,12 @@ from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
 from cloister.kit.signed_policy import verified_policy
+from cloister.provisioner.change import Change
 from cloister.provisioner.decoy import decoy
 from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.lease_watch import GivenLease
+from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
@@ -48,6 +52,7 @@ from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.provisioner.withdrawals import releasable, terms
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
@@ -89,6 +94,16 @@ class _Granted:
     lease_id: str
     sealed_grant: bytes = field(repr=False)
     now: datetime
+    changed_at: int
+
+
+class _Found(NamedTuple):
+    """What is asked for, as of the line `changed_at`; `missing` says why it is the decoy."""
+
+    model: StoredModel
+    policy: StoredPolicy
+    changed_at: int
+    missing: KeyRefused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +191,10 @@ class Releaser:
             raise decided.told
         try:
             await self._record_release(decided)
-        except CloisterError:
+        except CloisterError as lost:
             self._quotas.give_back(decided.model.name, decided.now)
+            if isinstance(lost, NotReady):
+                await self._record_refusal(lost, request, peer, decided.result)
             raise
         self._clock.vouched(decided.now)
         return Released(model=decided.model, lease_id=decided.lease_id, sealed_grant=decided.sealed_grant)
@@ -208,13 +225,14 @@ class Releaser:
         )
 
     def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
-        model, stored_policy, missing = self._found(request)
+        found = self._found(request)
+        model, stored_policy = found.model, found.policy
         described, policy = _as_signed(model, stored_policy)
         check_meant_for(policy, self._cluster)
         try:
             decide(result, policy, model_version=model.version, cluster=self._cluster)
         except KeyRefused as refusal:
-            raise missing or refusal from None
+            raise found.missing or refusal from None
         lease_id = secrets.token_hex(16)
         grant = ModelGrant(
             model_key=self._unwrapped(model),
@@ -230,21 +248,36 @@ class Releaser:
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
         self._quotas.take(model.name, policy.releases_per_hour, now)
-        return _Granted(result=result, model=model, grant=grant, lease_id=lease_id, sealed_grant=sealed, now=now)
+        return _Granted(
+            result=result,
+            model=model,
+            grant=grant,
+            lease_id=lease_id,
+            sealed_grant=sealed,
+            now=now,
+            changed_at=found.changed_at,
+        )
 
-    def _found(self, request: ReleaseRequest) -> tuple[StoredModel, StoredPolicy, KeyRefused | None]:
-        """The model and its policy; where one is missing or held, the decoy, which is refused to all, and why."""
-        found = self._store.find(request.model_name, request.model_version)
+    def _found(self, request: ReleaseRequest) -> _Found:
+        """The model and its policy; the decoy, which is refused to all, in the place of what nobody gets now."""
+        try:
+            with self._ledger.looking() as look:
+                version = releasable(look, request.model_name, request.model_version)
+                changed_at = terms(look, request.model_name).changed_at
+            return self._owned(request.model_name, version, changed_at)
+        except KeyRefused as missing:
+            return _Found(*self._decoy, 0, missing)
+
+    def _owned(self, name: str, version: int, changed_at: int) -> _Found:
+        found = self._store.find(name, version)
         if found is None:
-            return (*self._decoy, KeyRefused("there is no such model", reason="model.unknown"))
+            raise KeyRefused("there is no such model", reason="model.unknown")
         model, policy = found
         if policy is None:
-            missing = KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
-            return (*self._decoy, missing)
-        if self._store.held_since(model.name):
-            held = KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
-            return (*self._decoy, held)
-        return model, policy, None
+            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
+        if self._store.held_since(name):
+            raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
+        return _Found(model, policy, changed_at)
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
@@ -253,17 +286,28 @@ class Releaser:
             raise altered(model.name) from None
 
     async def _record_release(self, granted: _Granted) -> None:
-        grant = granted.grant
-        await self._ledger.appended(
-            RELEASED,
-            model=grant.model_name,
-            version=grant.model_version,
-            lease_id=granted.lease_id,
-            lease_s=grant.lease_s,
-            policy_digest=grant.policy_digest.hex(),
-            epochs=[str(key.epoch) for key in grant.epochs],
-            **_facts(granted.result),
-        )
+        """Put it on record, and its lease; raises NotReady where its terms changed since it was decided on."""
+        grant, result = granted.grant, granted.result
+        now_ms = int(granted.now.timestamp() * 1000)
+
+        def make(change: Change) -> None:
+            if terms(change, grant.model_name).changed_at != granted.changed_at:
+                raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
+            line = change.line(
+                RELEASED,
+                model=grant.model_name,
+                version=grant.model_version,
+                lease_id=granted.lease_id,
+                lease_s=grant.lease_s,
+                policy_digest=grant.policy_digest.hex(),
+                epochs=[str(key.epoch) for key in grant.epochs],
+                **_facts(result),
+            )
+            lease = GivenLease(grant.model_name, grant.model_version, line)
+            ends_ms = now_ms + grant.lease_s * 1000
+            give(change, granted.lease_id, result.instance, lease, now_ms=now_ms, ends_ms=ends_ms)
+
+        await self._ledger.changed(make)
         self._metrics.key_asked(released=True, simulated=granted.result.simulated)
 
     async def _record_refusal(

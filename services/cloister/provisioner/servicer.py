@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from itertools import islice
 from typing import Final
@@ -15,7 +16,11 @@ from cloister.api.v1 import provisioner_pb2 as pb
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer as Base
 from cloister.errors import InvalidRequest
+from cloister.kit.event_stream import write_event
 from cloister.kit.server import current_peer
+from cloister.kit.withdrawal import Withdrawn
+from cloister.provisioner.lease_watch import LeaseWatch
+from cloister.provisioner.leases import Going, Leases
 from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.nonces import NONCE_BYTES, Nonces
@@ -23,6 +28,7 @@ from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Releaser, ReleaseRequest
 from cloister.provisioner.resuming import Asked, Resuming
 from cloister.provisioner.rotation import Rotation
+from cloister.provisioner.withdrawals import Withdrawal, Withdrawals
 from cloister.provisioner.witnessing import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
@@ -36,6 +42,10 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ListModels": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ChallengeRelease": {"worker"},
     f"/{SERVICE}/ReleaseKey": {"worker"},
+    f"/{SERVICE}/WatchLeases": {"worker"},
+    f"/{SERVICE}/Withdraw": {"owner", "operator"},
+    f"/{SERVICE}/LiftWithdrawal": {"owner", "operator"},
+    f"/{SERVICE}/ListWithdrawals": {"owner", "operator", "auditor"},
     f"/{SERVICE}/ListAudit": {"owner", "auditor"},
     f"/{SERVICE}/RotateRoot": {"operator"},
     f"/{SERVICE}/GetVaultStatus": {"operator", "auditor"},
@@ -59,6 +69,9 @@ class ProvisionerServicer(Base):
         releaser: Releaser,
         registry: Registry,
         nonces: Nonces,
+        leases: Leases,
+        lease_watch: LeaseWatch,
+        withdrawals: Withdrawals,
         witnessed: Witnessed,
         log_desk: LogDesk,
         resuming: Resuming,
@@ -67,6 +80,9 @@ class ProvisionerServicer(Base):
         self._releaser = releaser
         self._registry = registry
         self._nonces = nonces
+        self._leases = leases
+        self._lease_watch = lease_watch
+        self._withdrawals = withdrawals
         self._witnessed = witnessed
         self._log_desk = log_desk
         self._resuming = resuming
@@ -104,9 +120,13 @@ class ProvisionerServicer(Base):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: _Context) -> pb.ListModelsResponse:
         """The caller's models, or all of them for who oversees the mesh."""
-        found = await asyncio.to_thread(self._registry.listing, _owner_or_all())
+        owner = _owner_or_all()
+        found = await asyncio.to_thread(self._registry.listing, owner)
+        going = await asyncio.to_thread(self._leases.going)
+        withdrawn = {each.what: each for each in await asyncio.to_thread(self._withdrawals.listing, owner)}
         held = await asyncio.to_thread(self._registry.held)
-        return pb.ListModelsResponse(models=[_summary(*each, held.get(each[0].name, 0)) for each in found])
+        models = [_summary(*each, going, withdrawn, held.get(each[0].name, 0)) for each in found]
+        return pb.ListModelsResponse(models=models)
 
     async def ChallengeRelease(
         self, request: pb.ChallengeReleaseRequest, context: _Context
@@ -133,6 +153,48 @@ class ProvisionerServicer(Base):
         return pb.ReleaseKeyResponse(
             manifest=_manifest(released.model), lease_id=released.lease_id, sealed_grant=released.sealed_grant
         )
+
+    async def WatchLeases(  # type: ignore[override]  # the stub knows of generators; gRPC takes a writer too
+        self, request: pb.WatchLeasesRequest, context: _Context
+    ) -> None:
+        """What becomes of the caller's leases, and that we are there."""
+        events = self._lease_watch.events(current_peer().name, request.lease_ids)
+        async with aclosing(events):
+            async for event in events:
+                await write_event(context, event)
+
+    async def Withdraw(self, request: pb.WithdrawRequest, context: _Context) -> pb.WithdrawResponse:
+        """A model, or a version of it, is released and served no more."""
+        what = Withdrawn.of(request.model_name, request.model_version)
+        sequence, went = await asyncio.to_thread(
+            self._withdrawals.withdraw,
+            _owner_or_all(),
+            what,
+            reason=request.reason,
+            by=current_peer().spiffe_id,
+        )
+        await self._witnessed.witnessed(sequence)
+        return pb.WithdrawResponse(audit_sequence=sequence, leases=went.workers, leases_until_ms=went.until_ms)
+
+    async def LiftWithdrawal(self, request: pb.LiftWithdrawalRequest, context: _Context) -> pb.LiftWithdrawalResponse:
+        """It is given back."""
+        sequence = await asyncio.to_thread(
+            self._withdrawals.lift,
+            _owner_or_all(),
+            Withdrawn.of(request.model_name, request.model_version),
+            reason=request.reason,
+            by=current_peer().spiffe_id,
+            order=request.order,
+        )
+        await self._witnessed.witnessed(sequence)
+        return pb.LiftWithdrawalResponse(audit_sequence=sequence)
+
+    async def ListWithdrawals(
+        self, request: pb.ListWithdrawalsRequest, context: _Context
+    ) -> pb.ListWithdrawalsResponse:
+        """What is withdrawn, and why."""
+        found = await asyncio.to_thread(self._withdrawals.listing, _owner_or_all())
+        return pb.ListWithdrawalsResponse(withdrawals=[_described(each) for each in found])
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record: the caller's models, or all of it for an auditor."""
@@ -192,7 +254,26 @@ def _manifest(model: StoredModel) -> pb.SignedManifest:
     return pb.SignedManifest(manifest=model.manifest, signature=model.signature, public_key=model.owner.key)
 
 
-def _summary(model: StoredModel, policy: StoredPolicy | None, held_since: int) -> pb.ModelSummary:
+def _described(withdrawal: Withdrawal) -> pb.Withdrawal:
+    return pb.Withdrawal(
+        model_name=withdrawal.what.name,
+        model_version=withdrawal.what.version,
+        sequence=withdrawal.sequence,
+        withdrawn_at_ms=withdrawal.withdrawn_at_ms,
+        by=withdrawal.by,
+        reason=withdrawal.reason,
+    )
+
+
+def _summary(
+    model: StoredModel,
+    policy: StoredPolicy | None,
+    leases: Mapping[tuple[str, int], Going],
+    withdrawn: Mapping[Withdrawn, Withdrawal],
+    held_since: int,
+) -> pb.ModelSummary:
+    going = leases.get((model.name, model.version), Going())
+    withdrawal = withdrawn.get(Withdrawn(model.name)) or withdrawn.get(Withdrawn(model.name, model.version))
     return pb.ModelSummary(
         name=model.name,
         version=model.version,
@@ -203,5 +284,8 @@ def _summary(model: StoredModel, policy: StoredPolicy | None, held_since: int) -
         signed_policy=pb.SignedReleasePolicy(policy=policy.policy, signature=policy.signature)
         if policy is not None
         else None,
+        leases=going.workers,
+        leases_until_ms=going.until_ms,
+        withdrawal=_described(withdrawal) if withdrawal is not None else None,
         held_since=held_since,
     )

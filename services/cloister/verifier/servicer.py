@@ -15,8 +15,9 @@ from cloister.api.v1 import verifier_pb2 as pb
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.verifier_pb2_grpc import VerifierServicer as Base
-from cloister.errors import InvalidRequest, NotAllowed, Unavailable
+from cloister.errors import InvalidRequest, NotAllowed
 from cloister.kit.audit import AuditLog
+from cloister.kit.event_stream import write_event
 from cloister.kit.log import get_logger
 from cloister.kit.revocation import Name, kind_of
 from cloister.kit.server import ANY_ROLE, current_peer
@@ -57,8 +58,6 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/Witness": frozenset({"provisioner"}),
     f"/{SERVICE}/GetWitnessed": frozenset({"provisioner", "owner", "auditor", "operator"}),
 }
-# How long a watcher may take to read one event before its stream is cut.
-WRITE_S: Final = 30.0
 # A worker does not end for want of news: its lease and its membership bound what it may do meanwhile.
 WORKER_SIGN_OF_LIFE_S: Final = 20.0
 
@@ -157,7 +156,7 @@ class VerifierServicer(Base):
         """Everyone attested, then what changes."""
         with self._attested.watching() as events:
             async for event in events:
-                await _write(context, _event(event))
+                await write_event(context, _event(event))
 
     async def ListAppraisals(self, request: pb.ListAppraisalsRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record, oldest first."""
@@ -209,7 +208,7 @@ class VerifierServicer(Base):
         )
         async with aclosing(events):
             async for event in events:
-                await _write(context, event)
+                await write_event(context, event)
 
     async def Witness(self, request: pb.WitnessRequest, context: _Context) -> pb.WitnessResponse:
         """A head of the provisioner's log, countersigned."""
@@ -251,14 +250,6 @@ class VerifierServicer(Base):
         """Everyone attested now."""
         for member in self._attested.members:
             yield _worker(member)
-
-
-async def _write(context: _Context, message: object) -> None:
-    try:
-        async with asyncio.timeout(WRITE_S):
-            await context.write(message)
-    except TimeoutError:
-        raise Unavailable("the watcher does not read; begin again", reason="watcher.cut") from None
 
 
 def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:

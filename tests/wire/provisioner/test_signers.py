@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
+from cloister import dsse
 from cloister.api.v1 import provisioner_pb2 as pb
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.cli.ports import free_ports
+from cloister.client import lift_withdrawal, withdraw, withdrawals
 from cloister.client.owner import OwnerClient
 from cloister.client.owner_documents import DocumentKind, OwnerDocument
 from cloister.client.release_explaining import policy_listed
 from cloister.client.release_terms import ReleaseTerms
 from cloister.ear import SigningKey
 from cloister.errors import AlreadyExists, InvalidRequest, NotAllowed
+from cloister.kit.revocation import ORDER_TYPE
+from cloister.kit.withdrawal import Withdrawn, lift_order
 from cloister.rpc.channel import Peer
 from fakes.pki import MeshPki
 from fakes.results import MODEL, MRENCLAVE
@@ -46,6 +50,23 @@ async def test_an_owner_hands_a_model_to_others_who_then_decide(desk: Any) -> No
     assert read is not None
     assert (read.version, read.signer_set, model.policy.signer_set) == (2, 1, 1)
     async with desk.as_worker() as worker:
+        await desk.worker.released(worker, desk.token(), MODEL)
+
+
+@pytest.mark.attack("J14")
+async def test_who_signs_for_a_model_lifts_what_was_withdrawn_and_its_owner_alone_no_more(desk: Any) -> None:
+    async with desk.owner() as peer, desk.as_worker() as worker:
+        owner = OwnerClient(peer, desk.pki.cluster, desk.owner_key)
+        signers = signer_set(1, 2, ALICE, BOB, CAROL, cluster=desk.pki.cluster)
+        envelope = signed_set(signers, desk.owner_key, ALICE, BOB)
+        await owner.apply(OwnerDocument(DocumentKind.SIGNER_SET, signers.document(), envelope))
+        await withdraw(peer, Withdrawn(MODEL), "a drill")
+        (found,) = await withdrawals(peer)
+        order = lift_order(desk.pki.cluster, Withdrawn(MODEL), found.sequence, found.withdrawn_at_ms)
+        for people in ([desk.owner_key], [desk.owner_key, ALICE]):
+            with pytest.raises(NotAllowed):
+                await lift_withdrawal(peer, Withdrawn(MODEL), "over", dsse.sign(order, ORDER_TYPE, people))
+        await lift_withdrawal(peer, Withdrawn(MODEL), "over", dsse.sign(order, ORDER_TYPE, [BOB, CAROL]))
         await desk.worker.released(worker, desk.token(), MODEL)
 
 

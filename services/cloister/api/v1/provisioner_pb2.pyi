@@ -108,7 +108,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ModelSummary(_message.Message):
-    __slots__ = ("name", "version", "owner", "manifest", "policy", "held_since", "signer_sets", "signed_policy")
+    __slots__ = ("name", "version", "owner", "manifest", "policy", "held_since", "signer_sets", "signed_policy", "leases", "leases_until_ms", "withdrawal")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,9 @@ class ModelSummary(_message.Message):
     HELD_SINCE_FIELD_NUMBER: _ClassVar[int]
     SIGNER_SETS_FIELD_NUMBER: _ClassVar[int]
     SIGNED_POLICY_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    LEASES_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     owner: str
@@ -125,7 +128,10 @@ class ModelSummary(_message.Message):
     held_since: int
     signer_sets: _containers.RepeatedScalarFieldContainer[bytes]
     signed_policy: _model_pb2.SignedReleasePolicy
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ..., held_since: _Optional[int] = ..., signer_sets: _Optional[_Iterable[bytes]] = ..., signed_policy: _Optional[_Union[_model_pb2.SignedReleasePolicy, _Mapping]] = ...) -> None: ...
+    leases: int
+    leases_until_ms: int
+    withdrawal: Withdrawal
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., owner: _Optional[str] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., policy: _Optional[_Union[ReleasePolicy, _Mapping]] = ..., held_since: _Optional[int] = ..., signer_sets: _Optional[_Iterable[bytes]] = ..., signed_policy: _Optional[_Union[_model_pb2.SignedReleasePolicy, _Mapping]] = ..., leases: _Optional[int] = ..., leases_until_ms: _Optional[int] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)
@@ -206,6 +212,88 @@ class EpochKey(_message.Message):
     open_until_ms: int
     policy: _model_pb2.SignedReleasePolicy
     def __init__(self, epoch: _Optional[int] = ..., hpke_suite: _Optional[str] = ..., seed: _Optional[bytes] = ..., seal_until_ms: _Optional[int] = ..., open_until_ms: _Optional[int] = ..., policy: _Optional[_Union[_model_pb2.SignedReleasePolicy, _Mapping]] = ...) -> None: ...
+
+class WatchLeasesRequest(_message.Message):
+    __slots__ = ("lease_ids",)
+    LEASE_IDS_FIELD_NUMBER: _ClassVar[int]
+    lease_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lease_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class LeaseEvent(_message.Message):
+    __slots__ = ("sequence", "ended", "changed", "within_ms")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_MS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    ended: _containers.RepeatedScalarFieldContainer[str]
+    changed: _containers.RepeatedScalarFieldContainer[str]
+    within_ms: int
+    def __init__(self, sequence: _Optional[int] = ..., ended: _Optional[_Iterable[str]] = ..., changed: _Optional[_Iterable[str]] = ..., within_ms: _Optional[int] = ...) -> None: ...
+
+class Withdrawal(_message.Message):
+    __slots__ = ("model_name", "model_version", "sequence", "withdrawn_at_ms", "by", "reason")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: int
+    sequence: int
+    withdrawn_at_ms: int
+    by: str
+    reason: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., sequence: _Optional[int] = ..., withdrawn_at_ms: _Optional[int] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class WithdrawRequest(_message.Message):
+    __slots__ = ("model_name", "model_version", "reason")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: int
+    reason: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class WithdrawResponse(_message.Message):
+    __slots__ = ("audit_sequence", "leases", "leases_until_ms")
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    LEASES_UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    leases: int
+    leases_until_ms: int
+    def __init__(self, audit_sequence: _Optional[int] = ..., leases: _Optional[int] = ..., leases_until_ms: _Optional[int] = ...) -> None: ...
+
+class LiftWithdrawalRequest(_message.Message):
+    __slots__ = ("model_name", "model_version", "reason", "order")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: int
+    reason: str
+    order: bytes
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., reason: _Optional[str] = ..., order: _Optional[bytes] = ...) -> None: ...
+
+class LiftWithdrawalResponse(_message.Message):
+    __slots__ = ("audit_sequence",)
+    AUDIT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    audit_sequence: int
+    def __init__(self, audit_sequence: _Optional[int] = ...) -> None: ...
+
+class ListWithdrawalsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListWithdrawalsResponse(_message.Message):
+    __slots__ = ("withdrawals",)
+    WITHDRAWALS_FIELD_NUMBER: _ClassVar[int]
+    withdrawals: _containers.RepeatedCompositeFieldContainer[Withdrawal]
+    def __init__(self, withdrawals: _Optional[_Iterable[_Union[Withdrawal, _Mapping]]] = ...) -> None: ...
 
 class ListAuditRequest(_message.Message):
     __slots__ = ("model_name", "after_sequence", "newest")

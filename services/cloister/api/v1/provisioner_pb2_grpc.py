@@ -80,6 +80,26 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
                 _registered_method=True)
+        self.WatchLeases = channel.unary_stream(
+                '/cloister.api.v1.Provisioner/WatchLeases',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WatchLeasesRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LeaseEvent.FromString,
+                _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/Withdraw',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
+        self.LiftWithdrawal = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/LiftWithdrawal',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalResponse.FromString,
+                _registered_method=True)
+        self.ListWithdrawals = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/ListWithdrawals',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.FromString,
+                _registered_method=True)
         self.ListAudit = channel.unary_stream(
                 '/cloister.api.v1.Provisioner/ListAudit',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
@@ -168,6 +188,34 @@ class ProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchLeases(self, request, context):
+        """What becomes of leases that the caller was given, as soon as it is known. Role: worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Withdraw(self, request, context):
+        """The key of a model or version to nobody any more, and no lease of it goes on. Roles: owner (its own), operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftWithdrawal(self, request, context):
+        """Roles: owner (its own), operator; by an order that as many of the model's signers signed as must.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWithdrawals(self, request, context):
+        """Roles: owner (its own), operator and auditor (all).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAudit(self, request, context):
         """The record, oldest first. Roles: owner (its own models), auditor (all).
         """
@@ -246,6 +294,26 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     servicer.GetVaultStatus,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.SerializeToString,
+            ),
+            'WatchLeases': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLeases,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WatchLeasesRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LeaseEvent.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawResponse.SerializeToString,
+            ),
+            'LiftWithdrawal': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftWithdrawal,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalResponse.SerializeToString,
+            ),
+            'ListWithdrawals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWithdrawals,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.SerializeToString,
             ),
             'ListAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ListAudit,
@@ -489,6 +557,114 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/GetVaultStatus',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/WatchLeases',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.WatchLeasesRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.LeaseEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/Withdraw',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftWithdrawal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/LiftWithdrawal',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWithdrawals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/ListWithdrawals',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

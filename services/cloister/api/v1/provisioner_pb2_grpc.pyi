@@ -160,6 +160,70 @@ _ProvisionerGetVaultStatusType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerWatchLeasesType = typing_extensions.TypeVar(
+    '_ProvisionerWatchLeasesType',
+    grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+)
+
+_ProvisionerWithdrawType = typing_extensions.TypeVar(
+    '_ProvisionerWithdrawType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+)
+
+_ProvisionerLiftWithdrawalType = typing_extensions.TypeVar(
+    '_ProvisionerLiftWithdrawalType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+)
+
+_ProvisionerListWithdrawalsType = typing_extensions.TypeVar(
+    '_ProvisionerListWithdrawalsType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+)
+
 _ProvisionerListAuditType = typing_extensions.TypeVar(
     '_ProvisionerListAuditType',
     grpc.UnaryStreamMultiCallable[
@@ -240,7 +304,7 @@ _ProvisionerProveConsistencyType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerWatchLeasesType, _ProvisionerWithdrawType, _ProvisionerLiftWithdrawalType, _ProvisionerListWithdrawalsType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -274,6 +338,22 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
             cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+            cloister.api.v1.provisioner_pb2.LeaseEvent,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.WithdrawRequest,
+            cloister.api.v1.provisioner_pb2.WithdrawResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
         ],
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -332,6 +412,22 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
         ],
         grpc.aio.UnaryStreamMultiCallable[
+            cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+            cloister.api.v1.provisioner_pb2.LeaseEvent,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.WithdrawRequest,
+            cloister.api.v1.provisioner_pb2.WithdrawResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
         ],
@@ -380,6 +476,18 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     GetVaultStatus: _ProvisionerGetVaultStatusType
     """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
+
+    WatchLeases: _ProvisionerWatchLeasesType
+    """What becomes of leases that the caller was given, as soon as it is known. Role: worker."""
+
+    Withdraw: _ProvisionerWithdrawType
+    """The key of a model or version to nobody any more, and no lease of it goes on. Roles: owner (its own), operator."""
+
+    LiftWithdrawal: _ProvisionerLiftWithdrawalType
+    """Roles: owner (its own), operator; by an order that as many of the model's signers signed as must."""
+
+    ListWithdrawals: _ProvisionerListWithdrawalsType
+    """Roles: owner (its own), operator and auditor (all)."""
 
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
@@ -430,6 +538,22 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
         cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
     ],
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
@@ -521,6 +645,38 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse]]:
         """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
+
+    @abc.abstractmethod
+    def WatchLeases(
+        self,
+        request: cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.provisioner_pb2.LeaseEvent], collections.abc.AsyncIterator[cloister.api.v1.provisioner_pb2.LeaseEvent]]:
+        """What becomes of leases that the caller was given, as soon as it is known. Role: worker."""
+
+    @abc.abstractmethod
+    def Withdraw(
+        self,
+        request: cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.WithdrawResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.WithdrawResponse]]:
+        """The key of a model or version to nobody any more, and no lease of it goes on. Roles: owner (its own), operator."""
+
+    @abc.abstractmethod
+    def LiftWithdrawal(
+        self,
+        request: cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse]]:
+        """Roles: owner (its own), operator; by an order that as many of the model's signers signed as must."""
+
+    @abc.abstractmethod
+    def ListWithdrawals(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse]]:
+        """Roles: owner (its own), operator and auditor (all)."""
 
     @abc.abstractmethod
     def ListAudit(
