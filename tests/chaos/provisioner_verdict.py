@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from chaos.provisioner_roots import opened_with_both
 from chaos.provisioner_work import noted
 from cloister.provisioner.epoch_store import StoredEpoch
+from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.log_check import check
 from cloister.provisioner.look import Look, Row
@@ -18,7 +20,7 @@ from cloister.provisioner.vault import Wrapped
 from cloister.seal.hpke import KeyPair
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.note import Ed25519Key, SignedNote
-from fakes.release_desk import MODEL_KEY, keyring, open_ledger
+from fakes.release_desk import MODEL_KEY
 from fakes.results import CLUSTER
 
 
@@ -29,7 +31,7 @@ def judge(site: Path) -> int:
         AssertionError: Something does not hold; the message says what.
         CloisterError: It does not open.
     """
-    with open_ledger(site / "state") as ledger:
+    with opened_with_both(site / "state") as (ledger, roots):
         asyncio.run(check(ledger.log))
         _head_is_signed(ledger)
         lines = [json.loads(entry.record) for entry in ledger.log.records()]
@@ -38,7 +40,7 @@ def judge(site: Path) -> int:
             _rows_are_what_the_lines_say(look, lines)
             _what_was_acknowledged_is_there(site, look, lines)
             rows = {model.name: look.all(EPOCH, model.name) for model in models}
-        _every_key_opens(models, rows, lines)
+        _every_key_opens(roots.keyring, models, rows, lines)
         return len(lines)
 
 
@@ -73,11 +75,16 @@ def _what_was_acknowledged_is_there(site: Path, look: Look, lines: list[dict[str
                 assert lines[done["sequence"] - 1]["event"] == "policy.set", f"lost: {done}"
             case "released":
                 assert done["lease_id"] in leases, f"released and not on record: {done}"
+            case "rotated":
+                ends = [line for line in lines[done["sequence"] :] if line["event"] == "root.rotation_ended"]
+                assert ends, f"rotated and not on record: {done}"
+                assert ends[0]["to_root"] == done["to"], f"rotated to another root key: {done}"
 
 
-def _every_key_opens(models: list[StoredModel], epochs: dict[str, dict[int, Row]], lines: list[dict[str, Any]]) -> None:
+def _every_key_opens(
+    ring: Keyring, models: list[StoredModel], epochs: dict[str, dict[int, Row]], lines: list[dict[str, Any]]
+) -> None:
     """Of models the one that was registered, of epochs the one that the line of their beginning names."""
-    ring = keyring()
     begun = {(line["model"], line["epoch"]): line["key_id"] for line in lines if line["event"] == "epoch.begun"}
     for model in models:
         key = ring.unwrap(model.record_id(), Wrapped(model.wrapped_key, model.root_key_id))

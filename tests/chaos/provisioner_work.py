@@ -26,15 +26,18 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chaos.provisioner_roots import opened_with_both
 from cloister.errors import CloisterError
 from cloister.provisioner import database
 from cloister.provisioner.models import Owner, StoredModel
+from cloister.provisioner.rotation import Rotation
 from cloister.provisioner.tables import MODEL_VERSION, POLICY
 from cloister.provisioner.vault import RecordId
-from fakes.release_desk import MODEL_KEY, OWNER, ReleaseDesk, keyring, open_ledger, signed_manifest
-from fakes.results import MODEL, NOW
+from fakes.release_desk import MODEL_KEY, OWNER, ReleaseDesk, keyring, signed_manifest
+from fakes.results import CLUSTER, MODEL, NOW
 
 MODELS: Final = (MODEL, "wine", "digits")
+OPERATOR: Final = f"spiffe://{CLUSTER}/operator/main"
 OWNER_KEY: Final = Ed25519PrivateKey.from_private_bytes(b"the key of an owner, thirty-two ")
 PAGES_TO_CHECKPOINT: Final = 24
 """So the file's own log goes over into the file every few changes, and is killed in that too."""
@@ -80,18 +83,19 @@ def work(folder: Path, strike: Strike | None, seed: int, *, script: bool) -> int
     counted = _Statements(strike.at if strike is not None and strike.kind is Kind.STATEMENT else 0)
     if strike is not None and strike.kind is Kind.BYTE:
         _limit_files(folder / "state", strike.at)
-    with _watched(counted), open_ledger(folder / "state") as ledger:
-        desk = ReleaseDesk(folder / "state", ledger, owner=OWNER_KEY, now=_today(folder))
+    with _watched(counted), opened_with_both(folder / "state") as (ledger, roots):
+        desk = ReleaseDesk(folder / "state", ledger, owner=OWNER_KEY, now=_today(folder), keyring=roots.keyring)
         desk.releaser = desk.new_releaser(started_at=desk.now)
-        asyncio.run(Work(desk, Journal(folder / "journal"), Random(seed)).run(script=script))
+        asyncio.run(Work(desk, roots, Journal(folder / "journal"), Random(seed)).run(script=script))
     return counted.number
 
 
 class Work:
     """One process's work at a desk."""
 
-    def __init__(self, desk: ReleaseDesk, journal: Journal, random: Random) -> None:
+    def __init__(self, desk: ReleaseDesk, roots: Any, journal: Journal, random: Random) -> None:
         self._desk = desk
+        self._rotation = Rotation(desk.ledger, roots, CLUSTER)
         self._journal = journal
         self._random = random
 
@@ -104,6 +108,7 @@ class Work:
             await self.register(MODEL)
             await self.allow(MODEL)
             await self.release(MODEL)
+            await self.rotate()
             for _ in range(4):
                 await self.destroy()
             return
@@ -113,6 +118,7 @@ class Work:
             for step in (self.register, self.allow):
                 group.create_task(self._again(step))
             group.create_task(self._again(lambda _name: self.destroy()))
+            group.create_task(self._again(lambda _name: self.rotate()))
 
     async def register(self, name: str) -> None:
         """The next version of a model."""
@@ -140,6 +146,13 @@ class Work:
         self._journal.note("day", days=(self._desk.now - NOW).days)
         await asyncio.to_thread(self._desk.epochs.destroy_ended, self._desk.now)
 
+    async def rotate(self) -> None:
+        """Everything goes over to the other root key."""
+        begun = await asyncio.to_thread(self._rotation.begin, OPERATOR)
+        while await asyncio.to_thread(self._rotation.sweep):
+            pass
+        self._journal.note("rotated", to=begun.to, sequence=begun.sequence)
+
     async def _again(self, step: Callable[[str], Any]) -> None:
         while True:
             try:
@@ -155,7 +168,9 @@ def older_model() -> StoredModel:
     owner = Owner(OWNER, manifest.public_key)
     record = RecordId("older", 1, hashlib.sha256(manifest.manifest).digest(), owner.key)
     wrapped = keyring().wrap(record, MODEL_KEY)
-    return StoredModel("older", 1, owner, manifest.manifest, manifest.signature, wrapped.content, wrapped.root_key_id)
+    return StoredModel(
+        "older", 1, owner, manifest.manifest, manifest.signature, b"", wrapped.content, wrapped.root_key_id
+    )
 
 
 class _Statements:

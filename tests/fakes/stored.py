@@ -16,6 +16,7 @@ IRIS = StoredModel(
     owner=ALICE,
     manifest=b"{}",
     signature=b"s" * 64,
+    recovery_copy=b"",
     wrapped_key=b"w" * 61,
     root_key_id="root",
 )
@@ -29,6 +30,7 @@ EPOCH = StoredEpoch(
     open_until_ms=3_000,
     policy=POLICY.policy,
     signature=POLICY.signature,
+    recovery_copy=b"",
     wrapped_seed=b"w" * 61,
     root_key_id="other root",
 )

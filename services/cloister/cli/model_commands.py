@@ -14,6 +14,7 @@ from cloister.cli import (
     allow_command,
     convert_command,
     identities,
+    import_zoo_command,
     lease_words,
     quantize_command,
     routing_commands,
@@ -37,6 +38,7 @@ app = typer.Typer(
 convert_command.add_to(app)
 quantize_command.add_to(app)
 seal_commands.add_to(app)
+import_zoo_command.add_to(app)
 
 
 @app.command(epilog=examples("cloister model publish sealed/breast-cancer-1"))

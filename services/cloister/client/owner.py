@@ -40,6 +40,7 @@ from cloister.rpc.channel import Peer
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import DEFAULT_PRECISION, ModelManifest, Signed, sign, sign_policy
 from cloister.seal.model_file import seal_model
+from cloister.seal.model_stream import SeekableSource
 
 CALL_S: Final = 15.0
 
@@ -56,7 +57,7 @@ class SealedFiles:
 
 def seal_to(
     path: Path,
-    files: Mapping[str, Path],
+    files: Mapping[str, Path | SeekableSource],
     *,
     name: str,
     version: int,
@@ -70,7 +71,8 @@ def seal_to(
 
     Args:
         path: The sealed file; must not exist.
-        files: What goes in, by its name inside: `model.xml` and `model.bin` for OpenVINO.
+        files: What goes in, by its name inside: `model.xml` and `model.bin` for OpenVINO. A path, or what reads like
+            a file opened in binary mode.
         name: Of the model.
         version: A positive number, higher than any before.
         signer: The owner's key.

@@ -68,6 +68,12 @@ class Metrics:
             ("outcome", "reason", "simulated"),
             registry=self.registry,
         )
+        self._shares = Counter(
+            "cloister_recovery_shares_refused_total",
+            "Provisioner: shares of its recovery key that were given and not taken.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.workers = Gauge("cloister_workers", "Workers attested now.", ("simulated",), registry=self.registry)
         self.queued = Gauge("cloister_queued", "Requests that wait their turn.", registry=self.registry)
         self.slots = Gauge("cloister_slots", "Slots granted by workers.", registry=self.registry)
@@ -149,6 +155,10 @@ class Metrics:
         """One key released or refused; None where no result said what asked for it."""
         outcome = "released" if released else "refused"
         self._keys.labels(outcome, self._limited("key", reason), _flag(simulated)).inc()
+
+    def share_refused(self, reason: str) -> None:
+        """A share of the recovery key was not taken."""
+        self._shares.labels(self._limited("share", reason)).inc()
 
     def collateral_held(self, family: str, valid_until: float, *, revoked: int) -> None:
         """What is in force for a platform family; `valid_until` in seconds since 1970."""

@@ -210,10 +210,10 @@ class Server:
             await self.health.started()
             _log.info("server.listening", port=self.port)
 
-    async def run(self) -> None:
-        """Serve until the lifecycle is stopping, then drain within the grace."""
+    async def run(self, *, until: asyncio.Event | None = None) -> None:
+        """Serve until the lifecycle is stopping, or until something has happened, then drain within the grace."""
         await self.start()
-        await self._lifecycle.stopping.wait()
+        await self._lifecycle.unless_stopped((until or self._lifecycle.stopping).wait())
         await self.health.drain()
         _log.info("server.draining", grace_s=self._grace_s)
         await asyncio.sleep(self._pause_s)

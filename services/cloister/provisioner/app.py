@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
+from cloister.api.v1.recovery_pb2_grpc import add_RecoveryServicer_to_server
 from cloister.errors import NotReady
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
@@ -21,6 +22,7 @@ from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
 from cloister.provisioner.freshness import Freshness
+from cloister.provisioner.keyring import UNKNOWN
 from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
 from cloister.provisioner.leases import Leases
 from cloister.provisioner.log_desk import LogDesk
@@ -29,6 +31,9 @@ from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.opening import opened, utc_now
 from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.recovery_app import recover
+from cloister.provisioner.recovery_servicer import RecoveryServicer
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import RELEASED, Releaser
 from cloister.provisioner.resuming import Resuming
@@ -53,8 +58,16 @@ MAX_CALLS = 1024
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Run the key provisioner until told to stop, then drain."""
-    async with assembled(settings, lifecycle) as server:
+    """Run the key provisioner until told to stop, then drain; where its root key is lost, restored first."""
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
+        except NotReady as error:
+            if error.reason != UNKNOWN:
+                raise
+            if not await recover(settings, private_folder(settings.state_dir), lifecycle, lost=error):
+                return
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
         await server.run()
 
 
@@ -107,6 +120,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
+        recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
         rotation = Rotation(ledger, roots, settings.cluster)
         leases = Leases(ledger, clock.now)
         loop = asyncio.get_running_loop()
@@ -147,11 +161,15 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             log_desk=LogDesk(ledger.log, witnessed),
             rotation=rotation,
         )
-        server.add(add_ProvisionerServicer_to_server, servicer)
+        recovery_servicer = RecoveryServicer(recovery, witnessed)
+
+        def add_to(server: Server) -> None:
+            server.add(add_ProvisionerServicer_to_server, servicer)
+            server.add(add_RecoveryServicer_to_server, recovery_servicer)
+
+        add_to(server)
         await stack.enter_async_context(
-            owner_listener(
-                settings, lifecycle, identity, servicer, ready=ready(freshness), on_call=metrics.call_answered
-            )
+            owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
         )
         for task in (
             lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),

@@ -37,7 +37,8 @@ CREATE TABLE vouched (
     PRIMARY KEY (tbl, name, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE log_key (
-    name TEXT PRIMARY KEY, public BLOB NOT NULL, wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL
+    name TEXT PRIMARY KEY, public BLOB NOT NULL, recovery_copy BLOB NOT NULL,
+    wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE held (name TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
@@ -47,7 +48,8 @@ CREATE TABLE model (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE model_version (
     name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version > 0),
-    manifest BLOB NOT NULL, signature BLOB NOT NULL, wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL,
+    manifest BLOB NOT NULL, signature BLOB NOT NULL, recovery_copy BLOB NOT NULL,
+    wrapped_key BLOB NOT NULL, root_key_id TEXT NOT NULL,
     PRIMARY KEY (name, version)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE policy (
@@ -70,9 +72,15 @@ CREATE TABLE epoch (
     name TEXT NOT NULL REFERENCES model (name), number INTEGER NOT NULL CHECK (number > 0), suite TEXT NOT NULL,
     began_ms INTEGER NOT NULL CHECK (began_ms > 0), seal_until_ms INTEGER NOT NULL CHECK (seal_until_ms > 0),
     open_until_ms INTEGER NOT NULL CHECK (open_until_ms > 0), policy BLOB NOT NULL, signature BLOB NOT NULL,
-    wrapped_seed BLOB NOT NULL, root_key_id TEXT NOT NULL,
+    recovery_copy BLOB NOT NULL, wrapped_seed BLOB NOT NULL, root_key_id TEXT NOT NULL,
     PRIMARY KEY (name, number)
 ) STRICT, WITHOUT ROWID;
+"""
+_RECOVERY: Final = """
+CREATE TABLE recovery_key (
+    name TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0), deal BLOB NOT NULL, PRIMARY KEY (name, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_attempt (id INTEGER PRIMARY KEY, noted TEXT NOT NULL) STRICT;
 """
 _LEASES: Final = """
 CREATE TABLE withdrawal (
@@ -87,7 +95,7 @@ CREATE TABLE lease (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lease_end ON lease (ends_ms);
 """
-_SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS + _LEASES,)
+_SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS + _LEASES + _RECOVERY,)
 """What each version of the file added to the one before."""
 
 _log = get_logger()

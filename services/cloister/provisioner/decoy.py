@@ -32,7 +32,7 @@ def decoy(cluster: str) -> tuple[StoredModel, StoredPolicy]:
     )
     signed = sign(manifest, key)
     owner = Owner(f"spiffe://{cluster}/owner/{_NAME}", signed.public_key)
-    model = StoredModel(_NAME, 1, owner, signed.manifest, signed.signature, b"", "")
+    model = StoredModel(_NAME, 1, owner, signed.manifest, signed.signature, b"", b"", "")
     policy = ReleasePolicy(
         model_name=_NAME,
         version=1,

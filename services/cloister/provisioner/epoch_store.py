@@ -16,6 +16,7 @@ from cloister.provisioner.change import Change
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look
 from cloister.provisioner.models import Line, in_force
+from cloister.provisioner.recovery_copies import check_copy
 from cloister.provisioner.tables import EPOCH, EPOCH_COUNT, Key
 from cloister.provisioner.vault import EpochId
 
@@ -28,7 +29,7 @@ class StoredEpoch:
         number: From 1, of this model's name.
         suite: Of its key pair.
         policy: The release policy under which it began, exact bytes, and its owner's `signature`.
-        wrapped_seed: Of its key pair.
+        recovery_copy: Of its key pair's seed, as `wrapped_seed` is.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StoredEpoch:
     open_until_ms: int
     policy: bytes
     signature: bytes
+    recovery_copy: bytes = field(repr=False)
     wrapped_seed: bytes = field(repr=False)
     root_key_id: str
 
@@ -76,7 +78,8 @@ class EpochStore:
         """Keep an epoch that has the next number.
 
         Raises:
-            NotReady: Its policy is in force no longer (`policy.changed`), or another began (`epoch.begun`): ask again.
+            NotReady: Its policy is in force no longer (`policy.changed`), another began (`epoch.begun`), or a
+                recovery key was dealt (`recovery.dealt`): ask again.
         """
 
         def change(change: Change) -> int:
@@ -85,6 +88,7 @@ class EpochStore:
                 raise NotReady("the release policy has changed meanwhile", reason="policy.changed")
             if epoch.number != _next_number(change, epoch.name):
                 raise NotReady("another epoch has begun meanwhile", reason="epoch.begun")
+            check_copy(change, epoch.recovery_copy)
             change.put(EPOCH_COUNT, Key(epoch.name), epoch.number)
             change.put(
                 EPOCH,
@@ -95,6 +99,7 @@ class EpochStore:
                 epoch.open_until_ms,
                 epoch.policy,
                 epoch.signature,
+                epoch.recovery_copy,
                 epoch.wrapped_seed,
                 epoch.root_key_id,
             )

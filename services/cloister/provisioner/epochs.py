@@ -110,13 +110,19 @@ class Epochs:
             open_until_ms=open_until_ms,
             policy=stored.policy,
             signature=stored.signature,
+            recovery_copy=b"",
             wrapped_seed=b"",
             root_key_id="",
         )
         try:
             key_id = KeyPair.from_seed(epoch.suite, seed.view).key_id
             wrapped = self._keyring.wrap(epoch.record_id(model.owner.key), seed)
-            epoch = replace(epoch, wrapped_seed=wrapped.content, root_key_id=wrapped.root_key_id)
+            epoch = replace(
+                epoch,
+                recovery_copy=wrapped.recovery_copy,
+                wrapped_seed=wrapped.content,
+                root_key_id=wrapped.root_key_id,
+            )
         finally:
             seed.wipe()
         self._store.begin(epoch, line=partial(_tell, "epoch.begun", epoch, key_id=key_id.hex()))

@@ -1,10 +1,14 @@
-"""The root keys that are open: one of them wraps what is new, and each opens what was wrapped under it."""
+"""The root keys that are open: one of them wraps what is new, and each opens what was wrapped under it.
+
+What is wrapped is sealed to the recovery key too, if one was dealt: here, and so nothing is kept without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from cloister.errors import NotReady
+from cloister.provisioner.recovery_copies import RecoveryCopies
 from cloister.provisioner.vault import Record, Vault, Wrapped
 from cloister.seal.keys import Secret
 
@@ -14,6 +18,9 @@ UNKNOWN = "root_key.other"
 class Keyring:
     """Root keys by name. Thread safe: another one may take over while keys are wrapped and unwrapped.
 
+    Attributes:
+        copies: Makes the copies for recovery.
+
     Args:
         vaults: Not empty; the first one wraps.
     """
@@ -21,6 +28,7 @@ class Keyring:
     def __init__(self, vaults: Sequence[Vault]) -> None:
         self._vaults = {vault.key_id(): vault for vault in vaults}
         self._wrapping = vaults[0]
+        self.copies = RecoveryCopies()
 
     @property
     def wrapping_id(self) -> str:
@@ -35,7 +43,7 @@ class Keyring:
     def wrap(self, record: Record, secret: Secret) -> Wrapped:
         """Wrap `secret` so that it opens for `record` only; raises as `Vault`."""
         vault = self._wrapping  # once: content and name are of the same root key
-        return Wrapped(vault.wrap(record, secret), vault.key_id())
+        return Wrapped(vault.wrap(record, secret), vault.key_id(), self.copies.copy(record, secret))
 
     def unwrap(self, record: Record, wrapped: Wrapped) -> Secret:
         """Return what was wrapped for exactly this record.

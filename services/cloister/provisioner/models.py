@@ -17,6 +17,7 @@ from cloister.kit.signer_set import SignerSet
 from cloister.provisioner.change import Change
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look, altered
+from cloister.provisioner.recovery_copies import check_copy
 from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, Key
 from cloister.provisioner.vault import RecordId
 from cloister.seal.release_policy import parse_policy
@@ -35,9 +36,12 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """One version of a model; `manifest` is the exact bytes that the owner signed.
+    """One version of a model.
 
-    `signer_sets` are those of its name, from the first to the one that counts now; none, and the owner's key does.
+    Attributes:
+        manifest: The exact bytes that the owner signed.
+        recovery_copy: Of its key, as `wrapped_key` is.
+        signer_sets: Those of its name, from the first to the one that counts now; none, and the owner's key does.
     """
 
     name: str
@@ -45,6 +49,7 @@ class StoredModel:
     owner: Owner
     manifest: bytes
     signature: bytes
+    recovery_copy: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     root_key_id: str
     signer_sets: tuple[bytes, ...] = field(default=(), repr=False)
@@ -75,7 +80,8 @@ class ModelStore:
         Raises:
             AlreadyExists: The name is another owner's (`name.taken`), or the version is not above all before it
                 (`version.not_higher`).
-            NotReady: Others sign for it than those in `model` (`signer_set.changed`).
+            NotReady: Others sign for it than those in `model` (`signer_set.changed`), or a recovery key was dealt since
+                its key was wrapped (`recovery.dealt`): ask again.
         """
 
         def change(change: Change) -> int:
@@ -90,7 +96,16 @@ class ModelStore:
             if change.newest(SIGNER_SET, model.name) != len(model.signer_sets):
                 raise NotReady("who signs for the model has changed meanwhile", reason="signer_set.changed")
             key = Key(model.name, model.version)
-            change.put(MODEL_VERSION, key, model.manifest, model.signature, model.wrapped_key, model.root_key_id)
+            check_copy(change, model.recovery_copy)
+            change.put(
+                MODEL_VERSION,
+                key,
+                model.manifest,
+                model.signature,
+                model.recovery_copy,
+                model.wrapped_key,
+                model.root_key_id,
+            )
             return line(change)
 
         return self._ledger.change(change)

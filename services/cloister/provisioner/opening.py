@@ -80,7 +80,7 @@ def _key(database: Database, keyring: Keyring, cluster: str) -> LogKey | None:
             if lines.size(cursor) or heads.stored(cursor) is not None:
                 raise _altered("the key of the log is missing from")
             return None
-    _name, public, wrapped_key, root_key_id = row
+    _name, public, _copy, wrapped_key, root_key_id = row
     try:
         seed = keyring.unwrap(LogKeyId(cluster, public), Wrapped(wrapped_key, root_key_id))
     except SealBroken:
@@ -101,7 +101,7 @@ def _new(
     def begin(change: Change) -> None:
         earlier.take_over(change)
         keyring.check_opens(database.root_key_ids())  # of what was taken over
-        change.put(LOG_KEY, _KEY, key.public, wrapped.content, wrapped.root_key_id)
+        change.put(LOG_KEY, _KEY, key.public, wrapped.recovery_copy, wrapped.content, wrapped.root_key_id)
         change.line("log.begun", origin=str(LogOrigin(cluster, FIRST_GENERATION)), log_key=key.public.hex())
 
     return Ledger(database, key, state, rows, now), begin

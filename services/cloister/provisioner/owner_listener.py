@@ -10,15 +10,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
-from cloister.api.v1.provisioner_pb2_grpc import ProvisionerServicer, add_ProvisionerServicer_to_server
 from cloister.kit.calls import Call
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Server
+from cloister.provisioner.recovery_servicer import ROLES as RECOVERY_ROLES
 from cloister.provisioner.servicer import ROLES
 from cloister.provisioner.settings import Settings
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import WORKER
 
+ALL_ROLES: Final[Mapping[str, set[str]]] = {**ROLES, **RECOVERY_ROLES}
+"""Who may call what of all that a provisioner serves."""
 MAX_MESSAGE_BYTES: Final = 1 << 20
 MAX_CALLS: Final = 64
 MAX_CONNECTIONS: Final = 256
@@ -27,8 +29,8 @@ MAX_CONNECTIONS: Final = 256
 def roles_at_the_door(settings: Settings) -> Mapping[str, set[str]]:
     """Who may call what at `listen`: everybody what is theirs, or workers alone where others have their own door."""
     if not settings.owner_listen:
-        return ROLES
-    return {method: roles & {WORKER} for method, roles in ROLES.items() if WORKER in roles}
+        return ALL_ROLES
+    return {method: roles & {WORKER} for method, roles in ALL_ROLES.items() if WORKER in roles}
 
 
 @asynccontextmanager
@@ -36,7 +38,7 @@ async def owner_listener(
     settings: Settings,
     lifecycle: Lifecycle,
     identity: TlsIdentity,
-    servicer: ProvisionerServicer,
+    add_to: Callable[[Server], None],
     *,
     ready: Callable[[str], None],
     on_call: Callable[[Call], None],
@@ -47,7 +49,7 @@ async def owner_listener(
         settings: The provisioner's.
         lifecycle: It drains when this is stopping.
         identity: The provisioner's.
-        servicer: Answers.
+        add_to: Adds to a server what answers.
         ready: Asked before each call, as at `listen`.
         on_call: Counts its calls.
 
@@ -61,7 +63,7 @@ async def owner_listener(
         settings.owner_listen,
         identity,
         lifecycle=lifecycle,
-        roles={method: roles - {WORKER} for method, roles in ROLES.items() if roles != {WORKER}},
+        roles={method: roles - {WORKER} for method, roles in ALL_ROLES.items() if roles != {WORKER}},
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_concurrent=MAX_CALLS,
         max_connections=MAX_CONNECTIONS,
@@ -70,7 +72,7 @@ async def owner_listener(
         on_call=on_call,
     )
     async with listener as server:
-        server.add(add_ProvisionerServicer_to_server, servicer)
+        add_to(server)
         await server.start()
         running = lifecycle.spawn(server.run(), "owners")
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from cloister import dsse
 from cloister.api.v1.audit_pb2 import AuditRecord
@@ -25,6 +26,9 @@ from cloister.provisioner.vault import RecordId
 from cloister.seal.keys import KEY_BYTES, Secret
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
+
+RECOVERY_EVENTS: Final = "recovery."
+"""How the events begin that tell of the recovery key."""
 
 
 class Registry:
@@ -84,6 +88,7 @@ class Registry:
             owner=Owner(owner, public_key),
             manifest=manifest,
             signature=signature,
+            recovery_copy=wrapped.recovery_copy,
             wrapped_key=wrapped.content,
             root_key_id=wrapped.root_key_id,
             signer_sets=signer_sets,
@@ -180,13 +185,16 @@ class Registry:
     ) -> Iterator[AuditRecord]:
         """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named.
 
+        What concerns the recovery key, which opens every owner's keys, each owner is told.
         With `newest`, of so many lines at the record's end only.
         """
         for entry in self._ledger.log.records(after, newest):
-            about = json.loads(entry.record).get("model")
+            told = json.loads(entry.record)
+            about = told.get("model")
             if model_name and about != model_name:
                 continue
-            if owner is None or (isinstance(about, str) and self._owns(owner, about)):
+            of_all = str(told.get("event", "")).startswith(RECOVERY_EVENTS)
+            if owner is None or of_all or (isinstance(about, str) and self._owns(owner, about)):
                 yield entry
 
     def _owned(self, owner: str, model_name: str) -> Owner:

@@ -18,12 +18,14 @@ from cloister.kit.server import Health
 from cloister.provisioner.freshness import Freshness
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.log_check import checked
+from cloister.provisioner.recovery_servicer import SERVICE as RECOVERY
 from cloister.provisioner.servicer import RESUME, SERVICE
 from cloister.provisioner.witnessing import Witnessed
 
 START_S: Final = 3.0
 """So long a start waits for its witnesses before it answers, and says that it is not ready."""
 _LOOK_S: Final = 0.02
+_OF_THE_STATE: Final = (f"/{SERVICE}/", f"/{RECOVERY}/")
 
 
 @asynccontextmanager
@@ -56,7 +58,7 @@ def ready(freshness: Freshness) -> Callable[[str], None]:
     """What a server asks before each call."""
 
     def check(method: str) -> None:
-        if method.startswith(f"/{SERVICE}/") and method != RESUME:
+        if method.startswith(_OF_THE_STATE) and method != RESUME:
             freshness.check()
 
     return check

@@ -16,6 +16,8 @@ from cloister.seal.hpke import context
 
 Value = str | int | bytes
 WRAP: Final = ("wrapped_key", "root_key_id")
+COPY: Final = "recovery_copy"
+"""A secret once more, sealed to the recovery key; empty while none was dealt. The hash covers it: it binds nobody."""
 
 
 class Key(NamedTuple):
@@ -76,19 +78,20 @@ class Table:
         return "/".join(map(str, (self.name, *self.key_values(key))))
 
 
-LOG_KEY: Final = Table("log_key", ("name",), ("public",), WRAP)
+LOG_KEY: Final = Table("log_key", ("name",), ("public", COPY), WRAP)
 MODEL: Final = Table("model", ("name",), ("owner", "owner_key"))
-MODEL_VERSION: Final = Table("model_version", ("name", "version"), ("manifest", "signature"), WRAP)
+MODEL_VERSION: Final = Table("model_version", ("name", "version"), ("manifest", "signature", COPY), WRAP)
 POLICY: Final = Table("policy", ("name", "version"), ("policy", "signature"))
 SIGNER_SET: Final = Table("signer_set", ("name", "version"), ("envelope",))
 EPOCH_COUNT: Final = Table("epoch_count", ("name",), ("begun",))
 EPOCH: Final = Table(
     "epoch",
     ("name", "number"),
-    ("suite", "began_ms", "seal_until_ms", "open_until_ms", "policy", "signature"),
+    ("suite", "began_ms", "seal_until_ms", "open_until_ms", "policy", "signature", COPY),
     ("wrapped_seed", "root_key_id"),
 )
+RECOVERY_KEY: Final = Table("recovery_key", ("name", "number"), ("deal",))
 WITHDRAWAL: Final = Table("withdrawal", ("name", "version"), ("withdrawn_at_ms", "by_whom", "reason", "lifted"))
 HELD: Final = Table("held", ("name",), ("generation",))
 """Models that are released to nobody until their owner signs a policy for this generation of the log."""
-TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, EPOCH_COUNT, EPOCH, HELD, WITHDRAWAL)
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, EPOCH_COUNT, EPOCH, HELD, WITHDRAWAL, RECOVERY_KEY)

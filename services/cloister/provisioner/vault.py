@@ -93,7 +93,14 @@ class Vault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A secret as it is stored, and the name of the root key that it lies under."""
+    """A secret as it is stored.
+
+    Attributes:
+        content: Wrapped under a root key.
+        root_key_id: Name of that root key.
+        recovery_copy: Sealed to the recovery key; empty while none was dealt.
+    """
 
     content: bytes = field(repr=False)
     root_key_id: str
+    recovery_copy: bytes = field(default=b"", repr=False)
