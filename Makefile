@@ -14,6 +14,7 @@
 # make console-pictures  the web console of a busy mesh, as docs/pictures shows it
 # make crash-jobs  kill gateways, workers, Redis and clients under thousands of jobs: nothing is lost
 # make cut-jobs    likewise, with the network cut between any two of them (as root)
+# make crash-provisioner  kill a provisioner at every statement that it writes with, and in between: nothing is lost
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -25,9 +26,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
-.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
-.PHONY: crash-jobs cut-jobs demo docs up
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
+.PHONY: bench-renewals bench-rest
+.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
+.PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
@@ -125,6 +127,11 @@ crash-jobs: .venv/installed
 	PYTHONPATH=tests:. $(BIN)/python -m chaos crash $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) \
 		$(if $(FSYNC),--fsync $(FSYNC)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
+# KILLS=300 EVERY=1 SEED=1: every so manieth statement of the script.
+crash-provisioner: .venv/installed
+	PYTHONPATH=tests:. $(BIN)/python -m chaos.provisioner $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(EVERY),--every $(EVERY)) $(if $(SEED),--seed $(SEED))
+
 # JOBS=5000 CUTS=48 SEED=1. Needs root, for network namespaces.
 cut-jobs: .venv/installed
 	@sh deploy/redis.sh
@@ -188,6 +195,9 @@ bench-job-store: .venv/installed
 bench-job-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/job_seal.py
 
+bench-vaults: .venv/installed
+	$(BIN)/python benchmarks/micro/vaults.py
+
 bench-appraise: .venv/installed
 	$(BIN)/python benchmarks/micro/appraise.py
 	$(BIN)/python benchmarks/micro/judges.py
@@ -203,6 +213,9 @@ bench-redis: .venv/installed
 bench-scale: .venv/installed .venv-plots/installed
 	$(BIN)/python -m benchmarks.scale $(if $(COSTS),--costs-of $(COSTS))
 
+bench-leases: .venv/installed
+	$(BIN)/python benchmarks/scenarios/leases.py
+
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py
 
@@ -215,7 +228,7 @@ bench-enclave: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.enclave $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
-EXTRAS := serve console worker enclave otel demo prepare quantize zoo
+EXTRAS := serve console worker enclave pkcs11 transit otel demo prepare quantize zoo
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock

@@ -36,6 +36,10 @@ REASONS: Final[Mapping[str, str]] = {
     "proof.invalid": "it could not prove that it holds the attested key",
     "peer.other": "the Attestation Result is of somebody else than who asked",
     "token.expired": "its Attestation Result has ended",
+    "log.forked": "it is not the record that was countersigned: look into it at once",
+    "log_key.other": "it is signed with another key than the record was",
+    "resumption.false": "it does not own up to all that was countersigned: look into it at once",
+    "signature.invalid": "its signature does not hold",
     "verifiers.disagree": "two verifiers found different things: look into it at once",
 }
 _SAID: Final = (
@@ -98,6 +102,10 @@ def _other(said: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
+    "log.begun": lambda said: (PLAIN, f"The record of {_text(said, 'origin')} begun"),
+    "log.resumed": lambda said: (BAD, f"The record gone on with after line {_text(said, 'have_size')}, by an operator"),
+    "log.first_seen": lambda said: (PLAIN, f"The record of {_text(said, 'origin')} seen for the first time"),
+    "log.refused": lambda said: (BAD, "A head of the provisioner's record that cannot be was refused"),
     "key.released": lambda said: (GOOD, f"Key of {_model(said)} released"),
     "key.refused": lambda said: (BAD, f"Key of {_model(said)} refused"),
     "epoch.begun": lambda said: (

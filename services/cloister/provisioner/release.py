@@ -2,7 +2,8 @@
 
 Nothing is released on a TLS identity alone, or on a result alone: the result must be for the caller's own TLS key, and
 the caller must sign with the receipt key in it over a nonce of ours. No record, no release. A refusal is recorded with
-its reason; the worker hears one sentence, the same for a model that it may not have and one that does not exist.
+its reason, and with every rule that objected; the worker hears one sentence, the same for a model that it may not have
+and one that does not exist, and after the same work.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -28,25 +31,33 @@ from cloister.errors import (
     Overloaded,
     SealBroken,
 )
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
 from cloister.kit.result_facts import code_facts
-from cloister.provisioner.database import altered
+from cloister.kit.signed_policy import verified_policy
+from cloister.provisioner.change import Change
+from cloister.provisioner.decoy import decoy
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.lease_watch import GivenLease
+from cloister.provisioner.leases import give
+from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.look import altered
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.quotas import Quotas
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.provisioner.withdrawals import releasable, terms
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
-from cloister.seal.manifest import ModelManifest, verify, verify_policy
-from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
+from cloister.seal.manifest import ModelManifest, verify
+from cloister.seal.release_policy import ReleasePolicy, check_meant_for
 
 RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
@@ -73,6 +84,41 @@ class Released:
     sealed_grant: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Granted:
+    """A release that was decided on, and is not on record yet."""
+
+    result: AttestationResult
+    model: StoredModel
+    grant: ModelGrant
+    lease_id: str
+    sealed_grant: bytes = field(repr=False)
+    now: datetime
+    changed_at: int
+
+
+class _Found(NamedTuple):
+    """What is asked for, as of the line `changed_at`; `missing` says why it is the decoy."""
+
+    model: StoredModel
+    policy: StoredPolicy
+    changed_at: int
+    missing: KeyRefused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What spoke against one, and the result as far as it was believed."""
+
+    error: CloisterError
+    result: AttestationResult | None
+
+    @property
+    def told(self) -> CloisterError:
+        """What the worker hears of it."""
+        return self.error if isinstance(self.error, (Overloaded, NotReady)) else KeyRefused(REFUSED)
+
+
 class Releaser:
     """Releases keys of one cluster's models to its workers.
 
@@ -96,8 +142,8 @@ class Releaser:
         look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
         epochs: Epochs,
-        vault: Vault,
-        audit: AuditLog,
+        keyring: Keyring,
+        ledger: Ledger,
         metrics: Metrics,
         nonces: Nonces,
         used: UsedResults,
@@ -112,33 +158,48 @@ class Releaser:
         self._look_for_keys = look_for_keys
         self._store = store
         self._epochs = epochs
-        self._vault = vault
-        self._audit = audit
+        self._keyring = keyring
+        self._ledger = ledger
         self._metrics = metrics
         self._nonces = nonces
         self._used = used
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
+        self._quotas = Quotas(RELEASED, partial(ledger.log.records, 0))
+        self._decoy = decoy(cluster)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
-        """Release a key to `peer`, or refuse.
+        """Release a key to `peer`, or refuse; either way once that is on record.
 
         Raises:
             ChallengeExpired: The nonce was used, is too old, or another's.
             KeyRefused: Anything else that speaks against it; always the same words.
-            Overloaded: This worker or its platform asks too often.
-            Unavailable: Store, vault or record do not work; nothing was released.
+            Overloaded: This worker or its platform asks too often, or the model was released as often as its owner
+                allows in an hour (`rate.exceeded`).
+            Unavailable: Ledger or vault do not work; nothing was released.
         """
         try:
             self._nonces.consume(request.nonce, peer=peer.spiffe_id, tls_spki_sha256=peer.spki_sha256)
         except ChallengeExpired as expired:
-            await asyncio.to_thread(self._record_refusal, expired, request, peer, None)
+            await self._record_refusal(expired, request, peer, None)
             raise
         await self._look_for_keys(request.attestation_result)
-        return await asyncio.to_thread(self._answer, request, peer)
+        decided = await asyncio.to_thread(self._decided, request, peer)
+        if isinstance(decided, _Refusal):
+            await self._record_refusal(decided.error, request, peer, decided.result)
+            raise decided.told
+        try:
+            await self._record_release(decided)
+        except CloisterError as lost:
+            self._quotas.give_back(decided.model.name, decided.now)
+            if isinstance(lost, NotReady):
+                await self._record_refusal(lost, request, peer, decided.result)
+            raise
+        self._clock.vouched(decided.now)
+        return Released(model=decided.model, lease_id=decided.lease_id, sealed_grant=decided.sealed_grant)
 
-    def _answer(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
+    def _decided(self, request: ReleaseRequest, peer: PeerIdentity) -> _Granted | _Refusal:
         result: AttestationResult | None = None
         try:
             now = self._clock.now()
@@ -149,15 +210,9 @@ class Releaser:
             self._per_instance.take(result.instance)  # 5 and does not ask too often
             self._per_platform.take(result.ppid_sha256)
             self._used.use(result, now=now)  # 6 a result serves once
-            granted = self._granted(request, result, now)  # 7 and the owner allows it
-            self._clock.vouched(now)
-            return granted
-        except (Overloaded, NotReady) as refusal:
-            self._record_refusal(refusal, request, peer, result)
-            raise
-        except (EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
-            self._record_refusal(refusal, request, peer, result)
-            raise KeyRefused(REFUSED) from None
+            return self._granted(request, result, now)  # 7 and the owner allows it
+        except (Overloaded, NotReady, EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
+            return _Refusal(refusal, result)
 
     def _checked(self, request: ReleaseRequest, now: datetime) -> AttestationResult:
         return ear.check(
@@ -169,16 +224,15 @@ class Releaser:
             max_life=MAX_RESULT_LIFE,
         )
 
-    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> Released:
-        found = self._store.find(request.model_name, request.model_version)
-        if found is None:
-            raise KeyRefused("there is no such model", reason="model.unknown")
-        model, stored_policy = found
-        if stored_policy is None:
-            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
+    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
+        found = self._found(request)
+        model, stored_policy = found.model, found.policy
         described, policy = _as_signed(model, stored_policy)
         check_meant_for(policy, self._cluster)
-        decide(result, policy, model_version=model.version, cluster=self._cluster)
+        try:
+            decide(result, policy, model_version=model.version, cluster=self._cluster)
+        except KeyRefused as refusal:
+            raise found.missing or refusal from None
         lease_id = secrets.token_hex(16)
         grant = ModelGrant(
             model_key=self._unwrapped(model),
@@ -189,44 +243,93 @@ class Releaser:
             lease_s=policy.lease_s,
             policy_digest=policy.digest,
             epochs=self._epochs.released_to(result, model, policy, stored_policy, now),
+            signer_sets=model.signer_sets,
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
-        self._record_release(result, grant, lease_id)
-        return Released(model=model, lease_id=lease_id, sealed_grant=sealed)
+        self._quotas.take(model.name, policy.releases_per_hour, now)
+        return _Granted(
+            result=result,
+            model=model,
+            grant=grant,
+            lease_id=lease_id,
+            sealed_grant=sealed,
+            now=now,
+            changed_at=found.changed_at,
+        )
+
+    def _found(self, request: ReleaseRequest) -> _Found:
+        """The model and its policy; the decoy, which is refused to all, in the place of what nobody gets now."""
+        try:
+            with self._ledger.looking() as look:
+                version = releasable(look, request.model_name, request.model_version)
+                changed_at = terms(look, request.model_name).changed_at
+            return self._owned(request.model_name, version, changed_at)
+        except KeyRefused as missing:
+            return _Found(*self._decoy, 0, missing)
+
+    def _owned(self, name: str, version: int, changed_at: int) -> _Found:
+        found = self._store.find(name, version)
+        if found is None:
+            raise KeyRefused("there is no such model", reason="model.unknown")
+        model, policy = found
+        if policy is None:
+            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
+        if self._store.held_since(name):
+            raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
+        return _Found(model, policy, changed_at)
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
-            return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
+            return ModelKey(self._keyring.unwrap(model.record_id(), Wrapped(model.wrapped_key, model.root_key_id)))
         except SealBroken:
             raise altered(model.name) from None
 
-    def _record_release(self, result: AttestationResult, grant: ModelGrant, lease_id: str) -> None:
-        self._audit.append(
-            RELEASED,
-            model=grant.model_name,
-            version=grant.model_version,
-            lease_id=lease_id,
-            lease_s=grant.lease_s,
-            policy_digest=grant.policy_digest.hex(),
-            epochs=[str(key.epoch) for key in grant.epochs],
-            **_facts(result),
-        )
-        self._metrics.key_asked(released=True, simulated=result.simulated)
+    async def _record_release(self, granted: _Granted) -> None:
+        """Put it on record, and its lease; raises NotReady where its terms changed since it was decided on."""
+        grant, result = granted.grant, granted.result
+        now_ms = int(granted.now.timestamp() * 1000)
 
-    def _record_refusal(
+        def make(change: Change) -> None:
+            if terms(change, grant.model_name).changed_at != granted.changed_at:
+                raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
+            line = change.line(
+                RELEASED,
+                model=grant.model_name,
+                version=grant.model_version,
+                lease_id=granted.lease_id,
+                lease_s=grant.lease_s,
+                policy_digest=grant.policy_digest.hex(),
+                epochs=[str(key.epoch) for key in grant.epochs],
+                **_facts(result),
+            )
+            lease = GivenLease(grant.model_name, grant.model_version, line)
+            ends_ms = now_ms + grant.lease_s * 1000
+            give(change, granted.lease_id, result.instance, lease, now_ms=now_ms, ends_ms=ends_ms)
+
+        await self._ledger.changed(make)
+        self._metrics.key_asked(released=True, simulated=granted.result.simulated)
+
+    async def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
         simulated = result.simulated if result is not None else None
         self._metrics.key_asked(released=False, simulated=simulated, reason=refusal.reason)
-        self._audit.append(
+        await self._ledger.appended(
             "key.refused",
             reason=refusal.reason,
             model=request.model_name,
             version=request.model_version,
             peer=peer.spiffe_id,
             **(_facts(result) if result is not None else {}),
+            **_objections(refusal),
         )
+
+
+def _objections(refusal: CloisterError) -> dict[str, list[str]]:
+    """Every rule that objected, with what it demanded and found: for the owner."""
+    objections = refusal.objections if isinstance(refusal, KeyRefused) else ()
+    return {"objections": list(objections)} if objections else {}
 
 
 def _same_party(result: AttestationResult, peer: PeerIdentity) -> None:
@@ -246,8 +349,7 @@ def _as_signed(model: StoredModel, policy: StoredPolicy) -> tuple[ModelManifest,
     """Read what the owner signed, believing the signatures and not the store."""
     try:
         described = verify(model.manifest, model.signature, model.owner.key)
-        verify_policy(policy.policy, policy.signature, model.owner.key)
-        allowed = parse_policy(policy.policy)
+        allowed = verified_policy(policy.policy, policy.signature, model.owner.key, model.signer_sets)
     except (SealBroken, InvalidRequest):
         raise altered(model.name) from None
     if (described.name, described.version, allowed.model_name) != (model.name, model.version, model.name):

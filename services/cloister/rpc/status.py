@@ -31,6 +31,7 @@ _CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = {
     errors.NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     errors.EvidenceRejected: grpc.StatusCode.PERMISSION_DENIED,
     errors.KeyRefused: grpc.StatusCode.PERMISSION_DENIED,
+    errors.LogBroken: grpc.StatusCode.DATA_LOSS,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotReady: grpc.StatusCode.FAILED_PRECONDITION,

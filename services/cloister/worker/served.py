@@ -28,6 +28,7 @@ class ServedModel:
         manifest: As its owner signed it; clients check it for themselves.
         stated: What the manifest says of it that its metadata repeats.
         ends_at_s: When the lease ends, on the worker's counter.
+        lease_id: Its name at the provisioner.
         job_epochs: The keys that jobs for it are sealed to, as they came with the lease.
     """
 
@@ -39,6 +40,7 @@ class ServedModel:
     manifest: SignedManifest
     ends_at_s: float
     engine: Engine
+    lease_id: str = ""
     stated: Mapping[str, str] = field(default_factory=dict)
     job_epochs: JobEpochs = field(default_factory=JobEpochs)
 
