@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from fakes import signal_stack
@@ -18,6 +19,10 @@ from fakes import signal_stack
 # Before anything imports gRPC, which reads it once; kit/lifecycle.py says why.
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
 os.environ["GRPC_VERBOSITY"] = "NONE"
+
+# How long an example takes is up to whoever else computes here.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 _TESTS = Path(__file__).parent
 _DEBUG = "PYTHONASYNCIODEBUG"
