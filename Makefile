@@ -27,7 +27,7 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis bench-renewals bench-rest
-.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
+.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
 .PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
@@ -187,6 +187,9 @@ bench-job-store: .venv/installed
 bench-job-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/job_seal.py
 
+bench-vaults: .venv/installed
+	$(BIN)/python benchmarks/micro/vaults.py
+
 bench-appraise: .venv/installed
 	$(BIN)/python benchmarks/micro/appraise.py
 	$(BIN)/python benchmarks/micro/judges.py
@@ -217,7 +220,7 @@ bench-enclave: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.enclave $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
-EXTRAS := serve console worker enclave otel demo prepare quantize zoo
+EXTRAS := serve console worker enclave pkcs11 transit otel demo prepare quantize zoo
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock

@@ -92,12 +92,12 @@ class ReleaseDesk:
     next_verifier: SigningKey = field(default_factory=SigningKey.generate)
     owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     terms: EpochTerms = field(default_factory=lambda: EpochTerms(suite=X25519))
+    keyring: Keyring = field(default_factory=lambda: keyring())
 
     def __post_init__(self) -> None:
         self.store = ModelStore(self.ledger)
         self.keys_path = self.folder / "jwks.json"
         self.publish_keys(self.verifier)
-        self.keyring = keyring()
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
         self.epochs = self.new_epochs()
         self.registry = Registry(cluster=CLUSTER, store=self.store, keyring=self.keyring, ledger=self.ledger)

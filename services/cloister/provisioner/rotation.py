@@ -109,7 +109,14 @@ class Rotation:
                 reason="root_key.same",
             )
         to_go = sum(counts[each] for each in others)
-        sequence = self._ledger.append(BEGUN, to_root=to, from_roots=others, secrets=to_go, by=by)
+
+        def change(change: Change) -> int:
+            sequence = change.line(BEGUN, to_root=to, from_roots=others, secrets=to_go, by=by)
+            if not others:
+                change.line(ENDED, to_root=to)
+            return sequence
+
+        sequence = self._ledger.change(change)
         self._roots.turn_to(opened)
         return Begun(to, to_go, sequence)
 
@@ -136,7 +143,7 @@ class Rotation:
                 secret = self._secret(table, key)
                 if secret is not None and secret.wrapped.root_key_id != to:
                     anew.append((secret, self._wrapped_anew(secret)))
-        return self._ledger.change(lambda change: _put(change, anew)) if anew else 0
+        return self._ledger.change(lambda change: _put(change, anew, to))
 
     def _secret(self, table: Table, key: Key) -> KeptSecret | None:
         with self._ledger.looking() as look:
@@ -184,15 +191,15 @@ async def rotating(rotation: Rotation, roots: Roots, look_s: float = LOOK_S) -> 
                 await rotation.wanted.wait()
 
 
-def _put(change: Change, anew: Sequence[tuple[KeptSecret, Wrapped]]) -> int:
-    """Put wraps in the place of those that they were made of, and the line; what has changed meanwhile is left."""
+def _put(change: Change, anew: Sequence[tuple[KeptSecret, Wrapped]], to: str) -> int:
+    """Put wraps in the place of those that they were made of, and the lines; what has changed meanwhile is left."""
     put = [secret for secret, wrapped in anew if _put_one(change, secret, wrapped)]
     if put:
-        to, others = anew[0][1].root_key_id, sorted({secret.wrapped.root_key_id for secret in put})
+        others = sorted({secret.wrapped.root_key_id for secret in put})
         names = [secret.table.called(secret.key) for secret in put]
         change.line(REWRAPPED, to_root=to, from_roots=others, secrets=names)
-        if not _under_others(change, to):
-            change.line(ENDED, to_root=to)
+    if not _under_others(change, to):
+        change.line(ENDED, to_root=to)
     return len(put)
 
 

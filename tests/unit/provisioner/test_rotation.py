@@ -16,7 +16,6 @@ from cloister.errors import AlreadyExists, KeyRefused, NotReady, Unavailable
 from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.opening import opened
-from cloister.provisioner.registry import Registry
 from cloister.provisioner.roots import Roots
 from cloister.provisioner.rotation import BEGUN, ENDED, REWRAPPED, Rotation, rotating
 from cloister.provisioner.vault import Record, Wrapped
@@ -55,11 +54,7 @@ def started(folder: Path) -> Iterator[Provisioner]:
         vaults = key_file_vault(folder / "root.key"), key_file_vault(folder / "next.key")
         roots = Roots.opened(*vaults, folder, database.root_key_ids())
         with opened(database, roots.keyring, cluster=CLUSTER) as ledger:
-            desk = ReleaseDesk(folder, ledger)
-            desk.keyring = roots.keyring
-            desk.epochs = desk.new_epochs()
-            desk.registry = Registry(cluster=CLUSTER, store=desk.store, keyring=roots.keyring, ledger=ledger)
-            desk.releaser = desk.new_releaser()
+            desk = ReleaseDesk(folder, ledger, keyring=roots.keyring)
             yield Provisioner(desk, roots, Rotation(ledger, roots, CLUSTER))
 
 
@@ -243,7 +238,8 @@ def test_what_was_wrapped_anew_by_somebody_else_meanwhile_is_left(
 
     monkeypatch.setattr(Keyring, "wrap", wrap)
     assert rotation.sweep() == 0
-    assert len(provisioner.events(REWRAPPED)) == len(provisioner.events(ENDED)) == 1
+    assert len(provisioner.events(REWRAPPED)) == 1
+    assert provisioner.events(ENDED)
 
 
 def test_without_another_root_key_there_is_nothing_to_go_over_to(provisioner: Provisioner, folder: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from cloister.errors import NotReady, SealBroken, Unavailable
+from cloister.provisioner.roots import Roots
 from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.enveloped import EnvelopedVault
 from cloister.provisioner.vaults.guard import PAUSE_S, Guard
-from cloister.provisioner.vaults.settings import TransitSettings
+from cloister.provisioner.vaults.settings import TransitSettings, VaultSettings
 from cloister.provisioner.vaults.transit import open_transit
 from cloister.provisioner.vaults.transit_client import LOGIN_PAUSE_S, MOST_ANSWER_BYTES, TransitClient
 from fakes.pki import MeshPki
@@ -98,6 +99,28 @@ def test_each_version_is_a_root_key_of_its_own(transit: TransitServer, settings:
     assert again.unwrap(RECORD, first.wrap(RECORD, KEY)) == KEY, "it wraps under its own version still"
     with pytest.raises(SealBroken):
         second.unwrap(RECORD, wrapped)
+
+
+def test_a_newer_version_wraps_when_it_is_gone_over_to_and_not_before(
+    transit: TransitServer, settings: TransitSettings, tmp_path: Path
+) -> None:
+    def at_a_start(*used: str) -> Roots:
+        return Roots.opened(VaultSettings(transit=settings), None, tmp_path, used)
+
+    first = at_a_start().keyring.wrapping_id
+    transit.rotate()
+    roots = at_a_start(first)
+    assert roots.keyring.wrapping_id == first
+    wrapped = roots.keyring.wrap(RECORD, KEY)
+    roots.turn_to(roots.next({first}))
+    second = roots.keyring.wrapping_id
+    assert second != first
+    assert roots.keyring.unwrap(RECORD, wrapped) == roots.keyring.unwrap(RECORD, roots.keyring.wrap(RECORD, KEY)) == KEY
+    assert at_a_start(first, second).keyring.wrapping_id == second
+    transit.keys["cloister"].least_to_open = 2
+    assert at_a_start(second).keyring.ids == {second}
+    with pytest.raises(NotReady, match="put the right one back"):
+        at_a_start(first, second)
 
 
 def test_a_version_that_vault_opens_no_more_is_none_of_ours(transit: TransitServer, settings: TransitSettings) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from cloister.errors import NotReady
+from cloister.kit.environment import inside_enclave
 from cloister.provisioner.vaults.root_key import ROOT_KEY_BYTES, RootKeyVault
 from cloister.provisioner.vaults.settings import PassphraseSettings, check_cost
 from cloister.rpc.files import read_private, replace_private
@@ -126,10 +127,15 @@ def _keep(path: Path, derivations: Sequence[Derivation]) -> None:
     """Write them, newest last; they are on the disk, name and all, before any key lies under them."""
     try:
         replace_private(path, json.dumps([asdict(each) for each in derivations]).encode())
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if not inside_enclave():  # Gramine does not sync folders
+            _sync(path.parent)
     except OSError as error:
         raise NotReady(f"{path} cannot be written: {error.strerror}", reason="passphrase.unkept") from error
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
