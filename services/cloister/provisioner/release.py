@@ -43,6 +43,7 @@ from cloister.provisioner.lease_watch import GivenLease
 from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
+from cloister.provisioner.marks import RELEASED
 from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.quotas import Quotas
@@ -59,7 +60,6 @@ from cloister.seal.keys import ModelKey
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.seal.release_policy import ReleasePolicy, check_meant_for
 
-RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
 REFUSED = "the request was refused"
 
