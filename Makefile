@@ -26,10 +26,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis bench-renewals bench-rest
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
+.PHONY: bench-renewals bench-rest
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
 .PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
-.PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
+.PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
 console-pictures: .venv/installed
@@ -52,16 +53,23 @@ else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
 
+# Whatever the environment says: what is started by the hundred is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
+# Half as many again as there are processors: many tests wait for processes that they have started.
+TESTERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+
 # One core checks while the other unpacks what some of the tests need.
 test: .venv/installed
-	@$(MAKE) --no-print-directory -j2 check .venv-protoc/installed .venv-kserve/installed \
+	@$(MAKE) --no-print-directory -j2 check packages .venv-protoc/installed .venv-kserve/installed \
 		clients/node/node_modules/installed
+	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
+		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n $(TESTERS) --dist loadfile; tests=$$?; \
+		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
+
+packages:
 	@sh deploy/redis.sh
 	@sh deploy/softhsm.sh
 	@sh deploy/chromium.sh
-	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
-		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
-		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
 
 # Four fifths of the capacity, every answer checked: memory and latency must stay. MINUTES=30; WORKERS= PROCESSES=.
 soak: .venv/installed

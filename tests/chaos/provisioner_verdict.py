@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chaos.provisioner_roots import opened_with_both
-from chaos.provisioner_work import noted
+from chaos.provisioner_work import noted, started
 from cloister.provisioner.epoch_store import StoredEpoch
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.log_check import check
 from cloister.provisioner.look import Look, Row
 from cloister.provisioner.models import ModelStore, StoredModel
-from cloister.provisioner.tables import EPOCH, MODEL_VERSION, POLICY, TABLES, Key
+from cloister.provisioner.rotation import BEGUN
+from cloister.provisioner.tables import EPOCH, MODEL_VERSION, POLICY, TABLES, WITHDRAWAL, Key
 from cloister.provisioner.vault import Wrapped
 from cloister.seal.hpke import KeyPair
 from cloister.tlog.checkpoint import Checkpoint
@@ -31,7 +31,8 @@ def judge(site: Path) -> int:
         AssertionError: Something does not hold; the message says what.
         CloisterError: It does not open.
     """
-    with opened_with_both(site / "state") as (ledger, roots):
+    with started(site) as provisioner:
+        ledger = provisioner.desk.ledger
         asyncio.run(check(ledger.log))
         _head_is_signed(ledger)
         lines = [json.loads(entry.record) for entry in ledger.log.records()]
@@ -39,8 +40,9 @@ def judge(site: Path) -> int:
         with ledger.looking() as look:
             _rows_are_what_the_lines_say(look, lines)
             _what_was_acknowledged_is_there(site, look, lines)
+            _what_is_withdrawn_is_released_no_more(lines)
             rows = {model.name: look.all(EPOCH, model.name) for model in models}
-        _every_key_opens(roots.keyring, models, rows, lines)
+        _every_key_opens(provisioner.ring, models, rows, lines)
         return len(lines)
 
 
@@ -73,12 +75,22 @@ def _what_was_acknowledged_is_there(site: Path, look: Look, lines: list[dict[str
             case "allowed":
                 assert look.get(POLICY, Key(done["name"], done["version"])), f"lost: {done}"
                 assert lines[done["sequence"] - 1]["event"] == "policy.set", f"lost: {done}"
+            case "withdrawn":
+                assert look.get(WITHDRAWAL, Key(done["name"], done["version"])), f"lost: {done}"
+            case "rotating":
+                assert lines[done["sequence"] - 1]["event"] == BEGUN, f"lost: {done}"
             case "released":
                 assert done["lease_id"] in leases, f"released and not on record: {done}"
-            case "rotated":
-                ends = [line for line in lines[done["sequence"] :] if line["event"] == "root.rotation_ended"]
-                assert ends, f"rotated and not on record: {done}"
-                assert ends[0]["to_root"] == done["to"], f"rotated to another root key: {done}"
+
+
+def _what_is_withdrawn_is_released_no_more(lines: list[dict[str, Any]]) -> None:
+    """The order of the log is the order of what happened."""
+    gone: set[tuple[str, int]] = set()
+    for line in lines:
+        if line["event"] == "model.withdrawn":
+            gone.add((line["model"], line["version"]))
+        released = line["event"] == "key.released" and (line["model"], line.get("version")) in gone
+        assert not released, f"released after it was withdrawn: {line}"
 
 
 def _every_key_opens(

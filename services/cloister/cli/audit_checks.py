@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloister.cli.audit_words import audit_plain, line_plain, line_title, verdict
+from cloister.cli.audit_words import audit_plain, line_plain, line_title, pinning, verdict
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, check_place
 from cloister.cli.output import facts, print_json, print_json_line, say, warn
@@ -69,10 +69,13 @@ def show(
 ) -> None:
     """Show one line of the record, what it means, and the proof that it is under a countersigned head."""
     mesh = Mesh.read(mesh_folder)
+    kept = memory or mesh.folder / FILE
 
     async def shown() -> None:
-        async with _auditor(mesh, identity or mesh.identity("auditor"), memory or mesh.folder / FILE) as auditor:
+        async with _auditor(mesh, identity or mesh.identity("auditor"), kept) as auditor:
             proven = await auditor.show(number)
+        if proven.pinned is not None:
+            warn(pinning(proven.pinned, str(kept)))
         if as_json:
             proof = [each.hex() for each in proven.proof]
             print_json({**line_plain(proven.line), "checkpoint": str(proven.head.note), "proof": proof})
@@ -97,11 +100,10 @@ def follow(
     async def followed() -> None:
         async with _auditor(mesh, identity or mesh.identity("auditor"), kept) as auditor:
             async for found in auditor.follow():
-                if isinstance(found, LogAudit):
-                    if not as_json:
-                        _tell(found, as_json, memory=str(kept))
-                elif as_json:
-                    print_json_line(line_plain(found))
+                if as_json:
+                    print_json_line(audit_plain(found) if isinstance(found, LogAudit) else line_plain(found))
+                elif isinstance(found, LogAudit):
+                    _tell(found, as_json, memory=str(kept))
                 else:
                     say(f"{found.sequence}  {found.content.get('time', '')}  {line_title(found)}")
 

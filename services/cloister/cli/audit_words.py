@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cloister.client.log_audit import LogAudit
-from cloister.client.log_checks import Resumed, SignedHead
+from cloister.client.log_checks import LogKeys, Resumed, SignedHead
 from cloister.client.operator import AuditLine
 from cloister.console.event_words import event
 
@@ -49,7 +49,8 @@ def verdict(audit: LogAudit, *, memory: str = "", source: str = "") -> tuple[str
         source: The file that it was found in; empty for what came over the wire.
     """
     size = audit.head.head.size
-    good = f"good: {audit.lines} lines, under a head of {size} that the log signed{_countersigned(audit.head)}"
+    lines = f"{audit.lines} line{'s' if audit.lines != 1 else ''}"
+    good = f"good: {lines}, under a head of {size} that the log signed{_countersigned(audit.head)}"
     if audit.kept_size is not None and audit.kept_size <= size:
         good += f"; nothing has changed in the {audit.kept_size} that were seen here before"
     if audit.newer > 0:
@@ -62,15 +63,24 @@ def _countersigned(head: SignedHead) -> str:
     return f" and {', '.join(sorted(witnesses))} countersigned" if witnesses else ""
 
 
+def pinning(keys: LogKeys, memory: str) -> str:
+    """That keys were pinned just now, and which."""
+    return f"first contact: these keys are pinned in {memory} now; compare them with another auditor's: {_named(keys)}"
+
+
 def _pinned(audit: LogAudit, memory: str, source: str) -> list[str]:
     if not audit.is_first_contact:
         return []
-    keys = ", ".join((f"log {audit.keys.log.hex()}", *sorted(each.vkey for each in audit.keys.witnesses)))
     if source:
+        keys = _named(audit.keys)
         return [
             f"by the keys in {source} itself, which nobody vouches for; compare them with another auditor's: {keys}"
         ]
-    return [f"first contact: these keys are pinned in {memory} now; compare them with another auditor's: {keys}"]
+    return [pinning(audit.keys, memory)]
+
+
+def _named(keys: LogKeys) -> str:
+    return ", ".join((f"log {keys.log.hex()}", *sorted(each.vkey for each in keys.witnesses)))
 
 
 def _weak(audit: LogAudit) -> list[str]:

@@ -76,6 +76,7 @@ _ADVICE_BY_REASON = {
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
     "jobs.off": "ask with 'cloister infer', or have its operator give it a Redis: 'cloister redis add'",
     "jobs.full": "run the same command again later: 'cloister jobs queues' shows operators how much waits",
+    "jobs.memory_full": "run the same command again later, and tell the operator: the mesh's Redis has no memory left",
     "job.too_large": "--rows says how many rows are one job",
     "job.too_long": "say it with --life",
     "request.too_long": "say it with --life",

@@ -36,11 +36,19 @@ LAG_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ProvenLine:
-    """One line, and the countersigned head that it was proven to be under."""
+    """One line, and the countersigned head that it was proven to be under.
+
+    Attributes:
+        line: As it was listed.
+        head: Of a log of which it is one.
+        proof: By which hashes.
+        pinned: The keys that were pinned for it; None where they had been.
+    """
 
     line: AuditLine
     head: SignedHead
     proof: tuple[bytes, ...]
+    pinned: LogKeys | None
 
 
 class LogAuditor:
@@ -108,7 +116,7 @@ class LogAuditor:
             await self._check_grown(memory, head)
         else:
             self._memory.write(Remembered(keys, head.note))
-        return ProvenLine(line, head, proof)
+        return ProvenLine(line, head, proof, pinned=keys if memory is None else None)
 
     async def follow(self) -> AsyncIterator[LogAudit | AuditLine]:
         """An audit of all that there is, and then each new line once it is countersigned and found good.

@@ -76,6 +76,12 @@ CREATE TABLE epoch (
     PRIMARY KEY (name, number)
 ) STRICT, WITHOUT ROWID;
 """
+_RECOVERY: Final = """
+CREATE TABLE recovery_key (
+    name TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0), deal BLOB NOT NULL, PRIMARY KEY (name, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_attempt (id INTEGER PRIMARY KEY, noted TEXT NOT NULL) STRICT;
+"""
 _LEASES: Final = """
 CREATE TABLE withdrawal (
     name TEXT NOT NULL REFERENCES model (name), version INTEGER NOT NULL CHECK (version >= 0),
@@ -88,12 +94,6 @@ CREATE TABLE lease (
     PRIMARY KEY (instance, name, version)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX lease_end ON lease (ends_ms);
-"""
-_RECOVERY: Final = """
-CREATE TABLE recovery_key (
-    name TEXT NOT NULL, number INTEGER NOT NULL CHECK (number > 0), deal BLOB NOT NULL, PRIMARY KEY (name, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE recovery_attempt (id INTEGER PRIMARY KEY, noted TEXT NOT NULL) STRICT;
 """
 _SCHEMAS: Final = (_LOG + _MODELS + _SIGNERS + _EPOCHS + _LEASES + _RECOVERY,)
 """What each version of the file added to the one before."""

@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from google.protobuf.message import DecodeError
+
 from cloister.api.v1 import recovery_pb2 as pb
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, NotReady
 from cloister.kit.metrics import Metrics
 from cloister.provisioner.database import Database
 from cloister.provisioner.kept_secrets import kept_keys
 from cloister.provisioner.keyring import Keyring
-from cloister.provisioner.look import Look
+from cloister.provisioner.look import ALTERED, Look
 from cloister.provisioner.recovery_attempts import RecoveryAttempts
 from cloister.provisioner.recovery_session import MOST_REFUSED, RecoverySession, RecoverySessions, ShareRefused
 from cloister.provisioner.restoring import Restored, restore
@@ -26,6 +28,7 @@ from cloister.provisioner.tables import RECOVERY_KEY
 from cloister.provisioner.vouched import Vouched
 from cloister.seal.hpke import XWING, key_id
 from cloister.seal.keys import Secret
+from cloister.seal.recovery import MAX_SHARES
 
 
 class Recovering:
@@ -106,13 +109,14 @@ class Recovering:
 
         with self._lock:
             session, index, seed = self._sessions.contributed(session_id, sealed, by=by, refused=refused)
-            self._attempts.add("recovery.share_given", by=by, session=session_id.hex(), index=index)
-            if seed is None:
-                return pb.ContributeShareResponse(missing=session.missing)
             try:
+                self._attempts.add("recovery.share_given", by=by, session=session_id.hex(), index=index)
+                if seed is None:
+                    return pb.ContributeShareResponse(missing=session.missing)
                 restored = self._restored(session, seed)
             finally:
-                seed.wipe()
+                if seed is not None:
+                    seed.wipe()
         return pb.ContributeShareResponse(restored=True, secrets=restored.secrets, audit_sequence=restored.sequence)
 
     def end(self) -> None:
@@ -152,7 +156,19 @@ class Recovering:
 
 
 def stored_deal(database: Database) -> pb.RecoveryDeal | None:
-    """The dealing as it is stored, vouched for by nobody; None where there is none."""
+    """The dealing as it is stored, vouched for by nobody; None where there is none.
+
+    Raises:
+        NotReady: It is no dealing (`store.altered`).
+    """
     with closing(database.writing.cursor()) as cursor:
         row = cursor.execute(f"{RECOVERY_KEY.selected} ORDER BY number DESC LIMIT 1").fetchone()
-    return pb.RecoveryDeal.FromString(row[-1]) if row is not None else None
+    if row is None:
+        return None
+    try:
+        deal = pb.RecoveryDeal.FromString(row[-1])
+    except DecodeError:
+        deal = pb.RecoveryDeal()
+    if not 1 <= deal.threshold <= len(deal.shares) <= MAX_SHARES:
+        raise NotReady("the dealing of the recovery key is not as it was written", reason=ALTERED)
+    return deal

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -33,31 +32,29 @@ from cloister.errors import (
 )
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
-from cloister.kit.result_facts import code_facts
-from cloister.kit.signed_policy import verified_policy
 from cloister.provisioner.change import Change
-from cloister.provisioner.decoy import decoy
 from cloister.provisioner.epochs import Epochs
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.lease_watch import GivenLease
 from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
-from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
+from cloister.provisioner.models import ModelStore, StoredModel
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.offers import Offers
 from cloister.provisioner.quotas import Quotas
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.release_lines import objections, result_facts
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
-from cloister.provisioner.withdrawals import releasable, terms
+from cloister.provisioner.withdrawals import terms
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
-from cloister.seal.manifest import ModelManifest, verify
-from cloister.seal.release_policy import ReleasePolicy, check_meant_for
+from cloister.seal.release_policy import check_meant_for
 
 RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
@@ -95,15 +92,6 @@ class _Granted:
     sealed_grant: bytes = field(repr=False)
     now: datetime
     changed_at: int
-
-
-class _Found(NamedTuple):
-    """What is asked for, as of the line `changed_at`; `missing` says why it is the decoy."""
-
-    model: StoredModel
-    policy: StoredPolicy
-    changed_at: int
-    missing: KeyRefused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +144,6 @@ class Releaser:
         self._verifier_keys = verifier_keys
         self._standing = standing
         self._look_for_keys = look_for_keys
-        self._store = store
         self._epochs = epochs
         self._keyring = keyring
         self._ledger = ledger
@@ -167,7 +154,7 @@ class Releaser:
         self._per_platform = per_platform
         self._clock = clock
         self._quotas = Quotas(RELEASED, partial(ledger.log.records, 0))
-        self._decoy = decoy(cluster)
+        self._offers = Offers(cluster, ledger, store)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
         """Release a key to `peer`, or refuse; either way once that is on record.
@@ -225,14 +212,14 @@ class Releaser:
         )
 
     def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
-        found = self._found(request)
-        model, stored_policy = found.model, found.policy
-        described, policy = _as_signed(model, stored_policy)
+        offer = self._offers.find(request.model_name, request.model_version)
+        model = offer.model
+        described, policy = offer.as_signed()
         check_meant_for(policy, self._cluster)
         try:
             decide(result, policy, model_version=model.version, cluster=self._cluster)
         except KeyRefused as refusal:
-            raise found.missing or refusal from None
+            raise offer.missing or refusal from None
         lease_id = secrets.token_hex(16)
         grant = ModelGrant(
             model_key=self._unwrapped(model),
@@ -242,7 +229,7 @@ class Releaser:
             allow_plain=policy.allow_plain,
             lease_s=policy.lease_s,
             policy_digest=policy.digest,
-            epochs=self._epochs.released_to(result, model, policy, stored_policy, now),
+            epochs=self._epochs.released_to(result, model, policy, offer.policy, now),
             signer_sets=model.signer_sets,
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
@@ -255,29 +242,8 @@ class Releaser:
             lease_id=lease_id,
             sealed_grant=sealed,
             now=now,
-            changed_at=found.changed_at,
+            changed_at=offer.changed_at,
         )
-
-    def _found(self, request: ReleaseRequest) -> _Found:
-        """The model and its policy; the decoy, which is refused to all, in the place of what nobody gets now."""
-        try:
-            with self._ledger.looking() as look:
-                version = releasable(look, request.model_name, request.model_version)
-                changed_at = terms(look, request.model_name).changed_at
-            return self._owned(request.model_name, version, changed_at)
-        except KeyRefused as missing:
-            return _Found(*self._decoy, 0, missing)
-
-    def _owned(self, name: str, version: int, changed_at: int) -> _Found:
-        found = self._store.find(name, version)
-        if found is None:
-            raise KeyRefused("there is no such model", reason="model.unknown")
-        model, policy = found
-        if policy is None:
-            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
-        if self._store.held_since(name):
-            raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
-        return _Found(model, policy, changed_at)
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
@@ -301,7 +267,7 @@ class Releaser:
                 lease_s=grant.lease_s,
                 policy_digest=grant.policy_digest.hex(),
                 epochs=[str(key.epoch) for key in grant.epochs],
-                **_facts(result),
+                **result_facts(result),
             )
             lease = GivenLease(grant.model_name, grant.model_version, line)
             ends_ms = now_ms + grant.lease_s * 1000
@@ -321,15 +287,9 @@ class Releaser:
             model=request.model_name,
             version=request.model_version,
             peer=peer.spiffe_id,
-            **(_facts(result) if result is not None else {}),
-            **_objections(refusal),
+            **(result_facts(result) if result is not None else {}),
+            **objections(refusal),
         )
-
-
-def _objections(refusal: CloisterError) -> dict[str, list[str]]:
-    """Every rule that objected, with what it demanded and found: for the owner."""
-    objections = refusal.objections if isinstance(refusal, KeyRefused) else ()
-    return {"objections": list(objections)} if objections else {}
 
 
 def _same_party(result: AttestationResult, peer: PeerIdentity) -> None:
@@ -343,27 +303,3 @@ def _possesses(result: AttestationResult, request: ReleaseRequest) -> None:
         Ed25519PublicKey.from_public_bytes(result.receipt_key).verify(request.proof, message)
     except (InvalidSignature, ValueError):
         raise KeyRefused("the proof of possession does not hold", reason="proof.invalid") from None
-
-
-def _as_signed(model: StoredModel, policy: StoredPolicy) -> tuple[ModelManifest, ReleasePolicy]:
-    """Read what the owner signed, believing the signatures and not the store."""
-    try:
-        described = verify(model.manifest, model.signature, model.owner.key)
-        allowed = verified_policy(policy.policy, policy.signature, model.owner.key, model.signer_sets)
-    except (SealBroken, InvalidRequest):
-        raise altered(model.name) from None
-    if (described.name, described.version, allowed.model_name) != (model.name, model.version, model.name):
-        raise altered(model.name)
-    return described, allowed
-
-
-def _facts(result: AttestationResult) -> dict[str, str | int | bool]:
-    return {
-        "instance": result.instance,
-        "ear_id": result.ear_id,
-        **code_facts(result),
-        "tcb_status": result.tcb_status,
-        "ppid_sha256": result.ppid_sha256,
-        "anchor": result.anchor,
-        "simulated": result.simulated,
-    }

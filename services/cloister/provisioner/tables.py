@@ -90,19 +90,8 @@ EPOCH: Final = Table(
     ("suite", "began_ms", "seal_until_ms", "open_until_ms", "policy", "signature", COPY),
     ("wrapped_seed", "root_key_id"),
 )
-WITHDRAWAL: Final = Table("withdrawal", ("name", "version"), ("withdrawn_at_ms", "by_whom", "reason", "lifted"))
 RECOVERY_KEY: Final = Table("recovery_key", ("name", "number"), ("deal",))
+WITHDRAWAL: Final = Table("withdrawal", ("name", "version"), ("withdrawn_at_ms", "by_whom", "reason", "lifted"))
 HELD: Final = Table("held", ("name",), ("generation",))
 """Models that are released to nobody until their owner signs a policy for this generation of the log."""
-TABLES: Final = (
-    LOG_KEY,
-    MODEL,
-    MODEL_VERSION,
-    POLICY,
-    SIGNER_SET,
-    EPOCH_COUNT,
-    EPOCH,
-    WITHDRAWAL,
-    RECOVERY_KEY,
-    HELD,
-)
+TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, EPOCH_COUNT, EPOCH, HELD, WITHDRAWAL, RECOVERY_KEY)

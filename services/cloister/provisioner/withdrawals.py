@@ -26,7 +26,9 @@ from cloister.provisioner.look import Look
 from cloister.provisioner.tables import MODEL, MODEL_VERSION, POLICY, SIGNER_SET, WITHDRAWAL, Key
 
 CHANGING: Final = (MODEL_VERSION, POLICY, SIGNER_SET, WITHDRAWAL)
-"""The tables whose rows say who may have a model's key, and which there is."""
+"""The tables whose rows say who may have a model's key, and which there is.
+
+Not HELD: a log that is resumed has nobody ask again. Leases end by themselves, or when their owner signs anew."""
 # As many signatures as an envelope may have, and some air.
 MAX_ORDER_BYTES: Final = 32 << 10
 

@@ -57,6 +57,7 @@ class ServedModel:
             allow_plain=self.allow_plain,
             metadata=metadata.SerializeToString(deterministic=True),
             manifest=self.manifest,
+            calls_per_slot=engine.calls_per_slot,
         )
 
 
@@ -91,6 +92,11 @@ class ServedModels:
 
     def __len__(self) -> int:
         return len(self._models)
+
+    @property
+    def calls_per_slot(self) -> int:
+        """Of all models together."""
+        return sum(model.engine.calls_per_slot for model in self._models.values())
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())

@@ -13,7 +13,7 @@ import pytest
 
 from cloister import dsse
 from cloister.api.v1.recovery_pb2 import RecoveryDeal
-from cloister.errors import CloisterError, InvalidRequest, NotAllowed, NotReady, SealBroken
+from cloister.errors import CloisterError, InvalidRequest, NotAllowed, NotReady, SealBroken, Unavailable
 from cloister.kit.metrics import Metrics
 from cloister.kit.recovery_cards import ORDER_TYPE, RecoveryCard, deal_order
 from cloister.provisioner.database import NAME, Database
@@ -23,7 +23,8 @@ from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.opening import opened
 from cloister.provisioner.recovering import Recovering, stored_deal
 from cloister.provisioner.recovery import Recovery
-from cloister.provisioner.recovery_session import MOST_REFUSED
+from cloister.provisioner.recovery_attempts import RecoveryAttempts
+from cloister.provisioner.recovery_session import MOST_REFUSED, RecoverySession
 from cloister.provisioner.recovery_shares import combined
 from cloister.provisioner.tables import EPOCH
 from cloister.provisioner.vaults.root_key import RootKeyVault
@@ -307,6 +308,44 @@ def test_a_deal_that_was_put_into_the_state_lets_nothing_out(tmp_path: Path, thr
         lost.give(three[0])
         with pytest.raises(SealBroken):
             lost.give(three[1])
+
+
+@pytest.mark.parametrize("change", ["threshold", "shares", "bytes"])
+def test_a_deal_that_is_none_is_said_to_be_altered(tmp_path: Path, three: list[Holder], change: str) -> None:
+    deal, _ = dealt(three, cluster=CLUSTER)
+    if change == "threshold":
+        deal.threshold = 0
+    elif change == "shares":
+        del deal.shares[:]
+    raw = b"\xff" if change == "bytes" else deal.SerializeToString()
+    with Database.opened(tmp_path / NAME) as database:
+        database.writing.execute("UPDATE recovery_key SET deal = ?", (raw,))
+        with pytest.raises(NotReady) as refused:
+            stored_deal(database)
+    assert refused.value.reason == "store.altered"
+
+
+def test_a_seed_is_overwritten_though_nothing_can_be_noted(
+    lost: Lost, three: list[Holder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost.give(three[0])
+    seeds: list[Secret] = []
+    seed = RecoverySession.seed
+
+    def kept(session: RecoverySession) -> Secret:
+        seeds.append(seed(session))
+        return seeds[-1]
+
+    def full(*_: object, **__: object) -> None:
+        raise Unavailable("the disk is full", reason="record.unavailable")
+
+    session = lost.recovering.begin(OPERATOR)
+    monkeypatch.setattr(RecoverySession, "seed", kept)
+    monkeypatch.setattr(RecoveryAttempts, "add", full)
+    sealed = contribution(session.session_id, session.public_key, three[1].share(lost.deal))
+    with pytest.raises(Unavailable):
+        lost.recovering.contribute("bob", session.session_id, sealed)
+    assert [set(each.view) for each in seeds] == [{0}]
 
 
 def test_copies_open_with_the_seed_alone(tmp_path: Path, three: list[Holder]) -> None:

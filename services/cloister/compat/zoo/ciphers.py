@@ -2,7 +2,7 @@
 
 Keys come from a secret and a salt (PBKDF2-HMAC-SHA256, RFC 8018, 65 536 iterations; the shorter key is the beginning of
 the longer), or are a data key of BigDL's key management. Most layouts have no integrity: wrong padding is all that
-tells of a wrong key, and one in a hundred wrong keys passes it. Whoever opens a file here must look at what comes out.
+tells of a wrong key, and one wrong key in 255 passes it. Whoever opens a file here must look at what comes out.
 
 | scheme                    | content, after base64                                       | key       |
 |---------------------------|-------------------------------------------------------------|-----------|
