@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.errors import LogBroken
 from cloister.kit.log_origin import RESUMED
 from cloister.kit.record_line import time_of
 from cloister.provisioner import lines
@@ -125,6 +126,29 @@ class Log:
                 yield AuditRecord(sequence=sequence, record=record, leaf_hash=nodes[:HASH_BYTES])
             after += len(page)
 
+    def newest(self, most: int) -> Iterator[AuditRecord]:
+        """The newest so many lines, oldest first, of which none was changed or taken out, whoever can write the disk.
+
+        Raises:
+            LogBroken: They do not lead to the head.
+            Unavailable: They cannot be read.
+        """
+        tree = self.tree()
+        return self._leading_to(tree, max(0, tree.size - most))
+
+    def _leading_to(self, head: Frontier, after: int) -> Iterator[AuditRecord]:
+        with self._looking() as look:
+            tree = lines.tree_of(look.cursor, after)
+        while tree.size < head.size:
+            with self._looking() as look:
+                page = lines.page(look.cursor, tree.size, head.size, _PAGE)
+            for sequence, record, _nodes in page:
+                leaf = leaf_hash(record)
+                tree.add(leaf)
+                yield AuditRecord(sequence=sequence, record=record, leaf_hash=leaf)
+        if tree.root() != head.root():
+            raise LogBroken("the lines of the log do not lead to its signed head", reason="line.altered")
+
     def leaves(self, after: int, last: int, most: int) -> list[tuple[int, bytes, bytes]]:
         """The next lines after a number: of each the number, its leaf hash, and the nodes beside it; as `records`."""
         with self._looking() as look:
@@ -132,20 +156,22 @@ class Log:
         return [(sequence, leaf_hash(record), nodes) for sequence, record, nodes in page]
 
     def latest(self, event: str) -> bytes | None:
-        """The newest line of an event, or None if there is none; raises as `records`."""
+        """The newest line of an event, or None if there is none; raises as `newest`.
+
+        That there is no newer one is believed of lines that lead to the head only.
+        """
+        tree = self.tree()
         with self._looking() as look:
             row = look.cursor.execute(
-                "SELECT sequence, record FROM line WHERE json_extract(CAST(record AS TEXT), '$.event') = ? "
+                "SELECT sequence, record FROM line "
+                "WHERE sequence <= ? AND json_extract(CAST(record AS TEXT), '$.event') = ? "
                 "ORDER BY sequence DESC LIMIT 1",
-                (event,),
+                (tree.size, event),
             ).fetchone()
-        if row is None:
-            return None
-        sequence, record = row
-        tree = self._state().tree
-        path = self.inclusion(sequence, tree.size)
-        proofs.verify_inclusion(leaf_hash(record), sequence - 1, tree.size, path, tree.root())
-        return bytes(record)
+        sequence, record = row or (1, None)
+        for _ in self._leading_to(tree, sequence - 1):
+            pass
+        return record
 
     def latest_at(self, event: str) -> datetime | None:
         """When the log last tells of an event, or None if it never does; raises as `records`."""

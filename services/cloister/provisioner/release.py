@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -153,7 +152,7 @@ class Releaser:
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
-        self._quotas = Quotas(RELEASED, partial(ledger.log.records, 0))
+        self._quotas = Quotas(RELEASED, ledger.log.newest)
         self._offers = Offers(cluster, ledger, store)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
