@@ -43,7 +43,8 @@ from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.offers import Offers
 from cloister.provisioner.quotas import Quotas
 from cloister.provisioner.rates import Rates
-from cloister.provisioner.release_lines import objections, result_facts
+from cloister.provisioner.refusals import Refusals
+from cloister.provisioner.release_lines import result_facts
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
@@ -152,6 +153,7 @@ class Releaser:
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
+        self._refusals = Refusals(ledger, metrics)
         self._quotas = Quotas(RELEASED, ledger.log.newest)
         self._offers = Offers(cluster, ledger, store)
 
@@ -278,17 +280,8 @@ class Releaser:
     async def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
-        simulated = result.simulated if result is not None else None
-        self._metrics.key_asked(released=False, simulated=simulated, reason=refusal.reason)
-        await self._ledger.appended(
-            "key.refused",
-            reason=refusal.reason,
-            model=request.model_name,
-            version=request.model_version,
-            peer=peer.spiffe_id,
-            **(result_facts(result) if result is not None else {}),
-            **objections(refusal),
-        )
+        asked, version = request.model_name, request.model_version
+        await self._refusals.record(refusal, model=asked, version=version, peer=peer.spiffe_id, result=result)
 
 
 def _same_party(result: AttestationResult, peer: PeerIdentity) -> None:
