@@ -209,12 +209,12 @@ class ModelStore:
     def held_since(self, name: str) -> int:
         """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
         with self._ledger.looking() as look:
-            return _held_since(look, name)
+            return generation_held(look, name)
 
     def held(self) -> dict[str, int]:
         """All models that are held, and since which generation."""
         with self._ledger.looking() as look:
-            return {name: since for name in look.names(HELD) if (since := _held_since(look, name))}
+            return {name: since for name in look.names(HELD) if (since := generation_held(look, name))}
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force.
@@ -239,7 +239,7 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(version, *row)
 
 
-def _held_since(look: Look, name: str) -> int:
+def generation_held(look: Look, name: str) -> int:
     """The generation since which a model is held; 0 where it never was, or its owner has signed a policy since."""
     since, policy = _last_held(look, name), Key(name, look.newest(POLICY, name))
     return since if look.sequence_of(HELD, Key(name)) > look.sequence_of(POLICY, policy) else 0

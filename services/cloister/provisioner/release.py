@@ -38,7 +38,7 @@ from cloister.provisioner.lease_watch import GivenLease
 from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
-from cloister.provisioner.models import ModelStore, StoredModel
+from cloister.provisioner.models import ModelStore, StoredModel, generation_held
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.offers import Offers
 from cloister.provisioner.quotas import Quotas
@@ -258,7 +258,8 @@ class Releaser:
         now_ms = int(granted.now.timestamp() * 1000)
 
         def make(change: Change) -> None:
-            if terms(change, grant.model_name).changed_at != granted.changed_at:
+            changed = terms(change, grant.model_name).changed_at != granted.changed_at
+            if changed or generation_held(change, grant.model_name):
                 raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
             line = change.line(
                 RELEASED,
