@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from cloister.errors import AlreadyExists, InvalidRequest, NotFound, NotReady, SealBroken
 from cloister.kit.signer_set import SignerSet
 from cloister.provisioner.change import Change
-from cloister.provisioner.head import FIRST_GENERATION
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look, altered
+from cloister.provisioner.marks import FIRST_GENERATION
 from cloister.provisioner.recovery_copies import check_copy
 from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, Key
 from cloister.provisioner.vault import RecordId
@@ -89,8 +89,8 @@ class ModelStore:
             owner = stored_owner(change, model.name)
             if owner is None:
                 change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
-                if change.generation > FIRST_GENERATION:  # it may have been here before, with policies that were lost
-                    change.put(HELD, Key(model.name), change.generation)
+                if change.marks.generation > FIRST_GENERATION:  # it may have been here before, with policies
+                    change.put(HELD, Key(model.name), change.marks.generation)
             elif owner != model.owner:
                 raise AlreadyExists("the name is taken by another owner or with another key")
             newest = change.newest(MODEL_VERSION, model.name)

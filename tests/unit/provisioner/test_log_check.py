@@ -68,21 +68,16 @@ async def test_a_line_that_was_taken_out_is_named(ledger: Ledger, tmp_path: Path
 
 @pytest.mark.attack("H07")
 @pytest.mark.attack("F14")
-def test_a_line_that_was_hidden_by_rewriting_it_is_not_passed_over_by_who_counts_or_looks(
+def test_a_line_that_was_hidden_by_rewriting_it_is_not_passed_over_by_who_counts(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """By the newest release the clock is held, and by those of the last hour an owner's bound is."""
-    for number in range(2):
+    """An owner's bound of releases in an hour is held by the newest lines."""
+    for number in range(3):
         ledger.append("key.released", number=number)
-    ledger.append("e")
-    found = ledger.log.latest("key.released")
-    assert found is not None
-    assert b'"number":1' in found
     assert [each.sequence for each in ledger.log.newest(3)] == [12, 13, 14]
     hidden = ledger.log.line(13).replace(b"key.released", b"key.nonesuch")
     edit(tmp_path, "UPDATE line SET record = ?, nodes = ? WHERE sequence = 13", hidden, leaf_hash(hidden))
     assert next(each.record for each in ledger.log.records(12)) == hidden, "each line is whole by itself"
-    for look in (lambda: ledger.log.latest("key.released"), lambda: list(ledger.log.newest(3))):
-        with pytest.raises(LogBroken) as refused:
-            look()
-        assert refused.value.reason == "line.altered"
+    with pytest.raises(LogBroken) as refused:
+        list(ledger.log.newest(3))
+    assert refused.value.reason == "line.altered"
