@@ -151,7 +151,7 @@ async def test_a_result_that_was_signed_before_the_revocation_gets_no_key(pair: 
     async with pair.verifier.as_role("operator") as operator:
         assert (await revoke(operator, name, "a drill")).members == 1
         async with asyncio.timeout(WITHIN_S):
-            while not await refused(pair, tokens.pop()):  # the news is on its way
+            while not await refused(pair, tokens.pop()):  # noqa: ASYNC110 - the news is on its way
                 await asyncio.sleep(WITHIN_S / 10)
         assert (await pair.refusals())[-1] == "measurement.revoked"
         assert await refused(pair, tokens.pop())

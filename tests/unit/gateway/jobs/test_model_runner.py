@@ -57,9 +57,12 @@ async def test_no_more_is_claimed_than_can_be_sent_soon_and_slots_are_left_for_r
         await rig.submit(*jobs)
         frame = await worker.frame()
         assert len(frame.calls) == 2  # half of the slots
+        await rig.until(
+            jobs[2], lambda record: record.state is State.RUNNING
+        )  # it waits for the first slot that is free
         await asyncio.sleep(0.05)  # nothing more comes, however long one waits
         states = [(await rig.record(job)).state for job in jobs]
-        assert states.count(State.RUNNING) == 3  # one waits for the first slot that is free
+        assert states.count(State.RUNNING) == 3
         worker.answer(frame.calls[0].call_id)
         assert (await take(worker)).request == jobs[2].request
 
