@@ -194,7 +194,7 @@ def _revoke(name: Name, reason: str, folder: Path, identity: Path | None) -> Non
             return answer.audit_sequence, answer.members
 
     sequence, members = asyncio.run(call())
-    say(f"{name.kind.value} revoked (line {sequence} of the verifier's record); attested workers that went: {members}")
+    say(f"{name.kind.value} revoked (line {sequence} of the verifier's record); {members} attested workers went")
 
 
 async def _list(mesh: Mesh, identity: Path) -> list[Revocation]:

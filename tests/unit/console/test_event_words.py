@@ -44,8 +44,9 @@ def constants(tree: ast.Module) -> dict[str, str]:
 def events(folder: str) -> set[str]:
     """What is given first, or second after a function, to what writes a line."""
     found: set[str] = set()
+    shared = {name: value for _, tree in trees(folder) for name, value in constants(tree).items()}
     for _, tree in trees(folder):
-        named = constants(tree)
+        named = shared | constants(tree)
         for call in ast.walk(tree):
             if isinstance(call, ast.Call):
                 writer = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
