@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
+import tomlkit
 import typer
 
 from cloister.cli.failures import ExitCode, Stop
@@ -17,6 +18,8 @@ from cloister.cli.output import say, warn
 
 FILE: Final = "kustomization.yaml"
 SERVICES: Final = ("verifier", "provisioner", "gateway", "worker")
+_ADDRESSES: Final = {"verifier": "verifier:8442", "provisioner": "provisioner:8444"}
+"""Of the services in deploy/kubernetes/base, in the workers' own namespace."""
 _MOST_BYTES: Final = 1 << 20
 """Of a Secret, whatever holds it."""
 _HEAD: Final = """\
@@ -51,9 +54,11 @@ def kubernetes(
     """Write DIR/kustomization.yaml, by which each service's secrets and settings get into a Kubernetes cluster.
 
     Each pod is given the files that its own settings name and no others. Addresses in the settings are those of this
-    machine; the manifests put the cluster's in their place, except in enclaves, where they are measured.
+    machine, and the manifests put the cluster's in their place; a worker's are measured, so they are changed here, in
+    DIR/worker/settings.toml: build enclaves afterwards, and found another mesh for 'cloister up'.
     """
     mesh = Mesh.read(folder)
+    _address(mesh.settings("worker"))
     where = manifests if "://" in manifests else _relative(Path(manifests), mesh.folder)
     wanted = (*SERVICES, "redis") if mesh.redis_folder.is_dir() else SERVICES
     text = _HEAD.format(manifests=where) + "".join(_secret(mesh, service) for service in wanted)
@@ -62,6 +67,13 @@ def kubernetes(
     if mesh.simulated:
         warn("The workers of this mesh are simulated: whoever runs the cluster can read models and requests.")
     say(f"next: kubectl apply -k {mesh.folder}")
+
+
+def _address(settings: Path) -> None:
+    values = tomlkit.parse(settings.read_text(encoding="utf-8"))
+    for name, address in _ADDRESSES.items():
+        values[name] = address
+    settings.write_text(tomlkit.dumps(values), encoding="utf-8")
 
 
 def _relative(overlay: Path, folder: Path) -> str:
