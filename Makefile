@@ -14,6 +14,7 @@
 # make console-pictures  the web console of a busy mesh, as docs/pictures shows it
 # make crash-jobs  kill gateways, workers, Redis and clients under thousands of jobs: nothing is lost
 # make cut-jobs    likewise, with the network cut between any two of them (as root)
+# make crash-provisioner  kill a provisioner at every statement that it writes with, and in between: nothing is lost
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -25,10 +26,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
-.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-overload bench-record bench-redis bench-renewals bench-rest
-.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start
-.PHONY: crash-jobs cut-jobs demo docs up
-.PHONY: console-pictures test check fmt fuzz protos lock clean setup soak
+.PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
+.PHONY: bench-renewals bench-rest
+.PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
+.PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
+.PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
 console-pictures: .venv/installed
@@ -51,16 +53,23 @@ else
 	$(BIN)/python deploy/demo/demo.py --stay-up
 endif
 
+# Whatever the environment says: what is started by the hundred is compiled once.
+export PYTHONDONTWRITEBYTECODE :=
+# Half as many again as there are processors: many tests wait for processes that they have started.
+TESTERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+
 # One core checks while the other unpacks what some of the tests need.
 test: .venv/installed
-	@$(MAKE) --no-print-directory -j2 check .venv-protoc/installed .venv-kserve/installed \
+	@$(MAKE) --no-print-directory -j2 check packages .venv-protoc/installed .venv-kserve/installed \
 		clients/node/node_modules/installed
+	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
+		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n $(TESTERS) --dist loadfile; tests=$$?; \
+		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
+
+packages:
 	@sh deploy/redis.sh
 	@sh deploy/softhsm.sh
 	@sh deploy/chromium.sh
-	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
-		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n logical --dist loadfile; tests=$$?; \
-		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
 
 # Four fifths of the capacity, every answer checked: memory and latency must stay. MINUTES=30; WORKERS= PROCESSES=.
 soak: .venv/installed
@@ -117,6 +126,11 @@ crash-jobs: .venv/installed
 	@sh deploy/redis.sh
 	PYTHONPATH=tests:. $(BIN)/python -m chaos crash $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) \
 		$(if $(FSYNC),--fsync $(FSYNC)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+# KILLS=300 EVERY=1 SEED=1: every so manieth statement of the script.
+crash-provisioner: .venv/installed
+	PYTHONPATH=tests:. $(BIN)/python -m chaos.provisioner $(if $(KILLS),--kills $(KILLS)) \
+		$(if $(EVERY),--every $(EVERY)) $(if $(SEED),--seed $(SEED))
 
 # JOBS=5000 CUTS=48 SEED=1. Needs root, for network namespaces.
 cut-jobs: .venv/installed
@@ -181,6 +195,9 @@ bench-job-store: .venv/installed
 bench-job-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/job_seal.py
 
+bench-vaults: .venv/installed
+	$(BIN)/python benchmarks/micro/vaults.py
+
 bench-appraise: .venv/installed
 	$(BIN)/python benchmarks/micro/appraise.py
 	$(BIN)/python benchmarks/micro/judges.py
@@ -196,6 +213,9 @@ bench-redis: .venv/installed
 bench-scale: .venv/installed .venv-plots/installed
 	$(BIN)/python -m benchmarks.scale $(if $(COSTS),--costs-of $(COSTS))
 
+bench-leases: .venv/installed
+	$(BIN)/python benchmarks/scenarios/leases.py
+
 bench-renewals: .venv/installed
 	$(BIN)/python benchmarks/scenarios/renewals.py
 
@@ -208,7 +228,7 @@ bench-enclave: .venv/installed
 	$(BIN)/python -m benchmarks.scenarios.enclave $(OPTIONS)
 
 # All but `convert`, whose PyTorch would be in every checkout's way.
-EXTRAS := serve console worker enclave otel demo prepare quantize zoo
+EXTRAS := serve console worker enclave pkcs11 transit otel demo prepare quantize zoo
 
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock

@@ -1,4 +1,7 @@
-"""Rules for every test: TLS 1.3 only, no sockets in unit tests, asyncio in debug mode where that is cheap."""
+"""Rules for every test: TLS 1.3 only, no sockets in unit tests, asyncio in debug mode where that is cheap.
+
+And which tests run in one process: those of a file, and all that share the one mesh, so that it is started once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from fakes import signal_stack
@@ -15,8 +20,42 @@ from fakes import signal_stack
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384"
 os.environ["GRPC_VERBOSITY"] = "NONE"
 
+# How long an example takes is up to whoever else computes here.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
+
 _TESTS = Path(__file__).parent
 _DEBUG = "PYTHONASYNCIODEBUG"
+_OWN_MESH = frozenset(
+    f"tests/mesh/test_{name}.py"
+    for name in (
+        "canaries",
+        "first_mesh_guide",
+        "gateways",
+        "jobs_under_fire",
+        "revocation",
+        "rollout",
+        "rotation",
+        "trust_domains",
+    )
+)
+"""Files of tests/mesh that start meshes of their own, beside which the others need not wait."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: in the order of `testpaths`, which has what waits most before what computes most."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/mesh" if file.startswith("tests/mesh/") and file not in _OWN_MESH else file
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

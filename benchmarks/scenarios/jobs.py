@@ -117,7 +117,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--volley", type=int, default=6000, help="jobs of each round's turn of many")
     parser.add_argument("--together", type=int, default=64, help="jobs in each call")
     parser.add_argument("--under-way", type=int, default=1024, help="most jobs without an end")
-    parser.add_argument("--slots", type=int, default=64, help="of the worker: what one frame, and one claim, may carry")
+    parser.add_argument("--slots", type=int, default=0, help="of the worker, 0 for the usual: what one frame may carry")
     parser.add_argument("--jobs", type=int, default=20_000, help="in a row, at the end; 0 for none")
     return parser.parse_args(words)
 

@@ -39,13 +39,16 @@ PAGES: Final = {
     ),
     "owner": (
         "For model owners",
-        "Seal a model, register it, say who may have its key.",
-        "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models",
+        "Seal a model, register it, say who may have its key, alone or with others; withdraw it again.",
+        "seal_to SealedFiles signing_key OwnerClient SyncOwnerClient list_models ReleaseTerms policy_draft "
+        "signer_set_draft read_document OwnerDocument DocumentKind policy_listed explained_workers explain_worker "
+        "ExplainedWorker withdraw lift_withdrawal withdrawals",
     ),
     "auditor": (
         "For auditors",
         "What was decided and why, and evidence judged anew, by the auditor's own trust bundle.",
-        "AuditorClient SyncAuditorClient AuditedWorker AuditLine judge Judgement step_meaning status_meaning "
+        "AuditorClient SyncAuditorClient AuditedWorker AuditLine LogAuditor LogAudit SignedHead LogKeys Resumed "
+        "ProvenLine AuditMemory AuditExport verify_export judge Judgement step_meaning status_meaning "
         "quote_facts quote_fields QuoteField EvidenceFile Kind judge_file judge_corpus JudgedEntry",
     ),
     "operator": (
@@ -53,7 +56,7 @@ PAGES: Final = {
         "The mesh as it is, models, policies, revocations, records; functions take a `cloister.rpc.channel.Peer`.",
         "OperatorClient mesh_status model_index load_model unload_model is_serving apply_policy policy_in_force revoke "
         "lift revocations appraisals releases attested_evidence published_keys read_policy signed_policy "
-        "PolicyDocument kept_in KeptEvidence consequences Consequence job_queues dead_letters",
+        "PolicyDocument kept_in KeptEvidence consequences Consequence job_queues dead_letters root_keys rotate_root",
     ),
 }
 """Title, first line and names of each page."""

@@ -68,9 +68,23 @@ class EvidenceRejected(CloisterError):
 
 
 class KeyRefused(CloisterError):
-    """Believed, but not entitled: the model's release policy does not allow it."""
+    """Believed, but not entitled: the model's release policy does not allow it.
+
+    Attributes:
+        objections: What each rule that objected demanded and found, for the record of who decides; never sent.
+    """
 
     default_reason = "key.refused"
+
+    def __init__(self, message: str, *, reason: str | None = None, objections: tuple[str, ...] = ()) -> None:
+        super().__init__(message, reason=reason)
+        self.objections = objections
+
+
+class LogBroken(CloisterError):
+    """A log does not hold together: a line, a proof or a signature of it, or what it says now and what it said."""
+
+    default_reason = "log.broken"
 
 
 class NotFound(CloisterError):

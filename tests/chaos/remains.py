@@ -14,8 +14,9 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from cloister.gateway.jobs.keeping.kept_scripts import RECORD_BYTES
+
 START_S = 30.0
-STREAMS = ("high", "normal", "low")
 
 
 def left_lying(folder: Path, name: str, jobs: int) -> Iterator[tuple[str, str]]:
@@ -27,9 +28,11 @@ def left_lying(folder: Path, name: str, jobs: int) -> Iterator[tuple[str, str]]:
         jobs: How many records there should be.
     """
     with _opened(folder) as redis:
-        for stream in STREAMS:
-            if count := redis.xlen(f"{name}:{stream}"):
-                yield "no entry lies in a queue when all jobs have ended", f"{stream}: {count}"
+        if count := redis.xlen(f"{name}:taken"):
+            yield "nobody holds a job when all have ended", str(count)
+        for key in (f"{name}:later", *_keys(redis, f"{name}:wait:*")):
+            if redis.exists(key):
+                yield "no job waits when all have ended", key
         for key in (f"{name}:live", f"{name}:use", *_keys(redis, f"{name}:row:*")):
             if redis.exists(key):
                 yield "nothing is counted of jobs that have ended", key
@@ -37,8 +40,11 @@ def left_lying(folder: Path, name: str, jobs: int) -> Iterator[tuple[str, str]]:
         if len(records) != jobs:
             yield "there is one record of each job", f"{len(records)} of {jobs}"
         for record in records:
-            if (kept := set(redis.hkeys(record))) != {b"h", b"t"}:
+            if (kept := set(redis.hkeys(record))) != {b"h", b"t", b"k"}:
                 yield "of a job that has ended only that is kept", f"{record}: {kept}"
+        lies = sum(redis.strlen(key) for key in _keys(redis, f"{name}:answer:*")) + RECORD_BYTES * len(records)
+        if lies != (counted := sum(int(redis.hget(key, "sum") or 0) for key in _keys(redis, f"{name}:kept:*"))):
+            yield "what lies there of ended jobs is counted", f"{counted} of {lies} bytes"
         told = Counter(
             ids[at : at + 32]
             for _, page in redis.xrange(f"{name}:feed")

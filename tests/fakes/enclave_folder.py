@@ -48,10 +48,10 @@ shared_key = "redis/shared.key"
 cluster = "mesh.example.internal"
 listen = "0.0.0.0:7002"
 state_dir = "state"
-root_key = "root.key"
 verifier_keys = "../verifier/signing_keys/key_set.json"
 verifier_id = "spiffe://mesh.example.internal/verifier/main"
 key_signers = ["{SIGNER}"]
+vault.file.key_file = "root.key"
 {TLS}""",
     "gateway": f"""
 cluster = "mesh.example.internal"

@@ -43,6 +43,7 @@ class FakeEngine:
         self.left.set()
         self.failed = asyncio.Event()
         self.properties = {"precision": "f32"}
+        self.calls_per_slot = 1
         self.batches: list[int] = []
         self.parties: list[bytes] = []
         self.counts = EvaluationCounts()

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, Unavailable
-from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, Priority, QueueCounts, Record, State, expired_job
+from cloister.gateway.jobs.job import (
+    Accepted,
+    Claimed,
+    Ending,
+    Job,
+    Priority,
+    QueueCounts,
+    Record,
+    State,
+    expired_job,
+    full_results,
+)
 from cloister.gateway.jobs.store import Bounds
 
 _ORDER = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
@@ -20,6 +32,7 @@ class _Kept:
     attempts: int = 0
     holder: str = ""
     held_at_s: float = 0.0
+    not_before_s: float = 0.0
     record: Record | None = None
 
 
@@ -29,6 +42,7 @@ class Shelf:
 
     Attributes:
         jobs: By model and id, in the order of their coming.
+        turns: Tenants that have had jobs, the one that was served last at the end.
         feed: Ids of ended jobs, by model.
         feed_begins: How many of each feed's first are gone.
         away: Whether nobody reaches it.
@@ -38,6 +52,7 @@ class Shelf:
     """
 
     jobs: dict[str, dict[bytes, _Kept]] = field(default_factory=dict)
+    turns: list[str] = field(default_factory=list)
     feed: dict[str, list[bytes]] = field(default_factory=dict)
     feed_begins: dict[str, int] = field(default_factory=dict)
     away: bool = False
@@ -74,7 +89,11 @@ class MemoryJobStore:
             return Overloaded("you have too many jobs", reason="tenant.jobs_full")
         if len(waiting) >= bounds.jobs or sum(len(each.request) for each in waiting) >= bounds.size_bytes:
             return Overloaded("too many jobs", reason="jobs.full")
+        if self._ended_bytes(job.model_name, job.tenant) >= bounds.tenant_kept_bytes:
+            return full_results()
         kept[job.job_id] = _Kept(job)
+        if job.tenant not in self.shelf.turns:
+            self.shelf.turns.append(job.tenant)
         self._change()
         return Accepted(job.job_id)
 
@@ -87,30 +106,56 @@ class MemoryJobStore:
             each.holder = ""
         return len(mine)
 
-    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
+    def _ended_bytes(self, model_name: str, tenant: str) -> int:
+        ended = [each.record for each in self._of(model_name).values() if each.record and each.job.tenant == tenant]
+        return sum(1024 + len(record.response) for record in ended)
+
+    async def claim(self, model_name: str, most: int, block_ms: int, *, kept_bytes: int = 0) -> list[Claimed]:
         self._asked("claim")
-        found = self._claim(model_name, most)
+        found = self._claim(model_name, most, kept_bytes)
         if not found and block_ms:
             self.shelf.changed.clear()
-            try:
-                async with asyncio.timeout(block_ms / 1000):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(block_ms / 1000, self._due_in_s(model_name))):
                     await self.shelf.changed.wait()
-            except TimeoutError:
-                return []
             self._asked("claim")
-            found = self._claim(model_name, most)
+            found = self._claim(model_name, most, kept_bytes)
         return found
 
-    def _claim(self, model_name: str, most: int) -> list[Claimed]:
+    def _due_in_s(self, model_name: str) -> float:
+        now_s = asyncio.get_running_loop().time()
+        waits_s = [each.not_before_s - now_s for each in self._of(model_name).values() if not each.state.ended]
+        return min((wait_s for wait_s in waits_s if wait_s > 0), default=60.0)
+
+    def _claim(self, model_name: str, most: int, kept_bytes: int) -> list[Claimed]:
         self._expire(model_name)
-        kept = self._of(model_name)
-        free = [each for each in kept.values() if not each.state.ended and not each.holder and self._is_next(each)]
-        free.sort(key=lambda each: _ORDER.index(each.job.priority))
-        taken = [self._taken(each) for each in free[:most]]
+        taken: list[Claimed] = []
+        while len(taken) < most and (free := self._free(model_name, kept_bytes)):
+            share = max(1, (most - len(taken)) // len(free))
+            for tenant, waiting in free.items():
+                if len(taken) == most:
+                    break
+                taken += [self._taken(each) for each in waiting[: min(share, most - len(taken))]]
+                self.shelf.turns.remove(tenant)
+                self.shelf.turns.append(tenant)
         if taken and self.shelf.lost_replies:
             self.shelf.lost_replies -= 1
             raise Unavailable("the connection was lost")
         return taken
+
+    def _free(self, model_name: str, kept_bytes: int) -> dict[str, list[_Kept]]:
+        """What each tenant has to be taken, by priority; the one whose turn it is comes first."""
+        now_s = asyncio.get_running_loop().time()
+        found: dict[str, list[_Kept]] = {}
+        for tenant in self.shelf.turns:
+            if kept_bytes and self._ended_bytes(model_name, tenant) >= kept_bytes:
+                continue
+            waiting = [each for each in self._of(model_name).values() if each.job.tenant == tenant and not each.holder]
+            free = [each for each in waiting if not each.state.ended and self._is_next(each)]
+            free = [each for each in free if each.not_before_s <= now_s]
+            if free:
+                found[tenant] = sorted(free, key=lambda each: _ORDER.index(each.job.priority))
+        return found
 
     def _is_next(self, kept: _Kept) -> bool:
         """Whether no job of the same ordered row is before it."""
@@ -124,7 +169,7 @@ class MemoryJobStore:
         kept.state, kept.holder = State.RUNNING, self._consumer
         kept.attempts += 1
         kept.held_at_s = asyncio.get_running_loop().time()
-        return Claimed(replace(kept.job, key="", order_key=""), f"normal:{kept.job.job_id.hex()}", kept.attempts)
+        return Claimed(replace(kept.job, key="", order_key=""), kept.job.job_id.hex(), kept.attempts)
 
     async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
         self._asked("reclaim")
@@ -141,10 +186,13 @@ class MemoryJobStore:
         for each in self._held(model_name, claimed):
             each.held_at_s = asyncio.get_running_loop().time()
 
-    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False) -> None:
+    async def give_back(
+        self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False, pause_s: float = 0.0
+    ) -> None:
         self._asked("give_back")
         for each in self._held(model_name, claimed):
             each.holder = ""
+            each.not_before_s = asyncio.get_running_loop().time() + pause_s
             each.attempts -= not counted
             each.state = State.RUNNING if counted else State.QUEUED
         self._change()
@@ -189,6 +237,10 @@ class MemoryJobStore:
         if kept.record is not None:
             return kept.record if responses else replace(kept.record, response=b"")
         return Record(job_id=job_id, state=kept.state, attempts=kept.attempts, submitted_ms=kept.job.submitted_ms)
+
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        self._asked("kept_bytes")
+        return self._ended_bytes(model_name, tenant)
 
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         self._asked("cancel")

@@ -80,6 +80,56 @@ class JobStoreContract:
         (third,) = await taken(store)
         assert third.attempt == 2
 
+    async def test_put_off_it_is_taken_when_the_pause_is_over_and_holds_up_nothing(
+        self, store: JobStore, other: JobStore
+    ) -> None:
+        first, second = kept_job(), kept_job()
+        await accepted(store, first, second)
+        await store.give_back(MODEL, await taken(store, 1), counted=True, pause_s=0.2)
+        assert await state(store, first) in (State.QUEUED, State.RUNNING)
+        assert ids(await taken(other)) == [second.job_id]
+        (again,) = await other.claim(MODEL, 10, 1000)
+        assert (again.job.job_id, again.attempt) == (first.job_id, 2)
+
+    async def test_tenants_take_turns_whatever_their_priorities(self, store: JobStore) -> None:
+        many = [kept_job(priority=Priority.HIGH) for _ in range(40)]
+        await accepted(store, *many)
+        few = [kept_job(tenant="clinic", priority=Priority.LOW) for _ in range(3)]
+        one = kept_job(tenant="surgery")
+        await accepted(store, *few)
+        await accepted(store, one)
+        first = await taken(store, 9)
+        assert sorted(each.job.tenant for each in first) == ["clinic"] * 3 + [TENANT] * 5 + ["surgery"]
+        assert len(await taken(store, 9)) == 9
+        late = kept_job(tenant="clinic", priority=Priority.LOW)
+        await accepted(store, late)
+        assert late.job_id in ids(await taken(store, 2)), "a turn is not far away"
+
+    async def test_turns_go_round_where_one_is_taken_at_a_time(self, store: JobStore) -> None:
+        names = ["a", "b", "c"]
+        await accepted(store, *(kept_job(tenant=tenant) for tenant in names for _ in range(4)))
+        served = [(await taken(store, 1))[0].job.tenant for _ in range(12)]
+        assert [sorted(served[at : at + 3]) for at in range(0, 12, 3)] == [names] * 4
+
+    async def test_whose_answers_fill_its_room_gets_no_more_until_it_forgets_and_others_do(
+        self, store: JobStore
+    ) -> None:
+        jobs = [kept_job() for _ in range(3)]
+        await accepted(store, *jobs)
+        await store.settle(MODEL, [Ending(each, b"a" * 2000) for each in await taken(store, 2)])
+        (refused,) = await accepted(store, kept_job(), tenant_kept_bytes=6000)
+        assert isinstance(refused, Overloaded)
+        assert refused.reason == "tenant.results_full"
+        other = kept_job(tenant="another")
+        assert await accepted(store, other, tenant_kept_bytes=6000) == [Accepted(other.job_id)]
+        assert ids(await store.claim(MODEL, 10, 0, kept_bytes=6000)) == [other.job_id]
+        assert await state(store, jobs[2]) is State.QUEUED
+        assert (await store.kept_bytes(MODEL, TENANT), await store.kept_bytes(MODEL, "nobody")) == (6048, 0)
+        await store.forget(MODEL, TENANT, [jobs[0].job_id])
+        assert ids(await store.claim(MODEL, 10, 0, kept_bytes=6000)) == [jobs[2].job_id]
+        (taken_in,) = await accepted(store, kept_job(), tenant_kept_bytes=6000)
+        assert isinstance(taken_in, Accepted)
+
     async def test_what_its_holder_does_not_renew_another_takes_and_what_it_does_is_its_own(
         self, store: JobStore, other: JobStore
     ) -> None:

@@ -17,7 +17,7 @@ from fakes.pki import MeshPki
 from fakes.redis_server import JOBS_USER, RedisServer, redis_running
 
 MODEL, TENANT, OTHER = "tiny", "hospital", "somebody else"
-BOUNDS = Bounds(jobs=100_000, size_bytes=1 << 30, tenant_jobs=50_000, tenant_bytes=1 << 29)
+BOUNDS = Bounds(jobs=100_000, size_bytes=1 << 30, tenant_jobs=50_000, tenant_bytes=1 << 29, tenant_kept_bytes=1 << 29)
 MINUTE_MS = 60_000
 CONNECTIONS = 8
 
@@ -92,6 +92,12 @@ def new_job(clock: Clock, **changes: Any) -> Job:
 def key_of(kept: Kept, kind: str, job: Job | None = None, *, model_name: str = MODEL) -> str:
     """What a key is called, of a model or of one of its jobs."""
     return f"{kept.cluster}:jobs:{{{model_name}}}:{kind}" + (f":{job.job_id.hex()}" if job else "")
+
+
+def put_before(server: RedisServer, kept: Kept, job: Job, priority: str = "normal", tenant: str = TENANT) -> None:
+    """Let a job wait before all others of a tenant, as somebody who writes into Redis can."""
+    server.admin("ZADD", key_of(kept, f"wait:{priority}:{tenant}"), 1, job.job_id.hex())
+    server.admin("ZADD", key_of(kept, "turns"), "NX", 1, tenant)
 
 
 async def accepted(kept: Kept, job: Job) -> Job:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloister import dsse
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.model_pb2 import JobEpoch, SignedReleasePolicy
 from cloister.api.v1.provisioner_pb2 import ReleasePolicy
 from cloister.api.v1.seal_pb2 import OpenedJobResult
+from cloister.kit.signed_policy import POLICY_TYPE
 from cloister.rpc.status import failure_of
 from cloister.seal import envelope
 from cloister.seal.hpke import X25519, KeyPair
@@ -36,6 +38,14 @@ def signed_policy(owner: Ed25519PrivateKey = OWNER, **changes: Any) -> SignedRel
     }
     raw = ReleasePolicy(**(fields | changes)).SerializeToString(deterministic=True)
     return SignedReleasePolicy(policy=raw, signature=sign_policy(raw, owner))
+
+
+def jointly_signed_policy(
+    *signers: Ed25519PrivateKey, signer_sets: Sequence[bytes], **changes: Any
+) -> SignedReleasePolicy:
+    """The same, signed by these people of the last of the signer sets."""
+    raw = signed_policy(**{"signer_set": len(signer_sets), **changes}).policy
+    return SignedReleasePolicy(policy=raw, signature=dsse.sign(raw, POLICY_TYPE, signers), signer_sets=signer_sets)
 
 
 @dataclass

@@ -27,12 +27,14 @@ class Load:
         kids: By instance, the key that its Attestation Result was signed with, in the last answer.
         last_at_s: By instance, when it answered last, on the monotonic clock.
         keys: By instance, all that requests were sealed to.
+        versions: Of the model, by whom each answer was given, the newest last.
     """
 
     answered: int = 0
     kids: dict[str, str] = field(default_factory=dict)
     last_at_s: dict[str, float] = field(default_factory=dict)
     keys: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    versions: list[str] = field(default_factory=list)
 
     async def more(self, answers: int = 50) -> None:
         """Wait for so many more answers."""
@@ -59,6 +61,7 @@ async def load_on(mesh: RunningMesh, truth: Truth) -> AsyncIterator[Load]:
                 load.kids[answer.worker.instance] = ear.key_named(answer.worker.token)
                 load.last_at_s[answer.worker.instance] = time.monotonic()
                 load.keys[answer.worker.instance].add(answer.worker.result.hpke_public)
+            load.versions.append(answer.model_version)
             load.answered += 1
             turn += 1
 

@@ -276,7 +276,10 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
             "settings of the host's",
             mounting(path="/cloister/mesh/settings.toml", uri="file:host/verifier_keys"),
         ),
-        ("a secret of the host's", mounting(path="/cloister/sealed/root_key", uri="file:host/verifier_keys")),
+        (
+            "a secret of the host's",
+            mounting(path="/cloister/sealed/vault.file.key_file", uri="file:host/verifier_keys"),
+        ),
     ],
     "M40": [
         ("locks that are experimental", set_to("sys.experimental__enable_flock", True)),
@@ -319,7 +322,7 @@ BREAKS: dict[str, list[tuple[str, Break]]] = {
     "M52": [
         ("PEM", trusting("mesh/tls.trust_roots", private_key(Encoding.PEM))),
         ("DER", trusting("mesh/tls.trust_roots", private_key(Encoding.DER))),
-        ("by its name", trusting("mesh/root_key", bytes(32))),
+        ("by its name", trusting("mesh/vault.file.key_file", bytes(32))),
         ("in a zip file", trusting("root/lib/python311.zip", in_zip("x/server.key"))),
     ],
     "M53": [

@@ -29,22 +29,19 @@ def program(service: str, settings: Path) -> list[str]:
 
 def written(folder: Path, settings: Any) -> Path:
     """The settings as the file that an operator would write, what is settings itself as a table."""
-    lines: list[str] = []
-    tables: list[str] = []
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if is_dataclass(value):
-            tables += [f"[{field.name}]", *_lines(value)]
-        elif value is not None:
-            lines.append(_line(field.name, value))
     path = folder / "settings.toml"
-    path.write_text("\n".join([*lines, *tables]) + "\n")
+    path.write_text("\n".join(_lines(settings)) + "\n")
     return path
 
 
-def _lines(table: Any) -> list[str]:
-    given = ((part.name, getattr(table, part.name)) for part in fields(table))
-    return [_line(name, value) for name, value in given if value is not None]
+def _lines(table: Any, named: str = "") -> list[str]:
+    """A table of settings, those within it after what is its own."""
+    given = {part.name: getattr(table, part.name) for part in fields(table)}
+    lines = [_line(name, value) for name, value in given.items() if value is not None and not is_dataclass(value)]
+    for name, value in given.items():
+        if is_dataclass(value):
+            lines += [f"[{named}{name}]", *_lines(value, f"{named}{name}.")]
+    return lines
 
 
 def _line(name: str, value: Any) -> str:

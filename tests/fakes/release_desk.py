@@ -16,21 +16,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister import ear
 from cloister.ear import SigningKey
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
-from cloister.provisioner.database import Database
+from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epoch_terms import EpochTerms
 from cloister.provisioner.epochs import Epochs
+from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.opening import opened
 from cloister.provisioner.rates import Rates
 from cloister.provisioner.registry import Registry
 from cloister.provisioner.release import Released, Releaser, ReleaseRequest
 from cloister.provisioner.revoked import Standing, Unfollowed
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault
+from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.provisioner.verifier_keys import PinnedKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
@@ -81,8 +83,7 @@ class ReleaseDesk:
     """
 
     folder: Path
-    database: Database
-    audit: AuditLog
+    ledger: Ledger
     clock: Clock = field(default_factory=Clock)
     metrics: Metrics = field(default_factory=Metrics)
     now: datetime = NOW
@@ -91,25 +92,24 @@ class ReleaseDesk:
     next_verifier: SigningKey = field(default_factory=SigningKey.generate)
     owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     terms: EpochTerms = field(default_factory=lambda: EpochTerms(suite=X25519))
+    keyring: Keyring = field(default_factory=lambda: keyring())
 
     def __post_init__(self) -> None:
-        self.store = ModelStore(self.database)
+        self.store = ModelStore(self.ledger)
         self.keys_path = self.folder / "jwks.json"
         self.publish_keys(self.verifier)
-        self.vault = FileVault(Secret(b"r" * 32))
         self.nonces = Nonces(ttl_s=60, monotonic=self.clock)
         self.epochs = self.new_epochs()
-        self.registry = Registry(cluster=CLUSTER, store=self.store, vault=self.vault, audit=self.audit)
+        self.registry = Registry(cluster=CLUSTER, store=self.store, keyring=self.keyring, ledger=self.ledger)
         self.releaser = self.new_releaser()
 
-    def new_epochs(self, *, vault: Any = None, **changes: Any) -> Epochs:
+    def new_epochs(self, *, keyring: Any = None, **changes: Any) -> Epochs:
         """Epochs over the same store, as after a restart, on these terms."""
         return Epochs(
             cluster=CLUSTER,
             terms=replace(self.terms, **changes),
-            store=EpochStore(self.database),
-            vault=vault or self.vault,
-            audit=self.audit,
+            store=EpochStore(self.ledger),
+            keyring=keyring or self.keyring,
         )
 
     def new_releaser(
@@ -117,7 +117,7 @@ class ReleaseDesk:
         *,
         per_minute: int = 100_000,
         started_at: datetime = NOW,
-        vault: Any = None,
+        keyring: Any = None,
         standing: Standing | None = None,
     ) -> Releaser:
         """A releaser over the same store, as after a restart."""
@@ -128,9 +128,9 @@ class ReleaseDesk:
             standing=standing or Unfollowed(),
             look_for_keys=self.look_for_keys,
             store=self.store,
-            epochs=self.new_epochs(vault=vault) if vault else self.epochs,
-            vault=vault or self.vault,
-            audit=self.audit,
+            epochs=self.new_epochs(keyring=keyring) if keyring else self.epochs,
+            keyring=keyring or self.keyring,
+            ledger=self.ledger,
             metrics=self.metrics,
             nonces=self.nonces,
             used=UsedResults(started_at=started_at, last_release_at=None),
@@ -206,14 +206,26 @@ class ReleaseDesk:
 
     def entries(self) -> list[dict[str, Any]]:
         """All records, read."""
-        return [json.loads(entry.record) for entry in self.audit.records()]
+        return [json.loads(entry.record) for entry in self.ledger.log.records()]
+
+
+def keyring() -> Keyring:
+    """The one that every desk's keys are wrapped by."""
+    return Keyring([RootKeyVault(Secret(b"r" * 32))])
+
+
+@contextmanager
+def open_ledger(folder: Path) -> Iterator[Ledger]:
+    """The ledger in a folder, as at a start."""
+    with Database.opened(folder / NAME) as database, opened(database, keyring(), cluster=CLUSTER) as ledger:
+        yield ledger
 
 
 @contextmanager
 def release_desk(folder: Path) -> Iterator[ReleaseDesk]:
     """A desk with the model registered and allowed."""
-    with Database.opened(folder / "models.db") as database, AuditLog.opened(folder / "audit.db") as audit:
-        desk = ReleaseDesk(folder, database, audit)
+    with open_ledger(folder) as ledger:
+        desk = ReleaseDesk(folder, ledger)
         desk.register()
         desk.allow()
         yield desk

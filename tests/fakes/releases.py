@@ -72,7 +72,9 @@ class FakeReleases:
             files=(("model.xml", 1),),
         )
         ends_at_s = self.counter_s() + self.lease_s
-        return Release(grant, manifest, SignedManifest(), ends_at_s, self.lease_s, JobEpochs(self.epochs))
+        return Release(
+            f"lease-{self.asked}", grant, manifest, SignedManifest(), ends_at_s, self.lease_s, JobEpochs(self.epochs)
+        )
 
     async def until_asked(self, times: int) -> None:
         async with asyncio.timeout(10), self.came:

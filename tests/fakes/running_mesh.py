@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import openvino as ov
@@ -68,6 +68,18 @@ class RunningMesh:
         ended, said = commands.run(words, environment, text, within_s=120)
         assert ended == code, f"cloister {' '.join(words)} ended with {ended}:\n{said}"
         return said
+
+    @contextmanager
+    def running(self, *args: str | Path) -> Iterator[IO[str]]:
+        """A command that goes on until the block ends, and what it prints."""
+        environment = {**os.environ, "CLOISTER_MESH": str(self.folder), "NO_COLOR": "1", "COLUMNS": "200"}
+        command = [BIN / "cloister", *map(str, args)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            try:
+                yield process.stdout
+            finally:
+                process.terminate()
 
     def json(self, *args: str | Path, code: int = 0) -> Any:
         """The same with --json, parsed."""

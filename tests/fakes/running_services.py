@@ -25,6 +25,7 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Server
 from cloister.provisioner import app as provisioner_app
 from cloister.provisioner.settings import Settings as ProvisionerSettings
+from cloister.provisioner.vaults.settings import KeyFileSettings, VaultSettings
 from cloister.rpc.certificates import key_pem, new_key, spki
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
@@ -48,6 +49,17 @@ def private_file(path: Path, content: bytes, *, mode: int = 0o600) -> Path:
     path.write_bytes(content)
     path.chmod(mode)
     return path
+
+
+def key_file_vault(path: Path) -> VaultSettings:
+    """A root key in a file."""
+    return VaultSettings(file=KeyFileSettings(key_file=path))
+
+
+def key_file(settings: ProvisionerSettings) -> Path:
+    """The file that the root key is in."""
+    assert settings.vault.file is not None
+    return settings.vault.file.key_file
 
 
 def verifier_settings(
@@ -83,7 +95,7 @@ def provisioner_settings(folder: Path, pki: MeshPki, *keys: SigningKey, **change
         listen="127.0.0.1:0",
         tls=pki.identity("provisioner", "one").write(folder / "tls"),
         state_dir=folder / "state",
-        root_key=private_file(folder / "root.key", b"r" * 32),
+        vault=key_file_vault(private_file(folder / "root.key", b"r" * 32)),
         verifier_keys=folder / "jwks.json",
         verifier_thumbprints=tuple(key.kid for key in keys),
         verifier_id=f"spiffe://{pki.cluster}/verifier/{VERIFIER_NAME}",

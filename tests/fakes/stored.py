@@ -1,10 +1,12 @@
-"""Records of a provisioner's store, and what writes their lines in the record."""
+"""Rows of a provisioner's store, and what writes their lines in the log."""
 
 from __future__ import annotations
 
 from cloister.errors import Unavailable
+from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import StoredEpoch
 from cloister.provisioner.models import Owner, StoredModel, StoredPolicy
+from fakes.results import good_policy
 
 ALICE = Owner("spiffe://demo.cloister.internal/owner/alice", b"a" * 32)
 BOB = Owner("spiffe://demo.cloister.internal/owner/bob", b"b" * 32)
@@ -14,10 +16,11 @@ IRIS = StoredModel(
     owner=ALICE,
     manifest=b"{}",
     signature=b"s" * 64,
+    recovery_copy=b"",
     wrapped_key=b"w" * 61,
     root_key_id="root",
 )
-POLICY = StoredPolicy(1, b"policy", b"s" * 64)
+POLICY = StoredPolicy(1, good_policy(min_model_version=0).SerializeToString(), b"s" * 64)
 EPOCH = StoredEpoch(
     name="iris",
     number=1,
@@ -27,14 +30,15 @@ EPOCH = StoredEpoch(
     open_until_ms=3_000,
     policy=POLICY.policy,
     signature=POLICY.signature,
+    recovery_copy=b"",
     wrapped_seed=b"w" * 61,
     root_key_id="other root",
 )
 
 
-def written() -> int:
-    return 7
+def written(change: Change) -> int:
+    return change.line("row.written")
 
 
-def failing() -> int:
+def failing(change: Change) -> int:
     raise Unavailable("the record cannot be written")

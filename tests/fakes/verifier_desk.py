@@ -46,9 +46,11 @@ from cloister.verifier.standing import Standing
 from cloister.verifier.submission import Issued, Submission
 from cloister.verifier.trust_watch import TrustWatch
 from cloister.verifier.turns import Turns
+from cloister.verifier.witness import Witness
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
 from fakes.results import Clock
+from fakes.shown_log import opened_witness
 from fakes.sim import (
     CLUSTER,
     VERIFIER,
@@ -109,6 +111,7 @@ class VerifierDesk:
     folder: Path
     audit: AuditLog
     pki: MeshPki
+    witness: Witness
     policy: Policy = field(default_factory=Policy.default)
     signers: Signers = field(default_factory=Signers)
     platform: Platform = field(default_factory=simulated_platform)
@@ -142,7 +145,7 @@ class VerifierDesk:
         return OwnAttester(
             identity.spiffe_id,
             quoter or simulated_quoter(self.platform, VERIFIER_ENCLAVE),
-            trust=lambda: mesh_trust(identity, keys, self.policies.current(), self.anchor),
+            trust=lambda: mesh_trust(identity, keys, self.policies.current(), self.anchor, self.witness.key),
             collateral=lambda quote: self.collateral.current(quote, self.now()).raw,
         )
 
@@ -229,6 +232,7 @@ class VerifierDesk:
             trust=self.trust_watch(),
             attester=self.own_attester(),
             identity=self.identity,
+            witness=self.witness,
         )
 
     async def challenge(
@@ -279,5 +283,5 @@ class VerifierDesk:
 @contextmanager
 def verifier_desk(folder: Path, **changes: Any) -> Iterator[VerifierDesk]:
     """A desk whose record is open."""
-    with AuditLog.opened(folder / "audit.db") as audit:
-        yield VerifierDesk(folder, audit, MeshPki(CLUSTER), **changes)
+    with AuditLog.opened(folder / "audit.db") as audit, opened_witness(folder, audit) as witness:
+        yield VerifierDesk(folder, audit, MeshPki(CLUSTER), witness, **changes)

@@ -9,7 +9,7 @@ import json
 import secrets
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -188,6 +188,7 @@ class FakeProvisioner(ProvisionerServicer):
         tamper: Changes the answer before it leaves.
         epochs: What jobs are sealed to, in every grant.
         asked: How often ReleaseKey was called.
+        withdrawn: Names, and names with versions, that are released no more and whose leases have ended.
     """
 
     def __init__(self, verifier: FakeVerifier) -> None:
@@ -200,7 +201,11 @@ class FakeProvisioner(ProvisionerServicer):
         self.tamper = lambda answer: None
         self.epochs: tuple[EpochKey, ...] = ()
         self.asked = 0
+        self.withdrawn: set[str] = set()
         self.changed = asyncio.Condition()
+        self._leases: dict[str, tuple[str, str]] = {}
+        self._stale: set[str] = set()
+        self._told = asyncio.Condition()
         self._verifier = verifier
         self._nonces: set[bytes] = set()
 
@@ -253,11 +258,37 @@ class FakeProvisioner(ProvisionerServicer):
             raise self.error
         versions = self.models.get(request.model_name, [])
         found = [each for each in versions if request.model_version in (0, each.manifest.version)]
+        found = [each for each in found if self.withdrawn.isdisjoint(_names(each.manifest))]
         if not found:
             raise KeyRefused("the request was refused")
         answer = self._released(found[-1], result)
         self.tamper(answer)
         return answer
+
+    async def WatchLeases(self, request, context):
+        sequence = 0
+        async with self._told:
+            while True:
+                sequence += 1
+                mine = [lease_id for lease_id in request.lease_ids if lease_id in self._leases]
+                ended = [lease_id for lease_id in mine if not self.withdrawn.isdisjoint(self._leases[lease_id])]
+                changed = [lease_id for lease_id in mine if lease_id in self._stale and lease_id not in ended]
+                await context.write(release_pb.LeaseEvent(sequence=sequence, ended=ended, changed=changed))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await self._told.wait()
+
+    async def withdraw(self, *names: str) -> None:
+        """Release a model, or `name@version`, no more, and tell its workers."""
+        async with self._told:
+            self.withdrawn |= set(names)
+            self._told.notify_all()
+
+    async def tell_change(self) -> None:
+        """Have all leases that were given so far asked for again."""
+        async with self._told:
+            self._stale |= self._leases.keys()
+            self._told.notify_all()
 
     async def until_asked(self, times: int) -> None:
         async with asyncio.timeout(15), self.changed:
@@ -265,6 +296,7 @@ class FakeProvisioner(ProvisionerServicer):
 
     def _released(self, model: SealedModel, result: ear.AttestationResult) -> release_pb.ReleaseKeyResponse:
         manifest, lease_id = model.manifest, secrets.token_hex(8)
+        self._leases[lease_id] = _names(manifest)
         grant = ModelGrant(
             model_key=ModelKey(model.key),
             model_name=manifest.name,
@@ -284,6 +316,10 @@ class FakeProvisioner(ProvisionerServicer):
             lease_id=lease_id,
             sealed_grant=sealed,
         )
+
+
+def _names(manifest: ModelManifest) -> tuple[str, str]:
+    return manifest.name, f"{manifest.name}@{manifest.version}"
 
 
 @dataclass

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cloister import Client, SyncClient
 from cloister.client import AuditorClient, MeshFolder, OperatorClient, TrustBundle
 from cloister.errors import InvalidRequest, NotAllowed, NotFound
-from fakes.running_mesh import MODEL, RunningMesh, inputs, until
+from fakes.running_mesh import CLUSTER, MODEL, RunningMesh, inputs, until
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -87,6 +87,26 @@ def test_people_can_read_the_mesh(mesh: RunningMesh) -> None:
     assert MODEL in json.dumps(listed)
     released = [line for line in mesh.audit() if line["event"] == "key.released"]
     assert {line["instance"] for line in released} >= {worker["instance"] for worker in mesh.serving()}
+
+
+def test_the_record_is_proven_to_whoever_asks(mesh: RunningMesh, tmp_path: Path) -> None:
+    memory, record = tmp_path / "audit.json", tmp_path / "record.jsonl"
+    first = mesh.cli("audit", "verify", "--memory", memory, "--export", record)
+    assert all(part in first for part in ("first contact", "good:", f"{CLUSTER}/verifier", "countersigned"))
+    again = mesh.json("audit", "verify", "--memory", memory)
+    assert again["seen_before"] <= again["size"] <= again["lines"]
+    assert again["origin"] == f"{CLUSTER}/provisioner/1"
+    assert mesh.json("audit", "verify", "--from", record, "--memory", memory)["good"]
+    released = next(line for line in mesh.audit() if line["event"] == "key.released")
+    shown = mesh.cli("audit", "show", str(released["sequence"]), "--memory", memory)
+    assert all(part in shown for part in (f"Key of {MODEL}@1 released", f"{CLUSTER}/provisioner/1", "proven"))
+    owner = mesh.json("audit", "verify", "--identity", mesh.identity("owner"), "--memory", tmp_path / "owner.json")
+    assert 0 < owner["lines"] <= again["lines"]
+    with mesh.running("audit", "follow", "--memory", memory) as follower:
+        assert "good:" in follower.readline()
+    head, *lines = record.read_text().splitlines()
+    record.write_text("\n".join((head, *lines[1:], "")))
+    assert "line.missing" in mesh.cli("audit", "verify", "--from", record, "--memory", memory, code=3)
 
 
 async def test_operators_and_auditors_see_the_mesh_by_their_own_clients(mesh: RunningMesh) -> None:

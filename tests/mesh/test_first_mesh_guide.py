@@ -59,7 +59,8 @@ class Reader:
         return meanings[word]() if word in meanings else word
 
     def measured(self, service: str) -> str:
-        return str(json.loads(self.types(f"cloister-simulator measure {service} --json"))["mrenclave"])
+        (command,) = re.findall(rf"`(cloister-simulator\s+measure\s+{service}[^`]*)`", GUIDE)
+        return self.types(command).strip()
 
     def serves(self) -> bool:
         workers = json.loads(self.types("cloister status mesh --json"))["workers"]

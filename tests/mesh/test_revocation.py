@@ -1,15 +1,19 @@
-"""What is revoked is felt by live streams within five seconds, and the rest of the mesh serves on (E11, J14)."""
+"""What is revoked or withdrawn is felt by live streams within five seconds, and the rest serves on (E11, J14)."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cloister import Client
 from cloister.cli.identities import key_in
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.reaching import reached
@@ -17,7 +21,7 @@ from cloister.client import revoke
 from cloister.kit.revocation import Kind, Name
 from fakes.key_ring import public
 from fakes.load import Truth, load_on
-from fakes.running_mesh import MODEL, RunningMesh, probe, soon, until
+from fakes.running_mesh import MODEL, RunningMesh, inputs, probe, soon, until
 
 WITHIN_S = 5.0
 
@@ -36,6 +40,81 @@ def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
         mesh.allow("--allow-simulated", "--allow-plain")
         mesh.until_serving(2)
         yield mesh
+
+
+async def job_by_job(mesh: RunningMesh, truth: Truth, stop: asyncio.Event, versions: list[str]) -> None:
+    """Submit jobs one after another, and check each answer."""
+    async with Client.connect(mesh.gateway, trust=mesh.trust, identity=mesh.identity("client")) as client:
+        while not stop.is_set():
+            x = inputs(len(versions))
+            answer = await client.jobs.result(await client.jobs.submit(MODEL, {"x": x}))
+            np.testing.assert_allclose(answer.outputs["y"], truth(x), rtol=1e-5, atol=1e-6)
+            versions.append(answer.model_version)
+
+
+async def test_a_version_is_rolled_out_as_soon_as_it_is_published_and_no_request_and_no_job_fails(
+    doomed: RunningMesh, truth: Truth, record_property: Callable[[str, object], None]
+) -> None:
+    """Unary and streamed, sealed and plain, and jobs where the mesh takes them; leases last an hour here."""
+    sealed, stop, jobs = await asyncio.to_thread(doomed.seal, probe(), 2), asyncio.Event(), list[str]()
+    async with load_on(doomed, truth) as load, asyncio.TaskGroup() as group:
+        if shutil.which("redis-server") is not None:
+            group.create_task(job_by_job(doomed, truth, stop, jobs))
+        began_s = time.monotonic()
+        await asyncio.to_thread(doomed.cli, "model", "publish", sealed)
+        await soon(lambda: "2" in load.versions, "the new version answers")
+        first_s = time.monotonic() - began_s
+        await soon(lambda: set(load.versions[-100:]) == {"2"} and jobs[-1:] in (["2"], []), "it alone answers")
+        await load.more(1000)
+        stop.set()
+    assert set(load.versions) == {"1", "2"}
+    record_property("first_answer_after_s", round(first_s, 3))
+    print(
+        f"\nfirst answer by the new version {first_s:.2f} s after 'model publish' began; {load.answered} answers and "
+        f"{len(jobs)} jobs, none failed"
+    )
+
+
+def versions_served(mesh: RunningMesh) -> set[str]:
+    return {model["version"] for model in mesh.json("model", "index") if model["state"] == "READY"}
+
+
+def lift_withdrawal(mesh: RunningMesh, kind: str, value: str) -> None:
+    """The owner signs the order, and brings it; without it nothing is lifted."""
+    order = mesh.folder / f"order-{secrets.token_hex(4)}.json"
+    refused = mesh.cli("revoke", "lift", kind, value, "--reason", "the drill is over", code=3)
+    assert "signed by 1 of the model's 1 signers" in refused
+    mesh.cli("revoke", "order", kind, value, "--sign", mesh.identity("owner") / "signing_key.pem", "--out", order)
+    mesh.cli("revoke", "lift", kind, value, "--reason", "the drill is over", "--order", order)
+
+
+@pytest.mark.attack("J14")
+@pytest.mark.attack("F05")
+def test_a_withdrawn_version_is_gone_and_the_one_before_it_serves_until_it_is_lifted(doomed: RunningMesh) -> None:
+    said = doomed.cli("revoke", "version", f"{MODEL}@2", "--reason", "a drill")
+    assert "2 leases went" in said
+    until(lambda: "2" not in versions_served(doomed), "nobody serves it", within_s=WITHIN_S)
+    until(lambda: versions_served(doomed) == {"1"}, "the one before serves")
+    (shown,) = [each for each in doomed.json("status", doomed.folder)["leases"] if each["model"] == f"{MODEL}@2"]
+    assert (shown["withdrawn"]["what"], shown["withdrawn"]["reason"]) == (f"{MODEL}@2", "a drill")
+    lift_withdrawal(doomed, "version", f"{MODEL}@2")
+    until(lambda: versions_served(doomed) == {"2"}, "the newest serves again")
+
+
+@pytest.mark.attack("J14")
+@pytest.mark.parametrize("who", ["owner", "operator"])
+def test_a_withdrawn_model_is_served_by_nobody_until_it_is_lifted(doomed: RunningMesh, who: str) -> None:
+    doomed.cli("revoke", "model", MODEL, "--reason", "a drill", "--identity", doomed.identity(who))
+    until(lambda: not doomed.serving(), "nobody serves", within_s=WITHIN_S)
+    assert [model["state"] for model in doomed.json("model", "index")] == ["UNAVAILABLE"]
+    data = doomed.folder / "x.json"
+    data.write_text(json.dumps({"x": [[0.0] * 8]}))
+    assert "model.unavailable" in doomed.cli("infer", MODEL, "--input", data, "--timeout", "2", code=4)
+    since = [line["event"] for line in reversed(doomed.audit())]
+    assert "key.released" not in since[: since.index("model.withdrawn")]
+    assert ("model", MODEL) in {(each["kind"], each["value"]) for each in doomed.json("revoke", "list")}
+    lift_withdrawal(doomed, "model", MODEL)
+    doomed.until_serving(2)
 
 
 def lift_keys(mesh: RunningMesh) -> list[Path]:

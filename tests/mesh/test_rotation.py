@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from cloister import Client
+from cloister.rpc.files import create_private
 from cloister.rpc.status import from_rpc_error
 from fakes.evil_gateway import INFER, evil_gateway
 from fakes.load import Truth, load_on
@@ -31,6 +33,8 @@ def turning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     settings.write_text(settings.read_text().replace("[tls]", f"membership_s = {MEMBERSHIP_S}.0\n[tls]"))
     settings = mesh.folder / "worker" / "settings.toml"
     settings.write_text(settings.read_text().replace("[tls]", f"key_overlap_s = {OVERLAP_S}.0\n[tls]"))
+    settings = mesh.folder / "provisioner" / "settings.toml"
+    settings.write_text(f'{settings.read_text()}\n[next_vault.file]\nkey_file = "next.key"\n')
     sealed = mesh.seal(probe())
     with mesh.up(workers=2):
         mesh.cli("model", "publish", sealed)
@@ -146,3 +150,18 @@ def is_issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     except Exception:  # whatever the library says of another issuer
         return False
     return True
+
+
+@pytest.mark.attack("J08")
+async def test_another_root_key_under_the_model_keys_fails_no_request(turning: RunningMesh, truth: Truth) -> None:
+    folder = turning.folder / "provisioner"
+    create_private(folder / "next.key", secrets.token_bytes(32))
+    async with load_on(turning, truth) as load:
+        said = await asyncio.to_thread(turning.cli, "provisioner", "rotate-root")
+        assert "needed no more" in said
+        found = await asyncio.to_thread(turning.json, "provisioner", "status")
+        assert [each["wraps"] for each in found] == [True, False]
+        assert [bool(each["secrets"]) for each in found] == [True, False]
+        assert found[0]["key_id"] in said
+        await load.more()
+    (folder / "next.key").rename(folder / "root.key")

@@ -56,7 +56,7 @@ def test_a_job_is_sealed_opened_and_answered_as_it_is_now() -> None:
     assert all(0 < spent_s < 1 for spent_s in bench.steps(240, padded=True, turns=32).values())
 
 
-@pytest.mark.parametrize("name", ["micro/judges.py", "micro/record.py", "micro/seal.py"])
+@pytest.mark.parametrize("name", ["micro/judges.py", "micro/record.py", "micro/seal.py", "micro/vaults.py"])
 def test_the_others_fit_what_they_measure(name: str) -> None:
     assert callable(loaded(name).main)
 

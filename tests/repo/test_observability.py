@@ -38,8 +38,9 @@ JOBS_GUIDE = ROOT / "docs" / "guides" / "running-jobs.md"
 
 
 def shown() -> dict[str, set[str]]:
-    """Every sample that a gateway shows once it has answered something, with its labels."""
+    """Every sample that a gateway shows once it has answered something, and a provisioner's, with their labels."""
     metrics = Metrics()
+    metrics.key_asked(released=True, simulated=False)
     metrics.call_answered(Call("/a/b", "1"))
     metrics.workers.labels("false").set(1)
     requests = RequestMetrics(metrics, lambda *_: True)

@@ -21,7 +21,7 @@ from cloister.ear.code import SGX, TDX, code_members
 from cloister.evidence import binding
 from cloister.gateway.rest.infer_answer import infer_answer
 from cloister.gateway.rest.infer_request import read_infer
-from cloister.kit import key_set
+from cloister.kit import key_set, signer_set
 from cloister.seal import (
     chunk_envelope,
     conversation,
@@ -34,6 +34,7 @@ from cloister.seal import (
     keys,
     padding,
     receipt,
+    release_policy,
     session_keys,
     session_table,
     session_worker,
@@ -53,7 +54,7 @@ MESSAGES = {
     **dict.fromkeys(("ListWorkersRequest", "ListWorkersResponse", "ServingWorker"), gateway_pb2),
     **dict.fromkeys(("Evidence", "EvidenceBundle"), evidence_pb2),
     **dict.fromkeys(("SignedManifest", "SignedJobEpoch", "JobEpoch", "SignedReleasePolicy"), model_pb2),
-    **dict.fromkeys(("ReleasePolicy", "SignerRule"), provisioner_pb2),
+    **dict.fromkeys(("ReleasePolicy", "SignerRule", "Platforms"), provisioner_pb2),
     "Failure": worker_pb2,
 }
 CONSTANTS = {
@@ -91,6 +92,10 @@ CONSTANTS = {
     "bytes of a job id": {job_keys.JOB_ID_BYTES},
     "bytes of a salt": {job_keys.SALT_BYTES},
     "bytes of a statement about a job key": {job_epoch.MAX_STATEMENT_BYTES},
+    "bytes of a signer set": {signer_set.MAX_SET_BYTES},
+    "bytes of a model's signer sets": {release_policy.MAX_SIGNER_SETS_BYTES},
+    "keys of a signer set": {signer_set.MAX_KEYS},
+    "signer sets of a model": {signer_set.MAX_SETS},
 }
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle
 from cloister.ear.result import to_claims
-from cloister.seal import merkle, receipt
+from cloister.seal import receipt
 from cloister.seal.hpke import context
+from cloister.tlog import merkle
 from vectors import world
 from vectors.exchange import question, reply
 from vectors.make_ear_v1 import token

@@ -76,7 +76,7 @@ export class TrustBundle {
 
 /** @param {Record<string, any>} found */
 async function parsed(found) {
-  const verifier = members(found.verifier, ['id', 'jwks', 'thumbprints'], SIGNERS);
+  const verifier = members(found.verifier, ['id', 'jwks', 'thumbprints'], [...SIGNERS, 'witness']);
   if (found.format !== FORMAT) throw new Error('another format');
   if (!/^[a-z0-9.-]+$/.test(found.cluster) || !String(verifier.id).startsWith(`spiffe://${found.cluster}/verifier/`)) {
     throw new Error('its verifier is not one of its cluster');

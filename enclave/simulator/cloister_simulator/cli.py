@@ -105,9 +105,15 @@ def measure(
     service: Annotated[Measured, typer.Argument(help="Whose code to measure.")] = Measured.WORKER,
     tee: Annotated[Tee, typer.Option(help="What the worker runs in.")] = Tee.SGX,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    only: Annotated[str, typer.Option("--value", metavar="NAME", help="Print this value alone, mrenclave say.")] = "",
 ) -> None:
     """Print what a simulated worker, or verifier, measures as."""
     values = _domain_values(service) if tee is Tee.TDX else _enclave_values(service)
+    if only:
+        if only.lower() not in values:
+            raise typer.BadParameter(f"--value is one of {', '.join(values)}")
+        typer.echo(values[only.lower()])
+        return
     if as_json:
         typer.echo(json.dumps(values))
         return

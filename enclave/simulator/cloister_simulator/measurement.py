@@ -41,6 +41,7 @@ MEASURED = (
     "rpc",
     "seal",
     "td_measurement.py",
+    "tlog",
     "worker",
 )
 MEASURED_VERIFIER = (
@@ -57,6 +58,7 @@ MEASURED_VERIFIER = (
     "rpc",
     "seal",
     "td_measurement.py",
+    "tlog",
     "verifier",
 )
 MRSIGNER = label_digest("signer of enclaves")

@@ -24,10 +24,15 @@ _MOST_OF_OPENVINO: Final = 500
 
 
 def check_accepted(files: Mapping[str, Path]) -> ModelContract:
+    """As `check_contents`, of files."""
+    return check_contents({name: memoryview(path.read_bytes()) for name, path in files.items()})
+
+
+def check_contents(contents: Mapping[str, memoryview]) -> ModelContract:
     """Look at a model as a worker does when it loads one, to the point where it could answer.
 
     Args:
-        files: All of it, by names inside.
+        contents: All of it, by names inside.
 
     Returns:
         What it takes and gives.
@@ -45,7 +50,7 @@ def check_accepted(files: Mapping[str, Path]) -> ModelContract:
         from cloister.worker.refusals import ModelRefused, refused
         from cloister.worker.shapes import ShapeGuard
     try:
-        model, _ = read({name: memoryview(path.read_bytes()) for name, path in files.items()})
+        model, _ = read(contents)
         contract = contract_of(model)
         ShapeGuard(model.clone(), contract)
         try:

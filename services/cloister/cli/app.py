@@ -22,7 +22,9 @@ from cloister.cli import (
     mesh_commands,
     model_commands,
     policy_commands,
+    provisioner_commands,
     receipt_commands,
+    recovery_commands,
     redis_commands,
     revoke_commands,
     submit_command,
@@ -57,6 +59,8 @@ app.add_typer(identity_commands.app, name="identity")
 app.add_typer(evidence_commands.app, name="evidence")
 app.add_typer(enclave_commands.app, name="enclave")
 app.add_typer(policy_commands.app, name="policy")
+app.add_typer(recovery_commands.app, name="recovery")
+app.add_typer(provisioner_commands.app, name="provisioner")
 app.add_typer(collateral_commands.app, name="collateral")
 app.add_typer(receipt_commands.app, name="receipt")
 app.add_typer(trust_commands.app, name="trust")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloister.cli import audit_checks
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
 from cloister.cli.output import print_json, say, table
@@ -69,6 +70,13 @@ def list_(
         table(("line", "time", "event", "details"), [_row(line) for line in lines])
     else:
         say("nothing matches" if model or after else "nothing is recorded yet")
+
+
+app.command("show", epilog=examples("cloister audit show 17"))(audit_checks.show)
+app.command("verify", epilog=examples("cloister audit verify", "cloister audit verify --export record.jsonl --json"))(
+    audit_checks.verify
+)
+app.command("follow", epilog=examples("cloister audit follow"))(audit_checks.follow)
 
 
 async def _lines(mesh: Mesh, identity: Path, record: Record, model: str, after: int) -> list[AuditLine]:

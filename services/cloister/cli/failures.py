@@ -9,6 +9,7 @@ from cloister.errors import (
     CloisterError,
     EvidenceRejected,
     KeyRefused,
+    LogBroken,
     NotAllowed,
     NotReady,
     Overloaded,
@@ -33,7 +34,7 @@ EXIT_CODES = (
     "4 unavailable or overloaded: try again."
 )
 
-_REFUSED = (EvidenceRejected, KeyRefused, SealBroken, Unauthenticated, NotAllowed)
+_REFUSED = (EvidenceRejected, KeyRefused, LogBroken, SealBroken, Unauthenticated, NotAllowed)
 _UNAVAILABLE = (Unavailable, Overloaded, TimeoutError)
 
 _ADVICE: dict[type[BaseException], str] = {
@@ -42,6 +43,7 @@ _ADVICE: dict[type[BaseException], str] = {
     Overloaded: "try again in a moment",
     EvidenceRejected: "do not send data there; 'cloister evidence show' says what was offered",
     SealBroken: "the bytes were changed on their way, or are meant for somebody else",
+    LogBroken: "do not rely on what this record says until its operator explains that; keep a copy with --export",
     Unauthenticated: "name an identity of this mesh with --identity; 'cloister identity issue' makes one",
     NotAllowed: "name an identity with the right role with --identity; 'cloister identity issue' makes one",
     NotReady: "'cloister status' shows what the mesh is waiting for",
@@ -58,6 +60,10 @@ class Stop(Exception):
 
 _ADVICE_BY_REASON = {
     "model.sealed_only": "leave out --plain",
+    "log.resumed": "",
+    "line.unknown": "",
+    "memory.malformed": "",
+    "export.malformed": "",
     "key.refused": "'cloister audit list' says why: has its owner published it, and allowed its key to these workers?",
     "identity.expired": "",
     "tenant.unknown": "the operator's command is 'cloister tenant add'",
@@ -70,6 +76,7 @@ _ADVICE_BY_REASON = {
     "receipt.malformed": "keep receipts whole, as 'cloister infer --receipt' writes them",
     "jobs.off": "ask with 'cloister infer', or have its operator give it a Redis: 'cloister redis add'",
     "jobs.full": "run the same command again later: 'cloister jobs queues' shows operators how much waits",
+    "jobs.memory_full": "run the same command again later, and tell the operator: the mesh's Redis has no memory left",
     "job.too_large": "--rows says how many rows are one job",
     "job.too_long": "say it with --life",
     "request.too_long": "say it with --life",
@@ -95,7 +102,10 @@ _ADVICE_BY_REASON = {
     "pcs.busy": "try again later, or name another service with --url",
     "pcs.unknown": "are --fmspc, --tee and --ca those of the platform? '--for QUOTE' reads them from a quote",
     "collateral.family_unknown": "give the verifier collateral for it: 'cloister collateral fetch' and 'import'",
-    "signature.insufficient": "have those sign it who may: 'cloister policy sign' or 'cloister collateral sign'",
+    "signature.insufficient": "have those sign it who may: 'cloister policy sign', 'cloister collateral sign', or, for "
+    "what is a model's, 'cloister model sign'",
+    "signer_set.superseded": "'cloister model allow --draft' writes one for those who sign now",
+    "min_model_version.lowered": "leave out --min-version: it stays as it is",
     "token.key_unknown": "it is signed by a verifier that this trust bundle does not name; is it of another mesh?",
 }
 _DISTRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|certificate verify failed", re.IGNORECASE)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cloister.cli import lease_words
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.output import say, table, warn
 from cloister.cli.probes import SERVICES, Probes
@@ -37,6 +38,7 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
             redis = group.create_task(probes.redis_serving()) if keeps_jobs else None
         serving = {service: task.result() for service, task in {**health, **others}.items()}
         gateway = await probes.status() if serving["gateway"] else None
+        models = await probes.models() if serving["provisioner"] else ()
         over_https = bool(https) and gateway is not None and await probes.https_serving(https)
     workers = gateway.workers if gateway else ()
     return {
@@ -49,6 +51,7 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
         + ([{"service": HTTPS, "address": f"https://{https}", "serving": over_https}] if https else [])
         + ([{"service": REDIS, "address": mesh.redis, "serving": redis.result()}] if redis else []),
         "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
+        "leases": lease_words.told(models),
         "requests": {
             "total": gateway.requests_total if gateway else None,
             "failed": gateway.requests_failed_total if gateway else None,
@@ -108,6 +111,7 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
         table(COLUMNS, [row_of(worker) for worker in found["workers"]])
     else:
         say("no worker is attested now; 'cloister audit list --record appraisals' says who was refused or revoked, why")
+    print_leases(found["leases"])
     requests = found["requests"]
     if requests["total"] is not None:
         over = " over gRPC" if any(each["service"] == HTTPS for each in found["services"]) else ""
@@ -125,6 +129,13 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     print_jobs(found["jobs"])
     if mesh.simulated:
         warn(SIMULATED)
+
+
+def print_leases(leases: list[dict[str, Any]]) -> None:
+    """Models whose keys are out, until when, and those that are withdrawn."""
+    if leases:
+        say("")
+        table(("key of", *lease_words.COLUMNS), [(each["model"], *lease_words.cells(each)) for each in leases])
 
 
 def print_jobs(jobs: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, TrustFile, check_place, examples
 from cloister.cli.output import facts, print_json, say, table, warn
 from cloister.cli.policy_file import PolicyFile, opened
+from cloister.cli.release_explaining import explain_release, is_model
 from cloister.cli.trusted import trusted
 from cloister.client import (
     Consequence,
@@ -46,6 +47,8 @@ def add_to(app: typer.Typer) -> None:
             "cloister policy explain policy.toml",
             "cloister policy explain policy.toml --collateral early.json",
             "cloister policy explain policy.toml --evidence kept --trust trust.json --json",
+            "cloister policy explain breast-cancer",
+            "cloister policy explain breast-cancer --policy policy.json --json",
         )
     )(explain)
     app.command(epilog=examples("cloister policy apply policy.signed.json"))(apply)
@@ -53,7 +56,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    file: PolicyFile,
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="FILE|MODEL", help="An appraisal policy (a file), or the name of a model."),
+    ],
     evidence: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Judge the *.bundle files there, in place of the workers attested now."),
@@ -64,17 +70,43 @@ def explain(
             help="Judge by this, JSON with QuoteCollateralV3 names, in place of what was used for the family."
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of a model: judge by this release policy, a draft or signed."),
+    ] = None,
+    version: Annotated[int, typer.Option(min=0, help="Of a model: for this version; 0 for its newest.")] = 0,
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
     trust: TrustFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge evidence anew under a proposed policy: who would stay, who would fall out, by which step and why.
+    """Say what a policy comes to, and change nothing: an appraisal policy for evidence, a release policy for a key.
 
-    Changes nothing. Evidence is judged here, by the collateral that it was accepted with unless you name newer. Kept
-    evidence is judged under the root in --trust, or without it under Intel's. Ends with 3 when somebody would fall out.
+    Of an appraisal policy: evidence is judged anew, here, by the collateral that it was accepted with unless you name
+    newer: who would stay, who would fall out, by which step and why. Kept evidence is judged under the root in
+    --trust, or without it under Intel's.
+
+    Of a model: whether each attested worker would get its key, and what every rule of the release policy demands and
+    finds. Acts as the mesh folder's owner, or else its auditor.
+
+    Ends with 3 when somebody would fall out, or would get nothing.
     """
-    document = opened(file)
+    if is_model(subject):
+        if evidence is not None or collateral is not None:
+            raise typer.BadParameter("--evidence and --collateral are for an appraisal policy, in a file")
+        explain_release(
+            subject,
+            draft=policy,
+            version=version,
+            mesh=Mesh.read(mesh_folder),
+            identity=identity,
+            trust=trust,
+            as_json=as_json,
+        )
+        return
+    if policy is not None or version:
+        raise typer.BadParameter(f"--policy and --version are for a model, and {subject} is none's name")
+    document = opened(Path(subject))
     raw_collateral = _collateral(collateral) if collateral is not None else b""
     if evidence is None:
         mesh = Mesh.read(mesh_folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -12,10 +12,11 @@ from typing import Final
 import httpx
 
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
+from cloister.api.v1.provisioner_pb2 import ModelSummary
 from cloister.cli import redis_files
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import CONSOLE, REDIS, Program
-from cloister.client import is_serving, mesh_status, tls_files
+from cloister.client import is_serving, list_models, mesh_status, tls_files
 from cloister.errors import CloisterError
 from cloister.kit.redis_settings import RedisSettings
 from cloister.rpc.channel import Peer
@@ -91,6 +92,13 @@ class Probes:
     async def status(self) -> GetStatusResponse:
         """The gateway's status; raises what the call raised."""
         return await mesh_status(self.peers["gateway"], CALL_S)
+
+    async def models(self) -> Sequence[ModelSummary]:
+        """The models of all owners; none where they cannot be told."""
+        try:
+            return await list_models(self.peers["provisioner"])
+        except (CloisterError, TimeoutError):
+            return ()
 
     async def ready(self, program: Program) -> bool:
         """Whether a program does what it is there for."""

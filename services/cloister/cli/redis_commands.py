@@ -48,13 +48,14 @@ def add(
 def rotate(
     mesh_folder: MeshFolder = FOLDER,
     shared_key: Annotated[
-        bool, typer.Option("--shared-key", help="Also the key that kept jobs are authenticated by; they are put aside.")
+        bool, typer.Option("--shared-key", help="Also the keys that what is kept there is under; it is put aside.")
     ] = False,
 ) -> None:
     """Replace the passwords of Redis's users; a running mesh takes them up by itself, within seconds.
 
-    Jobs cannot be submitted for the moment in which Redis starts anew; none is lost. The shared key is replaced only
-    while the mesh is down, and what was kept under the old one cannot be used any more.
+    Jobs cannot be submitted for the moment in which Redis starts anew; none is lost. Shared keys are replaced only
+    while the mesh is down, and what was kept under the old ones cannot be used any more. What services must be allowed
+    since the mesh was founded is added to the access list.
     """
     mesh = Mesh.read(mesh_folder)
     if not (mesh.redis_folder / redis_files.CONFIGURATION).exists():
@@ -62,6 +63,8 @@ def rotate(
     if shared_key and running.is_up(mesh.folder):
         raise Stop(f"the mesh is up; stop it first, with 'cloister down {mesh.folder}'", ExitCode.USAGE)
     say(f"new passwords: {', '.join(redis_files.rotate_passwords(mesh))}")
+    if made := redis_files.add_verifier_key(mesh):
+        say(f"{made} is for verifiers alone: where their settings name {redis_files.SHARED_KEY}, name it instead")
     if shared_key:
         aside = redis_files.rotate_shared_key(mesh, datetime.now(UTC))
-        say("a new shared key" + (f"; what was kept under the old one is in {aside}" if aside.exists() else ""))
+        say("new shared keys" + (f"; what was kept under the old ones is in {aside}" if aside.exists() else ""))

@@ -3,7 +3,8 @@
 redis.conf         no port without TLS, client certificates, an append-only file
 users.acl          who may do what: nobody by default, gateways, verifiers, an operator who only looks
 <user>.password    of each; the list above holds their SHA-256 only
-shared.key         what services seal and authenticate by; Redis never sees it
+shared.key         what gateways authenticate jobs by; Redis never sees it
+verifier.key       what verifiers seal by, which no gateway has
 appendonlydir/     what it keeps
 """
 
@@ -27,7 +28,7 @@ from cloister.verifier.replicas import access as replicas
 
 CONFIGURATION: Final = "redis.conf"
 USERS: Final = "users.acl"
-SHARED_KEY: Final = "shared.key"
+SHARED_KEY, VERIFIER_KEY = "shared.key", "verifier.key"
 DATA: Final = "appendonlydir"
 MANIFEST: Final = "appendonly.aof.manifest"
 GATEWAY, VERIFIER, OPERATOR = "gateway", "verifier", "operator"
@@ -41,16 +42,19 @@ _HASH: Final = re.compile(r"#[0-9a-f]{64}")
 def found(mesh: Mesh) -> None:
     """Make the folder, for a mesh that has an address and an identity for it."""
     mesh.redis_folder.mkdir(mode=0o700)
-    hashes = {user: _new_password(mesh, user) for user in (GATEWAY, VERIFIER, OPERATOR)}
-    rules = {GATEWAY: jobs.rules(mesh.cluster), VERIFIER: replicas.rules(mesh.cluster), OPERATOR: _LOOKING}
+    rules = _rules(mesh)
+    hashes = {user: _new_password(mesh, user) for user in rules}
     lines = [_DEFAULT, *(f"user {user} on {hashes[user]} {rules[user]}" for user in rules)]
     create_private(mesh.redis_folder / USERS, "".join(f"{line}\n" for line in lines).encode())
-    create_private(mesh.redis_folder / SHARED_KEY, secrets.token_bytes(SHARED_KEY_BYTES))
+    for name in (SHARED_KEY, VERIFIER_KEY):
+        create_private(mesh.redis_folder / name, secrets.token_bytes(SHARED_KEY_BYTES))
     (mesh.redis_folder / CONFIGURATION).write_text(_configuration(mesh))
 
 
 def rotate_passwords(mesh: Mesh) -> list[str]:
-    """Give each user that has a password file a new password; return them. The rest of the list stays as it is.
+    """Give each user that has a password file a new password; return them.
+
+    The rest of the list stays as it is, but for what one of our users must be allowed since the mesh was founded.
 
     Raises:
         Stop: The access list knows one of them not, or by more than one password.
@@ -60,14 +64,14 @@ def rotate_passwords(mesh: Mesh) -> list[str]:
     names = [path.stem for path in sorted(mesh.redis_folder.glob("*.password"))]
     at = {name: _line_of(lines, name, users) for name in names}
     for name in names:
-        lines[at[name]] = _HASH.sub(_new_password(mesh, name), lines[at[name]])
+        lines[at[name]] = _HASH.sub(_new_password(mesh, name), _allowed(lines[at[name]], _rules(mesh).get(name, "")))
     # Redis is started anew when this file changes, and whoever is cut off then reads its new password.
     replace_private(users, "".join(f"{line}\n" for line in lines).encode())
     return names
 
 
 def rotate_shared_key(mesh: Mesh, now: datetime) -> Path:
-    """Make another shared key, and put aside what was kept under the old one; Redis and gateways must not run.
+    """Make other shared keys, and put aside what was kept under the old ones; Redis and services must not run.
 
     Returns:
         Where it is now, if there was anything.
@@ -75,8 +79,18 @@ def rotate_shared_key(mesh: Mesh, now: datetime) -> Path:
     aside = mesh.redis_folder / f"{DATA}.before-{now:%Y%m%dT%H%M%SZ}"
     if (mesh.redis_folder / DATA).exists():
         (mesh.redis_folder / DATA).rename(aside)
-    replace_private(mesh.redis_folder / SHARED_KEY, secrets.token_bytes(SHARED_KEY_BYTES))
+    for name in (SHARED_KEY, VERIFIER_KEY):
+        replace_private(mesh.redis_folder / name, secrets.token_bytes(SHARED_KEY_BYTES))
     return aside
+
+
+def add_verifier_key(mesh: Mesh) -> Path | None:
+    """Give the verifiers of a mesh that was founded without it a key of their own; returns it if there was none."""
+    path = mesh.redis_folder / VERIFIER_KEY
+    if path.exists():
+        return None
+    create_private(path, secrets.token_bytes(SHARED_KEY_BYTES))
+    return path
 
 
 def settings_values(mesh: Mesh, user: str) -> dict[str, Any]:
@@ -89,7 +103,7 @@ def settings_values(mesh: Mesh, user: str) -> dict[str, Any]:
         "private_key": f"{identity}/private_key.pem",
         "user": user,
         "password_file": f"../{mesh.redis_folder.name}/{user}.password",
-        "shared_key": f"../{mesh.redis_folder.name}/{SHARED_KEY}",
+        "shared_key": f"../{mesh.redis_folder.name}/{VERIFIER_KEY if user == VERIFIER else SHARED_KEY}",
     }
 
 
@@ -134,6 +148,16 @@ def files_read(mesh: Mesh) -> tuple[Path, ...]:
     lines = (line.split(None, 1) for line in configuration.read_text().splitlines())
     paths = [line[1].strip().strip('"') for line in lines if len(line) == 2 and line[0].lower() in named]
     return (configuration, *(mesh.redis_folder / path for path in paths))
+
+
+def _rules(mesh: Mesh) -> dict[str, str]:
+    return {GATEWAY: jobs.rules(mesh.cluster), VERIFIER: replicas.rules(mesh.cluster), OPERATOR: _LOOKING}
+
+
+def _allowed(line: str, rules: str) -> str:
+    """A line of the access list, with those of the rules that it lacks."""
+    there = line.split()
+    return " ".join((line, *(rule for rule in rules.split() if rule not in there)))
 
 
 def _new_password(mesh: Mesh, user: str) -> str:

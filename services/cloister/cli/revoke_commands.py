@@ -1,4 +1,4 @@
-"""`cloister revoke`: take trust from a measurement, signer, platform or instance, at once; and give it back."""
+"""`cloister revoke`: take trust from code, machines and models, at once; and give it back."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Annotated
 import typer
 
 from cloister import dsse
+from cloister.api.v1.provisioner_pb2 import Withdrawal
 from cloister.api.v1.verifier_pb2 import Revocation
-from cloister.cli import identities
+from cloister.cli import identities, withdrawing
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
-from cloister.cli.output import print_json, say, table
+from cloister.cli.output import print_json, say, table, warn
 from cloister.cli.reaching import reached
 from cloister.client import lift as lift_it
 from cloister.client import revocations
 from cloister.client import revoke as revoke_it
+from cloister.errors import Unavailable
 from cloister.kit.revocation import ORDER_TYPE, Kind, Name, kind_of, lift_order
 
 app = typer.Typer(
@@ -29,7 +31,7 @@ app = typer.Typer(
 )
 
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
-Value = Annotated[str, typer.Argument(metavar="VALUE", help="In hex digits.")]
+Value = Annotated[str, typer.Argument(metavar="VALUE", help="In hex digits; a model by its name, a version by NAME@V.")]
 
 
 class Named(StrEnum):
@@ -39,9 +41,13 @@ class Named(StrEnum):
     SIGNER = "signer"
     PLATFORM = "platform"
     INSTANCE = "instance"
+    MODEL = "model"
+    VERSION = "version"
 
 
-NamedKind = Annotated[Named, typer.Argument(metavar="KIND", help="measurement, signer, platform or instance.")]
+NamedKind = Annotated[
+    Named, typer.Argument(metavar="KIND", help="measurement, signer, platform, instance, model or version.")
+]
 
 
 @app.command(epilog=examples("cloister revoke measurement 3f0c...e1 --reason 'CVE in its runtime'"))
@@ -70,15 +76,32 @@ def instance(value: Value, reason: Reason, mesh_folder: MeshFolder = FOLDER, ide
     _revoke(Name.read(Kind.INSTANCE, value), reason, mesh_folder, identity)
 
 
+@app.command(epilog=examples("cloister revoke model breast-cancer --reason 'it was trained on the wrong data'"))
+def model(value: Value, reason: Reason, mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None) -> None:
+    """Withdraw a model of yours: its key goes to nobody, and running workers drop key and model within seconds."""
+    _withdraw("model", value, reason, mesh_folder, identity)
+
+
+@app.command(epilog=examples("cloister revoke version breast-cancer@2 --reason 'it answers wrongly'"))
+def version(value: Value, reason: Reason, mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None) -> None:
+    """Withdraw one version; workers that serve the newest go back to the highest that is left and allowed."""
+    _withdraw("version", value, reason, mesh_folder, identity)
+
+
 @app.command("list", epilog=examples("cloister revoke list --json"))
 def list_(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_json: AsJson = False) -> None:
-    """List what is revoked, by whom and why."""
+    """List what is revoked or withdrawn, by whom and why."""
     mesh = Mesh.read(mesh_folder)
-    found = asyncio.run(_list(mesh, identity or mesh.identity("operator")))
+    who = identity or mesh.identity("operator")
+    rows = [_plain(each) for each in asyncio.run(_list(mesh, who))]
+    try:
+        rows += [_plain_withdrawal(each) for each in asyncio.run(withdrawing.listed(mesh, who))]
+    except (Unavailable, TimeoutError):
+        warn("The provisioner cannot be reached: which models are withdrawn is not listed.")
     if as_json:
-        print_json([_plain(each) for each in found])
-    elif found:
-        table(("kind", "value", "since", "until", "by", "reason"), [list(_plain(each).values()) for each in found])
+        print_json(rows)
+    elif rows:
+        table(("kind", "value", "since", "until", "by", "reason"), [list(row.values()) for row in rows])
     else:
         say("nothing is revoked")
 
@@ -92,9 +115,17 @@ def lift(
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
 ) -> None:
-    """Believe it again. Where the verifier's settings name lift_signers, that needs their signed order."""
-    mesh, name = Mesh.read(mesh_folder), Name.read(Kind(kind.value), value)
+    """Believe it again. Where the verifier's settings name lift_signers, that needs their signed order.
+
+    What was withdrawn is given back by an order that as many of the model's signers signed as must.
+    """
+    mesh = Mesh.read(mesh_folder)
     signed = order.read_bytes() if order is not None else b""
+    if kind.value in withdrawing.KINDS:
+        line = withdrawing.lift(mesh, identity, withdrawing.named(kind.value, value), reason, signed)
+        say(f"lifted (line {line} of the provisioner's record); workers ask for the key again within seconds")
+        return
+    name = Name.read(Kind(kind.value), value)
 
     async def call() -> int:
         async with reached(mesh, identity or mesh.identity("operator"), "verifier", mesh.verifier) as verifier:
@@ -116,12 +147,11 @@ def order(
     identity: IdentityFolder = None,
 ) -> None:
     """Make, or sign once more, the order to lift one revocation. It serves for that one and for no later one."""
-    mesh, name = Mesh.read(mesh_folder), Name.read(Kind(kind.value), value)
-    found = asyncio.run(_list(mesh, identity or mesh.identity("operator")))
-    wanted = next((each for each in found if (kind_of(each.kind), each.value) == name), None)
-    if wanted is None:
-        raise Stop(f"this {name.kind.value} is not revoked; 'cloister revoke list' tells what is")
-    payload = lift_order(mesh.cluster, name, wanted.revoked_at_ms)
+    mesh = Mesh.read(mesh_folder)
+    if kind.value in withdrawing.KINDS:
+        payload = withdrawing.order_payload(mesh, identity, withdrawing.named(kind.value, value))
+    else:
+        payload = _order_payload(mesh, identity, Name.read(Kind(kind.value), value))
     keys = [identities.key_in(path) for path in sign]
     envelope = out.read_bytes() if out.exists() else dsse.sign(payload, ORDER_TYPE, keys)
     if dsse.payload(envelope, ORDER_TYPE) != payload:
@@ -130,6 +160,20 @@ def order(
         envelope = dsse.countersigned(envelope, ORDER_TYPE, key)
     out.write_bytes(envelope)
     say(f"{out} is signed by {len(dsse.signers(envelope, ORDER_TYPE))}")
+
+
+def _order_payload(mesh: Mesh, identity: Path | None, name: Name) -> bytes:
+    found = asyncio.run(_list(mesh, identity or mesh.identity("operator")))
+    wanted = next((each for each in found if (kind_of(each.kind), each.value) == name), None)
+    if wanted is None:
+        raise Stop(f"this {name.kind.value} is not revoked; 'cloister revoke list' tells what is")
+    return lift_order(mesh.cluster, name, wanted.revoked_at_ms)
+
+
+def _withdraw(kind: str, value: str, reason: str, folder: Path, identity: Path | None) -> None:
+    what = withdrawing.named(kind, value)
+    line, leases = withdrawing.withdraw(Mesh.read(folder), identity, what, reason)
+    say(f"{what} withdrawn (line {line} of the provisioner's record); {leases} leases went and go no longer")
 
 
 def _revoke(name: Name, reason: str, folder: Path, identity: Path | None) -> None:
@@ -157,6 +201,18 @@ def _plain(revocation: Revocation) -> dict[str, str | None]:
         "until": _time(revocation.ends_at_ms) if revocation.ends_at_ms else None,
         "by": revocation.by,
         "reason": revocation.reason,
+    }
+
+
+def _plain_withdrawal(withdrawal: Withdrawal) -> dict[str, str | None]:
+    what = withdrawing.what_of(withdrawal)
+    return {
+        "kind": what.kind,
+        "value": str(what),
+        "since": _time(withdrawal.withdrawn_at_ms),
+        "until": None,
+        "by": withdrawal.by,
+        "reason": withdrawal.reason,
     }
 
 

@@ -13,11 +13,10 @@ from cloister.cli import identities, model_files, sealed_folder
 from cloister.cli.acceptance import check_accepted
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, IdentityFolder, MeshFolder, examples
-from cloister.cli.output import facts, progress_bytes, say, warn
+from cloister.cli.output import facts, say, warn
 from cloister.cli.preparing import described
 from cloister.cli.preprocessing_options import InputU8, Layout, Mean, Precision, Preprocessing, Resize, Scale
-from cloister.client import seal_to
-from cloister.seal.manifest import ModelManifest
+from cloister.cli.sealing import seal_into
 
 Files = Annotated[
     list[Path],
@@ -80,21 +79,15 @@ def seal(
     with wanted.compiled_into(model_files.head(given), given) as (inside, preprocessing), sealed_folder.made(out):
         if not unchecked:
             _check_if_possible(inside)
-        with progress_bytes("sealing", sum(path.stat().st_size for path in inside.values())) as progress:
-            sealed = seal_to(
-                out / sealed_folder.SEALED,
-                inside,
-                name=name,
-                version=version,
-                signer=signer,
-                precision=precision.value,
-                preprocessing=preprocessing,
-                progress=lambda done, _: progress.update(progress.task_ids[0], completed=done),
-            )
-        sealed_folder.write(out, sealed)
-    say(f"sealed {name}@{version} in {out}", "bold")
-    facts(_described(sealed.manifest), indent="  ")
-    say(f"next: cloister model publish {out}")
+        seal_into(
+            out,
+            inside,
+            name=name,
+            version=version,
+            signer=signer,
+            precision=precision,
+            preprocessing=preprocessing,
+        )
 
 
 def _check_if_possible(files: Mapping[str, Path]) -> None:
@@ -102,13 +95,3 @@ def _check_if_possible(files: Mapping[str, Path]) -> None:
         warn("Nobody has looked whether workers would serve it: that needs pip install 'cloister[prepare]'.")
         return
     check_accepted(files)
-
-
-def _described(found: ModelManifest) -> dict[str, object]:
-    return {
-        "digest": found.digest.hex(),
-        "size": f"{found.size_bytes} bytes",
-        "files": ", ".join(f"{name} ({size} bytes)" for name, size in found.files),
-        "precision": found.precision,
-        **{f"input {name}": steps for name, steps in found.preprocessing},
-    }

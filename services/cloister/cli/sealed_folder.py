@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.cli.failures import ExitCode, Stop
 from cloister.client.owner import SealedFiles
+from cloister.errors import CloisterError
 from cloister.rpc.files import create_private
 from cloister.rpc.identity import read_private
 from cloister.seal import manifest
@@ -71,11 +72,28 @@ def read(folder: Path, signer: Ed25519PrivateKey) -> tuple[Signed, ModelManifest
     return Signed(raw, signature, public), found, ModelKey(Secret(key))
 
 
-def place(folder: Path, models: Path, found: ModelManifest) -> Path:
-    """Copy the sealed file to where workers look for it, in one step."""
+@contextmanager
+def placing(folder: Path, models: Path, found: ModelManifest) -> Iterator[Path]:
+    """Put the sealed file where workers look for it, each time in one step, while the block registers the model.
+
+    It lies there before, since workers ask for a new version as soon as there is one; unless another file lies there,
+    which may be served, and is replaced once the registration has shown that it is none. Where that is refused, nothing
+    has changed.
+    """
     target = models / found.name / str(found.version) / SEALED
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    shutil.copyfile(folder / SEALED, part)
-    part.replace(target)
-    return target
+    part, was_there = target.with_suffix(".part"), target.exists()
+    try:
+        shutil.copyfile(folder / SEALED, part)
+        if not was_there:
+            part.replace(target)
+        yield target
+    except CloisterError as error:
+        if not was_there and not error.retryable:  # else it may be registered, though nobody told us
+            target.unlink(missing_ok=True)
+        raise
+    else:
+        if was_there:
+            part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -61,14 +61,14 @@ def provisioner(mesh: Mesh, *, verifier_id: str, signers: KeySigners) -> str:
         "cluster": mesh.cluster,
         "listen": mesh.provisioner,
         "state_dir": "state",
-        "root_key": "root.key",
         "verifier_keys": VERIFIER_KEYS,
         **_signers(signers),
         "verifier": mesh.verifier,
         "verifier_id": verifier_id,
         "log_json": True,
     }
-    return _text("provisioner", values)
+    vault = f"\n[vault.file]\n{_lines({'key_file': 'root.key'})}"
+    return _text("provisioner", values) + vault
 
 
 def gateway(mesh: Mesh) -> str:

@@ -14,6 +14,8 @@ from typing import Final
 
 _NAMES: Final = {
     "answer": ("Answer",),
+    "audit_export": ("AuditExport", "verify_export"),
+    "audit_memory": ("AuditMemory",),
     "auditor": ("AuditedWorker", "AuditorClient"),
     "bundle": ("TrustBundle", "anchor_of"),
     "client": ("Client",),
@@ -28,6 +30,9 @@ _NAMES: Final = {
     "job_records": ("JobState", "JobStatus", "PreparedJob", "Sent"),
     "jobs": ("JobTicket", "Jobs"),
     "judging": ("Judgement", "judge", "step_meaning"),
+    "log_audit": ("LogAudit",),
+    "log_auditor": ("LogAuditor", "ProvenLine"),
+    "log_checks": ("LogKeys", "Resumed", "SignedHead"),
     "many": ("Progress",),
     "mesh_folder": ("MeshFolder",),
     "operator": (
@@ -49,6 +54,13 @@ _NAMES: Final = {
     "operator_client": ("OperatorClient",),
     "outcome": ("Outcome",),
     "owner": ("OwnerClient", "SealedFiles", "list_models", "seal_to"),
+    "owner_documents": (
+        "DocumentKind",
+        "OwnerDocument",
+        "policy_draft",
+        "read_document",
+        "signer_set_draft",
+    ),
     "pin": ("AttestedPin", "pin_by_evidence", "pin_by_fingerprint", "root_fingerprints"),
     "pinned": ("Pinned", "PinnedBy"),
     "policy": (
@@ -63,6 +75,9 @@ _NAMES: Final = {
     "question": ("Inputs", "Options"),
     "quote_corpus": ("JudgedEntry", "judge_corpus"),
     "receipts": ("VerifiedReceipt", "load_receipt", "save_receipt", "verify_receipt"),
+    "root_key_calls": ("root_keys", "rotate_root"),
+    "release_explaining": ("ExplainedWorker", "explain_worker", "explained_workers", "policy_listed"),
+    "release_terms": ("ReleaseTerms",),
     "roster": ("Refused", "Serving"),
     "statuses": ("status_meaning",),
     "sync": ("SyncClient",),
@@ -71,6 +86,7 @@ _NAMES: Final = {
     "timing": ("Timing",),
     "trust": ("VerifiedWorker", "believe"),
     "verifier_trust": ("renewed",),
+    "withdrawing": ("lift_withdrawal", "withdraw", "withdrawals"),
 }
 _MODULES: Final = {name: module for module, names in _NAMES.items() for name in names}
 

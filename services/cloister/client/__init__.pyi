@@ -1,4 +1,7 @@
 from cloister.client.answer import Answer as Answer
+from cloister.client.audit_export import AuditExport as AuditExport
+from cloister.client.audit_export import verify_export as verify_export
+from cloister.client.audit_memory import AuditMemory as AuditMemory
 from cloister.client.auditor import AuditedWorker as AuditedWorker
 from cloister.client.auditor import AuditorClient as AuditorClient
 from cloister.client.bundle import TrustBundle as TrustBundle
@@ -25,6 +28,12 @@ from cloister.client.jobs import Jobs as Jobs
 from cloister.client.judging import Judgement as Judgement
 from cloister.client.judging import judge as judge
 from cloister.client.judging import step_meaning as step_meaning
+from cloister.client.log_audit import LogAudit as LogAudit
+from cloister.client.log_auditor import LogAuditor as LogAuditor
+from cloister.client.log_auditor import ProvenLine as ProvenLine
+from cloister.client.log_checks import LogKeys as LogKeys
+from cloister.client.log_checks import Resumed as Resumed
+from cloister.client.log_checks import SignedHead as SignedHead
 from cloister.client.many import Progress as Progress
 from cloister.client.mesh_folder import MeshFolder as MeshFolder
 from cloister.client.operator import AuditLine as AuditLine
@@ -47,6 +56,11 @@ from cloister.client.owner import OwnerClient as OwnerClient
 from cloister.client.owner import SealedFiles as SealedFiles
 from cloister.client.owner import list_models as list_models
 from cloister.client.owner import seal_to as seal_to
+from cloister.client.owner_documents import DocumentKind as DocumentKind
+from cloister.client.owner_documents import OwnerDocument as OwnerDocument
+from cloister.client.owner_documents import policy_draft as policy_draft
+from cloister.client.owner_documents import read_document as read_document
+from cloister.client.owner_documents import signer_set_draft as signer_set_draft
 from cloister.client.pin import AttestedPin as AttestedPin
 from cloister.client.pin import pin_by_evidence as pin_by_evidence
 from cloister.client.pin import pin_by_fingerprint as pin_by_fingerprint
@@ -68,6 +82,13 @@ from cloister.client.receipts import VerifiedReceipt as VerifiedReceipt
 from cloister.client.receipts import load_receipt as load_receipt
 from cloister.client.receipts import save_receipt as save_receipt
 from cloister.client.receipts import verify_receipt as verify_receipt
+from cloister.client.release_explaining import ExplainedWorker as ExplainedWorker
+from cloister.client.release_explaining import explain_worker as explain_worker
+from cloister.client.release_explaining import explained_workers as explained_workers
+from cloister.client.release_explaining import policy_listed as policy_listed
+from cloister.client.release_terms import ReleaseTerms as ReleaseTerms
+from cloister.client.root_key_calls import root_keys as root_keys
+from cloister.client.root_key_calls import rotate_root as rotate_root
 from cloister.client.roster import Refused as Refused
 from cloister.client.roster import Serving as Serving
 from cloister.client.statuses import status_meaning as status_meaning
@@ -79,4 +100,7 @@ from cloister.client.timing import Timing as Timing
 from cloister.client.trust import VerifiedWorker as VerifiedWorker
 from cloister.client.trust import believe as believe
 from cloister.client.verifier_trust import renewed as renewed
+from cloister.client.withdrawing import lift_withdrawal as lift_withdrawal
+from cloister.client.withdrawing import withdraw as withdraw
+from cloister.client.withdrawing import withdrawals as withdrawals
 from cloister.seal.job import JobTicket as JobTicket

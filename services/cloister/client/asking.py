@@ -83,7 +83,7 @@ class Asker:
         if opened.body.ear_id != worker.result.ear_id:
             ear_id = opened.body.ear_id
             worker = await self.roster.with_result(worker, ear_id, question.model, question.version, left_s)
-        check_issued(opened.receipt, worker.result)
+        check_issued(opened.body, worker.result)
         return sent.answer(opened, worker)
 
 

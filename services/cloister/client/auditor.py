@@ -18,8 +18,10 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary
 from cloister.api.v1.verifier_pb2 import GetPolicyResponse, Revocation
 from cloister.appraisal.appraise import Appraisal
 from cloister.client import operator, owner
+from cloister.client.audit_memory import AuditMemory
 from cloister.client.bundle import TrustBundle
 from cloister.client.collateral import KnownCollateral
+from cloister.client.log_auditor import LogAuditor
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.operator import AuditLine
 from cloister.client.reaching import reached
@@ -121,7 +123,7 @@ class AuditorClient:
             after: Only lines after this number.
 
         Raises:
-            InvalidRequest: A line does not have the hash that it is listed with.
+            LogBroken: A line does not have the hash that it is listed with.
             NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
         """
         return operator.appraisals(self._verifier, after)
@@ -134,9 +136,17 @@ class AuditorClient:
             after: Only lines after this number.
 
         Raises:
-            InvalidRequest, NotAllowed, Unauthenticated, Unavailable, TimeoutError: As `appraisals`.
+            LogBroken, NotAllowed, Unauthenticated, Unavailable, TimeoutError: As `appraisals`.
         """
         return operator.releases(self._provisioner, model, after)
+
+    def record(self, memory: Path | str) -> LogAuditor:
+        """The provisioner's record, to be believed for its proofs: `verify`, `show`, `follow`.
+
+        Args:
+            memory: File that keeps what was found good; the mesh folder's is `audit.json`.
+        """
+        return LogAuditor(self._verifier, self._provisioner, AuditMemory(Path(memory)), witness=self.trust.witness_key)
 
     async def models(self) -> Sequence[ModelSummary]:
         """All models, with the policies they are released by."""

@@ -24,6 +24,7 @@ from cloister.errors import InvalidRequest, NotFound
 from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.rpc.certificates import load_certificates
 from cloister.rpc.spiffe import SpiffeId
+from cloister.tlog.cosignature import WitnessKey
 
 FORMAT: Final = "cloister trust bundle v1"
 MAX_BYTES: Final = 256 * 1024
@@ -32,7 +33,8 @@ _REQUIRED: Final = frozenset({"format", "cluster", "root_ca_pem", "verifier", "a
 _OPTIONAL: Final = frozenset(
     {"mrenclave", "td_measurement", "owners", "policy", "pinned", "verifier_policies", "floors"}
 )
-_OPTIONAL_OF_VERIFIER: Final = frozenset({"key_signers", "key_threshold", "key_set"})
+_SIGNED_OF_VERIFIER: Final = frozenset({"key_signers", "key_threshold", "key_set"})
+_OPTIONAL_OF_VERIFIER: Final = _SIGNED_OF_VERIFIER | {"witness"}
 _32_BYTES: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,6 +51,8 @@ class TrustBundle:
         signers: Who may say which keys are the verifier's. Where they are named, only sets that they have signed count,
             and neither the plain set nor the thumbprints.
         key_set: A set that they have signed, to begin with.
+        witness: What the verifier countersigns the provisioner's record with, a C2SP vkey; empty leaves it to the first
+            audit.
         anchor: Where quotes must chain to.
         mrenclave: Measurements of workers that may serve; None leaves that to the reference values of the policy, and
             where that has none either, nobody is believed.
@@ -72,6 +76,7 @@ class TrustBundle:
     owners: frozenset[str] | None = None
     signers: KeySigners | None = None
     key_set: bytes = field(default=b"", repr=False)
+    witness: str = ""
     policy_toml: str | None = None
     verifier_policies: frozenset[str] | None = None
     pinned: Pinned | None = None
@@ -90,6 +95,7 @@ class TrustBundle:
                 )
         load_certificates(self.root_ca_pem.encode())
         self.keys()
+        self.witness_key  # noqa: B018 - raises for what is none
         policy = Policy.default() if self.policy_toml is None else Policy.from_toml(self.policy_toml.encode())
         object.__setattr__(self, "_policy", policy)
 
@@ -116,6 +122,11 @@ class TrustBundle:
     def policy(self) -> Policy:
         """What the client itself asks of a quote."""
         return self._policy
+
+    @property
+    def witness_key(self) -> WitnessKey | None:
+        """What the verifier countersigns the provisioner's record with, if anybody vouches for it here."""
+        return WitnessKey.from_vkey(self.witness) if self.witness else None
 
     @property
     def pins_code(self) -> bool:
@@ -170,6 +181,7 @@ class TrustBundle:
                 owners=_texts(found["owners"]) if "owners" in found else None,
                 signers=_signers(verifier),
                 key_set=json.dumps(verifier["key_set"], indent=2).encode() if "key_set" in verifier else b"",
+                witness=_text(verifier["witness"]) if "witness" in verifier else "",
                 policy_toml=_text(found["policy"]) if "policy" in found else None,
                 verifier_policies=_texts(found["verifier_policies"]) if "verifier_policies" in found else None,
                 pinned=Pinned.from_plain(found["pinned"]) if "pinned" in found else None,
@@ -189,6 +201,8 @@ class TrustBundle:
             verifier["key_signers"] = sorted(self.signers.keys)
             verifier["key_threshold"] = self.signers.threshold
             verifier["key_set"] = json.loads(self.key_set)
+        if self.witness:
+            verifier["witness"] = self.witness
         anchor: dict[str, object] = {"name": self.anchor.name, "simulated": self.anchor.simulated}
         if self.anchor.simulated:
             anchor["root_der"] = b64encode(self.anchor.root_der).decode()
@@ -224,9 +238,9 @@ def anchor_of(root_der: bytes | None) -> TrustAnchor:
 
 
 def _signers(verifier: Mapping[str, object]) -> KeySigners | None:
-    if not verifier.keys() & _OPTIONAL_OF_VERIFIER:
+    if not verifier.keys() & _SIGNED_OF_VERIFIER:
         return None
-    for name in _OPTIONAL_OF_VERIFIER - verifier.keys():
+    for name in _SIGNED_OF_VERIFIER - verifier.keys():
         raise ValueError(f"its verifier lacks '{name}'")
     threshold = verifier["key_threshold"]
     if type(threshold) is not int:

@@ -103,10 +103,11 @@ class JobAnswers:
         result = ticket.open(envelope.sealed_job_result(message, **named))
         if result.WhichOneof("outcome") == "failure":
             raise from_failure(result.failure)
-        _check_later(ticket, result)
-        attested = self._believed(result)
+        issued_at = _issued_at(result)
+        _check_later(ticket, issued_at)
+        attested = self._believed(result.attestation_result, issued_at)
         body = _proven(ticket, result, attested)
-        check_issued(result.receipt, attested)
+        check_issued(body, attested)
         return Answer(
             outputs=decode_response(parse_response(result.response)),
             model_name=body.model_name,
@@ -116,9 +117,8 @@ class JobAnswers:
             proof=lambda: _bundle(ticket, result),
         )
 
-    def _believed(self, result: OpenedJobResult) -> AttestationResult:
+    def _believed(self, token: str, issued_at: datetime) -> AttestationResult:
         """The Attestation Result that came along: by the verifier we know, of a worker that we would have sealed to."""
-        token = result.attestation_result
         known = self._results.get(token)
         if known is None:
             trust = self._roster.trust
@@ -127,7 +127,7 @@ class JobAnswers:
                 trust.keys(),
                 issuer=trust.verifier_id,
                 audience=MESH_AUDIENCE,
-                now=_issued_at(result),
+                now=issued_at,
                 max_life=MESH_LIFE,
             )
             check_believable(known, trust)
@@ -171,9 +171,9 @@ def _bundle(ticket: JobTicket, result: OpenedJobResult) -> ReceiptBundle:
     )
 
 
-def _check_later(ticket: JobTicket, result: OpenedJobResult) -> None:
+def _check_later(ticket: JobTicket, issued_at: datetime) -> None:
     """Check that an answer is not older than its job: nobody may date it back to when he was still believed."""
-    if _issued_at(result) < ticket.sealed_at - _SKEW:
+    if issued_at < ticket.sealed_at - _SKEW:
         raise EvidenceRejected("the answer is dated before its job was sealed", reason="receipt.untimely")
 
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from cloister.api.v1.model_pb2 import SignedReleasePolicy
 from cloister.client.bundle import TrustBundle
 from cloister.client.policy_scope import check_no_wider
 from cloister.client.trust import VerifiedWorker
-from cloister.errors import EvidenceRejected, NotReady, SealBroken, Unavailable
+from cloister.errors import EvidenceRejected, InvalidRequest, NotReady, SealBroken, Unavailable
+from cloister.kit.signed_policy import verified_policy
 from cloister.seal.job import JobKey
 from cloister.seal.job_epoch import verify_epoch
-from cloister.seal.manifest import verify_policy
 
 
 class BelievedEpoch(NamedTuple):
@@ -36,7 +37,8 @@ def believe_epoch(worker: VerifiedWorker, trust: TrustBundle, now: datetime) -> 
             (`epoch.unsettled`).
         EvidenceRejected: It is not signed by the worker's attested key (`epoch.unsigned`), is about another mesh,
             worker or model (`epoch.other`), or has ended (`epoch.ended`); its suite is below the floor
-            (`suite.below_floor`); its policy is not the owner's (`epoch.policy_unsigned`), is another model's
+            (`suite.below_floor`); its policy is not signed by the owner, nor by enough of those whom the owner's key
+            leads to (`epoch.policy_unsigned`), is another model's, or none that this client knows
             (`epoch.policy_other`), or lets in more than this client would (`epoch.policy_wider`).
     """
     if worker.job_epoch is None:
@@ -53,10 +55,7 @@ def believe_epoch(worker: VerifiedWorker, trust: TrustBundle, now: datetime) -> 
     if seal_until <= now:
         raise _rejected("the epoch has ended: nothing may be sealed to its key any more", "epoch.ended")
     trust.floors.check_suite(said.hpke_suite)
-    try:
-        verify_policy(said.policy.policy, said.policy.signature, worker.owner)
-    except SealBroken as error:
-        raise _rejected("the epoch's policy is not signed by the model's owner", "epoch.policy_unsigned") from error
+    _check_signed(said.policy, worker.owner)
     check_no_wider(said.policy.policy, said.model_name, trust)
     key = JobKey(
         model_name=said.model_name,
@@ -93,6 +92,23 @@ def choose_epoch(workers: Sequence[VerifiedWorker], trust: TrustBundle, now: dat
         raise NotReady("no worker of this model that is believed takes jobs", reason="epoch.missing")
     newest = max(believed, key=lambda each: each.key.epoch)
     return min((each.key for each in believed if each.policy == newest.policy), key=lambda key: key.epoch)
+
+
+def _check_signed(signed: SignedReleasePolicy, owner: bytes) -> None:
+    try:
+        verified_policy(signed.policy, signed.signature, owner, signed.signer_sets)
+    except InvalidRequest as error:
+        if error.reason == "policy.invalid":
+            raise _rejected(
+                f"the epoch's release policy is none that this client knows: {error}", "epoch.policy_other"
+            ) from error
+        raise _unsigned(str(error)) from error
+    except SealBroken as error:
+        raise _unsigned("the signature is another's") from error
+
+
+def _unsigned(why: str) -> EvidenceRejected:
+    return _rejected(f"the epoch's policy is not signed by those who may: {why}", "epoch.policy_unsigned")
 
 
 def _moment(unix_ms: int) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -104,7 +105,12 @@ class Preparer:
     async def prepare(
         self, aim: Aim, many: Iterable[Inputs], keys: Sequence[str], options: JobOptions
     ) -> list[PreparedJob]:
-        """Seal jobs; raises InvalidRequest for inputs that are none, or another number of keys than of jobs."""
+        """Seal jobs; raises InvalidRequest for inputs that are none, more or fewer keys than jobs, or a key twice."""
+        if twice := [key for key, times in Counter(keys).items() if key and times > 1]:
+            raise InvalidRequest(
+                f"the key '{twice[0]}' is there more than once: what is submitted under one key is one job",
+                reason="job.key_repeated",
+            )
         prepared: list[PreparedJob] = []
         for number, inputs in enumerate(many):
             if number % _TURN == _TURN - 1:

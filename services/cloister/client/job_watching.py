@@ -62,11 +62,7 @@ class Watching:
         running = [self._tasks.spawn(self._feed(model, group, ended, lost)) for model, group in groups]
         try:
             for _ in range(sum(len(group) for _, group in groups)):
-                try:
-                    async with asyncio.timeout(longest_s):
-                        found = await ended.get()
-                except TimeoutError:
-                    raise lost.error or TimeoutError(f"no job ended within {longest_s:.0f} s") from None
+                found = ended.get_nowait() if not ended.empty() else await _next(ended, longest_s, lost)
                 if isinstance(found, Exception):
                     raise found
                 yield found
@@ -119,6 +115,15 @@ class _Lost:
     """What the last stream ended with, while nothing has come since."""
 
     error: CloisterError | None = None
+
+
+async def _next(ended: asyncio.Queue[Found | Exception], within_s: float, lost: _Lost) -> Found | Exception:
+    """What ends next; raises Unavailable or TimeoutError where nothing does in time."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await ended.get()
+    except TimeoutError:
+        raise lost.error or TimeoutError(f"no job ended within {within_s:.0f} s") from None
 
 
 def _groups(tickets: Sequence[JobTicket]) -> Iterator[tuple[str, dict[bytes, JobTicket]]]:

@@ -106,7 +106,8 @@ class Jobs:
                 says why. `epoch.policy_wider`: the model's owner lets in somebody whom this client would not believe,
                 and the message names whom.
             NotReady: No worker of the model takes jobs (`epoch.missing`).
-            InvalidRequest: Inputs that are none, or a job that would outlive the key (`request.too_long`).
+            InvalidRequest: Inputs that are none, a job that would outlive the key that it is sealed to
+                (`request.too_long`), or one of `keys` that is there twice (`job.key_repeated`).
             NotFound, Unauthenticated, Unavailable, TimeoutError: As `Client.infer`.
         """
         version = options.get("version", "")
@@ -156,7 +157,8 @@ class Jobs:
             if outcome is not None:
                 raise outcome
             if time.monotonic() >= until_s:
-                raise NotReady("the job has not ended yet", reason="job.pending")
+                why = f": {job.failure.message}" if job.HasField("failure") else ""
+                raise NotReady(f"the job has not ended yet{why}", reason="job.pending")
 
     async def watch(
         self, tickets: Iterable[JobTicket], *, timeout_s: float | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cloister.api.oip.inference_pb2 import (
@@ -19,7 +19,7 @@ from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import GetStatusRequest, GetStatusResponse
 from cloister.api.v1.gateway_pb2_grpc import GatewayStub
-from cloister.api.v1.provisioner_pb2 import ListAuditRequest
+from cloister.api.v1.provisioner_pb2 import ListAuditRequest, ResumeRequest, ResumeResponse
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2 import (
     ApplyPolicyRequest,
@@ -38,21 +38,22 @@ from cloister.api.v1.verifier_pb2 import (
     RevokeResponse,
 )
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
-from cloister.errors import InvalidRequest
+from cloister.errors import InvalidRequest, LogBroken
 from cloister.kit.revocation import KIND_NUMBERS, Name
 from cloister.rpc.channel import Peer
-from cloister.seal.merkle import leaf_hash
+from cloister.tlog.merkle import leaf_hash
 
 _INSTANCE: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of an append-only record: its number, its content, and the hash that its log commits to."""
+    """One line of an append-only record: its number, its content, the hash that its log commits to, its exact bytes."""
 
     sequence: int
     content: dict[str, Any]
     leaf_hash: bytes
+    record: bytes = field(default=b"", repr=False)
 
 
 async def mesh_status(gateway: Peer, timeout_s: float = 10.0) -> GetStatusResponse:
@@ -88,14 +89,14 @@ async def unload_model(gateway: Peer, model: str, timeout_s: float = 300.0) -> N
 
 async def appraisals(
     verifier: Peer, after: int = 0, timeout_s: float = 60.0, *, newest: int = 0
-) -> AsyncIterator[AuditLine]:
+) -> AsyncGenerator[AuditLine, None]:
     """Every appraisal, believed or not, and why; oldest first. Roles: owner, auditor, operator.
 
     With `newest`, of so many lines at the record's end only.
     """
     request = ListAppraisalsRequest(after_sequence=after, newest=newest)
     async for record in verifier.stub(VerifierStub).ListAppraisals(request, timeout=timeout_s):
-        yield _line(record)
+        yield audit_line(record)
 
 
 async def apply_policy(verifier: Peer, policy: bytes, timeout_s: float = 120.0) -> ApplyPolicyResponse:
@@ -112,7 +113,7 @@ async def policy_in_force(verifier: Peer, timeout_s: float = 10.0) -> GetPolicyR
 
 
 async def attested_evidence(verifier: Peer, timeout_s: float = 60.0) -> AsyncIterator[tuple[str, EvidenceBundle]]:
-    """Instance (32 hex digits) and evidence of everyone attested now. Roles: auditor, operator."""
+    """Instance (32 hex digits) and evidence of everyone attested now. Roles: owner, auditor, operator."""
     async for worker in verifier.stub(VerifierStub).ListEvidence(ListEvidenceRequest(), timeout=timeout_s):
         if not _INSTANCE.fullmatch(worker.instance):
             raise InvalidRequest("the verifier names a worker by no instance")
@@ -121,14 +122,33 @@ async def attested_evidence(verifier: Peer, timeout_s: float = 60.0) -> AsyncIte
 
 async def releases(
     provisioner: Peer, model: str = "", after: int = 0, timeout_s: float = 60.0, *, newest: int = 0
-) -> AsyncIterator[AuditLine]:
+) -> AsyncGenerator[AuditLine, None]:
     """Registrations, policies, releases and refusals; oldest first. Roles: owner (its own models), auditor (all).
 
     With `newest`, of so many lines at the record's end only.
     """
     request = ListAuditRequest(model_name=model, after_sequence=after, newest=newest)
     async for record in provisioner.stub(ProvisionerStub).ListAudit(request, timeout=timeout_s):
-        yield _line(record)
+        yield audit_line(record)
+
+
+async def resume(provisioner: Peer, *, have: int, should: int, reason: str, timeout_s: float = 60.0) -> ResumeResponse:
+    """Have a provisioner whose state was put back go on without what is lost. Role: operator.
+
+    Args:
+        provisioner: Connected as an operator.
+        have: Lines that its log has.
+        should: Lines that were countersigned.
+        reason: Why, in a sentence; it is put on record.
+        timeout_s: For the answer, which waits until witnesses have countersigned.
+
+    Raises:
+        NotReady: The state lacks nothing (`state.fresh`), or other than that (`state.other`).
+        CloisterError: As the call.
+    """
+    request = ResumeRequest(have_size=have, should_size=should, reason=reason)
+    answer: ResumeResponse = await provisioner.stub(ProvisionerStub).Resume(request, timeout=timeout_s)
+    return answer
 
 
 async def published_keys(verifier: Peer, timeout_s: float = 10.0) -> bytes:
@@ -159,14 +179,18 @@ async def revocations(verifier: Peer, timeout_s: float = 10.0) -> list[Revocatio
     return list(answer.revocations)
 
 
-def _line(record: AuditRecord) -> AuditLine:
-    """A record as it came; raises InvalidRequest when its hash is not that of its bytes."""
+def audit_line(record: AuditRecord) -> AuditLine:
+    """A record as it came.
+
+    Raises:
+        LogBroken: Its hash is not that of its bytes, or it is no line (`line.altered`).
+    """
     if leaf_hash(record.record) != record.leaf_hash:
-        raise InvalidRequest("a line of the record does not have the hash that it is listed with")
+        raise LogBroken(f"line {record.sequence} does not have the hash that it is listed with", reason="line.altered")
     try:
         content = json.loads(record.record)
-    except ValueError as error:
-        raise InvalidRequest("a line of the record is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise LogBroken(f"line {record.sequence} is not JSON", reason="line.altered") from error
     if not isinstance(content, dict):
-        raise InvalidRequest("a line of the record is no JSON object")
-    return AuditLine(record.sequence, content, record.leaf_hash)
+        raise LogBroken(f"line {record.sequence} is no JSON object", reason="line.altered")
+    return AuditLine(record.sequence, content, record.leaf_hash, record.record)

@@ -23,6 +23,7 @@ from cloister.api.v1.provisioner_pb2 import (
     RegisterModelRequest,
     ReleasePolicy,
     SetReleasePolicyRequest,
+    SetSignersRequest,
     SignedManifest,
     SignerRule,
 )
@@ -30,15 +31,18 @@ from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.client.identity import signing_key
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.operator import AuditLine, releases
+from cloister.client.owner_documents import DocumentKind, OwnerDocument, policy_bytes
 from cloister.client.reaching import reached
+from cloister.client.release_terms import LEASE_S, TCB_STATUSES, ReleaseTerms
+from cloister.errors import InvalidRequest, NotFound
+from cloister.kit.signer_set import SignerSet, follow
 from cloister.rpc.channel import Peer
 from cloister.seal.keys import ModelKey, Secret
 from cloister.seal.manifest import DEFAULT_PRECISION, ModelManifest, Signed, sign, sign_policy
 from cloister.seal.model_file import seal_model
+from cloister.seal.model_stream import SeekableSource
 
 CALL_S: Final = 15.0
-LEASE_S: Final = 3600
-TCB_STATUSES: Final[Sequence[str]] = ("UpToDate", "SWHardeningNeeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class SealedFiles:
 
 def seal_to(
     path: Path,
-    files: Mapping[str, Path],
+    files: Mapping[str, Path | SeekableSource],
     *,
     name: str,
     version: int,
@@ -67,7 +71,8 @@ def seal_to(
 
     Args:
         path: The sealed file; must not exist.
-        files: What goes in, by its name inside: `model.xml` and `model.bin` for OpenVINO.
+        files: What goes in, by its name inside: `model.xml` and `model.bin` for OpenVINO. A path, or what reads like
+            a file opened in binary mode.
         name: Of the model.
         version: A positive number, higher than any before.
         signer: The owner's key.
@@ -143,22 +148,24 @@ class OwnerClient:
         mesh = MeshFolder.read(Path(folder))
         return cls.connect(mesh.provisioner, identity=mesh.identity("owner"))
 
-    async def register(self, signed: Signed, key: ModelKey) -> int:
+    async def register(self, signed: Signed, key: ModelKey, *, approval: bytes = b"") -> int:
         """Hand the provisioner a model's signed manifest and its key.
 
         Args:
             signed: The manifest, as `seal_to` made it.
             key: The key that opens the sealed model.
+            approval: The manifest in an envelope that enough of the model's signer set have signed, where it has one.
 
         Returns:
             The number of the line in the provisioner's record.
 
         Raises:
             AlreadyExists: This version is registered, with other content.
-            InvalidRequest, NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
+            InvalidRequest: Too few of those who sign for the model have approved of it (`signature.insufficient`).
+            NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
         """
         manifest = SignedManifest(manifest=signed.manifest, signature=signed.signature, public_key=signed.public_key)
-        request = RegisterModelRequest(manifest=manifest, model_key=key.reveal())
+        request = RegisterModelRequest(manifest=manifest, model_key=key.reveal(), approval=approval)
         answer = await self._stub.RegisterModel(request, timeout=CALL_S)
         return int(answer.audit_sequence)
 
@@ -173,7 +180,9 @@ class OwnerClient:
         simulated: bool = False,
         plain: bool = False,
         lease_s: int = LEASE_S,
-        min_model_version: int = 1,
+        min_model_version: int | None = None,
+        platforms: Sequence[str] | None = None,
+        releases_per_hour: int = 0,
     ) -> tuple[ReleasePolicy, int]:
         """Replace the model's release policy; returns it and the number of the line in the record.
 
@@ -186,31 +195,72 @@ class OwnerClient:
             simulated: Whether workers under a root that is not Intel's may have it.
             plain: Whether workers may answer requests that are not sealed.
             lease_s: Seconds until a worker must ask again.
-            min_model_version: Older versions are released to nobody.
+            min_model_version: Older versions are released to nobody; it never goes down. None leaves it as it is.
+            platforms: SHA-256 of the PPIDs, in hex, of machines that may have the key; None for any.
+            releases_per_hour: Of all versions together, renewals included; 0 for no bound.
 
         Raises:
             NotFound: No model of this owner has that name.
-            InvalidRequest: The policy allows nobody, or more than may be.
+            InvalidRequest: The policy allows nobody, or more than may be; or others sign for the model too
+                (`signature.insufficient`): then `draft` it, have them sign it, and `apply` it.
+            AlreadyExists: The model's floor is higher (`min_model_version.lowered`).
             NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
         """
-        current = next((known.policy.version for known in await self.models() if known.name == model), 0)
-        policy = ReleasePolicy(
-            model_name=model,
-            version=current + 1,
+        terms = ReleaseTerms(
             mrenclave=mrenclave,
             td_measurement=td_measurement,
             signers=signers,
             tcb_statuses=tcb_statuses,
-            allow_simulated=simulated,
-            allow_plain=plain,
+            simulated=simulated,
+            plain=plain,
             lease_s=lease_s,
             min_model_version=min_model_version,
-            cluster=self._cluster,
+            platforms=platforms,
+            releases_per_hour=releases_per_hour,
         )
-        raw = policy.SerializeToString(deterministic=True)
+        policy = await self.draft(model, terms)
+        raw = policy_bytes(policy)
+        if policy.signer_set:
+            return policy, await self.apply(OwnerDocument(DocumentKind.POLICY, raw).signed(self._signer))
         request = SetReleasePolicyRequest(policy=raw, signature=sign_policy(raw, self._signer))
         answer = await self._stub.SetReleasePolicy(request, timeout=CALL_S)
         return policy, int(answer.audit_sequence)
+
+    async def draft(self, model: str, terms: ReleaseTerms) -> ReleasePolicy:
+        """The next policy of a model, for those who sign for it; raises as `models`."""
+        known = [each for each in await self.models() if each.name == model]
+        return terms.policy(model, self._cluster, known)
+
+    async def signers(self, model: str) -> SignerSet:
+        """Who signs for a model now, followed from this owner's own key.
+
+        Raises:
+            NotFound: No model of this owner has that name.
+            InvalidRequest: What the provisioner shows does not lead there from this owner's key.
+        """
+        known = next((each for each in await self.models() if each.name == model), None)
+        if known is None:
+            raise NotFound("there is no such model of yours")
+        key = self._signer.public_key().public_bytes_raw()
+        return follow(key, known.signer_sets, model_name=model, cluster=self._cluster)
+
+    async def apply(self, document: OwnerDocument) -> int:
+        """Put a signed policy or signer set in force; returns the number of the line in the record.
+
+        Raises:
+            InvalidRequest: It is neither, or too few of those who sign for the model have (`signature.insufficient`).
+            NotFound: No model of this owner has the name in it.
+            AlreadyExists: Its number is not the next (`version.not_higher`), or it lowers the model's floor
+                (`min_model_version.lowered`).
+            NotAllowed, Unauthenticated, Unavailable, TimeoutError: As they say.
+        """
+        if document.kind is DocumentKind.POLICY:
+            request = SetReleasePolicyRequest(policy=document.content, signature=document.envelope)
+            return int((await self._stub.SetReleasePolicy(request, timeout=CALL_S)).audit_sequence)
+        if document.kind is DocumentKind.SIGNER_SET:
+            handed = SetSignersRequest(signer_set=document.envelope)
+            return int((await self._stub.SetSigners(handed, timeout=CALL_S)).audit_sequence)
+        raise InvalidRequest("a manifest is approved of with the version that it is of, when that is registered")
 
     async def models(self) -> Sequence[ModelSummary]:
         """This owner's models, with the policies they are released by."""

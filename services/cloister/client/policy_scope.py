@@ -2,15 +2,18 @@
 
 A client that seals to a worker judges that worker. One that seals a job to an epoch key does not know who will open it:
 whoever satisfies the release policy under which the epoch began. So the policy itself is judged: it may let in nobody
-whom this client would refuse. What release policies do not speak of (advisories, platforms, evaluation numbers, KSS
-fields) the verifier's own policy decides for each of them; `verifier_policies` in the trust bundle pins that for the
-worker that vouches for the epoch, and for the one that answers.
+whom this client would refuse. What release policies do not speak of (advisories, evaluation numbers, KSS fields, and
+platforms where it names none) the verifier's own policy decides for each of them; `verifier_policies` in the trust
+bundle pins that for the worker that vouches for the epoch, and for the one that answers.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Final
 
+from cloister.appraisal.reference import PlatformMode
 from cloister.client.bundle import TrustBundle
 from cloister.errors import EvidenceRejected, InvalidRequest
 from cloister.seal.release_policy import SignerRule, parse_policy
@@ -49,6 +52,8 @@ def check_no_wider(raw: bytes, model_name: str, trust: TrustBundle) -> None:
         _check_trust_domain(measurement, trust)
     for rule in policy.signers:
         _check_signer(rule, trust)
+    if policy.platforms is not None:
+        _check_platforms(policy.platforms, trust)
 
 
 def _check_enclave(measurement: str, trust: TrustBundle) -> None:
@@ -85,6 +90,18 @@ def _check_signer(rule: SignerRule, trust: TrustBundle) -> None:
     if not known:
         named = f"{rule.mrsigner[:_SHOWN]}… as its product {rule.isvprodid}"
         raise _wider(f"whatever the signer {named} signs from security version {rule.min_isvsvn} on")
+
+
+def _check_platforms(platforms: frozenset[str], trust: TrustBundle) -> None:
+    """Of platforms that an owner names, none may be one that this client refuses by name, or for want of it."""
+    rule = trust.policy().platforms
+    wanted = _digests(rule.allow) if rule.mode is PlatformMode.ENFORCE else platforms
+    if others := (platforms & _digests(rule.deny)) | (platforms - wanted):
+        raise _wider(f"the platform {min(others)[:_SHOWN]}…")
+
+
+def _digests(ppids: Iterable[bytes]) -> frozenset[str]:
+    return frozenset(hashlib.sha256(each).hexdigest() for each in ppids)
 
 
 def _wider(whom: str) -> EvidenceRejected:

@@ -13,10 +13,14 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary, ReleasePolicy, SignerR
 from cloister.api.v1.verifier_pb2 import GetPolicyResponse, Revocation
 from cloister.client.auditor import AuditedWorker, AuditorClient
 from cloister.client.bundle import TrustBundle
+from cloister.client.log_audit import LogAudit
 from cloister.client.loop_thread import PlainFace
 from cloister.client.mesh_folder import MeshFolder
 from cloister.client.operator import AuditLine
-from cloister.client.owner import LEASE_S, TCB_STATUSES, OwnerClient
+from cloister.client.owner import OwnerClient
+from cloister.client.owner_documents import OwnerDocument
+from cloister.client.release_terms import LEASE_S, TCB_STATUSES, ReleaseTerms
+from cloister.kit.signer_set import SignerSet
 from cloister.rpc.identity import TlsFiles
 from cloister.seal.keys import ModelKey
 from cloister.seal.manifest import Signed
@@ -45,9 +49,9 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
         mesh = MeshFolder.read(Path(folder))
         return cls(mesh.provisioner, identity=mesh.identity("owner"))
 
-    def register(self, signed: Signed, key: ModelKey) -> int:
+    def register(self, signed: Signed, key: ModelKey, *, approval: bytes = b"") -> int:
         """Hand the provisioner a model's signed manifest and its key; as `OwnerClient.register`."""
-        return self._wait(self._connected.register(signed, key))
+        return self._wait(self._connected.register(signed, key, approval=approval))
 
     def allow(
         self,
@@ -60,7 +64,9 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
         simulated: bool = False,
         plain: bool = False,
         lease_s: int = LEASE_S,
-        min_model_version: int = 1,
+        min_model_version: int | None = None,
+        platforms: Sequence[str] | None = None,
+        releases_per_hour: int = 0,
     ) -> tuple[ReleasePolicy, int]:
         """Replace the model's release policy; arguments, result and errors are those of `OwnerClient.allow`."""
         call = self._connected.allow(
@@ -73,8 +79,22 @@ class SyncOwnerClient(PlainFace[OwnerClient]):
             plain=plain,
             lease_s=lease_s,
             min_model_version=min_model_version,
+            platforms=platforms,
+            releases_per_hour=releases_per_hour,
         )
         return self._wait(call)
+
+    def draft(self, model: str, terms: ReleaseTerms) -> ReleasePolicy:
+        """The next policy of a model, for those who sign for it; as `OwnerClient.draft`."""
+        return self._wait(self._connected.draft(model, terms))
+
+    def signers(self, model: str) -> SignerSet:
+        """Who signs for a model now; as `OwnerClient.signers`."""
+        return self._wait(self._connected.signers(model))
+
+    def apply(self, document: OwnerDocument) -> int:
+        """Put a signed policy or signer set in force; as `OwnerClient.apply`."""
+        return self._wait(self._connected.apply(document))
 
     def models(self) -> Sequence[ModelSummary]:
         """This owner's models; as `OwnerClient.models`."""
@@ -122,6 +142,10 @@ class SyncAuditorClient(PlainFace[AuditorClient]):
     def releases(self, model: str = "", after: int = 0) -> list[AuditLine]:
         """The provisioner's record, oldest first; as `AuditorClient.releases`."""
         return self._wait(_all(self._connected.releases(model, after)))
+
+    def verify_record(self, memory: Path | str) -> LogAudit:
+        """Check the provisioner's whole record; as `LogAuditor.verify`, which `AuditorClient.record` makes."""
+        return self._wait(self._connected.record(memory).verify())
 
     def models(self) -> Sequence[ModelSummary]:
         """All models, with the policies they are released by."""

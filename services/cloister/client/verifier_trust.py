@@ -213,6 +213,7 @@ def _bundle(trust: MeshTrust, root_ca_pem: str, pinned: Pinned) -> TrustBundle:
         anchor=anchor_of(trust.anchor_root_der),
         signers=_signers(trust),
         key_set=trust.key_set,
+        witness=trust.witness,
         pinned=pinned,
     )
 

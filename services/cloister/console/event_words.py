@@ -14,6 +14,12 @@ REASONS: Final[Mapping[str, str]] = {
     "policy.missing": "its owner has not said yet who may have it",
     "policy.other_cluster": "its owner's policy is for another mesh",
     "model.unknown": "there is no such model",
+    "share.wrong": "it is none that was dealt",
+    "share.given": "it was there already",
+    "share.of_other_generation": "it is from before another dealing",
+    "share.of_other_mesh": "it is of another mesh's recovery key",
+    "share.malformed": "it is no share",
+    "share.unopened": "it was not sealed to that session",
     "model.version_too_old": "its owner's policy allows only newer versions",
     "measurement.not_allowed": "its owner's policy names neither its code nor the code's signer",
     "measurement.refused": "it runs code that the appraisal policy does not name",
@@ -36,6 +42,10 @@ REASONS: Final[Mapping[str, str]] = {
     "proof.invalid": "it could not prove that it holds the attested key",
     "peer.other": "the Attestation Result is of somebody else than who asked",
     "token.expired": "its Attestation Result has ended",
+    "log.forked": "it is not the record that was countersigned: look into it at once",
+    "log_key.other": "it is signed with another key than the record was",
+    "resumption.false": "it does not own up to all that was countersigned: look into it at once",
+    "signature.invalid": "its signature does not hold",
     "verifiers.disagree": "two verifiers found different things: look into it at once",
 }
 _SAID: Final = (
@@ -98,6 +108,10 @@ def _other(said: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
+    "log.begun": lambda said: (PLAIN, f"The record of {_text(said, 'origin')} begun"),
+    "log.resumed": lambda said: (BAD, f"The record gone on with after line {_text(said, 'have_size')}, by an operator"),
+    "log.first_seen": lambda said: (PLAIN, f"The record of {_text(said, 'origin')} seen for the first time"),
+    "log.refused": lambda said: (BAD, "A head of the provisioner's record that cannot be was refused"),
     "key.released": lambda said: (GOOD, f"Key of {_model(said)} released"),
     "key.refused": lambda said: (BAD, f"Key of {_model(said)} refused"),
     "epoch.begun": lambda said: (
@@ -108,6 +122,15 @@ _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
         PLAIN,
         f"Epoch {_text(said, 'epoch')} of {_text(said, 'model')} over: its key is gone",
     ),
+    "recovery.dealt": lambda said: (
+        WARN,
+        f"Recovery key {_text(said, 'generation')} dealt: {_text(said, 'threshold')} of its holders open every key",
+    ),
+    "recovery.begun": lambda said: (WARN, "The root key is lost: a recovery begun"),
+    "recovery.share_given": lambda said: (PLAIN, f"A share of the recovery key given by {_text(said, 'by')}"),
+    "recovery.refused": lambda said: (BAD, f"A share of the recovery key refused, from {_text(said, 'by')}"),
+    "recovery.ended": lambda said: (WARN, "A recovery ended, and restored nothing"),
+    "recovery.restored": lambda said: (WARN, f"{_text(said, 'secrets')} keys restored by shares of their owners"),
     "model.registered": lambda said: (PLAIN, f"{_model(said)} registered by its owner"),
     "policy.set": lambda said: (PLAIN, f"Its owner said who may have the key of {_text(said, 'model')}"),
     "evidence.accepted": _accepted,

@@ -66,6 +66,7 @@ class Kind:
         with_folder: Of the host's, files that name others beside them: the enclave sees their whole folder.
         host_chosen: Environment variables that the host may set.
         left_out: Tables of its settings that it does without in an enclave.
+        outside: Tables that ask for what no enclave carries: settings that have one are refused.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Kind:
     with_folder: tuple[str, ...] = ()
     host_chosen: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
     @property
     def importer(self) -> str:
@@ -162,8 +164,15 @@ PROVISIONER: Final = Kind(
     module="cloister.provisioner",
     measured=("tls.trust_roots",),
     host=("tls.certificate", "verifier_keys"),
-    sealed=("tls.private_key", "root_key"),
+    sealed=(
+        "tls.private_key",
+        "vault.file.key_file",
+        "vault.passphrase.passphrase_file",
+        "next_vault.file.key_file",
+        "next_vault.passphrase.passphrase_file",
+    ),
     state=("state_dir",),
+    outside=("vault.transit", "vault.pkcs11", "next_vault.transit", "next_vault.pkcs11"),
 )
 GATEWAY: Final = Kind(
     name="gateway",

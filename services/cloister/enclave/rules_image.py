@@ -58,7 +58,7 @@ _PRIVATE: Final = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ )?PRIVATE KEY-----\s+[A-Za-z0-9+/=\s:,-]{40,}-----END (?:[A-Z0-9]+ )?PRIVATE KEY-----"
 )
 _KEY_NAME: Final = re.compile(
-    r"(.*[._-])?(private|root|signing)[._-]?key([._-].*)?|.*\.(key|p8|p12|pfx)", re.IGNORECASE
+    r"(.*[._-])?(private|root|signing)[._-]?key([._-].*)?|.*\.(key|p8|p12|pfx|key_file|passphrase_file)", re.IGNORECASE
 )
 _DER: Final = b"\x30"
 _ANY_CODE: Final = "believes any code: it has no reference values"

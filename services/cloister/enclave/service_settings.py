@@ -98,6 +98,10 @@ def absolute(path: Path) -> Path:
 def _fit(kind: Kind, written: dict[str, Any]) -> None:
     for left_out in kind.left_out:
         written.pop(left_out, None)
+    for name in kind.outside:
+        table, key = _table(written, name)
+        if key in table:
+            raise config.settings_error(name, "is for a service outside an enclave, which carries no library for it")
     for fitted in _FITTED.get(kind.name, ()):
         found = written.setdefault(fitted.name, fitted.value)
         if found != fitted.value and found not in fitted.left:

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloister.errors import InvalidRequest
+from cloister.tlog.cosignature import WitnessKey
 
 FORMAT: Final = "cloister mesh trust v1"
 MAX_BYTES: Final = 256 * 1024
@@ -28,6 +29,7 @@ _MEMBERS: Final = frozenset(
     {"format", "cluster", "verifier", "root_ca_pem", "jwks", "thumbprints", "policy", "anchor_root_der"}
 )
 _SIGNED_MEMBERS: Final = frozenset({"keys_named_by", "key_set"})
+_WITNESS: Final = frozenset({"witness"})
 _SIGNERS_MEMBERS: Final = frozenset({"signers", "threshold"})
 _POLICY_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in policies; it is shown to people
 _POLICY_MEMBERS: Final = frozenset({"id", "version", "digest"})
@@ -51,6 +53,7 @@ class MeshTrust:
             pinned one by one.
         key_threshold: How many of them must.
         key_set: The keys as they vouch for them; its signatures, and no digest, make it believable.
+        witness: What the verifier countersigns heads of the provisioner's record with, a C2SP vkey; empty for none.
     """
 
     cluster: str
@@ -65,6 +68,7 @@ class MeshTrust:
     key_signers: frozenset[str] = frozenset()
     key_threshold: int = 1
     key_set: bytes = field(default=b"", repr=False)
+    witness: str = ""
 
     def digest(self) -> bytes:
         """SHA-256 of a deterministic CBOR map (RFC 8949, section 4.2.1), 32 bytes.
@@ -73,7 +77,8 @@ class MeshTrust:
         `policy` an array of the policy's name, version and digest; `anchor` the SHA-256 of the anchor's DER; and where
         there are key signers, `signers` an array of their threshold and their keys, sorted, and `key_set` the SHA-256
         of the signed key set in JSON with sorted members and no white space: an older one, signed by the same people,
-        may name keys that were withdrawn since. Cluster and verifier are claims of their own.
+        may name keys that were withdrawn since. Where there is a witness, `witness` is its vkey. Cluster and verifier
+        are claims of their own.
 
         Raises:
             InvalidRequest: The root CA is no certificate.
@@ -88,6 +93,8 @@ class MeshTrust:
         if self.key_signers:
             said["signers"] = [self.key_threshold, sorted(self.key_signers)]
             said["key_set"] = sha256(_compact(self.key_set)).digest()
+        if self.witness:
+            said["witness"] = self.witness
         return sha256(cbor2.dumps(said, canonical=True)).digest()
 
     def to_json(self) -> bytes:
@@ -105,6 +112,8 @@ class MeshTrust:
         if self.key_signers:
             content["keys_named_by"] = {"signers": sorted(self.key_signers), "threshold": self.key_threshold}
             content["key_set"] = json.loads(self.key_set)
+        if self.witness:
+            content["witness"] = self.witness
         return json.dumps(content, indent=2).encode() + b"\n"
 
     @classmethod
@@ -118,8 +127,9 @@ class MeshTrust:
             raise InvalidRequest("the mesh's trust document is too long", reason="mesh_trust.malformed")
         try:
             members = json.loads(raw)
-            named = isinstance(members, dict) and "keys_named_by" in members
-            return _read(_object(members, _MEMBERS | _SIGNED_MEMBERS if named else _MEMBERS))
+            there = members.keys() if isinstance(members, dict) else frozenset()
+            wanted = _MEMBERS | (_SIGNED_MEMBERS if "keys_named_by" in there else frozenset()) | (_WITNESS & there)
+            return _read(_object(members, wanted))
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"not a mesh's trust document: {error}", reason="mesh_trust.malformed") from error
 
@@ -157,6 +167,7 @@ def _read(members: Mapping[str, object]) -> MeshTrust:
         policy_version=policy["version"],
         policy_digest=digest,
         anchor_root_der=b64decode(_text(members["anchor_root_der"]), validate=True),
+        witness=WitnessKey.from_vkey(_text(members["witness"])).vkey if "witness" in members else "",
     )
     if "keys_named_by" in members:
         trust = _with_signers(trust, _object(members["keys_named_by"], _SIGNERS_MEMBERS), members["key_set"])

@@ -12,6 +12,7 @@ from cloister.errors import InvalidRequest
 from cloister.gateway.routing import NAME, VERSION
 
 MAX_MODELS = 1024
+MAX_CALLS_PER_SLOT = 64
 MAX_METADATA_BYTES = 1 << 20
 
 Models = Mapping[str, Mapping[str, ModelState]]
@@ -51,6 +52,20 @@ def read_models(states: Iterable[ModelState]) -> tuple[Models, Sequence[ModelSta
 def quick_models(models: Models) -> frozenset[str]:
     """Return the models of which some version is evaluated on the worker's event loop, as its metadata says."""
     return frozenset(name for name, versions in models.items() if any(map(_inline, versions.values())))
+
+
+def calls_per_slot(models: Models) -> dict[str, int]:
+    """Return how many calls of each model one slot holds: as many as those of its slowest version.
+
+    Raises:
+        InvalidRequest: A worker says that they are more than could be.
+    """
+    found = {
+        name: min(max(1, state.calls_per_slot) for state in versions.values()) for name, versions in models.items()
+    }
+    if max(found.values(), default=1) > MAX_CALLS_PER_SLOT:
+        raise InvalidRequest("a worker has more calls in a slot than there can be", reason="link.broken")
+    return found
 
 
 def _inline(state: ModelState) -> bool:

@@ -142,7 +142,7 @@ class Dispatcher:
 
     def slots_of(self, name: str) -> int:
         """How many calls of a model may be at workers at once, those under way included."""
-        slots = sum([link.slots for link in self._by_model.get(name, ())])
+        slots = sum([link.room(name) for link in self._by_model.get(name, ())])
         lane = self.lanes.get(name)
         return min(slots, lane.limits.slots) if lane is not None and lane.limits.slots else slots
 

@@ -119,9 +119,15 @@ class Fleet:
             why = f"no worker that serves version {chosen} of this model can be reached now" if chosen else NO_WORKER
         if known:
             return Unavailable(why, reason=reason)
+        if any(state.name == name and asked in ("", state.version) for state in self._missing()):
+            return Unavailable("no worker may or can serve this model now", reason="model.unavailable")
         if not self.current.is_set() or not all(member.settled for member in self._members.values()):
             return Unavailable("this gateway does not know all workers yet", reason="fleet.unsettled")
         return NotFound(NO_SUCH_MODEL)
+
+    def _missing(self) -> Iterator[ModelState]:
+        """Yield what workers should serve and do not."""
+        return (state for state in self.all_states() if state.state != ModelState.STATE_READY)
 
     async def run(self, verifier: Peer) -> None:
         """Follow the verifier's events and keep the links, for as long as the service runs."""

@@ -17,7 +17,7 @@ from cloister.gateway.app import opened, service_name
 from cloister.gateway.front import CONTROL, SETTINGS, let_nobody_in, taken_over
 from cloister.gateway.http_faces import hosted, hosted_https
 from cloister.gateway.portion import REST, RUNNER
-from cloister.kit import config, lag, log, secrecy
+from cloister.kit import closed_memory, config, lag, log, secrecy
 from cloister.kit.grpc_http import Receive, Send
 from cloister.kit.hosted import HostedServer, Scope
 from cloister.kit.lifecycle import Lifecycle
@@ -42,7 +42,7 @@ class Application:
 
     async def _live(self, receive: Callable[[], Any], send: Send) -> None:
         await receive()
-        secrecy.close_memory()
+        closed_memory.close_memory()
         secrecy.report_places()
         settings = taken_over(await asyncio.to_thread(Path(os.environ[SETTINGS]).read_text))
         place = Place.inherited(os.environ, settings.listen, {REST: settings.rest_listen, RUNNER: None})

@@ -21,7 +21,7 @@ from grpc.aio import EOF
 from cloister.api.v1.worker_pb2 import InferResult, ModelOrder, ModelState, WorkerCounters, WorkerFrame
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Unavailable
 from cloister.gateway.call import Call
-from cloister.gateway.catalogue import MAX_MODELS, Models, quick_models, read_models
+from cloister.gateway.catalogue import MAX_MODELS, Models, calls_per_slot, quick_models, read_models
 from cloister.gateway.frame_stream import FrameStream
 from cloister.gateway.orders import Orders
 from cloister.gateway.pace import Pace
@@ -62,8 +62,8 @@ class Link:
         instance: The worker's instance.
         models: What it serves.
         missing: What it should serve and does not.
-        slots: How many calls of each model it takes at once; 0 until its first frame. A worker divides its slots among
-            its links anew as they are used; what was sent into slots that are gone stays under way.
+        slots: How many each model has; 0 until its first frame. A worker divides its slots among its links anew as they
+            are used; what was sent into slots that are gone stays under way.
         draining: It finishes what it has and takes nothing new.
         counters: As it reported them last; None while it has not.
     """
@@ -85,21 +85,26 @@ class Link:
         self._wakeup = asyncio.Event()
         self._pace = Pace()
         self._quick: frozenset[str] = frozenset()
+        self._per_slot: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
         self._born_s = self._loop.time()
 
     @property
     def granted(self) -> int:
-        """Slots of all its models together."""
-        return self.slots * max(1, len(self.models))
+        """Calls of all its models that it takes at once."""
+        return self.slots * max(1, sum(self._per_slot.values()))
+
+    def room(self, model_name: str) -> int:
+        """Calls of a model that it takes at once, those under way included: one for each slot, or several."""
+        return self.slots * self._per_slot.get(model_name, 1)
 
     def free(self, model_name: str) -> int:
-        """Slots that calls to a model may take; 0 while draining, below where the worker has taken some back."""
-        return 0 if self.draining else self.slots - self._used[model_name]
+        """How many more it takes of a model; 0 while draining, below where the worker has taken slots back."""
+        return 0 if self.draining else self.room(model_name) - self._used[model_name]
 
     @property
     def used(self) -> int:
-        """Slots that calls hold, cancelled ones included."""
+        """Calls under way, cancelled ones included."""
         return len(self._calls)
 
     def send(self, call: Call) -> None:
@@ -234,7 +239,7 @@ class Link:
             raise _broken("a worker's first frame grants no slots")
         if frame.models_changed:
             self.models, self.missing = read_models(frame.models)
-            self._quick = quick_models(self.models)
+            self._quick, self._per_slot = quick_models(self.models), calls_per_slot(self.models)
         self.draining |= frame.draining
         times = self._heard(frame) if frame.HasField("report") else ()
         self._settle(frame.results, times)

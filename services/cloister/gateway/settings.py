@@ -43,7 +43,8 @@ class Settings:
         simulated_workers: Whether to link with workers whose hardware is simulated; by default they are nobody.
         queue_limit: Most calls that wait for one model.
         tenant_limit: Most unanswered calls of one tenant; below `queue_limit`, so that none can fill a queue alone.
-        tenant_rate: Most requests a second of one tenant in the long run; 0 for any number.
+        tenant_rate: Most requests a second of one tenant in the long run, each job that is submitted among them; 0 for
+            any number.
         tenant_burst: How many of them at once after a pause; 0 for what the rate gives in a second.
         model_slots: Most slots of workers that one model's calls hold at once; 0 for as many as there are.
         model_rate: Most requests a second for one model, of all tenants together; 0 for any number.
@@ -51,7 +52,8 @@ class Settings:
         tenants_file: Who the tenants are, by which identities, with which models and limits; watched. Without one,
             every client certificate of the mesh is a tenant of its own, with every model.
         models: What differs for a model, by its name.
-        stream_limit: Most open streams of one tenant, watches over jobs among them; each holds one of `max_concurrent`.
+        stream_limit: Most open streams of one tenant, watches over jobs and waits for results among them; each holds
+            one of `max_concurrent`.
         memory_bytes: Most bytes of unanswered requests in all; one tenant may hold half. Behind Envoy, as many again of
             requests that are still arriving.
         max_message_bytes: Largest request of a client; at most 64 MiB, since frames of the worker link add their own.

@@ -71,6 +71,20 @@ class Tenants:
         held.calls += 1
         held.size_bytes += size_bytes
 
+    def take(self, tenant: str, most: int, now_s: float) -> tuple[int, float]:
+        """Count more that a tenant asks for in a call that was let in, as far as its rate goes.
+
+        Returns:
+            How many of them it may ask for now, and in how many seconds another, 0 where that was all.
+        """
+        bucket = self._held[tenant].bucket
+        if bucket is None:
+            return most, 0.0
+        for taken in range(most):
+            if wait_s := bucket.take(now_s):
+                return taken, wait_s
+        return most, 0.0
+
     def leave(self, tenant: str, size_bytes: int) -> None:
         """Count one call less; a tenant without calls is forgotten, unless it has a rate to keep to."""
         held = self._held[tenant]

@@ -4,29 +4,27 @@ One SQLite table whose triggers forbid UPDATE and DELETE. That keeps honest code
 hashes (RFC 6962) let anyone who kept a Merkle root see that a record is missing or changed. Each record is the
 canonical JSON of its fields. No record, no release: what cannot be written raises `Unavailable`.
 
-One thread writes. What comes while it waits for the disk goes into its next transaction together, so a crowd shares
-the waiting; everyone is told only when theirs is on disk. `append` and reading block; `appended` is for the event loop.
+One thread writes (`kit/group_commit.py`): a crowd shares the waiting for the disk, and everyone is told only when
+theirs is on it. `append` and reading block; `appended` is for the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from cloister.api.v1 import audit_pb2
 from cloister.errors import Unavailable
-from cloister.kit.calls import request_id
-from cloister.seal.merkle import leaf_hash
+from cloister.kit.group_commit import GroupCommit
+from cloister.kit.record_line import Field, about, line, time_of
+from cloister.tlog.merkle import leaf_hash
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
@@ -40,18 +38,6 @@ CREATE TRIGGER IF NOT EXISTS records_stay BEFORE DELETE ON records
 BEGIN SELECT RAISE(ABORT, 'records are not deleted'); END;
 """
 _PAGE: Final = 256
-_MAX_RECORD_BYTES: Final = 64 << 10
-_MAX_GROUP: Final = 256
-
-Field = str | int | float | bool | None | list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A record to write, and who waits for its number."""
-
-    about: dict[str, Field]
-    written: Future[int] = field(default_factory=Future)
 
 
 class AuditLog:
@@ -61,9 +47,7 @@ class AuditLog:
         self._connection = connection
         self._now = now
         self._lock = threading.Lock()
-        self._entries: SimpleQueue[_Entry | None] = SimpleQueue()
-        self._gate = threading.Lock()
-        self._closed = False
+        self._commits = GroupCommit[dict[str, Field]](self._commit, name="audit")
 
     @classmethod
     @contextmanager
@@ -83,7 +67,7 @@ class AuditLog:
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 connection.executescript(_SCHEMA)
-            with audit._writing():
+            with audit._commits.running():
                 yield audit
         finally:
             # Whoever was cancelled may still be reading in a thread; SQLite must not lose its connection under it.
@@ -107,58 +91,22 @@ class AuditLog:
         return await asyncio.wrap_future(self._submitted(event, fields))
 
     def _submitted(self, event: str, fields: dict[str, Field]) -> Future[int]:
-        about = {**fields, "event": event, **_asked()}  # asked for here: the thread that writes is in no call
-        with _translated():
-            # What is no record must not spoil those that it would be written with.
-            if len(_canonical(about)) > _MAX_RECORD_BYTES:
-                raise ValueError("a record holds facts, not documents")
-        entry = _Entry(about)
-        with self._gate:
-            if self._closed:
-                raise Unavailable("the record is closed", reason="record.unavailable")
-            self._entries.put(entry)
-        return entry.written
+        with _translated():  # what is no record must not spoil those that it would be written with
+            told = about(event, fields)
+        return self._commits.submit(told)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        writer = threading.Thread(target=self._write_all, name="audit", daemon=True)
-        writer.start()
-        try:
-            yield
-        finally:
-            with self._gate:
-                self._closed = True
-                self._entries.put(None)
-            writer.join()
+    def _commit(self, group: Sequence[dict[str, Field]]) -> list[int]:
+        with self._lock, _translated():
+            return self._write(group)
 
-    def _write_all(self) -> None:
-        while (entry := self._entries.get()) is not None:
-            group: list[_Entry] = [entry]
-            with suppress(Empty):
-                while len(group) < _MAX_GROUP and (entry := self._entries.get_nowait()) is not None:
-                    group.append(entry)
-            group = [one for one in group if one.written.set_running_or_notify_cancel()]
-            try:
-                with self._lock, _translated():
-                    numbers = self._write(group)
-            except Exception as error:  # this thread has nobody to raise to but those who wait
-                for one in group:
-                    one.written.set_exception(error)
-            else:
-                for one, number in zip(group, numbers, strict=True):
-                    one.written.set_result(number)
-            if entry is None:
-                return
-
-    def _write(self, group: Sequence[_Entry]) -> list[int]:
+    def _write(self, group: Sequence[dict[str, Field]]) -> list[int]:
         """Write all of a group in one transaction, or nothing; returns their numbers."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             last = self._last()
             numbers = list(range(last + 1, last + 1 + len(group)))
             records = [
-                _canonical({**one.about, "sequence": number, "time": _time(self._now())})
-                for one, number in zip(group, numbers, strict=True)
+                line(told, sequence=number, now=self._now()) for told, number in zip(group, numbers, strict=True)
             ]
             rows = [(number, record, leaf_hash(record)) for number, record in zip(numbers, records, strict=True)]
             self._connection.executemany("INSERT INTO records VALUES (?, ?, ?)", rows)
@@ -219,27 +167,11 @@ class AuditLog:
         """
         record = self.latest(event)
         with _translated():
-            return None if record is None else datetime.fromisoformat(json.loads(record)["time"])
+            return None if record is None else time_of(record)
 
     def _last(self) -> int:
         row = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM records").fetchone()
         return int(row[0])
-
-
-def _asked() -> dict[str, Field]:
-    """What finds the call that this came of in the service's log."""
-    request = request_id()
-    return {"request": request} if request else {}
-
-
-def _canonical(fields: dict[str, Field]) -> bytes:
-    """RFC 8785 for what occurs here: sorted keys, no spaces, UTF-8."""
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8")
-
-
-def _time(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @contextmanager

@@ -131,6 +131,7 @@ class Guard(grpc.GenericRpcHandler):
         log_answers: Log every call; else those that failed.
         identify: Says who a call's peer is, from its context; raises as `peer_identity` does.
         now_s: Unix time, for the end of peers' certificates.
+        ready: Asked with the method of each call whose peer may make it; raises where it cannot be answered yet.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Guard(grpc.GenericRpcHandler):
         log_answers: bool = True,
         identify: Callable[[Any], PeerIdentity] = peer_identity,
         now_s: Callable[[], float] = time.time,
+        ready: Callable[[str], None] | None = None,
     ) -> None:
         self._cluster = cluster
         self._roles = roles
@@ -156,6 +158,7 @@ class Guard(grpc.GenericRpcHandler):
         self._log_answers = log_answers
         self._identify = identify
         self._now_s = now_s
+        self._ready = ready
         self._log = log.get_logger().bind()  # bound once, which halves the cost of a line
         self._prefix = secrets.token_hex(4)
         self._handlers: list[grpc.GenericRpcHandler] = []
@@ -273,6 +276,8 @@ class Guard(grpc.GenericRpcHandler):
         call.peer = peer
         if peer.role not in allowed:
             raise NotAllowed(f"the role {peer.role} may not call this")
+        if self._ready is not None:
+            self._ready(call.method)
         if self._shares is not None:
             self._shares.enter(peer.spiffe_id)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from cloister.errors import CloisterError, EvidenceRejected, InvalidRequest
-from cloister.kit import config, enclave_state, environment, log, secrecy
+from cloister.kit import closed_memory, config, enclave_state, environment, log, secrecy
 from cloister.kit.environment import TLS_ENVIRONMENT
 from cloister.kit.secrecy import Outlets
 
@@ -206,7 +206,7 @@ def begin(name: str) -> None:
             environment.check_interpreter()
         except InvalidRequest as error:
             sys.exit(_refused(name, error, sys.stderr))
-    secrecy.close_memory()
+    closed_memory.close_memory()
     secrecy.report_places()
     require_tls13()
 

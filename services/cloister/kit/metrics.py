@@ -51,10 +51,27 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self._witness_refusals = Counter(
+            "cloister_witness_refusals_total",
+            "Verifier: heads of the provisioner's log that were not countersigned. Provisioner: answers that said so.",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.witness_lag = Gauge(
+            "cloister_witness_lag_lines",
+            "Provisioner: lines that a majority of witnesses has not countersigned yet.",
+            registry=self.registry,
+        )
         self._keys = Counter(
             "cloister_keys_total",
             "Model keys asked for, by whether by simulated hardware; empty where nobody knows.",
             ("outcome", "reason", "simulated"),
+            registry=self.registry,
+        )
+        self._shares = Counter(
+            "cloister_recovery_shares_refused_total",
+            "Provisioner: shares of its recovery key that were given and not taken.",
+            ("reason",),
             registry=self.registry,
         )
         self.workers = Gauge("cloister_workers", "Workers attested now.", ("simulated",), registry=self.registry)
@@ -130,10 +147,18 @@ class Metrics:
         """Something in Redis was forged, malformed or missing."""
         self._state_refusals.labels(self._limited("state", reason)).inc()
 
+    def witness_refused(self, reason: str) -> None:
+        """A head of the provisioner's log was not countersigned."""
+        self._witness_refusals.labels(self._limited("witness", reason)).inc()
+
     def key_asked(self, *, released: bool, simulated: bool | None, reason: str = "") -> None:
         """One key released or refused; None where no result said what asked for it."""
         outcome = "released" if released else "refused"
         self._keys.labels(outcome, self._limited("key", reason), _flag(simulated)).inc()
+
+    def share_refused(self, reason: str) -> None:
+        """A share of the recovery key was not taken."""
+        self._shares.labels(self._limited("share", reason)).inc()
 
     def collateral_held(self, family: str, valid_until: float, *, revoked: int) -> None:
         """What is in force for a platform family; `valid_until` in seconds since 1970."""

@@ -1,8 +1,4 @@
-"""What a process holds stays in it: no core file, no look by a debugger, no word that is not our log's (attack I05).
-
-An enclave's memory is closed by the CPU, and Gramine makes no core files. Outside of one, in a trust domain too, Linux
-would write all memory into a core file, and let every process of the same user read it; both end here. Swap does not:
-where there is no enclave, the machine has none, or an encrypted one.
+"""What a process holds stays in it: no word leaves it that is not our log's (attack I05).
 
 Inside, standard output and error lead to the host. The log is scrubbed (`kit.log`). What Python itself says of an error
 that nobody caught, and of a warning, is made of places in place of messages, which may quote contents. What native code
@@ -11,20 +7,16 @@ prints, and Python when it dies, cannot be scrubbed: inside an enclave it leads 
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import resource
 import sys
 import threading
 import warnings
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import TracebackType
 from typing import Final, NamedTuple, TextIO
 
 from cloister.kit import log
 
-_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
-_CORE_FILTER: Final = Path("/proc/self/coredump_filter")
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
@@ -36,26 +28,6 @@ class Outlets(NamedTuple):
 
     log: TextIO
     complaints: TextIO
-
-
-def close_memory() -> None:
-    """Have no core file written, and nobody but root attach to this process or read its memory in /proc."""
-    faulthandler.disable()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The limit does not hold where the kernel pipes core files to a program; what they are made of does (core(5)).
-    if _CORE_FILTER.exists():  # Gramine makes no core files, and has none
-        _CORE_FILTER.write_text("0")
-    _forbid_attaching()
-
-
-def _forbid_attaching() -> None:
-    try:
-        import ctypes
-    except ImportError:  # tcb.lock keeps it out of enclaves, whose memory the CPU closes
-        return
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:  # Python has none of its own, and other systems than Linux have none
-        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def report_places() -> None:

@@ -124,6 +124,7 @@ class Server:
         log_answers: bool = True,
         shared_port: bool = False,
         now_s: Callable[[], float] = time.time,
+        ready: Callable[[str], None] | None = None,
     ) -> AsyncIterator[Server]:
         """A server bound to `listen`, which answers once `run` or `start` is called and is gone with the block.
 
@@ -149,6 +150,7 @@ class Server:
             shared_port: Whether other processes of ours listen there too: only for one that has a `Place`.
             now_s: Unix time, which a caller's certificate must not have reached the end of; for who has a clock that
                 knows better than the host's.
+            ready: Asked with the method of each call whose peer may make it; raises where it cannot be answered yet.
 
         Raises:
             NotReady: The address cannot be had, or gRPC would accept TLS 1.2.
@@ -163,6 +165,7 @@ class Server:
             on_call=on_call,
             log_answers=log_answers,
             now_s=now_s,
+            ready=ready,
         )
         options = (
             *_OPTIONS,
@@ -207,10 +210,10 @@ class Server:
             await self.health.started()
             _log.info("server.listening", port=self.port)
 
-    async def run(self) -> None:
-        """Serve until the lifecycle is stopping, then drain within the grace."""
+    async def run(self, *, until: asyncio.Event | None = None) -> None:
+        """Serve until the lifecycle is stopping, or until something has happened, then drain within the grace."""
         await self.start()
-        await self._lifecycle.stopping.wait()
+        await self._lifecycle.unless_stopped((until or self._lifecycle.stopping).wait())
         await self.health.drain()
         _log.info("server.draining", grace_s=self._grace_s)
         await asyncio.sleep(self._pause_s)

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
+from cloister.api.v1.recovery_pb2_grpc import add_RecoveryServicer_to_server
 from cloister.errors import NotReady
-from cloister.kit.audit import AuditLog
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner.database import Database
+from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.epoch_store import EpochStore
 from cloister.provisioner.epochs import Epochs, destroying
 from cloister.provisioner.following import following
+from cloister.provisioner.freshness import Freshness
+from cloister.provisioner.keyring import UNKNOWN
+from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
+from cloister.provisioner.leases import Leases
+from cloister.provisioner.log_desk import LogDesk
 from cloister.provisioner.models import ModelStore
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.opening import opened, utc_now
+from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.recovery_app import recover
+from cloister.provisioner.recovery_servicer import RecoveryServicer
 from cloister.provisioner.registry import Registry
-from cloister.provisioner.release import RELEASED, Releaser
-from cloister.provisioner.servicer import ROLES, SERVICE, ProvisionerServicer
+from cloister.provisioner.release import Releaser
+from cloister.provisioner.resuming import Resuming
+from cloister.provisioner.roots import Roots
+from cloister.provisioner.rotation import Rotation, rotating
+from cloister.provisioner.servicer import ProvisionerServicer
+from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import FileVault, Vault
+from cloister.provisioner.withdrawals import Withdrawals, model_signers, terms_of
+from cloister.provisioner.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -36,17 +52,22 @@ NONCE_TTL_S = 60.0
 WORKERS_PER_PLATFORM = 10
 MAX_MESSAGE_BYTES = 1 << 20
 # A grant has the release policy of each epoch in it.
-MAX_ANSWER_BYTES = 4 << 20
-
-
-def utc_now() -> datetime:
-    """The present, aware."""
-    return datetime.now(UTC)
+MAX_ANSWER_BYTES = 8 << 20
+# Beside the streams of those who watch their leases.
+MAX_CALLS = 1024
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Run the key provisioner until told to stop, then drain."""
-    async with assembled(settings, lifecycle) as server:
+    """Run the key provisioner until told to stop, then drain; where its root key is lost, restored first."""
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
+        except NotReady as error:
+            if error.reason != UNKNOWN:
+                raise
+            if not await recover(settings, private_folder(settings.state_dir), lifecycle, lost=error):
+                return
+            server = await stack.enter_async_context(assembled(settings, lifecycle))
         await server.run()
 
 
@@ -58,25 +79,26 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         NotReady: A file is missing, or open to others; the message names it.
     """
     async with AsyncExitStack() as stack:
-        vault = FileVault.opened(settings.root_key)
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         folder = private_folder(settings.state_dir)
         followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
-        database = stack.enter_context(Database.opened(folder / "models.db"))
-        store = ModelStore(database)
-        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        database = stack.enter_context(Database.opened(folder / NAME))
+        used = database.root_key_ids()
+        roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
+        metrics = Metrics()
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
+        freshness = Freshness(ledger.log, witnessed.heads)
+        store = ModelStore(ledger)
         clock = HostClock(utc_now)
-        last_release_at = audit.latest_at(RELEASED)
+        last_release_at = ledger.log.released_at()
         clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
-        check_root_key(database, vault)
         epochs = Epochs(
             cluster=settings.cluster,
             terms=settings.epoch_terms,
-            store=EpochStore(database),
-            vault=vault,
-            audit=audit,
+            store=EpochStore(ledger),
+            keyring=roots.keyring,
         )
-        metrics = Metrics()
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
         nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
         releaser = Releaser(
@@ -87,8 +109,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             look_for_keys=followed.look_for_keys,
             store=store,
             epochs=epochs,
-            vault=vault,
-            audit=audit,
+            keyring=roots.keyring,
+            ledger=ledger,
             metrics=metrics,
             nonces=nonces,
             used=UsedResults(started_at=utc_now(), last_release_at=last_release_at),
@@ -98,27 +120,71 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             ),
             clock=clock,
         )
-        registry = Registry(cluster=settings.cluster, store=store, vault=vault, audit=audit)
+        recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
+        rotation = Rotation(ledger, roots, settings.cluster)
+        leases = Leases(ledger, clock.now)
+        loop = asyncio.get_running_loop()
+        watch = LeaseWatch(LeaseDesk(leases.given, partial(terms_of, ledger)), loop)
+        withdrawals = Withdrawals(
+            cluster=settings.cluster,
+            ledger=ledger,
+            signers=partial(model_signers, settings.cluster),
+            told=watch.tell,
+            now=clock.now,
+        )
+        registry = Registry(
+            cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger, told=watch.tell
+        )
         server = await stack.enter_async_context(
             Server.mtls(
                 settings.listen,
                 identity,
                 lifecycle=lifecycle,
-                roles=ROLES,
+                roles=roles_at_the_door(settings),
                 grace_s=settings.grace_s,
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_answer_bytes=MAX_ANSWER_BYTES,
+                max_concurrent=MAX_WATCHERS + MAX_CALLS,
                 on_call=metrics.call_answered,
+                ready=ready(freshness),
             )
         )
-        server.add(
-            add_ProvisionerServicer_to_server,
-            ProvisionerServicer(releaser=releaser, registry=registry, nonces=nonces),
+        servicer = ProvisionerServicer(
+            releaser=releaser,
+            registry=registry,
+            nonces=nonces,
+            leases=leases,
+            lease_watch=watch,
+            withdrawals=withdrawals,
+            resuming=Resuming(ledger, freshness, witnessed.witnessed),
+            witnessed=witnessed,
+            log_desk=LogDesk(ledger.log, witnessed),
+            rotation=rotation,
         )
-        task = lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed")
-        stack.callback(task.cancel)
-        await server.health.set(SERVICE, True)
+        recovery_servicer = RecoveryServicer(recovery, witnessed)
+
+        def add_to(server: Server) -> None:
+            server.add(add_ProvisionerServicer_to_server, servicer)
+            server.add(add_RecoveryServicer_to_server, recovery_servicer)
+
+        add_to(server)
+        await stack.enter_async_context(
+            owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
+        )
+        for task in (
+            lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
+            lifecycle.spawn(rotating(rotation, roots), "root.rotated"),
+            lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
+        ):
+            stack.callback(task.cancel)
+        await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
+
+
+async def _closing(watch: LeaseWatch, lifecycle: Lifecycle) -> None:
+    """End the streams when the service stops: they would hold the drain up to the end of its grace."""
+    await lifecycle.stopping.wait()
+    watch.close()
 
 
 def private_folder(folder: Path) -> Path:
@@ -135,16 +201,3 @@ def private_folder(folder: Path) -> Path:
     if mode & 0o077:
         raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
     return folder
-
-
-def check_root_key(database: Database, vault: Vault) -> None:
-    """Refuse to start with a root key that some record was not wrapped with.
-
-    Raises:
-        NotReady: With a sentence that says so.
-    """
-    if database.root_key_ids() - {vault.key_id()}:
-        raise NotReady(
-            "the root key is not the one that the stored keys were wrapped with; put the right root_key back",
-            reason="root_key.other",
-        )

@@ -1,19 +1,24 @@
 """The store of epochs: the keys that jobs are sealed to, wrapped, until they are destroyed.
 
 Numbers count what was begun for a model's name, destroyed ones included, so none comes twice. As in `models`, a change
-and its line in the record stand or fall together. Blocking and thread safe: called off the event loop.
+is made with its line in the log. Blocking and thread safe: called off the event loop.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cloister.errors import NotReady
-from cloister.provisioner.database import Database, Record
+from cloister.errors import NotReady, SealBroken
+from cloister.provisioner.change import Change
+from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.look import Look
+from cloister.provisioner.models import Line, in_force
+from cloister.provisioner.recovery_copies import check_copy
+from cloister.provisioner.tables import EPOCH, EPOCH_COUNT, Key
 from cloister.provisioner.vault import EpochId
-
-_COLUMNS = "name, number, suite, began_ms, seal_until_ms, open_until_ms, policy, signature, wrapped_seed, root_key_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class StoredEpoch:
         number: From 1, of this model's name.
         suite: Of its key pair.
         policy: The release policy under which it began, exact bytes, and its owner's `signature`.
-        wrapped_seed: Of its key pair.
+        recovery_copy: Of its key pair's seed, as `wrapped_seed` is.
     """
 
     name: str
@@ -35,6 +40,7 @@ class StoredEpoch:
     open_until_ms: int
     policy: bytes
     signature: bytes
+    recovery_copy: bytes = field(repr=False)
     wrapped_seed: bytes = field(repr=False)
     root_key_id: str
 
@@ -60,70 +66,80 @@ class StoredEpoch:
 class EpochStore:
     """Epochs of all models."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     def next_number(self, name: str) -> int:
         """The number of the next epoch to begin."""
-        with self._database.reading() as cursor:
-            row = cursor.execute("SELECT begun FROM epoch_count WHERE name = ?", (name,)).fetchone()
-            return 1 if row is None else int(row[0]) + 1
+        with self._ledger.looking() as look:
+            return _next_number(look, name)
 
-    def begin(self, epoch: StoredEpoch, *, record: Record) -> None:
+    def begin(self, epoch: StoredEpoch, *, line: Line) -> None:
         """Keep an epoch that has the next number.
 
         Raises:
-            NotReady: Its policy is in force no longer (`policy.changed`): ask again under the new one.
+            NotReady: Its policy is in force no longer (`policy.changed`), another began (`epoch.begun`), or a
+                recovery key was dealt (`recovery.dealt`): ask again.
         """
-        with self._database.transaction() as cursor:
-            in_force = cursor.execute(
-                "SELECT policy FROM policy WHERE name = ? ORDER BY version DESC LIMIT 1", (epoch.name,)
-            ).fetchone()
-            if in_force != (epoch.policy,):
+
+        def change(change: Change) -> int:
+            policy = in_force(change, epoch.name)
+            if policy is None or policy.policy != epoch.policy:
                 raise NotReady("the release policy has changed meanwhile", reason="policy.changed")
-            cursor.execute("INSERT OR REPLACE INTO epoch_count VALUES (?, ?)", (epoch.name, epoch.number))
-            cursor.execute(
-                f"INSERT INTO epoch ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # constants
-                (
-                    epoch.name,
-                    epoch.number,
-                    epoch.suite,
-                    epoch.began_ms,
-                    epoch.seal_until_ms,
-                    epoch.open_until_ms,
-                    epoch.policy,
-                    epoch.signature,
-                    epoch.wrapped_seed,
-                    epoch.root_key_id,
-                ),
+            if epoch.number != _next_number(change, epoch.name):
+                raise NotReady("another epoch has begun meanwhile", reason="epoch.begun")
+            check_copy(change, epoch.recovery_copy)
+            change.put(EPOCH_COUNT, Key(epoch.name), epoch.number)
+            change.put(
+                EPOCH,
+                Key(epoch.name, epoch.number),
+                epoch.suite,
+                epoch.began_ms,
+                epoch.seal_until_ms,
+                epoch.open_until_ms,
+                epoch.policy,
+                epoch.signature,
+                epoch.recovery_copy,
+                epoch.wrapped_seed,
+                epoch.root_key_id,
             )
-            record()
+            return line(change)
+
+        self._ledger.change(change)
 
     def kept(self, name: str, now_ms: int) -> list[StoredEpoch]:
-        """Those of a model that have not come to their end, newest first."""
-        with self._database.reading() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM epoch WHERE name = ? AND open_until_ms > ?"  # noqa: S608  # constants
-                " ORDER BY number DESC",
-                (name, now_ms),
-            ).fetchall()
-            return [StoredEpoch(*row) for row in rows]
+        """Those of a model that have not come to their end, newest first.
+
+        Raises:
+            SealBroken: One is not as it was written, or missing (`store.altered`).
+        """
+        with self._ledger.looking() as look:
+            found = [StoredEpoch(name, number, *row) for number, row in look.all(EPOCH, name).items()]
+        return [epoch for epoch in reversed(found) if epoch.open_until_ms > now_ms]
 
     def ended(self, now_ms: int) -> list[StoredEpoch]:
-        """Those of all models that have come to their end and are not destroyed yet."""
-        with self._database.reading() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_COLUMNS} FROM epoch WHERE open_until_ms <= ? ORDER BY open_until_ms",  # noqa: S608  # constants
-                (now_ms,),
-            ).fetchall()
-            return [StoredEpoch(*row) for row in rows]
+        """Those of all models that have come to their end and are not destroyed yet, as far as they are as written."""
+        with self._ledger.looking() as look:
+            query = "SELECT name, number FROM epoch WHERE open_until_ms <= ? ORDER BY open_until_ms"
+            found = [Key(*row) for row in look.cursor.execute(query, (now_ms,)).fetchall()]
+            ended = []
+            for key in found:
+                with suppress(SealBroken):
+                    if row := look.get(EPOCH, key):
+                        ended.append(StoredEpoch(*key, *row))
+            return ended
 
-    def destroy(self, epoch: StoredEpoch, *, record: Record) -> None:
-        """Delete an epoch for good."""
-        with self._database.transaction() as cursor:
-            cursor.execute("DELETE FROM epoch WHERE name = ? AND number = ?", (epoch.name, epoch.number))
-            record()
+    def destroy(self, epochs: Sequence[StoredEpoch], *, line: Callable[[StoredEpoch, Change], int]) -> None:
+        """Delete epochs for good, each with its line; nothing of them stays on disk."""
 
-    def scrub(self) -> None:
-        """Leave nothing of the destroyed ones on disk."""
-        self._database.scrub()
+        def change(change: Change) -> None:
+            for epoch in epochs:
+                change.delete(EPOCH, Key(epoch.name, epoch.number))
+                line(epoch, change)
+
+        self._ledger.change(change)
+
+
+def _next_number(look: Look, name: str) -> int:
+    row = look.get(EPOCH_COUNT, Key(name))
+    return 1 if row is None else int(row[0]) + 1

@@ -18,20 +18,21 @@ from typing import Final
 
 from cloister.ear import AttestationResult
 from cloister.errors import InvalidRequest, KeyRefused, NotReady, SealBroken, Unavailable
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.log import get_logger
-from cloister.provisioner.database import altered
+from cloister.kit.signed_policy import verified_policy
+from cloister.provisioner.change import Change
 from cloister.provisioner.epoch_store import EpochStore, StoredEpoch
 from cloister.provisioner.epoch_terms import Due, EpochTerms
+from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.look import altered
 from cloister.provisioner.models import StoredModel, StoredPolicy
 from cloister.provisioner.rules import decide
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.seal.grant import MAX_EPOCHS, EpochKey
 from cloister.seal.hpke import SEED_BYTES, KeyPair
 from cloister.seal.keys import Secret
-from cloister.seal.manifest import verify_policy
-from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
+from cloister.seal.release_policy import ReleasePolicy, check_meant_for
 
 LOOK_S: Final = 60.0
 _log = get_logger()
@@ -44,16 +45,14 @@ class Epochs:
         cluster: Trust domain of the mesh.
         terms: Of those that begin.
         store: Keeps them.
-        vault: Wraps their seeds.
-        audit: The record.
+        keyring: Wraps their seeds.
     """
 
-    def __init__(self, *, cluster: str, terms: EpochTerms, store: EpochStore, vault: Vault, audit: AuditLog) -> None:
+    def __init__(self, *, cluster: str, terms: EpochTerms, store: EpochStore, keyring: Keyring) -> None:
         self._cluster = cluster
         self._terms = terms
         self._store = store
-        self._vault = vault
-        self._audit = audit
+        self._keyring = keyring
         self._lock = threading.Lock()
 
     def released_to(
@@ -96,11 +95,8 @@ class Epochs:
     def destroy_ended(self, now: datetime) -> None:
         """Destroy the keys whose time is up; raises as `released_to`."""
         with self._lock:
-            ended = self._store.ended(_unix_ms(now))
-            for epoch in ended:
-                self._store.destroy(epoch, record=partial(self._record, "epoch.destroyed", epoch))
-            if ended:
-                self._store.scrub()
+            if ended := self._store.ended(_unix_ms(now)):
+                self._store.destroy(ended, line=partial(_tell, "epoch.destroyed"))
 
     def _begun(self, model: StoredModel, policy: ReleasePolicy, stored: StoredPolicy, now_ms: int) -> StoredEpoch:
         seed = Secret.random(SEED_BYTES)
@@ -114,22 +110,28 @@ class Epochs:
             open_until_ms=open_until_ms,
             policy=stored.policy,
             signature=stored.signature,
+            recovery_copy=b"",
             wrapped_seed=b"",
-            root_key_id=self._vault.key_id(),
+            root_key_id="",
         )
         try:
             key_id = KeyPair.from_seed(epoch.suite, seed.view).key_id
-            epoch = replace(epoch, wrapped_seed=self._vault.wrap(epoch.record_id(model.owner.key), seed))
+            wrapped = self._keyring.wrap(epoch.record_id(model.owner.key), seed)
+            epoch = replace(
+                epoch,
+                recovery_copy=wrapped.recovery_copy,
+                wrapped_seed=wrapped.content,
+                root_key_id=wrapped.root_key_id,
+            )
         finally:
             seed.wipe()
-        self._store.begin(epoch, record=lambda: self._record("epoch.begun", epoch, key_id=key_id.hex()))
+        self._store.begin(epoch, line=partial(_tell, "epoch.begun", epoch, key_id=key_id.hex()))
         return epoch
 
     def _check(self, epoch: StoredEpoch, result: AttestationResult, model: StoredModel) -> None:
         """Check that the epoch's own policy lets this worker have its key; raises KeyRefused."""
         try:
-            verify_policy(epoch.policy, epoch.signature, model.owner.key)
-            policy = parse_policy(epoch.policy)
+            policy = verified_policy(epoch.policy, epoch.signature, model.owner.key, model.signer_sets)
         except (SealBroken, InvalidRequest):
             raise altered(model.name) from None
         if policy.model_name != model.name:
@@ -142,7 +144,8 @@ class Epochs:
 
     def _key(self, epoch: StoredEpoch, model: StoredModel) -> EpochKey:
         try:
-            seed = self._vault.unwrap(epoch.record_id(model.owner.key), epoch.wrapped_seed)
+            wrapped = Wrapped(epoch.wrapped_seed, epoch.root_key_id)
+            seed = self._keyring.unwrap(epoch.record_id(model.owner.key), wrapped)
         except SealBroken:
             raise altered(model.name) from None
         return EpochKey(
@@ -155,18 +158,6 @@ class Epochs:
             policy_signature=epoch.signature,
         )
 
-    def _record(self, event: str, epoch: StoredEpoch, **more: str) -> int:
-        return self._audit.append(
-            event,
-            model=epoch.name,
-            epoch=epoch.number,
-            suite=epoch.suite,
-            policy_digest=epoch.policy_digest.hex(),
-            seal_until_ms=epoch.seal_until_ms,
-            open_until_ms=epoch.open_until_ms,
-            **more,
-        )
-
 
 async def destroying(epochs: Epochs, clock: HostClock, look_s: float = LOOK_S) -> None:
     """Destroy each key in time, for as long as the service runs; until one is, it is released to nobody any more."""
@@ -176,6 +167,19 @@ async def destroying(epochs: Epochs, clock: HostClock, look_s: float = LOOK_S) -
         except (NotReady, Unavailable) as error:  # the clock was set back, or the record cannot be written
             _log.warning("epochs.not_destroyed", reason=error.reason, error=error)
         await asyncio.sleep(look_s)
+
+
+def _tell(event: str, epoch: StoredEpoch, change: Change, **more: str) -> int:
+    return change.line(
+        event,
+        model=epoch.name,
+        epoch=epoch.number,
+        suite=epoch.suite,
+        policy_digest=epoch.policy_digest.hex(),
+        seal_until_ms=epoch.seal_until_ms,
+        open_until_ms=epoch.open_until_ms,
+        **more,
+    )
 
 
 def _unix_ms(moment: datetime) -> int:

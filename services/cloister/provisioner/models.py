@@ -1,21 +1,29 @@
 """The store of models: manifests, wrapped keys and release policies.
 
 The first registration of a name fixes its owner: a SPIFFE id and an Ed25519 key. Versions, of models and of policies,
-only go up. A change and its line in the record stand or fall together: `record` is called inside the transaction,
-which is rolled back when it raises. Blocking and thread safe: called off the event loop.
+only go up. Each change is made with its line in the log, which `line` writes, or not at all. Which version of a name is
+its newest, the log says. Blocking and thread safe: called off the event loop.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from cloister.errors import AlreadyExists, NotFound
-from cloister.provisioner.database import Database, Record
+from cloister.errors import AlreadyExists, InvalidRequest, NotFound, NotReady, SealBroken
+from cloister.kit.signer_set import SignerSet
+from cloister.provisioner.change import Change
+from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.look import Look, altered
+from cloister.provisioner.recovery_copies import check_copy
+from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, Key
 from cloister.provisioner.vault import RecordId
+from cloister.seal.release_policy import parse_policy
 
-_MODEL_COLUMNS = "name, version, owner, owner_key, manifest, signature, wrapped_key, root_key_id"
+Line = Callable[[Change], int]
+"""Writes the line of a change and returns its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +36,23 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """One version of a model; `manifest` is the exact bytes that the owner signed."""
+    """One version of a model.
+
+    Attributes:
+        manifest: The exact bytes that the owner signed.
+        recovery_copy: Of its key, as `wrapped_key` is.
+        signer_sets: Those of its name, from the first to the one that counts now; none, and the owner's key does.
+    """
 
     name: str
     version: int
     owner: Owner
     manifest: bytes
     signature: bytes
+    recovery_copy: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     root_key_id: str
+    signer_sets: tuple[bytes, ...] = field(default=(), repr=False)
 
     def record_id(self) -> RecordId:
         """What its wrapped key is bound to."""
@@ -55,105 +71,237 @@ class StoredPolicy:
 class ModelStore:
     """Models and policies of all owners."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
-    def register(self, model: StoredModel, *, record: Record) -> int:
-        """Add a version of a model, and the owner of its name when it is the first; returns what `record` returned.
+    def register(self, model: StoredModel, *, line: Line) -> int:
+        """Add a version of a model, and the owner of its name when it is the first; returns the number of its line.
 
         Raises:
             AlreadyExists: The name is another owner's (`name.taken`), or the version is not above all before it
                 (`version.not_higher`).
+            NotReady: Others sign for it than those in `model` (`signer_set.changed`), or a recovery key was dealt since
+                its key was wrapped (`recovery.dealt`): ask again.
         """
-        with self._database.transaction() as cursor:
-            owner = _owner(cursor, model.name)
+
+        def change(change: Change) -> int:
+            owner = stored_owner(change, model.name)
             if owner is None:
-                cursor.execute(
-                    "INSERT INTO model VALUES (?, ?, ?)", (model.name, model.owner.spiffe_id, model.owner.key)
-                )
+                change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
             elif owner != model.owner:
                 raise AlreadyExists("the name is taken by another owner or with another key")
-            newest = _newest(cursor, "SELECT max(version) FROM model_version WHERE name = ?", model.name)
+            newest = change.newest(MODEL_VERSION, model.name)
             if model.version <= newest:
                 raise AlreadyExists(f"version {newest} is registered; a new one is higher", reason="version.not_higher")
-            cursor.execute(
-                "INSERT INTO model_version VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    model.name,
-                    model.version,
-                    model.manifest,
-                    model.signature,
-                    model.wrapped_key,
-                    model.root_key_id,
-                ),
+            if change.newest(SIGNER_SET, model.name) != len(model.signer_sets):
+                raise NotReady("who signs for the model has changed meanwhile", reason="signer_set.changed")
+            key = Key(model.name, model.version)
+            check_copy(change, model.recovery_copy)
+            change.put(
+                MODEL_VERSION,
+                key,
+                model.manifest,
+                model.signature,
+                model.recovery_copy,
+                model.wrapped_key,
+                model.root_key_id,
             )
-            return record()
+            return line(change)
 
-    def set_policy(self, name: str, policy: StoredPolicy, *, owner: Owner, record: Record) -> int:
-        """Put a policy in force; returns what `record` returned.
+        return self._ledger.change(change)
+
+    def set_policy(
+        self,
+        name: str,
+        policy: StoredPolicy,
+        *,
+        owner: Owner,
+        line: Line,
+        signer_set: int = 0,
+        floor: int = 0,
+        log_generation: int = 0,
+    ) -> int:
+        """Put a policy in force; returns the number of its line.
+
+        Args:
+            name: Of its model.
+            policy: As it was signed.
+            owner: Who must have registered the model.
+            line: Writes its line.
+            signer_set: That has signed it; 0 for the owner's key.
+            floor: Versions below are released to nobody by it.
+            log_generation: That the policy names; for a model that is held, the one since when it is.
 
         Raises:
             NotFound: This owner has no model of that name.
-            AlreadyExists: The version is not above that of the policy in force (`version.not_higher`).
+            InvalidRequest: Another signer set counts now (`signer_set.superseded`, `signer_set.unknown`).
+            AlreadyExists: The version is not above that of the policy in force (`version.not_higher`), or its floor is
+                below one that held before (`min_model_version.lowered`).
+            NotReady: The model is held, and the policy was not signed for that (`model.held`).
         """
-        with self._database.transaction() as cursor:
-            if _owner(cursor, name) != owner:
+
+        def change(change: Change) -> int:
+            if stored_owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
-            newest = _newest(cursor, "SELECT max(version) FROM policy WHERE name = ?", name)
+            _check_set(signer_set, change.newest(SIGNER_SET, name))
+            newest = change.newest(POLICY, name)
             if policy.version <= newest:
                 raise AlreadyExists(
                     f"policy version {newest} is in force; a new one is higher", reason="version.not_higher"
                 )
-            cursor.execute(
-                "INSERT INTO policy VALUES (?, ?, ?, ?)", (name, policy.version, policy.policy, policy.signature)
-            )
-            return record()
+            _check_floor(floor, _floor(change, name))
+            _let_go(change, name, log_generation)
+            change.put(POLICY, Key(name, policy.version), policy.policy, policy.signature)
+            return line(change)
+
+        return self._ledger.change(change)
+
+    def set_signers(self, signers: SignerSet, envelope: bytes, *, owner: Owner, line: Line) -> int:
+        """Have others sign for a model from now on; returns the number of its line.
+
+        Args:
+            signers: As it was read.
+            envelope: As it was signed, by the set before.
+            owner: Who must have registered its model.
+            line: Of this change.
+
+        Raises:
+            NotFound: This owner has no model of that name.
+            AlreadyExists: The set is not the next (`version.not_higher`).
+        """
+
+        def change(change: Change) -> int:
+            if stored_owner(change, signers.model_name) != owner:
+                raise NotFound("there is no such model of yours")
+            newest = change.newest(SIGNER_SET, signers.model_name)
+            if signers.version != newest + 1:
+                raise AlreadyExists(
+                    f"signer set {newest} signs for it; the next one is {newest + 1}", reason="version.not_higher"
+                )
+            change.put(SIGNER_SET, Key(signers.model_name, signers.version), envelope)
+            return line(change)
+
+        return self._ledger.change(change)
+
+    def signer_sets(self, name: str) -> tuple[bytes, ...]:
+        """A model's, from the first on; raises SealBroken (`store.altered`)."""
+        with self._ledger.looking() as look:
+            return _signer_sets(look, name)
 
     def owner(self, name: str) -> Owner | None:
         """Who registered this name, if anyone did."""
-        with self._database.reading() as cursor:
-            return _owner(cursor, name)
+        with self._ledger.looking() as look:
+            return stored_owner(look, name)
 
     def find(self, name: str, version: int = 0) -> tuple[StoredModel, StoredPolicy | None] | None:
-        """A model (version 0: its newest) and the policy in force, if any; None when there is no such model."""
-        with self._database.reading() as cursor:
-            wanted = "(?2 = 0 OR version = ?2)"
-            row = cursor.execute(
-                f"SELECT {_MODEL_COLUMNS} FROM model_version JOIN model USING (name)"  # noqa: S608  # constants
-                f" WHERE name = ?1 AND {wanted} ORDER BY version DESC LIMIT 1",
-                (name, version),
-            ).fetchone()
-            return None if row is None else (_model(row), _policy(cursor, name))
+        """A model (version 0: its newest) and the policy in force, if any; None when there is no such model.
+
+        Raises:
+            SealBroken: What is stored is not as it was written (`store.altered`).
+        """
+        with self._ledger.looking() as look:
+            model = stored_model(look, name, version or look.newest(MODEL_VERSION, name))
+            return None if model is None else (model, in_force(look, name))
+
+    def held_since(self, name: str) -> int:
+        """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
+        with self._ledger.looking() as look:
+            return _held_since(look, name)
+
+    def held(self) -> dict[str, int]:
+        """All models that are held, and since which generation."""
+        with self._ledger.looking() as look:
+            return {name: _held_since(look, name) for name in look.names(HELD)}
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
-        """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force."""
-        with self._database.reading() as cursor:
-            rows = cursor.execute(
-                f"SELECT {_MODEL_COLUMNS} FROM model_version JOIN model USING (name)"  # noqa: S608  # constants
-                " WHERE ?1 IS NULL OR owner = ?1 ORDER BY name, version",
-                (owner,),
-            ).fetchall()
-            policies = {row[0]: _policy(cursor, row[0]) for row in rows}
-            return [(_model(row), policies[row[0]]) for row in rows]
+        """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force.
+
+        What is not as it was written is left out; the log of this service names it.
+        """
+        listed: list[tuple[StoredModel, StoredPolicy | None]] = []
+        with self._ledger.looking() as look:
+            names = look.names(MODEL)
+        for name in names:
+            with suppress(SealBroken), self._ledger.looking() as look:
+                known = stored_owner(look, name)
+                if known is not None and owner in (None, known.spiffe_id):
+                    listed += _versions(look, name)
+        return listed
 
 
-def _owner(cursor: sqlite3.Cursor, name: str) -> Owner | None:
-    row = cursor.execute("SELECT owner, owner_key FROM model WHERE name = ?", (name,)).fetchone()
-    return None if row is None else Owner(row[0], row[1])
+def in_force(look: Look, name: str) -> StoredPolicy | None:
+    """The policy of a model that is in force, if there is one; raises SealBroken (`store.altered`)."""
+    version = look.newest(POLICY, name)
+    row = look.get(POLICY, Key(name, version)) if version else None
+    return None if row is None else StoredPolicy(version, *row)
 
 
-def _newest(cursor: sqlite3.Cursor, query: str, name: str) -> int:
-    found = cursor.execute(query, (name,)).fetchone()[0]
-    return int(found) if found is not None else 0
+def _held_since(look: Look, name: str) -> int:
+    row = look.get(HELD, Key(name))
+    return 0 if row is None else int(row[0])
 
 
-def _policy(cursor: sqlite3.Cursor, name: str) -> StoredPolicy | None:
-    row = cursor.execute(
-        "SELECT version, policy, signature FROM policy WHERE name = ? ORDER BY version DESC LIMIT 1", (name,)
-    ).fetchone()
-    return None if row is None else StoredPolicy(*row)
+def _let_go(change: Change, name: str, generation: int) -> None:
+    """Release a model again whose owner has signed for the generation that it is held since."""
+    if not (since := _held_since(change, name)):
+        return
+    if generation != since:
+        raise NotReady(
+            f"the model is held since generation {since} of the log, and this policy was not signed for that",
+            reason="model.held",
+        )
+    change.delete(HELD, Key(name))
 
 
-def _model(row: tuple[str, int, str, bytes, bytes, bytes, bytes, str]) -> StoredModel:
-    name, version, owner, owner_key, manifest, signature, wrapped_key, root_key_id = row
-    return StoredModel(name, version, Owner(owner, owner_key), manifest, signature, wrapped_key, root_key_id)
+def stored_owner(look: Look, name: str) -> Owner | None:
+    """Who registered a name, if anyone did; raises SealBroken (`store.altered`)."""
+    row = look.get(MODEL, Key(name))
+    return None if row is None else Owner(*row)
+
+
+def stored_model(look: Look, name: str, version: int) -> StoredModel | None:
+    """One version of a model, if there is one; raises SealBroken (`store.altered`)."""
+    row = look.get(MODEL_VERSION, Key(name, version))
+    if row is None:
+        return None
+    owner = stored_owner(look, name)
+    if owner is None:  # nothing of ours registers a version without
+        raise altered(name)
+    return replace(StoredModel(name, version, owner, *row), signer_sets=_signer_sets(look, name))
+
+
+def _signer_sets(look: Look, name: str) -> tuple[bytes, ...]:
+    return tuple(row[0] for row in look.all(SIGNER_SET, name).values())
+
+
+def _check_set(named: int, newest: int) -> None:
+    if named < newest:
+        raise InvalidRequest(
+            f"the policy is signed by signer set {named}, and set {newest} decides now: draft it anew",
+            reason="signer_set.superseded",
+        )
+    if named > newest:
+        raise InvalidRequest(f"the policy names signer set {named}, which is not known", reason="signer_set.unknown")
+
+
+def _check_floor(wanted: int, floor: int) -> None:
+    if wanted < floor:
+        raise AlreadyExists(
+            f"versions before {floor} are released to nobody any more, and a policy cannot change that",
+            reason="min_model_version.lowered",
+        )
+
+
+def _floor(look: Look, name: str) -> int:
+    """The lowest version that is released still: of the newest policy that is as it was written."""
+    for version in reversed(look.numbers(POLICY, name)):
+        with suppress(SealBroken):
+            row = look.get(POLICY, Key(name, version))
+            return parse_policy(row[0]).min_model_version if row is not None else 0
+    return 0
+
+
+def _versions(look: Look, name: str) -> list[tuple[StoredModel, StoredPolicy | None]]:
+    policy = in_force(look, name)
+    found = (stored_model(look, name, version) for version in look.numbers(MODEL_VERSION, name))
+    return [(model, policy) for model in found if model is not None]

@@ -2,7 +2,8 @@
 
 Nothing is released on a TLS identity alone, or on a result alone: the result must be for the caller's own TLS key, and
 the caller must sign with the receipt key in it over a nonce of ours. No record, no release. A refusal is recorded with
-its reason; the worker hears one sentence, the same for a model that it may not have and one that does not exist.
+its reason, and with every rule that objected; the worker hears one sentence, the same for a model that it may not have
+and one that does not exist, and after the same work.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -28,27 +30,33 @@ from cloister.errors import (
     Overloaded,
     SealBroken,
 )
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
-from cloister.kit.result_facts import code_facts
-from cloister.provisioner.database import altered
+from cloister.provisioner.change import Change
 from cloister.provisioner.epochs import Epochs
-from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
+from cloister.provisioner.keyring import Keyring
+from cloister.provisioner.lease_watch import GivenLease
+from cloister.provisioner.leases import give
+from cloister.provisioner.ledger import Ledger
+from cloister.provisioner.look import altered
+from cloister.provisioner.marks import RELEASED
+from cloister.provisioner.models import ModelStore, StoredModel
 from cloister.provisioner.nonces import Nonces
+from cloister.provisioner.offers import Offers
+from cloister.provisioner.quotas import Quotas
 from cloister.provisioner.rates import Rates
+from cloister.provisioner.release_lines import objections, result_facts
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.vault import Vault
+from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
+from cloister.provisioner.withdrawals import terms
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
-from cloister.seal.manifest import ModelManifest, verify, verify_policy
-from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_policy
+from cloister.seal.release_policy import check_meant_for
 
-RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
 REFUSED = "the request was refused"
 
@@ -71,6 +79,32 @@ class Released:
     model: StoredModel
     lease_id: str
     sealed_grant: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Granted:
+    """A release that was decided on, and is not on record yet."""
+
+    result: AttestationResult
+    model: StoredModel
+    grant: ModelGrant
+    lease_id: str
+    sealed_grant: bytes = field(repr=False)
+    now: datetime
+    changed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What spoke against one, and the result as far as it was believed."""
+
+    error: CloisterError
+    result: AttestationResult | None
+
+    @property
+    def told(self) -> CloisterError:
+        """What the worker hears of it."""
+        return self.error if isinstance(self.error, (Overloaded, NotReady)) else KeyRefused(REFUSED)
 
 
 class Releaser:
@@ -96,8 +130,8 @@ class Releaser:
         look_for_keys: Callable[[str], Awaitable[None]],
         store: ModelStore,
         epochs: Epochs,
-        vault: Vault,
-        audit: AuditLog,
+        keyring: Keyring,
+        ledger: Ledger,
         metrics: Metrics,
         nonces: Nonces,
         used: UsedResults,
@@ -110,35 +144,49 @@ class Releaser:
         self._verifier_keys = verifier_keys
         self._standing = standing
         self._look_for_keys = look_for_keys
-        self._store = store
         self._epochs = epochs
-        self._vault = vault
-        self._audit = audit
+        self._keyring = keyring
+        self._ledger = ledger
         self._metrics = metrics
         self._nonces = nonces
         self._used = used
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
+        self._quotas = Quotas(RELEASED, partial(ledger.log.records, 0))
+        self._offers = Offers(cluster, ledger, store)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
-        """Release a key to `peer`, or refuse.
+        """Release a key to `peer`, or refuse; either way once that is on record.
 
         Raises:
             ChallengeExpired: The nonce was used, is too old, or another's.
             KeyRefused: Anything else that speaks against it; always the same words.
-            Overloaded: This worker or its platform asks too often.
-            Unavailable: Store, vault or record do not work; nothing was released.
+            Overloaded: This worker or its platform asks too often, or the model was released as often as its owner
+                allows in an hour (`rate.exceeded`).
+            Unavailable: Ledger or vault do not work; nothing was released.
         """
         try:
             self._nonces.consume(request.nonce, peer=peer.spiffe_id, tls_spki_sha256=peer.spki_sha256)
         except ChallengeExpired as expired:
-            await asyncio.to_thread(self._record_refusal, expired, request, peer, None)
+            await self._record_refusal(expired, request, peer, None)
             raise
         await self._look_for_keys(request.attestation_result)
-        return await asyncio.to_thread(self._answer, request, peer)
+        decided = await asyncio.to_thread(self._decided, request, peer)
+        if isinstance(decided, _Refusal):
+            await self._record_refusal(decided.error, request, peer, decided.result)
+            raise decided.told
+        try:
+            await self._record_release(decided)
+        except CloisterError as lost:
+            self._quotas.give_back(decided.model.name, decided.now)
+            if isinstance(lost, NotReady):
+                await self._record_refusal(lost, request, peer, decided.result)
+            raise
+        self._clock.vouched(decided.now)
+        return Released(model=decided.model, lease_id=decided.lease_id, sealed_grant=decided.sealed_grant)
 
-    def _answer(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
+    def _decided(self, request: ReleaseRequest, peer: PeerIdentity) -> _Granted | _Refusal:
         result: AttestationResult | None = None
         try:
             now = self._clock.now()
@@ -149,15 +197,9 @@ class Releaser:
             self._per_instance.take(result.instance)  # 5 and does not ask too often
             self._per_platform.take(result.ppid_sha256)
             self._used.use(result, now=now)  # 6 a result serves once
-            granted = self._granted(request, result, now)  # 7 and the owner allows it
-            self._clock.vouched(now)
-            return granted
-        except (Overloaded, NotReady) as refusal:
-            self._record_refusal(refusal, request, peer, result)
-            raise
-        except (EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
-            self._record_refusal(refusal, request, peer, result)
-            raise KeyRefused(REFUSED) from None
+            return self._granted(request, result, now)  # 7 and the owner allows it
+        except (Overloaded, NotReady, EvidenceRejected, KeyRefused, SealBroken, InvalidRequest) as refusal:
+            return _Refusal(refusal, result)
 
     def _checked(self, request: ReleaseRequest, now: datetime) -> AttestationResult:
         return ear.check(
@@ -169,16 +211,15 @@ class Releaser:
             max_life=MAX_RESULT_LIFE,
         )
 
-    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> Released:
-        found = self._store.find(request.model_name, request.model_version)
-        if found is None:
-            raise KeyRefused("there is no such model", reason="model.unknown")
-        model, stored_policy = found
-        if stored_policy is None:
-            raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
-        described, policy = _as_signed(model, stored_policy)
+    def _granted(self, request: ReleaseRequest, result: AttestationResult, now: datetime) -> _Granted:
+        offer = self._offers.find(request.model_name, request.model_version)
+        model = offer.model
+        described, policy = offer.as_signed()
         check_meant_for(policy, self._cluster)
-        decide(result, policy, model_version=model.version, cluster=self._cluster)
+        try:
+            decide(result, policy, model_version=model.version, cluster=self._cluster)
+        except KeyRefused as refusal:
+            raise offer.missing or refusal from None
         lease_id = secrets.token_hex(16)
         grant = ModelGrant(
             model_key=self._unwrapped(model),
@@ -188,44 +229,66 @@ class Releaser:
             allow_plain=policy.allow_plain,
             lease_s=policy.lease_s,
             policy_digest=policy.digest,
-            epochs=self._epochs.released_to(result, model, policy, stored_policy, now),
+            epochs=self._epochs.released_to(result, model, policy, offer.policy, now),
+            signer_sets=model.signer_sets,
         )
         info = grant_info(self._cluster, result.instance, described.digest, model.version, lease_id, result.ear_id)
         sealed = seal_grant(grant, suite=result.hpke_suite, public=result.hpke_public, info=info)
-        self._record_release(result, grant, lease_id)
-        return Released(model=model, lease_id=lease_id, sealed_grant=sealed)
+        self._quotas.take(model.name, policy.releases_per_hour, now)
+        return _Granted(
+            result=result,
+            model=model,
+            grant=grant,
+            lease_id=lease_id,
+            sealed_grant=sealed,
+            now=now,
+            changed_at=offer.changed_at,
+        )
 
     def _unwrapped(self, model: StoredModel) -> ModelKey:
         try:
-            return ModelKey(self._vault.unwrap(model.record_id(), model.wrapped_key))
+            return ModelKey(self._keyring.unwrap(model.record_id(), Wrapped(model.wrapped_key, model.root_key_id)))
         except SealBroken:
             raise altered(model.name) from None
 
-    def _record_release(self, result: AttestationResult, grant: ModelGrant, lease_id: str) -> None:
-        self._audit.append(
-            RELEASED,
-            model=grant.model_name,
-            version=grant.model_version,
-            lease_id=lease_id,
-            lease_s=grant.lease_s,
-            policy_digest=grant.policy_digest.hex(),
-            epochs=[str(key.epoch) for key in grant.epochs],
-            **_facts(result),
-        )
-        self._metrics.key_asked(released=True, simulated=result.simulated)
+    async def _record_release(self, granted: _Granted) -> None:
+        """Put it on record, and its lease; raises NotReady where its terms changed since it was decided on."""
+        grant, result = granted.grant, granted.result
+        now_ms = int(granted.now.timestamp() * 1000)
 
-    def _record_refusal(
+        def make(change: Change) -> None:
+            if terms(change, grant.model_name).changed_at != granted.changed_at:
+                raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
+            line = change.line(
+                RELEASED,
+                model=grant.model_name,
+                version=grant.model_version,
+                lease_id=granted.lease_id,
+                lease_s=grant.lease_s,
+                policy_digest=grant.policy_digest.hex(),
+                epochs=[str(key.epoch) for key in grant.epochs],
+                **result_facts(result),
+            )
+            lease = GivenLease(grant.model_name, grant.model_version, line)
+            ends_ms = now_ms + grant.lease_s * 1000
+            give(change, granted.lease_id, result.instance, lease, now_ms=now_ms, ends_ms=ends_ms)
+
+        await self._ledger.changed(make)
+        self._metrics.key_asked(released=True, simulated=granted.result.simulated)
+
+    async def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
         simulated = result.simulated if result is not None else None
         self._metrics.key_asked(released=False, simulated=simulated, reason=refusal.reason)
-        self._audit.append(
+        await self._ledger.appended(
             "key.refused",
             reason=refusal.reason,
             model=request.model_name,
             version=request.model_version,
             peer=peer.spiffe_id,
-            **(_facts(result) if result is not None else {}),
+            **(result_facts(result) if result is not None else {}),
+            **objections(refusal),
         )
 
 
@@ -240,28 +303,3 @@ def _possesses(result: AttestationResult, request: ReleaseRequest) -> None:
         Ed25519PublicKey.from_public_bytes(result.receipt_key).verify(request.proof, message)
     except (InvalidSignature, ValueError):
         raise KeyRefused("the proof of possession does not hold", reason="proof.invalid") from None
-
-
-def _as_signed(model: StoredModel, policy: StoredPolicy) -> tuple[ModelManifest, ReleasePolicy]:
-    """Read what the owner signed, believing the signatures and not the store."""
-    try:
-        described = verify(model.manifest, model.signature, model.owner.key)
-        verify_policy(policy.policy, policy.signature, model.owner.key)
-        allowed = parse_policy(policy.policy)
-    except (SealBroken, InvalidRequest):
-        raise altered(model.name) from None
-    if (described.name, described.version, allowed.model_name) != (model.name, model.version, model.name):
-        raise altered(model.name)
-    return described, allowed
-
-
-def _facts(result: AttestationResult) -> dict[str, str | int | bool]:
-    return {
-        "instance": result.instance,
-        "ear_id": result.ear_id,
-        **code_facts(result),
-        "tcb_status": result.tcb_status,
-        "ppid_sha256": result.ppid_sha256,
-        "anchor": result.anchor,
-        "simulated": result.simulated,
-    }

@@ -9,6 +9,8 @@ from typing import Final
 
 from cloister.kit.key_set import KeySigners
 from cloister.provisioner.epoch_terms import DAY_S, EpochTerms
+from cloister.provisioner.vaults.settings import VaultSettings
+from cloister.rpc.address import check_address
 from cloister.rpc.identity import TlsFiles
 from cloister.rpc.spiffe import SpiffeId, check_cluster
 from cloister.seal.hpke import XWING
@@ -23,10 +25,15 @@ class Settings:
     Attributes:
         cluster: Trust domain of the mesh.
         listen: host:port.
+        owner_listen: host:port for owners, operators and auditors; `listen` then answers workers only. Empty for one
+            address for all.
         state_dir: Folder for the model store and the record; made with mode 0700 if it is not there.
-        root_key: File of 32 random bytes, mode 0600, that model keys are wrapped under.
+        vault: Where the root key is that model keys are wrapped under (docs/guides/vault.md).
+        next_vault: Where the one is that `rotate-root` goes over to; it need not be there before that.
         verifier: host:port of the verifier, to follow what it revokes and which keys it signs with. Empty for neither:
             then a result counts for the five minutes of its life whatever happens, and new keys come by the file only.
+        witnesses: host:port of each verifier that countersigns the record, where there are several; a majority of them
+            must. If empty, `verifier` does.
         silence_s: How long without a sign of life from the verifier keys are still released.
         verifier_keys: The verifier's keys; read again when the file changes.
         key_signers: Ed25519 public keys, in hex, of those who may say which keys are the verifier's; `verifier_keys` is
@@ -49,13 +56,16 @@ class Settings:
     listen: str
     tls: TlsFiles
     state_dir: Path
-    root_key: Path
+    vault: VaultSettings
     verifier_keys: Path
     verifier_id: str
+    owner_listen: str = ""
+    next_vault: VaultSettings | None = None
     verifier_thumbprints: tuple[str, ...] = ()
     key_signers: tuple[str, ...] = ()
     key_threshold: int = 1
     verifier: str = ""
+    witnesses: tuple[str, ...] = ()
     silence_s: float = 10.0
     releases_per_minute: int = 120
     epoch_s: int = DAY_S
@@ -80,11 +90,20 @@ class Settings:
             raise ValueError("silence_s must be 2 or more: the verifier says each second that it is there")
         if not all(_THUMBPRINT.fullmatch(each) for each in self.verifier_thumbprints):
             raise ValueError("verifier_thumbprints: one is not a SHA-256 thumbprint, 43 characters of base64url")
+        if len(set(self.witnesses)) != len(self.witnesses):
+            raise ValueError("witnesses must be different verifiers")
+        for address in self.witnesses:
+            check_address(address)
         if self.releases_per_minute < 1:
             raise ValueError("releases_per_minute must be 1 or more")
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
         self.epoch_terms  # noqa: B018 - raises for what are none
+
+    @property
+    def witness_addresses(self) -> tuple[str, ...]:
+        """Who countersigns the record; empty for nobody."""
+        return self.witnesses or ((self.verifier,) if self.verifier else ())
 
     @property
     def epoch_terms(self) -> EpochTerms:

@@ -1,29 +1,22 @@
 """Keys at rest: each wrapped under a root key, and bound to the record that it belongs to.
 
-The file back end wraps with AES-256-GCM (NIST SP 800-38D) under a key derived from 32 bytes in a file. The additional
-data holds all that the record says, and the owner's key: a wrapped key that was moved to another record, or whose
-record was given another owner, manifest, policy or time, does not unwrap. What it does not stop is the whole store put
-back to an older state.
+What a wrapped key is bound to is all that its record says, and the owner's key: one that was moved to another record,
+or whose record was given another owner, manifest, policy or time, does not unwrap. What wraps is a back end in
+`vaults`; which of them, and under which root key each lies, is the business of `keyring`.
 """
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from cloister.errors import NotReady, SealBroken
-from cloister.rpc.files import read_private
 from cloister.seal.hpke import context
-from cloister.seal.keys import Secret, expand
+from cloister.seal.keys import Secret
 
-ROOT_KEY_BYTES = 32
-_NONCE_BYTES = 12
-_FORMAT = b"\x01"
+UNAVAILABLE: Final = "vault.unavailable"
+"""Reason: the back end does not answer, or not in time; the same may succeed when it is back."""
+REFUSED: Final = "vault.refused"
+"""Reason: the back end answers, and not to us, or with what is no answer; asking again changes nothing."""
 
 
 class Record(Protocol):
@@ -69,55 +62,45 @@ class EpochId:
         return context("cloister vault epoch v1", *named, *times, self.policy_sha256, self.owner_key)
 
 
+@dataclass(frozen=True, slots=True)
+class LogKeyId:
+    """What the seed of the key that signs a cluster's log is bound to."""
+
+    cluster: str
+    public: bytes
+
+    def aad(self) -> bytes:
+        """These fields, unambiguously, as the wrap's additional data."""
+        return context("cloister vault log key v1", self.cluster, self.public)
+
+
 class Vault(Protocol):
-    """Keeps keys from whoever reads the store. Blocking: called off the event loop."""
+    """One root key, wherever it is kept. Blocking and thread safe: called off the event loop.
+
+    Both calls raise Unavailable (`vault.unavailable`) while the back end does not answer, and NotReady
+    (`vault.refused`) where it answers and will not do it. No other root key ever stands in for it.
+    """
 
     def key_id(self) -> str:
-        """Name of the root key in use; a record remembers the one that wrapped it."""
+        """Name of the root key, stable, and another one for each key; tells nothing about it."""
 
-    def wrap(self, record: Record, key: Secret) -> bytes:
-        """Wrap `key` for `record`; raises Unavailable when the back end does not answer."""
-
-    def unwrap(self, record: Record, wrapped: bytes) -> Secret:
-        """Return the key; raises SealBroken when it was not wrapped for exactly this record, or Unavailable."""
-
-
-class FileVault:
-    """The root key is a file on this machine."""
-
-    def __init__(self, root: Secret) -> None:
-        if len(root) != ROOT_KEY_BYTES:
-            raise NotReady(f"it is not {ROOT_KEY_BYTES} bytes", reason="root_key.unusable")
-        self._key_id = expand(root, b"cloister vault key id v1", 16).reveal().hex()
-        self._aead = AESGCM(expand(root, b"cloister vault wrap v1").view)
-
-    @classmethod
-    def opened(cls, path: Path) -> FileVault:
-        """Read the root key.
-
-        Raises:
-            NotReady: The file is not a regular one of 32 bytes that nobody but its owner can read.
-        """
-        try:
-            return cls(Secret(read_private(path)))
-        except NotReady as error:
-            raise NotReady(f"the root key is not usable: {error}", reason="root_key.unusable") from error
-
-    def key_id(self) -> str:
-        """Name of the root key: derived from it, tells nothing about it."""
-        return self._key_id
-
-    def wrap(self, record: Record, key: Secret) -> bytes:
-        """Wrap `key` so that it opens for `record` only."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return _FORMAT + nonce + self._aead.encrypt(nonce, key.view, record.aad())
+    def wrap(self, record: Record, secret: Secret) -> bytes:
+        """Wrap `secret` so that it opens for exactly this record."""
 
     def unwrap(self, record: Record, wrapped: bytes) -> Secret:
-        """Return what was wrapped for exactly this record under this root key; else raises SealBroken."""
-        start = len(_FORMAT) + _NONCE_BYTES
-        if not wrapped.startswith(_FORMAT) or len(wrapped) < start:
-            raise SealBroken
-        try:
-            return Secret(self._aead.decrypt(wrapped[len(_FORMAT) : start], wrapped[start:], record.aad()))
-        except InvalidTag:
-            raise SealBroken from None
+        """Return the secret; raises SealBroken when it was not wrapped for exactly this record under this root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A secret as it is stored.
+
+    Attributes:
+        content: Wrapped under a root key.
+        root_key_id: Name of that root key.
+        recovery_copy: Sealed to the recovery key; empty while none was dealt.
+    """
+
+    content: bytes = field(repr=False)
+    root_key_id: str
+    recovery_copy: bytes = field(default=b"", repr=False)

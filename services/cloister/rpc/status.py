@@ -31,6 +31,7 @@ _CODES: Final[Mapping[type[BaseException], grpc.StatusCode]] = {
     errors.NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     errors.EvidenceRejected: grpc.StatusCode.PERMISSION_DENIED,
     errors.KeyRefused: grpc.StatusCode.PERMISSION_DENIED,
+    errors.LogBroken: grpc.StatusCode.DATA_LOSS,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotReady: grpc.StatusCode.FAILED_PRECONDITION,
@@ -68,6 +69,7 @@ HTTP_STATUSES: Final[Mapping[grpc.StatusCode, int]] = {
     grpc.StatusCode.ABORTED: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from cloister.api.v1.seal_pb2 import ConversationClose, ConversationEnd, ConversationTerms, OpenedResponse, Receipt
 from cloister.errors import NotReady, SealBroken
-from cloister.seal import merkle, receipt
+from cloister.seal import receipt
 from cloister.seal.chunk_envelope import ChunkEnvelope
 from cloister.seal.conversation import (
     MOST_REQUESTS,
@@ -17,6 +17,7 @@ from cloister.seal.conversation import (
     Subject,
     place,
 )
+from cloister.tlog import merkle
 
 
 class ClientConversation:

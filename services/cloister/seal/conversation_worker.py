@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1.seal_pb2 import ConversationClose, ConversationEnd, ConversationTerms, OpenedResponse
 from cloister.errors import NotReady, Overloaded, SealBroken
-from cloister.seal import chunk_envelope, merkle, receipt
+from cloister.seal import chunk_envelope, receipt
 from cloister.seal.chunk_envelope import ChunkEnvelope
 from cloister.seal.conversation import (
     LAST,
@@ -22,6 +22,7 @@ from cloister.seal.conversation import (
     ReceiptBodies,
     Subject,
 )
+from cloister.tlog import merkle
 
 IDLE_S: Final = 60.0
 """A conversation in which nothing came for so long makes room for another, if there is none."""

@@ -22,12 +22,11 @@ from cloister.errors import InvalidRequest, SealBroken
 from cloister.seal import hpke
 from cloister.seal.keys import KEY_BYTES, ModelKey, Secret
 from cloister.seal.names import check_model
-from cloister.seal.release_policy import MAX_POLICY_BYTES
+from cloister.seal.release_policy import MAX_POLICY_BYTES, MAX_SIGNATURE_BYTES
 
 NONCE_BYTES: Final = 32
 MAX_EPOCHS: Final = 32
 _DIGEST_BYTES: Final = 32
-_SIGNATURE_BYTES: Final = 64
 _MAX_LEASE_S: Final = 86_400
 
 
@@ -42,7 +41,7 @@ class EpochKey:
         seal_until_ms: Nothing is sealed to it later; Unix time, as is `open_until_ms`.
         open_until_ms: The provisioner destroys it then.
         policy: The release policy under which the epoch began: a serialised ReleasePolicy, exact bytes.
-        policy_signature: Over them, by the model's owner.
+        policy_signature: Over them, by the model's owner, or an envelope (`kit.signed_policy`).
     """
 
     epoch: int
@@ -64,6 +63,7 @@ class ModelGrant:
         lease_s: For how long the key may be used, from the moment the worker asked; then it must be dropped or renewed.
         policy_digest: SHA-256 of the release policy that the owner signed.
         epochs: What jobs for the model are sealed to, newest first; may be none.
+        signer_sets: Of the model, from the first on, as they were signed; for who judges the policies of its epochs.
     """
 
     model_key: ModelKey
@@ -74,6 +74,7 @@ class ModelGrant:
     lease_s: int
     policy_digest: bytes
     epochs: tuple[EpochKey, ...] = ()
+    signer_sets: tuple[bytes, ...] = ()
 
 
 def proof_message(nonce: bytes, ear: str, model_name: str, model_version: int) -> bytes:
@@ -118,6 +119,7 @@ def seal_grant(grant: ModelGrant, *, suite: str, public: bytes, info: bytes) -> 
         lease_s=grant.lease_s,
         policy_digest=grant.policy_digest,
         epochs=[_epoch_message(key) for key in grant.epochs],
+        signer_sets=grant.signer_sets,
     )
     return hpke.seal(suite, public, message.SerializeToString(deterministic=True), info)
 
@@ -150,6 +152,7 @@ def open_grant(
         lease_s=message.lease_s,
         policy_digest=message.policy_digest,
         epochs=epochs,
+        signer_sets=tuple(message.signer_sets),
     )
 
 
@@ -165,7 +168,7 @@ def _check_epochs(keys: Sequence[EpochKey]) -> None:
             raise InvalidRequest("an epoch has a seed of a known HPKE suite")
         if not 0 < key.seal_until_ms <= key.open_until_ms:
             raise InvalidRequest("an epoch's key opens for as long as something is sealed to it, or longer")
-        if not 0 < len(key.policy) <= MAX_POLICY_BYTES or len(key.policy_signature) != _SIGNATURE_BYTES:
+        if not 0 < len(key.policy) <= MAX_POLICY_BYTES or not 0 < len(key.policy_signature) <= MAX_SIGNATURE_BYTES:
             raise InvalidRequest("an epoch begins under a signed release policy")
 
 

@@ -22,11 +22,10 @@ from cloister.api.v1.model_pb2 import JobEpoch, SignedJobEpoch
 from cloister.errors import InvalidRequest, SealBroken
 from cloister.seal.hpke import PUBLIC_BYTES, context
 from cloister.seal.names import check_instance, check_model
-from cloister.seal.release_policy import MAX_POLICY_BYTES
+from cloister.seal.release_policy import MAX_POLICY_BYTES, MAX_SIGNATURE_BYTES, MAX_SIGNER_SETS_BYTES
 
-MAX_STATEMENT_BYTES: Final = MAX_POLICY_BYTES + 4096
+MAX_STATEMENT_BYTES: Final = MAX_POLICY_BYTES + MAX_SIGNATURE_BYTES + MAX_SIGNER_SETS_BYTES + 4096
 _LABEL: Final = "cloister job epoch v1"
-_SIGNATURE_BYTES: Final = 64
 
 
 def sign_epoch(epoch: JobEpoch, receipt_key: Ed25519PrivateKey) -> SignedJobEpoch:
@@ -75,5 +74,5 @@ def _check(epoch: JobEpoch) -> None:
     if not 0 < epoch.seal_until_ms <= epoch.open_until_ms:
         raise InvalidRequest("a key opens for as long as something is sealed to it, or longer")
     policy = epoch.policy
-    if not 0 < len(policy.policy) <= MAX_POLICY_BYTES or len(policy.signature) != _SIGNATURE_BYTES:
+    if not 0 < len(policy.policy) <= MAX_POLICY_BYTES or not 0 < len(policy.signature) <= MAX_SIGNATURE_BYTES:
         raise InvalidRequest("a statement has a signed release policy")

@@ -33,6 +33,29 @@ class SeekableSource(Source, Protocol):
         ...
 
 
+class MemorySource:
+    """A source that lies in memory, and is not copied."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content = content
+        self._at = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See `Source`."""
+        taken = min(len(buffer), len(self._content) - self._at)
+        buffer[:taken] = self._content[self._at : self._at + taken]
+        self._at += taken
+        return taken
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """See `SeekableSource`; raises ValueError for what is not inside."""
+        at = (0, self._at, len(self._content))[whence] + offset
+        if not 0 <= at <= len(self._content):
+            raise ValueError("there is nothing there")
+        self._at = at
+        return at
+
+
 class ChunkStream:
     """The chunks of one file, in order: one key, a nonce for each number, and the digest over the tags.
 

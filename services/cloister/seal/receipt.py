@@ -22,8 +22,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle
 from cloister.errors import SealBroken
-from cloister.seal import merkle
 from cloister.seal.hpke import context
+from cloister.tlog import merkle
 
 VERSION: Final = 1
 MAX_BATCH: Final = 1 << 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ from cloister.verifier.disagreements import Disagreements
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
 from cloister.verifier.judge_pool import judging
-from cloister.verifier.lift_orders import LiftOrders
+from cloister.verifier.lift_orders import lift_orders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
@@ -48,6 +49,7 @@ from cloister.verifier.standing import Standing
 from cloister.verifier.state import kept_state
 from cloister.verifier.trust_watch import MAX_WATCHERS, TrustWatch
 from cloister.verifier.turns import Turns
+from cloister.verifier.witness import Witness
 
 SIMULATED_ANCHOR = "simulated"
 MAX_MESSAGE_BYTES = 4 << 20
@@ -119,6 +121,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             settings, anchor, state.collateral_memory, CollateralRecord(audit, metrics), utc_now()
         )
         _show_workers(metrics, attested)
+        witness = stack.enter_context(
+            Witness.opened(
+                folder,
+                settings.cluster,
+                audit=audit,
+                now=clock.now,
+                monotonic=time.monotonic,
+                refused=metrics.witness_refused,
+            )
+        )
         turns = Turns(IN_FLIGHT)
         metrics.queued.set_function(partial(len, turns))
         judge = await stack.enter_async_context(judging(anchor, settings.appraisal_processes, lifecycle))
@@ -156,7 +168,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         attester = OwnAttester(
             identity.spiffe_id,
             quoter or GramineQuoter(),
-            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor),
+            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor, witness.key),
             collateral=lambda quote: collateral.current(quote, utc_now()).raw,
         )
         if settings.https_listen:
@@ -202,6 +214,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
                 own_keys=signing_keys.keys,
                 issuer=str(identity.spiffe_id),
             ),
+            witness=witness,
         )
         server.add(add_VerifierServicer_to_server, servicer)
         await server.health.set(SERVICE, True)
@@ -252,13 +265,6 @@ def _say_what_counts(anchor: TrustAnchor, policy: Policy, signers: Signers) -> N
         _log.warning("policy.unsigned", meaning="whoever can write the policy's file decides what is believed")
     if not policy.pins_code:
         _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
-
-
-def lift_orders(settings: Settings) -> LiftOrders:
-    """Who may have a revocation lifted: those named for it, or else those who sign policies."""
-    if settings.lift_signers:
-        return LiftOrders(settings.cluster, settings.lift_signers, settings.lift_threshold)
-    return LiftOrders(settings.cluster, settings.policy_signers, settings.policy_threshold)
 
 
 def opened_keys(settings: Settings, *, issuer: str) -> SigningKeys:

@@ -12,6 +12,7 @@ from datetime import datetime
 from cloister import dsse
 from cloister.errors import InvalidRequest, NotAllowed
 from cloister.kit.revocation import ORDER_TYPE, Name, lift_order
+from cloister.verifier.settings import Settings
 
 
 class LiftOrders:
@@ -47,6 +48,13 @@ class LiftOrders:
             ) from error
         if said != wanted:
             raise NotAllowed("the order is for another revocation", reason="revocation.lift_unsigned")
+
+
+def lift_orders(settings: Settings) -> LiftOrders:
+    """Who may have a revocation lifted: those named for it, or else those who sign policies."""
+    if settings.lift_signers:
+        return LiftOrders(settings.cluster, settings.lift_signers, settings.lift_threshold)
+    return LiftOrders(settings.cluster, settings.policy_signers, settings.policy_threshold)
 
 
 def milliseconds(moment: datetime) -> int:

@@ -1,9 +1,9 @@
 """The verifier's own evidence: that this code, in this enclave, holds this TLS key and stands for this mesh.
 
-Its claims carry the digest of the mesh's root CA, the verifier's keys, its policy and its anchor
-(`evidence/mesh_trust.py`), so a client that believes the evidence believes those. Each piece is made for one nonce and
-never again; one quote is made at a time, and few may wait for theirs, because quotes cost the platform more than asking
-costs a stranger.
+Its claims carry the digest of the mesh's root CA, the verifier's keys, its policy, its anchor and the key that it
+witnesses with (`evidence/mesh_trust.py`), so a client that believes the evidence believes those. Each piece is made for
+one nonce and never again; one quote is made at a time, and few may wait for theirs, because quotes cost the platform
+more than asking costs a stranger.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cloister.evidence.mesh_trust import MeshTrust
 from cloister.evidence.quoter import Quoter
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import SpiffeId
+from cloister.tlog.cosignature import WitnessKey
 from cloister.verifier.signing_keys import SigningKeys
 
 NONCE_BYTES: Final = 32
@@ -30,8 +31,10 @@ MAX_WAITING: Final = 16
 QUOTE_S: Final = 20.0
 
 
-def mesh_trust(identity: TlsIdentity, keys: SigningKeys, policy: Policy, anchor: TrustAnchor) -> MeshTrust:
-    """What a verifier with this identity, these keys, this policy and this anchor stands for."""
+def mesh_trust(
+    identity: TlsIdentity, keys: SigningKeys, policy: Policy, anchor: TrustAnchor, witness: WitnessKey
+) -> MeshTrust:
+    """What a verifier with this identity, these keys, this policy, this anchor and this witness's key stands for."""
     jwks, signers = keys.jwks(), keys.signers
     return MeshTrust(
         cluster=identity.spiffe_id.cluster,
@@ -46,6 +49,7 @@ def mesh_trust(identity: TlsIdentity, keys: SigningKeys, policy: Policy, anchor:
         key_signers=signers.keys if signers is not None else frozenset(),
         key_threshold=signers.threshold if signers is not None else 1,
         key_set=keys.key_set(),
+        witness=witness.vkey,
     )
 
 

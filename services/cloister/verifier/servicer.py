@@ -15,8 +15,9 @@ from cloister.api.v1 import verifier_pb2 as pb
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.verifier_pb2_grpc import VerifierServicer as Base
-from cloister.errors import InvalidRequest, NotAllowed, Unavailable
+from cloister.errors import InvalidRequest, NotAllowed
 from cloister.kit.audit import AuditLog
+from cloister.kit.event_stream import write_event
 from cloister.kit.log import get_logger
 from cloister.kit.revocation import Name, kind_of
 from cloister.kit.server import ANY_ROLE, current_peer
@@ -35,6 +36,8 @@ from cloister.verifier.revoker import Revoker
 from cloister.verifier.signing_keys import SigningKeys
 from cloister.verifier.submission import Submission
 from cloister.verifier.trust_watch import SIGN_OF_LIFE_S, TrustWatch, described
+from cloister.verifier.witness import Witness
+from cloister.verifier.witness_calls import shown, told
 
 SERVICE: Final = "cloister.api.v1.Verifier"
 ROLES: Final[Mapping[str, frozenset[str]]] = {
@@ -46,15 +49,15 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     f"/{SERVICE}/GetKeys": ANY_ROLE,
     f"/{SERVICE}/ApplyPolicy": frozenset({"operator"}),
     f"/{SERVICE}/GetPolicy": frozenset({"owner", "auditor", "operator"}),
-    f"/{SERVICE}/ListEvidence": frozenset({"auditor", "operator"}),
+    f"/{SERVICE}/ListEvidence": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/GetEvidence": ANY_ROLE,
     f"/{SERVICE}/Revoke": frozenset({"operator"}),
     f"/{SERVICE}/LiftRevocation": frozenset({"operator"}),
     f"/{SERVICE}/ListRevocations": frozenset({"owner", "auditor", "operator"}),
     f"/{SERVICE}/WatchTrust": frozenset({"gateway", "provisioner", "operator", WORKER}),
+    f"/{SERVICE}/Witness": frozenset({"provisioner"}),
+    f"/{SERVICE}/GetWitnessed": frozenset({"provisioner", "owner", "auditor", "operator"}),
 }
-# How long a watcher may take to read one event before its stream is cut.
-WRITE_S: Final = 30.0
 # A worker does not end for want of news: its lease and its membership bound what it may do meanwhile.
 WORKER_SIGN_OF_LIFE_S: Final = 20.0
 
@@ -93,6 +96,7 @@ class VerifierServicer(Base):
         revocations: Revocations,
         revoker: Revoker,
         trust: TrustWatch,
+        witness: Witness,
     ) -> None:
         self._appraiser = appraiser
         self._nonces = nonces
@@ -106,6 +110,7 @@ class VerifierServicer(Base):
         self._revocations = revocations
         self._revoker = revoker
         self._trust = trust
+        self._witness = witness
 
     async def Challenge(self, request: pb.ChallengeRequest, context: _Context) -> pb.ChallengeResponse:
         """A nonce for one piece of evidence."""
@@ -151,7 +156,7 @@ class VerifierServicer(Base):
         """Everyone attested, then what changes."""
         with self._attested.watching() as events:
             async for event in events:
-                await _write(context, _event(event))
+                await write_event(context, _event(event))
 
     async def ListAppraisals(self, request: pb.ListAppraisalsRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record, oldest first."""
@@ -162,7 +167,9 @@ class VerifierServicer(Base):
 
     async def GetKeys(self, request: pb.GetKeysRequest, context: _Context) -> pb.GetKeysResponse:
         """What results are signed with."""
-        return pb.GetKeysResponse(jwks=self._signing_keys.jwks(), key_set=self._signing_keys.key_set())
+        return pb.GetKeysResponse(
+            jwks=self._signing_keys.jwks(), key_set=self._signing_keys.key_set(), witness=self._witness.key.vkey
+        )
 
     async def GetEvidence(self, request: pb.GetEvidenceRequest, context: _Context) -> pb.GetEvidenceResponse:
         """Our own evidence."""
@@ -201,7 +208,15 @@ class VerifierServicer(Base):
         )
         async with aclosing(events):
             async for event in events:
-                await _write(context, event)
+                await write_event(context, event)
+
+    async def Witness(self, request: pb.WitnessRequest, context: _Context) -> pb.WitnessResponse:
+        """A head of the provisioner's log, countersigned."""
+        return pb.WitnessResponse(cosignature=str(await self._witness.countersign(shown(request))))
+
+    async def GetWitnessed(self, request: pb.GetWitnessedRequest, context: _Context) -> pb.GetWitnessedResponse:
+        """The newest of them."""
+        return told(self._witness.newest())
 
     async def ApplyPolicy(self, request: pb.ApplyPolicyRequest, context: _Context) -> pb.ApplyPolicyResponse:
         """A policy takes effect, on members too."""
@@ -235,14 +250,6 @@ class VerifierServicer(Base):
         """Everyone attested now."""
         for member in self._attested.members:
             yield _worker(member)
-
-
-async def _write(context: _Context, message: object) -> None:
-    try:
-        async with asyncio.timeout(WRITE_S):
-            await context.write(message)
-    except TimeoutError:
-        raise Unavailable("the watcher does not read; begin again", reason="watcher.cut") from None
 
 
 def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:

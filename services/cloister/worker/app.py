@@ -26,6 +26,7 @@ from cloister.worker.job_epochs import JobStatements
 from cloister.worker.job_keys import JobKeys
 from cloister.worker.keeper import ModelKeeper
 from cloister.worker.keys import WorkerKeys
+from cloister.worker.lease_news import LeaseNews
 from cloister.worker.loader import Loader
 from cloister.worker.membership import Membership
 from cloister.worker.memory import MemoryBudget
@@ -166,6 +167,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle, quoter: Quoter, tuning
 
         listening = watching(verifier, token=lambda: member.result.token, learn=learn, monotonic=clock.counter_s)
         lifecycle.spawn(listening, "revocation")
+        lifecycle.spawn(LeaseNews(repository).follow(provisioner), "leases")
         lifecycle.spawn(_report(server.health, served), "health")
         for wanted in settings.wanted:
             repository.want(wanted)

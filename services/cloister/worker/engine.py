@@ -41,6 +41,9 @@ from cloister.worker.timings import clock_s
 from cloister.worker.tuning import MOST_ROWS, Tuning
 
 INLINE_S: Final = 200e-6
+QUICK_CALLS: Final = 8
+"""That one slot holds, where each takes less than `INLINE_S`: calls that come together cost all who touch them less,
+and those of a full worker still take no longer than a few of a slow model."""
 SLOW_BYTES: Final = 32 << 20
 """Weights that take longer than `INLINE_S` only to be read."""
 
@@ -55,6 +58,10 @@ class Engine(Protocol):
     @property
     def properties(self) -> Mapping[str, str]:
         """How it is evaluated here, for its metadata."""
+
+    @property
+    def calls_per_slot(self) -> int:
+        """How many calls may have one slot together."""
 
     @property
     def counts(self) -> EvaluationCounts:
@@ -180,6 +187,11 @@ class OpenVinoEngine:
             "inline": "true" if self._inline is not None else "false",
             "max_batch_rows": str(self._inline_rows if self._inline is not None else self._pool_rows),
         }
+
+    @property
+    def calls_per_slot(self) -> int:
+        """Several of a model that runs on the event loop."""
+        return QUICK_CALLS if self._inline is not None else 1
 
     @property
     def waiting(self) -> int:

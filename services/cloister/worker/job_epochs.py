@@ -9,7 +9,7 @@ announced before everybody who has a lease has been given it, and a key under a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -28,7 +28,7 @@ MARGIN_MS: Final = 300_000
 
 @dataclass(frozen=True, slots=True)
 class HeldEpoch:
-    """One epoch's key; times are Unix time. See `EpochKey`."""
+    """One epoch's key, and its model's signer sets; times are Unix time. See `EpochKey` and `ModelGrant`."""
 
     number: int
     pair: KeyPair
@@ -36,6 +36,7 @@ class HeldEpoch:
     open_until_ms: int
     policy: bytes
     policy_signature: bytes
+    signer_sets: tuple[bytes, ...] = ()
 
     def like(self, other: HeldEpoch) -> bool:
         """Whether they began under the same terms."""
@@ -53,9 +54,9 @@ class JobEpochs:
         self.newest_first = tuple(newest_first)
 
     @classmethod
-    def of(cls, keys: Iterable[EpochKey]) -> JobEpochs:
-        """Take over what came in a grant; no seed is left in it."""
-        return cls(_held(key) for key in keys)
+    def of(cls, keys: Iterable[EpochKey], signer_sets: Sequence[bytes] = ()) -> JobEpochs:
+        """Take over what came in a grant, and the signer sets of its model; no seed is left in it."""
+        return cls(_held(key, signer_sets) for key in keys)
 
     @property
     def key_ids(self) -> frozenset[bytes]:
@@ -132,7 +133,9 @@ class JobStatements:
             hpke_public=epoch.pair.public,
             seal_until_ms=epoch.seal_until_ms,
             open_until_ms=epoch.open_until_ms,
-            policy=SignedReleasePolicy(policy=epoch.policy, signature=epoch.policy_signature),
+            policy=SignedReleasePolicy(
+                policy=epoch.policy, signature=epoch.policy_signature, signer_sets=epoch.signer_sets
+            ),
         )
         return sign_epoch(said, self._receipt_key)
 
@@ -142,9 +145,17 @@ def unix_ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _held(key: EpochKey) -> HeldEpoch:
+def _held(key: EpochKey, signer_sets: Sequence[bytes]) -> HeldEpoch:
     try:
         pair = KeyPair.from_seed(key.suite, key.seed.view)
     finally:
         key.seed.wipe()
-    return HeldEpoch(key.epoch, pair, key.seal_until_ms, key.open_until_ms, key.policy, key.policy_signature)
+    return HeldEpoch(
+        key.epoch,
+        pair,
+        key.seal_until_ms,
+        key.open_until_ms,
+        key.policy,
+        key.policy_signature,
+        tuple(signer_sets),
+    )

@@ -1,13 +1,15 @@
 """Keeps one wanted model served: key, file, engine, lease; again and again until the worker stops (attacks F13).
 
-Renewal is asked for at two thirds of the lease. A refusal, or the lease's end, drops model and key at once; whoever
-asks for the model then hears that it is not here. Why the provisioner refused is in its record, not in our log. The
-end is counted on the host's time: `clock` says what a host can make of that.
+Renewal is asked for at two thirds of the lease, or when the provisioner says that something has changed. A refusal, a
+withdrawal or the lease's end drops model and key at once; whoever asks for the model then hears that it is not here.
+Why the provisioner refused is in its record, not in our log. The end is counted on the host's time: `clock` says what a
+host can make of that.
 
 A newer version that we may have but cannot load does not take the served one down: that one is asked for by its own
 version, and stays for as long as today's policy allows it. A host can keep us on it by withholding the newer file;
-what ends that is the owner's minimum version. The newer one is tried again at each renewal. One that does load is
-announced before the older is not, and the older answers what is under way, and who has not heard yet, before it goes.
+what ends that is the owner's minimum version. The newer one is tried again at each renewal, and where its file was
+missing as soon as that is there. One that does load is announced before the older is not, and the older answers what is
+under way, and who has not heard yet, before it goes.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
-from cloister.errors import CloisterError, EvidenceRejected, KeyRefused, SealBroken, Unavailable
+from cloister.errors import CloisterError, NotReady, SealBroken, Unavailable
 from cloister.kit.log import get_logger
-from cloister.rpc.status import reason_of
 from cloister.worker.backoff import Backoff, renewal_s
 from cloister.worker.engine import Engine
 from cloister.worker.memory import MemoryBudget, Room, estimated_bytes
 from cloister.worker.progress import Progress
 from cloister.worker.release import Release
+from cloister.worker.renewal import Releases, Renewal
+from cloister.worker.sealed_source import MISSING
 from cloister.worker.served import ServedModel, ServedModels
 from cloister.worker.settings import WantedModel
 
@@ -33,13 +36,6 @@ LINGER_S: Final = 1.0
 DRAIN_S: Final = 30.0
 """How long what is under way may take then."""
 _log = get_logger()
-
-
-class Releases(Protocol):
-    """Who gives out model keys."""
-
-    async def release(self, wanted: WantedModel) -> Release:
-        """Get the key of a model, or the same key for longer; see `KeyRelease.release`."""
 
 
 class ModelKeeper:
@@ -59,6 +55,7 @@ class ModelKeeper:
     Attributes:
         model: What is served now.
         progress: What becomes of it.
+        awaited: The newer version that we may have and whose file is missing, if there is one.
     """
 
     def __init__(
@@ -75,6 +72,7 @@ class ModelKeeper:
         linger_s: float = LINGER_S,
     ) -> None:
         self.model: ServedModel | None = None
+        self.awaited: WantedModel | None = None
         self.progress = Progress(wanted, served)
         self._wanted = wanted
         self._releases = releases
@@ -84,9 +82,18 @@ class ModelKeeper:
         self._memory = memory
         self._sealed_bytes = sealed_bytes
         self._backoff = backoff or Backoff()
+        self._renewal = Renewal(releases, counter_s, self._backoff, self.progress.fail)
         self._linger_s = linger_s
         self._rooms: dict[Engine, Room] = {}
         self._renewing_at: asyncio.Timeout | None = None
+        self._ending_at: asyncio.Timeout | None = None
+        self._going: dict[str, asyncio.Timeout] = {}
+
+    @property
+    def lease_ids(self) -> frozenset[str]:
+        """Of what is here: the model that is served, and older ones that go."""
+        served = {self.model.lease_id} if self.model is not None else set()
+        return frozenset(self._going.keys() | served)
 
     async def keep(self) -> None:
         """Serve the model whenever we may, for as long as the worker runs."""
@@ -104,8 +111,15 @@ class ModelKeeper:
 
     def renew_now(self) -> None:
         """Ask for the key again at once: there may be a newer version."""
-        if self._renewing_at is not None:
-            self._renewing_at.reschedule(asyncio.get_running_loop().time())
+        _end_now(self._renewing_at)
+
+    def end(self, lease_id: str) -> None:
+        """Drop at once what is here under this lease: it was withdrawn."""
+        if self.model is not None and self.model.lease_id == lease_id:
+            _log.warning("lease.withdrawn", model=self.model.name, version=self.model.version)
+            _end_now(self._ending_at)
+        else:
+            _end_now(self._going.get(lease_id))
 
     async def leave(self) -> None:
         """Have gateways send nothing new, and wait for what is under way; `keep` may be cancelled then."""
@@ -162,11 +176,14 @@ class ModelKeeper:
         async with asyncio.TaskGroup() as group:
             going: list[asyncio.Task[None]] = []
             try:
-                return await self._held(life_s, lambda old: going.append(group.create_task(self._replace(old))))
+                async with asyncio.timeout(None) as self._ending_at:
+                    return await self._held(life_s, lambda old: going.append(group.create_task(self._replace(old))))
             except (CloisterError, TimeoutError) as error:
-                self.progress.fail(error)
+                withdrawn = self._ending_at is not None and self._ending_at.expired()
+                self.progress.fail(_withdrawn() if withdrawn else error)
                 return True
             finally:
+                self._ending_at = None
                 for task in going:
                     task.cancel()
                 if (model := self.model) is not None:
@@ -202,32 +219,18 @@ class ModelKeeper:
     async def _replace(self, model: ServedModel) -> None:
         """Let an older version go, once a newer one is served."""
         try:
-            await self._leave(model)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None) as self._going[model.lease_id]:
+                    await self._leave(model)
         finally:
+            self._going.pop(model.lease_id, None)
             self._served.drop(model)
             await self._close(model.engine)
 
-    async def _renewal(self, model: ServedModel, wanted: WantedModel) -> Release | None:
-        """The key of `wanted` while the lease of `model` goes, or None when `model` must go."""
-        while (left_s := model.ends_at_s - self._counter_s()) > 0:
-            try:
-                async with asyncio.timeout(left_s):
-                    release = await self._releases.release(wanted)
-            except (KeyRefused, EvidenceRejected) as error:
-                self.progress.fail(error)
-                return None
-            except (CloisterError, TimeoutError) as error:
-                _log.warning("lease.not_renewed", model=model.name, reason=reason_of(error), error=error)
-                await self._backoff.pause(max(0.0, model.ends_at_s - self._counter_s()))
-            else:
-                self._backoff.reset()
-                return release
-        _log.warning("lease.ended", model=model.name, version=model.version)
-        return None
-
     async def _carried_on(self, model: ServedModel) -> tuple[ServedModel, float] | None:
         """The model for longer, or the newer one that we may have now, and its lease's life; None when it must go."""
-        release = await self._renewal(model, self._wanted)
+        self.awaited = None
+        release = await self._renewal.of(model, self._wanted)
         if release is None:
             return None
         if release.manifest.digest == model.digest:
@@ -238,6 +241,8 @@ class ModelKeeper:
             if release.manifest.version <= int(model.version):
                 raise
             self.progress.refuse(str(release.manifest.version), error)
+            if error.reason == MISSING:
+                self.awaited = self._wanted._replace(version=release.manifest.version)
             return await self._kept(model)
         newer = _served_model(release, engine)
         self._served.put(newer)
@@ -247,7 +252,7 @@ class ModelKeeper:
 
     async def _kept(self, model: ServedModel) -> tuple[ServedModel, float] | None:
         """As `_carried_on`, for this version and no newer one."""
-        release = await self._renewal(model, self._wanted._replace(version=int(model.version)))
+        release = await self._renewal.of(model, self._wanted._replace(version=int(model.version)))
         if release is None:
             return None
         if release.manifest.digest != model.digest:
@@ -262,6 +267,16 @@ class ModelKeeper:
         return renewed, release.life_s
 
 
+def _end_now(waiting: asyncio.Timeout | None) -> None:
+    """End what waits within this timeout, unless it has ended."""
+    if waiting is not None and not waiting.expired():
+        waiting.reschedule(asyncio.get_running_loop().time())
+
+
+def _withdrawn() -> NotReady:
+    return NotReady("its owner, or an operator, has withdrawn it", reason="lease.withdrawn")
+
+
 def _served_model(release: Release, engine: Engine) -> ServedModel:
     return ServedModel(
         name=release.manifest.name,
@@ -272,6 +287,7 @@ def _served_model(release: Release, engine: Engine) -> ServedModel:
         manifest=release.signed,
         ends_at_s=release.ends_at_s,
         engine=engine,
+        lease_id=release.lease_id,
         job_epochs=release.job_epochs,
         stated={f"preprocessing.{name}": steps for name, steps in release.manifest.preprocessing},
     )

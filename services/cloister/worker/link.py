@@ -134,7 +134,7 @@ class WorkerLink:
                 self._calls[ready.call_id] = group.create_task(self._evaluate(ready, arrival))
             self._evaluate_now(quick, arrival)
             # It sends far more than it was granted, and reads nothing.
-            while len(self._finished) > 2 * self._slots.each * max(1, len(self._served)):
+            while len(self._finished) > 2 * self._slots.each * max(1, self._served.calls_per_slot):
                 self._written.clear()
                 await self._written.wait()
 
@@ -149,7 +149,7 @@ class WorkerLink:
             if not call.timeout_ms:
                 raise TimeoutError
             opened = self._answers.open(call.request, call.model_version)
-            self._slots.take(call_id, opened.model.name)
+            self._slots.take(call_id, opened.model.name, opened.model.engine.calls_per_slot)
             if opened.reply is not None:
                 self._settle(Answer(call_id, opened))
                 return None

@@ -82,6 +82,7 @@ def load(
             tuning=tunings.of(manifest.digest),
             closed=plain.wipe,
         )
+        room.take(0)  # whoever wanted it may have been told to stop meanwhile: then nothing of it stays
     except RuntimeError:
         plain.wipe()
         raise refused("OpenVINO cannot compile it") from None

@@ -43,6 +43,7 @@ class Release:
     """A key and what it opens.
 
     Attributes:
+        lease_id: Of the lease, as the provisioner named it; the grant is bound to it.
         signed: The manifest as its owner signed it.
         ends_at_s: When the lease ends, on the worker's counter: so long after we began to ask, so that a slow answer
             makes it shorter and never longer.
@@ -50,6 +51,7 @@ class Release:
         job_epochs: The keys that jobs for the model are sealed to.
     """
 
+    lease_id: str
     grant: ModelGrant
     manifest: ModelManifest
     signed: SignedManifest
@@ -117,8 +119,10 @@ class KeyRelease:
         )
         manifest, grant = self._opened(answer, wanted, result, hpke)
         life_s = min(grant.lease_s, MAX_LEASE_S)
-        epochs = await asyncio.to_thread(JobEpochs.of, grant.epochs)  # each pair takes half a millisecond
-        return Release(grant, manifest, answer.manifest, asked_at_s + life_s, life_s, epochs)
+        epochs = await asyncio.to_thread(
+            JobEpochs.of, grant.epochs, grant.signer_sets
+        )  # each pair takes half a millisecond
+        return Release(answer.lease_id, grant, manifest, answer.manifest, asked_at_s + life_s, life_s, epochs)
 
     def _opened(
         self, answer: ReleaseKeyResponse, wanted: WantedModel, result: OwnResult, hpke: KeyPair

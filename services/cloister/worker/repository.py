@@ -10,7 +10,7 @@ a file anyway. An older one goes once all that are newer are served.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Final, NamedTuple
 
 from cloister.api.v1.worker_pb2 import ModelOrder, OrderResult
@@ -81,12 +81,29 @@ class Repository:
             if kept_name == name:
                 kept.keeper.renew_now()
 
+    @property
+    def lease_ids(self) -> frozenset[str]:
+        """Of all that is held here."""
+        return frozenset[str]().union(*(kept.keeper.lease_ids for kept in self._kept.values()))
+
+    def end(self, lease_ids: Collection[str]) -> None:
+        """Drop what is held under these leases, at once."""
+        for kept in self._kept.values():
+            for lease_id in kept.keeper.lease_ids.intersection(lease_ids):
+                kept.keeper.end(lease_id)
+
+    def ask_again(self, lease_ids: Collection[str]) -> None:
+        """Have the keys again at once of what is served under these leases."""
+        for kept in self._kept.values():
+            if kept.keeper.model is not None and kept.keeper.model.lease_id in lease_ids:
+                kept.keeper.renew_now()
+
     async def run(self) -> None:
-        """Obey orders, and keep the newest few versions of what is wanted so, for as long as the service runs."""
+        """Obey orders, and look for files that are to be served, for as long as the service runs."""
         await self._look()
         while True:
             try:
-                async with asyncio.timeout(LOOK_S if self._followed else None):
+                async with asyncio.timeout(LOOK_S):
                     order, done = await self._orders.get()
             except TimeoutError:
                 await self._look()
@@ -101,6 +118,10 @@ class Repository:
     async def _look(self) -> None:
         for name in self._followed:
             await self._follow(name)
+        awaited = [(kept.keeper, kept.keeper.awaited) for kept in self._kept.values()]
+        for keeper, wanted in awaited:
+            if wanted is not None and await asyncio.to_thread(self._folder.size_bytes, wanted) > 0:
+                keeper.renew_now()
 
     async def _obey(self, order: ModelOrder) -> None:
         if not self._loadable:

@@ -18,6 +18,8 @@ from typing import Final, Protocol
 from cloister.errors import NotReady
 
 SEALED_NAME: Final = "model.sealed"
+MISSING: Final = "model.missing"
+"""Why a model is not served whose file is not there."""
 
 
 class _File(Protocol):
@@ -69,7 +71,7 @@ def _opened(path: Path) -> io.FileIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise NotReady(f"{SEALED_NAME} cannot be opened: {error.strerror}", reason="model.missing") from error
+        raise NotReady(f"{SEALED_NAME} cannot be opened: {error.strerror}", reason=MISSING) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _other()

@@ -28,6 +28,7 @@ class ServedModel:
         manifest: As its owner signed it; clients check it for themselves.
         stated: What the manifest says of it that its metadata repeats.
         ends_at_s: When the lease ends, on the worker's counter.
+        lease_id: Its name at the provisioner.
         job_epochs: The keys that jobs for it are sealed to, as they came with the lease.
     """
 
@@ -39,6 +40,7 @@ class ServedModel:
     manifest: SignedManifest
     ends_at_s: float
     engine: Engine
+    lease_id: str = ""
     stated: Mapping[str, str] = field(default_factory=dict)
     job_epochs: JobEpochs = field(default_factory=JobEpochs)
 
@@ -55,6 +57,7 @@ class ServedModel:
             allow_plain=self.allow_plain,
             metadata=metadata.SerializeToString(deterministic=True),
             manifest=self.manifest,
+            calls_per_slot=engine.calls_per_slot,
         )
 
 
@@ -89,6 +92,11 @@ class ServedModels:
 
     def __len__(self) -> int:
         return len(self._models)
+
+    @property
+    def calls_per_slot(self) -> int:
+        """Of all models together."""
+        return sum(model.engine.calls_per_slot for model in self._models.values())
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())

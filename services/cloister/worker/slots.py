@@ -11,6 +11,8 @@ from cloister.worker.shares import Share
 class Slots:
     """The slots of one link.
 
+    A slot holds one call, or several of a model whose calls are quick (`Engine.calls_per_slot`).
+
     Args:
         each: How many a model has on any link. More than the link is granted, since a gateway may have sent a call
             before it heard that it is granted less now.
@@ -21,26 +23,31 @@ class Slots:
         self.each = each
         self._share = share
         self._model_of: dict[int, str] = {}
-        self._used: Counter[str] = Counter()
+        self._calls: Counter[str] = Counter()
+        self._per_slot: dict[str, int] = {}
 
     @property
     def granted(self) -> int:
         """How many of each model the gateway may have under way now."""
         return self._share.granted
 
-    def take(self, call_id: int, model: str) -> None:
-        """Take one for a call; raises Overloaded where the model has none left."""
-        if self._used[model] >= self.each:
+    def take(self, call_id: int, model: str, calls_per_slot: int = 1) -> None:
+        """Take room for a call; raises Overloaded where the model has none left."""
+        if self._calls[model] >= self.each * calls_per_slot:
             raise Overloaded("the gateway has no slot for this call", reason="slots.full")
         self._model_of[call_id] = model
-        self._used[model] += 1
-        self._share.use(max(self._share.under_way, self._used[model]))
+        self._calls[model] += 1
+        self._per_slot[model] = calls_per_slot
+        self._share.use(max(self._share.under_way, self._used(model)))
 
     def free(self, call_id: int) -> None:
-        """Give a call's slot back, if it has one."""
+        """Give a call's room back, if it has any."""
         model = self._model_of.pop(call_id, None)
         if model is not None:
-            self._used[model] -= 1
-            if not self._used[model]:
-                del self._used[model]
-            self._share.use(max(self._used.values(), default=0))
+            self._calls[model] -= 1
+            if not self._calls[model]:
+                del self._calls[model], self._per_slot[model]
+            self._share.use(max(map(self._used, self._calls), default=0))
+
+    def _used(self, model: str) -> int:
+        return -(-self._calls[model] // self._per_slot[model])

@@ -46,7 +46,8 @@ def sealed(run: Run, mesh: Mesh, out: Path, *words: str | Path) -> str:
 def as_a_worker_loads_it(folder: Path, mesh: Mesh, tmp_path: Path) -> Iterator[tuple[Any, OpenVinoEngine]]:
     """The manifest, and the engine that a worker makes of the sealed file."""
     _, found, key = sealed_folder.read(folder, identities.signing_key(mesh.identity("owner")))
-    sealed_folder.place(folder, tmp_path / "models", found)
+    with sealed_folder.placing(folder, tmp_path / "models", found):
+        pass
     tunings, room = Tunings(clocks.quick()), MemoryBudget(0).room("digits@1")
     yield found, load(tmp_path / "models", found, key, threads=0, parallel=2, most_rows=8, tunings=tunings, room=room)
 

@@ -99,6 +99,31 @@ def test_the_verifier_takes_what_it_is_told_of_it(own: Mesh) -> None:
     assert told is not None
     assert told.user == "verifier"
     assert told.password_file.exists()
+    assert len(told.read_shared_key()) == 32
+
+
+@pytest.mark.attack("H05")
+def test_gateways_have_not_the_key_that_verifiers_seal_by(own: Mesh) -> None:
+    values = {user: redis_files.settings_values(own, user)["shared_key"] for user in ("gateway", "verifier")}
+    keys = {user: (own.settings(user).parent / path).read_bytes() for user, path in values.items()}
+    assert keys["gateway"] != keys["verifier"]
+    before = dict(keys)
+    redis_files.rotate_shared_key(own, NOW)
+    assert all((own.settings(user).parent / path).read_bytes() != before[user] for user, path in values.items())
+
+
+def test_an_older_mesh_gets_what_it_lacks_with_its_new_passwords(own: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
+    key, users = own.redis_folder / "verifier.key", own.redis_folder / "users.acl"
+    key.unlink()
+    rules = lines_of(own)["gateway"][2:]
+    users.write_text(users.read_text().replace(" +hgetall", "").replace(" +hlen", ""))
+    redis_commands.rotate(own.folder, shared_key=False)
+    assert len(key.read_bytes()) == 32
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "for verifiers alone" in capsys.readouterr().out
+    assert sorted(lines_of(own)["gateway"][2:]) == sorted(rules)
+    redis_commands.rotate(own.folder, shared_key=False)
+    assert "for verifiers alone" not in capsys.readouterr().out
 
 
 def test_the_same_configuration_is_one_for_an_enclave(mesh: Mesh) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cloister.cli import identities, sealed_folder
 from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
-from cloister.errors import CloisterError
+from cloister.errors import AlreadyExists, CloisterError, Unavailable
 
 Run = Callable[..., tuple[int, str, str]]
 CONTENT = b"<net name='canary'/>"
@@ -45,9 +46,39 @@ def test_it_is_read_back_and_placed_where_workers_look(mesh: Mesh, sealed: Path,
     _, manifest, key = sealed_folder.read(sealed, signer)
     assert (manifest.name, manifest.version) == ("iris", 2)
     assert key.reveal() == (sealed / "model.key").read_bytes()
-    placed = sealed_folder.place(sealed, tmp_path / "models", manifest)
-    assert placed == tmp_path / "models" / "iris" / "2" / "model.sealed"
-    assert placed.read_bytes() == (sealed / "model.sealed").read_bytes()
+    with sealed_folder.placing(sealed, tmp_path / "models", manifest) as placed:
+        assert placed == tmp_path / "models" / "iris" / "2" / "model.sealed"
+        assert placed.read_bytes() == (sealed / "model.sealed").read_bytes(), "before it is registered"
+    assert [path.name for path in placed.parent.iterdir()] == ["model.sealed"]
+
+
+@pytest.mark.parametrize(("error", "stays"), [(AlreadyExists("registered"), False), (Unavailable("no answer"), True)])
+def test_what_is_refused_is_taken_back_and_what_may_be_registered_is_not(
+    mesh: Mesh, sealed: Path, tmp_path: Path, error: CloisterError, stays: bool
+) -> None:
+    _, manifest, _ = sealed_folder.read(sealed, identities.signing_key(mesh.identity("owner")))
+    with (
+        pytest.raises(type(error)),
+        sealed_folder.placing(sealed, tmp_path / "models", manifest) as placed,
+    ):
+        raise error
+    assert placed.exists() is stays
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_file_that_may_be_served_is_replaced_by_what_was_registered_only(
+    mesh: Mesh, sealed: Path, tmp_path: Path, refused: bool
+) -> None:
+    _, manifest, _ = sealed_folder.read(sealed, identities.signing_key(mesh.identity("owner")))
+    target = tmp_path / "models" / "iris" / "2" / "model.sealed"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"another")
+    with suppress(AlreadyExists), sealed_folder.placing(sealed, tmp_path / "models", manifest):
+        assert target.read_bytes() == b"another"
+        if refused:
+            raise AlreadyExists("registered, with other content")
+    assert (target.read_bytes() == b"another") is refused
+    assert [path.name for path in target.parent.iterdir()] == ["model.sealed"]
 
 
 def test_a_folder_that_exists_is_not_written_to(run: Run, mesh: Mesh, sealed: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from cloister.appraisal.anchors import INTEL_SGX
 from cloister.client import Floors, TrustBundle, anchor_of
 from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotFound
+from cloister.tlog.cosignature import WitnessKey
 from fakes.key_ring import SignedKeys
 from fakes.serving import FakeVerifier
 from fakes.sim import simulated_platform
@@ -173,3 +174,13 @@ def test_a_file_that_is_not_there_or_far_too_long(tmp_path: Path) -> None:
     (tmp_path / "long.json").write_bytes(b" " * 300_000)
     with pytest.raises(CloisterError, match="too long"):
         TrustBundle.read(tmp_path / "long.json")
+
+
+def test_the_key_of_the_witness_may_be_named(tmp_path: Path) -> None:
+    vkey = WitnessKey("mesh.example/verifier", bytes(32)).vkey
+    bundle = FakeVerifier().trust(witness=vkey)
+    (tmp_path / "trust.json").write_bytes(bundle.to_json())
+    read = TrustBundle.read(tmp_path / "trust.json")
+    assert (read.witness, read.signers) == (vkey, None)
+    with pytest.raises(InvalidRequest):
+        TrustBundle.from_json(bundle.to_json().replace(vkey.encode(), b"a word"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,9 @@ from cloister.client.trust import VerifiedWorker, believe
 from cloister.errors import EvidenceRejected, NotReady, Unavailable
 from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.job_epoch import sign_epoch
-from fakes.job_worker import Epoch, JobWorker, signed_policy
+from fakes.job_worker import Epoch, JobWorker, jointly_signed_policy, signed_policy
 from fakes.serving import MODEL, OWNER, FakeVerifier, FakeWorker
+from fakes.signer_sets import signed_set, signer_set
 from fakes.sim import ENCLAVE
 
 MRENCLAVE = ENCLAVE.mrenclave.hex()
@@ -101,6 +103,33 @@ def test_a_policy_that_the_owner_did_not_sign_is_refused() -> None:
         assert reason(believed(Epoch(policy=policy))) == "epoch.policy_unsigned"
 
 
+PEOPLE = [Ed25519PrivateKey.generate() for _ in range(3)]
+SET = signer_set(1, 2, *PEOPLE, model_name=MODEL, cluster=TRUST.cluster)
+SETS = (signed_set(SET, OWNER, *PEOPLE[:2]),)
+
+
+def test_a_policy_that_the_owner_left_to_others_is_believed_when_enough_of_them_signed() -> None:
+    jointly = jointly_signed_policy(*PEOPLE[1:], signer_sets=SETS)
+    assert believe_epoch(believed(Epoch(number=3, policy=jointly)), TRUST, datetime.now(UTC)).key.epoch == 3
+
+
+@pytest.mark.attack("C08")
+@pytest.mark.parametrize(
+    "policy",
+    [
+        jointly_signed_policy(PEOPLE[0], signer_sets=SETS),
+        jointly_signed_policy(OWNER, PEOPLE[0], signer_sets=SETS),
+        jointly_signed_policy(*PEOPLE, signer_sets=(), signer_set=1),
+        jointly_signed_policy(*PEOPLE, signer_sets=SETS, signer_set=2),
+        jointly_signed_policy(*PEOPLE, signer_sets=(signed_set(SET, *PEOPLE),)),
+        jointly_signed_policy(OWNER, signer_sets=SETS, signer_set=0),
+    ],
+    ids=["too few", "the owner for one of them", "no set", "another set", "a set not by the owner", "names no set"],
+)
+def test_a_policy_that_too_few_signed_is_refused(policy: SignedReleasePolicy) -> None:
+    assert reason(believed(Epoch(policy=policy))) == "epoch.policy_unsigned"
+
+
 def scope(policy: SignedReleasePolicy, **trust: Any) -> None:
     check_no_wider(policy.policy, MODEL, VERIFIER.trust(**trust))
 
@@ -121,6 +150,20 @@ mrsigner = "{}"
 isvprodid = {}
 minimum_isvsvn = {}
 """
+ENFORCED = """
+policy_id = "mine"
+[platforms]
+mode = "enforce"
+allow = ["{}"]
+"""
+DENIED = """
+policy_id = "mine"
+[platforms]
+mode = "off"
+deny = ["{}"]
+"""
+PPID = "0f" * 16
+HERE = {"ppid_sha256": [hashlib.sha256(bytes.fromhex(PPID)).hexdigest()]}
 BY_MEASUREMENT = """
 policy_id = "mine"
 [[reference_values]]
@@ -138,6 +181,10 @@ mrenclave = "{}"
         ({"mrenclave": [], "signers": SIGNERS}, {"mrenclave": None, "policy_toml": BY_SIGNER.format(MRSIGNER, 1, 2)}),
         ({"mrenclave": [], "td_measurement": [OTHER]}, {"td_measurement": frozenset({OTHER})}),
         ({"tcb_statuses": ["UpToDate"]}, {}),
+        ({"platforms": {"ppid_sha256": [OTHER]}}, {}),
+        ({"platforms": HERE}, {"policy_toml": ENFORCED.format(PPID)}),
+        ({"platforms": {"ppid_sha256": [OTHER]}}, {"policy_toml": DENIED.format(PPID)}),
+        ({"releases_per_hour": 60}, {}),
         (
             {"tcb_statuses": ["OutOfDate"]},
             {"policy_toml": 'policy_id = "mine"\naccepted_statuses = ["UpToDate", "OutOfDate"]'},
@@ -177,6 +224,12 @@ def test_a_policy_that_lets_in_no_more_than_this_client_believes_is_fine(
         ({"td_measurement": [OTHER]}, {}, f"TDX trust domains that measure {OTHER[:16]}"),
         ({"td_measurement": [OTHER]}, {"td_measurement": frozenset({MRENCLAVE})}, "TDX trust domains"),
         ({"tcb_statuses": ["UpToDate", "OutOfDate"]}, {}, "TCB status is OutOfDate"),
+        (
+            {"platforms": {"ppid_sha256": [*HERE["ppid_sha256"], OTHER]}},
+            {"policy_toml": ENFORCED.format(PPID)},
+            f"the platform {OTHER[:16]}",
+        ),
+        ({"platforms": HERE}, {"policy_toml": DENIED.format(PPID)}, f"the platform {HERE['ppid_sha256'][0][:16]}"),
     ],
 )
 @pytest.mark.attack("G13")

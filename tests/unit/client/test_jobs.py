@@ -1,21 +1,16 @@
-"""A client's jobs: what it seals, sends, watches, and believes of what comes back."""
+"""What a client's jobs are: sealed, kept, sent, and to which key."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from cloister.api.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
+from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.api.v1 import jobs_pb2 as pb
-from cloister.api.v1.seal_pb2 import OpenedJobResult, ReceiptBody
-from cloister.client import Client, JobTicket, PreparedJob, job_sending, job_watching, verify_receipt
+from cloister.client import JobTicket, PreparedJob, job_sending, verify_receipt
 from cloister.client.answer import Answer
 from cloister.errors import (
     AlreadyExists,
@@ -24,33 +19,13 @@ from cloister.errors import (
     NotFound,
     NotReady,
     Overloaded,
-    SealBroken,
     Unavailable,
 )
 from cloister.rpc.status import failure_of
-from cloister.seal import envelope, receipt
-from fakes.job_desk import DeskGateway, JobDesk, spoiled
-from fakes.job_worker import Epoch, JobWorker
-from fakes.serving import DIGEST, MODEL, FakeVerifier, FakeWorker
-
-X = np.array([[1.0, 2.0]], np.float32)
-
-
-class Mesh:
-    """A desk with one worker, and whom its clients trust."""
-
-    def __init__(self, **worker: Any) -> None:
-        self.verifier = FakeVerifier()
-        self.epoch = Epoch()
-        self.worker = JobWorker(FakeWorker(self.verifier, **worker), self.epoch)
-        self.desk = JobDesk(self.worker)
-        self.gateway = DeskGateway(self.desk)
-
-    @asynccontextmanager
-    async def client(self, *, timeout_s: float = 5.0, padded: bool = True, **trust: Any) -> AsyncIterator[Client]:
-        bundle = self.verifier.trust(**trust)
-        async with Client.over(cast(Any, self.gateway), bundle, timeout_s=timeout_s, padded=padded) as client:
-            yield client
+from cloister.seal import envelope
+from fakes.job_mesh import Mesh, X, ends_of
+from fakes.job_worker import Epoch
+from fakes.serving import DIGEST, MODEL
 
 
 @pytest.fixture
@@ -234,14 +209,17 @@ async def test_what_concerns_all_jobs_is_raised(mesh: Mesh) -> None:
     async with mesh.client() as client:
         prepared = await client.jobs.prepare(MODEL, [{"x": X}])
         mesh.desk.refuse = [NotReady("no Redis", reason="jobs.off")] * 3
-        for call in (client.jobs.send(prepared), client.jobs.result(prepared[0].ticket), _ends(client, prepared[0])):
+        for call in (client.jobs.send(prepared), client.jobs.result(prepared[0].ticket), ends_of(client, prepared[0])):
             with pytest.raises(NotReady) as raised:
                 await call
             assert raised.value.reason == "jobs.off"
 
 
-async def _ends(client: Client, *prepared: PreparedJob) -> list[Any]:
-    return [end async for end in client.jobs.watch([job.ticket for job in prepared])]
+async def test_one_key_is_not_for_two_jobs(mesh: Mesh) -> None:
+    async with mesh.client() as client:
+        with pytest.raises(InvalidRequest, match="'a' is there more than once") as caught:
+            await client.jobs.prepare(MODEL, [{"x": X}] * 3, keys=["a", "b", "a"])
+    assert caught.value.reason == "job.key_repeated"
 
 
 async def test_keys_are_as_many_as_jobs(mesh: Mesh) -> None:
@@ -251,310 +229,6 @@ async def test_keys_are_as_many_as_jobs(mesh: Mesh) -> None:
                 await client.jobs.prepare(MODEL, [{"x": X}] * 2, keys=keys)
         with pytest.raises(InvalidRequest):
             await client.jobs.submit(MODEL, {"x": X}, priority="urgent")
-
-
-async def test_the_result_is_waited_for(mesh: Mesh) -> None:
-    mesh.desk.at_once = False
-    async with mesh.client() as client, asyncio.TaskGroup() as group:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        with pytest.raises(NotReady) as raised:
-            await client.jobs.result(ticket, wait_s=0)
-        assert raised.value.reason == "job.pending"
-        waiting = group.create_task(client.jobs.result(ticket))
-        await asyncio.sleep(0)
-        await mesh.desk.run()
-        np.testing.assert_array_equal((await waiting).outputs["y"], X * 2)
-
-
-async def test_each_end_is_told_once_as_it_comes_however_often_the_connection_is_cut(mesh: Mesh) -> None:
-    mesh.desk.at_once = False
-    async with mesh.client() as client:
-        prepared = await client.jobs.prepare(MODEL, [{"x": X + number} for number in range(6)])
-        await client.jobs.send(prepared)
-        numbers = {job.ticket.job_id: number for number, job in enumerate(prepared)}
-        found: list[int] = []
-        mesh.desk.cuts = 4
-        await mesh.desk.run(2)
-        async for ticket, outcome in client.jobs.watch(job.ticket for job in prepared):
-            assert isinstance(outcome, Answer)
-            number = numbers[ticket.job_id]
-            np.testing.assert_array_equal(outcome.outputs["y"], (X + number) * 2)
-            found.append(number)
-            if len(found) in (2, 4):
-                await mesh.desk.run(2)
-    assert sorted(found) == list(range(6))
-    assert mesh.desk.watches > 4
-
-
-async def test_jobs_of_many_streams_are_watched_at_once(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_watching, "MAX_WATCHED", 2)
-    mesh.desk.at_once = False
-    async with mesh.client() as client:
-        prepared = await client.jobs.prepare(MODEL, [{"x": X}] * 5)
-        await client.jobs.send(prepared)
-        mesh.desk.kept = dict(reversed(mesh.desk.kept.items()))
-        await mesh.desk.run(1)  # the last: a stream that waits for the first holds up nobody
-        async for ticket, outcome in client.jobs.watch(job.ticket for job in prepared):
-            assert isinstance(outcome, Answer)
-            assert ticket.job_id == prepared[-1].ticket.job_id
-            break
-        await mesh.desk.run()
-        assert len(await _ends(client, *prepared)) == 5
-
-
-async def test_a_job_that_is_not_there_any_more_is_told_as_such(mesh: Mesh) -> None:
-    mesh.desk.at_once = False
-    async with mesh.client() as client:
-        prepared = await client.jobs.prepare(MODEL, [{"x": X}] * 2)
-        await client.jobs.send(prepared)
-        await mesh.desk.lose(MODEL, prepared[0].ticket.job_id)
-        await mesh.desk.run()
-        ends = {ticket.job_id: outcome for ticket, outcome in await _ends(client, *prepared)}
-        lost = ends[prepared[0].ticket.job_id]
-        assert isinstance(lost, NotFound)
-        assert lost.reason == "job.unknown"
-        assert isinstance(ends[prepared[1].ticket.job_id], Answer)
-        with pytest.raises(NotFound) as raised:
-            await client.jobs.result(prepared[0].ticket)
-        assert raised.value.reason == "job.unknown"
-        (sent,) = await client.jobs.send(prepared[:1])
-        assert (sent.existed, sent.error) == (False, None)
-        await mesh.desk.run()
-        assert isinstance(await client.jobs.result(prepared[0].ticket), Answer)
-
-
-async def test_watching_ends_when_nothing_comes(mesh: Mesh) -> None:
-    mesh.desk.at_once = False
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        with pytest.raises(TimeoutError):
-            await anext(client.jobs.watch([ticket], timeout_s=0.05))
-        mesh.desk.refuse = [Unavailable("the gateway is away")] * 100
-        with pytest.raises(Unavailable):
-            await anext(client.jobs.watch([ticket], timeout_s=0.2))
-
-
-async def test_watching_no_jobs_ends_at_once(mesh: Mesh) -> None:
-    async with mesh.client() as client:
-        assert await _ends(client) == []
-
-
-@pytest.mark.parametrize("through", ["result", "watch"])
-async def test_the_workers_word_about_the_request_is_its_end(through: str, mesh: Mesh) -> None:
-    mesh.worker.worker.error = InvalidRequest("no input 'x'")
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        with pytest.raises(InvalidRequest, match="no input 'x'"):
-            await _outcome(client, ticket, through)
-
-
-async def _outcome(client: Client, ticket: JobTicket, through: str = "result") -> Answer:
-    if through == "result":
-        return await client.jobs.result(ticket)
-    ((found, outcome),) = [end async for end in client.jobs.watch([ticket])]
-    assert found is ticket
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-async def test_a_dead_letter_is_its_end(mesh: Mesh) -> None:
-    mesh.desk.workers = []
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        for through in ("result", "watch"):
-            with pytest.raises(NotFound, match="nobody"):
-                await _outcome(client, ticket, through)
-        (status,) = await client.jobs.state([ticket])
-    assert (status.state, status.attempts) == ("dead", 1)
-    assert isinstance(status.error, NotFound)
-
-
-async def test_states_cancelling_and_forgetting(mesh: Mesh) -> None:
-    mesh.desk.at_once = False
-    async with mesh.client() as client:
-        prepared = await client.jobs.prepare(MODEL, [{"x": X}] * 3)
-        tickets = [job.ticket for job in prepared]
-        assert [each.state for each in await client.jobs.state(tickets)] == ["unknown"] * 3
-        await client.jobs.send(prepared)
-        assert [each.state for each in await client.jobs.state(tickets)] == ["queued"] * 3
-        await mesh.desk.run(1)
-        cancelled = await client.jobs.cancel(tickets[:2])
-        assert [each.state for each in cancelled] == ["answered", "cancelled"]
-        answered, ended, queued = await client.jobs.state(tickets)
-        assert (answered.state, ended.state, queued.state) == ("answered", "cancelled", "queued")
-        assert answered.submitted_at is not None
-        assert answered.ended_at is not None
-        assert answered.kept_until is not None
-        assert answered.submitted_at <= answered.ended_at < answered.kept_until
-        assert queued.ended_at is None
-        with pytest.raises(NotReady) as raised:
-            await client.jobs.result(tickets[1])
-        assert raised.value.reason == "job.cancelled"
-        await client.jobs.forget([*tickets, *tickets])
-        assert [each.state for each in await client.jobs.state(tickets)] == ["unknown", "unknown", "queued"]
-
-
-@pytest.mark.attack("H02")
-async def test_the_answer_to_another_job_is_an_error_and_no_data(mesh: Mesh) -> None:
-    async with mesh.client() as client:
-        ours, theirs = [await client.jobs.submit(MODEL, {"x": X + number}) for number in range(2)]
-        other = mesh.desk.kept[MODEL, theirs.job_id].job.response
-        spoiled(mesh.desk, ours.job_id, lambda _: other)
-        for through in ("result", "watch"):
-            with pytest.raises(SealBroken):
-                await _outcome(client, ours, through)
-        np.testing.assert_array_equal((await _outcome(client, theirs)).outputs["y"], (X + 1) * 2)
-
-
-def _flipped(raw: bytes) -> bytes:
-    return raw[:-1] + bytes([raw[-1] ^ 1])
-
-
-def _renamed(raw: bytes) -> bytes:
-    message = ModelInferResponse.FromString(raw)
-    message.model_version = "2"
-    return message.SerializeToString()
-
-
-def _with_a_parameter(raw: bytes) -> bytes:
-    message = ModelInferResponse.FromString(raw)
-    message.parameters["x"].bool_param = True
-    return message.SerializeToString()
-
-
-def _in_clear(_raw: bytes) -> bytes:
-    message = ModelInferResponse(model_name=MODEL)
-    message.outputs.add(name="y", datatype="FP32", shape=[1, 2])
-    message.raw_output_contents.append(X.tobytes())
-    return message.SerializeToString()
-
-
-@pytest.mark.attack("H01")
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]),
-        lambda _: b"",
-        lambda _: b"\xff",
-        _renamed,
-        _with_a_parameter,
-        _in_clear,
-    ],
-)
-async def test_an_answer_that_was_changed_where_it_was_kept_is_refused(
-    change: Callable[[bytes], bytes], mesh: Mesh
-) -> None:
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        spoiled(mesh.desk, ticket.job_id, change)
-        with pytest.raises(SealBroken):
-            await client.jobs.result(ticket)
-
-
-def _another_request(result: OpenedJobResult) -> OpenedJobResult:
-    result.response = ModelInferResponse(model_name=MODEL).SerializeToString()
-    return result
-
-
-def _no_receipt(result: OpenedJobResult) -> OpenedJobResult:
-    result.ClearField("receipt")
-    return result
-
-
-@pytest.mark.parametrize("spoil", [_another_request, _no_receipt])
-async def test_an_answer_without_its_receipt_is_refused(
-    spoil: Callable[[OpenedJobResult], OpenedJobResult], mesh: Mesh
-) -> None:
-    mesh.worker.spoil = spoil
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        with pytest.raises((SealBroken, EvidenceRejected)):
-            await client.jobs.result(ticket)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"simulated": False, "hardware": 2}, "anchor.other"),
-        ({"mrenclave": "ab" * 32}, "measurement.unknown"),
-        ({"debug": True}, "enclave.debug"),
-        ({"audience": "provisioner"}, "token.audience"),
-        ({"ear_id": "another"}, "seal.broken"),
-        ({"receipt_key": bytes(32)}, "seal.broken"),
-    ],
-)
-async def test_an_enclave_answers_that_this_client_would_not_have_sealed_to(
-    change: dict[str, Any], reason: str, mesh: Mesh
-) -> None:
-    """It has the epoch's key all the same: the provisioner, or a policy that we were not shown, let it in."""
-    worker = mesh.worker.worker
-
-    def spoil(result: OpenedJobResult) -> OpenedJobResult:
-        result.attestation_result = worker.verifier.token(replace(worker.result, **change))
-        return result
-
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        assert isinstance(await client.jobs.result(ticket), Answer)
-        mesh.worker.spoil = spoil
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        with pytest.raises((EvidenceRejected, SealBroken)) as raised:
-            await client.jobs.result(ticket)
-    assert raised.value.reason == reason
-
-
-async def test_an_answer_may_not_be_dated_back_to_when_its_enclave_was_still_believed(mesh: Mesh) -> None:
-    """Whoever has the receipt key of an enclave that is out of date, and the epoch's key, has its old Result too."""
-    worker, day = mesh.worker.worker, timedelta(days=1)
-
-    def spoil(result: OpenedJobResult) -> OpenedJobResult:
-        before = replace(
-            worker.result, issued_at=worker.result.issued_at - day, expires_at=worker.result.expires_at - day
-        )
-        body = ReceiptBody.FromString(result.receipt.body)
-        body.issued_at_ms -= int(day.total_seconds() * 1000)
-        (dated,) = receipt.issue([body], worker.evidence.receipt_key)
-        result.attestation_result = worker.verifier.token(before)
-        result.receipt.CopyFrom(dated)
-        return result
-
-    mesh.worker.spoil = spoil
-    async with mesh.client() as client:
-        ticket = await client.jobs.submit(MODEL, {"x": X})
-        with pytest.raises(EvidenceRejected) as raised:
-            await client.jobs.result(ticket)
-        assert raised.value.reason == "receipt.untimely"
-        older = replace(ticket, sealed_at=ticket.sealed_at - day)
-        assert isinstance(await client.jobs.result(older), Answer)
-
-
-async def test_an_attestation_result_by_a_verifier_that_nobody_knows_is_refused_and_its_keys_asked_for_once(
-    mesh: Mesh,
-) -> None:
-    def spoil(result: OpenedJobResult) -> OpenedJobResult:
-        result.attestation_result = FakeVerifier().token(mesh.worker.worker.result)
-        return result
-
-    async with mesh.client() as client:
-        mesh.worker.spoil = spoil
-        tickets = [await client.jobs.submit(MODEL, {"x": X}) for _ in range(3)]
-        before = mesh.gateway.lists
-        for ticket in tickets:
-            with pytest.raises(EvidenceRejected) as raised:
-                await client.jobs.result(ticket)
-            assert raised.value.reason == "token.key_unknown"
-    assert mesh.gateway.lists == before + 1
-
-
-@pytest.mark.parametrize("asked", [{"version": "1"}, {"digest": DIGEST}])
-async def test_another_model_than_the_one_that_was_meant_does_not_answer(asked: Any, mesh: Mesh) -> None:
-    async with mesh.client() as client:
-        (prepared,) = await client.jobs.prepare(MODEL, [{"x": X}], **asked)
-        mesh.worker.worker.version, mesh.worker.worker.digest = "2", bytes(32)
-        await client.jobs.send([prepared])
-        with pytest.raises(SealBroken):
-            await client.jobs.result(prepared.ticket)
 
 
 async def test_a_job_may_not_outlive_the_key(mesh: Mesh) -> None:

@@ -42,7 +42,7 @@ def importer() -> dict[str, Any]:
         "fs": {"mounts": [{"path": "/cloister/import", "uri": "file:import"}, SEALED]},
         "sgx": {
             "allowed_files": [],
-            "trusted_files": [TRUSTED, {"uri": "file:import/root_key", "sha256": "11"}],
+            "trusted_files": [TRUSTED, {"uri": "file:import/vault.file.key_file", "sha256": "11"}],
             "debug": False,
         },
     }

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest
 from cloister.evidence.mesh_trust import MAX_BYTES, MeshTrust, root_ders
+from cloister.tlog.cosignature import WitnessKey
 from fakes.pki import MeshPki
 from fakes.public_verifier import sample_trust
 from fakes.sealed import unhurried
@@ -86,6 +87,17 @@ def test_people_who_name_the_keys_come_back_as_they_were_and_each_moves_the_dige
     )
     assert len({each.digest() for each in (named, TRUST, *others)}) == 5
     assert replace(named, key_set=b'{"a":1}').digest() == named.digest()
+
+
+def test_the_key_that_it_witnesses_with_is_vouched_for_too() -> None:
+    vkeys = [WitnessKey("mesh.example/verifier", bytes(31) + bytes([last])).vkey for last in (1, 2)]
+    named = [replace(TRUST, witness=vkey) for vkey in vkeys]
+    read = MeshTrust.from_json(named[0].to_json())
+    assert (read.witness, read.digest()) == (vkeys[0], named[0].digest())
+    assert len({each.digest() for each in (TRUST, *named)}) == 3
+    for wrong in ("", "a word", vkeys[0][:-4], 7, None):
+        with pytest.raises(InvalidRequest):
+            MeshTrust.from_json(plain(witness=wrong))
 
 
 @pytest.mark.parametrize("named_by", [{}, [], {"signers": [], "threshold": 1}, {"signers": ["ab"], "threshold": "1"}])

@@ -11,6 +11,7 @@ from cloister.errors import InvalidRequest
 from cloister.gateway.catalogue import (
     MAX_METADATA_BYTES,
     MAX_MODELS,
+    calls_per_slot,
     default_version,
     merged_metadata,
     quick_models,
@@ -37,6 +38,17 @@ def test_quick_models_are_those_of_which_a_version_is_evaluated_inline() -> None
         ModelState(name="broken", version="1", metadata=b"\xff"),
     ]
     assert quick_models(read_models(states)[0]) == {"both"}
+
+
+def test_a_slot_holds_as_many_calls_as_of_the_slowest_version() -> None:
+    states = [
+        ModelState(name="quick", version="1", calls_per_slot=8),
+        ModelState(name="quick", version="2", calls_per_slot=8),
+        ModelState(name="mixed", version="1", calls_per_slot=8),
+        ModelState(name="mixed", version="2"),
+    ]
+    assert calls_per_slot(read_models(states)[0]) == {"quick": 8, "mixed": 1}
+    assert calls_per_slot({}) == {}
 
 
 def test_models_that_should_be_served_and_are_not() -> None:

@@ -19,7 +19,7 @@ from cloister.api.v1.worker_pb2 import (
     WorkerReport,
 )
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unavailable
-from cloister.gateway.catalogue import MAX_MODELS
+from cloister.gateway.catalogue import MAX_CALLS_PER_SLOT, MAX_MODELS
 from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, MAX_SLOTS, OVERDUE_S, Link
 from cloister.gateway.pace import FEW
 from cloister.kit.traces import TraceContext
@@ -329,6 +329,23 @@ async def test_a_worker_takes_slots_back_and_gives_more_while_calls_are_under_wa
         end.say(slots=4)
         await owner.freed_slots.wait()
         assert (link.free("tiny"), link.used) == (3, 1)
+
+
+async def test_a_slot_of_a_quick_model_holds_several_calls() -> None:
+    quick = ModelState(name="quick", version="1", calls_per_slot=4)
+    async with linked(2, quick, model_state("tiny")) as (link, end, _):
+        assert (link.room("quick"), link.room("tiny"), link.granted) == (8, 2, 10)
+        for _ in range(8):
+            link.send(make_call(infer_request("quick")))
+        assert (link.free("quick"), link.free("tiny")) == (0, 2)
+        end.say(slots=1)
+        await end.heard()
+        assert (link.free("quick"), link.free("tiny")) == (-4, 1)
+
+
+async def test_more_calls_in_a_slot_than_there_can_be_end_the_link() -> None:
+    many = ModelState(name="tiny", version="1", calls_per_slot=MAX_CALLS_PER_SLOT + 1)
+    assert (await outcome(lambda end, _: end.hello(1, many))).reason == "link.broken"
 
 
 async def test_a_first_frame_without_slots_or_with_too_many_ends_the_link() -> None:

@@ -74,6 +74,17 @@ def test_each_tenant_has_its_own_rate() -> None:
     tenants.enter("a", 1, 1.0)
 
 
+def test_a_call_that_asks_for_many_takes_a_token_for_each() -> None:
+    tenants = paced(10.0, 8)
+    tenants.enter("a", 1, 0.0)
+    assert tenants.take("a", 5, 0.0) == (5, 0.0)
+    taken, wait_s = tenants.take("a", 5, 0.0)
+    assert (taken, round(wait_s, 3)) == (2, 0.1)
+    free = Tenants(Limits(TenantLimits(calls=9)), 1000)
+    free.enter("a", 1, 0.0)
+    assert free.take("a", 1023, 0.0) == (1023, 0.0)
+
+
 @pytest.mark.attack("G26")
 def test_a_tenant_gets_no_new_tokens_by_having_nothing_under_way_nor_by_crowding_others_out(
     monkeypatch: pytest.MonkeyPatch,

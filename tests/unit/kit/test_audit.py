@@ -14,7 +14,7 @@ import pytest
 
 from cloister.errors import Unavailable
 from cloister.kit.audit import AuditLog
-from cloister.seal.merkle import leaf_hash
+from cloister.tlog.merkle import leaf_hash
 
 NOW = datetime(2026, 5, 4, 12, 30, 0, 250_000, tzinfo=UTC)
 

@@ -15,9 +15,10 @@ from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.provisioner.app import assembled, private_folder
+from cloister.provisioner.database import NAME
 from cloister.provisioner.settings import Settings
 from fakes.pki import MeshPki
-from fakes.running_services import private_file, provisioner_settings
+from fakes.running_services import key_file, key_file_vault, private_file, provisioner_settings
 
 
 @pytest.fixture
@@ -33,17 +34,17 @@ async def why_not(settings: Settings) -> str:
 
 
 async def test_a_root_key_that_others_can_read(settings: Settings) -> None:
-    settings.root_key.chmod(0o640)
+    key_file(settings).chmod(0o640)
     said = await why_not(settings)
-    assert said.startswith(f"the root key is not usable: {settings.root_key} is open to other users")
+    assert said.startswith(f"the root key is not usable: {key_file(settings)} is open to other users")
 
 
 async def test_a_root_key_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
-    assert "cannot be read" in await why_not(replace(settings, root_key=tmp_path / "missing"))
+    assert "cannot be read" in await why_not(replace(settings, vault=key_file_vault(tmp_path / "missing")))
 
 
 async def test_a_root_key_of_another_length(settings: Settings) -> None:
-    private_file(settings.root_key, b"short")
+    private_file(key_file(settings), b"short")
     assert "not 32 bytes" in await why_not(settings)
 
 
@@ -64,8 +65,8 @@ async def test_a_state_folder_that_others_can_read(settings: Settings) -> None:
 
 async def test_a_store_that_others_can_read(settings: Settings) -> None:
     settings.state_dir.mkdir(mode=0o700)
-    (settings.state_dir / "models.db").touch(mode=0o644)
-    (settings.state_dir / "models.db").chmod(0o644)
+    (settings.state_dir / NAME).touch(mode=0o644)
+    (settings.state_dir / NAME).chmod(0o644)
     assert "0600" in await why_not(settings)
 
 
@@ -77,7 +78,7 @@ _TOML = """
 cluster = "demo.cloister.internal"
 listen = "127.0.0.1:0"
 state_dir = "state"
-root_key = "root.key"
+vault.file.key_file = "root.key"
 verifier_keys = "jwks.json"
 verifier_thumbprints = {thumbprints}
 verifier_id = "{verifier}"
@@ -99,7 +100,7 @@ def loaded(
 
 
 def test_settings_load(tmp_path: Path) -> None:
-    assert loaded(tmp_path).root_key == tmp_path / "root.key"
+    assert loaded(tmp_path).vault == key_file_vault(tmp_path / "root.key")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_keys_of_the_verifier_are_pinned(tmp_path: Path, thumbprints: tuple[str,
         "epoch_s = 60",
         "job_life_s = 604801",
         'epoch_suite = "p256"',
-        'root_key_value = "secret"',
+        'root_key = "root.key"',
     ],
 )
 def test_settings_that_cannot_be_meant(tmp_path: Path, extra: str) -> None:

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 
 from cloister.errors import KeyRefused, Unavailable
-from cloister.kit.audit import AuditLog
 from cloister.kit.host_clock import HostClock
-from cloister.provisioner.database import Database
+from cloister.kit.signed_policy import verified_policy
+from cloister.provisioner.database import NAME
 from cloister.provisioner.epoch_terms import DAY_S, MOST_BY_POLICY, OVERLAP_S
 from cloister.provisioner.epochs import destroying
 from cloister.seal.grant import ModelGrant
 from cloister.seal.hpke import X25519, KeyPair
-from fakes.release_desk import ReleaseDesk, release_desk
+from fakes.release_desk import OWNER, ReleaseDesk, open_ledger, release_desk
 from fakes.results import MODEL, MRENCLAVE, good_policy
+from fakes.signer_sets import ALICE, BOB, CAROL, set_policy, signed_set, signer_set
 
 OTHER = "e5" * 32
 LEASE_S = 600
@@ -75,7 +76,7 @@ async def test_the_record_tells_of_each_epoch_and_who_got_it_and_holds_no_key(de
     assert begun["policy_digest"] == desk.entries()[-1]["policy_digest"]
     assert (begun["seal_until_ms"], begun["open_until_ms"]) == (key.seal_until_ms, key.open_until_ms)
     assert desk.entries()[-1]["epochs"] == ["1"]
-    written = b"".join(entry.record for entry in desk.audit.records())
+    written = b"".join(entry.record for entry in desk.ledger.log.records())
     kept = b"".join(path.read_bytes() for path in desk.folder.iterdir())
     for secret in (key.seed.reveal(), key.seed.reveal().hex().encode()):
         assert secret not in written
@@ -85,8 +86,8 @@ async def test_the_record_tells_of_each_epoch_and_who_got_it_and_holds_no_key(de
 async def test_a_restart_keeps_epochs(tmp_path: Path) -> None:
     with release_desk(tmp_path) as desk:
         before = await grant(desk)
-    with Database.opened(tmp_path / "models.db") as database, AuditLog.opened(tmp_path / "audit.db") as audit:
-        again = replace(desk, database=database, audit=audit)
+    with open_ledger(tmp_path) as ledger:
+        again = replace(desk, ledger=ledger)
         assert (await grant(again)).epochs == before.epochs != ()
 
 
@@ -159,15 +160,27 @@ async def test_who_satisfies_the_old_policy_alone_gets_nothing(desk: ReleaseDesk
         await grant(desk)
 
 
-async def test_a_version_that_an_epochs_policy_is_too_strict_for_does_not_have_its_key(desk: ReleaseDesk) -> None:
-    desk.register(version=3)
-    desk.allow(version=2, min_model_version=3)
-    await desk.releaser.release(desk.request(version=3), desk.worker.peer())
-    desk.allow(version=3, min_model_version=2)
-    await desk.releaser.release(desk.request(version=2), desk.worker.peer())
-    assert [entry["epochs"] for entry in events(desk, "key.released")] == [["1"], ["2"]]
-    await desk.releaser.release(desk.request(version=3), desk.worker.peer())
-    assert desk.entries()[-1]["epochs"] == ["2", "1"]
+async def test_a_platform_that_an_epochs_policy_does_not_name_does_not_have_its_key(desk: ReleaseDesk) -> None:
+    here, there = "c3" * 32, "d4" * 32
+    desk.allow(version=2, platforms={"ppid_sha256": [here]})
+    assert await numbers(desk, ppid_sha256=here) == [1]
+    desk.allow(version=3, platforms={"ppid_sha256": [here, there]})
+    assert await numbers(desk, ppid_sha256=there) == [2]
+    assert await numbers(desk, ppid_sha256=here) == [2, 1]
+
+
+async def test_an_epoch_that_began_under_an_earlier_signer_set_goes_on(desk: ReleaseDesk) -> None:
+    people = [ALICE, BOB]
+    assert await numbers(desk) == [1]
+    desk.registry.set_signers(OWNER, signed_set(signer_set(1, 2, *people), desk.owner, *people))
+    desk.registry.set_policy(OWNER, *set_policy(1, people, version=2))
+    assert await numbers(desk) == [2, 1]
+    desk.registry.set_signers(OWNER, signed_set(signer_set(2, 1, CAROL), *people, CAROL))
+    granted = await grant(desk)
+    assert [key.epoch for key in granted.epochs] == [2, 1]
+    owner = desk.owner.public_key().public_bytes_raw()
+    policies = [verified_policy(key.policy, key.policy_signature, owner, granted.signer_sets) for key in granted.epochs]
+    assert [policy.signer_set for policy in policies] == [1, 0]
 
 
 async def test_a_policy_that_changes_again_and_again_does_not_make_epochs_without_end(desk: ReleaseDesk) -> None:
@@ -207,7 +220,7 @@ async def test_nothing_of_a_destroyed_key_is_left_in_the_store(desk: ReleaseDesk
     ((_, wrapped),) = stored(desk)
     await passes(desk, key.open_until_ms)
     desk.epochs.destroy_ended(desk.now)
-    assert not any(wrapped in path.read_bytes() for path in desk.folder.glob("models.db*"))
+    assert not any(wrapped in path.read_bytes() for path in desk.folder.glob(f"{NAME}*"))
 
 
 @pytest.mark.attack("H07")
@@ -276,7 +289,7 @@ async def test_an_edited_or_swapped_record_does_not_open(desk: ReleaseDesk, edit
     await grant(desk)
     desk.allow(version=2, mrenclave=[MRENCLAVE, OTHER])
     assert await numbers(desk) == [2, 1]
-    connection = sqlite3.connect(desk.folder / "models.db", isolation_level=None)
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
     connection.execute(edit)
     connection.close()
     with pytest.raises(KeyRefused):
@@ -296,8 +309,8 @@ async def passes(desk: ReleaseDesk, until_ms: int) -> None:
 @contextmanager
 def full_record(desk: ReleaseDesk) -> Iterator[None]:
     """The disk has no room for lines of the record."""
-    connection = sqlite3.connect(desk.folder / "audit.db", isolation_level=None)
-    connection.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
+    connection.execute("CREATE TRIGGER full BEFORE INSERT ON line BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     try:
         yield
     finally:
@@ -307,5 +320,5 @@ def full_record(desk: ReleaseDesk) -> Iterator[None]:
 
 def stored(desk: ReleaseDesk) -> list[tuple[int, bytes]]:
     """What the store has, number and wrapped seed."""
-    with desk.database.reading() as cursor:
-        return cursor.execute("SELECT number, wrapped_seed FROM epoch ORDER BY number").fetchall()
+    with desk.ledger.looking() as look:
+        return look.cursor.execute("SELECT number, wrapped_seed FROM epoch ORDER BY number").fetchall()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from cloister.errors import (
     SealBroken,
     Unavailable,
 )
+from cloister.provisioner.database import NAME
 from cloister.provisioner.release import REFUSED, ReleaseRequest
 from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.manifest import sign_policy
+from fakes.call_counts import counted_calls
 from fakes.release_desk import MODEL_KEY, ReleaseDesk, WorkerKeys, release_desk, signed_manifest
 from fakes.results import CLUSTER, INSTANCE, MODEL, WORKER, good_policy
 
@@ -67,6 +70,7 @@ async def test_the_grant_opens_with_the_default_suite_too(desk: ReleaseDesk) -> 
     assert desk.opened(released, "e").model_key == MODEL_KEY
 
 
+@pytest.mark.attack("F03")
 @pytest.mark.attack("D07")
 async def test_another_worker_cannot_open_the_grant(desk: ReleaseDesk) -> None:
     released = await desk.releaser.release(desk.request(token=desk.token(ear_id="e")), desk.worker.peer())
@@ -82,7 +86,7 @@ async def test_neither_record_nor_refusal_holds_a_secret(desk: ReleaseDesk) -> N
     request = desk.request()
     await desk.releaser.release(request, desk.worker.peer())
     await refused(desk, desk.request(model="other"))
-    written = b"".join(entry.record for entry in desk.audit.records())
+    written = b"".join(entry.record for entry in desk.ledger.log.records())
     for secret in (MODEL_KEY.reveal(), request.attestation_result.encode(), request.nonce, request.proof):
         assert secret not in written
         assert secret.hex().encode() not in written
@@ -242,6 +246,7 @@ async def test_a_result_presented_by_another_identity_is_refused(desk: ReleaseDe
     assert await refused(desk, desk.request(nonce=nonce), spiffe_id=other) == "peer.other"
 
 
+@pytest.mark.attack("F01")
 @pytest.mark.attack("D07")
 @pytest.mark.attack("E05")
 async def test_who_lacks_the_receipt_key_is_refused(desk: ReleaseDesk) -> None:
@@ -270,6 +275,7 @@ async def test_a_proof_that_fails_does_not_use_the_result_up(desk: ReleaseDesk) 
 # Model and policy
 
 
+@pytest.mark.attack("F02")
 async def test_unknown_and_forbidden_models_look_the_same(desk: ReleaseDesk) -> None:
     desk.register(name="forbidden")
     desk.register(name="closed")
@@ -295,12 +301,40 @@ async def test_the_rules_are_kept(desk: ReleaseDesk, result: dict[str, Any], rea
     assert await refused(desk, desk.request(token=desk.token(**result))) == reason
 
 
+async def test_the_record_names_every_rule_that_objected_and_the_worker_hears_of_none(desk: ReleaseDesk) -> None:
+    token = desk.token(tcb_status="OutOfDate", mrenclave="e5" * 32, isvsvn=2)
+    assert await refused(desk, desk.request(token=token)) == "tcb.not_allowed"
+    tcb, code = desk.entries()[-1]["objections"]
+    assert tcb == "tcb: tcb.not_allowed; demanded SWHardeningNeeded, UpToDate; found OutOfDate"
+    assert code.startswith("code: measurement.not_allowed; demanded sgx a1a1")
+    assert await refused(desk, desk.request(token="no.such.token")) == "token.malformed"
+    assert "objections" not in desk.entries()[-1]
+
+
+@pytest.mark.attack("F02")
+async def test_a_refusal_takes_the_same_steps_whether_or_not_there_is_such_a_model(desk: ReleaseDesk) -> None:
+    """Counted, not timed: signatures and rules, which cost what can be measured from outside."""
+    desk.register(name="forbidden")
+    desk.register(name="closed")
+    desk.allow(model_name="closed", mrenclave=["e5" * 32], signers=[])
+    steps: dict[str, Counter[str]] = {}
+    for name in ("unknown", "forbidden", "closed", "unknown", "forbidden", "closed"):  # the first time all is new
+        request = desk.request(model=name)
+        with counted_calls() as steps[name], pytest.raises(KeyRefused):
+            await desk.releaser.release(request, desk.worker.peer())
+    dear = ("cloister.ear.", "cloister.kit.", "cloister.seal.manifest.", "cloister.seal.release_policy.")
+    taken = {name: {step: n for step, n in steps[name].items() if step.startswith(dear)} for name in steps}
+    assert taken["closed"]["cloister.kit.release_rules.judged"] == taken["closed"]["cloister.seal.manifest.verify"] == 1
+    assert taken["unknown"] == taken["forbidden"] == taken["closed"]
+
+
 async def test_todays_policy_decides(desk: ReleaseDesk) -> None:
     await desk.releaser.release(desk.request(), desk.worker.peer())
     desk.allow(version=2, mrenclave=["e5" * 32], signers=[])
     assert await refused(desk, desk.request()) == "measurement.not_allowed"
 
 
+@pytest.mark.attack("F05")
 async def test_an_older_version_is_not_released(desk: ReleaseDesk) -> None:
     desk.register(version=3)
     desk.allow(version=2, min_model_version=3)
@@ -329,7 +363,7 @@ async def test_an_older_version_is_not_released(desk: ReleaseDesk) -> None:
 async def test_an_edited_store_releases_nothing(desk: ReleaseDesk, edit: str) -> None:
     desk.register(name="second")
     desk.allow(model_name="second")
-    connection = sqlite3.connect(desk.folder / "models.db", isolation_level=None)
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
     connection.execute(edit)
     connection.close()
     assert await refused(desk, desk.request()) == "store.altered"
@@ -339,7 +373,7 @@ async def test_an_owner_swapped_in_the_store_gets_nothing(desk: ReleaseDesk) -> 
     """Whoever can write the disk signs manifest and policy anew with a key of their own; the wrap knows the owner."""
     thief = Ed25519PrivateKey.generate()
     desk.owner = thief
-    connection = sqlite3.connect(desk.folder / "models.db", isolation_level=None)
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
     manifest = signed_manifest(thief)
     policy = good_policy(mrenclave=["a1" * 32]).SerializeToString()
     connection.execute("UPDATE model SET owner_key = ?", (manifest.public_key,))
@@ -352,10 +386,10 @@ async def test_an_owner_swapped_in_the_store_gets_nothing(desk: ReleaseDesk) -> 
 async def test_a_policy_of_another_mesh_releases_nothing(desk: ReleaseDesk) -> None:
     """Signed by the owner, for a mesh with other workers, and carried over by whoever can write the disk."""
     policy = good_policy(cluster="other.cloister.internal").SerializeToString()
-    connection = sqlite3.connect(desk.folder / "models.db", isolation_level=None)
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
     connection.execute("UPDATE policy SET policy = ?, signature = ?", (policy, sign_policy(policy, desk.owner)))
     connection.close()
-    assert await refused(desk, desk.request()) == "policy.other_cluster"
+    assert await refused(desk, desk.request()) == "store.altered"
 
 
 # What may fail
@@ -364,8 +398,8 @@ async def test_a_policy_of_another_mesh_releases_nothing(desk: ReleaseDesk) -> N
 @pytest.mark.attack("H07")
 async def test_no_record_no_release(desk: ReleaseDesk) -> None:
     request = desk.request()
-    connection = sqlite3.connect(desk.folder / "audit.db", isolation_level=None)
-    connection.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    connection = sqlite3.connect(desk.folder / NAME, isolation_level=None)
+    connection.execute("CREATE TRIGGER full BEFORE INSERT ON line BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with pytest.raises(Unavailable):
         await desk.releaser.release(request, desk.worker.peer())
     connection.execute("DROP TRIGGER full")
@@ -378,12 +412,13 @@ async def test_a_vault_that_is_down_is_told_as_such(desk: ReleaseDesk) -> None:
         def unwrap(self, record: object, wrapped: bytes) -> None:
             raise Unavailable("the vault does not answer")
 
-    desk.releaser = desk.new_releaser(vault=Down())
+    desk.releaser = desk.new_releaser(keyring=Down())
     with pytest.raises(Unavailable):
         await desk.releaser.release(desk.request(), desk.worker.peer())
     assert desk.entries()[-1]["event"] != "key.released"
 
 
+@pytest.mark.attack("F14")
 async def test_who_asks_too_often_waits(desk: ReleaseDesk) -> None:
     desk.releaser = desk.new_releaser(per_minute=2)
     for _ in range(2):
@@ -393,6 +428,39 @@ async def test_who_asks_too_often_waits(desk: ReleaseDesk) -> None:
     assert desk.entries()[-1]["reason"] == "release.too_often"
     desk.clock.pass_s(30)
     await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
+@pytest.mark.attack("F14")
+async def test_a_model_is_released_as_often_in_an_hour_as_its_owner_allows(desk: ReleaseDesk) -> None:
+    desk.allow(version=2, releases_per_hour=2)
+    for _ in range(2):
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+    with pytest.raises(Overloaded) as heard:
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+    assert (heard.value.reason, heard.value.retry_after_s) == ("rate.exceeded", 3600)
+    assert desk.entries()[-1]["reason"] == "rate.exceeded"
+    counted = desk.metrics.registry.get_sample_value
+    labels = {"outcome": "refused", "reason": "rate.exceeded", "simulated": "false"}
+    assert counted("cloister_keys_total", labels) == 1
+    assert await refused(desk, desk.request(token=desk.token(tcb_status="OutOfDate"))) == "tcb.not_allowed"
+    desk.now += timedelta(minutes=61)
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
+@pytest.mark.attack("F14")
+async def test_a_restart_forgets_no_release(desk: ReleaseDesk) -> None:
+    desk.now = datetime.now(UTC).replace(microsecond=0)
+    await desk.releaser.release(desk.request(), desk.worker.peer())
+    desk.allow(version=2, releases_per_hour=1)
+    desk.releaser = desk.new_releaser()
+    with pytest.raises(Overloaded):
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+
+
+@pytest.mark.attack("F14")
+async def test_of_a_crowd_as_many_get_a_key_as_the_owner_allows(desk: ReleaseDesk) -> None:
+    desk.allow(version=2, releases_per_hour=5)
+    assert await _successes(desk, [desk.request() for _ in range(20)]) == 5
 
 
 async def test_outcomes_are_counted(desk: ReleaseDesk) -> None:
@@ -407,7 +475,7 @@ async def _successes(desk: ReleaseDesk, requests: list[ReleaseRequest]) -> int:
     async def use(request: ReleaseRequest) -> bool:
         try:
             await desk.releaser.release(request, desk.worker.peer())
-        except (ChallengeExpired, KeyRefused):
+        except (ChallengeExpired, KeyRefused, Overloaded):
             return False
         return True
 

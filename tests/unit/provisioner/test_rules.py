@@ -8,11 +8,13 @@ import pytest
 
 from cloister.api.v1.provisioner_pb2 import SignerRule
 from cloister.errors import KeyRefused
+from cloister.kit.release_rules import judged
 from cloister.provisioner.rules import decide
 from cloister.seal.release_policy import parse_policy
 from fakes.results import CLUSTER, MRENCLAVE, MRSIGNER, good_policy, good_result
 
 OTHER = "d4" * 32
+ONLY_HERE = {"platforms": {"ppid_sha256": [good_result().ppid_sha256]}}
 
 
 def ask(result: dict[str, Any], policy: dict[str, Any], *, version: int = 2) -> None:
@@ -31,8 +33,21 @@ def ask(result: dict[str, Any], policy: dict[str, Any], *, version: int = 2) -> 
         ({"executables": 33}, {}),
         ({"executables": 33, "configuration": 0}, {}),
         ({"simulated": True, "hardware": 96}, {"allow_simulated": True}),
+        ({}, ONLY_HERE),
+        ({"ppid_sha256": OTHER}, {"platforms": {"ppid_sha256": [OTHER, "e6" * 32]}}),
     ],
-    ids=["all", "by measurement", "by signer", "newer", "warning", "unrecognised", "no claim", "simulated, allowed"],
+    ids=[
+        "all",
+        "by measurement",
+        "by signer",
+        "newer",
+        "warning",
+        "unrecognised",
+        "no claim",
+        "simulated, allowed",
+        "here",
+        "there",
+    ],
 )
 def test_good_results_are_accepted(result: dict[str, Any], policy: dict[str, Any]) -> None:
     ask(result, policy)
@@ -68,6 +83,8 @@ _NO_SIGNER: dict[str, Any] = {"signers": []}
         ({"isvprodid": 8}, _SIGNER_ONLY, "measurement.not_allowed"),
         ({"isvsvn": 2}, _SIGNER_ONLY, "measurement.not_allowed"),
         ({"debug": True}, {}, "enclave.debug"),
+        ({"ppid_sha256": OTHER}, ONLY_HERE, "platform.not_allowed"),
+        ({}, {"platforms": {"ppid_sha256": [OTHER]}}, "platform.not_allowed"),
     ],
 )
 def test_each_rule_objects_to_its_one_thing(result: dict[str, Any], policy: dict[str, Any], reason: str) -> None:
@@ -89,3 +106,40 @@ def test_fields_of_two_signer_rules_are_not_mixed() -> None:
     ]
     with pytest.raises(KeyRefused):
         ask({"mrenclave": "e5" * 32}, {"mrenclave": [MRENCLAVE], "signers": rules})
+
+
+def test_every_rule_that_objects_is_named_with_what_it_demanded_and_found() -> None:
+    result = {"tcb_status": "OutOfDate", "mrenclave": OTHER, "isvsvn": 2, "ppid_sha256": OTHER, "debug": True}
+    with pytest.raises(KeyRefused) as refused:
+        ask(result, ONLY_HERE, version=1)
+    assert refused.value.reason == "tcb.not_allowed"
+    rules = [objection.partition(";")[0] for objection in refused.value.objections]
+    assert rules == [
+        "tcb: tcb.not_allowed",
+        "code: measurement.not_allowed",
+        "debug: enclave.debug",
+        "platform: platform.not_allowed",
+        "model version: model.version_too_old",
+    ]
+    tcb, code, *_, version = refused.value.objections
+    assert tcb.endswith("demanded SWHardeningNeeded, UpToDate; found OutOfDate")
+    assert f"demanded sgx {MRENCLAVE}, signer {MRSIGNER}:7:3 or higher; found sgx {OTHER}" in code
+    assert version.endswith("demanded 2 or higher; found 1")
+
+
+def test_a_long_policy_does_not_make_a_long_line() -> None:
+    many = [f"{n:064x}" for n in range(1, 257)]
+    with pytest.raises(KeyRefused) as refused:
+        ask(
+            {"ppid_sha256": OTHER, "mrenclave": OTHER},
+            {"mrenclave": many, "platforms": {"ppid_sha256": many}} | _NO_SIGNER,
+        )
+    assert all("more; found" in objection and len(objection) < 1200 for objection in refused.value.objections)
+
+
+def test_what_is_met_says_so_too() -> None:
+    policy = parse_policy(good_policy().SerializeToString())
+    findings = judged(good_result(), policy, model_version=2, cluster=CLUSTER)
+    assert [each.met for each in findings] == [True] * 9
+    assert len({each.rule for each in findings}) == 9
+    assert {str(each).partition(";")[0].partition(": ")[2] for each in findings} == {"met"}

@@ -32,6 +32,7 @@ def test_every_class_has_a_status() -> None:
         "NotAllowed": "PERMISSION_DENIED",
         "EvidenceRejected": "PERMISSION_DENIED",
         "KeyRefused": "PERMISSION_DENIED",
+        "LogBroken": "DATA_LOSS",
         "NotFound": "NOT_FOUND",
         "AlreadyExists": "ALREADY_EXISTS",
         "NotReady": "FAILED_PRECONDITION",

@@ -15,8 +15,9 @@ from cloister.client.receipts import verify_receipt
 from cloister.client.trust import VerifiedWorker
 from cloister.errors import CloisterError, SealBroken
 from cloister.oip.tensors import decode_response, parse_response
-from cloister.seal import envelope, hpke, merkle, receipt
+from cloister.seal import envelope, hpke, receipt
 from cloister.seal.session import WorkerSessions
+from cloister.tlog import merkle
 from fakes.results import good_result
 from vectors import make_exchange_v1, make_exchange_v2, make_receipts_v1, world
 from vectors.exchange import Asking

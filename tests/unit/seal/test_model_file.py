@@ -65,6 +65,7 @@ def test_files_are_read_from_paths(tmp_path: Path) -> None:
     assert steps == [(4096, 9000), (8192, 9000), (9000, 9000)]
 
 
+@pytest.mark.attack("F06")
 @unhurried
 @given(st.integers(0, len(_RAW) * 8 - 1))
 @example(0)
@@ -86,6 +87,7 @@ def test_no_part_opens(length: int) -> None:
         digest_of(io.BytesIO(_RAW[:length]))
 
 
+@pytest.mark.attack("F07")
 @unhurried
 @given(st.binary(min_size=1, max_size=5000))
 def test_nothing_may_follow(tail: bytes) -> None:
@@ -108,6 +110,7 @@ def _sealed_chunks(raw: bytes) -> list[bytes]:
     return [raw[begin : begin + step] for begin in range(_HEAD, len(raw), step)]
 
 
+@pytest.mark.attack("F06")
 @pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 0, 2, 3), (0, 1, 2), (0, 1, 2, 3, 3), (3,), (0, 1, 1, 2, 3)])
 def test_chunks_stay_in_their_order(order: tuple[int, ...]) -> None:
     chunks = _sealed_chunks(_RAW)
@@ -116,6 +119,7 @@ def test_chunks_stay_in_their_order(order: tuple[int, ...]) -> None:
         _open(_RAW[:_HEAD] + b"".join(chunks[i] for i in order), _SEALED.digest)
 
 
+@pytest.mark.attack("F06")
 def test_a_chunk_of_another_file_under_the_same_key_does_not_fit() -> None:
     _, other = _seal({"model.xml": b"<net/>" * 400, "model.bin": bytes(range(256)) * 40})
     assert len(other) == len(_RAW)
@@ -126,6 +130,7 @@ def test_a_chunk_of_another_file_under_the_same_key_does_not_fit() -> None:
             _open(_RAW[:_HEAD] + b"".join(chunks), _SEALED.digest)
 
 
+@pytest.mark.attack("F06")
 def test_another_key_name_version_or_digest_does_not_open() -> None:
     with pytest.raises(SealBroken):
         _open(_RAW, _SEALED.digest, Secret(b"x" * 32))
@@ -139,6 +144,7 @@ def test_another_key_name_version_or_digest_does_not_open() -> None:
         open_model(io.BytesIO(_RAW), _KEY, name="resnet", version=1, digest=_SEALED.digest, max_bytes=1000)
 
 
+@pytest.mark.attack("F06")
 def test_a_renamed_header_does_not_open() -> None:
     renamed = _RAW.replace(b'"name":"resnet"', b'"name":"resnot"', 1)
     with pytest.raises(SealBroken):

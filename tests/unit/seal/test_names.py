@@ -11,6 +11,7 @@ def test_model_names(name: str) -> None:
     check_model(name, 1)
 
 
+@pytest.mark.attack("F04")
 @pytest.mark.parametrize(
     "name", ["", "-a", ".a", "A", "a/b", "a..b", "a b", "a\n", "a\x00", "é", "ａ", "x" * 64, None, b"a"]
 )

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cloister.api.v1.seal_pb2 import Receipt, ReceiptBody, ReceiptBundle
 from cloister.errors import SealBroken
-from cloister.seal import merkle, receipt
+from cloister.seal import receipt
+from cloister.tlog import merkle
 from fakes.sealed import DIGEST, flipped, unhurried
 
 _KEY = Ed25519PrivateKey.generate()

@@ -58,6 +58,15 @@ def test_measure_prints_the_worker_for_programs_and_for_people() -> None:
     assert "SIMULATED" in plain
 
 
+def test_one_value_is_printed_alone_for_a_command_line() -> None:
+    printed = CliRunner().invoke(cli.app, ["measure", "worker", "--value", "MRENCLAVE"])
+    assert printed.stdout == worker_measurement().mrenclave.hex() + "\n"
+    domain = CliRunner().invoke(cli.app, ["measure", "worker", "--tee", "tdx", "--value", "mrtd"])
+    assert len(bytes.fromhex(domain.stdout)) == 48
+    wrong = CliRunner().invoke(cli.app, ["measure", "--value", "mrtd"])
+    assert (wrong.exit_code, "mrenclave" in wrong.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("arguments", [["measure"], ["measure", "--json"]])
 def test_every_use_says_it_is_simulated_on_stderr(arguments: list[str]) -> None:
     result = CliRunner().invoke(cli.app, arguments)

@@ -9,7 +9,7 @@ import pytest
 
 from cloister.api.v1 import verifier_pb2 as pb
 from cloister.errors import Unavailable
-from cloister.verifier import servicer
+from cloister.kit import event_stream
 from cloister.verifier.servicer import ROLES
 from fakes.verifier_desk import VerifierDesk, verifier_desk
 
@@ -28,7 +28,7 @@ class Stalled:
 
 
 async def test_a_watcher_that_does_not_read_is_cut(desk: VerifierDesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servicer, "WRITE_S", 0.01)
+    monkeypatch.setattr(event_stream, "WRITE_S", 0.01)
     context: Any = Stalled()
     served = desk.servicer()
     async with asyncio.timeout(5):

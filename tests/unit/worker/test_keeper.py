@@ -98,6 +98,7 @@ async def test_a_refusal_is_tried_again_and_says_no_more_than_that(desk, logged)
     assert not any("measurement" in line or "policy" in line for line in lines)
 
 
+@pytest.mark.attack("F13")
 @pytest.mark.parametrize("error", [KeyRefused("no"), EvidenceRejected("no")])
 async def test_a_refused_renewal_drops_the_model_at_once(desk, error):
     desk.releases.lease_s = 0.2
@@ -110,6 +111,7 @@ async def test_a_refused_renewal_drops_the_model_at_once(desk, error):
         assert model.engine.closed
 
 
+@pytest.mark.attack("F13")
 async def test_a_lease_that_cannot_be_renewed_ends(desk, logged):
     desk.releases.lease_s = 0.2
     async with desk.keeping():
@@ -125,6 +127,7 @@ async def test_a_lease_that_cannot_be_renewed_ends(desk, logged):
         assert len(desk.engines) == 2
 
 
+@pytest.mark.attack("F13")
 async def test_a_hanging_provisioner_does_not_lengthen_a_lease(desk):
     desk.releases.lease_s = 0.2
     async with desk.keeping():
@@ -198,6 +201,7 @@ async def test_a_newer_version_that_does_not_load_leaves_the_old_one_served_and_
     assert old.engine.closed
 
 
+@pytest.mark.attack("F05")
 async def test_the_old_version_is_kept_under_the_policy_of_today(desk):
     desk.releases.lease_s = 0.5
     async with desk.keeping():
@@ -233,6 +237,7 @@ async def test_the_old_version_is_not_kept_beyond_its_lease(desk):
         assert old.engine.closed
 
 
+@pytest.mark.attack("F05")
 async def test_an_old_version_that_is_suddenly_another_model_goes(desk):
     desk.releases.lease_s = 0.2
     async with desk.keeping():
@@ -432,6 +437,102 @@ async def test_a_model_that_is_refused_is_named_by_nobody_while_the_next_is_wait
         engine = weakref.ref(desk.engines.pop())
         gc.collect()
         assert engine() is None
+
+
+@pytest.mark.attack("J14")
+@pytest.mark.attack("F13")
+async def test_a_lease_that_is_withdrawn_takes_key_model_job_keys_and_queued_work_with_it_at_once(desk):
+    desk.releases.epochs = held(epoch_key(1))
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        model, desk.releases.error = desk.served.find("iris", ""), KeyRefused("no")
+        assert model.job_epochs.newest_first
+        desk.keeper.end(model.lease_id)
+        await desk.until(lambda: len(desk.served) == 0)
+        assert model.engine.closed, "it refuses what waits and lets go of the weights"
+        assert time.monotonic() < model.ends_at_s - 3000
+        assert not desk.keeper.lease_ids
+        (state,) = desk.served.states()
+        assert state.state == ModelState.STATE_UNAVAILABLE
+        assert not state.HasField("job_epoch")
+
+
+@pytest.mark.attack("J14")
+async def test_a_withdrawal_waits_neither_for_a_renewal_nor_for_a_newer_version_that_is_loaded(desk):
+    loading = asyncio.Event()
+
+    async def load_for_ever(release, room):
+        if desk.engines:
+            loading.set()
+            await asyncio.Event().wait()
+        return await Desk.load(desk, release, room)
+
+    desk.load = load_for_ever
+    desk.keeper = desk.made()
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old, desk.releases.version = desk.served.find("iris", ""), 3
+        desk.keeper.renew_now()
+        await loading.wait()
+        desk.releases.error = KeyRefused("no")
+        desk.keeper.end(old.lease_id)
+        await desk.until(lambda: len(desk.served) == 0)
+        assert old.engine.closed
+    assert desk.memory.used_bytes == 0
+
+
+@pytest.mark.attack("J14")
+async def test_an_older_version_that_is_withdrawn_while_it_goes_answers_no_more_and_the_newer_one_stays(desk):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        old = desk.served.find("iris", "2")
+        old.engine.gate.clear()
+        desk.releases.version = 3
+        desk.keeper.renew_now()
+        newer = await desk.keeper.progress.outcome()
+        await desk.until(lambda: old.lease_id in desk.keeper.lease_ids)
+        desk.keeper.end(old.lease_id)
+        await desk.until(lambda: desk.served.digest_of("iris", "2") is None)
+        assert desk.served.find("iris", "") is newer
+        assert desk.keeper.lease_ids == {newer.lease_id}
+        old.engine.gate.set()
+
+
+async def test_a_version_that_is_withdrawn_is_followed_by_what_may_still_be_had(desk):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.releases.version = 1  # the highest that is left
+        desk.keeper.end(desk.served.find("iris", "").lease_id)
+        await desk.until(lambda: desk.served.digest_of("iris", "1") is not None)
+        assert desk.engines[0].closed
+        assert len(desk.served) == 1
+
+
+async def test_news_of_another_lease_changes_nothing(desk):
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        desk.keeper.end("another")
+        await asyncio.sleep(0)
+        assert len(desk.served) == 1
+        assert not desk.engines[0].closed
+
+
+@pytest.mark.attack("J13")
+async def test_while_the_provisioner_is_away_for_less_than_the_last_third_of_a_lease_nothing_fails(desk):
+    desk.releases.lease_s = 60
+    async with desk.keeping():
+        await desk.until(lambda: len(desk.served) == 1)
+        first, counts = desk.served.find("iris", ""), []
+        with desk.served.watching(lambda: counts.append(len(desk.served))):
+            desk.releases.error = Unavailable("the provisioner is away")
+            desk.keeper.renew_now()  # as at two thirds
+            await desk.releases.until_asked(5)
+            desk.releases.error = None
+            renewed = await desk.keeper.progress.outcome()
+            assert 0 not in counts
+        assert desk.served.find("iris", "") is renewed
+        assert renewed.ends_at_s > first.ends_at_s
+        assert [engine.closed for engine in desk.engines] == [False]
 
 
 async def test_job_keys_come_and_go_with_the_lease(desk):

@@ -392,6 +392,18 @@ async def test_each_model_has_slots_of_its_own(slow):
         assert total((await gateway.answered(again))[again]) == [3]
 
 
+async def test_a_slot_of_a_quick_model_holds_several_calls(slow):
+    slow.engine.calls_per_slot = 2
+    slow.engine.gate.clear()
+    async with linked(slow, slots=2) as (gateway, _):
+        held = gateway.send(*[plain() for _ in range(5)])
+        answers = await gateway.answered(held[4])
+        assert answers[held[4]].failure.reason == "slots.full"
+        slow.engine.gate.set()
+        answers = await gateway.answered(*held[:4])
+        assert [total(answers[call_id]) for call_id in held[:4]] == [[3]] * 4
+
+
 async def test_a_plain_call_is_answered_by_the_version_that_the_gateway_says_its_label_stands_for():
     inside = Inside()
     other = FakeEngine()

@@ -14,7 +14,7 @@ from cloister.worker.keeper import ModelKeeper
 from cloister.worker.memory import MemoryBudget
 from cloister.worker.model_folder import ModelFolder
 from cloister.worker.repository import MAX_ORDERS, Repository
-from cloister.worker.sealed_source import SEALED_NAME
+from cloister.worker.sealed_source import MISSING, SEALED_NAME
 from cloister.worker.served import ServedModels
 from cloister.worker.settings import WantedModel
 from fakes.engines import FakeEngine
@@ -112,6 +112,48 @@ async def test_versions_are_loaded_and_unloaded_side_by_side(tmp_path):
         assert await desk.order(UNLOAD, "iris", "1") == "name.unknown"
         assert await desk.order(UNLOAD, "iris") is None
         assert desk.served.states() == []
+
+
+def lease_of(desk, name, version):
+    return desk.served.find(name, version).lease_id
+
+
+@pytest.mark.attack("J14")
+async def test_only_what_is_held_under_a_withdrawn_lease_goes(tmp_path):
+    async with running(tmp_path, "iris@1", "iris@2", "wine@3") as desk:
+        await desk.until_ready("iris@1", "iris@2", "wine@3")
+        assert desk.repository.lease_ids == {
+            lease_of(desk, name, version) for name, version in (("iris", "1"), ("iris", "2"), ("wine", "3"))
+        }
+        desk.releases.error = KeyRefused("no")
+        desk.repository.end([lease_of(desk, "iris", "1"), lease_of(desk, "wine", "3"), "nobody's"])
+        await desk.until_ready("iris@2")
+        assert desk.engines["iris", 1].closed
+        assert desk.engines["wine", 3].closed
+        assert not desk.engines["iris", 2].closed
+
+
+async def test_a_newer_version_whose_file_comes_late_is_served_as_soon_as_it_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(repository, "LOOK_S", 0.01)
+    async with running(tmp_path, "iris") as desk:
+        await desk.until_ready("iris@2")
+        desk.releases.version, desk.load_error = 3, NotReady("no file", reason=MISSING)
+        desk.repository.renew("iris")
+        await desk.releases.until_asked(3)  # and the old one for longer
+        assert desk.releases.asked_for == [0, 0, 2]
+        desk.load_error = None
+        desk.place("iris", 3)
+        await desk.until_ready("iris@3")
+
+
+async def test_only_what_has_changed_is_asked_for_again(tmp_path):
+    async with running(tmp_path, "iris@1", "iris@2") as desk:
+        await desk.until_ready("iris@1", "iris@2")
+        changed, same = lease_of(desk, "iris", "1"), lease_of(desk, "iris", "2")
+        desk.repository.ask_again([changed, "nobody's"])
+        await desk.releases.until_asked(3)
+        assert desk.releases.asked_for[2:] == [1]
+        assert lease_of(desk, "iris", "2") == same
 
 
 async def test_the_leases_of_all_versions_of_a_model_are_renewed_when_asked(tmp_path):

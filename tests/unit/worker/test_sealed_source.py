@@ -112,6 +112,7 @@ def test_lengths_are_checked_where_a_source_does_not_check_them() -> None:
             open_model(HostileFile(RAW, said=lambda _got, got=got: got), KEY, name="m", version=1, digest=DIGEST)
 
 
+@pytest.mark.attack("F07")
 @pytest.mark.attack("I01")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:

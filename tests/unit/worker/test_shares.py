@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cloister.worker import shares as shares_module
 from cloister.worker.shares import Shares, divided
+from cloister.worker.slots import Slots
 from fakes.attested_worker import FakeEngine, Inside
 from fakes.gateway_end import linked
 
@@ -16,6 +17,22 @@ from fakes.gateway_end import linked
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(shares_module, "STEP_S", 0.001)
+
+
+def test_quick_calls_use_a_slot_together():
+    share = Shares(8)
+    with share.joined(lambda: None) as of_link:
+        slots = Slots(8, of_link)
+        for call_id in range(5):
+            slots.take(call_id, "quick", 4)
+        assert of_link.under_way == 2
+        slots.take(5, "slow")
+        assert of_link.under_way == 2
+        slots.free(0)
+        assert of_link.under_way == 1
+        for call_id in range(1, 6):
+            slots.free(call_id)
+        assert of_link.under_way == 0
 
 
 @pytest.mark.parametrize(

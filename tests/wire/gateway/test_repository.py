@@ -58,6 +58,27 @@ async def test_the_index_tells_every_version_and_why_it_is_not_served(rig: Rig) 
         await (await rig.oip()).RepositoryIndex(oip.RepositoryIndexRequest(repository_name="x"), timeout=5)
 
 
+@pytest.mark.attack("J14")
+async def test_a_model_that_should_be_served_and_may_not_be_is_unavailable_and_one_that_is_unknown_is_not_found(
+    rig: Rig,
+) -> None:
+    refused = ModelState(name="gone", state=ModelState.STATE_UNAVAILABLE, reason="lease.withdrawn: by its owner")
+    await rig.worker(A, models=[model_state("tiny", "1"), refused, FULL])
+    stub = await rig.oip()
+
+    async def asked(name: str, version: str = "") -> CloisterError:
+        with pytest.raises(CloisterError) as raised:
+            await stub.ModelInfer(oip.ModelInferRequest(model_name=name, model_version=version), timeout=5)
+        assert not (await stub.ModelReady(oip.ModelReadyRequest(name=name, version=version), timeout=5)).ready
+        return raised.value
+
+    for name, version in (("gone", ""), ("big", "2"), ("big", "")):
+        error = await asked(name, version)
+        assert (type(error), error.reason) == (Unavailable, "model.unavailable")
+    for name, version in (("other", ""), ("big", "3"), ("tiny", "2")):
+        assert type(await asked(name, version)) is NotFound
+
+
 async def test_an_operator_loads_and_unloads_on_all_workers(rig: Rig) -> None:
     workers = [await rig.worker(A), await rig.worker(B)]
     await load(rig, "tiny@2")

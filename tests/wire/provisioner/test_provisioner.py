@@ -70,6 +70,7 @@ async def test_job_keys_come_with_the_key_to_who_satisfies_the_policies_of_their
     assert begun == [1, 2]
 
 
+@pytest.mark.attack("F02")
 async def test_every_refusal_is_one_sentence_on_the_wire(desk: Any) -> None:
     other = WireWorker(desk.pki, desk.worker.platform)
     heard = []
@@ -101,6 +102,7 @@ async def test_every_refusal_is_one_sentence_on_the_wire(desk: Any) -> None:
     ]
 
 
+@pytest.mark.attack("F01")
 async def test_a_stolen_result_is_worth_nothing_over_another_key(desk: Any) -> None:
     thief = WireWorker(desk.pki, desk.worker.platform)
     async with desk.as_worker(thief) as peer:
@@ -132,6 +134,7 @@ async def test_a_result_serves_once(desk: Any) -> None:
             await desk.worker.released(peer, token, MODEL)
 
 
+@pytest.mark.attack("F04")
 @pytest.mark.parametrize("name", ["", "../iris", "Iris", "iris\0", "a" * 4096, "ïris"])
 async def test_names_that_are_none_are_refused_before_anything(desk: Any, name: str) -> None:
     async with desk.as_worker() as peer:
@@ -157,10 +160,11 @@ async def test_an_owner_sees_its_own_models_and_overseers_see_all(desk: Any) -> 
 
 async def test_the_record_is_told_from_a_number_on(desk: Any) -> None:
     async with desk.running.as_role("auditor") as auditor:
-        assert [entry["sequence"] for entry in await records(auditor, after_sequence=1)] == [2]
+        assert [entry["sequence"] for entry in await records(auditor, after_sequence=2)] == [3]
         assert await records(auditor, model_name="other") == []
 
 
+@pytest.mark.attack("F15")
 async def test_what_an_owner_may_not_do(desk: Any) -> None:
     async with desk.owner() as alice, desk.owner("bob") as bob:
         with pytest.raises(AlreadyExists):
@@ -181,13 +185,20 @@ async def test_what_an_owner_may_not_do(desk: Any) -> None:
 _CALLS: dict[str, tuple[Any, set[str]]] = {
     "RegisterModel": (pb.RegisterModelRequest(), {"owner"}),
     "SetReleasePolicy": (pb.SetReleasePolicyRequest(), {"owner"}),
+    "SetSigners": (pb.SetSignersRequest(), {"owner"}),
     "ListModels": (pb.ListModelsRequest(), {"owner", "operator", "auditor"}),
     "ChallengeRelease": (pb.ChallengeReleaseRequest(), {"worker"}),
     "ReleaseKey": (pb.ReleaseKeyRequest(), {"worker"}),
     "ListAudit": (pb.ListAuditRequest(), {"owner", "auditor"}),
+    "GetCheckpoint": (pb.GetCheckpointRequest(), {"owner", "auditor", "operator"}),
+    "ProveInclusion": (pb.ProveInclusionRequest(), {"owner", "auditor", "operator"}),
+    "ProveConsistency": (pb.ProveConsistencyRequest(), {"owner", "auditor", "operator"}),
+    "RotateRoot": (pb.RotateRootRequest(), {"operator"}),
+    "GetVaultStatus": (pb.GetVaultStatusRequest(), {"operator", "auditor"}),
 }
 
 
+@pytest.mark.attack("F15")
 @pytest.mark.parametrize("role", ["verifier", "gateway", "worker", "enrol", "owner", "client", "operator", "auditor"])
 async def test_each_role_calls_what_it_may_and_nothing_else(desk: Any, role: str) -> None:
     async with desk.running.as_role(role, "ab" * 16 if role == "worker" else "main") as peer:
@@ -197,7 +208,7 @@ async def test_each_role_calls_what_it_may_and_nothing_else(desk: Any, role: str
                 await (call.read() if method == "ListAudit" else call)
             except NotAllowed:
                 assert role not in allowed, method
-            except (InvalidRequest, SealBroken):
+            except (InvalidRequest, SealBroken, NotReady):
                 assert role in allowed, method
             else:
                 assert role in allowed, method
@@ -229,7 +240,7 @@ async def test_a_result_that_was_used_serves_nobody_after_a_restart(desk: Any) -
 
 
 async def test_another_root_key_is_refused_at_the_start(desk: Any, pki: MeshPki) -> None:
-    private_file(desk.running.settings.root_key, b"x" * 32)
+    private_file(desk.running.settings.vault.file.key_file, b"x" * 32)
     with pytest.raises(NotReady, match="the root key is not the one"):
         async with running_provisioner(desk.running.settings, pki):
             pass

@@ -161,7 +161,7 @@ async def test_each_role_calls_what_it_may_and_nothing_else(verifier: Running, r
     calls: dict[str, tuple[Any, set[str]]] = {
         "ApplyPolicy": (pb.ApplyPolicyRequest(policy=signed(policy_toml(2), 0, 1)), {"operator"}),
         "GetPolicy": (pb.GetPolicyRequest(), {"owner", "auditor", "operator"}),
-        "ListEvidence": (pb.ListEvidenceRequest(), {"auditor", "operator"}),
+        "ListEvidence": (pb.ListEvidenceRequest(), {"owner", "auditor", "operator"}),
     }
     async with verifier.as_role(role, "ab" * 16 if role == "worker" else "main") as peer:
         for method, (request, allowed) in calls.items():

@@ -104,7 +104,7 @@ async def test_an_unknown_key_in_its_settings_is_named(service: tuple[str, Any],
 
 async def test_a_key_that_others_can_read_is_said_in_one_line(service: tuple[str, Any], tmp_path: Path) -> None:
     name, settings = service
-    key = settings.signing_key if name == "verifier" else settings.root_key
+    key = settings.signing_key if name == "verifier" else settings.vault.file.key_file
     key.chmod(0o644)
     async with asyncio.timeout(30):
         process = await started(name, written(tmp_path, settings))

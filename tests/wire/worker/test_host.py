@@ -63,21 +63,55 @@ async def until_answered(stream: Any) -> None:
     raise AssertionError("the model never answers")
 
 
+def planted_in(mesh: WorkerMesh, tmp_path: Path) -> dict[str, bytes]:
+    """Publish the planted model; what must not be found in a worker that has dropped it."""
+    files = networks.ir(networks.planted(), tmp_path)
+    model = mesh.provisioner.publish(tmp_path / "models", "planted", 1, files)
+    return {
+        "key": model.key.reveal(),
+        "weights": networks.PLANTED_WEIGHTS,
+        "name": networks.PLANTED_NAME.encode(),
+        "graph": bytes(files["model.xml"])[200:264],
+    }
+
+
+async def until_wiped(worker: WorkerProcess, stream: Any, secrets: dict[str, bytes]) -> None:
+    """Wait until nothing of it is found in the worker's memory."""
+    async with asyncio.timeout(30):
+        while any((await asyncio.to_thread(found_in_memory, worker.pid, secrets)).values()):
+            # What Python itself frees is overwritten by what it does next: here, by refusing this.
+            await stream.write(GatewayFrame(calls=[request(0)]))
+            await results(stream, {0})
+
+
+@pytest.mark.attack("J14")
+@pytest.mark.attack("F13")
+async def test_a_model_that_is_withdrawn_leaves_neither_key_nor_plaintext_in_a_worker_that_goes_on(
+    mesh: WorkerMesh, tmp_path: Path
+) -> None:
+    require_root()
+    secrets = planted_in(mesh, tmp_path)
+    async with worker_process(mesh, mesh.settings(models=("planted", "tiny")), environment=OVERWRITTEN) as worker:
+        await worker.until_logged("model.served", times=2)
+        served = await asyncio.to_thread(found_in_memory, worker.pid, secrets)
+        assert served["weights"] > 0, "a worker that serves holds the weights, or this test looks in the wrong place"
+        async with linked(worker) as stream:
+            await until_answered(stream)
+            await mesh.provisioner.withdraw("planted")
+            await worker.until_logged("lease.withdrawn", within_s=5)
+            await until_wiped(worker, stream, secrets)
+        assert [each["model"] for each in worker.logged("lease.withdrawn")] == ["planted"]
+        assert worker.process.returncode is None
+
+
+@pytest.mark.attack("F13")
 @pytest.mark.attack("I04")
 @pytest.mark.attack("E11")
 async def test_after_a_pause_longer_than_its_lease_it_answers_nothing_and_holds_neither_key_nor_plaintext(
     mesh: WorkerMesh, tmp_path: Path
 ) -> None:
     require_root()
-    files = networks.ir(networks.planted(), tmp_path)
-    model = mesh.provisioner.publish(tmp_path / "models", "planted", 1, files)
-    key = model.key.reveal()
-    secrets = {
-        "key": key,
-        "weights": networks.PLANTED_WEIGHTS,
-        "name": networks.PLANTED_NAME.encode(),
-        "graph": bytes(files["model.xml"])[200:264],
-    }
+    secrets = planted_in(mesh, tmp_path)
     mesh.provisioner.lease_s = LEASE_S
     async with worker_process(mesh, mesh.settings(models=("planted",)), environment=OVERWRITTEN) as worker:
         await worker.until_logged("model.served")
@@ -92,11 +126,7 @@ async def test_after_a_pause_longer_than_its_lease_it_answers_nothing_and_holds_
             worker.go_on()
             late = (await results(stream, {0}))[0]
             assert (late.response, late.failure.reason) == (b"", "name.unknown")
-            async with asyncio.timeout(30):
-                while any((await asyncio.to_thread(found_in_memory, worker.pid, secrets)).values()):
-                    # What Python itself frees is overwritten by what it does next: here, by refusing this.
-                    await stream.write(GatewayFrame(calls=[request(0)]))
-                    await results(stream, {0})
+            await until_wiped(worker, stream, secrets)
         assert worker.process.returncode is None
 
 

@@ -326,6 +326,7 @@ async def test_a_changed_model_file_never_serves(mesh, monkeypatch):
         await gateway.until(lambda gateway: gateway.models)
 
 
+@pytest.mark.attack("F13")
 async def test_a_refused_renewal_takes_the_model_away(mesh):
     mesh.provisioner.lease_s = 6
     async with serving(mesh) as (worker, gateway):

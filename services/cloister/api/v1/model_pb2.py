@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63loister/api/v1/model.proto\x12\x0f\x63loister.api.v1\"I\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\"8\n\x13SignedReleasePolicy\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"6\n\x0eSignedJobEpoch\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xed\x01\n\x08JobEpoch\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x61r_id\x18\x03 \x01(\t\x12\x12\n\nmodel_name\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x12\n\nhpke_suite\x18\x06 \x01(\t\x12\x13\n\x0bhpke_public\x18\x07 \x01(\x0c\x12\x15\n\rseal_until_ms\x18\x08 \x01(\x03\x12\x15\n\ropen_until_ms\x18\t \x01(\x03\x12\x34\n\x06policy\x18\n \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63loister/api/v1/model.proto\x12\x0f\x63loister.api.v1\"I\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\"M\n\x13SignedReleasePolicy\x12\x0e\n\x06policy\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0bsigner_sets\x18< \x03(\x0c\"6\n\x0eSignedJobEpoch\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xed\x01\n\x08JobEpoch\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x61r_id\x18\x03 \x01(\t\x12\x12\n\nmodel_name\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x12\n\nhpke_suite\x18\x06 \x01(\t\x12\x13\n\x0bhpke_public\x18\x07 \x01(\x0c\x12\x15\n\rseal_until_ms\x18\x08 \x01(\x03\x12\x15\n\ropen_until_ms\x18\t \x01(\x03\x12\x34\n\x06policy\x18\n \x01(\x0b\x32$.cloister.api.v1.SignedReleasePolicyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -24,9 +24,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDMANIFEST']._serialized_start=48
   _globals['_SIGNEDMANIFEST']._serialized_end=121
   _globals['_SIGNEDRELEASEPOLICY']._serialized_start=123
-  _globals['_SIGNEDRELEASEPOLICY']._serialized_end=179
-  _globals['_SIGNEDJOBEPOCH']._serialized_start=181
-  _globals['_SIGNEDJOBEPOCH']._serialized_end=235
-  _globals['_JOBEPOCH']._serialized_start=238
-  _globals['_JOBEPOCH']._serialized_end=475
+  _globals['_SIGNEDRELEASEPOLICY']._serialized_end=200
+  _globals['_SIGNEDJOBEPOCH']._serialized_start=202
+  _globals['_SIGNEDJOBEPOCH']._serialized_end=256
+  _globals['_JOBEPOCH']._serialized_start=259
+  _globals['_JOBEPOCH']._serialized_end=496
 # @@protoc_insertion_point(module_scope)

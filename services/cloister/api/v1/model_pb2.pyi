@@ -1,6 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -15,12 +16,14 @@ class SignedManifest(_message.Message):
     def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., public_key: _Optional[bytes] = ...) -> None: ...
 
 class SignedReleasePolicy(_message.Message):
-    __slots__ = ("policy", "signature")
+    __slots__ = ("policy", "signature", "signer_sets")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SIGNER_SETS_FIELD_NUMBER: _ClassVar[int]
     policy: bytes
     signature: bytes
-    def __init__(self, policy: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    signer_sets: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, policy: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., signer_sets: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class SignedJobEpoch(_message.Message):
     __slots__ = ("statement", "signature")

@@ -50,6 +50,11 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.FromString,
                 _registered_method=True)
+        self.SetSigners = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/SetSigners',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/cloister.api.v1.Provisioner/ListModels',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListModelsRequest.SerializeToString,
@@ -65,10 +70,60 @@ class ProvisionerStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyResponse.FromString,
                 _registered_method=True)
+        self.RotateRoot = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/RotateRoot',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.FromString,
+                _registered_method=True)
+        self.GetVaultStatus = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/GetVaultStatus',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
+                _registered_method=True)
+        self.WatchLeases = channel.unary_stream(
+                '/cloister.api.v1.Provisioner/WatchLeases',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WatchLeasesRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LeaseEvent.FromString,
+                _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/Withdraw',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
+        self.LiftWithdrawal = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/LiftWithdrawal',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalResponse.FromString,
+                _registered_method=True)
+        self.ListWithdrawals = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/ListWithdrawals',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.FromString,
+                _registered_method=True)
         self.ListAudit = channel.unary_stream(
                 '/cloister.api.v1.Provisioner/ListAudit',
                 request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/Resume',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/GetCheckpoint',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ProveInclusion = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/ProveInclusion',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionResponse.FromString,
+                _registered_method=True)
+        self.ProveConsistency = channel.unary_unary(
+                '/cloister.api.v1.Provisioner/ProveConsistency',
+                request_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyResponse.FromString,
                 _registered_method=True)
 
 
@@ -84,6 +139,14 @@ class ProvisionerServicer(object):
 
     def SetReleasePolicy(self, request, context):
         """Who may have the key; versions only go up. Role: owner, of its own models.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSigners(self, request, context):
+        """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+        models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,8 +173,80 @@ class ProvisionerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateRoot(self, request, context):
+        """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+        others is wrapped anew in the background. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVaultStatus(self, request, context):
+        """Which root keys there are, and how much lies under each. Roles: operator, auditor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchLeases(self, request, context):
+        """What becomes of leases that the caller was given, as soon as it is known. Role: worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Withdraw(self, request, context):
+        """The key of a model or version to nobody any more, and no lease of it goes on. Roles: owner (its own), operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftWithdrawal(self, request, context):
+        """Roles: owner (its own), operator; by an order that as many of the model's signers signed as must.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWithdrawals(self, request, context):
+        """Roles: owner (its own), operator and auditor (all).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAudit(self, request, context):
         """The record, oldest first. Roles: owner (its own models), auditor (all).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpoint(self, request, context):
+        """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
+        operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveInclusion(self, request, context):
+        """That a line is among the first so many (RFC 6962). Roles: owner, auditor, operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveConsistency(self, request, context):
+        """That the record has only grown (RFC 6962). Roles: owner, auditor, operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +265,11 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.SerializeToString,
             ),
+            'SetSigners': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSigners,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListModelsRequest.FromString,
@@ -145,10 +285,60 @@ def add_ProvisionerServicer_to_server(servicer, server):
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ReleaseKeyResponse.SerializeToString,
             ),
+            'RotateRoot': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRoot,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.SerializeToString,
+            ),
+            'GetVaultStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVaultStatus,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.SerializeToString,
+            ),
+            'WatchLeases': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLeases,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WatchLeasesRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LeaseEvent.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawResponse.SerializeToString,
+            ),
+            'LiftWithdrawal': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftWithdrawal,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalResponse.SerializeToString,
+            ),
+            'ListWithdrawals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWithdrawals,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.SerializeToString,
+            ),
             'ListAudit': grpc.unary_stream_rpc_method_handler(
                     servicer.ListAudit,
                     request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'ProveInclusion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveInclusion,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionResponse.SerializeToString,
+            ),
+            'ProveConsistency': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveConsistency,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -205,6 +395,33 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/SetReleasePolicy',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_provisioner__pb2.SetReleasePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSigners(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/SetSigners',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.SetSignersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -297,6 +514,168 @@ class Provisioner(object):
             _registered_method=True)
 
     @staticmethod
+    def RotateRoot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/RotateRoot',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.RotateRootResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVaultStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/GetVaultStatus',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetVaultStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/WatchLeases',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.WatchLeasesRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.LeaseEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/Withdraw',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.WithdrawResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftWithdrawal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/LiftWithdrawal',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.LiftWithdrawalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWithdrawals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/ListWithdrawals',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ListWithdrawalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListAudit(request,
             target,
             options=(),
@@ -313,6 +692,114 @@ class Provisioner(object):
             '/cloister.api.v1.Provisioner/ListAudit',
             cloister_dot_api_dot_v1_dot_provisioner__pb2.ListAuditRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_audit__pb2.AuditRecord.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/Resume',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/GetCheckpoint',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveInclusion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/ProveInclusion',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveInclusionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveConsistency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Provisioner/ProveConsistency',
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_provisioner__pb2.ProveConsistencyResponse.FromString,
             options,
             channel_credentials,
             insecure,

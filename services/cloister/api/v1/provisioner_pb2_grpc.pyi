@@ -64,6 +64,22 @@ _ProvisionerSetReleasePolicyType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerSetSignersType = typing_extensions.TypeVar(
+    '_ProvisionerSetSignersType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
+    ],
+)
+
 _ProvisionerListModelsType = typing_extensions.TypeVar(
     '_ProvisionerListModelsType',
     grpc.UnaryUnaryMultiCallable[
@@ -112,6 +128,102 @@ _ProvisionerReleaseKeyType = typing_extensions.TypeVar(
     ],
 )
 
+_ProvisionerRotateRootType = typing_extensions.TypeVar(
+    '_ProvisionerRotateRootType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+)
+
+_ProvisionerGetVaultStatusType = typing_extensions.TypeVar(
+    '_ProvisionerGetVaultStatusType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+)
+
+_ProvisionerWatchLeasesType = typing_extensions.TypeVar(
+    '_ProvisionerWatchLeasesType',
+    grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+)
+
+_ProvisionerWithdrawType = typing_extensions.TypeVar(
+    '_ProvisionerWithdrawType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+)
+
+_ProvisionerLiftWithdrawalType = typing_extensions.TypeVar(
+    '_ProvisionerLiftWithdrawalType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+)
+
+_ProvisionerListWithdrawalsType = typing_extensions.TypeVar(
+    '_ProvisionerListWithdrawalsType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
+)
+
 _ProvisionerListAuditType = typing_extensions.TypeVar(
     '_ProvisionerListAuditType',
     grpc.UnaryStreamMultiCallable[
@@ -128,7 +240,71 @@ _ProvisionerListAuditType = typing_extensions.TypeVar(
     ],
 )
 
-class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerListAuditType]):
+_ProvisionerResumeType = typing_extensions.TypeVar(
+    '_ProvisionerResumeType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+)
+
+_ProvisionerGetCheckpointType = typing_extensions.TypeVar(
+    '_ProvisionerGetCheckpointType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+)
+
+_ProvisionerProveInclusionType = typing_extensions.TypeVar(
+    '_ProvisionerProveInclusionType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+)
+
+_ProvisionerProveConsistencyType = typing_extensions.TypeVar(
+    '_ProvisionerProveConsistencyType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
+    ],
+)
+
+class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _ProvisionerSetReleasePolicyType, _ProvisionerSetSignersType, _ProvisionerListModelsType, _ProvisionerChallengeReleaseType, _ProvisionerReleaseKeyType, _ProvisionerRotateRootType, _ProvisionerGetVaultStatusType, _ProvisionerWatchLeasesType, _ProvisionerWithdrawType, _ProvisionerLiftWithdrawalType, _ProvisionerListWithdrawalsType, _ProvisionerListAuditType, _ProvisionerResumeType, _ProvisionerGetCheckpointType, _ProvisionerProveInclusionType, _ProvisionerProveConsistencyType]):
     @typing.overload
     def __init__(self: ProvisionerStub[
         grpc.UnaryUnaryMultiCallable[
@@ -138,6 +314,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.SetReleasePolicyRequest,
             cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.SetSignersRequest,
+            cloister.api.v1.provisioner_pb2.SetSignersResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListModelsRequest,
@@ -151,9 +331,49 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
             cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.RotateRootRequest,
+            cloister.api.v1.provisioner_pb2.RotateRootResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+            cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+            cloister.api.v1.provisioner_pb2.LeaseEvent,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.WithdrawRequest,
+            cloister.api.v1.provisioner_pb2.WithdrawResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+        ],
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+            cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+            cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+            cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -168,6 +388,10 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.SetSignersRequest,
+            cloister.api.v1.provisioner_pb2.SetSignersResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             cloister.api.v1.provisioner_pb2.ListModelsRequest,
             cloister.api.v1.provisioner_pb2.ListModelsResponse,
         ],
@@ -179,9 +403,49 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
             cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
             cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.RotateRootRequest,
+            cloister.api.v1.provisioner_pb2.RotateRootResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+            cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+            cloister.api.v1.provisioner_pb2.LeaseEvent,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.WithdrawRequest,
+            cloister.api.v1.provisioner_pb2.WithdrawResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+            cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+            cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+        ],
         grpc.aio.UnaryStreamMultiCallable[
             cloister.api.v1.provisioner_pb2.ListAuditRequest,
             cloister.api.v1.audit_pb2.AuditRecord,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ResumeRequest,
+            cloister.api.v1.provisioner_pb2.ResumeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+            cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+            cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+            cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -190,6 +454,11 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
 
     SetReleasePolicy: _ProvisionerSetReleasePolicyType
     """Who may have the key; versions only go up. Role: owner, of its own models."""
+
+    SetSigners: _ProvisionerSetSignersType
+    """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+    models.
+    """
 
     ListModels: _ProvisionerListModelsType
     """Roles: owner (its own), operator and auditor (all). Never a key."""
@@ -200,8 +469,42 @@ class ProvisionerStub(typing.Generic[_ProvisionerRegisterModelType, _Provisioner
     ReleaseKey: _ProvisionerReleaseKeyType
     """Attestation Result and proof in, key sealed to the attested HPKE key out. Role: worker."""
 
+    RotateRoot: _ProvisionerRotateRootType
+    """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+    others is wrapped anew in the background. Role: operator.
+    """
+
+    GetVaultStatus: _ProvisionerGetVaultStatusType
+    """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
+
+    WatchLeases: _ProvisionerWatchLeasesType
+    """What becomes of leases that the caller was given, as soon as it is known. Role: worker."""
+
+    Withdraw: _ProvisionerWithdrawType
+    """The key of a model or version to nobody any more, and no lease of it goes on. Roles: owner (its own), operator."""
+
+    LiftWithdrawal: _ProvisionerLiftWithdrawalType
+    """Roles: owner (its own), operator; by an order that as many of the model's signers signed as must."""
+
+    ListWithdrawals: _ProvisionerListWithdrawalsType
+    """Roles: owner (its own), operator and auditor (all)."""
+
     ListAudit: _ProvisionerListAuditType
     """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    Resume: _ProvisionerResumeType
+    """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
+
+    GetCheckpoint: _ProvisionerGetCheckpointType
+    """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
+    operator.
+    """
+
+    ProveInclusion: _ProvisionerProveInclusionType
+    """That a line is among the first so many (RFC 6962). Roles: owner, auditor, operator."""
+
+    ProveConsistency: _ProvisionerProveConsistencyType
+    """That the record has only grown (RFC 6962). Roles: owner, auditor, operator."""
 
 ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -211,6 +514,10 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.SetReleasePolicyRequest,
         cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        cloister.api.v1.provisioner_pb2.SetSignersResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         cloister.api.v1.provisioner_pb2.ListModelsRequest,
@@ -224,9 +531,49 @@ ProvisionerAsyncStub: typing_extensions.TypeAlias = ProvisionerStub[
         cloister.api.v1.provisioner_pb2.ReleaseKeyRequest,
         cloister.api.v1.provisioner_pb2.ReleaseKeyResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        cloister.api.v1.provisioner_pb2.RotateRootResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        cloister.api.v1.provisioner_pb2.GetVaultStatusResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        cloister.api.v1.provisioner_pb2.LeaseEvent,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        cloister.api.v1.provisioner_pb2.WithdrawResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse,
+    ],
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.provisioner_pb2.ListAuditRequest,
         cloister.api.v1.audit_pb2.AuditRecord,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ResumeRequest,
+        cloister.api.v1.provisioner_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        cloister.api.v1.provisioner_pb2.GetCheckpointResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        cloister.api.v1.provisioner_pb2.ProveInclusionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        cloister.api.v1.provisioner_pb2.ProveConsistencyResponse,
     ],
 ]
 
@@ -246,6 +593,16 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.SetReleasePolicyResponse]]:
         """Who may have the key; versions only go up. Role: owner, of its own models."""
+
+    @abc.abstractmethod
+    def SetSigners(
+        self,
+        request: cloister.api.v1.provisioner_pb2.SetSignersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.SetSignersResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.SetSignersResponse]]:
+        """Who signs for a model from now on, signed by those who did until now; versions only go up. Role: owner, of its own
+        models.
+        """
 
     @abc.abstractmethod
     def ListModels(
@@ -272,11 +629,95 @@ class ProvisionerServicer(metaclass=abc.ABCMeta):
         """Attestation Result and proof in, key sealed to the attested HPKE key out. Role: worker."""
 
     @abc.abstractmethod
+    def RotateRoot(
+        self,
+        request: cloister.api.v1.provisioner_pb2.RotateRootRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.RotateRootResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.RotateRootResponse]]:
+        """Goes over to the next root key that the settings name, or to the newest version of the one in use; what lies under
+        others is wrapped anew in the background. Role: operator.
+        """
+
+    @abc.abstractmethod
+    def GetVaultStatus(
+        self,
+        request: cloister.api.v1.provisioner_pb2.GetVaultStatusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.GetVaultStatusResponse]]:
+        """Which root keys there are, and how much lies under each. Roles: operator, auditor."""
+
+    @abc.abstractmethod
+    def WatchLeases(
+        self,
+        request: cloister.api.v1.provisioner_pb2.WatchLeasesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.provisioner_pb2.LeaseEvent], collections.abc.AsyncIterator[cloister.api.v1.provisioner_pb2.LeaseEvent]]:
+        """What becomes of leases that the caller was given, as soon as it is known. Role: worker."""
+
+    @abc.abstractmethod
+    def Withdraw(
+        self,
+        request: cloister.api.v1.provisioner_pb2.WithdrawRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.WithdrawResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.WithdrawResponse]]:
+        """The key of a model or version to nobody any more, and no lease of it goes on. Roles: owner (its own), operator."""
+
+    @abc.abstractmethod
+    def LiftWithdrawal(
+        self,
+        request: cloister.api.v1.provisioner_pb2.LiftWithdrawalRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.LiftWithdrawalResponse]]:
+        """Roles: owner (its own), operator; by an order that as many of the model's signers signed as must."""
+
+    @abc.abstractmethod
+    def ListWithdrawals(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ListWithdrawalsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ListWithdrawalsResponse]]:
+        """Roles: owner (its own), operator and auditor (all)."""
+
+    @abc.abstractmethod
     def ListAudit(
         self,
         request: cloister.api.v1.provisioner_pb2.ListAuditRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.audit_pb2.AuditRecord], collections.abc.AsyncIterator[cloister.api.v1.audit_pb2.AuditRecord]]:
         """The record, oldest first. Roles: owner (its own models), auditor (all)."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ResumeResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ResumeResponse]]:
+        """Goes on without what was lost, where the state here is older than its witnesses know. Role: operator."""
+
+    @abc.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: cloister.api.v1.provisioner_pb2.GetCheckpointRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.GetCheckpointResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.GetCheckpointResponse]]:
+        """The head of the record, signed, and countersigned where a majority of its witnesses has. Roles: owner, auditor,
+        operator.
+        """
+
+    @abc.abstractmethod
+    def ProveInclusion(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ProveInclusionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ProveInclusionResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ProveInclusionResponse]]:
+        """That a line is among the first so many (RFC 6962). Roles: owner, auditor, operator."""
+
+    @abc.abstractmethod
+    def ProveConsistency(
+        self,
+        request: cloister.api.v1.provisioner_pb2.ProveConsistencyRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.provisioner_pb2.ProveConsistencyResponse, collections.abc.Awaitable[cloister.api.v1.provisioner_pb2.ProveConsistencyResponse]]:
+        """That the record has only grown (RFC 6962). Roles: owner, auditor, operator."""
 
 def add_ProvisionerServicer_to_server(servicer: ProvisionerServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -137,12 +137,14 @@ class GetKeysRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetKeysResponse(_message.Message):
-    __slots__ = ("jwks", "key_set")
+    __slots__ = ("jwks", "key_set", "witness")
     JWKS_FIELD_NUMBER: _ClassVar[int]
     KEY_SET_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
     jwks: str
     key_set: bytes
-    def __init__(self, jwks: _Optional[str] = ..., key_set: _Optional[bytes] = ...) -> None: ...
+    witness: str
+    def __init__(self, jwks: _Optional[str] = ..., key_set: _Optional[bytes] = ..., witness: _Optional[str] = ...) -> None: ...
 
 class Revocation(_message.Message):
     __slots__ = ("kind", "value", "reason", "by", "revoked_at_ms", "ends_at_ms")
@@ -288,3 +290,45 @@ class GetEvidenceResponse(_message.Message):
     bundle: _evidence_pb2.EvidenceBundle
     mesh_trust: bytes
     def __init__(self, bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., mesh_trust: _Optional[bytes] = ...) -> None: ...
+
+class WitnessRequest(_message.Message):
+    __slots__ = ("writer", "old_size", "proof", "checkpoint", "log_key", "resumed", "resumed_sequence", "resumed_proof", "leaving")
+    WRITER_FIELD_NUMBER: _ClassVar[int]
+    OLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    LOG_KEY_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_PROOF_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    writer: bytes
+    old_size: int
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    checkpoint: str
+    log_key: str
+    resumed: bytes
+    resumed_sequence: int
+    resumed_proof: _containers.RepeatedScalarFieldContainer[bytes]
+    leaving: bool
+    def __init__(self, writer: _Optional[bytes] = ..., old_size: _Optional[int] = ..., proof: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[str] = ..., log_key: _Optional[str] = ..., resumed: _Optional[bytes] = ..., resumed_sequence: _Optional[int] = ..., resumed_proof: _Optional[_Iterable[bytes]] = ..., leaving: bool = ...) -> None: ...
+
+class WitnessResponse(_message.Message):
+    __slots__ = ("cosignature",)
+    COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    cosignature: str
+    def __init__(self, cosignature: _Optional[str] = ...) -> None: ...
+
+class GetWitnessedRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetWitnessedResponse(_message.Message):
+    __slots__ = ("checkpoint", "witness", "log_key")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    LOG_KEY_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: str
+    witness: str
+    log_key: str
+    def __init__(self, checkpoint: _Optional[str] = ..., witness: _Optional[str] = ..., log_key: _Optional[str] = ...) -> None: ...

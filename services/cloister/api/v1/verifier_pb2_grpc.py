@@ -110,6 +110,16 @@ class VerifierStub(object):
                 request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WatchTrustRequest.SerializeToString,
                 response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.TrustEvent.FromString,
                 _registered_method=True)
+        self.Witness = channel.unary_unary(
+                '/cloister.api.v1.Verifier/Witness',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WitnessRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WitnessResponse.FromString,
+                _registered_method=True)
+        self.GetWitnessed = channel.unary_unary(
+                '/cloister.api.v1.Verifier/GetWitnessed',
+                request_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetWitnessedRequest.SerializeToString,
+                response_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetWitnessedResponse.FromString,
+                _registered_method=True)
 
 
 class VerifierServicer(object):
@@ -172,7 +182,7 @@ class VerifierServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListEvidence(self, request, context):
-        """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator.
+        """The evidence of everyone attested now, to judge by another policy, say. Roles: owner, auditor, operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,6 +219,21 @@ class VerifierServicer(object):
     def WatchTrust(self, request, context):
         """What relying parties must know: all of it at first, then all of it at each change, and a sign of life each second.
         Roles: gateway, provisioner, operator; worker, who hears only what concerns itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Witness(self, request, context):
+        """Countersign the head of the provisioner's log, if it extends the one before, and renew its writer's lease. Role:
+        provisioner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWitnessed(self, request, context):
+        """The newest head that was countersigned, and by which key. Roles: provisioner, owner, auditor, operator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -286,6 +311,16 @@ def add_VerifierServicer_to_server(servicer, server):
                     servicer.WatchTrust,
                     request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WatchTrustRequest.FromString,
                     response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.TrustEvent.SerializeToString,
+            ),
+            'Witness': grpc.unary_unary_rpc_method_handler(
+                    servicer.Witness,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WitnessRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.WitnessResponse.SerializeToString,
+            ),
+            'GetWitnessed': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWitnessed,
+                    request_deserializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetWitnessedRequest.FromString,
+                    response_serializer=cloister_dot_api_dot_v1_dot_verifier__pb2.GetWitnessedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -666,6 +701,60 @@ class Verifier(object):
             '/cloister.api.v1.Verifier/WatchTrust',
             cloister_dot_api_dot_v1_dot_verifier__pb2.WatchTrustRequest.SerializeToString,
             cloister_dot_api_dot_v1_dot_verifier__pb2.TrustEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Witness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/Witness',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.WitnessRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.WitnessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWitnessed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cloister.api.v1.Verifier/GetWitnessed',
+            cloister_dot_api_dot_v1_dot_verifier__pb2.GetWitnessedRequest.SerializeToString,
+            cloister_dot_api_dot_v1_dot_verifier__pb2.GetWitnessedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -250,7 +250,39 @@ _VerifierWatchTrustType = typing_extensions.TypeVar(
     ],
 )
 
-class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType, _VerifierGetEvidenceType, _VerifierRevokeType, _VerifierLiftRevocationType, _VerifierListRevocationsType, _VerifierWatchTrustType]):
+_VerifierWitnessType = typing_extensions.TypeVar(
+    '_VerifierWitnessType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.WitnessRequest,
+        cloister.api.v1.verifier_pb2.WitnessResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.WitnessRequest,
+        cloister.api.v1.verifier_pb2.WitnessResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.WitnessRequest,
+        cloister.api.v1.verifier_pb2.WitnessResponse,
+    ],
+)
+
+_VerifierGetWitnessedType = typing_extensions.TypeVar(
+    '_VerifierGetWitnessedType',
+    grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+        cloister.api.v1.verifier_pb2.GetWitnessedResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+        cloister.api.v1.verifier_pb2.GetWitnessedResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+        cloister.api.v1.verifier_pb2.GetWitnessedResponse,
+    ],
+)
+
+class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType, _VerifierLeaveType, _VerifierWatchAttestedType, _VerifierListAppraisalsType, _VerifierGetKeysType, _VerifierApplyPolicyType, _VerifierGetPolicyType, _VerifierListEvidenceType, _VerifierGetEvidenceType, _VerifierRevokeType, _VerifierLiftRevocationType, _VerifierListRevocationsType, _VerifierWatchTrustType, _VerifierWitnessType, _VerifierGetWitnessedType]):
     @typing.overload
     def __init__(self: VerifierStub[
         grpc.UnaryUnaryMultiCallable[
@@ -308,6 +340,14 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
         grpc.UnaryStreamMultiCallable[
             cloister.api.v1.verifier_pb2.WatchTrustRequest,
             cloister.api.v1.verifier_pb2.TrustEvent,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.WitnessRequest,
+            cloister.api.v1.verifier_pb2.WitnessResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+            cloister.api.v1.verifier_pb2.GetWitnessedResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -369,6 +409,14 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
             cloister.api.v1.verifier_pb2.WatchTrustRequest,
             cloister.api.v1.verifier_pb2.TrustEvent,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.WitnessRequest,
+            cloister.api.v1.verifier_pb2.WitnessResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+            cloister.api.v1.verifier_pb2.GetWitnessedResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Challenge: _VerifierChallengeType
@@ -396,7 +444,7 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
     """The appraisal policy in force, as it was signed. Roles: owner, auditor, operator."""
 
     ListEvidence: _VerifierListEvidenceType
-    """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
+    """The evidence of everyone attested now, to judge by another policy, say. Roles: owner, auditor, operator."""
 
     GetEvidence: _VerifierGetEvidenceType
     """The verifier's own evidence, for the caller's nonce and the TLS key of this connection. Any role."""
@@ -414,6 +462,14 @@ class VerifierStub(typing.Generic[_VerifierChallengeType, _VerifierAppraiseType,
     """What relying parties must know: all of it at first, then all of it at each change, and a sign of life each second.
     Roles: gateway, provisioner, operator; worker, who hears only what concerns itself.
     """
+
+    Witness: _VerifierWitnessType
+    """Countersign the head of the provisioner's log, if it extends the one before, and renew its writer's lease. Role:
+    provisioner.
+    """
+
+    GetWitnessed: _VerifierGetWitnessedType
+    """The newest head that was countersigned, and by which key. Roles: provisioner, owner, auditor, operator."""
 
 VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -471,6 +527,14 @@ VerifierAsyncStub: typing_extensions.TypeAlias = VerifierStub[
     grpc.aio.UnaryStreamMultiCallable[
         cloister.api.v1.verifier_pb2.WatchTrustRequest,
         cloister.api.v1.verifier_pb2.TrustEvent,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.WitnessRequest,
+        cloister.api.v1.verifier_pb2.WitnessResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+        cloister.api.v1.verifier_pb2.GetWitnessedResponse,
     ],
 ]
 
@@ -545,7 +609,7 @@ class VerifierServicer(metaclass=abc.ABCMeta):
         request: cloister.api.v1.verifier_pb2.ListEvidenceRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[cloister.api.v1.verifier_pb2.AttestedWorker], collections.abc.AsyncIterator[cloister.api.v1.verifier_pb2.AttestedWorker]]:
-        """The evidence of everyone attested now, to judge by another policy, say. Roles: auditor, operator."""
+        """The evidence of everyone attested now, to judge by another policy, say. Roles: owner, auditor, operator."""
 
     @abc.abstractmethod
     def GetEvidence(
@@ -588,5 +652,23 @@ class VerifierServicer(metaclass=abc.ABCMeta):
         """What relying parties must know: all of it at first, then all of it at each change, and a sign of life each second.
         Roles: gateway, provisioner, operator; worker, who hears only what concerns itself.
         """
+
+    @abc.abstractmethod
+    def Witness(
+        self,
+        request: cloister.api.v1.verifier_pb2.WitnessRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.WitnessResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.WitnessResponse]]:
+        """Countersign the head of the provisioner's log, if it extends the one before, and renew its writer's lease. Role:
+        provisioner.
+        """
+
+    @abc.abstractmethod
+    def GetWitnessed(
+        self,
+        request: cloister.api.v1.verifier_pb2.GetWitnessedRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[cloister.api.v1.verifier_pb2.GetWitnessedResponse, collections.abc.Awaitable[cloister.api.v1.verifier_pb2.GetWitnessedResponse]]:
+        """The newest head that was countersigned, and by which key. Roles: provisioner, owner, auditor, operator."""
 
 def add_VerifierServicer_to_server(servicer: VerifierServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -136,7 +136,7 @@ class ModelCounters(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., evaluations: _Optional[int] = ..., requests: _Optional[int] = ..., rows: _Optional[int] = ..., batches: _Optional[_Iterable[int]] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class ModelState(_message.Message):
-    __slots__ = ("name", "version", "digest", "allow_plain", "metadata", "manifest", "state", "reason", "job_epoch")
+    __slots__ = ("name", "version", "digest", "allow_plain", "metadata", "manifest", "state", "reason", "job_epoch", "calls_per_slot")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_READY: _ClassVar[ModelState.State]
@@ -154,6 +154,7 @@ class ModelState(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     JOB_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CALLS_PER_SLOT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     digest: bytes
@@ -163,7 +164,8 @@ class ModelState(_message.Message):
     state: ModelState.State
     reason: str
     job_epoch: _model_pb2.SignedJobEpoch
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., state: _Optional[_Union[ModelState.State, str]] = ..., reason: _Optional[str] = ..., job_epoch: _Optional[_Union[_model_pb2.SignedJobEpoch, _Mapping]] = ...) -> None: ...
+    calls_per_slot: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[bytes] = ..., allow_plain: bool = ..., metadata: _Optional[bytes] = ..., manifest: _Optional[_Union[_model_pb2.SignedManifest, _Mapping]] = ..., state: _Optional[_Union[ModelState.State, str]] = ..., reason: _Optional[str] = ..., job_epoch: _Optional[_Union[_model_pb2.SignedJobEpoch, _Mapping]] = ..., calls_per_slot: _Optional[int] = ...) -> None: ...
 
 class InferResult(_message.Message):
     __slots__ = ("call_id", "response", "failure", "evaluation")

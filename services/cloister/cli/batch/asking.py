@@ -28,6 +28,8 @@ MOST_LOST: Final = 20
 """How often a gateway may lose a job."""
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
+# What a gateway says of a job after it has looked whether it has it: its ticket will open nothing.
+_NO_ROOM: Final = frozenset({"jobs.full", "tenant.jobs_full", "tenant.results_full"})
 _GRACE_S: Final = 120.0  # for the gateway to say that a job's time has passed
 
 
@@ -134,14 +136,19 @@ class _Asker:
         await asyncio.to_thread(self._journal.promise, self._promises(fresh, prepared))
         sent = await self._jobs.send(prepared, timeout_s=timeout_s)
         refusal: CloisterError | None = None
+        refused: list[bytes] = []
         for loaded, made, result in zip(fresh, prepared, sent, strict=True):
             if result.error is None:
                 self._tickets[loaded.number] = [await self._ticket(loaded, made, result)]
                 self._moved()
             elif _may_pass(result.error):
                 refusal = result.error
+                if refusal.reason in _NO_ROOM:
+                    refused.append(made.ticket.job_id)
             else:
                 await self._end(loaded.number, Ended(loaded, result.error))
+        if refused:
+            await asyncio.to_thread(self._journal.withdraw, refused)
         if refusal is not None:
             await self._pause(refusal)
 

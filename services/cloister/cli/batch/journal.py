@@ -162,6 +162,11 @@ class Journal:
                 database.execute("INSERT OR IGNORE INTO span (number, turn) VALUES (?, 0)", (number,))
                 database.execute("INSERT INTO ticket VALUES (?, ?, ?)", (job_id, number, ticket))
 
+    def withdraw(self, job_ids: Iterable[bytes]) -> None:
+        """Forget tickets of what the gateway has refused to keep."""
+        with self._transaction() as database:
+            database.executemany("DELETE FROM ticket WHERE job_id = ?", [(job_id,) for job_id in job_ids])
+
     def end(self, ends: Iterable[SpanEnd]) -> None:
         """Keep what became of spans; their tickets are needed no more."""
         with self._transaction() as database:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 _SCRIPTS: Final = "evalsha eval"
-_CALLED: Final = "ping info del xread acl|whoami acl|dryrun command cluster|slots"
+_CALLED: Final = "ping info del mget xread acl|whoami acl|dryrun command cluster|slots"
 _IN_SCRIPTS: Final = (
-    "type del get set strlen pexpire time hset hget hdel hincrby hstrlen zadd zrem zrange zcard zscore rpush lpop lrem "
-    "lindex lpos xadd xack xdel xlen xtrim xrange xclaim xautoclaim xreadgroup xpending xgroup|create xinfo|stream "
-    "xinfo|groups"
+    "type del get set strlen pexpire time hset hget hgetall hdel hincrby hlen hstrlen zadd zrem zrange zcard zscore "
+    "rpush lpop lrem lindex lpos xadd xack xdel xlen xtrim xrange xclaim xautoclaim xreadgroup xpending xgroup|create "
+    "xinfo|stream"
 )
 COMMANDS: Final = " ".join(f"+{each}" for each in f"{_SCRIPTS} {_CALLED} {_IN_SCRIPTS}".split())
 

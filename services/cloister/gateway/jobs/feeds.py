@@ -127,12 +127,20 @@ class Feeds:
     Args:
         stores: Where they are read.
         spawn: Runs a reader.
+
+    Attributes:
+        watched_jobs: By all who watch, together.
     """
 
     def __init__(self, stores: StoreWatch, spawn: Spawn) -> None:
         self._stores = stores
         self._spawn = spawn
         self._feeds: dict[str, _Feed] = {}
+        self.watched_jobs = 0
+
+    def reads(self, model_name: str) -> bool:
+        """Whether the ends of a model are being read already."""
+        return model_name in self._feeds
 
     @asynccontextmanager
     async def watched(self, model_name: str, job_ids: Iterable[bytes]) -> AsyncIterator[Watcher]:
@@ -147,10 +155,12 @@ class Feeds:
             feed = self._feeds[model_name] = _Feed(model_name, self._stores)
             self._spawn(self._read(model_name, feed), f"ends of {model_name}")
         feed.add(watcher, ids)
+        self.watched_jobs += len(ids)
         try:
             await _begun(feed)
             yield watcher
         finally:
+            self.watched_jobs -= len(ids)
             feed.remove(watcher, ids)
 
     async def _read(self, model_name: str, feed: _Feed) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from cloister.errors import CloisterError, Unavailable
+from cloister.errors import CloisterError, Overloaded, Unavailable
 
 JOB_ID_BYTES: Final = 16
 
@@ -102,7 +102,7 @@ class Record:
     Attributes:
         response: A serialised ModelInferResponse around a SealedJobResult, once answered.
         error: Why it is a dead letter; of an answered job, why its answer cannot be had: `answer.expired`, or
-            `answer.lost` where Redis has none that the end vouches for.
+            `answer.lost` where Redis has none that the end vouches for; of a queued one, what keeps it there.
     """
 
     job_id: bytes
@@ -125,6 +125,19 @@ class QueueCounts:
     size_bytes: int
     oldest_s: float
     dead: int
+
+    def gone_in_s(self, jobs: int) -> float:
+        """In how many seconds so many will have been taken, as fast as they were since the oldest came."""
+        return jobs * self.oldest_s / max(1, self.waiting)
+
+
+def full_results() -> Overloaded:
+    """Why a tenant's jobs are not taken, and those that wait go on waiting."""
+    return Overloaded(
+        "what became of your earlier jobs of this model fills the room that you have for it: forget (Forget) what you "
+        "have read, and give jobs a shorter result_ttl_s; until there is room none are taken, and what waits waits on",
+        reason="tenant.results_full",
+    )
 
 
 def expired_job() -> Unavailable:

@@ -10,8 +10,8 @@ from cloister.gateway.jobs.job import Accepted, QueueCounts, Record, State
 from cloister.gateway.lanes import jittered
 from cloister.rpc.status import failure_of
 
-FULL_S: Final = 1.0
-"""When to come again to a queue that is full: there is no telling when workers will have emptied it."""
+SOONEST_S: Final = 1.0
+"""When to come again to a queue that is full, however fast it empties."""
 _STATES: Final = {
     State.QUEUED: jobs_pb2.JOB_STATE_QUEUED,
     State.RUNNING: jobs_pb2.JOB_STATE_RUNNING,
@@ -38,11 +38,17 @@ def job_message(job_id: bytes, record: Record | None) -> jobs_pb2.Job:
     )
 
 
-def submitted_message(job_id: bytes, outcome: Accepted | CloisterError) -> jobs_pb2.Submitted:
-    """What became of one submission."""
+def submitted_message(job_id: bytes, outcome: Accepted | CloisterError, full_s: float) -> jobs_pb2.Submitted:
+    """What became of one submission.
+
+    Args:
+        job_id: As it was submitted.
+        outcome: Of it.
+        full_s: When there may be room for all that had none.
+    """
     if isinstance(outcome, Accepted):
         return jobs_pb2.Submitted(job_id=outcome.job_id, existed=outcome.existed)
-    wait_s = (outcome.retry_after_s or jittered(FULL_S)) if isinstance(outcome, Overloaded) else 0.0
+    wait_s = (outcome.retry_after_s or jittered(max(SOONEST_S, full_s))) if isinstance(outcome, Overloaded) else 0.0
     return jobs_pb2.Submitted(job_id=job_id, failure=failure_of(outcome), retry_after_s=wait_s)
 
 

@@ -151,7 +151,7 @@ class ModelRunner:
             if left:
                 self._reclaim_at_s = now_s  # there may be more
                 return left
-        return await store.claim(name, most, BLOCK_MS)
+        return await store.claim(name, most, BLOCK_MS, kept_bytes=self._settings.tenant_kept_bytes)
 
     def _wanted(self) -> int:
         """How many jobs to claim now: what fills the slots, and what can be sent soon after."""

@@ -19,7 +19,7 @@ _FINAL: Final = (InvalidRequest, SealBroken, NotAllowed, Unauthenticated)
 """What no second attempt changes: a worker has looked at the job and found it wrong."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 15.0
 UNCOUNTED_S: Final = 0.5
-"""Before a job that no worker has looked at is let go."""
+"""Until a job that no worker has looked at is taken again."""
 
 
 class Next(Enum):

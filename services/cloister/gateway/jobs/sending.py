@@ -1,7 +1,8 @@
 """One model's jobs on their way to workers, and what follows when their calls have ended.
 
 They go as ordinary calls, in their tenants' names, within a share of the slots that workers grant: the rest is for
-requests that come meanwhile. No job has a task; a call that ends calls back.
+requests that come meanwhile. No job has a task; a call that ends calls back. What is to be tried again waits in the
+store, not here: whoever submits what nobody can answer takes no room from others.
 """
 
 from __future__ import annotations
@@ -72,7 +73,6 @@ class Sending:
         self._wall_ms = wall_ms
         self._freed = freed
         self._loop = asyncio.get_running_loop()
-        self._later: dict[Held, tuple[asyncio.TimerHandle, bool]] = {}
         self._paused_until_s = self._slots_at_s = 0.0
         self._slots = 0
         self._going = False
@@ -104,11 +104,8 @@ class Sending:
             self._settling.give_back(self.ready.popleft(), counted=False)
 
     def leave(self) -> None:
-        """Hold nothing for later any more: we are going."""
+        """Send nothing any more: we are going."""
         self._going = True
-        for held, (timer, counted) in list(self._later.items()):
-            timer.cancel()
-            self._let_go(held, counted=counted)
         self.give_back_ready()
 
     def abandon(self, held: Held) -> None:
@@ -130,7 +127,7 @@ class Sending:
             self._dispatcher.submit(call)
         except Overloaded as error:  # its model has a rate, or its queue is full
             if error.reason == "deadline.unreachable":  # of this job alone: the others do not wait for that
-                self._in_a_while(held, jittered(UNCOUNTED_S), counted=False)
+                self._settling.give_back(held, counted=False, pause_s=UNCOUNTED_S)
                 return
             self.ready.appendleft(held)
             self._pause(error.retry_after_s or jittered(OVERLOADED_S))
@@ -139,7 +136,7 @@ class Sending:
             if held.tried:  # each of its workers has said that it cannot
                 self._again(held, NotReady("no worker that is here now can open the job", reason="job.key_unknown"))
             else:
-                self._in_a_while(held, jittered(UNCOUNTED_S), counted=False)
+                self._settling.give_back(held, counted=False, pause_s=UNCOUNTED_S)
         else:
             held.call = call
             self.calls += 1
@@ -176,7 +173,7 @@ class Sending:
                 held.tried += (call.instance,)
                 self.ready.appendleft(held)
             case Next.RETURN:
-                self._in_a_while(held, jittered(UNCOUNTED_S), counted=False)
+                self._settling.give_back(held, counted=False, pause_s=UNCOUNTED_S)
             case Next.AGAIN:
                 self._again(held, error)
 
@@ -186,16 +183,7 @@ class Sending:
         if attempt >= self._settings.attempts:
             self._settling.end(held, error=error)
         else:
-            self._in_a_while(held, jittered(pause_s(attempt)), counted=True)
-
-    def _in_a_while(self, held: Held, wait_s: float, *, counted: bool) -> None:
-        """Let a job go, and not at once: it would come back at once."""
-        timer = self._loop.call_later(0.0 if self._going else wait_s, partial(self._let_go, held, counted=counted))
-        self._later[held] = timer, counted
-
-    def _let_go(self, held: Held, *, counted: bool) -> None:
-        del self._later[held]
-        self._settling.give_back(held, counted=counted)
+            self._settling.give_back(held, counted=True, pause_s=pause_s(attempt))
 
     def _pause(self, seconds: float) -> None:
         self._paused_until_s = self._loop.time() + seconds

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from cloister.api.v1 import jobs_pb2
 from cloister.api.v1.jobs_pb2_grpc import JobsServicer as JobsBase
-from cloister.errors import CloisterError, InvalidRequest, NotFound, Unauthenticated, Unavailable
+from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unauthenticated, Unavailable
 from cloister.gateway.directory import Directory, Tenant
 from cloister.gateway.jobs.checked import MAX_SUBMISSIONS, check_id, checked_job
 from cloister.gateway.jobs.feeds import Feeds
-from cloister.gateway.jobs.job import Accepted, Job, Record
+from cloister.gateway.jobs.job import Accepted, Job, Record, State, full_results
 from cloister.gateway.jobs.known import KnownModels
 from cloister.gateway.jobs.messages import (
     job_message,
@@ -56,7 +57,7 @@ class JobsServicer(JobsBase):
         known: Which models there are.
         directory: Whose tenant each identity is.
         tenants: Counts what each has under way; a submission counts until it is kept.
-        streams: Counts each tenant's open streams, of which watches are some.
+        streams: Counts each tenant's open streams, of which watches are some, and so is who waits for a result.
         metrics: Counts submissions.
         settings: How large and how long jobs may be.
         max_call_s: The most that one call may take.
@@ -92,20 +93,27 @@ class JobsServicer(JobsBase):
         self._wall_ms = wall_ms
 
     async def Submit(self, request: jobs_pb2.SubmitRequest, context: Any) -> jobs_pb2.SubmitResponse:
-        """Keep jobs; each is accepted or refused for itself."""
+        """Keep jobs; each is accepted or refused for itself, and counts in its tenant's rate as a request does."""
         tenant, model = self._asked(request.model_name)
         _check_count(len(request.jobs), MAX_SUBMISSIONS, "submissions")
         self._known.check(model)
-        size_bytes = request.ByteSize()
-        self._tenants.enter(tenant.name, size_bytes, time.monotonic())
+        size_bytes, now_s = request.ByteSize(), time.monotonic()
+        self._tenants.enter(tenant.name, size_bytes, now_s)
         try:
-            outcomes = await self._submit(request.jobs, model, tenant.name)
+            more, wait_s = self._tenants.take(tenant.name, len(request.jobs) - 1, now_s)
+            outcomes = await self._submit(request.jobs[: 1 + more], model, tenant.name)
+            outcomes += [_too_fast(wait_s)] * (len(request.jobs) - len(outcomes))
         finally:
             self._tenants.leave(tenant.name, size_bytes)
         for outcome in outcomes:
             self._metrics.submitted(model, outcome)
+        queue = self._stores.queues.get(model)
+        refused = sum(isinstance(outcome, Overloaded) for outcome in outcomes)
+        full_s = queue.gone_in_s(refused) if queue is not None else 0.0
         pairs = zip(request.jobs, outcomes, strict=True)
-        return jobs_pb2.SubmitResponse(jobs=[submitted_message(asked.job_id, outcome) for asked, outcome in pairs])
+        return jobs_pb2.SubmitResponse(
+            jobs=[submitted_message(asked.job_id, outcome, full_s) for asked, outcome in pairs]
+        )
 
     async def _submit(self, asked: Sequence[Any], model: str, tenant: str) -> list[Accepted | CloisterError]:
         store, now_ms = self._stores.store(), self._wall_ms()
@@ -168,9 +176,14 @@ class JobsServicer(JobsBase):
         if request.wait_ms and not record.state.ended:
             left_s = context.time_remaining()
             most_s = self._max_call_s if left_s is None else min(left_s, self._max_call_s)
-            record = await self._ended(
-                record, model, tenant.name, min(request.wait_ms / 1000, max(0.0, most_s - MARGIN_S))
-            )
+            wait_s = min(request.wait_ms / 1000, max(0.0, most_s - MARGIN_S))
+            self._streams.enter(tenant.name, WATCHED_BYTES, time.monotonic())
+            try:
+                record = await self._ended(record, model, tenant.name, wait_s)
+            finally:
+                self._streams.leave(tenant.name, WATCHED_BYTES)
+        if record.state is State.QUEUED and await self._is_full(model, tenant.name):
+            record = replace(record, error=full_results())
         if request.forget and record.state.ended:
             await store.forget(model, tenant.name, [request.job_id])
         return jobs_pb2.ResultResponse(job=job_message(request.job_id, record))
@@ -218,6 +231,9 @@ class JobsServicer(JobsBase):
             raise unknown_job()
         return record
 
+    async def _is_full(self, model: str, tenant: str) -> bool:
+        return await self._stores.store().kept_bytes(model, tenant) >= self._settings.tenant_kept_bytes
+
     async def _ended(self, record: Record, model: str, tenant: str, wait_s: float) -> Record:
         """The record once the job has ended, or as it is when the time is up or we are going."""
         until_s = asyncio.get_running_loop().time() + wait_s
@@ -238,6 +254,10 @@ class JobsServicer(JobsBase):
 async def _until(expires_in_s: float) -> None:
     await asyncio.sleep(max(0.0, expires_in_s))
     raise Unauthenticated("the client's certificate or token has expired", reason="identity.expired")
+
+
+def _too_fast(wait_s: float) -> Overloaded:
+    return Overloaded("you ask more often than you may", reason="tenant.too_fast", retry_after_s=wait_s)
 
 
 def _check_ids(job_ids: Sequence[bytes], most: int) -> None:

@@ -24,6 +24,8 @@ class JobsSettings:
         max_bytes: Of their requests.
         tenant_jobs: Likewise of one tenant.
         tenant_bytes: Of its requests.
+        tenant_kept_bytes: Of what became of its jobs: answers that are kept, and 1 KB for each end that is known. A
+            tenant that has more submits nothing, and nothing more of it is answered, until it forgets or time has.
         max_job_bytes: Largest request of a job.
         max_result_bytes: Largest answer that is kept; a job with a larger one is a dead letter.
         attempts: How often a job is given to a worker at most.
@@ -41,6 +43,7 @@ class JobsSettings:
     max_bytes: int = 1 << 28
     tenant_jobs: int = 50_000
     tenant_bytes: int = 1 << 27
+    tenant_kept_bytes: int = 1 << 27
     max_job_bytes: int = 16 << 20
     max_result_bytes: int = 16 << 20
     attempts: int = 5
@@ -52,7 +55,16 @@ class JobsSettings:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what makes no sense."""
-        for name in ("max_jobs", "max_bytes", "tenant_jobs", "tenant_bytes", "attempts", "result_ttl_s"):
+        counts = (
+            "max_jobs",
+            "max_bytes",
+            "tenant_jobs",
+            "tenant_bytes",
+            "tenant_kept_bytes",
+            "attempts",
+            "result_ttl_s",
+        )
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"jobs.{name} must be 1 or more")
         for name in ("max_job_bytes", "max_result_bytes"):
@@ -76,4 +88,5 @@ class JobsSettings:
             size_bytes=self.max_bytes,
             tenant_jobs=self.tenant_jobs,
             tenant_bytes=self.tenant_bytes,
+            tenant_kept_bytes=self.tenant_kept_bytes,
         )

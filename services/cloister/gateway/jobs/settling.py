@@ -57,7 +57,7 @@ class Settling:
         self._metrics = metrics
         self._done = done
         self._ends: deque[_End] = deque()
-        self._returns: dict[bool, deque[Held]] = {False: deque(), True: deque()}
+        self._returns: dict[tuple[bool, float], deque[Held]] = {}
         self._news = asyncio.Event()
         self._hurried = False
 
@@ -72,9 +72,9 @@ class Settling:
         self._ends.append((held, response, error))
         self._news.set()
 
-    def give_back(self, held: Held, *, counted: bool) -> None:
-        """A job is for others to take; `counted` where a worker may have had it."""
-        self._returns[counted].append(held)
+    def give_back(self, held: Held, *, counted: bool, pause_s: float = 0.0) -> None:
+        """A job is for others to take, after a pause; `counted` where a worker may have had it."""
+        self._returns.setdefault((counted, pause_s), deque()).append(held)
         self._news.set()
 
     def hurry(self) -> None:
@@ -95,8 +95,8 @@ class Settling:
                 store = self._stores.store()
                 while self._ends:
                     await self._settle(store, self._batch())
-                for counted, waiting in self._returns.items():
-                    await self._return(store, waiting, counted=counted)
+                for how, waiting in list(self._returns.items()):
+                    await self._return(store, waiting, *how)
             except CloisterError:  # `StoreWatch` tells of it
                 self._news.set()
                 await asyncio.sleep(jittered(PAUSE_S))
@@ -132,10 +132,11 @@ class Settling:
             batch.append(self._ends.popleft())
         return batch
 
-    async def _return(self, store: JobStore, waiting: deque[Held], *, counted: bool) -> None:
+    async def _return(self, store: JobStore, waiting: deque[Held], counted: bool, pause_s: float) -> None:
         while waiting:
             batch = [waiting[at] for at in range(min(len(waiting), self._settings.batch))]
-            await store.give_back(self._model_name, [held.claimed for held in batch], counted=counted)
+            claimed = [held.claimed for held in batch]
+            await store.give_back(self._model_name, claimed, counted=counted, pause_s=pause_s)
             for held in batch:
                 waiting.popleft()
                 self._done(held)

@@ -12,12 +12,17 @@ from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Job, QueueCount
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Most that one model's queue may hold, in all and of one tenant."""
+    """Most that one model's queue may hold, in all and of one tenant.
+
+    Attributes:
+        tenant_kept_bytes: Of its jobs that have ended: answers that are kept, and 1 KB for each end that is known.
+    """
 
     jobs: int
     size_bytes: int
     tenant_jobs: int
     tenant_bytes: int
+    tenant_kept_bytes: int
 
 
 class JobStore(Protocol):
@@ -33,8 +38,8 @@ class JobStore(Protocol):
     async def submit(self, jobs: Sequence[Job], bounds: Bounds) -> list[Accepted | CloisterError]:
         """Keep jobs of one model, each once; in their order, what became of each.
 
-        An Overloaded (`jobs.full`, `tenant.jobs_full`) or AlreadyExists (`job.other`: the id is taken by another
-        request) stands for a job that is not kept.
+        An Overloaded (`jobs.full`, `tenant.jobs_full`, `tenant.results_full`) or AlreadyExists (`job.other`: the id is
+        taken by another request) stands for a job that is not kept.
         """
 
     async def recover(self, model_name: str, held: Sequence[Claimed] = ()) -> int:
@@ -44,11 +49,18 @@ class JobStore(Protocol):
         have taken jobs of which no reply tells.
         """
 
-    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
-        """Take jobs that nobody has, by priority; waits for one for so long, a second at most.
+    async def claim(self, model_name: str, most: int, block_ms: int, *, kept_bytes: int = 0) -> list[Claimed]:
+        """Take jobs that nobody has; waits for one for so long, a second at most.
 
-        What has expired is ended instead (`job.expired`), and never given out. Fewer than there are may come, because
-        an answer of Redis is bounded in bytes.
+        Tenants take turns, each with an equal part; within a tenant's part its priorities count. What has expired is
+        ended instead (`job.expired`), and never given out. Fewer than there are may come, because an answer of Redis
+        is bounded in bytes.
+
+        Args:
+            model_name: Of the queue.
+            most: So many at most.
+            block_ms: How long to wait.
+            kept_bytes: Of a tenant that has more kept of its ended jobs, none are taken; 0 where that does not count.
         """
 
     async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
@@ -57,8 +69,10 @@ class JobStore(Protocol):
     async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:
         """Go on holding what is under way."""
 
-    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False) -> None:
-        """Let others take jobs; the attempt counts only where a worker may have had them."""
+    async def give_back(
+        self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False, pause_s: float = 0.0
+    ) -> None:
+        """Let others take jobs, after a while if so asked; the attempt counts only where a worker may have had them."""
 
     async def settle(self, model_name: str, endings: Sequence[Ending]) -> None:
         """End jobs: keep the end and acknowledge the entry in one step; of two ends of one job the first counts."""
@@ -70,6 +84,9 @@ class JobStore(Protocol):
 
         With `responses` it may be of the first of them only, one at least, where those have some 8 MB together.
         """
+
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """How much is kept of a tenant's jobs that have ended; see `Bounds`."""
 
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """End jobs that have not ended, as `State.CANCELLED`."""

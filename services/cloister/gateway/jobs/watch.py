@@ -25,7 +25,8 @@ LINGER_S: Final = 0.004
 """How long an end waits for company, where others are waited for."""
 RECHECK_S: Final = 5.0
 RECHECK_EACH_S: Final = 0.002
-"""Every so often, and for each job, records are read of what has not ended: a fiftieth of a processor at most."""
+"""Every so often, and for each job that anybody watches here, records are read of what has not ended: all watches of a
+process together take a fiftieth of a processor for it."""
 PATIENCE_S: Final = 30.0
 
 Told = list[tuple[bytes, Record | None]]
@@ -62,7 +63,7 @@ class JobWatch:
             Unavailable: Redis was away for too long; nothing is lost, and whoever comes again hears the rest.
         """
         ids = list(dict.fromkeys(job_ids))
-        if await self._any_waits(ids):
+        if self._feeds.reads(self._model_name) or await self._any_waits(ids):
             async with self._feeds.watched(self._model_name, ids) as watcher:
                 await self._follow(watcher, ids, tell)
         else:  # of a model that nobody knows, as like as not: there shall be no reader for every name that is asked
@@ -82,7 +83,7 @@ class JobWatch:
                 if told := await self._take(watcher):
                     await tell(told)
                 continue
-            await watcher.news(RECHECK_S + RECHECK_EACH_S * len(watcher.waiting))
+            await watcher.news(RECHECK_S + RECHECK_EACH_S * self._feeds.watched_jobs)
             if watcher.stale:
                 watcher.stale = False
                 await self._look(watcher, list(watcher.waiting), tell)

@@ -56,6 +56,7 @@ def job_routes(calls: RestCalls) -> Sequence[Route]:
         Route(_PATH, here.submit, methods=["POST"]),
         Route(_PATH + "/{job}", here.show, methods=["GET"]),
         Route(_PATH + "/{job}", here.cancel, methods=["DELETE"]),
+        Route(_PATH + "/{job}/forget", here.forget, methods=["POST"]),
     ]
 
 
@@ -83,11 +84,12 @@ class _Endpoints:
 
     async def show(self, request: Request) -> Response:
         model, job_id = _model(request), _job(request)
-        wait_ms, forget = _number(request, "wait_ms"), _number(request, "forget", most=1)
+        wait_ms = _number(request, "wait_ms")
+        if "forget" in request.query_params:
+            raise InvalidRequest("a GET forgets nothing: POST to the job's path with /forget after it")
 
         async def message(_body: bytes) -> bytes:
-            asked = jobs_pb2.ResultRequest(model_name=model, job_id=job_id, wait_ms=wait_ms, forget=bool(forget))
-            return _serialised(asked)
+            return _serialised(jobs_pb2.ResultRequest(model_name=model, job_id=job_id, wait_ms=wait_ms))
 
         raw, headers = await self._calls.call(request, "Result", message, service=JOBS)
         said = await self._calls.worked(len(raw), _job_text, jobs_pb2.ResultResponse.FromString(raw).job)
@@ -105,6 +107,15 @@ class _Endpoints:
         if not job.state:
             raise from_failure(job.failure)
         return Response(_job_text(job), 200, headers, JSON_TYPE)
+
+    async def forget(self, request: Request) -> Response:
+        model, job_id = _model(request), _job(request)
+
+        async def message(_body: bytes) -> bytes:
+            return _serialised(jobs_pb2.ForgetRequest(model_name=model, job_ids=[job_id]))
+
+        _, headers = await self._calls.call(request, "Forget", message, service=JOBS)
+        return _json({}, headers)
 
 
 def _submissions(body: bytes) -> tuple[list[jobs_pb2.Submission], bool]:
@@ -185,11 +196,11 @@ def _job(request: Request) -> bytes:
         raise unknown_job() from None
 
 
-def _number(request: Request, name: str, most: int = _MAX_WAIT_MS) -> int:
+def _number(request: Request, name: str) -> int:
     """A number of the query; 0 where it is not there."""
     text = request.query_params.get(name, "0")
-    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) > most:
-        raise InvalidRequest(f"{name} is a whole number up to {most}")
+    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) > _MAX_WAIT_MS:
+        raise InvalidRequest(f"{name} is a whole number up to {_MAX_WAIT_MS}")
     return int(text)
 
 

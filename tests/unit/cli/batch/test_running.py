@@ -51,11 +51,13 @@ def test_a_gateway_in_trouble_costs_no_row(run_batch: Run, source: Path, jobs: F
 
 
 def test_a_gateway_that_stays_full_ends_the_command_and_not_the_batch(
-    run_batch: Run, source: Path, jobs: FolderJobs
+    run_batch: Run, source: Path, tmp_path: Path, jobs: FolderJobs
 ) -> None:
     jobs.troubles = {"full": 100}
     with pytest.raises(Overloaded):
         run_batch(source, timeout_s=0.05)
+    with Journal.read(tmp_path / "out.npz.journal") as journal:
+        assert journal.tickets() == [], "what was refused for want of room left nothing"
     jobs.troubles = {}
     assert counted(run_batch(source)) == (1000, 1000, 0)
 

@@ -167,6 +167,28 @@ async def test_a_job_that_no_worker_has_the_key_of_does_not_go_round_for_ever() 
         assert (reason_of(record.error), record.attempts) == ("job.key_unknown", 2)
 
 
+async def test_jobs_that_nobody_can_open_take_no_room_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "pause_s", lambda _attempt: 20.0)
+    monkeypatch.setattr(model_runner, "MAX_HELD", 4)
+    async with running() as rig:
+        worker = await rig.mesh.add(A, 2)
+        junk = [kept_job(tenant="spiffe://demo.cloister.internal/client/mallory") for _ in range(40)]
+        await rig.submit(*junk)
+        refuse(worker, await take(worker), NotReady("no such epoch", reason="epoch.unknown"))
+        job = kept_job()
+        await rig.submit(job)
+        refused = 1
+        while (call := await take(worker)).tenant != job.tenant:
+            refused += 1
+            refuse(worker, call, NotReady("no such epoch", reason="epoch.unknown"))
+        worker.answer(call.call_id, b"an answer")
+        assert (await rig.ended(job)).response == b"an answer"
+        assert refused <= 6, "what was held already, and not all of them"
+        for _ in range(refused, len(junk)):
+            refuse(worker, await take(worker), NotReady("no such epoch", reason="epoch.unknown"))
+        await rig.until(junk[-1], lambda record: record.attempts == 1 and len(rig.runner) == 0)
+
+
 @pytest.mark.attack("H08")
 async def test_a_job_whose_worker_was_lost_with_it_is_tried_again_and_the_attempt_counts() -> None:
     async with running() as rig:

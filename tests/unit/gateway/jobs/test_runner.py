@@ -38,10 +38,10 @@ class Moody(MemoryJobStore):
 
     broken = ""
 
-    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
+    async def claim(self, model_name: str, most: int, block_ms: int, *, kept_bytes: int = 0) -> list[Claimed]:
         if model_name == self.broken:
             raise ValueError("something that nobody thought of")
-        return await super().claim(model_name, most, block_ms)
+        return await super().claim(model_name, most, block_ms, kept_bytes=kept_bytes)
 
 
 class All:

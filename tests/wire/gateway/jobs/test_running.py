@@ -301,27 +301,6 @@ async def test_nothing_is_kept_in_a_redis_that_lets_strangers_in(
         assert await (await rig.gateway.raw()).infer(infer_request(), timeout=10)
 
 
-@pytest.mark.attack("G25")
-async def test_watches_are_among_a_tenants_open_streams(tmp_path: Path, pki: MeshPki) -> None:
-    async with running_jobs(tmp_path, pki, stream_limit=2) as rig:
-        await rig.gateway.worker(A)
-        await rig.until_ready()
-        job = submission()
-        await rig.submit(job)
-        request = jobs_pb2.WatchRequest(model_name=MODEL, job_ids=[job.job_id])
-        calls = [(await rig.jobs()).Watch(request, timeout=30) for _ in range(2)]
-        for call in calls:
-            assert (await anext(aiter(call))).jobs[0].state == QUEUED
-        with pytest.raises(Overloaded) as caught:
-            await rig.watch([job.job_id])
-        assert caught.value.reason == "tenant.busy"
-        assert not (await rig.watch([job.job_id], name="bob"))[
-            0
-        ].state  # another tenant is told that it has no such job
-        for call in calls:
-            call.cancel()
-
-
 async def test_a_watch_ends_when_its_gateway_goes(rig: JobsRig, worker: FakeWorker) -> None:
     job = submission()
     await rig.submit(job)

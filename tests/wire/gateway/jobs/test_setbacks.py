@@ -97,7 +97,7 @@ async def test_a_job_that_runs_when_redis_is_emptied_ends_all_the_same(
 async def test_entries_without_a_group_are_given_out(kept: Kept, server: RedisServer, clock: Clock) -> None:
     job = await accepted(kept, new_job(clock))
     (claimed,) = await kept.store.claim(MODEL, 10, 0)
-    server.admin("XGROUP", "DESTROY", key_of(kept, "normal"), "gateways")
+    server.admin("XGROUP", "DESTROY", key_of(kept, "taken"), "gateways")
     await kept.store.renew(MODEL, [claimed])
     assert (await only(kept, job)).state is State.QUEUED
     (again,) = await kept.store.claim(MODEL, 10, 0)

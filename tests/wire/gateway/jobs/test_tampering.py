@@ -30,6 +30,7 @@ from fakes.job_store_on_redis import (
     lives_ms,
     new_job,
     only,
+    put_before,
     store_on,
 )
 from fakes.pki import MeshPki
@@ -50,11 +51,9 @@ class Root:
     def header(self, job: Job) -> bytes:
         return bytes(self.do("HGET", "job", job, "h"))
 
-    def entry(self, stream: str, job: Job, *, canonical: bool = True) -> None:
-        """Put one more entry of a job into a stream."""
-        entry = self.do("XADD", stream, None, "*", "j", job.job_id.hex())
-        if canonical:
-            self.do("HSET", "job", job, "x", f"{stream}:".encode() + entry)
+    def let_wait(self, job: Job, priority: str = "normal", tenant: str = TENANT) -> None:
+        """Have a job wait, there too."""
+        put_before(self.server, self.kept, job, priority, tenant)
 
 
 @pytest.fixture
@@ -108,21 +107,21 @@ async def test_an_edited_job_is_dropped_and_those_beside_it_go_on(
 @pytest.mark.attack("H01")
 async def test_a_job_moved_to_another_model_is_dropped(kept: Kept, root: Root, clock: Clock) -> None:
     job, theirs = await accepted(kept, new_job(clock)), await accepted(kept, new_job(clock, model_name="huge"))
-    there = key_of(kept, "job", job, model_name="huge")
-    root.do("COPY", "job", job, there)
-    entry = root.server.admin("XADD", key_of(kept, "normal", model_name="huge"), "*", "j", job.job_id.hex())
-    root.server.admin("HSET", there, "x", b"normal:" + entry)
+    root.do("COPY", "job", job, key_of(kept, "job", job, model_name="huge"))
+    waits = key_of(kept, f"wait:normal:{TENANT}", model_name="huge")
+    root.server.admin("ZADD", waits, 1, job.job_id.hex())
     assert await taken(kept, "huge") == [theirs.job_id]
     assert kept.dropped == ["job.moved"]
     assert await kept.store.read("huge", TENANT, [job.job_id]) == [None]
 
 
 @pytest.mark.attack("H01")
-async def test_a_job_moved_to_another_priority_is_dropped(kept: Kept, root: Root, clock: Clock) -> None:
+async def test_a_job_among_anothers_or_in_another_priority_is_what_it_was(kept: Kept, root: Root, clock: Clock) -> None:
     job = await accepted(kept, new_job(clock, priority=Priority.LOW))
-    root.entry("high", job)
-    assert await taken(kept) == []
-    assert set(kept.dropped) == {"job.moved", "job.doubled"}
+    root.let_wait(job, "high", OTHER)
+    (claimed,) = await kept.store.claim(MODEL, 10, 0)
+    assert (claimed.job.tenant, claimed.job.priority) == (TENANT, Priority.LOW)
+    assert kept.dropped == ["job.doubled"]
 
 
 @pytest.mark.attack("H01")
@@ -138,8 +137,9 @@ async def test_a_job_under_anothers_id_is_dropped(kept: Kept, root: Root, clock:
 @pytest.mark.attack("H01")
 async def test_entries_that_are_doubled_are_given_out_once(kept: Kept, root: Root, clock: Clock) -> None:
     job = await accepted(kept, new_job(clock))
-    for stream in ("high", "normal", "normal", "low"):
-        root.entry(stream, job, canonical=False)
+    for priority, tenant in (("high", TENANT), ("low", TENANT), ("normal", OTHER)):
+        root.let_wait(job, priority, tenant)
+    root.do("XADD", "taken", None, "*", "j", job.job_id.hex())
     assert await taken(kept) == [job.job_id]
     assert await taken(kept) == []
     assert kept.dropped == ["job.doubled"] * 4
@@ -149,7 +149,7 @@ async def test_entries_that_are_doubled_are_given_out_once(kept: Kept, root: Roo
 async def test_a_job_that_has_ended_is_not_computed_again(kept: Kept, root: Root, clock: Clock) -> None:
     job = await accepted(kept, new_job(clock))
     await answered(kept, job, b"an answer")
-    root.entry("normal", job)
+    root.let_wait(job)
     root.do("HSET", "job", job, "q", job.request)
     assert await taken(kept) == []
     assert kept.dropped == ["job.doubled"]
@@ -160,10 +160,9 @@ async def test_a_job_that_has_ended_is_not_computed_again(kept: Kept, root: Root
 
 
 @pytest.mark.attack("H01")
-async def test_an_entry_that_is_taken_away_costs_time_and_nothing_else(kept: Kept, root: Root, clock: Clock) -> None:
+async def test_a_place_that_is_taken_away_costs_time_and_nothing_else(kept: Kept, root: Root, clock: Clock) -> None:
     lost, beside = [await accepted(kept, new_job(clock)) for _ in range(2)]
-    (entry, _), _ = root.do("XRANGE", "normal", None, "-", "+")
-    root.do("XDEL", "normal", None, entry)
+    assert root.do("ZREM", f"wait:normal:{TENANT}", None, lost.job_id.hex()) == 1
     assert await taken(kept) == [beside.job_id]
     clock.ms += 11 * MINUTE_MS
     await kept.store.expire(MODEL)
@@ -173,12 +172,14 @@ async def test_an_entry_that_is_taken_away_costs_time_and_nothing_else(kept: Kep
 @pytest.mark.attack("H01")
 async def test_entries_that_somebody_made_up_are_dropped(kept: Kept, root: Root, clock: Clock) -> None:
     for fields in (("j", "0" * 32), ("j", "x"), ("j", b"\xff" * 40), ("k", "v", "j", "0" * 32), ("", "")):
-        root.do("XADD", "normal", None, "*", *fields)
-    root.do("HSET", "job", new_job(clock, job_id=bytes(16)), "h", b"made up", "q", b"made up", "x", "normal:1-1")
+        root.do("XADD", "taken", None, "*", *fields)
+    root.do("ZADD", f"wait:normal:{TENANT}", None, 1, "0" * 32, 2, "x", 3, b"\xff" * 40, 4, "1" * 32)
+    root.do("ZADD", "later", None, 1, "2" * 32, 2, "x")
+    root.do("HSET", "job", new_job(clock, job_id=bytes(16)), "h", b"made up", "q", b"made up", "x", "1-1")
     job = await accepted(kept, new_job(clock))
     assert await taken(kept) == [job.job_id]
-    assert set(kept.dropped) <= {"job.junk", "job.missing", "job.doubled"}
-    assert len(kept.dropped) == 5
+    assert set(kept.dropped) <= {"job.junk", "job.missing", "job.doubled", "job.forged"}
+    assert len(kept.dropped) == 9
 
 
 @pytest.mark.attack("H01")
@@ -297,7 +298,8 @@ async def test_dead_letters_that_somebody_made_up_are_left_out(kept: Kept, root:
     assert len(kept.dropped) == 4
 
 
-KINDS = ("high", "normal", "low", "live", "use", "feed", "dead")
+WAITS = f"wait:normal:{TENANT}"
+KINDS = (WAITS, "turns", "later", "taken", "news", "live", "use", "feed", "dead", f"kept:{TENANT}", f"letters:{TENANT}")
 
 
 @pytest.mark.attack("H04")
@@ -306,7 +308,7 @@ KINDS = ("high", "normal", "low", "live", "use", "feed", "dead")
 async def test_a_key_of_another_type_stops_nothing(kept: Kept, root: Root, clock: Clock, kind: str, wrong: str) -> None:
     await accepted(kept, new_job(clock))
     root.do("DEL", kind, None)
-    if wrong == "text" and kind not in ("high", "normal", "low", "live"):
+    if wrong == "text":
         root.do("SET", kind, None, b"\x00\xff junk")
     else:
         root.do("LPUSH", kind, None, "junk")
@@ -352,7 +354,7 @@ async def test_a_value_that_is_enormous_is_not_read(kept: Kept, root: Root, cloc
         root.server.admin("SETRANGE", name, (512 << 20) - 1, "x")
     else:
         size = scripts.MAX_VALUE_BYTES + 1 if field == "q" else 1 << 20
-        write = {"entry": "'XADD', KEYS[1]..'normal', '*', 'j'", "page": "'XADD', KEYS[1]..'feed', '*', 'j'"}
+        write = {"entry": "'XADD', KEYS[1]..'taken', '*', 'j'", "page": "'XADD', KEYS[1]..'feed', '*', 'j'"}
         words = write.get(field, f"'HSET', KEYS[1]..'job:'..ARGV[1], '{field}'")
         script = (
             "local huge = redis.call('GET', KEYS[2]) "
@@ -397,7 +399,9 @@ async def test_a_corrupt_record_does_not_stop_who_waits(kept: Kept, root: Root, 
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(kept.store.claim(MODEL, 10, 60_000))
         await asyncio.sleep(0.05)
-        root.do("XADD", "normal", None, "*", "j", b"\xff" * 32)
+        root.do("ZADD", WAITS, None, 1, b"\xff" * 32)
+        root.do("ZADD", "turns", None, 1, TENANT)
+        root.do("XADD", "news", None, "*", "j", "")
         await asyncio.sleep(0.05)
         job = await accepted(second, new_job(clock))
     assert [each.job.job_id for each in waiting.result()] == [job.job_id]

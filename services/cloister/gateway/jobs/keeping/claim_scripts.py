@@ -4,192 +4,236 @@ from __future__ import annotations
 
 from typing import Final
 
+from cloister.gateway.jobs.keeping.kept_scripts import KEPT
+from cloister.gateway.jobs.keeping.queue_scripts import WAITING
 from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
 _GIVING: Final = """
-local left, room = tonumber(ARGV[2]), tonumber(ARGV[3])
-local me, out = ARGV[1], {}
-local function ready(stream)
-    local key = K .. ':' .. stream
-    if not typed(key, 'stream') then return false end
-    local held = redis.pcall('XPENDING', key, group)
-    if held.err then redis.pcall('XGROUP', 'CREATE', key, group, '0') end
-    return true
-end
-local function let_go(stream, entry)
-    redis.call('XCLAIM', K .. ':' .. stream, group, free, 0, entry, 'JUSTID')
-end
-local function drop(stream, entry, why)
-    redis.call('XACK', K .. ':' .. stream, group, entry)
-    redis.call('XDEL', K .. ':' .. stream, entry)
+local me, left, room, out, given = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}, {}
+local function drop(entry, why)
+    done_with(entry)
     count(why)
 end
+local function looked_at(id)
+    if #id ~= 32 then return nil, 'junk' end
+    local record = job(id)
+    local header, wrong = field(record, 'h', max_header)
+    local size = not wrong and redis.call('HSTRLEN', record, 'q') or 0
+    if wrong or size > max_value then
+        redis.call('DEL', record)
+        return nil, 'junk'
+    end
+    if not header then return nil, 'missing' end
+    return header, nil, size
+end
+local function fits(size) return left > 0 and (size <= room or #out == 0) end
 local function attempt(record)
     local attempts = redis.pcall('HINCRBY', record, 'n', 1)
     if type(attempts) == 'number' and attempts > 0 then return attempts end
     redis.call('HSET', record, 'n', 1)
     return 1
 end
-local function give(stream, entry, fields)
-    if left <= 0 then return let_go(stream, entry) end
-    local id = fields[2] or ''
-    if #id ~= 32 then return drop(stream, entry, 'junk') end
+local function give(entry, id, header, size)
     local record = job(id)
-    local header, wrong = field(record, 'h', max_header)
-    local size = not wrong and redis.call('HSTRLEN', record, 'q') or 0
-    if wrong or size > max_value then
-        redis.call('DEL', record)
-        return drop(stream, entry, 'junk')
-    end
-    if not header then return drop(stream, entry, 'missing') end
-    if field(record, 'x', 64) ~= stream .. ':' .. entry then return drop(stream, entry, 'doubled') end
-    if size > room and #out > 0 then
-        left = 0
-        return let_go(stream, entry)
-    end
-    put(out, stream .. ':' .. entry)
+    redis.call('HSET', record, 'x', entry)
+    put(out, entry)
     put(out, id)
     put(out, header)
     put(out, size <= max_large and redis.call('HGET', record, 'q'))
     put(out, attempt(record))
     for _, name in ipairs({'t', 'i', 'p'}) do put(out, (field(record, name, max_header))) end
-    left, room = left - 1, room - size
+    left, room, given[id] = left - 1, room - size, true
+end
+local function give_entry(entry, fields)
+    local id = fields[2] or ''
+    local header, why, size = looked_at(id)
+    if why then return drop(entry, why) end
+    local own = field(job(id), 'x', 64)
+    if own and own ~= entry then return drop(entry, 'doubled') end
+    if fits(size) then return give(entry, id, header, size) end
+    done_with(entry)
+    put_back(id)
 end
 """
 
-# ARGV: 1 consumer, 2 most jobs, 3 most bytes, then streams in the order in which they are looked at. Entries that were
-# let go come before new ones. -> what was dropped; the last id of each stream; entry, id, header, request unless it is
-# large, attempt, end, detour, proof of each job.
+# ARGV: 1 consumer, 2 most jobs, 3 most bytes, 4 most bytes that are kept of a tenant's ended jobs, 0 for no bound; then
+# priorities in the order in which they are looked at. Each tenant has the same part of what is taken, round after
+# round, as long as it has jobs; who has more kept than it may has none taken.
+# -> what was dropped; the last news, and ms until something that was put off may be taken, if nothing was; entry, id,
+# header, request unless it is large, attempt, end, detour, proof of each job.
 CLAIM: Final = (
     ROOM
     + COMMON
+    + WAITING
+    + KEPT
     + _GIVING
     + """
-local function freed(stream)
-    local ids = {}
-    local held = redis.call('XPENDING', K .. ':' .. stream, group, '-', '+', math.min(left, 32), free)
-    for _, each in ipairs(held) do ids[#ids + 1] = each[1] end
-    if #ids == 0 then return {} end
-    return redis.call('XCLAIM', K .. ':' .. stream, group, me, 0, unpack(ids))
+local most_kept, added, serving = tonumber(ARGV[4]), 0, last_turn()
+local function read(most)
+    local function unread()
+        return redis.pcall('XREADGROUP', 'GROUP', group, me, 'COUNT', most, 'STREAMS', taken, '>')
+    end
+    local found = unread()
+    if found and found.err then
+        typed(taken, 'stream')
+        redis.call('XGROUP', 'CREATE', taken, group, '0', 'MKSTREAM')
+        found = unread()
+    end
+    return found and found[1] and found[1][2] or {}
 end
-local function fresh(stream)
-    local key = K .. ':' .. stream
-    local read = redis.call('XREADGROUP', 'GROUP', group, me, 'COUNT', math.min(left, 32), 'STREAMS', key, '>')
-    return read and read[1] and read[1][2] or {}
+local function take(id)
+    local header, why, size = looked_at(id)
+    local entry = header and field(job(id), 'x', 64)
+    if entry and (given[id] or holder(entry)) then why = 'doubled' end
+    if why then
+        count(why)
+        return true
+    end
+    if not fits(size) then
+        left = 0
+        return false
+    end
+    added = added + 1
+    give(redis.call('XADD', taken, '*', 'j', id), id, header, size)
+    return true
 end
-local ends = {}
-for at = 4, #ARGV do
-    local stream = ARGV[at]
-    if ready(stream) then
-        for _, source in ipairs({freed, fresh}) do
-            while left > 0 do
-                local entries = source(stream)
-                if #entries == 0 then break end
-                for _, each in ipairs(entries) do give(stream, each[1], each[2]) end
-            end
-        end
+local function take_from(key, most)
+    local found, gone = redis.pcall('ZRANGE', key, 0, math.min(most, left) - 1), {}
+    if found.err then
+        typed(key, 'zset')
+        return 0
+    end
+    for _, id in ipairs(found) do
+        if not take(id) then break end
+        gone[#gone + 1] = id
+    end
+    if #gone > 0 then redis.call('ZREM', key, unpack(gone)) end
+    return #gone
+end
+local function served(tenant, most)
+    if most_kept > 0 and kept_bytes(tenant) >= most_kept then return 0, true end
+    local got = 0
+    for at = 5, #ARGV do
+        if got < most and left > 0 then got = got + take_from(waits(ARGV[at], tenant), most - got) end
+    end
+    return got, got > 0 or left == 0
+end
+local function due()
+    if not typed(later, 'zset') then return end
+    for _, id in ipairs(redis.call('ZRANGE', later, '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, 128)) do
+        redis.call('ZREM', later, id)
+        if #id == 32 then put_back(id) end
     end
 end
+due()
+for _, each in ipairs(read(math.min(left, 128))) do give_entry(each[1], each[2]) end
+local barred = 0
+while left > 0 do
+    local waiting = redis.call('ZCARD', turns)
+    if barred >= waiting then break end
+    local part = math.max(1, math.floor(left / waiting))
+    for _ = 1, waiting do
+        local tenant = left > 0 and redis.call('ZRANGE', turns, 0, 0)[1]
+        if not tenant then break end
+        local got, stays = served(tenant, part)
+        serving = serving + 1
+        if got > 0 then barred = 0 elseif stays then barred = barred + 1 end
+        if stays then redis.call('ZADD', turns, serving, tenant) else redis.call('ZREM', turns, tenant) end
+    end
+end
+if added > 0 then read(added) end
+local mark, wait_ms = '0-0', ''
 if #out == 0 then
-    for at = 4, #ARGV do
-        local last, about = '0-0', redis.pcall('XINFO', 'STREAM', K .. ':' .. ARGV[at])
-        for part = 1, #about, 2 do if about[part] == 'last-generated-id' then last = about[part + 1] end end
-        ends[#ends + 1] = last
-    end
+    local about = redis.pcall('XINFO', 'STREAM', news)
+    for part = 1, #about, 2 do if about[part] == 'last-generated-id' then mark = about[part + 1] end end
+    local first = typed(later, 'zset') and score(later, 0)
+    if first then wait_ms = string.format(' %.0f', math.min(3600000, math.max(1, first - now_ms()))) end
 end
-return {told(), table.concat(ends, ' '), table.concat(out)}
+return {told(), mark .. wait_ms, table.concat(out)}
 """
 )
 
-# ARGV: 1 consumer, 2 most jobs, 3 most bytes, 4 ms without a sign of the holder, then stream and where to go on, in
-# turn. -> what was dropped; where to go on in each; jobs as in CLAIM.
+# ARGV: 1 consumer, 2 most jobs, 3 most bytes, 4 ms without a sign of the holder, 5 where to go on.
+# -> what was dropped; where to go on; jobs as in CLAIM.
 RECLAIM: Final = (
     ROOM
     + COMMON
+    + WAITING
     + _GIVING
     + """
-local ends = {}
-for at = 5, #ARGV, 2 do
-    local stream, next = ARGV[at], ARGV[at + 1]
-    if left > 0 and ready(stream) then
-        local found = redis.call('XAUTOCLAIM', K .. ':' .. stream, group, me, ARGV[4], next, 'COUNT', left)
-        next = found[1]
-        for _, each in ipairs(found[2]) do give(stream, each[1], each[2]) end
-    end
-    ends[#ends + 1] = next
+local next = '0-0'
+local found = redis.pcall('XAUTOCLAIM', taken, group, me, ARGV[4], ARGV[5], 'COUNT', left)
+if found.err then
+    typed(taken, 'stream')
+else
+    next = found[1]
+    for _, each in ipairs(found[2]) do give_entry(each[1], each[2]) end
 end
-return {told(), table.concat(ends, ' '), table.concat(out)}
+return {told(), next, table.concat(out)}
 """
 )
 
-_HOLDING: Final = """
-local me = ARGV[1]
-local function held(stream, entry)
-    local found = redis.pcall('XPENDING', K .. ':' .. stream, group, entry, entry, 1)
-    return not found.err and found[1] ~= nil and found[1][2] == me
-end
-local function pass(stream, entry, to)
-    redis.call('XCLAIM', K .. ':' .. stream, group, to, 0, entry, 'JUSTID')
-end
-"""
-
-# ARGV: 1 consumer, then stream:entry of each that it goes on holding. -> how many of its other entries were let go.
+# ARGV: 1 consumer, then the entry of each job that it goes on holding. -> how many others it holds no longer.
 RECOVER: Final = (
     ROOM
     + COMMON
-    + _HOLDING
+    + WAITING
     + """
-local freed, kept = 0, {}
-for at = 2, #ARGV do kept[ARGV[at]] = true end
-for _, stream in ipairs({'high', 'normal', 'low'}) do
-    local key, from = K .. ':' .. stream, '-'
-    while true do
-        local found = redis.pcall('XPENDING', key, group, from, '+', 128, me)
-        if found.err or #found == 0 then break end
-        for _, each in ipairs(found) do
-            if not kept[stream .. ':' .. each[1]] then
-                pass(stream, each[1], free)
-                freed = freed + 1
-            end
+local freed, held, from = 0, {}, '-'
+for at = 2, #ARGV do held[ARGV[at]] = true end
+while true do
+    local found = redis.pcall('XPENDING', taken, group, from, '+', 128, ARGV[1])
+    if found.err or #found == 0 then break end
+    for _, each in ipairs(found) do
+        if not held[each[1]] then
+            local entry = redis.call('XRANGE', taken, each[1], each[1])[1]
+            done_with(each[1])
+            if entry and #(entry[2][2] or '') == 32 then put_back(entry[2][2]) end
+            freed = freed + 1
         end
-        from = '(' .. found[#found][1]
     end
+    from = '(' .. found[#found][1]
 end
 return freed
 """
 )
 
-# ARGV: 1 consumer, then stream and entry, in turn: of those that it still holds.
+# ARGV: 1 consumer, then entries: those that it still holds.
 RENEW: Final = (
     ROOM
     + COMMON
-    + _HOLDING
-    + "for at = 2, #ARGV, 2 do if held(ARGV[at], ARGV[at + 1]) then pass(ARGV[at], ARGV[at + 1], me) end end\n"
+    + WAITING
+    + """
+for at = 2, #ARGV do
+    local entry = ARGV[at]
+    if holder(entry) == ARGV[1] then redis.call('XCLAIM', taken, group, ARGV[1], 0, entry, 'JUSTID') end
+end
+"""
 )
 
-# ARGV: 1 consumer, 2 what to add to the attempts, then stream, entry and id of the job, in turn.
+# ARGV: 1 consumer, 2 what to add to the attempts, 3 ms until they may be taken again, then entry and id of each job.
 GIVE_BACK: Final = (
     ROOM
     + COMMON
-    + _HOLDING
+    + WAITING
     + """
-for at = 3, #ARGV, 3 do
-    if held(ARGV[at], ARGV[at + 1]) then
-        pass(ARGV[at], ARGV[at + 1], free)
-        redis.pcall('HINCRBY', job(ARGV[at + 2]), 'n', ARGV[2])
+local pause_ms = tonumber(ARGV[3])
+if pause_ms > 0 then typed(later, 'zset') end
+for at = 4, #ARGV, 2 do
+    local entry, id = ARGV[at], ARGV[at + 1]
+    if holder(entry) == ARGV[1] then
+        done_with(entry)
+        redis.pcall('HINCRBY', job(id), 'n', ARGV[2])
+        if pause_ms > 0 then
+            redis.pcall('HDEL', job(id), 'x')
+            redis.call('ZADD', later, now_ms() + pause_ms, id)
+        else
+            put_back(id)
+        end
     end
 end
 """
 )
 
-# ARGV: stream and entry, in turn: entries that are not believed.
-DROP: Final = (
-    ROOM
-    + COMMON
-    + """
-for at = 1, #ARGV, 2 do
-    redis.pcall('XACK', K .. ':' .. ARGV[at], group, ARGV[at + 1])
-    redis.pcall('XDEL', K .. ':' .. ARGV[at], ARGV[at + 1])
-end
-"""
-)
+# ARGV: entries that are not believed.
+DROP: Final = ROOM + COMMON + WAITING + "for at = 1, #ARGV do done_with(ARGV[at]) end\n"

@@ -19,9 +19,8 @@ from cloister.gateway.jobs.keeping.shelf import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
     OFF_LOOP_BYTES,
-    STREAMS,
+    PRIORITIES,
     Shelf,
-    in_streams,
     malformed,
     parts,
     rows,
@@ -30,10 +29,10 @@ from cloister.gateway.jobs.keeping.shelf import (
 from cloister.kit.redis import Word
 
 _CONSUMER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-# Of eight turns the normal stream comes first in one and the low one in one, so that nobody waits for ever.
+# Of eight turns normal jobs come first in one and low ones in one, so that none of a tenant's waits for ever.
 _NORMAL_FIRST: Final = ("normal", "high", "low")
 _LOW_FIRST: Final = ("low", "normal", "high")
-_TURNS: Final = (STREAMS, STREAMS, STREAMS, _NORMAL_FIRST, STREAMS, STREAMS, STREAMS, _LOW_FIRST)
+_TURNS: Final = (*(PRIORITIES,) * 3, _NORMAL_FIRST, *(PRIORITIES,) * 3, _LOW_FIRST)
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ class Claims:
         self._ends = ends
         self._consumer = consumer
         self._turns: dict[str, int] = {}
-        self._cursors: dict[str, list[str]] = {}
+        self._cursors: dict[str, str] = {}
 
     async def recover(self, model_name: str, held: Sequence[Claimed]) -> int:
         """See `JobStore`."""
@@ -70,14 +69,13 @@ class Claims:
             raise malformed()
         return freed
 
-    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
+    async def claim(self, model_name: str, most: int, block_ms: int, *, kept_bytes: int) -> list[Claimed]:
         """See `JobStore`."""
         ends_at_s = time.monotonic() + block_ms / 1000
         while True:
             turn = self._turns.get(model_name, 0)
             self._turns[model_name] = (turn + 1) % len(_TURNS)
-            order = _TURNS[turn]
-            words = (self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, *order)
+            words = (self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, kept_bytes, *_TURNS[turn])
             counts, marks, packed = parts(await self._shelf.run(model_name, claim_scripts.CLAIM, *words), 3)
             self._shelf.told(model_name, counts)
             given = await self._given(model_name, packed)
@@ -85,30 +83,29 @@ class Claims:
             if given or left_ms <= 0:
                 return given
             if not packed:
-                await self._shelf.wait(model_name, order, texts(marks), left_ms)
+                news, until_ms = _marks(marks, left_ms)
+                await self._shelf.wait(model_name, "news", news, until_ms)
 
     async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
         """See `JobStore`."""
-        cursors = self._cursors.setdefault(model_name, ["0-0"] * len(STREAMS))
-        words: list[Word] = [self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, idle_ms]
-        for stream, cursor in zip(STREAMS, cursors, strict=True):
-            words += (stream, cursor)
-        counts, marks, packed = parts(await self._shelf.run(model_name, claim_scripts.RECLAIM, *words), 3)
+        words = (self._consumer, min(most, MAX_BATCH), MAX_BATCH_BYTES, idle_ms, self._cursors.get(model_name, "0-0"))
+        counts, mark, packed = parts(await self._shelf.run(model_name, claim_scripts.RECLAIM, *words), 3)
         self._shelf.told(model_name, counts)
-        self._cursors[model_name] = parts(texts(marks), len(STREAMS))
+        (self._cursors[model_name],) = parts(texts(mark), 1)
         return await self._given(model_name, packed)
 
     async def renew(self, model_name: str, claimed: Sequence[Claimed]) -> None:
         """See `JobStore`."""
         for part in _parts(claimed):
-            entries = [word for each in part for word in in_streams(each.entry_id)]
+            entries = [each.entry_id for each in part]
             await self._shelf.run(model_name, claim_scripts.RENEW, self._consumer, *entries)
 
-    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool) -> None:
+    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool, pause_s: float) -> None:
         """See `JobStore`."""
+        how = (0 if counted else -1, int(pause_s * 1000))
         for part in _parts(claimed):
-            entries = [word for each in part for word in (*in_streams(each.entry_id), each.job.job_id.hex())]
-            await self._shelf.run(model_name, claim_scripts.GIVE_BACK, self._consumer, 0 if counted else -1, *entries)
+            entries = [word for each in part for word in (each.entry_id, each.job.job_id.hex())]
+            await self._shelf.run(model_name, claim_scripts.GIVE_BACK, self._consumer, *how, *entries)
 
     async def _given(self, model_name: str, packed: object) -> list[Claimed]:
         """Jobs that may be given out; the others are dropped, or ended."""
@@ -153,20 +150,20 @@ class Claims:
         for row in found:
             reference = row[0].decode("ascii", "replace")
             try:
-                header = self._header(model_name, reference, row, now_ms, split)
+                header = self._header(model_name, row, now_ms, split)
             except SealBroken as error:
                 split.dropped.append(error.reason)
-                split.refused += in_streams(reference)
+                split.refused.append(reference)
                 continue
             self._sort(header, reference, row, now_ms, split)
         return split
 
-    def _header(self, model_name: str, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> Header:
+    def _header(self, model_name: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> Header:
         """The header of a job whose turn it is; raises SealBroken for anything else."""
         _, job_id, sealed, _, _, end, detour, proof = row
         records = self._shelf.records
         header = records.open_header(sealed, model_name)
-        if (header.job_id, header.priority.value) != (job_id.decode("ascii", "replace"), in_streams(reference)[0]):
+        if header.job_id != job_id.decode("ascii", "replace"):
             raise SealBroken(reason="job.moved")
         if end:
             try:
@@ -199,6 +196,14 @@ class Claims:
             junk=end,
         )
         split.over.append(over)
+
+
+def _marks(marks: object, most_ms: int) -> tuple[str, int]:
+    """The last news, and how long to wait for more: no longer than until something that was put off is due."""
+    news, *due_ms = texts(marks)
+    if not all(each.isdigit() for each in due_ms):
+        raise malformed()
+    return news, min([most_ms, *map(int, due_ms)])
 
 
 def _attempt(text: bytes) -> int:

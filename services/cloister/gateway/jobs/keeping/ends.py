@@ -25,7 +25,6 @@ from cloister.kit.redis import Word
 
 _EXPIRED_AFTER_MS: Final = 2_000
 """An answer that was on its way in time may still come in."""
-_DEAD_MS: Final = 7 * 86_400_000
 _TRIES: Final = 16
 _EXPIRED_AT_ONCE: Final = 4096
 
@@ -107,8 +106,7 @@ class Ends:
             words = await asyncio.to_thread(self._words, part)
         else:
             words = self._words(part)
-        most = (end_scripts.FEED_PAGES, end_scripts.DEAD_LETTERS)
-        counts, packed = parts(await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *most, *words), 2)
+        counts, packed = parts(await self._shelf.run(model_name, end_scripts.SETTLE, int(anew), *words), 2)
         self._shelf.told(model_name, counts)
         answers = rows(packed, 2)
         if len(answers) != len(part):
@@ -181,7 +179,7 @@ class Ends:
     async def expire(self, model_name: str) -> int:
         """See `JobStore`."""
         expired = 0
-        await self._shelf.run(model_name, end_scripts.TRIM, self._shelf.now_ms() - _DEAD_MS)
+        await self._shelf.run(model_name, end_scripts.TRIM, self._shelf.now_ms() - end_scripts.DEAD_MS)
         while expired < _EXPIRED_AT_ONCE:
             due_ms = self._shelf.now_ms() - _EXPIRED_AFTER_MS
             counts, packed = parts(await self._shelf.run(model_name, end_scripts.OVERDUE, due_ms, MAX_BATCH), 2)
@@ -191,6 +189,7 @@ class Ends:
                 break
             await self._expire(model_name, members, due_ms)
             expired += len(members)
+        await self._shelf.run(model_name, end_scripts.RECOUNT)
         return expired
 
     async def _expire(self, model_name: str, members: Sequence[str], due_ms: int) -> None:

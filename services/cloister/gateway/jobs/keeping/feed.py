@@ -27,7 +27,7 @@ class Feed:
         point, ids = await self._look(model_name, after)
         if ids or point != after or block_ms <= 0:
             return point, ids
-        await self._shelf.wait(model_name, ["feed"], [after], block_ms)
+        await self._shelf.wait(model_name, "feed", after, block_ms)
         return await self._look(model_name, after)
 
     async def _look(self, model_name: str, after: str) -> tuple[str, list[bytes]]:

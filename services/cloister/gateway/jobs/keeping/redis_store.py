@@ -78,9 +78,9 @@ class RedisJobStore:
         """See `JobStore`."""
         return await self._claims.recover(model_name, held)
 
-    async def claim(self, model_name: str, most: int, block_ms: int) -> list[Claimed]:
+    async def claim(self, model_name: str, most: int, block_ms: int, *, kept_bytes: int = 0) -> list[Claimed]:
         """See `JobStore`."""
-        return await self._claims.claim(model_name, most, block_ms)
+        return await self._claims.claim(model_name, most, block_ms, kept_bytes=kept_bytes)
 
     async def reclaim(self, model_name: str, most: int, idle_ms: int) -> list[Claimed]:
         """See `JobStore`."""
@@ -90,9 +90,11 @@ class RedisJobStore:
         """See `JobStore`."""
         await self._claims.renew(model_name, claimed)
 
-    async def give_back(self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False) -> None:
+    async def give_back(
+        self, model_name: str, claimed: Sequence[Claimed], *, counted: bool = False, pause_s: float = 0.0
+    ) -> None:
         """See `JobStore`."""
-        await self._claims.give_back(model_name, claimed, counted=counted)
+        await self._claims.give_back(model_name, claimed, counted=counted, pause_s=pause_s)
 
     async def settle(self, model_name: str, endings: Sequence[Ending]) -> None:
         """See `JobStore`."""
@@ -103,6 +105,10 @@ class RedisJobStore:
     ) -> list[Record | None]:
         """See `JobStore`."""
         return await self._view.read(model_name, tenant, job_ids, responses=responses)
+
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """See `JobStore`."""
+        return await self._view.kept_bytes(model_name, tenant)
 
     async def cancel(self, model_name: str, tenant: str, job_ids: Sequence[bytes]) -> list[Record | None]:
         """See `JobStore`."""

@@ -1,15 +1,22 @@
-"""What Redis does in one step with the jobs of one model, in Lua: jobs come in, are taken, and go back.
+"""What the scripts have in common that Redis runs on the jobs of one model, in Lua, and which keys there are.
 
     K = <cluster>:jobs:{<model>}   the key that scripts are called with; all others are made from it, in its slot
-    K:high K:normal K:low          streams of ids of jobs that may be taken, by priority; one consumer group
-    K:job:<id>                     hash: h header, q request, x its entry, n attempts; t end; p proof, i detour of a row
+    K:wait:<priority>:<tenant>     ids of jobs that may be taken, by their coming
+    K:turns                        tenants that have some of those, the next one first
+    K:later                        ids of jobs that are put off, by when they may be taken
+    K:taken                        stream of ids of jobs that runners hold, in one consumer group
+    K:news                         stream of one entry, a new one whenever there is something to take
+    K:job:<id>                     hash: h header, q request, x its entry in K:taken, n attempts; p proof, i detour of a
+                                   row; t end, k what is counted of it
     K:answer:<id>                  the response, for as long as it is kept
     K:key:<name>                   the id of the job that a tenant's key stands for
     K:row:<name>                   ids of a row's jobs that have not ended; only the first is in a stream
     K:live                         ids of jobs that have not ended, with a space and their row if any, by not_after
-    K:use                          how many jobs and bytes each tenant has there
+    K:use                          how many jobs and bytes each tenant has there, and all together
+    K:kept:<tenant>                how much lies there of its jobs that have ended (`kept_scripts`)
     K:feed                         ids of jobs that ended, a page for each call
     K:dead                         headers and ends of dead letters
+    K:letters:<tenant>             which of those are its
 
 A value is looked at by its length before it is read, and whatever has another type or is too long is dropped, so that
 no one record stops a queue. What a value says is for gateways to check; scripts read headers only as arguments, which
@@ -34,7 +41,7 @@ LARGE_BYTES: Final = 4 << 20
 ROOM: Final = "#!lua flags=allow-oom\n"
 
 COMMON: Final = f"""
-local K, group, free = KEYS[1], 'gateways', '-'
+local K, group = KEYS[1], 'gateways'
 local max_header, max_value, max_large = {MAX_HEADER_BYTES}, {MAX_VALUE_BYTES}, {LARGE_BYTES}
 local dropped = {{missing = 0, doubled = 0, junk = 0}}
 local function count(why) dropped[why] = dropped[why] + 1 end
@@ -72,99 +79,6 @@ local function parsed(sealed)
 end
 local function job(id) return K .. ':job:' .. id end
 """
-
-# Of ids that are the last of their rows, what is kept. ARGV: names of rows.
-# -> what was dropped; id and header of each.
-TAILS: Final = (
-    COMMON
-    + """
-local out = {}
-for at = 1, #ARGV do
-    local row, id = K .. ':row:' .. ARGV[at], false
-    if typed(row, 'list') then id = redis.call('LINDEX', row, -1) end
-    if id and not (#id == 32 and string.match(id, '^%x+$')) then
-        redis.call('DEL', row)
-        count('junk')
-        id = false
-    end
-    put(out, id)
-    put(out, id and field(job(id), 'h', max_header))
-end
-return {told(), table.concat(out)}
-"""
-)
-
-# ARGV: 1-4 most jobs, bytes, jobs of a tenant, its bytes; then header and request of each job.
-# -> what was dropped; of each job what became of it, and the header that was there.
-SUBMIT: Final = (
-    COMMON
-    + """
-local live, use = K .. ':live', K .. ':use'
-typed(live, 'zset')
-typed(use, 'hash')
-for _, stream in ipairs({'high', 'normal', 'low'}) do typed(K .. ':' .. stream, 'stream') end
-local jobs, most = redis.call('ZCARD', live), {}
-for at = 1, 4 do most[at] = tonumber(ARGV[at]) end
-local used = {}
-local function usage(name)
-    if not used[name] then used[name] = {tonumber(redis.call('HGET', use, name) or '0') or 0, 0} end
-    return used[name]
-end
-local function there(id, name)
-    local header, wrong = field(job(id), 'h', max_header)
-    if wrong then
-        redis.call('DEL', job(id))
-        count('junk')
-    end
-    if header or name == '' then return header end
-    local named = text(K .. ':key:' .. name, 64)
-    return named and (field(job(named), 'h', max_header))
-end
-local function full(tenant, size)
-    if jobs + 1 > most[1] or usage('bytes')[1] + size > most[2] then return 'full' end
-    if usage('n:' .. tenant)[1] + 1 > most[3] or usage('b:' .. tenant)[1] + size > most[4] then return 'tenant' end
-    return nil
-end
-local function add(name, size)
-    local held = usage(name)
-    held[1], held[2] = held[1] + size, held[2] + size
-end
-local function keep(told_of, header, request)
-    local id, stream, size, row = told_of[3], told_of[4], told_of[7], told_of[10]
-    local first, entry = true, ''
-    if row ~= '' then
-        row = K .. ':row:' .. row
-        typed(row, 'list')
-        local tail = redis.call('LINDEX', row, -1) or ''
-        if tail ~= told_of[11] then return 'moved' end
-        first = tail == ''
-    end
-    local member = row == '' and id or id .. ' ' .. told_of[10]
-    if redis.call('ZADD', live, 'NX', told_of[6], member) == 0 then return 'stale' end
-    if row ~= '' then redis.call('RPUSH', row, id) end
-    if first then entry = stream .. ':' .. redis.call('XADD', K .. ':' .. stream, '*', 'j', id) end
-    redis.call('DEL', job(id), K .. ':answer:' .. id)
-    redis.call('HSET', job(id), 'h', header, 'q', request, 'x', entry)
-    if told_of[9] ~= '' then redis.call('SET', K .. ':key:' .. told_of[9], id) end
-    jobs = jobs + 1
-    add('bytes', size)
-    add('n:' .. told_of[2], 1)
-    add('b:' .. told_of[2], size)
-    return 'kept'
-end
-local out = {}
-for at = 5, #ARGV, 2 do
-    local told_of = parsed(ARGV[at])
-    local header = there(told_of[3], told_of[9])
-    put(out, header and 'there' or full(told_of[2], told_of[7]) or keep(told_of, ARGV[at], ARGV[at + 1]))
-    put(out, header)
-end
-for name, held in pairs(used) do
-    if held[2] ~= 0 then redis.call('HSET', use, name, string.format('%.0f', held[1])) end
-end
-return {told(), table.concat(out)}
-"""
-)
 
 # ARGV: 1 q for the request or a for the response, 2 id. -> the value, or nothing.
 VALUE: Final = (

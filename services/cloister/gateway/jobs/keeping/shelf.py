@@ -16,7 +16,7 @@ from cloister.gateway.routing import NAME
 from cloister.kit.log import get_logger
 from cloister.kit.redis import Client, Word, command, evaluate
 
-STREAMS: Final = ("high", "normal", "low")
+PRIORITIES: Final = ("high", "normal", "low")
 MAX_BATCH: Final = 128
 MAX_BATCH_BYTES: Final = 8 << 20
 OFF_LOOP_BYTES: Final = 1 << 20
@@ -105,23 +105,37 @@ class Shelf:
             raise malformed()
         return value
 
+    async def answers(self, model_name: str, job_ids: Sequence[str], size_bytes: int) -> dict[str, bytes]:
+        """Responses that are there, of so many bytes in all.
+
+        No script reads them: Lua hashes every byte that passes through it, which costs more than to send it.
+        """
+        if not job_ids:
+            return {}
+        key = self.key(model_name)
+        keys = [f"{key}:answer:{job_id}" for job_id in job_ids]
+        async with self._calls:
+            timeout_s = self._timeout_s + size_bytes / _BYTES_PER_S
+            values = parts(await command(self._client, timeout_s, "MGET", *keys, key=keys[0]), len(keys))
+        pairs = zip(job_ids, values, strict=True)
+        return {job_id: value for job_id, value in pairs if isinstance(value, bytes)}
+
     async def delete(self, key: str) -> None:
         """Take a key away."""
         async with self._calls:
             await command(self._client, self._timeout_s, "DEL", key)
 
-    async def wait(self, model_name: str, streams: Sequence[str], after: Sequence[str], block_ms: int) -> None:
-        """Wait for something in streams of a model after these ids, for so long; raises Unavailable."""
+    async def wait(self, model_name: str, stream: str, after: str, block_ms: int) -> None:
+        """Wait for something in a stream of a model after this id, for so long; raises Unavailable."""
         block_ms = min(block_ms, MAX_WAIT_MS)
         if self._waits <= 0:
             await asyncio.sleep(min(block_ms / 1000, _POLL_S))
             return
-        key = self.key(model_name)
-        keys = [f"{key}:{stream}" for stream in streams]
-        words: list[Word] = ["XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *keys, *after]
+        key = f"{self.key(model_name)}:{stream}"
+        words: list[Word] = ["XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", key, after]
         self._waits -= 1
         try:
-            await command(self._client, block_ms / 1000 + self._timeout_s, *words, key=keys[0])
+            await command(self._client, block_ms / 1000 + self._timeout_s, *words, key=key)
         finally:
             self._waits += 1
 
@@ -173,9 +187,3 @@ def texts(words: object) -> list[str]:
 def malformed() -> Unavailable:
     """What Redis answers is not what the script would."""
     return Unavailable("what Redis answers is no answer", reason="state.malformed")
-
-
-def in_streams(reference: str) -> tuple[str, str]:
-    """Stream and id of an entry."""
-    stream, _, entry = reference.partition(":")
-    return stream, entry

@@ -1,4 +1,4 @@
-"""How jobs come into Redis: each once, within bounds, and in their rows (scripts.SUBMIT)."""
+"""How jobs come into Redis: each once, within bounds, and in their rows (submit_scripts.SUBMIT)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from cloister.errors import AlreadyExists, CloisterError, Overloaded, SealBroken, Unavailable
-from cloister.gateway.jobs.job import Accepted, Job
-from cloister.gateway.jobs.keeping import end_scripts, scripts, view_scripts
+from cloister.gateway.jobs.job import Accepted, Job, full_results
+from cloister.gateway.jobs.keeping import end_scripts, submit_scripts, view_scripts
 from cloister.gateway.jobs.keeping.records import FIRST, Header, Predecessor
 from cloister.gateway.jobs.keeping.shelf import (
     MAX_BATCH,
@@ -24,7 +24,6 @@ from cloister.gateway.jobs.store import Bounds
 
 _TRIES: Final = 8
 _REGISTERED_S: Final = 60.0
-_RETRY_AFTER_S: Final = 1.0
 
 Outcome = Accepted | CloisterError
 _Numbered = tuple[int, Job]
@@ -71,11 +70,11 @@ class Submissions:
         else:
             headers = self._headers(jobs, tails)
         words = [word for header, job in zip(headers, jobs, strict=True) for word in (header, job.request)]
-        most = (bounds.jobs, bounds.size_bytes, bounds.tenant_jobs, bounds.tenant_bytes)
+        most = (bounds.jobs, bounds.size_bytes, bounds.tenant_jobs, bounds.tenant_bytes, bounds.tenant_kept_bytes)
         try:
-            counts, packed = parts(await self._shelf.run(model_name, scripts.SUBMIT, *most, *words), 2)
+            counts, packed = parts(await self._shelf.run(model_name, submit_scripts.SUBMIT, *most, *words), 2)
         except Overloaded:
-            outcomes.update((at, _full("the queue's memory is full", "jobs.full")) for at, _ in part)
+            outcomes.update((at, _full("the memory of the queue is full", "jobs.memory_full")) for at, _ in part)
             return []
         self._shelf.told(model_name, counts)
         answers = rows(packed, 2)
@@ -98,6 +97,8 @@ class Submissions:
             return _full("the model's queue is full", "jobs.full")
         if became == b"tenant":
             return _full("you have as many jobs waiting as you may", "tenant.jobs_full")
+        if became == b"filled":
+            return full_results()
         if became == b"moved":
             return None
         own = self._shelf.records.open_header(header, job.model_name)
@@ -141,7 +142,7 @@ class Submissions:
                 return {}
             tails: dict[str, Predecessor] = {}
             lost: list[str] = []
-            counts, packed = parts(await self._shelf.run(model_name, scripts.TAILS, *names), 2)
+            counts, packed = parts(await self._shelf.run(model_name, submit_scripts.TAILS, *names), 2)
             self._shelf.told(model_name, counts)
             for name, (job_id, header) in zip(names, parts(rows(packed, 2), len(names)), strict=True):
                 try:
@@ -191,4 +192,4 @@ def _parts(jobs: Sequence[_Numbered]) -> Iterator[list[_Numbered]]:
 
 
 def _full(message: str, reason: str) -> Overloaded:
-    return Overloaded(message, reason=reason, retry_after_s=_RETRY_AFTER_S)
+    return Overloaded(message, reason=reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cloister.errors import NotFound, SealBroken
@@ -31,7 +31,7 @@ class Seen:
     end: End | None
     attempts: int
     held: bool
-    response: bytes
+    response_bytes: int
     junk: bytes
 
 
@@ -42,7 +42,7 @@ class View:
         self._shelf = shelf
 
     async def look(self, model_name: str, job_ids: Sequence[str], *, responses: bool) -> list[Seen | None]:
-        """What there is of jobs; with responses, of the first of them, until those are as many bytes as go together."""
+        """What there is of jobs; where responses are wanted, of the first of them, as many as those go together of."""
         found: list[Seen | None] = []
         while len(found) < len(job_ids):
             ids = job_ids[len(found) : len(found) + MAX_BATCH]
@@ -58,7 +58,7 @@ class View:
         return found
 
     def _seen(self, model_name: str, job_id: str, row: tuple[bytes, ...]) -> Seen | None:
-        sealed, end, attempts, held, response = row
+        sealed, end, attempts, held, size = row
         if not sealed:
             return None
         try:
@@ -70,44 +70,56 @@ class View:
             return None
         believed = self.end(header, end)
         junk = end if believed is None else b""
-        return Seen(header, believed, _number(attempts), bool(held), response, junk)
+        return Seen(header, believed, _number(attempts), bool(held), _number(size), junk)
 
     async def read(
         self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool
     ) -> list[Record | None]:
         """See `JobStore`."""
         ids = [job_id.hex() for job_id in job_ids]
-        found: list[Record | None] = []
-        for seen in await self.look(model_name, ids, responses=responses):
-            each = await self._whole(seen, tenant) if responses else seen
-            if each is None or each.header.tenant != tenant:
-                found.append(None)
-            elif len(each.response) > OFF_LOOP_BYTES:
-                found.append(await asyncio.to_thread(self._record, each, responses=responses))
-            else:
-                found.append(self._record(each, responses=responses))
+        looked = await self.look(model_name, ids, responses=responses)
+        own = [each if each is not None and each.header.tenant == tenant else None for each in looked]
+        given = await self._responses(model_name, own) if responses else None
+        if given is not None and sum(map(len, given.values())) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(self._records, own, given)
+        return self._records(own, given)
+
+    async def kept_bytes(self, model_name: str, tenant: str) -> int:
+        """See `JobStore`."""
+        found = await self._shelf.run(model_name, view_scripts.KEPT_BYTES, tenant)
+        if not isinstance(found, int):
+            raise malformed()
         return found
 
-    async def _whole(self, seen: Seen | None, tenant: str) -> Seen | None:
-        """With its response, where that is large."""
-        if seen is None or seen.end is None or seen.end.size_bytes <= LARGE_BYTES or seen.header.tenant != tenant:
-            return seen
-        header = seen.header
-        response = await self._shelf.value(header.model_name, "a", header.job_id, seen.end.size_bytes)
-        return replace(seen, response=response)
+    async def _responses(self, model_name: str, seen: Sequence[Seen | None]) -> dict[str, bytes]:
+        """Responses by id, of the length that jobs ended with: together, but each large one by itself."""
+        sizes = {
+            each.header.job_id: each.end.size_bytes
+            for each in seen
+            if each is not None and each.end is not None and 0 < each.response_bytes == each.end.size_bytes
+        }
+        small = [job_id for job_id, size_bytes in sizes.items() if size_bytes <= LARGE_BYTES]
+        given = await self._shelf.answers(model_name, small, sum(sizes[job_id] for job_id in small))
+        for job_id, size_bytes in sizes.items():
+            if size_bytes > LARGE_BYTES:
+                given[job_id] = await self._shelf.value(model_name, "a", job_id, size_bytes)
+        return given
 
-    def _record(self, seen: Seen, *, responses: bool) -> Record:
+    def _records(self, seen: Sequence[Seen | None], given: Mapping[str, bytes] | None) -> list[Record | None]:
+        return [None if each is None else self._record(each, given) for each in seen]
+
+    def _record(self, seen: Seen, given: Mapping[str, bytes] | None) -> Record:
         header, end = seen.header, seen.end
-        job_id = bytes.fromhex(header.job_id)
         if end is None:
-            state = State.RUNNING if seen.held else State.QUEUED
+            job_id, state = bytes.fromhex(header.job_id), State.RUNNING if seen.held else State.QUEUED
             return Record(job_id=job_id, state=state, attempts=seen.attempts, submitted_ms=header.submitted_ms)
-        if not responses or end.state is not State.ANSWERED:
+        if given is None or end.state is not State.ANSWERED:
             return ended(header, end)
-        if matches(seen.response, end):
-            return ended(header, end, seen.response)
+        response = given.get(header.job_id, b"")
+        if matches(response, end):
+            return ended(header, end, response)
         record = ended(header, end)
-        if not seen.response and self._shelf.now_ms() >= end.kept_until_ms - SKEW_MS:
+        if not response and self._shelf.now_ms() >= end.kept_until_ms - SKEW_MS:
             return replace(record, error=NotFound("the answer is not kept any more", reason="answer.expired"))
         self._shelf.drop("answer.lost", header.model_name, job=header.job_id)
         return replace(record, error=NotFound("the answer was lost", reason="answer.lost"))

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from cloister.gateway.jobs.keeping.kept_scripts import KEPT
+from cloister.gateway.jobs.keeping.queue_scripts import WAITING
 from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
 MAX_PAGE_BYTES: Final = 1 << 16
 
-# ARGV: 1 most bytes of responses, 2 whether to read them, then ids. Ends early when it has so many bytes.
-# -> what was dropped; of each: header, end, attempts, whether somebody holds it, the response
-# unless it is large.
+# ARGV: 1 most bytes of responses, 2 whether they are wanted, then ids. Ends early when those of the jobs before have so
+# many bytes: they are fetched afterwards, by `Shelf.answers`. -> what was dropped; of each: header, end, attempts,
+# whether somebody holds it, length of the response.
 READ: Final = (
     COMMON
+    + WAITING
     + """
 local room, out = tonumber(ARGV[1]), {}
-local function held(reference)
-    local stream, entry = string.match(reference or '', '^(%l+):(%d+%-%d+)$')
-    if not stream then return '' end
-    local found = redis.pcall('XPENDING', K .. ':' .. stream, group, entry, entry, 1)
-    return (found.err or not found[1] or found[1][2] == free) and '' or '1'
-end
 for at = 3, #ARGV do
     local record, answer = job(ARGV[at]), K .. ':answer:' .. ARGV[at]
     local header, wrong = field(record, 'h', max_header)
@@ -37,12 +34,15 @@ for at = 3, #ARGV do
     put(out, header)
     put(out, ended)
     put(out, header and field(record, 'n', 20))
-    put(out, entry and held(entry))
-    put(out, size > 0 and size <= max_large and redis.call('GET', answer))
+    put(out, entry and holder(entry) and '1')
+    put(out, size)
 end
 return {told(), table.concat(out)}
 """
 )
+
+# ARGV: 1 tenant. -> how many bytes are kept of its jobs that have ended.
+KEPT_BYTES: Final = ROOM + COMMON + WAITING + KEPT + "return kept_bytes(ARGV[1])\n"
 
 # ARGV: 1 where to go on, or $, 2 most pages. -> whether ends were missed, where to go on, ids as one text.
 FOLLOW: Final = (
@@ -75,31 +75,29 @@ return {{missed, after, table.concat(out)}}
 """
 )
 
-# -> jobs that have not ended, bytes of their requests, held, ms that the oldest waits, dead letters.
+# -> jobs that have not ended, bytes of their requests, held, ms that the oldest waits (of the first 256 tenants), dead
+# letters.
 COUNT: Final = (
     COMMON
+    + WAITING
     + """
 local function size(command, key)
     local found = redis.pcall(command, key)
     return type(found) == 'number' and found or 0
 end
-local bytes = redis.pcall('HGET', K .. ':use', 'bytes')
-local time = redis.call('TIME')
-local now, held, oldest = time[1] * 1000 + math.floor(time[2] / 1000), 0, 0
-local function look(key)
-    local about = redis.pcall('XPENDING', key, group)
-    local last = '-'
-    if not about.err then
-        held = held + about[1]
-        for _, each in ipairs(about[4] or {}) do if each[1] == free then held = held - each[2] end end
-        for _, each in ipairs(redis.call('XINFO', 'GROUPS', key)) do
-            for part = 1, #each, 2 do if each[part] == 'last-delivered-id' then last = '(' .. each[part + 1] end end
-        end
-    end
-    local next = redis.pcall('XRANGE', key, last, '+', 'COUNT', 1)
-    if not next.err and next[1] then oldest = math.max(oldest, now - string.match(next[1][1], '^%d+')) end
+local function first(priority, tenant)
+    local found = redis.pcall('ZRANGE', waits(priority, tenant), 0, 0, 'WITHSCORES')
+    return not found.err and tonumber(found[2] or '') or nil
 end
-for _, stream in ipairs({'high', 'normal', 'low'}) do look(K .. ':' .. stream) end
+local bytes = redis.pcall('HGET', K .. ':use', 'bytes')
+local about, oldest = redis.pcall('XPENDING', taken, group), 0
+local held = not about.err and about[1] or 0
+for _, tenant in ipairs(typed(turns, 'zset') and redis.call('ZRANGE', turns, 0, 255) or {}) do
+    for _, priority in ipairs({'high', 'normal', 'low'}) do
+        local place = first(priority, tenant)
+        if place then oldest = math.max(oldest, now_ms() - math.floor(place / 4096)) end
+    end
+end
 return {
     size('ZCARD', K .. ':live'), tonumber(type(bytes) == 'string' and bytes or '0') or 0, held, oldest,
     size('XLEN', K .. ':dead'),
@@ -128,11 +126,13 @@ return table.concat(out)
 RETIRE: Final = (
     ROOM
     + COMMON
+    + WAITING
     + """
-local keys = {K .. ':high', K .. ':normal', K .. ':low', K .. ':dead'}
-for _, key in ipairs(keys) do if typed(key, 'stream') and redis.call('XLEN', key) > 0 then return 0 end end
+for _, key in ipairs({taken, K .. ':dead'}) do
+    if typed(key, 'stream') and redis.call('XLEN', key) > 0 then return 0 end
+end
 if typed(K .. ':live', 'zset') then return 0 end
-redis.call('DEL', K .. ':feed', K .. ':use', unpack(keys))
+redis.call('DEL', K .. ':feed', K .. ':use', K .. ':dead', turns, later, taken, news)
 return 1
 """
 )

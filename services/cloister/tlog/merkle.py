@@ -110,23 +110,30 @@ def path(tree: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
 class Frontier:
     """The tree head of leaf hashes that come one by one, with no more than a node kept for each level.
 
-    Attributes:
+    Args:
         size: Leaves so far.
+        peaks: The roots of the perfect subtrees that these make, the largest first.
     """
 
     __slots__ = ("_peaks", "size")
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._peaks: list[bytes] = []  # roots of full trees, the largest first
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        self.size = size
+        self._peaks = list(peaks)
 
-    def add(self, leaf: bytes) -> None:
-        """Add the next leaf."""
-        node, full = leaf, self.size
+    def add(self, leaf: bytes) -> list[bytes]:
+        """Add the next leaf; returns the roots of all perfect subtrees that end with it, itself first."""
+        filled, full = [leaf], self.size
         while full & 1:
-            node, full = node_hash(self._peaks.pop(), node), full >> 1
-        self._peaks.append(node)
+            filled.append(node_hash(self._peaks.pop(), filled[-1]))
+            full >>= 1
+        self._peaks.append(filled[-1])
         self.size += 1
+        return filled
+
+    def copy(self) -> Frontier:
+        """Another one that grows on its own."""
+        return Frontier(self.size, self._peaks)
 
     def root(self) -> bytes:
         """Return the tree head; of no leaves, the hash of nothing."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import SealBroken
-from cloister.seal import merkle
+from cloister.tlog import merkle
 from fakes.sealed import unhurried
 
 # The eight entries and their tree heads that Certificate Transparency implementations test each other with.

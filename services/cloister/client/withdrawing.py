@@ -1,0 +1,52 @@
+"""What an owner withdraws, and gives back with the signatures of as many as must (attacks J14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloister.api.v1.provisioner_pb2 import (
+    LiftWithdrawalRequest,
+    LiftWithdrawalResponse,
+    ListWithdrawalsRequest,
+    Withdrawal,
+    WithdrawRequest,
+    WithdrawResponse,
+)
+from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
+from cloister.kit.withdrawal import Withdrawn
+from cloister.rpc.channel import Peer
+
+
+async def withdraw(provisioner: Peer, what: Withdrawn, reason: str, timeout_s: float = 10.0) -> WithdrawResponse:
+    """Have a model, or a version of it, served no longer; says how many leases went. Roles: owner, operator.
+
+    Raises:
+        NotFound: The caller has no such model.
+        AlreadyExists: It is withdrawn already.
+        CloisterError: As the call.
+    """
+    request = WithdrawRequest(model_name=what.name, model_version=what.version, reason=reason)
+    answer: WithdrawResponse = await provisioner.stub(ProvisionerStub).Withdraw(request, timeout=timeout_s)
+    return answer
+
+
+async def lift_withdrawal(
+    provisioner: Peer, what: Withdrawn, reason: str, order: bytes, timeout_s: float = 10.0
+) -> LiftWithdrawalResponse:
+    """Give it back, by an order that as many of the model's signers signed as must. Roles: owner, operator.
+
+    Raises:
+        NotAllowed: The order is not signed by as many, or is for another withdrawal (`withdrawal.lift_unsigned`).
+        NotFound: It is not withdrawn.
+        CloisterError: As the call.
+    """
+    request = LiftWithdrawalRequest(model_name=what.name, model_version=what.version, reason=reason, order=order)
+    answer: LiftWithdrawalResponse = await provisioner.stub(ProvisionerStub).LiftWithdrawal(request, timeout=timeout_s)
+    return answer
+
+
+async def withdrawals(provisioner: Peer, timeout_s: float = 10.0) -> list[Withdrawal]:
+    """What is withdrawn now, and why; oldest first. Roles: owner (its own), operator and auditor (all)."""
+    stub: Any = provisioner.stub(ProvisionerStub)
+    answer = await stub.ListWithdrawals(ListWithdrawalsRequest(), timeout=timeout_s)
+    return list(answer.withdrawals)

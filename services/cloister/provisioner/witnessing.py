@@ -1,0 +1,257 @@
+"""The log and its witnesses: heads go out, and what is released or changed waits for what they say (attacks F10, H07).
+
+A round shows the newest head to every witness, at least each second, and at once where a change waits for it; it also
+renews this writer's lease. Keys are released only while a majority of witnesses holds our lease to be live, by our own
+clock and counted from before we asked: so whoever runs on a copy of this state, or on a state that was put back, falls
+silent. A change is answered when a majority has countersigned its line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, Protocol
+
+from cloister.errors import CloisterError, LogBroken, NotReady, Unavailable
+from cloister.kit.lifecycle import Lifecycle
+from cloister.kit.log import get_logger
+from cloister.kit.metrics import Metrics
+from cloister.provisioner.settings import Settings
+from cloister.provisioner.witness_link import CALL_S, WitnessedLog, WitnessLink
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import server_name
+from cloister.tlog.cosignature import WitnessKey
+from cloister.tlog.note import SignedNote
+
+RENEW_S: Final = 1.0
+# How long a change waits to be countersigned before its caller hears that it was not.
+CHANGE_S: Final = 8.0
+_WRITER_BYTES: Final = 16
+_log = get_logger()
+
+
+class Witnessed(Protocol):
+    """What stands between a decision and the world."""
+
+    def check(self) -> None:
+        """Raise unless this process may write to the log now. For any thread.
+
+        Raises:
+            NotReady: Another writes (`writer.other`), the log is not what was countersigned (`state.forked`), or the
+                witnesses have been silent for too long (`witness.behind`).
+        """
+
+    async def witnessed(self, sequence: int) -> None:
+        """Wait until a line is countersigned.
+
+        Raises:
+            NotReady: As `check`; the line is on record, and no majority vouches for it.
+        """
+
+    async def heads(self) -> Sequence[str]:
+        """The newest countersigned head of each witness that has one, as signed notes.
+
+        Raises:
+            Unavailable: No majority answers.
+        """
+
+    def countersigned(self) -> str:
+        """The newest head that a majority countersigned since the start, with its signatures; empty for none."""
+
+    @asynccontextmanager
+    def running(self, log: WitnessedLog, lifecycle: Lifecycle) -> AsyncIterator[None]:
+        """Show this log for as long as the block lasts."""
+
+
+class Unwitnessed:
+    """The settings name no verifier: nobody but the auditors remembers how far the log had come."""
+
+    def check(self) -> None:
+        """Nobody objects."""
+
+    async def witnessed(self, sequence: int) -> None:
+        """Nobody is waited for."""
+
+    async def heads(self) -> Sequence[str]:
+        """Nobody has one."""
+        return []
+
+    def countersigned(self) -> str:
+        """Nobody did."""
+        return ""
+
+    @asynccontextmanager
+    async def running(self, log: WitnessedLog, lifecycle: Lifecycle) -> AsyncIterator[None]:
+        """Nothing runs."""
+        yield
+
+
+class Witnessing:
+    """The witnesses of one log, and the lease of its one writer.
+
+    Args:
+        links: To each of them.
+        metrics: Hears of refusals, and shows the lag.
+        monotonic: A clock that never goes back, in seconds.
+    """
+
+    def __init__(self, links: Sequence[WitnessLink], *, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+        self._links = links
+        self._majority = len(links) // 2 + 1
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._note: SignedNote | None = None
+        self._wake = asyncio.Event()
+        self._shown = asyncio.Condition()
+        self._said: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """See `Witnessed`."""
+        now_s = self._monotonic()
+        if self._distinct(each for each in self._links if each.lease_ends_s > now_s) < self._majority:
+            raise self._why()
+
+    async def witnessed(self, sequence: int) -> None:
+        """See `Witnessed`."""
+        self._wake.set()
+        try:
+            async with asyncio.timeout(CHANGE_S), self._shown:
+                await self._shown.wait_for(lambda: self._size() >= sequence)
+        except TimeoutError:
+            why = self._why()
+            raise NotReady(
+                f"line {sequence} is on record and not countersigned: {why}; look before doing it again",
+                reason=why.reason,
+            ) from None
+
+    async def heads(self) -> Sequence[str]:
+        """See `Witnessed`."""
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(_newest(each)) for each in self._links]
+        found = [task.result() for task in asked]
+        heard = [link for link, head in zip(self._links, found, strict=True) if head is not None]
+        if self._distinct(heard) < self._majority:
+            raise Unavailable("no majority of the witnesses of the log answers", reason="witness.behind")
+        return [head for head in found if head]
+
+    def countersigned(self) -> str:
+        """See `Witnessed`."""
+        return "" if self._note is None else str(self._note)
+
+    @asynccontextmanager
+    async def running(self, log: WitnessedLog, lifecycle: Lifecycle) -> AsyncIterator[None]:
+        """See `Witnessed`. The block begins when every witness has answered once, or has not for a while.
+
+        At its end the lease is given back, so the next writer need not wait for it to run out.
+        """
+        self._metrics.witness_lag.set_function(lambda: log.size() - self._size())
+        await self._round(log)
+        task = lifecycle.spawn(self._rounds(log), "log.witnessing")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            with suppress(CloisterError, TimeoutError):
+                async with asyncio.timeout(CALL_S):
+                    await self._round(log, leaving=True)
+
+    async def _rounds(self, log: WitnessedLog) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._round(log)
+            except Unavailable as error:  # our own disk does not answer, as whoever writes hears too
+                _log.error("log.unreadable", error=error)
+                await asyncio.sleep(RENEW_S)
+
+    async def _round(self, log: WitnessedLog, *, leaving: bool = False) -> None:
+        """Show the newest head to every witness."""
+        note = SignedNote.parse(await asyncio.to_thread(log.checkpoint))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each.show(log, note, leaving=leaving)) for each in self._links]
+        cosignatures = [found for task in tasks if (found := task.result()) is not None]
+        self._tell()
+        if self._distinct(each for each in self._links if each.refusal is None) >= self._majority:
+            self._note = note.with_signatures(cosignatures)
+        async with self._shown:
+            self._shown.notify_all()
+        if any(each.refusal is not None for each in self._links) and not leaving:
+            await asyncio.sleep(RENEW_S / 4)  # a change that waits must not make us ask without a pause
+
+    def _size(self) -> int:
+        """How many lines a majority has countersigned."""
+        sizes: dict[WitnessKey, int] = {}
+        for link in self._links:
+            if link.witness is not None:
+                sizes[link.witness] = max(link.countersigned, sizes.get(link.witness, 0))
+        found = sorted(sizes.values(), reverse=True)
+        return found[self._majority - 1] if len(found) >= self._majority else 0
+
+    def _distinct(self, links: Iterable[WitnessLink]) -> int:
+        """How many witnesses these are: one that has two addresses is one."""
+        return len({each.witness for each in links if each.witness is not None})
+
+    def _why(self) -> NotReady:
+        refusals = [(each.refusal, each.address) for each in self._links]
+        for refusal, address in refusals:
+            if isinstance(refusal, LogBroken):
+                return NotReady(f"the witness {address} says: {refusal}", reason="state.forked")
+        for refusal, address in refusals:
+            if isinstance(refusal, NotReady) and refusal.reason != "witness.moved":
+                return NotReady(f"the witness {address} says: {refusal}", reason=refusal.reason)
+        return NotReady(
+            "the witnesses of the log have been silent for too long: is the verifier up?", reason="witness.behind"
+        )
+
+    def _tell(self) -> None:
+        """Log and count what has changed since the round before."""
+        said = tuple(getattr(each.refusal, "reason", "") or str(each.refusal or "") for each in self._links)
+        for link, reason, before in zip(self._links, said, self._said or [""] * len(said), strict=True):
+            if link.refusal is not None:
+                self._metrics.witness_refused(reason)
+            if reason != before:
+                _say(link)
+        self._said = said
+
+
+@asynccontextmanager
+async def witnessing(settings: Settings, identity: TlsIdentity, metrics: Metrics) -> AsyncIterator[Witnessed]:
+    """Connections to the witnesses that the settings name; no connection is made before the first call."""
+    addresses = settings.witness_addresses
+    if not addresses:
+        _log.warning(
+            "log.unwitnessed", meaning="nobody but auditors would notice a record that was put back or cut off"
+        )
+        yield Unwitnessed()
+        return
+    writer, name = secrets.token_bytes(_WRITER_BYTES), server_name(settings.cluster, "verifier")
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(Peer(each, identity, name)) for each in addresses]
+        links = [WitnessLink(each, writer, monotonic=time.monotonic) for each in peers]
+        yield Witnessing(links, metrics=metrics, monotonic=time.monotonic)
+
+
+async def _newest(link: WitnessLink) -> str | None:
+    """A witness's newest head, empty for none; None where it does not answer."""
+    try:
+        return await link.newest()
+    except (CloisterError, TimeoutError) as error:
+        _log.warning("witness.unheard", witness=link.address, error=error)
+        return None
+
+
+def _say(link: WitnessLink) -> None:
+    if link.refusal is None:
+        _log.info("witness.countersigns", witness=link.address, lines=link.countersigned)
+    elif isinstance(link.refusal, LogBroken):
+        _log.error("log.refused", witness=link.address, error=link.refusal)
+    else:
+        _log.warning("witness.refused", witness=link.address, error=link.refusal)
