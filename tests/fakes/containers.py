@@ -61,18 +61,20 @@ def published(mesh: Path, folder: Path, models: Path) -> Path:
     run(sys.executable, "-c", _TRAIN, folder)
     files, sealed = sorted(folder.glob("model.*")), folder / "sealed"
     run(cloister, "model", "seal", *files, "--name", "breast-cancer", "--version", 1, "--out", sealed, "--mesh", mesh)
+    eventually(lambda: _tried(cloister, "model", "list", "--mesh", mesh))  # it waits for its witness at first
     run(cloister, "model", "publish", sealed, "--mesh", mesh, "--models-dir", models)
     mrenclave = json.loads(run(BIN / "cloister-simulator", "measure", "worker", "--json"))["mrenclave"]
     run(cloister, "model", "allow", "breast-cancer", "--mrenclave", mrenclave, "--allow-simulated", "--mesh", mesh)
-    eventually(lambda: _serves(mesh, "breast-cancer"))
+    eventually(lambda: "breast-cancer" in _tried(cloister, "status", mesh))
     return folder / "record.json"
 
 
-def _serves(mesh: Path, model: str) -> bool:
+def _tried(*words: object) -> str:
+    """What a program printed, or nothing where it failed: not all of the mesh is there yet."""
     try:
-        return model in run(BIN / "cloister", "status", mesh)
-    except AssertionError:  # not all of it is there yet
-        return False
+        return run(*words) or " "
+    except AssertionError:
+        return ""
 
 
 class Containers:

@@ -6,13 +6,14 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fakes.containers import BIN, ENGINE, eventually, published, run
-from fakes.pods import Node, Pod
+from fakes.pods import NETWORK, Node, Pod
 
 SERVED = ("gateway", "provisioner", "verifier")
 
@@ -20,7 +21,9 @@ SERVED = ("gateway", "provisioner", "verifier")
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kubernetes") / "mesh"
-    run(BIN / "cloister", "init", folder, "--model", "breast-cancer", "--simulator")
+    # A gateway's certificate names where clients come to it, as a load balancer's address would be named.
+    hosts = [word for address in islice(NETWORK.hosts(), 8) for word in ("--host", address)]
+    run(BIN / "cloister", "init", folder, "--model", "breast-cancer", "--simulator", *hosts)
     run(BIN / "cloister", "kubernetes", folder, "--manifests", "deploy/kubernetes/overlays/laptop")
     return folder
 

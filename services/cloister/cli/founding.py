@@ -107,7 +107,7 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
     root = certificates.root_ca(plan.cluster, now=now)
     _write_authority(folder / "pki", "root_ca", root)
     for role in FOUNDED_ROLES:
-        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role in HOSTS else ()
+        hosts = ("localhost", "127.0.0.1", role, *plan.hosts) if role in HOSTS else ()  # `role`: a service of that name
         identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))
