@@ -246,7 +246,7 @@ async def test_a_resumed_log_goes_on_and_the_old_generation_does_not(hall: Hall)
 
 
 async def test_without_a_verifier_nobody_is_waited_for() -> None:
-    nobody = Unwitnessed()
+    nobody = Unwitnessed(asyncio.Event())
     nobody.check()
     await nobody.witnessed(7)
     assert (list(await nobody.heads()), nobody.countersigned()) == ([], "")
