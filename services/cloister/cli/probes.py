@@ -17,6 +17,7 @@ from cloister.cli import redis_files
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import CONSOLE, REDIS, Program
 from cloister.client import is_serving, list_models, mesh_status, tls_files
+from cloister.client.reaching import settled
 from cloister.errors import CloisterError
 from cloister.kit.redis_settings import RedisSettings
 from cloister.rpc.channel import Peer
@@ -24,7 +25,8 @@ from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
 CALL_S: Final = 3.0
-SERVICES: Final = ("verifier", "provisioner", "gateway")
+PROVISIONER: Final = "provisioner"
+SERVICES: Final = ("verifier", PROVISIONER, "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,14 @@ class Probes:
     Attributes:
         peers: By service.
         connect: Makes the handle on a further gateway, from its address.
+        at_provisioner: And on one of several provisioners.
         tls: Believes the mesh's root.
         redis: How the operator looks at the mesh's own Redis.
     """
 
     peers: Mapping[str, Peer]
     connect: Callable[[str], Peer]
+    at_provisioner: Callable[[str], Peer]
     tls: ssl.SSLContext
     redis: RedisSettings | None
 
@@ -57,11 +61,36 @@ class Probes:
                 for service, address in addresses.items()
             }
             gateway_name = server_name(mesh.cluster, "gateway")
-            yield cls(peers, lambda address: Peer(address, identity, gateway_name), tls, redis_files.as_operator(mesh))
+            provisioner_name = server_name(mesh.cluster, PROVISIONER)
+            yield cls(
+                peers,
+                lambda address: Peer(address, identity, gateway_name),
+                lambda address: Peer(address, identity, provisioner_name),
+                tls,
+                redis_files.as_operator(mesh),
+            )
 
     async def serving(self, service: str) -> bool:
-        """Whether a service says it is serving."""
-        return await is_serving(self.peers[service], CALL_S)
+        """Whether a service says it is serving, at the first of its addresses that does."""
+        peer = self.peers[service]
+        await settled(peer)
+        return await is_serving(peer, CALL_S)
+
+    async def standing_by(self, address: str) -> str:
+        """What a provisioner says that stands by; empty for one that does not."""
+        async with self.at_provisioner(address) as peer:
+            if await is_serving(peer, CALL_S):
+                return ""
+            try:
+                await list_models(peer)
+            except (CloisterError, TimeoutError) as error:
+                return str(error) if getattr(error, "reason", "") == "writer.other" else ""
+        return ""
+
+    async def provisioner_serving(self, address: str) -> bool:
+        """Whether the provisioner at `address` says it is serving."""
+        async with self.at_provisioner(address) as peer:
+            return await is_serving(peer, CALL_S)
 
     async def gateway_serving(self, address: str) -> bool:
         """Whether the gateway at `address` says it is serving."""
@@ -112,6 +141,8 @@ class Probes:
             return await self.redis_serving()
         if program.service == "worker":
             return await self.linked(program.address)
+        if program.service == PROVISIONER:  # it serves, or another does and it stands by
+            return await self.serving(PROVISIONER)
         if program.service == "gateway":
             return (not program.https or await _listens(program.https)) and await self.gateway_serving(program.address)
         return await self.serving(program.service)

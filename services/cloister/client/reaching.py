@@ -33,11 +33,11 @@ async def reached(address: str, role: str, identity: TlsFiles | Path | str) -> A
         check_current(own, files)
         cluster = own.spiffe_id.cluster
         async with Peer(address, own, server_name(cluster, role)) as peer:
-            await _settled(peer)
+            await settled(peer)
             yield peer, cluster
 
 
-async def _settled(peer: Peer) -> None:
+async def settled(peer: Peer) -> None:
     """Have calls go to the first address that serves, where there are several; to the first one if none does."""
     if len(peer.addresses) == 1:
         return
