@@ -39,6 +39,7 @@ from cloister.provisioner.lease_watch import GivenLease
 from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
+from cloister.provisioner.marks import RELEASED
 from cloister.provisioner.models import ModelStore, StoredModel
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.offers import Offers
@@ -56,7 +57,6 @@ from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_gran
 from cloister.seal.keys import ModelKey
 from cloister.seal.release_policy import check_meant_for
 
-RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
 REFUSED = "the request was refused"
 
