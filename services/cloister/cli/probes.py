@@ -18,13 +18,15 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import CONSOLE, REDIS, Program
 from cloister.client import is_serving, list_models, mesh_status, tls_files
 from cloister.client.reaching import settled
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, Unavailable
 from cloister.kit.redis_settings import RedisSettings
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
 CALL_S: Final = 3.0
+OTHER: Final = "writer.other"
+"""What a provisioner refuses calls with while another writes."""
 PROVISIONER: Final = "provisioner"
 SERVICES: Final = ("verifier", PROVISIONER, "gateway")
 
@@ -77,15 +79,9 @@ class Probes:
         return await is_serving(peer, CALL_S)
 
     async def standing_by(self, address: str) -> str:
-        """What a provisioner says that stands by; empty for one that does not."""
+        """What the provisioner at `address` says that stands by; empty for one that does not."""
         async with self.at_provisioner(address) as peer:
-            if await is_serving(peer, CALL_S):
-                return ""
-            try:
-                await list_models(peer)
-            except (CloisterError, TimeoutError) as error:
-                return str(error) if getattr(error, "reason", "") == "writer.other" else ""
-        return ""
+            return await standing_by(peer)
 
     async def provisioner_serving(self, address: str) -> bool:
         """Whether the provisioner at `address` says it is serving."""
@@ -154,6 +150,19 @@ class Probes:
         except (CloisterError, TimeoutError):
             return False
         return any(worker.linked and worker.endpoint == address for worker in workers)
+
+
+async def standing_by(provisioner: Peer) -> str:
+    """What a provisioner says that stands by; empty for one that serves, or is not there."""
+    if await is_serving(provisioner, CALL_S):
+        return ""
+    try:
+        await list_models(provisioner)
+    except Unavailable as error:
+        return str(error) if error.reason == OTHER else ""
+    except (CloisterError, TimeoutError):
+        pass
+    return ""
 
 
 async def _listens(address: str) -> bool:
