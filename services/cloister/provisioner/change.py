@@ -53,7 +53,7 @@ class Change(Look):
 
     def delete(self, table: Table, key: Key) -> None:
         """Delete a row; the next line says so."""
-        self.cursor.execute(f"DELETE FROM {table.name} WHERE {table.found}", table.key_values(key))  # noqa: S608
+        self.cursor.execute(f"DELETE FROM {table.name} WHERE {table.found}", table.key_values(key))  # noqa: S608  # constants
         self._unvouched[table, key] = None
 
     def line(self, event: str, **fields: Field) -> int:

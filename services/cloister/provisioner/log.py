@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
+from cloister.errors import LogBroken
 from cloister.provisioner import lines
 from cloister.provisioner.head import Head
 from cloister.provisioner.look import Look
@@ -128,6 +129,26 @@ class Log:
             for sequence, record, nodes in page:
                 yield AuditRecord(sequence=sequence, record=record, leaf_hash=nodes[:HASH_BYTES])
             after += len(page)
+
+    def newest(self, most: int) -> Iterator[AuditRecord]:
+        """The newest so many lines, oldest first, of which none was changed or taken out, whoever can write the disk.
+
+        Raises:
+            LogBroken: They do not lead to the head; known at their end.
+            Unavailable: They cannot be read.
+        """
+        head = self.tree()
+        with self._looking() as look:
+            tree = lines.tree_of(look.cursor, max(0, head.size - most))
+        while tree.size < head.size:
+            with self._looking() as look:
+                page = lines.page(look.cursor, tree.size, head.size, _PAGE)
+            for sequence, record, _nodes in page:
+                leaf = leaf_hash(record)
+                tree.add(leaf)
+                yield AuditRecord(sequence=sequence, record=record, leaf_hash=leaf)
+        if tree.root() != head.root():
+            raise LogBroken("the lines of the log do not lead to its signed head", reason="line.altered")
 
     def leaves(self, after: int, last: int, most: int) -> list[tuple[int, bytes, bytes]]:
         """The next lines after a number: of each the number, its leaf hash, and the nodes beside it; as `records`."""
