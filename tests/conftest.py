@@ -35,6 +35,7 @@ _OWN_MESH = frozenset(
         "jobs_under_fire",
         "revocation",
         "rollout",
+        "standby",
         "rotation",
         "trust_domains",
     )

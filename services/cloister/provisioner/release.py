@@ -276,6 +276,7 @@ class Releaser:
             give(change, granted.lease_id, result.instance, lease, now_ms=now_ms, ends_ms=ends_ms)
 
         await self._ledger.changed(make)
+        self._ledger.check()  # who was stopped while it was written may have lost the lease meanwhile
         self._metrics.key_asked(released=True, simulated=granted.result.simulated)
 
     async def _record_refusal(
