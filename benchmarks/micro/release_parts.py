@@ -1,0 +1,2 @@
+def parts(c): return ""
+def limit(c): return ""
