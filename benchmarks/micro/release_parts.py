@@ -1,2 +1,6 @@
-def parts(c): return ""
-def limit(c): return ""
+def parts(c):
+    return ""
+
+
+def limit(c):
+    return ""
