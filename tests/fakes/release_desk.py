@@ -127,7 +127,6 @@ class ReleaseDesk:
             verifier_keys=PinnedKeys(self.keys_path, [self.verifier.kid, self.next_verifier.kid]),
             standing=standing or Unfollowed(),
             look_for_keys=self.look_for_keys,
-            store=self.store,
             epochs=self.new_epochs(keyring=keyring) if keyring else self.epochs,
             keyring=keyring or self.keyring,
             ledger=self.ledger,

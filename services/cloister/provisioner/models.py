@@ -203,15 +203,10 @@ class ModelStore:
             model = stored_model(look, name, version or look.newest(MODEL_VERSION, name))
             return None if model is None else (model, in_force(look, name))
 
-    def held_since(self, name: str) -> int:
-        """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
-        with self._ledger.looking() as look:
-            return _held_since(look, name)
-
     def held(self) -> dict[str, int]:
         """All models that are held, and since which generation."""
         with self._ledger.looking() as look:
-            return {name: _held_since(look, name) for name in look.names(HELD)}
+            return {name: held_since(look, name) for name in look.names(HELD)}
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force.
@@ -236,14 +231,15 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(version, *row)
 
 
-def _held_since(look: Look, name: str) -> int:
+def held_since(look: Look, name: str) -> int:
+    """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
     row = look.get(HELD, Key(name))
     return 0 if row is None else int(row[0])
 
 
 def _let_go(change: Change, name: str, generation: int) -> None:
     """Release a model again whose owner has signed for the generation that it is held since."""
-    if not (since := _held_since(change, name)):
+    if not (since := held_since(change, name)):
         return
     if generation != since:
         raise NotReady(
