@@ -28,7 +28,7 @@ from rich.table import Table
 from cloister.seal.hpke import X25519, XWING
 
 TOGETHER = (1, 8, 64, 256)
-RELEASES, ROUNDS = 1024, 5
+RELEASES, ROUNDS = 768, 3
 TARGET_PER_S = 500
 CHUNK, RATE_PER_S = 2000, 600
 """Of the long run: so many are asked for at once, and simulated time goes by as if so many came each second."""
