@@ -94,9 +94,7 @@ def _deciding(crowd: Crowd) -> Iterator[tuple[str, float]]:
 
 
 def _nonce(crowd: Crowd, peer: str, spki: bytes) -> None:
-    crowd.desk.nonces.consume(
-        crowd.desk.nonces.issue(peer=peer, tls_spki_sha256=spki), peer=peer, tls_spki_sha256=spki
-    )
+    crowd.desk.nonces.consume(crowd.desk.nonces.issue(peer=peer, tls_spki_sha256=spki), peer=peer, tls_spki_sha256=spki)
 
 
 def _committed(crowd: Crowd, group: int) -> float:
