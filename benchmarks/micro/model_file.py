@@ -18,7 +18,6 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.console import Console
@@ -52,7 +51,7 @@ class Files:
         with self.sealed.open("rb", buffering=0) as source:
             open_model(source, self.key, name="bench", version=1, digest=digest)
 
-    def open_from(self, source: BinaryIO, digest: bytes, room: memoryview) -> None:
+    def open_from(self, source: BytesIO, digest: bytes, room: memoryview) -> None:
         """Into memory that is there already."""
         source.seek(0)
         open_model(source, self.key, name="bench", version=1, digest=digest, buffer=lambda _: room)

@@ -26,7 +26,8 @@ from random import Random
 from typing import Final
 
 from chaos.provisioner_verdict import judge
-from chaos.provisioner_work import Kind, Strike, found_site, noted, work
+from chaos.provisioner_work import Kind, Strike, noted, older_model, work
+from fakes.earlier_state import write_earlier
 
 FOLDER: Final = Path(".bench/chaos-provisioner")
 KILLS_OF_A_SITE: Final = 20
@@ -78,7 +79,7 @@ def scripted(folder: Path, every: int, seed: int) -> Iterator[str]:
     if not every:
         return
     for statement in range(1 + seed % every, 100_000, every):
-        found_site(site := folder / "script")
+        site = new_site(folder / "script")
         died = ended(site, Strike(Kind.STATEMENT, statement), 0, script=True)
         judge(site)
         if not died:
@@ -92,7 +93,7 @@ def drawn(folder: Path, kills: int, seed: int) -> Iterator[str]:
     random = Random(seed)
     for number in range(kills):
         if number % KILLS_OF_A_SITE == 0:
-            found_site(site := folder / f"site-{number // KILLS_OF_A_SITE}")
+            site = new_site(folder / f"site-{number // KILLS_OF_A_SITE}")
             lines = 0
         strike = draw(random)
         assert ended(site, strike, random.randrange(1 << 30), script=False), "a process that should not end has ended"
@@ -106,6 +107,14 @@ def draw(random: Random) -> Strike:
     """How the next one is killed."""
     kind = random.choice(list(Kind))
     return Strike(kind, random.randint(1, _AT_MOST[kind]))
+
+
+def new_site(folder: Path) -> Path:
+    """A folder with the state of an earlier version in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "state").mkdir(parents=True, mode=0o700)
+    write_earlier(folder / "state", older_model())
+    return folder
 
 
 def ended(site: Path, strike: Strike, seed: int, *, script: bool) -> bool:

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chaos.provisioner_work import noted, started
+from chaos.provisioner_roots import opened_with_both
+from chaos.provisioner_work import noted
 from cloister.provisioner.epoch_store import StoredEpoch
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
@@ -31,8 +32,7 @@ def judge(site: Path) -> int:
         AssertionError: Something does not hold; the message says what.
         CloisterError: It does not open.
     """
-    with started(site) as provisioner:
-        ledger = provisioner.desk.ledger
+    with opened_with_both(site / "state") as (ledger, roots):
         asyncio.run(check(ledger.log))
         _head_is_signed(ledger)
         lines = [json.loads(entry.record) for entry in ledger.log.records()]
@@ -42,7 +42,7 @@ def judge(site: Path) -> int:
             _what_was_acknowledged_is_there(site, look, lines)
             _what_is_withdrawn_is_released_no_more(lines)
             rows = {model.name: look.all(EPOCH, model.name) for model in models}
-        _every_key_opens(provisioner.ring, models, rows, lines)
+        _every_key_opens(roots.keyring, models, rows, lines)
         return len(lines)
 
 
@@ -77,10 +77,11 @@ def _what_was_acknowledged_is_there(site: Path, look: Look, lines: list[dict[str
                 assert lines[done["sequence"] - 1]["event"] == "policy.set", f"lost: {done}"
             case "withdrawn":
                 assert look.get(WITHDRAWAL, Key(done["name"], done["version"])), f"lost: {done}"
-            case "rotating":
-                assert lines[done["sequence"] - 1]["event"] == BEGUN, f"lost: {done}"
             case "released":
                 assert done["lease_id"] in leases, f"released and not on record: {done}"
+            case "rotated":
+                begun = lines[done["sequence"] - 1]
+                assert (begun["event"], begun["to_root"]) == (BEGUN, done["to"]), f"lost: {done}"
 
 
 def _what_is_withdrawn_is_released_no_more(lines: list[dict[str, Any]]) -> None:

@@ -12,12 +12,11 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -28,25 +27,20 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloister.errors import CloisterError, NotReady
+from chaos.provisioner_roots import opened_with_both
+from cloister.errors import CloisterError
 from cloister.kit.withdrawal import Withdrawn
 from cloister.provisioner import database
-from cloister.provisioner.database import NAME, Database
-from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.models import Owner, StoredModel
-from cloister.provisioner.opening import opened
-from cloister.provisioner.registry import Registry
-from cloister.provisioner.roots import Roots
 from cloister.provisioner.rotation import Rotation
 from cloister.provisioner.tables import MODEL_VERSION, POLICY, WITHDRAWAL
 from cloister.provisioner.vault import RecordId
 from cloister.provisioner.withdrawals import Withdrawals, model_signers
-from fakes.earlier_state import write_earlier
 from fakes.release_desk import MODEL_KEY, OWNER, ReleaseDesk, keyring, signed_manifest
 from fakes.results import CLUSTER, MODEL, NOW
-from fakes.running_services import key_file_vault, private_file
 
 MODELS: Final = (MODEL, "wine", "digits")
+OPERATOR: Final = f"spiffe://{CLUSTER}/operator/main"
 OWNER_KEY: Final = Ed25519PrivateKey.from_private_bytes(b"the key of an owner, thirty-two ")
 PAGES_TO_CHECKPOINT: Final = 24
 """So the file's own log goes over into the file every few changes, and is killed in that too."""
@@ -92,51 +86,26 @@ def work(folder: Path, strike: Strike | None, seed: int, *, script: bool) -> int
     counted = _Statements(strike.at if strike is not None and strike.kind is Kind.STATEMENT else 0)
     if strike is not None and strike.kind is Kind.BYTE:
         _limit_files(folder / "state", strike.at)
-    with _watched(counted), started(folder) as provisioner:
-        asyncio.run(Work(provisioner, Journal(folder / "journal"), Random(seed)).run(script=script))
+    with _watched(counted), opened_with_both(folder / "state") as (ledger, roots):
+        desk = ReleaseDesk(folder / "state", ledger, owner=OWNER_KEY, now=_today(folder), keyring=roots.keyring)
+        desk.releaser = desk.new_releaser(started_at=desk.now)
+        asyncio.run(Work(desk, roots, Journal(folder / "journal"), Random(seed)).run(script=script))
     return counted.number
-
-
-@dataclass
-class Provisioner:
-    """The inside of one, over the state of a site."""
-
-    desk: ReleaseDesk
-    ring: Keyring
-    rotation: Rotation
-    withdrawals: Withdrawals
-
-
-@contextmanager
-def started(folder: Path) -> Iterator[Provisioner]:
-    """Open a site as a start does, with settings that name its root key and the next one."""
-    state = folder / "state"
-    vaults = key_file_vault(folder / "root.key"), key_file_vault(folder / "next.key")
-    with Database.opened(state / NAME) as database:
-        roots = Roots.opened(*vaults, state, database.root_key_ids())
-        with opened(database, roots.keyring, cluster=CLUSTER) as ledger:
-            desk = ReleaseDesk(state, ledger, owner=OWNER_KEY, now=_today(folder))
-            desk.keyring = roots.keyring
-            desk.epochs = desk.new_epochs()
-            desk.registry = Registry(cluster=CLUSTER, store=desk.store, keyring=roots.keyring, ledger=ledger)
-            desk.releaser = desk.new_releaser(started_at=desk.now, keyring=roots.keyring)
-            withdrawals = Withdrawals(
-                cluster=CLUSTER,
-                ledger=ledger,
-                signers=partial(model_signers, CLUSTER),
-                told=lambda _name: None,
-                now=lambda: desk.now,
-            )
-            yield Provisioner(desk, roots.keyring, Rotation(ledger, roots, CLUSTER), withdrawals)
 
 
 class Work:
     """One process's work at a desk."""
 
-    def __init__(self, provisioner: Provisioner, journal: Journal, random: Random) -> None:
-        self._desk = provisioner.desk
-        self._rotation = provisioner.rotation
-        self._withdrawals = provisioner.withdrawals
+    def __init__(self, desk: ReleaseDesk, roots: Any, journal: Journal, random: Random) -> None:
+        self._desk = desk
+        self._rotation = Rotation(desk.ledger, roots, CLUSTER)
+        self._withdrawals = Withdrawals(
+            cluster=CLUSTER,
+            ledger=desk.ledger,
+            signers=partial(model_signers, CLUSTER),
+            told=lambda _name: None,
+            now=lambda: desk.now,
+        )
         self._journal = journal
         self._random = random
 
@@ -146,16 +115,21 @@ class Work:
             for name in MODELS[:2]:
                 for step in (self.register, self.allow, self.release):
                     await step(name)
-            for step in (self.register, self.allow, self.release, self.withdraw, self.rotate):
-                await step(MODEL)
+            await self.register(MODEL)
+            await self.allow(MODEL)
+            await self.release(MODEL)
+            await self.withdraw(MODEL)
+            await self.rotate()
             for _ in range(4):
-                await self.destroy(MODEL)
+                await self.destroy()
             return
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(self._again(self.release))
-            for step in (self.register, self.allow, self.rotate, self.destroy):
+            for step in (self.register, self.allow):
                 group.create_task(self._again(step))
+            group.create_task(self._again(lambda _name: self.destroy()))
+            group.create_task(self._again(lambda _name: self.rotate()))
             group.create_task(self._again(self.withdraw, pause_ms=60))
 
     async def register(self, name: str) -> None:
@@ -184,23 +158,22 @@ class Work:
             gone = look.numbers(WITHDRAWAL, name)
             left = [version for version in look.numbers(MODEL_VERSION, name) if version not in gone]
         if left:
-            await asyncio.to_thread(
-                self._withdrawals.withdraw, OWNER, Withdrawn(name, left[0]), reason="a drill", by=OWNER
-            )
+            what = Withdrawn(name, left[0])
+            await asyncio.to_thread(self._withdrawals.withdraw, OWNER, what, reason="a drill", by=OWNER)
             self._journal.note("withdrawn", name=name, version=left[0])
 
-    async def rotate(self, _name: str) -> None:
-        """Everything goes over to the next root key, or on with that."""
-        with suppress(NotReady):  # it has gone over
-            sequence = (await asyncio.to_thread(self._rotation.begin, OWNER)).sequence
-            self._journal.note("rotating", sequence=sequence)
-        await asyncio.to_thread(self._rotation.sweep)
-
-    async def destroy(self, _name: str) -> None:
+    async def destroy(self) -> None:
         """A day passes, and with it epochs."""
         self._desk.now += timedelta(days=1)
         self._journal.note("day", days=(self._desk.now - NOW).days)
         await asyncio.to_thread(self._desk.epochs.destroy_ended, self._desk.now)
+
+    async def rotate(self) -> None:
+        """Everything goes over to the other root key."""
+        begun = await asyncio.to_thread(self._rotation.begin, OPERATOR)
+        while await asyncio.to_thread(self._rotation.sweep):
+            pass
+        self._journal.note("rotated", to=begun.to, sequence=begun.sequence)
 
     async def _again(self, step: Callable[[str], Any], pause_ms: float = 5) -> None:
         while True:
@@ -211,16 +184,7 @@ class Work:
             await asyncio.sleep(self._random.random() * pause_ms / 1000)
 
 
-def found_site(folder: Path) -> None:
-    """A folder with two root keys, and the state of an earlier version under the first of them."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "state").mkdir(parents=True, mode=0o700)
-    private_file(folder / "root.key", b"r" * 32)
-    private_file(folder / "next.key", b"n" * 32)
-    write_earlier(folder / "state", _older_model())
-
-
-def _older_model() -> StoredModel:
+def older_model() -> StoredModel:
     """One that an earlier version had registered."""
     manifest = signed_manifest(OWNER_KEY, name="older", version=1)
     owner = Owner(OWNER, manifest.public_key)

@@ -136,9 +136,9 @@ class JobStoreContract:
         lost, kept = kept_job(), kept_job()
         await accepted(store, lost, kept)
         claimed = await taken(store)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.8)
         await store.renew(MODEL, [each for each in claimed if each.job.job_id == kept.job_id])
-        (found,) = await other.reclaim(MODEL, 10, 150)
+        (found,) = await other.reclaim(MODEL, 10, 700)
         assert (found.job.job_id, found.attempt) == (lost.job_id, 2)
 
     async def test_who_starts_again_under_its_name_gets_what_it_held(self, store: JobStore) -> None:

@@ -103,8 +103,14 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    settings: JobsSettings | None = None, directory: Directory | None = None, *, consumer: str = "one", **limits: Any
+    settings: JobsSettings | None = None,
+    directory: Directory | None = None,
+    *,
+    consumer: str = "one",
+    wall_ms: Callable[[], int] = now_ms,
+    **limits: Any,
 ) -> AsyncIterator[Running]:
+    """A runner at work; `limits` are its mesh's, and `wall_ms` is what it takes for Unix time."""
     settings = settings or JobsSettings()
     async with mesh(**limits) as made:
         shelf = Shelf()
@@ -120,7 +126,7 @@ async def running(
             settings,
             metrics,
             max_call_s=300.0,
-            wall_ms=now_ms,
+            wall_ms=wall_ms,
             stopping=rig.stopping,
         )
         async with asyncio.TaskGroup() as group:

@@ -25,7 +25,7 @@ from fakes.running_mesh import CLUSTER, MODEL, RunningMesh, inputs, probe, soon
 
 Truth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 GATEWAYS = ("gateway", "gateway-2")
-PROCESSES, SLOTS = 2, 16
+PROCESSES, SLOTS, QUICK = 2, 16, 8
 CLIENTS, IN_FLIGHT = 3, 8
 """Of each gateway, and calls of each client: more than the worker's slots together."""
 
@@ -72,7 +72,8 @@ async def slots(mesh: RunningMesh) -> list[int]:
 async def test_gateways_share_a_worker_and_a_killed_process_loses_only_its_own(wide: RunningMesh, truth: Truth) -> None:
     granted = await slots(wide)
     assert len(granted) == len(GATEWAYS) * PROCESSES
-    assert sum(granted) == SLOTS
+    assert sum(granted) in (SLOTS, SLOTS * QUICK)  # the worker finds out by itself whether the model is quick
+    assert len(set(granted)) == 1
 
     answered, stop = Counter[str](), asyncio.Event()
 

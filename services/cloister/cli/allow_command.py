@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -121,19 +122,7 @@ def _write(policy: ReleasePolicy, file: Path) -> None:
 def _set(mesh: Mesh, owner: Path, name: str, terms: ReleaseTerms) -> tuple[ReleasePolicy, int]:
     async def call() -> tuple[ReleasePolicy, int]:
         async with owner_connected(mesh, owner) as client:
-            return await client.allow(
-                name,
-                mrenclave=terms.mrenclave,
-                td_measurement=terms.td_measurement,
-                signers=terms.signers,
-                tcb_statuses=terms.tcb_statuses,
-                simulated=terms.simulated,
-                plain=terms.plain,
-                lease_s=terms.lease_s,
-                min_model_version=terms.min_model_version,
-                platforms=terms.platforms,
-                releases_per_hour=terms.releases_per_hour,
-            )
+            return await client.allow(name, **asdict(terms))
 
     try:
         return asyncio.run(call())

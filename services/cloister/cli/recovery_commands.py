@@ -89,7 +89,10 @@ def order(
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
 ) -> None:
-    """Sign, as a holder of the present recovery key, that another one may be dealt to these. It serves once."""
+    """Sign that a recovery key may be dealt to these: as a holder of the present one, for the first as an owner.
+
+    It serves once. The first takes the signatures of all who have registered a model, whose keys it will open.
+    """
     mesh = Mesh.read(mesh_folder)
     folder = identity or mesh.identity("owner")
     signer = identities.signing_key(folder)
@@ -97,15 +100,16 @@ def order(
     check_holders(read, threshold)
     check_place(out)
     present = asyncio.run(_recovery(mesh, folder)).deal
-    if not present.generation:
-        raise Stop("no recovery key was dealt yet; the first one needs no order")
     payload = deal_order(mesh.cluster, present.generation + 1, threshold, read)
     envelope = read_public(out) if out.exists() else dsse.sign(payload, ORDER_TYPE, [signer])
     if dsse.payload(envelope, ORDER_TYPE) != payload:
         raise Stop(f"{out} is an order for other holders; name another file with --out", ExitCode.USAGE)
     replace_public(out, dsse.countersigned(envelope, ORDER_TYPE, signer))
-    may = {card.signing_key for card in calls.holders_of(present, mesh.cluster)}
     signed = dsse.signers(read_public(out), ORDER_TYPE)
+    if not present.generation:
+        say(f"{out} is signed by {len(signed)}; it takes all who have registered a model")
+        return
+    may = {card.signing_key for card in calls.holders_of(present, mesh.cluster)}
     say(f"{out} is signed by {len(signed & may)} of {len(may)} present holders; it takes {present.threshold}")
 
 

@@ -135,7 +135,7 @@ async def deal(
 
     Raises:
         InvalidRequest: A card is none, or the threshold does not fit.
-        NotAllowed: There is a recovery key, and its holders have not ordered this one.
+        NotAllowed: Its holders have not ordered another recovery key, or all owners of models the first one.
     """
     request = DealRecoveryRequest(cards=cards, threshold=threshold, order=order)
     answer: DealRecoveryResponse = await provisioner.stub(RecoveryStub).DealRecovery(request, timeout=timeout_s)

@@ -51,7 +51,7 @@ class ReleaseTerms:
             cluster=cluster,
             releases_per_hour=self.releases_per_hour,
             signer_set=len(known[0].signer_sets) if known else 0,
-            log_generation=known[0].held_since if known else 0,
+            log_generation=known[0].held_since or before.log_generation if known else 0,
         )
         if self.platforms is not None:
             policy.platforms.CopyFrom(Platforms(ppid_sha256=self.platforms))

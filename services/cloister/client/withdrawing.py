@@ -1,4 +1,4 @@
-"""What an owner withdraws, and gives back with the signatures of as many as must (attacks J14)."""
+"""What an owner withdraws, and gives back with the signatures of as many as must (attack J14)."""
 
 from __future__ import annotations
 

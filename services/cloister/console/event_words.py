@@ -128,6 +128,7 @@ _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
     ),
     "recovery.begun": lambda said: (WARN, "The root key is lost: a recovery begun"),
     "recovery.share_given": lambda said: (PLAIN, f"A share of the recovery key given by {_text(said, 'by')}"),
+    "refusals.muted": lambda said: (BAD, f"Refused so often that not each has a line: {_text(said, 'peer')}"),
     "recovery.refused": lambda said: (BAD, f"A share of the recovery key refused, from {_text(said, 'by')}"),
     "recovery.ended": lambda said: (WARN, "A recovery ended, and restored nothing"),
     "recovery.restored": lambda said: (WARN, f"{_text(said, 'secrets')} keys restored by shares of their owners"),

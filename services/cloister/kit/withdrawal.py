@@ -1,4 +1,4 @@
-"""What its owner withdraws: a model, or one version of it (attacks J14). Pure.
+"""What its owner withdraws: a model, or one version of it (attack J14). Pure.
 
 A withdrawal is made by one person and lifted by an order that k of n of the model's signers signed: a DSSE envelope of
 what `lift_order` says, of the same type as an order that lifts a revocation at the verifier. It names the withdrawal by

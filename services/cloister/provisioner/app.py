@@ -35,7 +35,7 @@ from cloister.provisioner.recovery import Recovery
 from cloister.provisioner.recovery_app import recover
 from cloister.provisioner.recovery_servicer import RecoveryServicer
 from cloister.provisioner.registry import Registry
-from cloister.provisioner.release import RELEASED, Releaser
+from cloister.provisioner.release import Releaser
 from cloister.provisioner.resuming import Resuming
 from cloister.provisioner.roots import Roots
 from cloister.provisioner.rotation import Rotation, rotating
@@ -91,7 +91,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         freshness = Freshness(ledger.log, witnessed.heads)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
-        last_release_at = ledger.log.latest_at(RELEASED)
+        last_release_at = ledger.log.released_at()
         clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
         epochs = Epochs(
             cluster=settings.cluster,

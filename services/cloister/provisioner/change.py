@@ -9,6 +9,7 @@ from datetime import datetime
 from cloister.kit.record_line import Field, about, line
 from cloister.provisioner import lines
 from cloister.provisioner.look import Look
+from cloister.provisioner.marks import Marks
 from cloister.provisioner.tables import Key, Table, Value
 from cloister.provisioner.vouched import Pending, Rows, Vouch, find
 from cloister.tlog.merkle import Frontier
@@ -20,16 +21,16 @@ class Change(Look):
     Attributes:
         written: Rows, by the lines that this has written.
         tree: The log's, with these lines.
-        generation: Of the log, which a change may begin anew.
+        marks: The log's, with these lines; a change may begin a new generation.
     """
 
     def __init__(
-        self, cursor: sqlite3.Cursor, rows: Rows, tree: Frontier, generation: int, now: Callable[[], datetime]
+        self, cursor: sqlite3.Cursor, rows: Rows, tree: Frontier, marks: Marks, now: Callable[[], datetime]
     ) -> None:
         self.written = Pending(rows)
         super().__init__(cursor, self.written)
         self.tree = tree.copy()
-        self.generation = generation
+        self.marks = marks
         self._now = now
         self._unvouched: dict[tuple[Table, Key], bytes | None] = {}
 
@@ -52,7 +53,7 @@ class Change(Look):
 
     def delete(self, table: Table, key: Key) -> None:
         """Delete a row; the next line says so."""
-        self.cursor.execute(f"DELETE FROM {table.name} WHERE {table.found}", table.key_values(key))  # noqa: S608
+        self.cursor.execute(f"DELETE FROM {table.name} WHERE {table.found}", table.key_values(key))  # noqa: S608  # constants
         self._unvouched[table, key] = None
 
     def line(self, event: str, **fields: Field) -> int:
@@ -68,7 +69,7 @@ class Change(Look):
     def told(self, about: dict[str, Field]) -> int:
         """Write a line of what `about` made; returns its number."""
         sequence = self.next_sequence
-        lines.append(self.cursor, self.tree, line(about, sequence=sequence, now=self._now()))
+        self._append(line(about, sequence=sequence, now=self._now()))
         for (table, key), digest in self._unvouched.items():
             self._vouch(table, key, Vouch(sequence, digest) if digest is not None else None)
         self._unvouched.clear()
@@ -76,12 +77,16 @@ class Change(Look):
 
     def adopt(self, record: bytes) -> None:
         """Write a line of another record as it is."""
-        lines.append(self.cursor, self.tree, record)
+        self._append(record)
 
     def check_told(self) -> None:
         """Check that no row was changed without a line; a mistake of ours, raised as ValueError."""
         if self._unvouched:
             raise ValueError("rows were changed and no line says so")
+
+    def _append(self, record: bytes) -> None:
+        lines.append(self.cursor, self.tree, record)
+        self.marks = self.marks.after(record)
 
     def _vouch(self, table: Table, key: Key, vouch: Vouch | None) -> None:
         if vouch is not None:

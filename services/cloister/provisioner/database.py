@@ -30,7 +30,8 @@ CREATE TABLE line (
 CREATE TRIGGER line_kept BEFORE UPDATE ON line BEGIN SELECT RAISE(ABORT, 'lines are not changed'); END;
 CREATE TRIGGER line_stays BEFORE DELETE ON line BEGIN SELECT RAISE(ABORT, 'lines are not deleted'); END;
 CREATE TABLE head (
-    id INTEGER PRIMARY KEY CHECK (id = 1), checkpoint TEXT NOT NULL, rows_mac BLOB NOT NULL
+    id INTEGER PRIMARY KEY CHECK (id = 1), checkpoint TEXT NOT NULL, resumed INTEGER NOT NULL,
+    released_ms INTEGER NOT NULL, mac BLOB NOT NULL
 ) STRICT;
 CREATE TABLE vouched (
     tbl TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL, sequence INTEGER NOT NULL, sha256 BLOB NOT NULL,
@@ -142,7 +143,7 @@ class Database:
     def root_key_ids(self) -> set[str]:
         """Names of all root keys that some key in it was wrapped with."""
         wrapped = [table.name for table in TABLES if table.wrapped]
-        found = self.writing.execute(" UNION ".join(f"SELECT root_key_id FROM {name}" for name in wrapped))  # noqa: S608
+        found = self.writing.execute(" UNION ".join(f"SELECT root_key_id FROM {name}" for name in wrapped))  # noqa: S608  # constants
         return {row[0] for row in found}
 
     def scrub(self) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.errors import InvalidRequest, LogBroken
 from cloister.kit.log_origin import LogOrigin
+from cloister.provisioner.marks import Marks
 from cloister.seal.hpke import context
 from cloister.seal.keys import Secret, expand
 from cloister.tlog.checkpoint import Checkpoint
@@ -23,7 +24,6 @@ from cloister.tlog.merkle import Frontier
 from cloister.tlog.note import NoteSigner, SignedNote
 
 SEED_BYTES: Final = 32
-FIRST_GENERATION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,14 @@ class Head:
 
     Attributes:
         checkpoint: A signed note.
-        rows_mac: Over it and all rows, 32 bytes.
+        resumed, released_ms: As in `Marks`.
+        mac: Over all this and all rows, 32 bytes.
     """
 
     checkpoint: str
-    rows_mac: bytes
+    resumed: int
+    released_ms: int
+    mac: bytes
 
 
 class LogKey:
@@ -53,14 +56,15 @@ class LogKey:
         self._mac_key = expand(seed, b"cloister ledger rows v1")
         self.public = self._private.public_key().public_bytes_raw()
 
-    def head(self, tree: Frontier, generation: int, rows_digest: bytes) -> Head:
-        """Sign a tree, and bind the rows to it."""
-        checkpoint = Checkpoint(str(LogOrigin(self._cluster, generation)), tree.size, tree.root())
+    def head(self, tree: Frontier, marks: Marks, rows_digest: bytes) -> Head:
+        """Sign a tree, and bind marks and rows to it."""
+        checkpoint = Checkpoint(str(LogOrigin(self._cluster, marks.generation)), tree.size, tree.root())
         note = NoteSigner(checkpoint.origin, self._private).sign(checkpoint.text)
-        return Head(str(note), self._mac(checkpoint, rows_digest))
+        mac = self._mac(checkpoint, marks.resumed, marks.released_ms, rows_digest)
+        return Head(str(note), marks.resumed, marks.released_ms, mac)
 
-    def opened(self, head: Head) -> tuple[Checkpoint, int]:
-        """The checkpoint of a head, and its generation.
+    def opened(self, head: Head) -> tuple[Checkpoint, Marks]:
+        """The checkpoint of a head, and its marks, which `check_rows` checks.
 
         Raises:
             LogBroken: This key has not signed it, as a head of this cluster's log.
@@ -74,28 +78,30 @@ class LogKey:
         if origin.cluster != self._cluster:
             raise LogBroken(f"the log is of {origin.cluster}, another mesh", reason="log.other")
         NoteSigner(checkpoint.origin, self._private).key.verify(note)
-        return checkpoint, origin.generation
+        return checkpoint, Marks(origin.generation, head.resumed, head.released_ms)
 
     def check_rows(self, head: Head, checkpoint: Checkpoint, rows_digest: bytes) -> None:
-        """Check that these were all rows when a head was signed.
+        """Check that these were all rows, and the marks, when a head was signed.
 
         Raises:
             LogBroken: They were not (`store.altered`).
         """
-        if not hmac.compare_digest(head.rows_mac, self._mac(checkpoint, rows_digest)):
+        expected = self._mac(checkpoint, head.resumed, head.released_ms, rows_digest)
+        if not hmac.compare_digest(head.mac, expected):
             raise LogBroken("the index of the state is not what the log's head was signed with", reason="store.altered")
 
-    def _mac(self, checkpoint: Checkpoint, rows_digest: bytes) -> bytes:
-        covered = context("cloister ledger head v1", checkpoint.text, rows_digest)
+    def _mac(self, checkpoint: Checkpoint, resumed: int, released_ms: int, rows_digest: bytes) -> bytes:
+        covered = context("cloister ledger head v1", checkpoint.text, resumed, released_ms, rows_digest)
         return hmac.digest(self._mac_key.view, covered, "sha256")
 
 
 def stored(cursor: sqlite3.Cursor) -> Head | None:
     """The head in the file, if there is one."""
-    row = cursor.execute("SELECT checkpoint, rows_mac FROM head").fetchone()
+    row = cursor.execute("SELECT checkpoint, resumed, released_ms, mac FROM head").fetchone()
     return None if row is None else Head(*row)
 
 
 def store(cursor: sqlite3.Cursor, head: Head) -> None:
     """Put a head in the place of the one before."""
-    cursor.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", (head.checkpoint, head.rows_mac))
+    stored = (head.checkpoint, head.resumed, head.released_ms, head.mac)
+    cursor.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)", stored)

@@ -40,7 +40,7 @@ def kept_keys(look: Look) -> list[tuple[Table, Key]]:
     """Where secrets are kept, as of one look or within a change."""
     found = []
     for table in SECRETS:
-        rows = look.cursor.execute(f"SELECT {', '.join(table.key)} FROM {table.name}").fetchall()  # noqa: S608
+        rows = look.cursor.execute(f"SELECT {', '.join(table.key)} FROM {table.name}").fetchall()  # noqa: S608  # constants
         found += [(table, Key(*row)) for row in rows]
     return found
 

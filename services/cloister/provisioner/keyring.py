@@ -5,14 +5,17 @@ What is wrapped is sealed to the recovery key too, if one was dealt: here, and s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cloister.errors import NotReady
+from cloister.kit.log import get_logger
 from cloister.provisioner.recovery_copies import RecoveryCopies
 from cloister.provisioner.vault import Record, Vault, Wrapped
 from cloister.seal.keys import Secret
 
 UNKNOWN = "root_key.other"
+_log = get_logger()
 
 
 class Keyring:
@@ -43,7 +46,9 @@ class Keyring:
     def wrap(self, record: Record, secret: Secret) -> Wrapped:
         """Wrap `secret` so that it opens for `record` only; raises as `Vault`."""
         vault = self._wrapping  # once: content and name are of the same root key
-        return Wrapped(vault.wrap(record, secret), vault.key_id(), self.copies.copy(record, secret))
+        with _told():
+            content = vault.wrap(record, secret)
+        return Wrapped(content, vault.key_id(), self.copies.copy(record, secret))
 
     def unwrap(self, record: Record, wrapped: Wrapped) -> Secret:
         """Return what was wrapped for exactly this record.
@@ -56,7 +61,8 @@ class Keyring:
         vault = self._vaults.get(wrapped.root_key_id)
         if vault is None:
             raise NotReady("the root key that this lies under is not in the settings", reason=UNKNOWN)
-        return vault.unwrap(record, wrapped.content)
+        with _told():
+            return vault.unwrap(record, wrapped.content)
 
     def check_opens(self, root_key_ids: Iterable[str]) -> None:
         """Refuse to go on without a root key that something was wrapped under.
@@ -75,3 +81,13 @@ class Keyring:
         """Wrap under the first of these from now on; all of them open, and those that did before."""
         self._vaults = {**self._vaults, **{vault.key_id(): vault for vault in vaults}}
         self._wrapping = vaults[0]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Why a vault refuses is for our log: it may name files, and whoever asked can do nothing about it."""
+    try:
+        yield
+    except NotReady as error:
+        _log.error("vault.refused", reason=error.reason, error=error)
+        raise NotReady("the vault refuses; the provisioner's log says why", reason=error.reason) from None

@@ -32,6 +32,7 @@ from cloister.provisioner.database import Database, translated, unavailable
 from cloister.provisioner.head import LogKey
 from cloister.provisioner.log import Log, State
 from cloister.provisioner.look import Look
+from cloister.provisioner.marks import Marks
 from cloister.provisioner.vouched import Pending, Vouched
 from cloister.tlog.merkle import Frontier
 
@@ -132,20 +133,20 @@ class Ledger:
 
     def _committed(self, group: Sequence[_Asked]) -> list[Any]:
         cursor = self._database.writing.cursor()
-        written, tree, generation = Pending(self._rows), self._state.tree, self._state.generation
+        written, tree, marks = Pending(self._rows), self._state.tree, self._state.marks
         cursor.execute("BEGIN IMMEDIATE")
         try:
             if lines.size(cursor) != tree.size:
                 raise NotReady("another process writes this state; stop one of them", reason="writer.other")
             outcomes = []
             for asked in group:
-                change = Change(cursor, written, tree, generation, self._now)
+                change = Change(cursor, written, tree, marks, self._now)
                 outcomes.append(outcome := self._outcome(asked, change, cursor))
                 if not isinstance(outcome, Exception):
                     written.take(change.written)
-                    tree, generation = change.tree, change.generation
+                    tree, marks = change.tree, change.marks
             if tree is not self._state.tree:
-                self._conclude(cursor, tree, generation, written)
+                self._conclude(cursor, tree, marks, written)
         finally:
             if self._database.writing.in_transaction:
                 cursor.execute("ROLLBACK")
@@ -169,16 +170,16 @@ class Ledger:
         cursor.execute("RELEASE change")
         return result
 
-    def _conclude(self, cursor: sqlite3.Cursor, tree: Frontier, generation: int, written: Pending) -> None:
+    def _conclude(self, cursor: sqlite3.Cursor, tree: Frontier, marks: Marks, written: Pending) -> None:
         """Sign the head of a group and commit; whoever looks sees rows, and what is said of them, change at once."""
-        head = self._key.head(tree, generation, self._rows.digest(written))
+        head = self._key.head(tree, marks, self._rows.digest(written))
         heads.store(cursor, head)
         with self._database.lock if written else nullcontext():
             cursor.execute("COMMIT")
             self._rows.take(written)
             if any(vouch is None for _, vouch in written.items()):
                 self._scrub()
-        self._state = State(tree, head, generation)
+        self._state = State(tree, head, marks)
 
     def _scrub(self) -> None:
         try:

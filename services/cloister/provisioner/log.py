@@ -5,7 +5,6 @@ Reads what is on disk, and blocks. A line's number counts from 1, and its leaf i
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,11 +14,11 @@ from functools import partial
 from typing import Final
 
 from cloister.api.v1.audit_pb2 import AuditRecord
-from cloister.kit.log_origin import RESUMED
-from cloister.kit.record_line import time_of
+from cloister.errors import LogBroken
 from cloister.provisioner import lines
-from cloister.provisioner.head import FIRST_GENERATION, Head
+from cloister.provisioner.head import Head
 from cloister.provisioner.look import Look
+from cloister.provisioner.marks import Marks
 from cloister.tlog import proofs
 from cloister.tlog.merkle import HASH_BYTES, Frontier, leaf_hash
 
@@ -33,12 +32,12 @@ class State:
     Attributes:
         tree: Of all lines.
         head: Signed.
-        generation: In the name of the log, from 1.
+        marks: What else it is bound to.
     """
 
     tree: Frontier
     head: Head
-    generation: int
+    marks: Marks
 
 
 class Log:
@@ -59,7 +58,7 @@ class Log:
 
     def generation(self) -> int:
         """In the name of the log, from 1."""
-        return self._state().generation
+        return self._state().marks.generation
 
     def size(self) -> int:
         """How many lines are on disk."""
@@ -99,10 +98,11 @@ class Log:
 
     def resumed(self) -> int:
         """The number of the line that began this generation; 0 in the first one."""
-        if self.generation() == FIRST_GENERATION:
-            return 0
-        record = self.latest(RESUMED)
-        return int(json.loads(record)["sequence"]) if record is not None else 0
+        return self._state().marks.resumed
+
+    def released_at(self) -> datetime | None:
+        """When a key was released last, by the log; None for never."""
+        return self._state().marks.released_at
 
     def records(self, after: int = 0, newest: int = 0) -> Iterator[AuditRecord]:
         """Lines with a number above `after`, oldest first, as far as they went when asked.
@@ -125,32 +125,31 @@ class Log:
                 yield AuditRecord(sequence=sequence, record=record, leaf_hash=nodes[:HASH_BYTES])
             after += len(page)
 
+    def newest(self, most: int) -> Iterator[AuditRecord]:
+        """The newest so many lines, oldest first, of which none was changed or taken out, whoever can write the disk.
+
+        Raises:
+            LogBroken: They do not lead to the head; known at their end.
+            Unavailable: They cannot be read.
+        """
+        head = self.tree()
+        with self._looking() as look:
+            tree = lines.tree_of(look.cursor, max(0, head.size - most))
+        while tree.size < head.size:
+            with self._looking() as look:
+                page = lines.page(look.cursor, tree.size, head.size, _PAGE)
+            for sequence, record, _nodes in page:
+                leaf = leaf_hash(record)
+                tree.add(leaf)
+                yield AuditRecord(sequence=sequence, record=record, leaf_hash=leaf)
+        if tree.root() != head.root():
+            raise LogBroken("the lines of the log do not lead to its signed head", reason="line.altered")
+
     def leaves(self, after: int, last: int, most: int) -> list[tuple[int, bytes, bytes]]:
         """The next lines after a number: of each the number, its leaf hash, and the nodes beside it; as `records`."""
         with self._looking() as look:
             page = lines.page(look.cursor, after, last, most)
         return [(sequence, leaf_hash(record), nodes) for sequence, record, nodes in page]
-
-    def latest(self, event: str) -> bytes | None:
-        """The newest line of an event, or None if there is none; raises as `records`."""
-        with self._looking() as look:
-            row = look.cursor.execute(
-                "SELECT sequence, record FROM line WHERE json_extract(CAST(record AS TEXT), '$.event') = ? "
-                "ORDER BY sequence DESC LIMIT 1",
-                (event,),
-            ).fetchone()
-        if row is None:
-            return None
-        sequence, record = row
-        tree = self._state().tree
-        path = self.inclusion(sequence, tree.size)
-        proofs.verify_inclusion(leaf_hash(record), sequence - 1, tree.size, path, tree.root())
-        return bytes(record)
-
-    def latest_at(self, event: str) -> datetime | None:
-        """When the log last tells of an event, or None if it never does; raises as `records`."""
-        record = self.latest(event)
-        return None if record is None else time_of(record)
 
 
 def _subtrees(cursor: sqlite3.Cursor) -> Callable[[int, int], bytes]:

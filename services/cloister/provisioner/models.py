@@ -17,6 +17,7 @@ from cloister.kit.signer_set import SignerSet
 from cloister.provisioner.change import Change
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look, altered
+from cloister.provisioner.marks import FIRST_GENERATION
 from cloister.provisioner.recovery_copies import check_copy
 from cloister.provisioner.tables import HELD, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, Key
 from cloister.provisioner.vault import RecordId
@@ -88,6 +89,8 @@ class ModelStore:
             owner = stored_owner(change, model.name)
             if owner is None:
                 change.put(MODEL, Key(model.name), model.owner.spiffe_id, model.owner.key)
+                if change.marks.generation > FIRST_GENERATION:  # it may have been here before, with policies
+                    change.put(HELD, Key(model.name), change.marks.generation)
             elif owner != model.owner:
                 raise AlreadyExists("the name is taken by another owner or with another key")
             newest = change.newest(MODEL_VERSION, model.name)
@@ -130,14 +133,14 @@ class ModelStore:
             line: Writes its line.
             signer_set: That has signed it; 0 for the owner's key.
             floor: Versions below are released to nobody by it.
-            log_generation: That the policy names; for a model that is held, the one since when it is.
+            log_generation: That the policy names: of a model that was ever held, the one since when it last was.
 
         Raises:
             NotFound: This owner has no model of that name.
             InvalidRequest: Another signer set counts now (`signer_set.superseded`, `signer_set.unknown`).
             AlreadyExists: The version is not above that of the policy in force (`version.not_higher`), or its floor is
                 below one that held before (`min_model_version.lowered`).
-            NotReady: The model is held, and the policy was not signed for that (`model.held`).
+            NotReady: The model was held, and the policy was not signed for that (`model.held`).
         """
 
         def change(change: Change) -> int:
@@ -150,7 +153,7 @@ class ModelStore:
                     f"policy version {newest} is in force; a new one is higher", reason="version.not_higher"
                 )
             _check_floor(floor, _floor(change, name))
-            _let_go(change, name, log_generation)
+            _check_generation(change, name, log_generation)
             change.put(POLICY, Key(name, policy.version), policy.policy, policy.signature)
             return line(change)
 
@@ -206,7 +209,7 @@ class ModelStore:
     def held(self) -> dict[str, int]:
         """All models that are held, and since which generation."""
         with self._ledger.looking() as look:
-            return {name: held_since(look, name) for name in look.names(HELD)}
+            return {name: since for name in look.names(HELD) if (since := generation_held(look, name))}
 
     def listing(self, owner: str | None = None) -> list[tuple[StoredModel, StoredPolicy | None]]:
         """All versions of all models, or of those whose owner has this SPIFFE id, each with the policy in force.
@@ -231,22 +234,30 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
     return None if row is None else StoredPolicy(version, *row)
 
 
-def held_since(look: Look, name: str) -> int:
-    """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
+def generation_held(look: Look, name: str) -> int:
+    """The generation since which a model is held; 0 where it never was, or its owner has signed a policy since."""
+    policy = Key(name, look.newest(POLICY, name))
+    return _last_held(look, name) if look.sequence_of(HELD, Key(name)) > look.sequence_of(POLICY, policy) else 0
+
+
+def _last_held(look: Look, name: str) -> int:
     row = look.get(HELD, Key(name))
     return 0 if row is None else int(row[0])
 
 
-def _let_go(change: Change, name: str, generation: int) -> None:
-    """Release a model again whose owner has signed for the generation that it is held since."""
-    if not (since := held_since(change, name)):
-        return
-    if generation != since:
+def _check_generation(look: Look, name: str, named: int) -> None:
+    """Check that a policy was signed after the log was last resumed.
+
+    For as long as that generation goes, not only while the model is held: of the policies that were lost, some may have
+    higher versions than the one that its owner has signed since.
+    """
+    since = _last_held(look, name)
+    if named != since:
         raise NotReady(
-            f"the model is held since generation {since} of the log, and this policy was not signed for that",
+            f"generation {since} of the log is the last that the model was held in, and this policy was not signed for "
+            "that: draft it anew",
             reason="model.held",
         )
-    change.delete(HELD, Key(name))
 
 
 def stored_owner(look: Look, name: str) -> Owner | None:

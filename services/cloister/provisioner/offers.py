@@ -14,7 +14,7 @@ from cloister.kit.signed_policy import verified_policy
 from cloister.provisioner.decoy import decoy
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
-from cloister.provisioner.models import StoredModel, StoredPolicy, held_since, in_force, stored_model
+from cloister.provisioner.models import StoredModel, StoredPolicy, generation_held, in_force, stored_model
 from cloister.provisioner.withdrawals import changed_at, releasable
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.seal.release_policy import ReleasePolicy
@@ -74,7 +74,7 @@ class Offers:
         with self._ledger.looking() as look:
             model = stored_model(look, name, releasable(look, name, version))
             policy = in_force(look, name)
-            held, as_of = held_since(look, name), changed_at(look, name)
+            held, as_of = generation_held(look, name), changed_at(look, name)
         if model is None:
             raise KeyRefused("there is no such model", reason="model.unknown")
         if policy is None:

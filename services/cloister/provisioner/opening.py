@@ -21,11 +21,12 @@ from cloister.provisioner import lines
 from cloister.provisioner.change import Change
 from cloister.provisioner.database import Database, translated
 from cloister.provisioner.earlier_files import EarlierFiles
-from cloister.provisioner.head import FIRST_GENERATION, SEED_BYTES, LogKey
+from cloister.provisioner.head import SEED_BYTES, LogKey
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.log import State
 from cloister.provisioner.look import Look
+from cloister.provisioner.marks import FIRST_GENERATION, Marks
 from cloister.provisioner.tables import LOG_KEY, TABLES, Key
 from cloister.provisioner.vault import LogKeyId, Wrapped
 from cloister.provisioner.vouched import Pending, Vouch, Vouched
@@ -96,7 +97,7 @@ def _new(
     key = LogKey(cluster, seed)
     wrapped = keyring.wrap(LogKeyId(cluster, key.public), seed)
     tree, rows = Frontier(), Vouched()
-    state = State(tree, key.head(tree, FIRST_GENERATION, rows.digest()), FIRST_GENERATION)
+    state = State(tree, key.head(tree, Marks(), rows.digest()), Marks())
 
     def begin(change: Change) -> None:
         earlier.take_over(change)
@@ -112,7 +113,7 @@ def _checked(database: Database, key: LogKey) -> tuple[State, Vouched]:
         head = heads.stored(cursor)
         if head is None:
             raise _altered("the head of the log is missing from")
-        checkpoint, generation = key.opened(head)
+        checkpoint, marks = key.opened(head)
         if lines.size(cursor) != checkpoint.size:
             raise LogBroken(
                 f"the log has {lines.size(cursor)} lines, and its head is of {checkpoint.size}", reason="log.truncated"
@@ -123,7 +124,7 @@ def _checked(database: Database, key: LogKey) -> tuple[State, Vouched]:
         rows = _rows(cursor)
         key.check_rows(head, checkpoint, rows.digest())
         _name_altered(cursor, rows)
-    return State(tree, head, generation), rows
+    return State(tree, head, marks), rows
 
 
 def _rows(cursor: sqlite3.Cursor) -> Vouched:
@@ -142,7 +143,7 @@ def _name_altered(cursor: sqlite3.Cursor, rows: Vouched) -> None:
     """Log which rows are not as the index says, as whoever asks for one of them will hear."""
     look = Look(cursor, rows)
     for table in TABLES:
-        stored = {str(name) for (name,) in cursor.execute(f"SELECT DISTINCT {table.key[0]} FROM {table.name}")}  # noqa: S608
+        stored = {str(name) for (name,) in cursor.execute(f"SELECT DISTINCT {table.key[0]} FROM {table.name}")}  # noqa: S608  # constants
         for name in sorted(stored | rows.names(table)):
             look.name_altered(table, name)
 

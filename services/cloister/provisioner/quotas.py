@@ -47,7 +47,7 @@ class Quotas:
 
         Raises:
             Overloaded: It does not (`rate.exceeded`); says when there is a place again.
-            Unavailable: The log cannot be read.
+            LogBroken, Unavailable: The log cannot be read, or not believed.
         """
         with self._lock:
             if self._released is None and not most:
@@ -71,10 +71,11 @@ class Quotas:
 
     def _counted(self, now: datetime) -> dict[str, deque[datetime]]:
         if self._released is None:
-            self._released = {}
+            released: dict[str, deque[datetime]] = {}
             for line in self._since(now - HOUR):
                 if line["event"] == self._event:
-                    self._released.setdefault(line["model"], deque()).append(datetime.fromisoformat(line["time"]))
+                    released.setdefault(line["model"], deque()).append(datetime.fromisoformat(line["time"]))
+            self._released = released  # with all of them, or not at all
         return self._released
 
     def _since(self, begin: datetime) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """The recovery key: made here, dealt in shares to owners, and forgotten; what is kept has copies sealed to it.
 
 Only its public key stays, so the copies open when the root key is lost, whatever kept it, and a new root key needs no
-new shares. A dealing is one change of the ledger: key and copies of all secrets, or nothing. The first is the
-operator's; each one after it takes an order that as many holders of the present key have signed as open it, so that
-nobody takes it from them. Blocking: called off the event loop.
+new shares. A dealing is one change of the ledger: key and copies of all secrets, or nothing. It takes an order: the
+first one of all owners whose keys are kept, for an operator could else deal to himself, be it on an older copy of the
+state; each one after it of as many holders of the present key as open it. Blocking: called off the event loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import Look
 from cloister.provisioner.recovery_copies import NAME
 from cloister.provisioner.recovery_shares import split
-from cloister.provisioner.tables import RECOVERY_KEY, Key, Table
+from cloister.provisioner.tables import MODEL, RECOVERY_KEY, Key, Table
 from cloister.seal.hpke import SEED_BYTES, XWING, KeyPair, key_id
 from cloister.seal.keys import Secret
 from cloister.seal.recovery import Share, seal_copy, seal_dealt
@@ -71,12 +71,12 @@ class Recovery:
         Args:
             envelopes: Cards of who is to hold them.
             threshold: How many it takes.
-            order: Signed by holders of the present key, where there is one.
+            order: Signed by holders of the present key; where there is none, by all owners of models.
             by: SPIFFE id of who asks.
 
         Raises:
             InvalidRequest: A card is none, or such shares cannot be dealt.
-            NotAllowed: The holders have not ordered it (`recovery.unordered`).
+            NotAllowed: They have not ordered it (`recovery.unordered`).
             NotReady: Another was dealt meanwhile (`recovery.dealt`).
             SealBroken: What is kept is not as it was written (`store.altered`).
         """
@@ -85,7 +85,7 @@ class Recovery:
         present = self.present()
         ordered_by = self._check_order(present, order, threshold, cards)
         deal = self._made(cards, threshold, present.generation + 1)
-        deal.order = order if present.generation else b""
+        deal.order = order if ordered_by else b""
         copies: Copies = {}
         dealt = None
         while dealt is None:
@@ -101,22 +101,28 @@ class Recovery:
     def _check_order(
         self, present: RecoveryDeal, order: bytes, threshold: int, cards: Sequence[RecoveryCard]
     ) -> list[str]:
-        """Who ordered it: keys of present holders, in hex; nobody for the first."""
-        if not present.generation:
+        """Who ordered it, by their keys in hex; nobody, where nobody has a share or a model."""
+        may, must, who = self._who_orders(present)
+        if not may:
             return []
-        holders = {RecoveryCard.read(share.card, cluster=self._cluster).signing_key for share in present.shares}
         try:
-            said = dsse.verified(order, ORDER_TYPE, holders, threshold=present.threshold)
-            signers = dsse.signers(order, ORDER_TYPE) & holders
+            said = dsse.verified(order, ORDER_TYPE, may, threshold=must)
+            signers = dsse.signers(order, ORDER_TYPE) & may
         except InvalidRequest as error:
-            raise NotAllowed(
-                f"another recovery key takes an order that {present.threshold} of its {len(holders)} present holders "
-                f"have signed: {error}; 'cloister recovery order' makes and signs one",
-                reason="recovery.unordered",
-            ) from error
+            raise _unordered(f"{who}: {error}") from error
         if said != deal_order(self._cluster, present.generation + 1, threshold, cards):
             raise NotAllowed("the order is for another dealing", reason="recovery.unordered")
         return sorted(signers)
+
+    def _who_orders(self, present: RecoveryDeal) -> tuple[set[str], int, str]:
+        """Whose signatures count, how many there must be, and the sentence that says so."""
+        if not present.generation:
+            with self._ledger.looking() as look:
+                owners = _owner_keys(look)
+            return owners, len(owners), f"the first recovery key takes an order of all {len(owners)} owners of models"
+        holders = {RecoveryCard.read(share.card, cluster=self._cluster).signing_key for share in present.shares}
+        said = f"another recovery key takes an order of {present.threshold} of its {len(holders)} present holders"
+        return holders, present.threshold, said
 
     def _made(self, cards: Sequence[RecoveryCard], threshold: int, generation: int) -> RecoveryDeal:
         """A recovery key in shares; nothing else is left of it."""
@@ -165,6 +171,8 @@ def _put(
         return None
     if change.newest(RECOVERY_KEY, NAME) != deal.generation - 1:
         raise NotReady("another recovery key was dealt at this moment", reason=DEALT)
+    if deal.generation == 1 and not _owner_keys(change) <= set(ordered_by):
+        raise _unordered("somebody has registered a model meanwhile, and has not ordered it")
     for put, (table, key) in enumerate(kept, 1):
         put_copy(change, table, key, copies[table, key])
         if put % _COPIES_IN_A_LINE == 0:
@@ -184,6 +192,16 @@ def _put(
         ordered_by=list(ordered_by),
     )
     return Dealt(deal.generation, len(kept), sequence)
+
+
+def _owner_keys(look: Look) -> set[str]:
+    """The signing keys of all who have registered a model, in hex."""
+    rows = (look.get(MODEL, Key(name)) for name in look.names(MODEL))
+    return {row[1].hex() for row in rows if row is not None}
+
+
+def _unordered(why: str) -> NotAllowed:
+    return NotAllowed(f"{why}; 'cloister recovery order' makes and signs one", reason="recovery.unordered")
 
 
 def dealing_in_force(look: Look) -> RecoveryDeal:

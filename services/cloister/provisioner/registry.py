@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 from cloister import dsse
@@ -29,6 +30,7 @@ from cloister.seal.release_policy import ReleasePolicy, check_meant_for, parse_p
 
 RECOVERY_EVENTS: Final = "recovery."
 """How the events begin that tell of the recovery key."""
+_PAGE_LINES: Final = 256
 
 
 class Registry:
@@ -182,20 +184,24 @@ class Registry:
 
     def audit(
         self, owner: str | None, *, model_name: str = "", after: int = 0, newest: int = 0
-    ) -> Iterator[AuditRecord]:
+    ) -> Iterator[list[AuditRecord]]:
         """Entries, oldest first: all of them, or those about this owner's models; of one model if it is named.
 
-        What concerns the recovery key, which opens every owner's keys, each owner is told.
-        With `newest`, of so many lines at the record's end only.
+        In pages, by what was looked at: an empty one says that there was nothing for the caller in it, so nobody holds
+        a thread up for as long as the record is. What concerns the recovery key, which opens every owner's keys, each
+        owner is told. With `newest`, of so many lines at the record's end only.
         """
-        for entry in self._ledger.log.records(after, newest):
-            told = json.loads(entry.record)
-            about = told.get("model")
-            if model_name and about != model_name:
-                continue
-            of_all = str(told.get("event", "")).startswith(RECOVERY_EVENTS)
-            if owner is None or of_all or (isinstance(about, str) and self._owns(owner, about)):
-                yield entry
+        entries = self._ledger.log.records(after, newest)
+        while page := list(islice(entries, _PAGE_LINES)):
+            yield [each for each in page if self._shows(each, owner, model_name)]
+
+    def _shows(self, entry: AuditRecord, owner: str | None, model_name: str) -> bool:
+        told = json.loads(entry.record)
+        about = told.get("model")
+        if model_name and about != model_name:
+            return False
+        of_all = str(told.get("event", "")).startswith(RECOVERY_EVENTS)
+        return owner is None or of_all or (isinstance(about, str) and self._owns(owner, about))
 
     def _owned(self, owner: str, model_name: str) -> Owner:
         known = self._store.owner(model_name)

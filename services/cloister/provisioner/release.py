@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -39,12 +38,14 @@ from cloister.provisioner.lease_watch import GivenLease
 from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
-from cloister.provisioner.models import StoredModel
+from cloister.provisioner.marks import RELEASED
+from cloister.provisioner.models import StoredModel, generation_held
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.offers import Offers
 from cloister.provisioner.quotas import Quotas
 from cloister.provisioner.rates import Rates
-from cloister.provisioner.release_lines import objections, result_facts
+from cloister.provisioner.refusals import Refusals
+from cloister.provisioner.release_lines import result_facts
 from cloister.provisioner.revoked import Standing
 from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
@@ -56,7 +57,6 @@ from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_gran
 from cloister.seal.keys import ModelKey
 from cloister.seal.release_policy import check_meant_for
 
-RELEASED = "key.released"
 MAX_RESULT_LIFE = timedelta(minutes=5)
 REFUSED = "the request was refused"
 
@@ -152,7 +152,8 @@ class Releaser:
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
-        self._quotas = Quotas(RELEASED, partial(ledger.log.records, 0))
+        self._refusals = Refusals(ledger, metrics)
+        self._quotas = Quotas(RELEASED, ledger.log.newest)
         self._offers = Offers(cluster, ledger)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
@@ -256,7 +257,8 @@ class Releaser:
         now_ms = int(granted.now.timestamp() * 1000)
 
         def make(change: Change) -> None:
-            if changed_at(change, grant.model_name) != granted.changed_at:
+            changed = changed_at(change, grant.model_name) != granted.changed_at
+            if changed or generation_held(change, grant.model_name):
                 raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
             line = change.line(
                 RELEASED,
@@ -278,17 +280,8 @@ class Releaser:
     async def _record_refusal(
         self, refusal: CloisterError, request: ReleaseRequest, peer: PeerIdentity, result: AttestationResult | None
     ) -> None:
-        simulated = result.simulated if result is not None else None
-        self._metrics.key_asked(released=False, simulated=simulated, reason=refusal.reason)
-        await self._ledger.appended(
-            "key.refused",
-            reason=refusal.reason,
-            model=request.model_name,
-            version=request.model_version,
-            peer=peer.spiffe_id,
-            **(result_facts(result) if result is not None else {}),
-            **objections(refusal),
-        )
+        asked, version = request.model_name, request.model_version
+        await self._refusals.record(refusal, model=asked, version=version, peer=peer.spiffe_id, result=result)
 
 
 def _same_party(result: AttestationResult, peer: PeerIdentity) -> None:

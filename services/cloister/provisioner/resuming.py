@@ -105,7 +105,7 @@ def _resume(change: Change, behind: Behind, asked: Asked, generation: int) -> in
     """The line of a new generation, and one for each model that is held."""
     if change.next_sequence != asked.have_size + 1:
         raise NotReady("the log has gone on meanwhile", reason="state.other")
-    change.generation = generation
+    change.marks = change.marks._replace(generation=generation, resumed=change.next_sequence)
     sequence = change.line(
         RESUMED,
         generation=generation,

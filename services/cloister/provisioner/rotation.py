@@ -168,7 +168,7 @@ class Rotation:
         counts: dict[str, int] = {}
         with self._ledger.looking() as look:
             for table in SECRETS:
-                query = f"SELECT root_key_id, count(*) FROM {table.name} GROUP BY root_key_id"  # noqa: S608
+                query = f"SELECT root_key_id, count(*) FROM {table.name} GROUP BY root_key_id"  # noqa: S608  # constants
                 for key_id, count in look.cursor.execute(query):
                     counts[key_id] = counts.get(key_id, 0) + count
         return counts

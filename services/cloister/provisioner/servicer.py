@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
-from itertools import islice
 from typing import Final
 
 import grpc.aio
@@ -55,7 +54,6 @@ ROLES: Final[Mapping[str, set[str]]] = {
     f"/{SERVICE}/ProveConsistency": {"owner", "auditor", "operator"},
 }
 _SIGNATURE_BYTES = 64
-_PAGE = 256
 
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -198,10 +196,10 @@ class ProvisionerServicer(Base):
 
     async def ListAudit(self, request: pb.ListAuditRequest, context: _Context) -> AsyncIterator[AuditRecord]:
         """The record: the caller's models, or all of it for an auditor."""
-        entries = self._registry.audit(
+        pages = self._registry.audit(
             _owner_or_all(), model_name=request.model_name, after=request.after_sequence, newest=request.newest
         )
-        while page := await asyncio.to_thread(_page, entries):
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
             for entry in page:
                 yield entry
 
@@ -244,10 +242,6 @@ class ProvisionerServicer(Base):
 def _owner_or_all() -> str | None:
     peer = current_peer()
     return peer.spiffe_id if peer.role == "owner" else None
-
-
-def _page(entries: Iterator[AuditRecord]) -> list[AuditRecord]:
-    return list(islice(entries, _PAGE))
 
 
 def _manifest(model: StoredModel) -> pb.SignedManifest:

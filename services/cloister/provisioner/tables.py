@@ -93,5 +93,5 @@ EPOCH: Final = Table(
 RECOVERY_KEY: Final = Table("recovery_key", ("name", "number"), ("deal",))
 WITHDRAWAL: Final = Table("withdrawal", ("name", "version"), ("withdrawn_at_ms", "by_whom", "reason", "lifted"))
 HELD: Final = Table("held", ("name",), ("generation",))
-"""Models that are released to nobody until their owner signs a policy for this generation of the log."""
+"""Models that are held: released to nobody until their owner signs for this generation of the log, as ever after."""
 TABLES: Final = (LOG_KEY, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, EPOCH_COUNT, EPOCH, HELD, WITHDRAWAL, RECOVERY_KEY)

@@ -40,6 +40,7 @@ class Vouched:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], Numbered] = {}
         self._told: dict[str, bytes] = {}  # a line of the digest for each, in the order of their names
+        self._digest = _digest_of(self._told)
 
     def of(self, table: Table, name: str) -> Numbered:
         """All rows of a name; not to be changed."""
@@ -50,8 +51,11 @@ class Vouched:
         return {name for held, name in self._rows if held == table.name}
 
     def take(self, written: Pending) -> None:
-        """Take in what was committed."""
+        """Take in what was committed; where that is no row, as for a release, it costs nothing."""
+        if not written:
+            return
         self._told = self._with(written)
+        self._digest = _digest_of(self._told)
         for (table, key), vouch in written.items():
             rows: Numbered = {**self.of(table, key.name), key.number: vouch}
             kept = {number: each for number, each in rows.items() if each is not None}
@@ -62,7 +66,7 @@ class Vouched:
 
     def digest(self, written: Pending | None = None) -> bytes:
         """SHA-256 over all rows, with those that are to be committed."""
-        return hashlib.sha256(b"".join((self._with(written) if written else self._told).values())).digest()
+        return _digest_of(self._with(written)) if written else self._digest
 
     def _with(self, written: Pending) -> dict[str, bytes]:
         told = dict(self._told)
@@ -109,6 +113,10 @@ class Pending:
             return self._below.of(table, name)
         mine = {key.number: vouch for (held, key), vouch in self._written.items() if (held, key.name) == (table, name)}
         return {**self._below.of(table, name), **mine}
+
+
+def _digest_of(told: Mapping[str, bytes]) -> bytes:
+    return hashlib.sha256(b"".join(told.values())).digest()
 
 
 def find(rows: Rows, table: Table, key: Key) -> Vouch | None:

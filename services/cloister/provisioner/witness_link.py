@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import Any, Final, Protocol
 
 from cloister.api.v1 import verifier_pb2 as pb
@@ -87,12 +88,21 @@ class WitnessLink:
             self.witness.verify(SignedNote.parse(answer.checkpoint))
         return str(answer.checkpoint)
 
-    async def show(self, log: WitnessedLog, note: SignedNote, *, leaving: bool = False) -> NoteSignature | None:
-        """Have a head countersigned; None where it is not, and `refusal` says why."""
+    async def show(
+        self, log: WitnessedLog, note: SignedNote, *, thread: Executor, leaving: bool = False
+    ) -> NoteSignature | None:
+        """Have a head countersigned; None where it is not, and `refusal` says why.
+
+        Args:
+            log: Whose head it is; it is read on `thread`.
+            note: The head, signed.
+            thread: Which nothing else holds up.
+            leaving: The lease is given back.
+        """
         asked_s = self._monotonic()
         try:
             async with asyncio.timeout(2 * CALL_S):
-                cosignature = await self._shown(log, note, leaving=leaving)
+                cosignature = await self._shown(log, note, thread, leaving=leaving)
         except (NotReady, LogBroken) as refusal:
             self._known = None
             if refusal.reason != "witness.moved":  # an answer was lost: it is asked what it has, and shown what follows
@@ -106,9 +116,9 @@ class WitnessLink:
         self.refusal, self.lease_ends_s = None, -math.inf if leaving else asked_s + LEASE_S
         return cosignature
 
-    async def _shown(self, log: WitnessedLog, note: SignedNote, *, leaving: bool) -> NoteSignature:
+    async def _shown(self, log: WitnessedLog, note: SignedNote, thread: Executor, *, leaving: bool) -> NoteSignature:
         head = Checkpoint.parse(note.text)
-        known = self._known or await self._learned(log, head)
+        known, run = self._known or await self._learned(log, head, thread), asyncio.get_running_loop().run_in_executor
         request = pb.WitnessRequest(
             writer=self._writer,
             checkpoint=str(note),
@@ -117,11 +127,11 @@ class WitnessLink:
         )
         if known.size == 0 or known.origin == head.origin:
             request.old_size = known.size
-            request.proof.extend(await asyncio.to_thread(log.consistency, known.size, head.size))
+            request.proof.extend(await run(thread, log.consistency, known.size, head.size))
         else:
-            request.resumed_sequence = log.resumed()
-            request.resumed = await asyncio.to_thread(log.line, log.resumed())
-            request.resumed_proof.extend(await asyncio.to_thread(log.inclusion, log.resumed(), head.size))
+            request.resumed_sequence = await run(thread, log.resumed)
+            request.resumed = await run(thread, log.line, request.resumed_sequence)
+            request.resumed_proof.extend(await run(thread, log.inclusion, request.resumed_sequence, head.size))
         answer: Any = await self._verifier.stub(VerifierStub).Witness(request, timeout=CALL_S)
         cosignature = NoteSignature.parse(answer.cosignature)
         assert self.witness is not None  # learned before anything is shown
@@ -129,7 +139,7 @@ class WitnessLink:
         self._known, self.countersigned = head, head.size
         return cosignature
 
-    async def _learned(self, log: WitnessedLog, head: Checkpoint) -> Checkpoint:
+    async def _learned(self, log: WitnessedLog, head: Checkpoint, thread: Executor) -> Checkpoint:
         """The witness's newest head, which our log must have in it, or own up to."""
         text = await self.newest()
         if not text:
@@ -138,9 +148,8 @@ class WitnessLink:
         generation, ours = LogOrigin.parse(known.origin).generation, LogOrigin.parse(head.origin).generation
         if generation > ours:
             raise LogBroken(f"the log goes on as {known.origin}", reason="state.forked")
-        if generation == ours and (
-            known.size > head.size or await asyncio.to_thread(log.root, known.size) != known.root
-        ):
+        run = asyncio.get_running_loop().run_in_executor
+        if generation == ours and (known.size > head.size or await run(thread, log.root, known.size) != known.root):
             raise LogBroken("what was countersigned is not in this log", reason="state.forked")
         return known
 

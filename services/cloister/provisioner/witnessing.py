@@ -12,6 +12,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, Protocol
 
@@ -108,6 +109,8 @@ class Witnessing:
         self._wake = asyncio.Event()
         self._shown = asyncio.Condition()
         self._said: tuple[str, ...] = ()
+        # Of its own: others that wait for a slow vault, or list a long record, must not have the lease run out.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="witnessing")
 
     def check(self) -> None:
         """See `Witnessed`."""
@@ -159,6 +162,7 @@ class Witnessing:
             with suppress(CloisterError, TimeoutError):
                 async with asyncio.timeout(CALL_S):
                     await self._round(log, leaving=True)
+            self._thread.shutdown(wait=False)
 
     async def _rounds(self, log: WitnessedLog) -> None:
         while True:
@@ -174,9 +178,10 @@ class Witnessing:
 
     async def _round(self, log: WitnessedLog, *, leaving: bool = False) -> None:
         """Show the newest head to every witness."""
-        note = SignedNote.parse(await asyncio.to_thread(log.checkpoint))
+        checkpoint = await asyncio.get_running_loop().run_in_executor(self._thread, log.checkpoint)
+        note, thread = SignedNote.parse(checkpoint), self._thread
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each.show(log, note, leaving=leaving)) for each in self._links]
+            tasks = [group.create_task(each.show(log, note, thread=thread, leaving=leaving)) for each in self._links]
         cosignatures = [found for task in tasks if (found := task.result()) is not None]
         self._tell()
         if self._distinct(each for each in self._links if each.refusal is None) >= self._majority:

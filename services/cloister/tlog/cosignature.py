@@ -6,7 +6,6 @@ root. It says nothing about what is in the log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,16 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cloister.errors import LogBroken
 from cloister.tlog.checkpoint import Checkpoint
-from cloister.tlog.note import (
-    NoteSignature,
-    SignedNote,
-    check_key_name,
-    check_public,
-    format_vkey,
-    key_id,
-    parse_vkey,
-    verify_ed25519,
-)
+from cloister.tlog.note import NoteKey, NoteSignature, SignedNote, verify_ed25519
 
 COSIGNATURE_V1: Final = 0x04
 """Signature type of a timestamped Ed25519 cosignature."""
@@ -31,36 +21,11 @@ MAX_TIME_S: Final = 2**63 - 1
 _TIME_BYTES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class WitnessKey:
-    """The public key of a witness.
+class WitnessKey(NoteKey):
+    """The public key of a witness, whose signatures say when."""
 
-    Attributes:
-        name: In signature lines.
-        public: Ed25519, 32 bytes.
-    """
-
-    name: str
-    public: bytes
-
-    def __post_init__(self) -> None:
-        check_key_name(self.name)
-        check_public(self.public)
-
-    @property
-    def key_id(self) -> bytes:
-        """Its id in signature lines."""
-        return key_id(self.name, COSIGNATURE_V1, self.public)
-
-    @property
-    def vkey(self) -> str:
-        """The key as one word, as verifiers take it."""
-        return format_vkey(self.name, COSIGNATURE_V1, self.public)
-
-    @classmethod
-    def from_vkey(cls, vkey: str) -> WitnessKey:
-        """Read such a word; raises InvalidRequest."""
-        return cls(*parse_vkey(vkey, COSIGNATURE_V1))
+    __slots__ = ()
+    SIGNATURE_TYPE = COSIGNATURE_V1
 
     def verify(self, note: SignedNote) -> int:
         """Check that this witness has countersigned the checkpoint in the note.

@@ -1,4 +1,4 @@
-"""Merkle trees as in RFC 6962 section 2.1, over SHA-256: roots, audit paths and their verification.
+"""Merkle trees as in RFC 6962 section 2.1, over SHA-256: roots, audit paths, and the roots that these lead to.
 
 Leaves and nodes are hashed under different prefixes, so no leaf can pass for a node. Functions take leaf *hashes*.
 """
@@ -31,29 +31,10 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return levels(leaves)[-1][0]
 
 
-def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the sibling hashes from leaf `index` up to the root.
-
-    Raises:
-        IndexError: There is no such leaf.
-    """
-    return path(levels(leaves), index)
-
-
 def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
     """Return the tree head of one or more leaf hashes, and the audit path of each."""
     tree = levels(leaves)
     return tree[-1][0], [path(tree, index) for index in range(len(leaves))]
-
-
-def verify_path(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> None:
-    """Check that `leaf` is number `index` of the `size` leaves under a root.
-
-    Raises:
-        SealBroken: It is not, or the path is not as long as it must be.
-    """
-    if root_of_path(leaf, index, size, path) != expected_root:
-        raise SealBroken
 
 
 def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:

@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import ClassVar, Final, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -100,26 +100,16 @@ class SignedNote:
         return [each for each in self.signatures if (each.key_name, each.key_id) == (key.name, key.key_id)]
 
 
-class NoteKey(Protocol):
-    """A public key that signs notes in some way."""
-
-    @property
-    def name(self) -> str:
-        """Name in signature lines."""
-
-    @property
-    def key_id(self) -> bytes:
-        """Its short id there, 4 bytes; no hash to rely on."""
-
-
 @dataclass(frozen=True, slots=True)
-class Ed25519Key:
-    """A public key whose signatures are plain ones over the text.
+class NoteKey:
+    """A public key that signs notes in some way.
 
     Attributes:
         name: In signature lines; of a log, its origin.
-        public: 32 bytes.
+        public: Ed25519, 32 bytes.
     """
+
+    SIGNATURE_TYPE: ClassVar[int]
 
     name: str
     public: bytes
@@ -130,18 +120,25 @@ class Ed25519Key:
 
     @property
     def key_id(self) -> bytes:
-        """Its id in signature lines."""
-        return key_id(self.name, ED25519, self.public)
+        """Its short id in signature lines, 4 bytes; no hash to rely on."""
+        return key_id(self.name, self.SIGNATURE_TYPE, self.public)
 
     @property
     def vkey(self) -> str:
         """The key as one word, as verifiers take it."""
-        return format_vkey(self.name, ED25519, self.public)
+        return format_vkey(self.name, self.SIGNATURE_TYPE, self.public)
 
     @classmethod
-    def from_vkey(cls, vkey: str) -> Ed25519Key:
+    def from_vkey(cls, vkey: str) -> Self:
         """Read such a word; raises InvalidRequest."""
-        return cls(*parse_vkey(vkey, ED25519))
+        return cls(*parse_vkey(vkey, cls.SIGNATURE_TYPE))
+
+
+class Ed25519Key(NoteKey):
+    """A public key whose signatures are plain ones over the text."""
+
+    __slots__ = ()
+    SIGNATURE_TYPE = ED25519
 
     def verify(self, note: SignedNote) -> None:
         """Check that this key has signed the note.

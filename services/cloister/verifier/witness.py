@@ -37,7 +37,7 @@ from cloister.tlog.cosignature import WitnessSigner
 from cloister.tlog.merkle import leaf_hash
 from cloister.tlog.note import Ed25519Key, NoteSignature, SignedNote
 from cloister.tlog.proofs import verify_consistency, verify_inclusion
-from cloister.verifier.witness_file import Witnessed, WitnessFile
+from cloister.verifier.witness_file import Witnessed, WitnessFile, lost
 from cloister.verifier.writer_lease import WriterLease
 
 MAX_PROOF: Final = 63
@@ -138,11 +138,11 @@ class Witness:
         Raises:
             NotReady: One of them cannot be used; the message says which.
         """
-        signer = WitnessSigner(f"{cluster}/verifier", _key(folder / "witness.key"))
-        with (
-            WitnessFile.opened(folder / "witness.db") as kept,
-            ThreadPoolExecutor(1, thread_name_prefix="witness") as thread,
-        ):
+        key_path, path = folder / "witness.key", folder / "witness.db"
+        if key_path.exists() and not path.exists():  # the key is made after the file, which was there then
+            raise lost(path)
+        with WitnessFile.opened(path) as kept, ThreadPoolExecutor(1, thread_name_prefix="witness") as thread:
+            signer = WitnessSigner(f"{cluster}/verifier", _key(key_path))
             yield cls(cluster, signer, kept, thread=thread, audit=audit, now=now, monotonic=monotonic, refused=refused)
 
     def newest(self) -> Newest:

@@ -70,14 +70,14 @@ class WitnessFile:
             path.touch(mode=0o600)
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
         except (sqlite3.Error, OSError) as error:
-            raise _lost(path) from error
+            raise lost(path) from error
         with closing(connection):
             try:
                 for setting in ("journal_mode=WAL", "synchronous=FULL", "trusted_schema=OFF"):
                     connection.execute(f"PRAGMA {setting}")
                 connection.executescript(_SCHEMA)
             except sqlite3.Error as error:
-                raise _lost(path) from error
+                raise lost(path) from error
             yield cls(connection, path)
 
     def load(self) -> Witnessed | None:
@@ -86,7 +86,7 @@ class WitnessFile:
             row = self._connection.execute("SELECT log_key, note, writer FROM witnessed").fetchone()
             return None if row is None else Witnessed(Ed25519Key.from_vkey(row[0]), SignedNote.parse(row[1]), row[2])
         except (sqlite3.Error, CloisterError) as error:
-            raise _lost(self._path) from error
+            raise lost(self._path) from error
 
     def save(self, known: Witnessed) -> None:
         """Keep this in place of what was kept before; it is on disk when this returns.
@@ -101,7 +101,8 @@ class WitnessFile:
             raise Unavailable("the witness's state cannot be written", reason="state.unavailable") from error
 
 
-def _lost(path: Path) -> NotReady:
+def lost(path: Path) -> NotReady:
+    """The error for what is damaged, or gone."""
     return NotReady(
         f"{path} cannot be used, which says how far the provisioner's log had come; put back the newest copy of it",
         reason="witness.lost",

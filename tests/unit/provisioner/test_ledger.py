@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -145,13 +146,17 @@ def test_threads_do_not_mix(ledger: Ledger) -> None:
     assert written == dict(enumerate(numbers))
 
 
-def test_the_newest_line_of_an_event_is_found(ledger: Ledger) -> None:
-    assert ledger.log.latest("key.released") is None
-    for event in ("key.released", "key.released", "key.refused"):
-        ledger.append(event, model="key.released")
-    found = ledger.log.latest("key.released")
-    assert found is not None
-    assert json.loads(found)["sequence"] == 3
+def test_it_remembers_when_a_key_was_released_last(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        ledger.append("key.refused", model="key.released")
+        assert ledger.log.released_at() is None
+        ledger.append("key.released")
+        ledger.append("key.refused")
+    with open_ledger(tmp_path) as ledger:
+        told = datetime.fromisoformat(str(lines_of(ledger)[2]["time"]))
+        remembered = ledger.log.released_at()
+        assert remembered is not None
+        assert timedelta(0) <= remembered - told < timedelta(milliseconds=1)
 
 
 @contextmanager

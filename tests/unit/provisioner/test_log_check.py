@@ -64,3 +64,20 @@ async def test_a_line_that_was_taken_out_is_named(ledger: Ledger, tmp_path: Path
     edit(tmp_path, "DELETE FROM line WHERE sequence = ?", sequence)
     with pytest.raises(LogBroken, match=f"line {sequence} "):
         await check(ledger.log)
+
+
+@pytest.mark.attack("H07")
+@pytest.mark.attack("F14")
+def test_a_line_that_was_hidden_by_rewriting_it_is_not_passed_over_by_who_counts(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """An owner's bound of releases in an hour is held by the newest lines."""
+    for number in range(3):
+        ledger.append("key.released", number=number)
+    assert [each.sequence for each in ledger.log.newest(3)] == [12, 13, 14]
+    hidden = ledger.log.line(13).replace(b"key.released", b"key.nonesuch")
+    edit(tmp_path, "UPDATE line SET record = ?, nodes = ? WHERE sequence = 13", hidden, leaf_hash(hidden))
+    assert next(each.record for each in ledger.log.records(12)) == hidden, "each line is whole by itself"
+    with pytest.raises(LogBroken) as refused:
+        list(ledger.log.newest(3))
+    assert refused.value.reason == "line.altered"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from cloister.api.v1.audit_pb2 import AuditRecord
-from cloister.errors import Overloaded
+from cloister.errors import LogBroken, Overloaded
 from cloister.provisioner.quotas import Quotas
 from fakes.results import MODEL, NOW
 
@@ -103,3 +103,21 @@ def test_without_a_bound_the_log_is_not_read() -> None:
     quotas = Quotas(RELEASED, log.newest)
     quotas.take(MODEL, 0, NOW)
     assert log.looks == []
+
+
+@pytest.mark.attack("F14")
+def test_a_log_that_could_not_be_read_is_read_again_and_not_taken_for_an_empty_one() -> None:
+    log = Log()
+    log.write(RELEASED, ago(minutes=1))
+    broken = iter([LogBroken("a line is missing", reason="log.truncated")])
+
+    def newest(wanted: int) -> Iterator[AuditRecord]:
+        for error in broken:
+            raise error
+        return log.newest(wanted)
+
+    quotas = Quotas(RELEASED, newest)
+    with pytest.raises(LogBroken):
+        quotas.take(MODEL, 1, NOW)
+    with pytest.raises(Overloaded):
+        quotas.take(MODEL, 1, NOW)

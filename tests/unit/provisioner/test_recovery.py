@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister import dsse
 from cloister.api.v1.recovery_pb2 import RecoveryDeal
@@ -22,7 +23,7 @@ from cloister.provisioner.kept_secrets import kept_secrets
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.opening import opened
 from cloister.provisioner.recovering import Recovering, stored_deal
-from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.recovery import Dealt, Recovery
 from cloister.provisioner.recovery_attempts import RecoveryAttempts
 from cloister.provisioner.recovery_session import MOST_REFUSED, RecoverySession
 from cloister.provisioner.recovery_shares import combined
@@ -32,7 +33,7 @@ from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.keys import Secret
 from cloister.seal.recovery import generation_of, open_copy, seal_copy
 from fakes.recovery_holders import Holder, contribution, dealt, holders
-from fakes.release_desk import MODEL_KEY, ReleaseDesk, open_ledger, release_desk
+from fakes.release_desk import MODEL_KEY, ReleaseDesk, open_ledger, release_desk, signed_manifest
 from fakes.results import CLUSTER, MODEL
 
 OPERATOR = f"spiffe://{CLUSTER}/operator/main"
@@ -44,6 +45,16 @@ def recovery(desk: ReleaseDesk) -> Recovery:
 
 def owners(*names: str) -> list[Holder]:
     return holders(*names, cluster=CLUSTER)
+
+
+def first_order(desk: ReleaseDesk, of: list[Holder], *by: Ed25519PrivateKey) -> bytes:
+    """Of the one owner whose model is kept, unless by others."""
+    read = [RecoveryCard.read(each.card, cluster=CLUSTER) for each in of]
+    return dsse.sign(deal_order(CLUSTER, 1, 2, read), ORDER_TYPE, by or [desk.owner])
+
+
+def dealt_first(desk: ReleaseDesk, of: list[Holder], made: Recovery | None = None) -> Dealt:
+    return (made or recovery(desk)).deal(cards(of), 2, first_order(desk, of), by=OPERATOR)
 
 
 def cards(of: list[Holder]) -> list[bytes]:
@@ -69,7 +80,7 @@ def copies(desk: ReleaseDesk) -> dict[str, bytes]:
 async def test_all_that_is_kept_has_a_copy_from_then_on(desk: ReleaseDesk) -> None:
     await released(desk)
     assert set(copies(desk).values()) == {b""}
-    made = recovery(desk).deal(cards(owners()), 2, b"", by=OPERATOR)
+    made = dealt_first(desk, owners())
     assert (made.generation, made.secrets) == (1, 3)
     desk.register(version=3)
     found = copies(desk)
@@ -81,7 +92,7 @@ async def test_all_that_is_kept_has_a_copy_from_then_on(desk: ReleaseDesk) -> No
 
 def test_the_shares_give_the_key_and_the_log_says_who_has_them(desk: ReleaseDesk) -> None:
     three = owners()
-    recovery(desk).deal(cards(three), 2, b"", by=OPERATOR)
+    dealt_first(desk, three)
     deal = recovery(desk).present()
     assert {each.share(deal).commitment() for each in three} == {share.commitment for share in deal.shares}
     told = desk.entries()[-1]
@@ -95,7 +106,7 @@ def test_the_shares_give_the_key_and_the_log_says_who_has_them(desk: ReleaseDesk
     assert told["holders"] == [f"spiffe://{CLUSTER}/owner/{each.name}" for each in three]
     words = [each.share(deal).words.reveal() for each in three]
     assert not any(part in (desk.folder / NAME).read_bytes() for part in words)
-    mine = list(desk.registry.audit(f"spiffe://{CLUSTER}/owner/nobody"))
+    (mine,) = desk.registry.audit(f"spiffe://{CLUSTER}/owner/nobody")
     assert [entry.sequence for entry in mine] == [told["sequence"]], "every owner is told who can open their keys"
 
 
@@ -103,7 +114,7 @@ def test_the_shares_give_the_key_and_the_log_says_who_has_them(desk: ReleaseDesk
 def test_another_key_takes_an_order_of_the_present_holders(desk: ReleaseDesk) -> None:
     present, after = owners(), owners("dan", "erin")
     made = recovery(desk)
-    made.deal(cards(present), 2, b"", by=OPERATOR)
+    dealt_first(desk, present, made)
     read = [RecoveryCard.read(each.card, cluster=CLUSTER) for each in after]
     wanted = deal_order(CLUSTER, 2, 2, read)
     stranger = owners("mallory")[0]
@@ -132,6 +143,50 @@ def test_another_key_takes_an_order_of_the_present_holders(desk: ReleaseDesk) ->
         made.deal(cards(after), 2, order, by=OPERATOR)  # an order serves once
 
 
+@pytest.mark.attack("F12")
+def test_the_first_takes_an_order_of_all_whose_keys_it_opens(desk: ReleaseDesk) -> None:
+    """Cards are signed by whoever makes them: an operator alone could deal to himself, and open what is on the disk."""
+    mine, other = owners(), Ed25519PrivateKey.generate()
+    signed = signed_manifest(other, name="other", version=1)
+    desk.registry.register(f"spiffe://{CLUSTER}/owner/bob", *signed, MODEL_KEY)
+    made = recovery(desk)
+    for order in (
+        b"",
+        first_order(desk, mine),
+        first_order(desk, mine, other),
+        first_order(desk, mine, *(each.key for each in mine)),
+        first_order(desk, mine[:2], desk.owner, other),
+    ):
+        with pytest.raises(NotAllowed) as refused:
+            made.deal(cards(mine), 2, order, by=OPERATOR)
+        assert refused.value.reason == "recovery.unordered"
+    assert set(copies(desk).values()) == {b""}
+    made.deal(cards(mine), 2, first_order(desk, mine, desk.owner, other), by=OPERATOR)
+    owner_keys = [each.public_key().public_bytes_raw().hex() for each in (desk.owner, other)]
+    assert desk.entries()[-1]["ordered_by"] == sorted(owner_keys)
+
+
+@pytest.mark.attack("F12")
+def test_whose_key_came_while_it_was_dealt_has_not_ordered_it(desk: ReleaseDesk) -> None:
+    mine, unwrap = owners(), desk.keyring.unwrap
+
+    def unwrapped(record: Any, wrapped: Any) -> Secret:
+        desk.keyring.unwrap = unwrap  # type: ignore[method-assign]
+        signed = signed_manifest(Ed25519PrivateKey.generate(), name="late", version=1)
+        desk.registry.register(f"spiffe://{CLUSTER}/owner/bob", *signed, MODEL_KEY)
+        return unwrap(record, wrapped)
+
+    desk.keyring.unwrap = unwrapped  # type: ignore[method-assign]
+    with pytest.raises(NotAllowed, match="meanwhile"):
+        dealt_first(desk, mine)
+    assert set(copies(desk).values()) == {b""}
+
+
+def test_where_nobody_has_a_key_the_operator_deals(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        assert recovery(ReleaseDesk(tmp_path, ledger)).deal(cards(owners()), 2, b"", by=OPERATOR).secrets == 1
+
+
 def test_holders_that_do_not_fit_are_refused(desk: ReleaseDesk) -> None:
     made = recovery(desk)
     for envelopes, threshold in (([], 1), (cards(owners()), 1), (cards(owners()), 4), ([b"{}"], 1)):
@@ -148,7 +203,7 @@ def test_what_was_wrapped_before_a_dealing_is_not_kept_after_it(desk: ReleaseDes
 
     def wrap(record: Any, secret: Secret) -> Any:
         wrapped.append(late(record, secret))
-        made.deal(cards(owners()), 2, b"", by=OPERATOR)
+        dealt_first(desk, owners(), made)
         return wrapped[0]
 
     desk.keyring.wrap = wrap  # type: ignore[method-assign]
@@ -169,7 +224,7 @@ def test_what_is_kept_while_copies_are_made_gets_one_too(desk: ReleaseDesk, monk
         return asked(make)
 
     monkeypatch.setattr(desk.ledger, "change", change)
-    assert made.deal(cards(owners()), 2, b"", by=OPERATOR).secrets == 3
+    assert dealt_first(desk, owners(), made).secrets == 3
     assert {generation_of(copy) for copy in copies(desk).values()} == {1}
 
 
@@ -205,7 +260,7 @@ async def three(tmp_path: Path) -> list[Holder]:
     made = owners()
     with release_desk(tmp_path) as desk:
         await released(desk)
-        recovery(desk).deal(cards(made), 2, b"", by=OPERATOR)
+        dealt_first(desk, made)
     return made
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,6 +27,11 @@ OTHER = f"spiffe://{CLUSTER}/owner/bob"
 def desk(tmp_path: Path) -> Iterator[ReleaseDesk]:
     with release_desk(tmp_path) as made:
         yield made
+
+
+def shown(desk: ReleaseDesk, owner: str | None, **which: Any) -> list[int]:
+    """Numbers of the lines that this owner is shown, or an auditor."""
+    return [entry.sequence for page in desk.registry.audit(owner, **which) for entry in page]
 
 
 def test_registration_and_policy_are_recorded(desk: ReleaseDesk) -> None:
@@ -104,12 +110,20 @@ def test_what_is_refused_leaves_no_record(desk: ReleaseDesk) -> None:
 def test_an_owner_sees_its_own_models_in_the_record(desk: ReleaseDesk) -> None:
     bob = Ed25519PrivateKey.generate()
     desk.registry.register(OTHER, *signed_manifest(bob, name="digits"), MODEL_KEY)
-    assert [entry.sequence for entry in desk.registry.audit(OWNER)] == [2, 3]
-    assert [entry.sequence for entry in desk.registry.audit(OTHER)] == [4]
-    assert [entry.sequence for entry in desk.registry.audit(None)] == [1, 2, 3, 4]
-    assert [entry.sequence for entry in desk.registry.audit(None, model_name="digits")] == [4]
-    assert [entry.sequence for entry in desk.registry.audit(OWNER, model_name="digits")] == []
-    assert [entry.sequence for entry in desk.registry.audit(None, after=3)] == [4]
+    assert shown(desk, OWNER) == [2, 3]
+    assert shown(desk, OTHER) == [4]
+    assert shown(desk, None) == [1, 2, 3, 4]
+    assert shown(desk, None, model_name="digits") == [4]
+    assert shown(desk, OWNER, model_name="digits") == []
+    assert shown(desk, None, after=3) == [4]
+
+
+@pytest.mark.attack("F14")
+def test_a_long_record_with_nothing_for_the_caller_is_gone_through_a_page_at_a_time(desk: ReleaseDesk) -> None:
+    """Each page is one turn of a thread that releases need too."""
+    desk.ledger.change(lambda change: [change.line("e", number=number) for number in range(1000)])
+    assert [len(page) for page in desk.registry.audit(OTHER)] == [0, 0, 0, 0]
+    assert max(len(page) for page in desk.registry.audit(None)) == 256
 
 
 def test_the_model_key_is_nowhere_in_the_store(desk: ReleaseDesk) -> None:

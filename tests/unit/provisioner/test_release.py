@@ -23,8 +23,10 @@ from cloister.errors import (
     SealBroken,
     Unavailable,
 )
+from cloister.provisioner.change import Change
 from cloister.provisioner.database import NAME
 from cloister.provisioner.release import REFUSED, ReleaseRequest
+from cloister.provisioner.tables import HELD, Key
 from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.manifest import sign_policy
 from fakes.call_counts import counted_calls
@@ -482,3 +484,25 @@ async def _successes(desk: ReleaseDesk, requests: list[ReleaseRequest]) -> int:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(use(request)) for request in requests]
     return sum(task.result() for task in tasks)
+
+
+@pytest.mark.attack("F09")
+async def test_what_was_decided_before_a_model_was_held_is_not_released_after(desk: ReleaseDesk) -> None:
+    """By a provisioner that a slow vault kept while its log was resumed: what was lost may have been stricter."""
+    unwrap = desk.keyring.unwrap
+
+    def hold(change: Change) -> int:
+        change.put(HELD, Key(MODEL), 2)
+        return change.line("model.held", model=MODEL, generation=2)
+
+    def unwrapped(record: Any, wrapped: Any) -> Any:
+        if not desk.registry.held():
+            desk.ledger.change(hold)
+        return unwrap(record, wrapped)
+
+    desk.keyring.unwrap = unwrapped  # type: ignore[method-assign]
+    with pytest.raises(NotReady) as heard:
+        await desk.releaser.release(desk.request(), desk.worker.peer())
+    assert heard.value.reason == "terms.changed"
+    assert "key.released" not in [line["event"] for line in desk.entries()]
+    assert await refused(desk, desk.request()) == "model.held"

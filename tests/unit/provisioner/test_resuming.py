@@ -240,6 +240,37 @@ async def test_after_it_nobody_but_the_owner_brings_a_policy_back(stale: Site) -
         await desk.releaser.release(desk.request(), desk.worker.peer())
 
 
+@pytest.mark.attack("C08")
+@pytest.mark.attack("F09")
+async def test_a_lost_policy_of_a_higher_version_is_refused_though_its_owner_has_signed_since(stale: Site) -> None:
+    async with running(stale) as now:
+        await now.resume(4, 6)
+        await now.line()
+        await asyncio.to_thread(now.desk.allow, version=2, log_generation=2)
+        with pytest.raises(NotReady, match="draft it anew") as refused:
+            await asyncio.to_thread(now.desk.allow, version=3)
+        assert refused.value.reason == "model.held"
+        await asyncio.to_thread(now.desk.allow, version=3, log_generation=2)
+    async with running(stale) as now:
+        assert now.desk.registry.held() == {}
+        with pytest.raises(NotReady):
+            await asyncio.to_thread(now.desk.allow, version=4)
+
+
+@pytest.mark.attack("F09")
+async def test_nor_is_one_of_a_model_that_was_lost_whole_and_is_registered_anew(stale: Site) -> None:
+    async with running(stale) as now:
+        await now.resume(4, 6)
+        await now.line()
+        await asyncio.to_thread(now.desk.register, name="lost", version=1)
+        assert now.desk.registry.held() == {MODEL: 2, "lost": 2}
+        with pytest.raises(NotReady) as refused:
+            await asyncio.to_thread(now.desk.allow, model_name="lost")
+        assert refused.value.reason == "model.held"
+        await asyncio.to_thread(now.desk.allow, model_name="lost", log_generation=2)
+        assert now.desk.registry.held() == {MODEL: 2}
+
+
 async def test_a_state_from_before_it_is_stale_again(stale: Site) -> None:
     async with running(stale) as now:
         await now.resume(4, 6)

@@ -10,7 +10,7 @@ from cloister.errors import InvalidRequest, NotReady, SealBroken
 from cloister.kit.config import load
 from cloister.provisioner.keyring import Keyring
 from cloister.provisioner.roots import Roots
-from cloister.provisioner.vault import Wrapped
+from cloister.provisioner.vault import Record, Wrapped
 from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.provisioner.vaults.settings import VaultSettings
 from cloister.seal.keys import Secret
@@ -49,6 +49,30 @@ def test_what_lies_under_a_root_key_that_is_not_open_is_not_looked_at() -> None:
     with pytest.raises(NotReady) as refused:
         Keyring([OLD]).unwrap(RECORD, wrapped)
     assert refused.value.reason == "root_key.other"
+
+
+class Refusing:
+    """A back end that does not let us in."""
+
+    def key_id(self) -> str:
+        return "refusing"
+
+    def wrap(self, _record: Record, _secret: Secret) -> bytes:
+        raise NotReady("the PIN in /etc/cloister/pin is not taken", reason="vault.refused")
+
+    def unwrap(self, _record: Record, _wrapped: bytes) -> Secret:
+        raise NotReady("the PIN in /etc/cloister/pin is not taken", reason="vault.refused")
+
+
+@pytest.mark.attack("F11")
+def test_why_a_vault_refuses_is_for_the_log_and_not_for_who_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    keyring = Keyring([Refusing()])
+    for call in (lambda: keyring.wrap(RECORD, KEY), lambda: keyring.unwrap(RECORD, Wrapped(b"", "refusing"))):
+        with pytest.raises(NotReady) as refused:
+            call()
+        assert refused.value.reason == "vault.refused"
+        assert "/etc" not in str(refused.value)
+        assert "/etc/cloister/pin" in capsys.readouterr().out
 
 
 def test_a_wrapped_secret_hides_in_repr() -> None:

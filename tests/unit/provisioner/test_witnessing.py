@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,24 @@ async def test_a_change_is_answered_when_it_is_countersigned(hall: Hall) -> None
     note = SignedNote.parse(writer.countersigned())
     assert note.text == log.note().text
     WitnessKey.from_vkey(hall.verifiers[0].witness.newest().witness).verify(note)
+
+
+@pytest.mark.attack("F11")
+async def test_the_lease_is_renewed_while_a_slow_vault_holds_every_thread_that_serves_calls(hall: Hall) -> None:
+    hall.open(1)
+    log, writer, answers = ShownLog(2), hall.writer(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(asyncio.to_thread(answers.wait, 60))
+            try:
+                async with _running(writer, log):
+                    log.add(3)
+                    await writer.witnessed(5)
+                    writer.check()
+            finally:
+                answers.set()
 
 
 async def test_heads_are_what_each_witness_remembers(hall: Hall) -> None:

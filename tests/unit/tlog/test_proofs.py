@@ -77,7 +77,7 @@ def test_the_head_comes_from_stored_subtrees(size: int) -> None:
 def test_each_line_of_each_size_is_proved_and_nothing_else_is(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
     path = proofs.inclusion(index, size, _LOG.subtree)
-    assert path == merkle.audit_path(_LOG.leaves[:size], index)
+    assert path == merkle.path(merkle.levels(_LOG.leaves[:size]), index)
     proofs.verify_inclusion(_LOG.leaves[index], index, size, path, _LOG.root(size))
     other = data.draw(st.integers(0, 69).filter(lambda value: value != index))
     with pytest.raises(LogBroken):

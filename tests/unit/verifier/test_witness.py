@@ -309,3 +309,15 @@ def test_a_key_that_lies_open_stops_the_verifier(tmp_path: Path) -> None:
     (tmp_path / "witness.key").write_text("no key")
     with pytest.raises(NotReady), _stand(tmp_path):
         pass
+
+
+@pytest.mark.attack("F09")
+def test_a_witness_whose_memory_was_taken_out_does_not_begin_anew(tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    stand.close()
+    for path in tmp_path.glob("witness.db*"):
+        path.unlink()
+    with pytest.raises(NotReady, match="put back the newest copy") as refused:
+        stand.restart()
+    assert refused.value.reason == "witness.lost"
+    stand.close()

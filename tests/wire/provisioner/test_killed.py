@@ -22,5 +22,5 @@ def test_whatever_it_was_killed_in_its_state_opens_and_nothing_acknowledged_is_l
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "nothing that was acknowledged is lost" in ran.stdout
-    for done in ("registered", "allowed", "released", "withdrawn", "rotating"):
+    for done in ("registered", "allowed", "released", "rotated", "withdrawn"):
         assert done in ran.stdout

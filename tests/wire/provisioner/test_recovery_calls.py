@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from cloister import dsse
 from cloister.api.v1 import recovery_pb2 as pb
 from cloister.api.v1.recovery_pb2_grpc import RecoveryStub
 from cloister.ear import SigningKey
 from cloister.errors import InvalidRequest, NotAllowed, NotReady
+from cloister.kit.recovery_cards import ORDER_TYPE, RecoveryCard, deal_order
 from cloister.rpc.channel import Peer
 from fakes.pki import MeshPki
 from fakes.recovery_holders import holders
@@ -47,7 +49,9 @@ async def test_who_holds_shares_is_told_to_every_owner(desk: Any) -> None:
     two = holders("alice", "bob", cluster=desk.pki.cluster)
     async with desk.running.as_role("operator") as operator, desk.owner("carol") as carol:
         assert not (await stub_of(carol).GetRecovery(pb.GetRecoveryRequest(), timeout=CALL_S)).HasField("deal")
-        request = pb.DealRecoveryRequest(cards=[each.card for each in two], threshold=2)
+        read = [RecoveryCard.read(each.card, cluster=desk.pki.cluster) for each in two]
+        order = dsse.sign(deal_order(desk.pki.cluster, 1, 2, read), ORDER_TYPE, [desk.owner_key])
+        request = pb.DealRecoveryRequest(cards=[each.card for each in two], threshold=2, order=order)
         dealt = await stub_of(operator).DealRecovery(request, timeout=CALL_S)
         found = await stub_of(carol).GetRecovery(pb.GetRecoveryRequest(), timeout=CALL_S)
     assert (dealt.generation, dealt.secrets) == (1, 2)  # the log's key, and the model's

@@ -105,7 +105,10 @@ async def test_two_of_three_owners_restore_what_a_lost_root_key_had_wrapped(tmp_
     drill = await asyncio.to_thread(Drill, tmp_path)
     async with drill.provisioner():
         await drill.publish(tmp_path)
-        assert "dealt recovery key 1: 2 of 3" in await drill.run("recovery", "deal", *drill.cards, "-k", "2")
+        first, agreed = ("recovery", "deal", *drill.cards, "-k", "2"), tmp_path / "agreed.json"
+        assert "recovery.unordered" in await drill.run(*first, code=3)
+        await drill.run("recovery", "order", *drill.cards, "-k", "2", "--out", agreed, by="main")
+        assert "dealt recovery key 1: 2 of 3" in await drill.run(*first, "--order", agreed)
         assert "it opens" in await drill.run("recovery", "shares", by="main")
         assert "recovery.not_needed" in await drill.run("recovery", "restore", "--yes", by="main", code=1)
 

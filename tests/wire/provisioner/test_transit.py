@@ -282,6 +282,12 @@ def test_a_vault_under_another_authority_is_not_spoken_to(
     assert transit.heard == []
 
 
+def test_a_file_of_authorities_that_is_not_there_is_named(settings: TransitSettings, tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="ca_file cannot be read") as refused:
+        opened(replace(settings, ca_file=tmp_path / "missing.pem"))
+    assert refused.value.reason == "vault.refused"
+
+
 def sealed(transit: TransitServer) -> None:
     transit.sealed = True
 

@@ -67,8 +67,8 @@ class RecoveryServicer(object):
     """
 
     def DealRecovery(self, request, context):
-        """A recovery key made inside, its shares sealed to the owners whose cards these are. Role: operator; of the second
-        dealing on with an order that the holders before have signed.
+        """A recovery key made inside, its shares sealed to the owners whose cards these are. Role: operator;
+        with an order that the holders before have signed, for the first dealing all owners of models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -135,8 +135,8 @@ class RecoveryStub(typing.Generic[_RecoveryDealRecoveryType, _RecoveryGetRecover
     ], channel: grpc.aio.Channel) -> None: ...
 
     DealRecovery: _RecoveryDealRecoveryType
-    """A recovery key made inside, its shares sealed to the owners whose cards these are. Role: operator; of the second
-    dealing on with an order that the holders before have signed.
+    """A recovery key made inside, its shares sealed to the owners whose cards these are. Role: operator;
+    with an order that the holders before have signed, for the first dealing all owners of models.
     """
 
     GetRecovery: _RecoveryGetRecoveryType
@@ -178,8 +178,8 @@ class RecoveryServicer(metaclass=abc.ABCMeta):
         request: cloister.api.v1.recovery_pb2.DealRecoveryRequest,
         context: _ServicerContext,
     ) -> typing.Union[cloister.api.v1.recovery_pb2.DealRecoveryResponse, collections.abc.Awaitable[cloister.api.v1.recovery_pb2.DealRecoveryResponse]]:
-        """A recovery key made inside, its shares sealed to the owners whose cards these are. Role: operator; of the second
-        dealing on with an order that the holders before have signed.
+        """A recovery key made inside, its shares sealed to the owners whose cards these are. Role: operator;
+        with an order that the holders before have signed, for the first dealing all owners of models.
         """
 
     @abc.abstractmethod

@@ -198,7 +198,7 @@ def _translated() -> Iterator[None]:
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Unavailable(f"Vault cannot be reached ({type(error).__name__})", reason=UNAVAILABLE) from error
     except OSError as error:  # the file of authorities
-        raise NotReady(f"ca_file cannot be read ({error.strerror})", reason=REFUSED) from error
+        raise NotReady(f"ca_file cannot be read ({error.strerror or 'it is not there'})", reason=REFUSED) from error
 
 
 def _member(answer: Any, name: str) -> Answer:

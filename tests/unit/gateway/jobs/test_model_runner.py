@@ -25,7 +25,7 @@ from cloister.gateway.tenant_file import TenantEntry, TenantsFile
 from cloister.rpc.status import reason_of
 from fakes.gateway_parts import TENANT, A, B, infer_request, make_call
 from fakes.run_jobs import kept_job, now_ms, refuse, running, take
-from fakes.running_jobs import job_envelope
+from fakes.running_jobs import MINUTE_MS, job_envelope
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +57,12 @@ async def test_no_more_is_claimed_than_can_be_sent_soon_and_slots_are_left_for_r
         await rig.submit(*jobs)
         frame = await worker.frame()
         assert len(frame.calls) == 2  # half of the slots
+        await rig.until(
+            jobs[2], lambda record: record.state is State.RUNNING
+        )  # it waits for the first slot that is free
         await asyncio.sleep(0.05)  # nothing more comes, however long one waits
         states = [(await rig.record(job)).state for job in jobs]
-        assert states.count(State.RUNNING) == 3  # one waits for the first slot that is free
+        assert states.count(State.RUNNING) == 3
         worker.answer(frame.calls[0].call_id)
         assert (await take(worker)).request == jobs[2].request
 
@@ -356,12 +359,15 @@ async def test_what_is_not_answered_in_the_grace_is_given_back_as_an_attempt() -
 
 
 async def test_a_call_lasts_no_longer_than_its_job_may_wait() -> None:
-    async with running() as rig:
+    hour = [now_ms()]
+    async with running(wall_ms=lambda: hour[0]) as rig:
         worker = await rig.mesh.add(A)
-        job = kept_job(not_after_ms=now_ms() + 300, tenant=TENANT)
+        job = kept_job(not_after_ms=hour[0] + MINUTE_MS, tenant=TENANT)
         await rig.submit(job)
         call = await take(worker)
-        assert call.timeout_ms <= 300
+        assert 0 < call.timeout_ms <= MINUTE_MS
+        hour[0] = job.not_after_ms
+        refuse(worker, call, TimeoutError())
         record = await rig.ended(job)
         assert record.error is not None
         assert reason_of(record.error) == "job.expired"

@@ -9,7 +9,19 @@ import pytest
 
 from cloister.errors import AlreadyExists, InvalidRequest, NotReady, Overloaded
 from cloister.gateway.jobs.job import Accepted, Claimed, Ending, Priority, State
-from fakes.job_store_on_redis import BOUNDS, MODEL, OTHER, TENANT, Clock, Kept, accepted, new_job, only, store_on
+from fakes.job_store_on_redis import (
+    BOUNDS,
+    MINUTE_MS,
+    MODEL,
+    OTHER,
+    TENANT,
+    Clock,
+    Kept,
+    accepted,
+    new_job,
+    only,
+    store_on,
+)
 from fakes.pki import MeshPki
 from fakes.redis_server import RedisServer
 
@@ -206,14 +218,32 @@ async def test_what_a_runner_has_left_is_taken_by_another(kept: Kept, second: Ke
     assert (again.job.job_id, again.attempt) == (job.job_id, 2)
 
 
-async def test_what_is_renewed_is_left_to_its_runner(kept: Kept, second: Kept, clock: Clock) -> None:
+_HELD_FOR = """
+local taken = redis.call('KEYS', '*:taken')[1]
+local group = redis.call('XINFO', 'GROUPS', taken)[1][2]
+local held = redis.call('XPENDING', taken, group, '-', '+', 100)
+for _, each in ipairs(held) do
+    redis.call('XCLAIM', taken, group, each[2], 0, each[1], 'IDLE', ARGV[1], 'JUSTID')
+end
+return #held
+"""
+
+
+def held_for(server: RedisServer, idle_ms: int) -> None:
+    """Have what runners hold be renewed last so long ago."""
+    assert server.admin("EVAL", _HELD_FOR, 0, idle_ms) == 1
+
+
+async def test_what_is_renewed_is_left_to_its_runner(
+    kept: Kept, second: Kept, server: RedisServer, clock: Clock
+) -> None:
     await accepted(kept, new_job(clock))
     held = await kept.store.claim(MODEL, 10, 0)
-    await asyncio.sleep(0.15)
+    held_for(server, 2 * MINUTE_MS)
     await kept.store.renew(MODEL, held)
-    assert await second.store.reclaim(MODEL, 10, 100) == []
-    await asyncio.sleep(0.15)
-    taken = await second.store.reclaim(MODEL, 10, 100)
+    assert await second.store.reclaim(MODEL, 10, MINUTE_MS) == []
+    held_for(server, 2 * MINUTE_MS)
+    taken = await second.store.reclaim(MODEL, 10, MINUTE_MS)
     assert ids(taken) == ids(held)
     await kept.store.renew(MODEL, held)
     await kept.store.give_back(MODEL, held)
