@@ -88,8 +88,8 @@ class Crowd:
 
     async def turn(self, together: int, count: int) -> Turn:
         """So many releases, so many at once."""
-        asked = [(*self.workers[number % WORKERS], "") for number in range(count)]
-        waiting = iter([(worker, peer, self.token(worker)) for worker, peer, _ in asked])
+        asked = [self.workers[number % WORKERS] for number in range(count)]
+        waiting = iter([(worker, peer, self.token(worker)) for worker, peer in asked])
 
         async def one_after_the_other() -> None:
             for worker, peer, token in waiting:
@@ -142,8 +142,13 @@ async def rates(rounds: int) -> Table:
                 for together in TOGETHER:
                     count = RELEASES // (4 if together == 1 else 1)
                     turns.setdefault((suite, together), []).append(await each.turn(together, count))
-    columns = ("provisioner µs", "a second and core", "verifier µs", "workers µs", "a second here")
-    table = Table("sealed by", "together", *columns, title="releases over the wire: CPU for each")
+    columns = ("CPU µs", "/s, core", "verifier", "workers", "/s here")
+    table = Table(
+        "sealed by",
+        "together",
+        *columns,
+        title="releases over the wire: CPU for each",
+    )
     for (suite, together), found in turns.items():
         middle = Turn(*(statistics.median(values) for values in zip(*found, strict=True)))
         figures = (middle.provisioner, 1e6 / middle.provisioner, middle.verifier, middle.workers, 1e6 / middle.wall)
