@@ -27,7 +27,7 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
-.PHONY: bench-releases bench-renewals bench-rest
+.PHONY: bench-releases bench-renewals bench-rest bench-rotation
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
 .PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
@@ -218,6 +218,9 @@ bench-scale: .venv/installed .venv-plots/installed
 bench-releases: .venv/installed
 	$(BIN)/python benchmarks/micro/releases.py $(OPTIONS)
 	$(BIN)/python -m benchmarks.scenarios.releases $(OPTIONS)
+
+bench-rotation: .venv/installed
+	$(BIN)/python benchmarks/micro/rotation.py $(OPTIONS)
 
 bench-leases: .venv/installed
 	$(BIN)/python benchmarks/scenarios/leases.py

@@ -47,9 +47,8 @@ def parts(crowd: Crowd) -> Table:
     for group in GROUPS:
         table.add_row(f"line and lease, {group} to a commit, without fsync", f"{_committed(crowd, group):.0f}")
     key, state = crowd.desk.ledger._key, crowd.desk.ledger._state
-    table.add_row(
-        "  of a commit: its head signed", f"{_best(lambda: key.head(state.tree, state.marks, bytes(32))):.0f}"
-    )
+    signed_us = _best(lambda: key.head(state.tree, state.marks, bytes(32)))
+    table.add_row("  of a commit: its head signed", f"{signed_us:.0f}")
     table.add_row("  of a commit: one fsync", f"{_fsync(crowd.desk.folder):.0f}")
     table.add_section()
     table.add_row("a thread and back, 64 at once", f"{_hop():.0f}")

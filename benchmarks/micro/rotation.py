@@ -1,8 +1,8 @@
 """Releases while the root key is rotated under ten thousand keys: `make bench-rotation`.
 
 In one process, as `releases.py` in this folder: time on the clock for each release, eight at once, before the rotation,
-while every key is wrapped anew in a thread, and after it. The keys are of as many models. Compare the three: they are of
-one run.
+while every key is wrapped anew in a thread, and after it. The keys are of as many models. Compare the three, which are
+of one run.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ def measured(crowd: Crowd, ledger: Ledger, roots: Roots) -> Table:
 
     async def both() -> tuple[int, float, float]:
         began = time.perf_counter()
-        sweeping = asyncio.create_task(asyncio.to_thread(rotation.sweep))
-        await released(crowd, asked, TOGETHER)
-        each_us = (time.perf_counter() - began) / RELEASES * 1e6
-        swept = await sweeping
-        return swept, each_us, time.perf_counter() - began
+        async with asyncio.TaskGroup() as group:
+            sweeping = group.create_task(asyncio.to_thread(rotation.sweep))
+            await released(crowd, asked, TOGETHER)
+            each_us = (time.perf_counter() - began) / RELEASES * 1e6
+        return sweeping.result(), each_us, time.perf_counter() - began
 
     rotation.begin(OPERATOR)
     swept, each_us, took_s = asyncio.run(both())
