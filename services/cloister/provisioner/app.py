@@ -122,7 +122,6 @@ async def assembled(
             verifier_keys=followed.keys,
             standing=followed.standing,
             look_for_keys=followed.look_for_keys,
-            store=store,
             epochs=epochs,
             keyring=roots.keyring,
             ledger=ledger,
