@@ -33,6 +33,7 @@ _OWN_MESH = frozenset(
         "first_mesh_guide",
         "gateways",
         "jobs_under_fire",
+        "owning_a_model",
         "revocation",
         "rollout",
         "standby",

@@ -41,6 +41,7 @@ from stage import (
     title,
     wait_for,
 )
+from taking_back import take_back_and_give_again
 
 from cloister import Client
 from cloister.client import Answer, save_receipt
@@ -101,6 +102,8 @@ def tell(folder: Path, *, in_enclaves: bool) -> None:
         show_what_the_gateway_saw(answers[0])
         title("The data owner leaves work behind")
         leave_jobs(mesh, train.MODEL_NAME, held_out.measurements, answers, in_enclaves=in_enclaves)
+        title("The model owner takes it back, and gives it again")
+        take_back_and_give_again(mesh, train.MODEL_NAME, folder)
         title("What is left to check afterwards")
         check_receipt(mesh, answers[0], folder / "answer.receipt")
         show_record(mesh)
@@ -287,6 +290,8 @@ def check_receipt(mesh: Path, answer: Answer, path: Path) -> None:
 
 def show_record(mesh: Path) -> None:
     """Every decision about the key, and why."""
+    proven = cloister("audit", "verify", "--mesh", mesh).strip()
+    step("auditor", f"proved that the record of keys is whole and countersigned: {proven}")
     lines = record(mesh, "releases")
     step("auditor", f"read the provisioner's record: {len(lines)} lines, appended and never changed; in short:")
     told: set[tuple[str, ...]] = set()

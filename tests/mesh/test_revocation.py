@@ -92,7 +92,7 @@ def lift_withdrawal(mesh: RunningMesh, kind: str, value: str) -> None:
 @pytest.mark.attack("F05")
 def test_a_withdrawn_version_is_gone_and_the_one_before_it_serves_until_it_is_lifted(doomed: RunningMesh) -> None:
     said = doomed.cli("revoke", "version", f"{MODEL}@2", "--reason", "a drill")
-    assert "2 leases went" in said
+    assert "2 workers had its key" in said
     until(lambda: "2" not in versions_served(doomed), "nobody serves it", within_s=WITHIN_S)
     until(lambda: versions_served(doomed) == {"1"}, "the one before serves")
     (shown,) = [each for each in doomed.json("status", doomed.folder)["leases"] if each["model"] == f"{MODEL}@2"]

@@ -20,6 +20,8 @@ from cloister.client import AuditLine, appraisals, releases
 app = typer.Typer(help="The append-only records of what was decided, and why.", no_args_is_help=True)
 
 COLUMNS = ("sequence", "time", "event")
+LEFT_OUT = ("rows", "request")
+"""Of use to programs only: what was written beside the line, and the call that it was written in."""
 SHOWN_FIRST = ("reason", "model", "version", "instance", "mrenclave", "td_measurement")
 
 
@@ -90,12 +92,14 @@ async def _lines(mesh: Mesh, identity: Path, record: Record, model: str, after: 
 def _row(line: AuditLine) -> tuple[object, ...]:
     content = line.content
     names = [name for name in SHOWN_FIRST if name in content]
-    names += [name for name in content if name not in (*COLUMNS, *SHOWN_FIRST)]
+    names += [name for name in content if name not in (*COLUMNS, *SHOWN_FIRST, *LEFT_OUT)]
     details = "  ".join(f"{name}={_short(content[name])}" for name in names)
     return line.sequence, content.get("time", ""), content.get("event", ""), details
 
 
 def _short(value: Any) -> str:
     """Long numbers by their first digits; --json has them whole."""
+    if isinstance(value, list):
+        return ",".join(map(_short, value))
     text = str(value)
     return f"{text[:12]}..." if _NUMBER.fullmatch(text) else text

@@ -74,7 +74,8 @@ def issue(
         say(f"workers serve its models once model_owners in their settings names its key: {issued.owner_key}")
         say(f"clients accept its models once their trust bundle does: cloister trust accept --owner {issued.owner_key}")
     if out is not None:
-        say(f"hand over {out} by a way you trust; it holds a private key. There: cloister infer ... --mesh {out.name}")
+        there = "cloister model list" if issued.owner_key is not None else "cloister infer ..."
+        say(f"hand over {out} by a way you trust; it holds a private key. There: {there} --mesh {out.name}")
 
 
 @app.command(epilog=examples("cloister identity flink ward-7-flink --host flink.example.org"))

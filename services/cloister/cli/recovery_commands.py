@@ -85,7 +85,7 @@ def deal(
 def order(
     cards: Cards,
     threshold: Threshold,
-    out: Annotated[Path, typer.Option(help="The order; one that is there already is signed once more.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The order; one there already is signed once more.")],
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
 ) -> None:
@@ -141,7 +141,8 @@ def status(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as
 @app.command(epilog=examples("cloister recovery shares"))
 def shares(
     out: Annotated[
-        Path | None, typer.Option(help="Where to keep it. (default: recovery_share.json beside your recovery key)")
+        Path | None,
+        typer.Option("--out", "-o", help="Where to keep it. (default: recovery_share.json beside your recovery key)"),
     ] = None,
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,

@@ -88,7 +88,8 @@ def restore(
         raise Stop("nothing was given")
     answer = asyncio.run(contribute(session))
     if answer.restored:
-        say(f"restored: {answer.secrets} keys lie under today's root key (line {answer.audit_sequence})", "bold green")
+        say(f"restored: {answer.secrets} keys lie under today's root key", "bold green")
+        say(f"the record says so in line {answer.audit_sequence}: cloister audit show {answer.audit_sequence}")
     else:
         say(f"your share is there; {answer.missing} more {'is' if answer.missing == 1 else 'are'} needed")
 

@@ -15,7 +15,7 @@ LIST_COLUMNS: Final = (
     "owner",
     "policy",
     "measurements",
-    "signers",
+    "enclave signers",
     "platforms",
     "releases an hour",
     "simulated",

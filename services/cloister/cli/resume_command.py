@@ -38,5 +38,5 @@ def resume(
     if as_json:
         print_json({"sequence": answer.audit_sequence, "generation": answer.generation})
         return
-    say(f"resumed (record {answer.audit_sequence}); the log goes on as generation {answer.generation}")
+    say(f"resumed (line {answer.audit_sequence} of the record); the log goes on as generation {answer.generation}")
     say("every model is held until its owner signs a policy anew: 'cloister model allow'")

@@ -132,7 +132,9 @@ def lift(
             return (await lift_it(verifier, name, reason, signed)).audit_sequence
 
     sequence = asyncio.run(call())
-    say(f"lifted (record {sequence}); workers that went are believed again once they attest anew")
+    say(
+        f"lifted (line {sequence} of the verifier's record); workers that went are believed again once they attest anew"
+    )
 
 
 @app.command(
@@ -141,8 +143,8 @@ def lift(
 def order(
     kind: NamedKind,
     value: Value,
-    sign: Annotated[list[Path], typer.Option(help="Ed25519 key in PEM to sign with; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="The order; one that is there already is signed once more.")],
+    sign: Annotated[list[Path], typer.Option("--sign", "--key", help="Ed25519 key in PEM to sign with; repeat.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The order; one there already is signed once more.")],
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
 ) -> None:
@@ -160,6 +162,7 @@ def order(
         envelope = dsse.countersigned(envelope, ORDER_TYPE, key)
     out.write_bytes(envelope)
     say(f"{out} is signed by {len(dsse.signers(envelope, ORDER_TYPE))}")
+    say(f"once enough have: cloister revoke lift {kind.value} {value} --reason WHY --order {out}")
 
 
 def _order_payload(mesh: Mesh, identity: Path | None, name: Name) -> bytes:
@@ -170,10 +173,16 @@ def _order_payload(mesh: Mesh, identity: Path | None, name: Name) -> bytes:
     return lift_order(mesh.cluster, name, wanted.revoked_at_ms)
 
 
+def _workers(leases: int) -> str:
+    return "1 worker" if leases == 1 else f"{leases} workers"
+
+
 def _withdraw(kind: str, value: str, reason: str, folder: Path, identity: Path | None) -> None:
     what = withdrawing.named(kind, value)
     line, leases = withdrawing.withdraw(Mesh.read(folder), identity, what, reason)
-    say(f"{what} withdrawn (line {line} of the provisioner's record); {leases} leases went and go no longer")
+    say(f"{what} withdrawn (line {line} of the provisioner's record)", "bold")
+    say(f"{_workers(leases)} had its key, and drop key and model within seconds: 'cloister status'")
+    say(f"to give it back: cloister revoke order {kind} {what} --sign KEY.pem --out order.json")
 
 
 def _revoke(name: Name, reason: str, folder: Path, identity: Path | None) -> None:
@@ -185,7 +194,7 @@ def _revoke(name: Name, reason: str, folder: Path, identity: Path | None) -> Non
             return answer.audit_sequence, answer.members
 
     sequence, members = asyncio.run(call())
-    say(f"{name.kind.value} revoked (record {sequence}); {members} attested workers went")
+    say(f"{name.kind.value} revoked (line {sequence} of the verifier's record); {members} attested workers went")
 
 
 async def _list(mesh: Mesh, identity: Path) -> list[Revocation]:

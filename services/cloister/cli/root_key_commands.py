@@ -55,7 +55,7 @@ def rotate_root(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = Non
     async def call() -> list[RootKey]:
         async with reached(mesh, identity or mesh.identity("operator"), "provisioner", mesh.provisioner) as provisioner:
             begun = await rotate(provisioner)
-            say(f"going over to {begun.to} (record {begun.audit_sequence}); {begun.secrets} secrets to go")
+            say(f"going over to {begun.to} (line {begun.audit_sequence} of the record); {begun.secrets} secrets to go")
             return await _finished(provisioner)
 
     found = asyncio.run(call())

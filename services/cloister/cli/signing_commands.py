@@ -16,7 +16,7 @@ from cloister.cli.output import print_json, say, warn
 from cloister.cli.owning import owner_connected
 from cloister.cli.release_words import plain_signers, print_policy, print_signers
 from cloister.client import DocumentKind, OwnerDocument, read_document, signer_set_draft
-from cloister.errors import NotReady
+from cloister.errors import InvalidRequest, NotReady
 from cloister.kit.signer_set import SignerSet
 from cloister.rpc.files import read_public
 
@@ -140,7 +140,12 @@ def apply(file: Document, mesh_folder: MeshFolder = FOLDER, identity: IdentityFo
         async with owner_connected(mesh, owner) as client:
             return await client.apply(document)
 
-    line = asyncio.run(call())
+    try:
+        line = asyncio.run(call())
+    except InvalidRequest as error:
+        if error.reason != "signature.insufficient":
+            raise
+        raise Stop(f"{error} ({error.reason}); the next one signs: cloister model sign {file} --key KEY.pem") from error
     _say_what(document)
     say(f"it holds from now on (line {line} of the provisioner's record)", "bold")
 

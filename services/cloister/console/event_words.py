@@ -6,48 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cloister.client import AuditLine, step_meaning
+from cloister.console.reasons import reason_words
 
 GOOD, PLAIN, WARN, BAD = "good", "plain", "warn", "bad"
 Event = dict[str, Any]
 
-REASONS: Final[Mapping[str, str]] = {
-    "policy.missing": "its owner has not said yet who may have it",
-    "policy.other_cluster": "its owner's policy is for another mesh",
-    "model.unknown": "there is no such model",
-    "share.wrong": "it is none that was dealt",
-    "share.given": "it was there already",
-    "share.of_other_generation": "it is from before another dealing",
-    "share.of_other_mesh": "it is of another mesh's recovery key",
-    "share.malformed": "it is no share",
-    "share.unopened": "it was not sealed to that session",
-    "model.version_too_old": "its owner's policy allows only newer versions",
-    "measurement.not_allowed": "its owner's policy names neither its code nor the code's signer",
-    "measurement.refused": "it runs code that the appraisal policy does not name",
-    "measurement.unknown": "it runs code that the trust bundle does not name",
-    "measurement.revoked": "its code has been revoked",
-    "signer.revoked": "the signer of its code has been revoked",
-    "platform.revoked": "its machine has been revoked",
-    "platform.denied": "the appraisal policy denies its machine",
-    "platform.not_allowed": "its machine is not among those that the appraisal policy allows",
-    "instance.revoked": "this start of it has been revoked",
-    "revocations.unheard": "the provisioner had not heard yet what is revoked, and releases nothing until it has",
-    "enclave.debug": "it is open to a debugger, and keeps no secrets",
-    "tcb_status.refused": "its machine is not patched as far as the appraisal policy asks",
-    "tcb.not_allowed": "its machine is not patched as far as its owner's policy asks",
-    "tcb.revoked": "Intel has withdrawn its trust from the machine",
-    "advisory.refused": "an advisory applies to its machine that the appraisal policy does not live with",
-    "hardware.simulated": "its hardware is simulated, and its owner's policy allows none",
-    "anchor.untrusted": "its certificates lead to another root",
-    "claims.unbound": "the quote is not over the claims that came with it",
-    "proof.invalid": "it could not prove that it holds the attested key",
-    "peer.other": "the Attestation Result is of somebody else than who asked",
-    "token.expired": "its Attestation Result has ended",
-    "log.forked": "it is not the record that was countersigned: look into it at once",
-    "log_key.other": "it is signed with another key than the record was",
-    "resumption.false": "it does not own up to all that was countersigned: look into it at once",
-    "signature.invalid": "its signature does not hold",
-    "verifiers.disagree": "two verifiers found different things: look into it at once",
-}
 _SAID: Final = (
     *("reason", "model", "version", "instance", "mrenclave", "td_measurement"),
     *("purpose", "peer", "step", "anchor", "tcb_status"),
@@ -71,14 +34,9 @@ def event(line: AuditLine, record: str) -> Event:
     }
 
 
-def reason_words(reason: str) -> str:
-    """A reason in words; the reason itself where there are none."""
-    return REASONS.get(reason, reason)
-
-
 def _why(said: Mapping[str, Any]) -> str:
     reason, step = _text(said, "reason"), said.get("step")
-    words = reason_words(reason) if reason else ""
+    words = reason_words(reason) if reason else _text(said, "why")
     if isinstance(step, int) and step:
         words += f"; check {step} objected: {step_meaning(step)}"
     return words
@@ -126,6 +84,7 @@ _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
         WARN,
         f"Recovery key {_text(said, 'generation')} dealt: {_text(said, 'threshold')} of its holders open every key",
     ),
+    "recovery.copied": lambda said: (PLAIN, f"Keys sealed to recovery key {_text(said, 'generation')}"),
     "recovery.begun": lambda said: (WARN, "The root key is lost: a recovery begun"),
     "recovery.share_given": lambda said: (PLAIN, f"A share of the recovery key given by {_text(said, 'by')}"),
     "refusals.muted": lambda said: (BAD, f"Refused so often that not each has a line: {_text(said, 'peer')}"),
@@ -133,6 +92,17 @@ _TITLES: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
     "recovery.ended": lambda said: (WARN, "A recovery ended, and restored nothing"),
     "recovery.restored": lambda said: (WARN, f"{_text(said, 'secrets')} keys restored by shares of their owners"),
     "model.registered": lambda said: (PLAIN, f"{_model(said)} registered by its owner"),
+    "model.withdrawn": lambda said: (WARN, f"{_model(said)} withdrawn: its key goes to nobody"),
+    "withdrawal.lifted": lambda said: (PLAIN, f"{_model(said)} given back: its key is released again"),
+    "model.held": lambda said: (WARN, f"{_text(said, 'model')} held until its owner signs a policy anew"),
+    "signers.set": lambda said: (
+        PLAIN,
+        f"{_text(said, 'threshold')} of signer set {_text(said, 'signer_set')} now sign for {_text(said, 'model')}",
+    ),
+    "root.rotation_begun": lambda said: (PLAIN, "The provisioner goes over to another root key"),
+    "keys.rewrapped": lambda said: (PLAIN, "Keys wrapped anew, under the next root key"),
+    "root.rotation_ended": lambda said: (PLAIN, "All keys lie under the next root key"),
+    "state.taken_over": lambda said: (PLAIN, "What an earlier version of Cloister had stored was taken over"),
     "policy.set": lambda said: (PLAIN, f"Its owner said who may have the key of {_text(said, 'model')}"),
     "evidence.accepted": _accepted,
     "evidence.rejected": lambda said: (BAD, "Evidence not believed"),

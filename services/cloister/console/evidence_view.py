@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cloister.client import Judgement, QuoteField, quote_fields, status_meaning, step_meaning
-from cloister.console.event_words import reason_words
 from cloister.console.judged import Judged
+from cloister.console.reasons import reason_words
 from cloister.evidence.binding import Claims
 
 STEPS: Final = 8

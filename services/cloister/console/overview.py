@@ -7,13 +7,14 @@ goes into JSON as text, and the page shows text as text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cloister.api.v1.gateway_pb2 import ModelUse, WorkerStatus
+from cloister.api.v1.provisioner_pb2 import ModelSummary
 from cloister.client import AuditLine, status_meaning
-from cloister.console.event_words import BAD, WARN, event, reason_words
+from cloister.console.alarms import View, alarms
+from cloister.console.event_words import event
 from cloister.console.judged import Judged
 from cloister.console.traffic import ModelName, Rate
 from cloister.console.watch import Seen
@@ -21,10 +22,7 @@ from cloister.ear import AttestationResult
 from cloister.errors import InvalidRequest
 from cloister.kit.revocation import kind_of
 
-RECENT: Final = timedelta(minutes=15)
-ENDING: Final = timedelta(seconds=60)
 MAX_EVENTS: Final = 100
-View = dict[str, Any]
 
 
 def overview(seen: Seen, cluster: str, now: datetime) -> View:
@@ -32,12 +30,13 @@ def overview(seen: Seen, cluster: str, now: datetime) -> View:
     workers = _workers(seen, now)
     models = _models(seen, workers)
     events = _events(seen)
+    revoked = [_revocation(each) for each in seen.revocations]
     status = seen.status
     return {
         "cluster": cluster,
         "asked_at": _iso(now),
         "simulated": any(worker["simulated"] for worker in workers),
-        "alarms": list(_alarms(seen, workers, models, now)),
+        "alarms": list(alarms(seen, workers, models, revoked, now)),
         "services": [
             {
                 "name": name,
@@ -50,7 +49,7 @@ def overview(seen: Seen, cluster: str, now: datetime) -> View:
         "workers": workers,
         "models": models,
         "events": events,
-        "revocations": [_revocation(each) for each in seen.revocations],
+        "revocations": revoked,
         "requests": {
             "total": status.requests_total if status else None,
             "failed": status.requests_failed_total if status else None,
@@ -155,10 +154,10 @@ def _models(seen: Seen, workers: list[View]) -> list[View]:
     serving = Counter(model for worker in workers if worker["state"] == "serving" for model in worker["models"])
     registered = {f"{model.name}@{model.version}": model for model in seen.models}
     names = sorted(serving.keys() | registered.keys())
-    return [_model(seen, name, use, serving[name], name in registered) for name in names]
+    return [_model(seen, name, use, serving[name], registered.get(name)) for name in names]
 
 
-def _model(seen: Seen, name: str, use: dict[str, ModelUse], workers: int, registered: bool) -> View:
+def _model(seen: Seen, name: str, use: dict[str, ModelUse], workers: int, registered: ModelSummary | None) -> View:
     base, _, version = name.rpartition("@")
     series = ModelName(base, version)
     points = seen.traffic.series().get(series, ())
@@ -167,7 +166,9 @@ def _model(seen: Seen, name: str, use: dict[str, ModelUse], workers: int, regist
         "name": base,
         "version": version,
         "workers": workers,
-        "registered": registered,
+        "registered": registered is not None,
+        "withdrawn": _withdrawn(registered),
+        "held": registered is not None and registered.held_since > 0,
         "answered": seen.traffic.answered(series),
         "now": _rate(seen.traffic.rate(series)),
         "points": [_rate(point) for point in points],
@@ -175,6 +176,13 @@ def _model(seen: Seen, name: str, use: dict[str, ModelUse], workers: int, regist
         "under_way": used.slots_used if used else 0,
         "refused": dict(used.refused) if used else {},
     }
+
+
+def _withdrawn(model: ModelSummary | None) -> str:
+    """By whom and why; empty for what is not withdrawn."""
+    if model is None or not model.HasField("withdrawal"):
+        return ""
+    return f"{model.withdrawal.by}: {model.withdrawal.reason}"
 
 
 def _rate(rate: Rate) -> View:
@@ -197,63 +205,6 @@ def _revocation(each: Any) -> View:
     except InvalidRequest:
         kind = "something unknown"
     return {"kind": kind, "value": each.value, "reason": each.reason, "by": each.by, "at": _iso_ms(each.revoked_at_ms)}
-
-
-def _alarms(seen: Seen, workers: list[View], models: list[View], now: datetime) -> Iterator[View]:
-    """What somebody should look at, the gravest first."""
-    for name, service in seen.services.items():
-        if service.trouble:
-            yield _alarm(BAD, f"The {name} does not answer as it should: {service.trouble}.")
-    for worker in workers:
-        if worker["belief"]["believed"] is False:
-            words = f"Worker {worker['instance'][:8]} is not believed by this console: {worker['belief']['why']}."
-            yield _alarm(BAD, words, worker["instance"])
-    yield from _refusals(seen, now)
-    for model in models:
-        if not model["workers"]:
-            yield _alarm(BAD, f"{model['name']}@{model['version']} is registered, and no worker serves it.")
-    yield from _states(workers, now)
-    for revoked in map(_revocation, seen.revocations):
-        yield _alarm(WARN, f"Revoked: {revoked['kind']} {revoked['value'][:16]} ({revoked['reason']}).")
-
-
-def _refusals(seen: Seen, now: datetime) -> Iterator[View]:
-    """Those of the last minutes that were not followed by the opposite: what was mended since is in the events."""
-    since = (now - RECENT).isoformat()
-    for lines, kinds, what in (
-        (seen.releases, ("key.refused", "key.released"), "Key refused to"),
-        (seen.appraisals, ("evidence.rejected", "evidence.accepted"), "Evidence not believed of"),
-    ):
-        last: dict[tuple[str, str], AuditLine] = {}
-        for number, line in enumerate(lines):
-            if line.content.get("event") in kinds:
-                whose = str(line.content.get("instance") or number), str(line.content.get("model", ""))
-                last[whose] = line
-        standing = [line.content for line in last.values() if line.content.get("event") == kinds[0]]
-        recent = Counter(str(each.get("reason", "")) for each in standing if str(each.get("time", "")) >= since)
-        for reason, count in recent.most_common():
-            who = "a worker" if count == 1 else f"{count} workers"
-            yield _alarm(BAD, f"{what} {who} within 15 minutes: {reason_words(reason)}.")
-
-
-def _states(workers: list[View], now: datetime) -> Iterator[View]:
-    if not workers:
-        yield _alarm(WARN, "No worker is attested: nothing can be answered.")
-    for worker in workers:
-        name = f"Worker {worker['instance'][:8]}"
-        if worker["state"] == "draining":
-            yield _alarm(WARN, f"{name} is draining: it finishes what is under way and takes nothing new.", worker)
-        elif worker["state"] != "serving":
-            yield _alarm(WARN, f"{name} serves nothing: {worker['state']}.", worker)
-        if worker["attested_until"] and datetime.fromisoformat(worker["attested_until"]) - now < ENDING:
-            yield _alarm(WARN, f"{name} has less than a minute of its attestation left.", worker)
-        if worker["tcb_status"] not in ("", "UpToDate"):
-            yield _alarm(WARN, f"{name}: TCB {worker['tcb_status']}, {worker['tcb_words']}.", worker)
-
-
-def _alarm(tone: str, words: str, worker: View | str | None = None) -> View:
-    instance = worker["instance"] if isinstance(worker, dict) else worker
-    return {"tone": tone, "words": words, "instance": instance}
 
 
 def _iso(moment: datetime) -> str:

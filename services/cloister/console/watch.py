@@ -18,7 +18,8 @@ from typing import Final
 from cloister.api.v1.evidence_pb2 import EvidenceBundle
 from cloister.api.v1.gateway_pb2 import GetStatusResponse
 from cloister.api.v1.provisioner_pb2 import ModelSummary
-from cloister.api.v1.verifier_pb2 import Revocation
+from cloister.api.v1.verifier_pb2 import GetWitnessedRequest, GetWitnessedResponse, Revocation
+from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.client import (
     AuditLine,
     TrustBundle,
@@ -34,6 +35,8 @@ from cloister.console.judged import Judged, judged
 from cloister.console.traffic import Traffic
 from cloister.errors import CloisterError, Unavailable
 from cloister.rpc.channel import Peer
+from cloister.tlog.checkpoint import Checkpoint
+from cloister.tlog.note import SignedNote
 
 POLL_S: Final = 1.0
 CALL_S: Final = 4.0
@@ -60,6 +63,7 @@ class Seen:
     Attributes:
         evidence: By instance, with what is to be believed of it by our own trust bundle.
         releases: The provisioner's newest lines, as `appraisals` are the verifier's; oldest first.
+        witnessed: How many of the provisioner's lines the verifier has countersigned; None where it has none.
     """
 
     services: dict[str, Service]
@@ -69,6 +73,7 @@ class Seen:
     evidence: Mapping[str, Judged] = field(default_factory=dict)
     releases: deque[AuditLine] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     appraisals: deque[AuditLine] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
+    witnessed: int | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -137,6 +142,7 @@ class MeshWatch:
             after = lines[-1].sequence if lines else 0
             lines.extend([line async for line in appraisals(verifier, after, CALL_S, newest=MAX_LINES)])
             self.seen.revocations = await revocations(verifier, CALL_S)
+            self.seen.witnessed = await _witnessed(verifier)
             if (now_for := self._judging_for()) != self._judged_for:
                 await self._judge(verifier)
                 self._judged_for = now_for
@@ -173,6 +179,11 @@ class MeshWatch:
             service.trouble = f"it refuses: {error} ({error.reason})"
         else:
             service.trouble, service.answered_at = "", self._now()
+
+
+async def _witnessed(verifier: Peer) -> int | None:
+    newest: GetWitnessedResponse = await verifier.stub(VerifierStub).GetWitnessed(GetWitnessedRequest(), timeout=CALL_S)
+    return Checkpoint.parse(SignedNote.parse(newest.checkpoint).text).size if newest.checkpoint else None
 
 
 def _all_judged(

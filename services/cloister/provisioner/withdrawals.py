@@ -142,7 +142,7 @@ class Withdrawals:
         def make(change: Change) -> tuple[int, Going]:
             _check_owned(change, owner, what)
             if what.version in in_force(change, what.name):
-                raise AlreadyExists(f"this {what.kind} is withdrawn already", reason="withdrawal.exists")
+                raise AlreadyExists(f"{what} is withdrawn already", reason="withdrawal.exists")
             change.put(WITHDRAWAL, Key(*what), now_ms, by, reason, 0)
             line = change.line("model.withdrawn", model=what.name, version=what.version, why=reason, peer=by)
             return line, _went(change, what, now_ms)
@@ -203,18 +203,19 @@ class Withdrawals:
         _check_owned(look, owner, what)
         found = in_force(look, what.name).get(what.version)
         if found is None:
-            raise NotFound(f"this {what.kind} is not withdrawn")
+            raise NotFound(f"{what} is not withdrawn", reason="withdrawal.unknown")
         return found, self._signers(look, what.name)
 
     def _check_order(self, order: bytes, found: Withdrawal, signers: ModelSigners) -> list[str]:
         wanted = lift_order(self._cluster, found.what, found.sequence, found.withdrawn_at_ms)
+        needed = f"a lift needs an order signed by {signers.threshold} of the model's {len(signers.keys)} signers"
+        if not order:
+            raise NotAllowed(f"{needed}; 'cloister revoke order' makes one", reason="withdrawal.lift_unsigned")
         try:
             said = dsse.verified(order, ORDER_TYPE, signers.keys, threshold=signers.threshold)
         except InvalidRequest as error:
             raise NotAllowed(
-                f"a lift needs an order signed by {signers.threshold} of the model's {len(signers.keys)} signers: "
-                f"{error}; 'cloister revoke order' makes and signs one",
-                reason="withdrawal.lift_unsigned",
+                f"{needed}: {error}; 'cloister revoke order' signs it once more", reason="withdrawal.lift_unsigned"
             ) from error
         if said != wanted:
             raise NotAllowed("the order is for another withdrawal", reason="withdrawal.lift_unsigned")

@@ -63,3 +63,22 @@ def test_who_builds_an_enclave_is_not_sent_to_a_mesh(reason: str) -> None:
 def test_what_is_none_is_an_empty_cell(capsys: pytest.CaptureFixture[str]) -> None:
     table(("kind", "until", "by"), [("measurement", None, "operator")])
     assert capsys.readouterr().out.splitlines()[1].split() == ["measurement", "operator"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (errors.Unavailable("nobody serves it", reason="model.unavailable"), "whether it is withdrawn"),
+        (errors.NotFound("iris is not withdrawn", reason="withdrawal.unknown"), "cloister revoke list"),
+        (errors.AlreadyExists("iris is withdrawn already", reason="withdrawal.exists"), "cloister revoke list"),
+    ],
+)
+def test_who_owns_a_model_is_sent_where_the_answer_is(error: errors.CloisterError, says: str) -> None:
+    assert says in sentence(error)
+    assert "is the mesh up" not in sentence(error)
+
+
+@pytest.mark.parametrize("reason", ["withdrawal.lift_unsigned", "revocation.lift_unsigned", "recovery.unordered"])
+def test_who_lacks_signatures_is_not_sent_for_another_identity(reason: str) -> None:
+    assert "identity" in sentence(errors.NotAllowed("not your role"))
+    assert "identity" not in sentence(errors.NotAllowed("2 must sign", reason=reason))

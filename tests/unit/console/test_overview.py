@@ -10,7 +10,7 @@ import pytest
 
 from cloister.api.v1.evidence_pb2 import Evidence, EvidenceBundle
 from cloister.api.v1.gateway_pb2 import GetStatusResponse, ModelUse, WorkerStatus
-from cloister.api.v1.provisioner_pb2 import ModelSummary
+from cloister.api.v1.provisioner_pb2 import ModelSummary, Withdrawal
 from cloister.api.v1.verifier_pb2 import REVOCATION_KIND_PLATFORM, Revocation
 from cloister.client import AuditLine
 from cloister.console.evidence_view import evidence_view
@@ -215,3 +215,24 @@ def test_a_quote_over_other_claims_is_shown_at_the_binding(mesh: Mesh) -> None:
     assert next(step["outcome"] for step in view["steps"] if step["number"] == 5) == "objected"
     assert next(step["outcome"] for step in view["steps"] if step["number"] == 6) == "passed"
     assert view["claims"] == []
+
+
+def test_a_withdrawn_or_held_model_is_told_apart_from_one_that_ought_to_be_served(mesh: Mesh) -> None:
+    mesh.status.models[:] = []
+    assert any("no worker serves it" in words for words in mesh.alarms())
+    by = Withdrawal(by="spiffe://a/owner/main", reason="trained on the wrong data")
+    mesh.seen.models = [ModelSummary(name="iris", version=1, withdrawal=by)]
+    assert any("withdrawn by spiffe://a/owner/main: trained on the wrong data" in words for words in mesh.alarms())
+    assert not any("no worker serves it" in words for words in mesh.alarms())
+    mesh.seen.models = [ModelSummary(name="iris", version=1, held_since=2)]
+    assert any("held until its owner signs" in words for words in mesh.alarms())
+
+
+def test_lines_that_no_witness_countersigns_are_an_alarm(mesh: Mesh) -> None:
+    mesh.seen.releases.append(line(7, "policy.set", timedelta(minutes=1), model="iris"))
+    mesh.seen.releases.append(line(8, "policy.set", model="iris"))
+    for witnessed in (None, 7, 8):
+        mesh.seen.witnessed = witnessed
+        assert not any("countersigned" in words for words in mesh.alarms())
+    mesh.seen.witnessed = 6
+    assert "since line 6" in mesh.alarms()[0]

@@ -165,6 +165,8 @@ async def test_nothing_but_an_order_of_the_models_signers_for_this_withdrawal_li
         stranger = await order(desk, owner, ALL, Ed25519PrivateKey.generate())
         await withdraw(owner, TWO, "this one too")
         other = await order(desk, owner, TWO)
+        with pytest.raises(NotAllowed, match=r"model's 1 signers; 'cloister revoke order' makes one$"):
+            await lift_withdrawal(owner, ALL, "please", b"")
         for wrong in (b"", b"{}", first, stranger, other):
             for peer in (owner, operator):
                 with pytest.raises(NotAllowed) as refused:

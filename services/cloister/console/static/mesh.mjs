@@ -161,7 +161,7 @@ function model(each) {
   return el(
     "tr",
     {},
-    el("th", { scope: "row" }, `${each.name}@${each.version}`, !each.workers && badge("bad", "no worker serves it")),
+    el("th", { scope: "row" }, `${each.name}@${each.version}`, unserved(each)),
     el("td", { "data-label": "Workers" }, each.workers),
     el(
       "td",
@@ -179,6 +179,13 @@ function model(each) {
     el("td", { "data-label": "Waiting / busy" }, `${each.waiting} / ${each.under_way}`),
     el("td", { "data-label": "Refused" }, refused.join(", ") || "none"),
   );
+}
+
+/** @param {any} each */
+function unserved(each) {
+  if (each.withdrawn) return badge("warn", "withdrawn");
+  if (each.held) return badge("warn", "held until its owner signs anew");
+  return !each.workers && badge("bad", "no worker serves it");
 }
 
 /** @param {any} each */

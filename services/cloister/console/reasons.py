@@ -1,0 +1,76 @@
+"""Why something was refused or ended, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+REASONS: Final[Mapping[str, str]] = {
+    "policy.missing": "its owner has not said yet who may have it",
+    "policy.other_cluster": "its owner's policy is for another mesh",
+    "model.unknown": "there is no such model",
+    "share.wrong": "it is none that was dealt",
+    "share.given": "it was there already",
+    "share.of_other_generation": "it is from before another dealing",
+    "share.of_other_mesh": "it is of another mesh's recovery key",
+    "share.malformed": "it is no share",
+    "share.unopened": "it was not sealed to that session",
+    "model.version_too_old": "its owner's policy allows only newer versions",
+    "measurement.not_allowed": "its owner's policy names neither its code nor the code's signer",
+    "measurement.refused": "it runs code that the appraisal policy does not name",
+    "measurement.unknown": "it runs code that the trust bundle does not name",
+    "measurement.revoked": "its code has been revoked",
+    "signer.revoked": "the signer of its code has been revoked",
+    "platform.revoked": "its machine has been revoked",
+    "platform.denied": "the appraisal policy denies its machine",
+    "platform.not_allowed": "its machine is not among those that the appraisal policy allows",
+    "instance.revoked": "this start of it has been revoked",
+    "revocations.unheard": "the provisioner had not heard yet what is revoked, and releases nothing until it has",
+    "enclave.debug": "it is open to a debugger, and keeps no secrets",
+    "tcb_status.refused": "its machine is not patched as far as the appraisal policy asks",
+    "tcb.not_allowed": "its machine is not patched as far as its owner's policy asks",
+    "tcb.revoked": "Intel has withdrawn its trust from the machine",
+    "advisory.refused": "an advisory applies to its machine that the appraisal policy does not live with",
+    "hardware.simulated": "its hardware is simulated, and its owner's policy allows none",
+    "anchor.untrusted": "its certificates lead to another root",
+    "claims.unbound": "the quote is not over the claims that came with it",
+    "proof.invalid": "it could not prove that it holds the attested key",
+    "peer.other": "the Attestation Result is of somebody else than who asked",
+    "token.expired": "its Attestation Result has ended",
+    "log.forked": "it is not the record that was countersigned: look into it at once",
+    "log_key.other": "it is signed with another key than the record was",
+    "resumption.false": "it does not own up to all that was countersigned: look into it at once",
+    "signature.invalid": "its signature does not hold",
+    "verifiers.disagree": "two verifiers found different things: look into it at once",
+    "model.held": "its operator resumed an older state, and its owner has not signed a policy since",
+    "model.withdrawn": "it is withdrawn",
+    "version.withdrawn": "this version is withdrawn",
+    "rate.exceeded": "it was released as often as its owner allows in an hour",
+    "release.too_often": "it asks too often",
+    "terms.changed": "something of the model changed at that moment; it asks again",
+    "witness.behind": "no majority of the witnesses had answered",
+    "writer.other": "another provisioner writes to this record",
+    "store.altered": "what is stored is not what the record vouches for: look into it at once",
+    "vault.unavailable": "the vault did not answer",
+    "vault.refused": "the vault refused",
+    "root_key.other": "it lies under a root key that is not here",
+    "audience.other": "its Attestation Result is meant for another service",
+    "cluster.other": "it is of another mesh",
+    "role.other": "it is no worker",
+    "tee.other": "its owner's policy names no code of this kind of enclave",
+    "hardware.contraindicated": "the verifier does not vouch for its hardware",
+    "trustworthiness.contraindicated": "the verifier holds something against its code or configuration",
+    "challenge.expired": "it took too long, or its challenge was used before",
+    "token.used": "its Attestation Result had served before",
+    "token.before_start": "its Attestation Result is from before the provisioner started",
+    "results.full": "too many asked at once",
+    "share.other": "it does not belong to the others",
+    "recovery.out_of_time": "an hour had passed",
+    "recovery.too_many_refused": "too many shares were refused",
+    "service.stopping": "the provisioner was stopped",
+}
+
+
+def reason_words(reason: str) -> str:
+    """A reason in words; the reason itself where there are none."""
+    return REASONS.get(reason, reason)
