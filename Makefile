@@ -27,7 +27,7 @@ BIN := .venv/bin
 SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
-.PHONY: bench-renewals bench-rest
+.PHONY: bench-releases bench-renewals bench-rest bench-rotation
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
 .PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
 .PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
@@ -188,6 +188,7 @@ bench-sdk: .venv/installed
 
 bench-seal: .venv/installed
 	$(BIN)/python benchmarks/micro/seal.py
+	$(BIN)/python benchmarks/micro/model_file.py
 
 bench-job-store: .venv/installed
 	$(BIN)/python benchmarks/micro/job_store.py
@@ -212,6 +213,14 @@ bench-redis: .venv/installed
 # A mesh here against the model of it, then the model of larger ones. COSTS=benchmarks/results/serving-mlp.json: no mesh.
 bench-scale: .venv/installed .venv-plots/installed
 	$(BIN)/python -m benchmarks.scale $(if $(COSTS),--costs-of $(COSTS))
+
+# OPTIONS="--sustained 100000" for a long run of each instead.
+bench-releases: .venv/installed
+	$(BIN)/python benchmarks/micro/releases.py $(OPTIONS)
+	$(BIN)/python -m benchmarks.scenarios.releases $(OPTIONS)
+
+bench-rotation: .venv/installed
+	$(BIN)/python benchmarks/micro/rotation.py $(OPTIONS)
 
 bench-leases: .venv/installed
 	$(BIN)/python benchmarks/scenarios/leases.py

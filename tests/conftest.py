@@ -36,6 +36,7 @@ _OWN_MESH = frozenset(
         "owning_a_model",
         "revocation",
         "rollout",
+        "standby",
         "rotation",
         "trust_domains",
     )

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COMPOSE = "deploy/compose/compose.yaml"
 KINDS = ("gateway", "verifier", "provisioner", "console", "simulator", "redis")
 SERVICES = tuple(kind for kind in KINDS if kind != "redis")
+WAIT_S = 60.0
+# containers.conf: podman's default runtime cannot run where both versions of control groups are mounted.
+ENGINE = '[engine]\nruntime = "runc"\n'
+_TRAIN = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, "deploy/demo")
+import train
+learn, test = train.split()
+train.save(train.build(train.train(learn)), Path(sys.argv[1]))
+json.dump({"measurements": test.measurements[:1].tolist()}, open(sys.argv[1] + "/record.json", "w"))
+"""
+T = TypeVar("T")
 
 
 def run(*words: object, **environment: str) -> str:
@@ -27,6 +44,37 @@ def run(*words: object, **environment: str) -> str:
 def image(kind: str) -> str:
     """The name that `deploy/images/build.sh` gives an image."""
     return f"localhost/cloister/{kind}"
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """What `look` finds once it finds something; the services start and restart in their own time."""
+    until = time.monotonic() + WAIT_S
+    while not (found := look()):
+        assert time.monotonic() < until, "not within a minute"
+        time.sleep(0.2)
+    return found
+
+
+def published(mesh: Path, folder: Path, models: Path) -> Path:
+    """Inputs for the demonstration's model, which is trained in `folder`, published, allowed and served."""
+    cloister = BIN / "cloister"
+    run(sys.executable, "-c", _TRAIN, folder)
+    files, sealed = sorted(folder.glob("model.*")), folder / "sealed"
+    run(cloister, "model", "seal", *files, "--name", "breast-cancer", "--version", 1, "--out", sealed, "--mesh", mesh)
+    eventually(lambda: _tried(cloister, "model", "list", "--mesh", mesh))  # it waits for its witness at first
+    run(cloister, "model", "publish", sealed, "--mesh", mesh, "--models-dir", models)
+    mrenclave = json.loads(run(BIN / "cloister-simulator", "measure", "worker", "--json"))["mrenclave"]
+    run(cloister, "model", "allow", "breast-cancer", "--mrenclave", mrenclave, "--allow-simulated", "--mesh", mesh)
+    eventually(lambda: "breast-cancer" in _tried(cloister, "status", mesh))
+    return folder / "record.json"
+
+
+def _tried(*words: object) -> str:
+    """What a program printed, or nothing where it failed: not all of the mesh is there yet."""
+    try:
+        return run(*words) or " "
+    except AssertionError:
+        return ""
 
 
 class Containers:

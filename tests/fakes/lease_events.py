@@ -17,16 +17,22 @@ class LeaseStreams:
     Attributes:
         named: The leases that were named, for each stream.
         silent: Whether no sign of life comes by itself.
+        moved_on: How often the next address was to be taken.
     """
 
     named: list[tuple[str, ...]] = field(default_factory=list)
     silent: bool = False
+    moved_on: int = 0
     begun: asyncio.Condition = field(default_factory=asyncio.Condition)
     _news: asyncio.Queue[LeaseEvent | Exception | None] = field(default_factory=asyncio.Queue)
 
     def stub(self, _stub_class: object) -> LeaseStreams:
         """As a `Peer` has it."""
         return self
+
+    def move_on(self) -> None:
+        """As a `Peer` has it."""
+        self.moved_on += 1
 
     def WatchLeases(self, request: WatchLeasesRequest, timeout: float) -> _Stream:
         """As the stub has it."""

@@ -124,10 +124,9 @@ class ReleaseDesk:
         return Releaser(
             cluster=CLUSTER,
             verifier_id=VERIFIER,
-            verifier_keys=PinnedKeys(self.keys_path, [self.verifier.kid, self.next_verifier.kid]),
+            verifier_keys=PinnedKeys(self.keys_path, [self.verifier.kid, self.next_verifier.kid], look_every_s=0.0),
             standing=standing or Unfollowed(),
             look_for_keys=self.look_for_keys,
-            store=self.store,
             epochs=self.new_epochs(keyring=keyring) if keyring else self.epochs,
             keyring=keyring or self.keyring,
             ledger=self.ledger,

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from cloister.cli.ports import free_ports
-from fakes.containers import BIN, Containers, run
-
-WAIT_S = 60.0
-# containers.conf: podman's default runtime cannot run where both versions of control groups are mounted.
-ENGINE = '[engine]\nruntime = "runc"\n'
-T = TypeVar("T")
+from fakes.containers import BIN, ENGINE, Containers, eventually, published, run
 
 
 def cloister(*words: object) -> str:
     """Run a `cloister` command of this repository, outside the containers."""
     return run(BIN / "cloister", *words)
-
-
-def eventually(look: Callable[[], T]) -> T:
-    """What `look` finds once it finds something; the services start and restart in their own time."""
-    until = time.monotonic() + WAIT_S
-    while not (found := look()):
-        assert time.monotonic() < until, "not within a minute"
-        time.sleep(0.2)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +41,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
 @pytest.fixture(scope="module")
 def record(containers: Containers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs for a model that is published, allowed and served."""
-    folder, mesh = tmp_path_factory.mktemp("model"), containers.mesh
-    train = "import sys, json; sys.path.insert(0, 'deploy/demo'); import train; from pathlib import Path\n"
-    train += "learn, test = train.split(); net = train.build(train.train(learn)); train.save(net, Path(sys.argv[1]))\n"
-    train += "json.dump({'measurements': test.measurements[:1].tolist()}, open(sys.argv[1] + '/record.json', 'w'))"
-    run(sys.executable, "-c", train, folder)
-    files = sorted(folder.glob("model.*"))
-    cloister(
-        "model", "seal", *files, "--name", "breast-cancer", "--version", 1, "--out", folder / "sealed", "--mesh", mesh
-    )
-    cloister("model", "publish", folder / "sealed", "--mesh", mesh)
-    mrenclave = json.loads(run(BIN / "cloister-simulator", "measure", "worker", "--json"))["mrenclave"]
-    cloister("model", "allow", "breast-cancer", "--mrenclave", mrenclave, "--allow-simulated", "--mesh", mesh)
-    eventually(lambda: "breast-cancer" in cloister("status", mesh))
-    return folder / "record.json"
+    return published(containers.mesh, tmp_path_factory.mktemp("model"), containers.mesh / "models")
 
 
 def test_a_sealed_request_is_answered(containers: Containers, record: Path) -> None:

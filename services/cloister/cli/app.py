@@ -18,6 +18,7 @@ from cloister.cli import (
     identity_commands,
     infer_command,
     jobs_commands,
+    kubernetes_command,
     mesh_commands,
     model_commands,
     policy_commands,
@@ -50,6 +51,7 @@ mesh_commands.add_to(app)
 infer_command.add_to(app)
 submit_command.add_to(app)
 console_command.add_to(app)
+kubernetes_command.add_to(app)
 bridge_command.add_to(app)
 app.add_typer(jobs_commands.app, name="jobs")
 app.add_typer(model_commands.app, name="model")

@@ -44,6 +44,7 @@ class Plan:
         mrenclave: Measurements of workers that clients believe, and the verifier unless they are simulated; empty pins
             none, or for clients of a simulated mesh the simulated worker's own.
         first_port: Services take the first free ports from here on.
+        provisioners: How many, on one state; one serves, and the others stand by.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Plan:
     simulated: bool
     mrenclave: Sequence[str] = ()
     first_port: int = FIRST
+    provisioners: int = 1
 
 
 def found(plan: Plan, now: datetime) -> Mesh:
@@ -88,15 +90,15 @@ def _check_model(text: str) -> None:
 
 
 def _build(plan: Plan, folder: Path, now: datetime) -> None:
-    addresses = (f"127.0.0.1:{port}" for port in free_ports(7, first=plan.first_port))
-    gateway, gateway_https, verifier, verifier_https, provisioner, console, redis = addresses
+    addresses = (f"127.0.0.1:{port}" for port in free_ports(6 + plan.provisioners, first=plan.first_port))
+    gateway, gateway_https, verifier, verifier_https, provisioner, console, redis, *standbys = addresses
     mesh = Mesh(
         folder=folder,
         cluster=plan.cluster,
         simulated=plan.simulated,
         gateway=gateway,
         verifier=verifier,
-        provisioner=provisioner,
+        provisioner=",".join((provisioner, *standbys)),
         verifier_https=verifier_https,
         gateway_https=gateway_https,
         console=console,
@@ -107,7 +109,7 @@ def _build(plan: Plan, folder: Path, now: datetime) -> None:
     root = certificates.root_ca(plan.cluster, now=now)
     _write_authority(folder / "pki", "root_ca", root)
     for role in FOUNDED_ROLES:
-        hosts = ("localhost", "127.0.0.1", *plan.hosts) if role in HOSTS else ()
+        hosts = ("localhost", "127.0.0.1", role, *plan.hosts) if role in HOSTS else ()  # `role`: a service of that name
         identities.issue(root, plan.cluster, role, MAIN, mesh.identity(role), now=now, hosts=hosts)
     anchor_root = _simulated_platform(folder / "simulator") if plan.simulated else None
     verifier_id = str(spiffe_id(plan.cluster, "verifier", MAIN))

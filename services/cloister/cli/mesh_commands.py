@@ -73,6 +73,9 @@ def init(
     port: Annotated[
         int, typer.Option(min=1024, max=65000, help="The services and workers take the first free ports from here on.")
     ] = FIRST,
+    provisioners: Annotated[
+        int, typer.Option(min=1, max=4, help="How many provisioners, on one state: one serves, the others stand by.")
+    ] = 1,
     simulator: Simulated = False,
 ) -> None:
     """Found a mesh: make its keys, identities, settings and trust bundle in one folder.
@@ -89,6 +92,7 @@ def init(
         simulated=simulator,
         mrenclave=sorted(hex_32(mrenclave or ())),
         first_port=port,
+        provisioners=provisioners,
     )
     mesh = founding.found(plan, datetime.now(UTC))
     say(f"mesh {mesh.cluster} founded in {folder}", "bold")
@@ -200,7 +204,7 @@ def status(folder: MeshArgument = FOLDER, as_json: AsJson = False) -> None:
         print_json(found)
     else:
         print_status(mesh, found)
-    if not all(service["serving"] for service in found["services"]):
+    if not all(service["serving"] or service["standing_by"] for service in found["services"]):
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
@@ -259,6 +263,8 @@ def _own_name() -> str:
 
 def _as_enclaves(mesh: Mesh, plan: list[list[programs.Program]], folder: Path) -> list[list[programs.Program]]:
     """The plan with enclaves in it; under the lock, since secrets are brought into states that nobody else may use."""
+    if len(mesh.provisioners) > 1 and (folder / "provisioner").is_dir():
+        raise Stop("each enclave has a state of its own, so no provisioner in one can stand by for another here")
     with extras("enclave"):
         from cloister.cli.enclave_programs import Enclaves
     return Enclaves.read(folder, mesh).started(mesh, plan)

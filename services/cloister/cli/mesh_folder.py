@@ -29,7 +29,11 @@ MAIN = "main"  # the name of each identity that 'cloister init' makes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """What mesh.toml says, and where the rest is. Addresses are host:port; all but the first three may be empty."""
+    """What mesh.toml says, and where the rest is.
+
+    Addresses are host:port; all but the first three may be empty. That of the provisioner may be several, with commas:
+    one serves, and the others stand by.
+    """
 
     folder: Path
     cluster: str
@@ -86,6 +90,12 @@ class Mesh:
             + (f'console = "{self.console}"\n' if self.console else "")
             + (f'redis = "{self.redis}"\n' if self.redis else "")
         )
+
+    @property
+    def provisioners(self) -> dict[str, str]:
+        """The address of each provisioner, by the name of its program."""
+        addresses = self.provisioner.split(",")
+        return {"provisioner" if not at else f"provisioner-{at + 1}": each for at, each in enumerate(addresses)}
 
     @property
     def trust(self) -> Path:

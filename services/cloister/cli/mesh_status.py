@@ -30,26 +30,36 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
         https: Where the gateway answers HTTPS; empty for nowhere.
         keeps_jobs: Whether a Redis of the mesh's own runs.
     """
-    addresses = {"verifier": mesh.verifier, "provisioner": mesh.provisioner, "gateway": mesh.gateway}
+    addresses = {"verifier": mesh.verifier, **mesh.provisioners, "gateway": mesh.gateway}
     async with Probes.opened(mesh) as probes:
         async with asyncio.TaskGroup() as group:
             health = {service: group.create_task(probes.serving(service)) for service in SERVICES}
+            keepers = {
+                name: group.create_task(probes.provisioner_serving(at)) for name, at in mesh.provisioners.items()
+            }
+            waiting = {name: group.create_task(probes.standing_by(at)) for name, at in mesh.provisioners.items()}
             others = {name: group.create_task(probes.gateway_serving(further[name])) for name in further}
             redis = group.create_task(probes.redis_serving()) if keeps_jobs else None
-        serving = {service: task.result() for service, task in {**health, **others}.items()}
+        serving = {service: task.result() for service, task in {**health, **others, **keepers}.items()}
+        standing_by = {name: task.result() for name, task in waiting.items()}
         gateway = await probes.status() if serving["gateway"] else None
-        models = await probes.models() if serving["provisioner"] else ()
+        models = await probes.models() if health["provisioner"].result() else ()
         over_https = bool(https) and gateway is not None and await probes.https_serving(https)
     workers = gateway.workers if gateway else ()
     return {
         "cluster": mesh.cluster,
         "simulated": mesh.simulated,
         "services": [
-            {"service": service, "address": address, "serving": serving[service]}
+            {
+                "service": service,
+                "address": address,
+                "serving": serving[service],
+                "standing_by": standing_by.get(service, ""),
+            }
             for service, address in {**addresses, **further}.items()
         ]
-        + ([{"service": HTTPS, "address": f"https://{https}", "serving": over_https}] if https else [])
-        + ([{"service": REDIS, "address": mesh.redis, "serving": redis.result()}] if redis else []),
+        + ([_plain(HTTPS, f"https://{https}", over_https)] if https else [])
+        + ([_plain(REDIS, mesh.redis, redis.result())] if redis else []),
         "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
         "leases": lease_words.told(models),
         "requests": {
@@ -101,11 +111,11 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     """For a person."""
     say(f"mesh {mesh.cluster}", "bold")
     processes = {process["name"]: process for process in found["processes"]}
-    rows = [
-        (each["service"], each["address"], "serving" if each["serving"] else "not serving", _process(processes, each))
-        for each in found["services"]
-    ]
+    rows = [(each["service"], each["address"], _health(each), _process(processes, each)) for each in found["services"]]
     table(("service", "address", "health", "process"), rows)
+    for each in found["services"]:
+        if each["standing_by"]:
+            say(f"{each['service']}: {each['standing_by']}")
     say("")
     if found["workers"]:
         table(COLUMNS, [row_of(worker) for worker in found["workers"]])
@@ -148,6 +158,16 @@ def print_jobs(jobs: dict[str, Any]) -> None:
         )
     if jobs["state"] not in (None, "ready", "jobs.off"):
         warn(f"No jobs are taken now: {jobs['state']}; the gateway's log says more.")
+
+
+def _plain(service: str, address: str, serving: bool) -> dict[str, Any]:
+    return {"service": service, "address": address, "serving": serving, "standing_by": ""}
+
+
+def _health(service: dict[str, Any]) -> str:
+    if service["standing_by"]:
+        return "standing by"
+    return "serving" if service["serving"] else "not serving"
 
 
 def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:

@@ -17,14 +17,18 @@ from cloister.cli import redis_files
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import CONSOLE, REDIS, Program
 from cloister.client import is_serving, list_models, mesh_status, tls_files
-from cloister.errors import CloisterError
+from cloister.client.reaching import settled
+from cloister.errors import CloisterError, Unavailable
 from cloister.kit.redis_settings import RedisSettings
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
 
 CALL_S: Final = 3.0
-SERVICES: Final = ("verifier", "provisioner", "gateway")
+OTHER: Final = "writer.other"
+"""What a provisioner refuses calls with while another writes."""
+PROVISIONER: Final = "provisioner"
+SERVICES: Final = ("verifier", PROVISIONER, "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,14 @@ class Probes:
     Attributes:
         peers: By service.
         connect: Makes the handle on a further gateway, from its address.
+        at_provisioner: And on one of several provisioners.
         tls: Believes the mesh's root.
         redis: How the operator looks at the mesh's own Redis.
     """
 
     peers: Mapping[str, Peer]
     connect: Callable[[str], Peer]
+    at_provisioner: Callable[[str], Peer]
     tls: ssl.SSLContext
     redis: RedisSettings | None
 
@@ -57,11 +63,30 @@ class Probes:
                 for service, address in addresses.items()
             }
             gateway_name = server_name(mesh.cluster, "gateway")
-            yield cls(peers, lambda address: Peer(address, identity, gateway_name), tls, redis_files.as_operator(mesh))
+            provisioner_name = server_name(mesh.cluster, PROVISIONER)
+            yield cls(
+                peers,
+                lambda address: Peer(address, identity, gateway_name),
+                lambda address: Peer(address, identity, provisioner_name),
+                tls,
+                redis_files.as_operator(mesh),
+            )
 
     async def serving(self, service: str) -> bool:
-        """Whether a service says it is serving."""
-        return await is_serving(self.peers[service], CALL_S)
+        """Whether a service says it is serving, at the first of its addresses that does."""
+        peer = self.peers[service]
+        await settled(peer)
+        return await is_serving(peer, CALL_S)
+
+    async def standing_by(self, address: str) -> str:
+        """What the provisioner at `address` says that stands by; empty for one that does not."""
+        async with self.at_provisioner(address) as peer:
+            return await standing_by(peer)
+
+    async def provisioner_serving(self, address: str) -> bool:
+        """Whether the provisioner at `address` says it is serving."""
+        async with self.at_provisioner(address) as peer:
+            return await is_serving(peer, CALL_S)
 
     async def gateway_serving(self, address: str) -> bool:
         """Whether the gateway at `address` says it is serving."""
@@ -112,6 +137,8 @@ class Probes:
             return await self.redis_serving()
         if program.service == "worker":
             return await self.linked(program.address)
+        if program.service == PROVISIONER:  # it serves, or another does and it stands by
+            return await self.serving(PROVISIONER)
         if program.service == "gateway":
             return (not program.https or await _listens(program.https)) and await self.gateway_serving(program.address)
         return await self.serving(program.service)
@@ -123,6 +150,19 @@ class Probes:
         except (CloisterError, TimeoutError):
             return False
         return any(worker.linked and worker.endpoint == address for worker in workers)
+
+
+async def standing_by(provisioner: Peer) -> str:
+    """What a provisioner says that stands by; empty for one that serves, or is not there."""
+    if await is_serving(provisioner, CALL_S):
+        return ""
+    try:
+        await list_models(provisioner)
+    except Unavailable as error:
+        return str(error) if error.reason == OTHER else ""
+    except (CloisterError, TimeoutError):
+        pass
+    return ""
 
 
 async def _listens(address: str) -> bool:

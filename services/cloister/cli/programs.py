@@ -89,7 +89,15 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
     gateway, verifier, provisioner = (
         _service(mesh, name, address, simulated=simulated) for name, address in _addresses(mesh).items()
     )
-    held = [*_addresses(mesh).values(), mesh.verifier_https, mesh.gateway_https, mesh.console, mesh.redis]
+    standbys = [_standby(mesh, provisioner, name) for name in mesh.provisioners if name != provisioner.name]
+    held = [
+        *_addresses(mesh).values(),
+        *mesh.provisioners.values(),
+        mesh.verifier_https,
+        mesh.gateway_https,
+        mesh.console,
+        mesh.redis,
+    ]
     taken = [port_of(address) for address in held if address]
     ports = free_ports(size.workers + size.gateways - 1, besides=taken, first=min(taken))
     workforce = [
@@ -102,7 +110,9 @@ def stages(mesh: Mesh, size: Size, *, simulated: bool) -> list[list[Program]]:
         gateways = [replace(each, environment={**each.environment, NO_JOBS: "false"}) for each in gateways]
     redis = [[_redis(mesh)]] if size.jobs and redis_files.is_own(mesh) else []
     consoles = [[_console(mesh)]] if size.console and mesh.console else []
-    return [*redis, [verifier, provisioner], [*workforce, *gateways], *consoles]
+    # One after the other: so the first one makes the state.
+    services = [[verifier, provisioner], *([each] for each in standbys)]
+    return [*redis, *services, [*workforce, *gateways], *consoles]
 
 
 def _agreed(mesh: Mesh, simulated: bool) -> None:
@@ -121,7 +131,7 @@ def _agreed(mesh: Mesh, simulated: bool) -> None:
 
 
 def _addresses(mesh: Mesh) -> dict[str, str]:
-    return {"gateway": mesh.gateway, "verifier": mesh.verifier, "provisioner": mesh.provisioner}
+    return {"gateway": mesh.gateway, "verifier": mesh.verifier, "provisioner": mesh.provisioners["provisioner"]}
 
 
 def _service(mesh: Mesh, name: str, address: str, *, simulated: bool) -> Program:
@@ -143,6 +153,14 @@ def _further(first: Program, number: int, port: int) -> Program:
         "CLOISTER_GATEWAY_METRICS_LISTEN": "",
         NO_HTTPS: "",
     }
+    return replace(first, name=name, address=address, environment=environment)
+
+
+def _standby(mesh: Mesh, first: Program, name: str) -> Program:
+    """Another provisioner with the settings, and so the state, of the first."""
+    address = mesh.provisioners[name]
+    _check_free(mesh, "provisioner", address, "listen")
+    environment = {"CLOISTER_PROVISIONER_LISTEN": address, "CLOISTER_PROVISIONER_METRICS_LISTEN": ""}
     return replace(first, name=name, address=address, environment=environment)
 
 

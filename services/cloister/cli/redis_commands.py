@@ -30,7 +30,14 @@ def add(
         raise Stop(
             f"{mesh.redis_folder} exists, or {settings} names a Redis; they were left as they are", ExitCode.USAGE
         )
-    held = [mesh.gateway, mesh.verifier, mesh.provisioner, mesh.verifier_https, mesh.gateway_https, mesh.console]
+    held = [
+        mesh.gateway,
+        mesh.verifier,
+        *mesh.provisioners.values(),
+        mesh.verifier_https,
+        mesh.gateway_https,
+        mesh.console,
+    ]
     taken = [port_of(address) for address in held if address]
     (port,) = free_ports(1, besides=taken, first=min(taken))
     mesh = replace(mesh, redis=f"127.0.0.1:{port}")

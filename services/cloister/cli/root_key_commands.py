@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from cloister.api.v1.provisioner_pb2 import RootKey
@@ -11,6 +12,7 @@ from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder
 from cloister.cli.output import print_json, say, table
+from cloister.cli.probes import standing_by
 from cloister.cli.reaching import reached
 from cloister.client import root_keys
 from cloister.client import rotate_root as rotate
@@ -22,7 +24,7 @@ STUCK_S: Final = 60.0
 
 
 def status(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as_json: AsJson = False) -> None:
-    """Show the root keys by name, where each is kept, and how many secrets lie under it.
+    """Show the root keys by name, where each is kept, and how many secrets lie under it; and who stands by.
 
     A root key that nothing lies under, and that does not wrap, is needed no more.
     """
@@ -37,6 +39,8 @@ def status(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None, as
         print_json([_plain(each) for each in found])
     else:
         table(("root key", "kept in", "wraps", "secrets"), [_shown(each) for each in found])
+        for line in asyncio.run(_standbys(mesh, identity or mesh.identity("operator"))):
+            say(line)
 
 
 def rotate_root(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = None) -> None:
@@ -56,6 +60,16 @@ def rotate_root(mesh_folder: MeshFolder = FOLDER, identity: IdentityFolder = Non
 
     found = asyncio.run(call())
     say(f"all {found[0].secrets} secrets lie under {found[0].key_id}; needed no more: {_needless(found)}")
+
+
+async def _standbys(mesh: Mesh, identity: Path) -> list[str]:
+    """What those say that stand by, where there are several provisioners."""
+    said = []
+    for name, address in mesh.provisioners.items() if len(mesh.provisioners) > 1 else ():
+        async with reached(mesh, identity, "provisioner", address) as provisioner:
+            if what := await standing_by(provisioner):
+                said.append(f"{name} ({address}): {what}")
+    return said
 
 
 async def _finished(provisioner: Peer) -> list[RootKey]:

@@ -59,7 +59,7 @@ def provisioner(mesh: Mesh, *, verifier_id: str, signers: KeySigners) -> str:
     """The provisioner's; `signers` say which keys are the verifier's."""
     values: dict[str, Value] = {
         "cluster": mesh.cluster,
-        "listen": mesh.provisioner,
+        "listen": mesh.provisioners["provisioner"],  # those after it are told theirs when they are started
         "state_dir": "state",
         "verifier_keys": VERIFIER_KEYS,
         **_signers(signers),

@@ -69,7 +69,7 @@ class SigningKey:
         headers = {"typ": TOKEN_TYPE, "kid": self.kid}
         while True:
             token = PyJWS(algorithms=[self.algorithm]).encode(payload, self._private, self.algorithm, headers)
-            if self.algorithm != "ES256" or has_low_s(token):
+            if self.algorithm != "ES256" or has_low_s(from_base64url(token.rpartition(".")[2])):
                 return token
 
     def __repr__(self) -> str:
@@ -140,9 +140,8 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
     return base64url(sha256(json.dumps(required, separators=(",", ":"), sort_keys=True).encode()).digest())
 
 
-def has_low_s(token: str) -> bool:
-    """Whether an ES256 token's signature is the one of the two that has the smaller `s`."""
-    signature = from_base64url(token.rpartition(".")[2])
+def has_low_s(signature: bytes) -> bool:
+    """Whether an ES256 signature, 64 bytes, is the one of the two that has the smaller `s`."""
     return len(signature) == 64 and int.from_bytes(signature[32:], "big") <= _P256_ORDER // 2
 
 

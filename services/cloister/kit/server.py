@@ -65,7 +65,8 @@ class Health:
     def __init__(self, lifecycle: Lifecycle) -> None:
         self.servicer = grpc_health.aio.HealthServicer()
         self._chosen = self._serving = False
-        lifecycle.serving.append(lambda: self._serving)
+        self._of_process = lifecycle.serving
+        self._of_process.append(self._answers)
 
     async def set(self, service: str, serving: bool) -> None:
         """Say whether `service` is ready."""
@@ -83,6 +84,13 @@ class Health:
         """NOT_SERVING everywhere, for good."""
         self._serving = False
         await self.servicer.enter_graceful_shutdown()
+
+    def forget(self) -> None:
+        """The server is gone: whether the process is ready is for its other servers to say."""
+        self._of_process.remove(self._answers)
+
+    def _answers(self) -> bool:
+        return self._serving
 
 
 class Server:
@@ -192,6 +200,7 @@ class Server:
             yield server
         finally:
             await server._stop(None)
+            server.health.forget()
 
     def add(self, add_to_server: Callable[[H, Any], None], servicer: H) -> None:
         """Serve a servicer: `server.add(add_XServicer_to_server, servicer)`."""

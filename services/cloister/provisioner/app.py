@@ -42,6 +42,7 @@ from cloister.provisioner.rotation import Rotation, rotating
 from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
+from cloister.provisioner.standing_by import OTHER, stand_by
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.withdrawals import Withdrawals, model_signers, terms_of
 from cloister.provisioner.witnessing import witnessing
@@ -58,22 +59,36 @@ MAX_CALLS = 1024
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Run the key provisioner until told to stop, then drain; where its root key is lost, restored first."""
-    async with AsyncExitStack() as stack:
+    """Run the key provisioner until told to stop, then drain; where its root key is lost, restored first.
+
+    While another process writes the log this one stands by. Overtaken by another, it gives up all that it has in
+    memory of the state, and begins as after a start.
+    """
+    while not lifecycle.stopping.is_set():
+        await stand_by(settings, lifecycle)
+        if lifecycle.stopping.is_set():
+            return
+        overtaken = asyncio.Event()
         try:
-            server = await stack.enter_async_context(assembled(settings, lifecycle))
+            async with assembled(settings, lifecycle, overtaken) as server:
+                await server.run(until=overtaken)
         except NotReady as error:
-            if error.reason != UNKNOWN:
+            if error.reason == UNKNOWN:
+                await recover(settings, private_folder(settings.state_dir), lifecycle, lost=error)
+            elif error.reason != OTHER:
                 raise
-            if not await recover(settings, private_folder(settings.state_dir), lifecycle, lost=error):
-                return
-            server = await stack.enter_async_context(assembled(settings, lifecycle))
-        await server.run()
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[Server]:
+async def assembled(
+    settings: Settings, lifecycle: Lifecycle, overtaken: asyncio.Event | None = None
+) -> AsyncIterator[Server]:
     """The provisioner's server with all behind it, bound and not yet answering.
+
+    Args:
+        settings: Its own.
+        lifecycle: Of the process.
+        overtaken: Set when another process writes the log, or has written to it: what is here is good for nothing then.
 
     Raises:
         NotReady: A file is missing, or open to others; the message names it.
@@ -86,9 +101,9 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         used = database.root_key_ids()
         roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
         metrics = Metrics()
-        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics, overtaken))
         ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
-        freshness = Freshness(ledger.log, witnessed.heads)
+        freshness = Freshness(ledger.log, witnessed.heads, witnessed.overtaken)
         store = ModelStore(ledger)
         clock = HostClock(utc_now)
         last_release_at = ledger.log.released_at()
@@ -107,7 +122,6 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
             verifier_keys=followed.keys,
             standing=followed.standing,
             look_for_keys=followed.look_for_keys,
-            store=store,
             epochs=epochs,
             keyring=roots.keyring,
             ledger=ledger,
@@ -174,16 +188,16 @@ async def assembled(settings: Settings, lifecycle: Lifecycle) -> AsyncIterator[S
         for task in (
             lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
             lifecycle.spawn(rotating(rotation, roots), "root.rotated"),
-            lifecycle.spawn(_closing(watch, lifecycle), "leases.closing"),
+            lifecycle.spawn(_closing(watch, witnessed.overtaken, lifecycle), "leases.closing"),
         ):
             stack.callback(task.cancel)
         await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
         yield server
 
 
-async def _closing(watch: LeaseWatch, lifecycle: Lifecycle) -> None:
-    """End the streams when the service stops: they would hold the drain up to the end of its grace."""
-    await lifecycle.stopping.wait()
+async def _closing(watch: LeaseWatch, overtaken: asyncio.Event, lifecycle: Lifecycle) -> None:
+    """End the streams when the service stops, or stands by: they would hold the drain up to the end of its grace."""
+    await lifecycle.unless_stopped(overtaken.wait())
     watch.close()
 
 

@@ -126,6 +126,7 @@ class Database:
             NotReady: It was written by a later version, or is no such file.
             Unavailable: It cannot be opened.
         """
+        _make(path)
         with closing(_connect(path)) as writing:
             try:
                 _prepare(writing)
@@ -170,15 +171,25 @@ def _checkpoint() -> str:
     return f"wal_checkpoint({'RESTART' if inside_enclave() else 'TRUNCATE'})"
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _make(path: Path) -> None:
+    """See to it that the file is there, and private; SQLite gives its -wal and -shm files the mode that it has.
+
+    Only while this process has no connection to it: whoever closes a file loses every POSIX lock that the process holds
+    on it. Without its lock another process takes a connection for gone, and deletes the -wal that it writes to.
+    """
     try:
-        # SQLite gives its -wal and -shm files the mode of the database, so it is made with the right one first.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         if path.stat().st_mode & 0o177:
             raise NotReady(f"the state {path} must have mode 0600", reason="store.unusable")
+    except OSError as error:
+        raise Unavailable(f"the state {path} cannot be opened", reason="store.unavailable") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
         # Used from several threads, one at a time, under locks of ours.
         return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
         raise Unavailable(f"the state {path} cannot be opened", reason="store.unavailable") from error
 
 

@@ -66,11 +66,13 @@ class Freshness:
     Args:
         log: Ours.
         heads: Asks the witnesses for their newest heads.
+        overtaken: Set where this state lacks what another process has written to the very same file.
     """
 
-    def __init__(self, log: Log, heads: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    def __init__(self, log: Log, heads: Callable[[], Awaitable[Sequence[str]]], overtaken: asyncio.Event) -> None:
         self._log = log
         self._heads = heads
+        self._overtaken = overtaken
         self._error: NotReady | None = _UNKNOWN
         self._again = asyncio.Event()
 
@@ -105,7 +107,9 @@ class Freshness:
             _log.warning("witness.unheard", error=error, consequence="nothing is served yet")
             return
         self._error = behind.error if behind is not None else None
-        if behind is not None:
+        if behind is not None and await asyncio.to_thread(self._log.written_elsewhere):
+            self._overtaken.set()
+        elif behind is not None:
             newest = behind.newest
             _log.error(behind.reason, have=behind.have_size, should=newest.size, origin=newest.origin)
 

@@ -85,6 +85,10 @@ class Ledger:
         """Have somebody asked before each change, on the thread that writes; it raises where none may be made."""
         self._may_write = may_write
 
+    def check(self) -> None:
+        """Check that changes may be made now; raises what `watch` was given."""
+        self._may_write()
+
     # Changes
 
     def change(self, make: Callable[[Change], T]) -> T:

@@ -96,6 +96,11 @@ class Log:
         with self._looking() as look:
             return proofs.consistency(old_size, new_size, _subtrees(look.cursor))
 
+    def written_elsewhere(self) -> bool:
+        """Whether another process has added lines to the file."""
+        with self._looking() as look:
+            return lines.size(look.cursor) != self.size()
+
     def resumed(self) -> int:
         """The number of the line that began this generation; 0 in the first one."""
         return self._state().marks.resumed

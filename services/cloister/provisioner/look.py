@@ -64,6 +64,10 @@ class Look:
         """The highest of them; 0 when there are none."""
         return max(self.numbers(table, name), default=0)
 
+    def changed_at(self, table: Table, name: str) -> int:
+        """The number of the newest line about any row of a name; 0 when there is none, now."""
+        return max((vouch.sequence for vouch in self._rows.of(table, name).values() if vouch is not None), default=0)
+
     def sequence_of(self, table: Table, key: Key) -> int:
         """The number of the newest line about a row; 0 when there is no such row."""
         vouch = find(self._rows, table, key)

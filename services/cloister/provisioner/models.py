@@ -206,11 +206,6 @@ class ModelStore:
             model = stored_model(look, name, version or look.newest(MODEL_VERSION, name))
             return None if model is None else (model, in_force(look, name))
 
-    def held_since(self, name: str) -> int:
-        """The generation of the log since which a model is held (`resuming`); 0 where it is not."""
-        with self._ledger.looking() as look:
-            return generation_held(look, name)
-
     def held(self) -> dict[str, int]:
         """All models that are held, and since which generation."""
         with self._ledger.looking() as look:
@@ -241,8 +236,8 @@ def in_force(look: Look, name: str) -> StoredPolicy | None:
 
 def generation_held(look: Look, name: str) -> int:
     """The generation since which a model is held; 0 where it never was, or its owner has signed a policy since."""
-    since, policy = _last_held(look, name), Key(name, look.newest(POLICY, name))
-    return since if look.sequence_of(HELD, Key(name)) > look.sequence_of(POLICY, policy) else 0
+    policy = Key(name, look.newest(POLICY, name))
+    return _last_held(look, name) if look.sequence_of(HELD, Key(name)) > look.sequence_of(POLICY, policy) else 0
 
 
 def _last_held(look: Look, name: str) -> int:

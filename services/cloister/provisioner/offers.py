@@ -6,6 +6,7 @@ policy refuses: so a refusal takes the same steps whatever is asked for (attack 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from cloister.errors import InvalidRequest, KeyRefused, SealBroken
@@ -13,8 +14,8 @@ from cloister.kit.signed_policy import verified_policy
 from cloister.provisioner.decoy import decoy
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
-from cloister.provisioner.models import ModelStore, StoredModel, StoredPolicy
-from cloister.provisioner.withdrawals import releasable, terms
+from cloister.provisioner.models import StoredModel, StoredPolicy, generation_held, in_force, stored_model
+from cloister.provisioner.withdrawals import changed_at, releasable
 from cloister.seal.manifest import ModelManifest, verify
 from cloister.seal.release_policy import ReleasePolicy
 
@@ -36,7 +37,7 @@ class Offer(NamedTuple):
         """Read what those signed who may, believing signatures and not the store; raises SealBroken."""
         model, policy = self.model, self.policy
         try:
-            described = verify(model.manifest, model.signature, model.owner.key)
+            described = _verified_manifest(model.manifest, model.signature, model.owner.key)
             allowed = verified_policy(policy.policy, policy.signature, model.owner.key, model.signer_sets)
         except (SealBroken, InvalidRequest):
             raise altered(model.name) from None
@@ -45,18 +46,21 @@ class Offer(NamedTuple):
         return described, allowed
 
 
+@lru_cache(maxsize=128)  # the same bytes, signature and key come with each release, and the same is found each time
+def _verified_manifest(manifest: bytes, signature: bytes, owner_key: bytes) -> ModelManifest:
+    return verify(manifest, signature, owner_key)
+
+
 class Offers:
     """Finds them. Blocking and thread safe.
 
     Args:
         cluster: Trust domain.
-        ledger: Knows what is withdrawn.
-        store: Of models.
+        ledger: Has models, and knows what is withdrawn.
     """
 
-    def __init__(self, cluster: str, ledger: Ledger, store: ModelStore) -> None:
+    def __init__(self, cluster: str, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._store = store
         self._decoy = decoy(cluster)
 
     def find(self, name: str, version: int) -> Offer:
@@ -68,14 +72,13 @@ class Offers:
 
     def _found(self, name: str, version: int) -> Offer:
         with self._ledger.looking() as look:
-            version = releasable(look, name, version)
-            changed_at = terms(look, name).changed_at
-        found = self._store.find(name, version)
-        if found is None:
+            model = stored_model(look, name, releasable(look, name, version))
+            policy = in_force(look, name)
+            held, as_of = generation_held(look, name), changed_at(look, name)
+        if model is None:
             raise KeyRefused("there is no such model", reason="model.unknown")
-        model, policy = found
         if policy is None:
             raise KeyRefused("its owner has not said yet who may have it", reason="policy.missing")
-        if self._store.held_since(name):
+        if held:
             raise KeyRefused("the log was resumed, and its owner has not signed a policy since", reason="model.held")
-        return Offer(model, policy, changed_at)
+        return Offer(model, policy, as_of)

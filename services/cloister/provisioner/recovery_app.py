@@ -16,9 +16,11 @@ from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
 from cloister.provisioner.database import NAME, Database
+from cloister.provisioner.everything_else import EverythingElse
 from cloister.provisioner.owner_listener import ALL_ROLES
 from cloister.provisioner.recovering import Recovering, stored_deal
-from cloister.provisioner.recovery_servicer import EverythingElse, RecoveringServicer
+from cloister.provisioner.recovery_servicer import RecoveringServicer
+from cloister.provisioner.recovery_servicer import lost as lost_keys
 from cloister.provisioner.roots import Roots
 from cloister.provisioner.servicer import SERVICE
 from cloister.provisioner.settings import Settings
@@ -83,6 +85,6 @@ async def recovery_assembled(
         )
         calls = RecoveringServicer(recovering)
         server.add(add_RecoveryServicer_to_server, calls)
-        server.add_generic(EverythingElse())
+        server.add_generic(EverythingElse(lost_keys))
         await server.health.set(SERVICE, False)
         yield RecoveryServer(server, calls.restored)

@@ -75,7 +75,7 @@ class RecoveringServicer(Base):
 
     async def DealRecovery(self, request: pb.DealRecoveryRequest, context: _Context) -> pb.DealRecoveryResponse:
         """What is kept has to be opened first."""
-        raise _lost()
+        raise lost()
 
     async def GetRecovery(self, request: pb.GetRecoveryRequest, context: _Context) -> pb.GetRecoveryResponse:
         """Who holds shares, and how far it has come."""
@@ -96,19 +96,8 @@ class RecoveringServicer(Base):
         return answer
 
 
-class EverythingElse(grpc.GenericRpcHandler):
-    """Answers all other calls of a provisioner whose root key is lost: with the reason why nothing is served."""
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        """See the base; every method is one."""
-        return grpc.unary_unary_rpc_method_handler(_refuse)
-
-
-async def _refuse(request: bytes, context: _Context) -> bytes:
-    raise _lost()
-
-
-def _lost() -> NotReady:
+def lost() -> NotReady:
+    """What a call hears that needs the root key."""
     return NotReady(
         "the stored keys were wrapped under a root key that is not here; nothing is served until enough owners have "
         "given their shares ('cloister recovery restore'), or the right root key is put back",

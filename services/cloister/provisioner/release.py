@@ -39,7 +39,7 @@ from cloister.provisioner.leases import give
 from cloister.provisioner.ledger import Ledger
 from cloister.provisioner.look import altered
 from cloister.provisioner.marks import RELEASED
-from cloister.provisioner.models import ModelStore, StoredModel, generation_held
+from cloister.provisioner.models import StoredModel, generation_held
 from cloister.provisioner.nonces import Nonces
 from cloister.provisioner.offers import Offers
 from cloister.provisioner.quotas import Quotas
@@ -51,7 +51,7 @@ from cloister.provisioner.rules import AUDIENCE, decide
 from cloister.provisioner.used_results import UsedResults
 from cloister.provisioner.vault import Wrapped
 from cloister.provisioner.verifier_keys import VerifierKeys
-from cloister.provisioner.withdrawals import terms
+from cloister.provisioner.withdrawals import changed_at
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
 from cloister.seal.keys import ModelKey
@@ -128,7 +128,6 @@ class Releaser:
         verifier_keys: VerifierKeys,
         standing: Standing,
         look_for_keys: Callable[[str], Awaitable[None]],
-        store: ModelStore,
         epochs: Epochs,
         keyring: Keyring,
         ledger: Ledger,
@@ -155,7 +154,7 @@ class Releaser:
         self._clock = clock
         self._refusals = Refusals(ledger, metrics)
         self._quotas = Quotas(RELEASED, ledger.log.newest)
-        self._offers = Offers(cluster, ledger, store)
+        self._offers = Offers(cluster, ledger)
 
     async def release(self, request: ReleaseRequest, peer: PeerIdentity) -> Released:
         """Release a key to `peer`, or refuse; either way once that is on record.
@@ -258,7 +257,7 @@ class Releaser:
         now_ms = int(granted.now.timestamp() * 1000)
 
         def make(change: Change) -> None:
-            changed = terms(change, grant.model_name).changed_at != granted.changed_at
+            changed = changed_at(change, grant.model_name) != granted.changed_at
             if changed or generation_held(change, grant.model_name):
                 raise NotReady("something of the model has changed meanwhile; ask again", reason="terms.changed")
             line = change.line(
@@ -276,6 +275,7 @@ class Releaser:
             give(change, granted.lease_id, result.instance, lease, now_ms=now_ms, ends_ms=ends_ms)
 
         await self._ledger.changed(make)
+        self._ledger.check()  # who was stopped while it was written may have lost the lease meanwhile
         self._metrics.key_asked(released=True, simulated=granted.result.simulated)
 
     async def _record_refusal(

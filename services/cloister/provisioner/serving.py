@@ -25,7 +25,8 @@ from cloister.provisioner.witnessing import Witnessed
 START_S: Final = 3.0
 """So long a start waits for its witnesses before it answers, and says that it is not ready."""
 _LOOK_S: Final = 0.02
-_OF_THE_STATE: Final = (f"/{SERVICE}/", f"/{RECOVERY}/")
+OF_THE_STATE: Final = (f"/{SERVICE}/", f"/{RECOVERY}/")
+"""What the methods begin with that a state must be there for."""
 
 
 @asynccontextmanager
@@ -58,7 +59,7 @@ def ready(freshness: Freshness) -> Callable[[str], None]:
     """What a server asks before each call."""
 
     def check(method: str) -> None:
-        if method.startswith(_OF_THE_STATE) and method != RESUME:
+        if method.startswith(OF_THE_STATE) and method != RESUME:
             freshness.check()
 
     return check

@@ -12,9 +12,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from datetime import datetime
+from typing import Final
 
 from cloister.ear import LEEWAY, AttestationResult
 from cloister.errors import EvidenceRejected, NotReady, Overloaded
+
+CAPACITY: Final = 1 << 18
+"""Results live for five minutes and are remembered for one or two more: enough for 600 releases a second, in 60 MB."""
 
 
 class UsedResults:
@@ -26,7 +30,7 @@ class UsedResults:
         capacity: Most results remembered at once.
     """
 
-    def __init__(self, *, started_at: datetime, last_release_at: datetime | None, capacity: int = 65_536) -> None:
+    def __init__(self, *, started_at: datetime, last_release_at: datetime | None, capacity: int = CAPACITY) -> None:
         # Results carry whole seconds.
         self._started_at = started_at.replace(microsecond=0)
         # A record from the future tells of a clock that was wrong, and is not waited for.
@@ -47,15 +51,14 @@ class UsedResults:
         if result.issued_at < self._started_at or perhaps_used:
             raise NotReady("the result is older than this service's memory", reason="token.before_start")
         with self._lock:
+            self._forget(now)
             if result.ear_id in self._used:
                 raise EvidenceRejected("the result was used before", reason="token.used")
-            if len(self._used) >= self._capacity:
-                self._forget(now)
             if len(self._used) >= self._capacity:
                 raise Overloaded("too many releases at once", reason="results.full")
             self._used[result.ear_id] = result.expires_at
 
     def _forget(self, now: datetime) -> None:
-        for ear_id, expires_at in list(self._used.items()):
-            if expires_at < now - 2 * LEEWAY:
-                del self._used[ear_id]
+        """Forget those used first, up to one that has not expired: results live for minutes, so none stays for long."""
+        while self._used and next(iter(self._used.values())) < now - 2 * LEEWAY:
+            self._used.popitem(last=False)

@@ -9,10 +9,11 @@ no key of their own believed. A file that cannot be read, or holds nothing that 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from cloister.ear import KeySet
 from cloister.errors import InvalidRequest, NotReady, Unavailable
@@ -22,6 +23,8 @@ from cloister.kit.verifier_keys import LearnedKeys
 from cloister.kit.watched_file import WatchedFile
 from cloister.rpc.files import read_private, read_public, replace_private
 
+LOOK_S: Final = 0.1
+"""A look takes three calls of the system, each of which lets another thread go first: dear with each release."""
 _log = get_logger()
 T = TypeVar("T")
 
@@ -39,11 +42,12 @@ class PinnedKeys:
     Args:
         path: The file.
         thumbprints: Of the keys that count (RFC 7638).
+        look_every_s: So long what the file held last is believed without another look.
     """
 
-    def __init__(self, path: Path, thumbprints: Collection[str]) -> None:
+    def __init__(self, path: Path, thumbprints: Collection[str], *, look_every_s: float = LOOK_S) -> None:
         self._thumbprints = frozenset(thumbprints)
-        self._file = _KeyFile(path)
+        self._file = _KeyFile(path, look_every_s)
         self._keys = opened(path, lambda: self._read(self._file.first()))
 
     def current(self) -> KeySet:
@@ -69,13 +73,16 @@ class SignedKeys:
         path: The file.
         learn: Makes the first of it known, and then takes over newer ones.
         kept: Where the newest set is kept, in the service's own folder.
+        look_every_s: As for `PinnedKeys`.
 
     Raises:
         NotReady: The file is not usable, or what was kept is not.
     """
 
-    def __init__(self, path: Path, learn: Callable[[bytes], LearnedKeys], kept: Path) -> None:
-        self._file = _KeyFile(path)
+    def __init__(
+        self, path: Path, learn: Callable[[bytes], LearnedKeys], kept: Path, *, look_every_s: float = LOOK_S
+    ) -> None:
+        self._file = _KeyFile(path, look_every_s)
         self.learned = opened(path, lambda: learn(self._file.first()))
         self._kept, self._kept_version = kept, 0
         self._lock = threading.Lock()
@@ -114,8 +121,10 @@ def opened(path: Path, first: Callable[[], T], *, advice: str = "") -> T:
 
 
 class _KeyFile:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, look_every_s: float) -> None:
         self._path = path
+        self._look_every_s = look_every_s
+        self._looked_at = time.monotonic()
         self._file = WatchedFile(partial(read_public, path, most_bytes=MAX_KEY_SET_BYTES))
         self._lock = threading.Lock()
 
@@ -124,8 +133,11 @@ class _KeyFile:
         return self._file.changed() or b""
 
     def take(self, adopt: Callable[[bytes], object]) -> None:
-        """Hand over what has changed; what is refused is tried again next time."""
+        """Hand over what has changed, if it is time to look; what is refused is tried again next time."""
+        if time.monotonic() < self._looked_at + self._look_every_s:
+            return
         with self._lock:
+            self._looked_at = time.monotonic()
             try:
                 raw = self._file.changed()
                 if raw is not None:

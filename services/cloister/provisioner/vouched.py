@@ -108,7 +108,9 @@ class Pending:
         return {name for name in found if name not in touched or numbers(self, table, name)}
 
     def of(self, table: Table, name: str) -> Numbered:
-        """All rows of a name."""
+        """All rows of a name; not to be changed."""
+        if not self._written:
+            return self._below.of(table, name)
         mine = {key.number: vouch for (held, key), vouch in self._written.items() if (held, key.name) == (table, name)}
         return {**self._below.of(table, name), **mine}
 

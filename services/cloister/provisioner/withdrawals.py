@@ -63,8 +63,12 @@ def in_force(look: Look, name: str) -> dict[int, Withdrawal]:
 
 def terms(look: Look, name: str) -> Terms:
     """What holds for a model now."""
-    lines = (look.sequence_of(table, Key(name, number)) for table in CHANGING for number in look.numbers(table, name))
-    return Terms(max(lines, default=0), frozenset(in_force(look, name)))
+    return Terms(changed_at(look, name), frozenset(in_force(look, name)))
+
+
+def changed_at(look: Look, name: str) -> int:
+    """The line of the log that last changed what holds for a model; 0 where there is none of that name."""
+    return max(look.changed_at(table, name) for table in CHANGING)
 
 
 def terms_of(ledger: Ledger, name: str) -> Terms:

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from cloister.api.v1 import verifier_pb2 as pb
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
@@ -50,6 +50,18 @@ class WitnessedLog(Protocol):
         """Sequence number of the line that begins this generation; 0 for the first generation."""
 
 
+class Lease(NamedTuple):
+    """The writer's lease at one witness.
+
+    Attributes:
+        left_s: For how long nobody but its holder may have it; 0 where anybody may.
+        holder: What the holder calls itself; empty where the witness does not know.
+    """
+
+    left_s: float
+    holder: str
+
+
 class WitnessLink:
     """What one witness has said.
 
@@ -60,13 +72,14 @@ class WitnessLink:
         refusal: Why it does not countersign now; None where it does.
     """
 
-    def __init__(self, verifier: Peer, writer: bytes, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, verifier: Peer, writer: bytes, *, name: str = "", monotonic: Callable[[], float]) -> None:
         self.witness: WitnessKey | None = None
         self.countersigned = 0
         self.lease_ends_s = -math.inf
         self.refusal: Exception | None = None
         self._verifier = verifier
         self._writer = writer
+        self._name = name
         self._monotonic = monotonic
         self._known: Checkpoint | None = None  # its newest head; one of no lines where it has none
 
@@ -87,6 +100,12 @@ class WitnessLink:
         if answer.checkpoint:
             self.witness.verify(SignedNote.parse(answer.checkpoint))
         return str(answer.checkpoint)
+
+    async def lease(self) -> Lease:
+        """Who may write to the log now, by what it says; raises as `newest`."""
+        answer = await self._newest()
+        self.witness = WitnessKey.from_vkey(answer.witness)
+        return Lease(answer.lease_left_ms / 1000, str(answer.writer_name))
 
     async def show(
         self, log: WitnessedLog, note: SignedNote, *, thread: Executor, leaving: bool = False
@@ -124,6 +143,7 @@ class WitnessLink:
             checkpoint=str(note),
             log_key=Ed25519Key(head.origin, log.log_key()).vkey,
             leaving=leaving,
+            writer_name=self._name,
         )
         if known.size == 0 or known.origin == head.origin:
             request.old_size = known.size

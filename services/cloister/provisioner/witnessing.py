@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.provisioner.settings import Settings
-from cloister.provisioner.witness_link import CALL_S, WitnessedLog, WitnessLink
+from cloister.provisioner.witness_link import CALL_S, Lease, WitnessedLog, WitnessLink
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
 from cloister.rpc.spiffe import server_name
@@ -32,6 +33,9 @@ RENEW_S: Final = 1.0
 # How long a change waits to be countersigned before its caller hears that it was not.
 CHANGE_S: Final = 8.0
 _WRITER_BYTES: Final = 16
+_NAME: Final = 128  # characters
+# Another writes; or did, so that what was countersigned is not in the log that we have read.
+_OVERTAKEN: Final = frozenset({"writer.other", "state.forked"})
 _log = get_logger()
 
 
@@ -60,6 +64,17 @@ class Witnessed(Protocol):
             Unavailable: No majority answers.
         """
 
+    async def other(self) -> str | None:
+        """Who else has the writer's lease, in words; None where this process may ask for it.
+
+        Raises:
+            Unavailable: No majority of the witnesses answers.
+        """
+
+    @property
+    def overtaken(self) -> asyncio.Event:
+        """Set once another process writes this log, or has done so since ours was opened: for good."""
+
     def countersigned(self) -> str:
         """The newest head that a majority countersigned since the start, with its signatures; empty for none."""
 
@@ -71,6 +86,9 @@ class Witnessed(Protocol):
 class Unwitnessed:
     """The settings name no verifier: nobody but the auditors remembers how far the log had come."""
 
+    def __init__(self, overtaken: asyncio.Event) -> None:
+        self.overtaken = overtaken
+
     def check(self) -> None:
         """Nobody objects."""
 
@@ -80,6 +98,10 @@ class Unwitnessed:
     async def heads(self) -> Sequence[str]:
         """Nobody has one."""
         return []
+
+    async def other(self) -> str | None:
+        """Nobody gives out leases."""
+        return None
 
     def countersigned(self) -> str:
         """Nobody did."""
@@ -98,9 +120,17 @@ class Witnessing:
         links: To each of them.
         metrics: Hears of refusals, and shows the lag.
         monotonic: A clock that never goes back, in seconds.
+        overtaken: See `Witnessed.overtaken`.
     """
 
-    def __init__(self, links: Sequence[WitnessLink], *, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        links: Sequence[WitnessLink],
+        *,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+        overtaken: asyncio.Event | None = None,
+    ) -> None:
         self._links = links
         self._majority = len(links) // 2 + 1
         self._metrics = metrics
@@ -109,6 +139,7 @@ class Witnessing:
         self._wake = asyncio.Event()
         self._shown = asyncio.Condition()
         self._said: tuple[str, ...] = ()
+        self.overtaken = overtaken or asyncio.Event()
         # Of its own: others that wait for a slow vault, or list a long record, must not have the lease run out.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="witnessing")
 
@@ -138,8 +169,22 @@ class Witnessing:
         found = [task.result() for task in asked]
         heard = [link for link, head in zip(self._links, found, strict=True) if head is not None]
         if self._distinct(heard) < self._majority:
-            raise Unavailable("no majority of the witnesses of the log answers", reason="witness.behind")
+            raise _unheard()
         return [head for head in found if head]
+
+    async def other(self) -> str | None:
+        """See `Witnessed`."""
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(_lease(each)) for each in self._links]
+        heard = [(link, task.result()) for link, task in zip(self._links, asked, strict=True)]
+        free = [link for link, lease in heard if lease is not None and not lease.left_s]
+        if self._distinct(free) >= self._majority:
+            return None
+        held = [lease for _, lease in heard if lease is not None and lease.left_s]
+        if not held or self._distinct(link for link, lease in heard if lease is not None) < self._majority:
+            raise _unheard()
+        longest = max(held, key=lambda lease: lease.left_s)
+        return longest.holder or "another provisioner"
 
     def countersigned(self) -> str:
         """See `Witnessed`."""
@@ -188,6 +233,9 @@ class Witnessing:
             self._note = note.with_signatures(cosignatures)
         async with self._shown:
             self._shown.notify_all()
+        lost = (each for each in self._links if getattr(each.refusal, "reason", "") in _OVERTAKEN)
+        if self._distinct(lost) > len(self._links) - self._majority:
+            self.overtaken.set()
         if any(each.refusal is not None for each in self._links) and not leaving:
             await asyncio.sleep(RENEW_S / 4)  # a change that waits must not make us ask without a pause
 
@@ -228,20 +276,31 @@ class Witnessing:
 
 
 @asynccontextmanager
-async def witnessing(settings: Settings, identity: TlsIdentity, metrics: Metrics) -> AsyncIterator[Witnessed]:
-    """Connections to the witnesses that the settings name; no connection is made before the first call."""
+async def witnessing(
+    settings: Settings, identity: TlsIdentity, metrics: Metrics, overtaken: asyncio.Event | None = None
+) -> AsyncIterator[Witnessed]:
+    """Connections to the witnesses that the settings name; no connection is made before the first call.
+
+    Args:
+        settings: The provisioner's.
+        identity: Its own.
+        metrics: Hears of refusals.
+        overtaken: See `Witnessed.overtaken`.
+    """
+    overtaken = overtaken or asyncio.Event()
     addresses = settings.witness_addresses
     if not addresses:
         _log.warning(
             "log.unwitnessed", meaning="nobody but auditors would notice a record that was put back or cut off"
         )
-        yield Unwitnessed()
+        yield Unwitnessed(overtaken)
         return
     writer, name = secrets.token_bytes(_WRITER_BYTES), server_name(settings.cluster, "verifier")
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(Peer(each, identity, name)) for each in addresses]
-        links = [WitnessLink(each, writer, monotonic=time.monotonic) for each in peers]
-        yield Witnessing(links, metrics=metrics, monotonic=time.monotonic)
+        called = f"{settings.listen} on {socket.gethostname()}"[:_NAME]
+        links = [WitnessLink(each, writer, name=called, monotonic=time.monotonic) for each in peers]
+        yield Witnessing(links, metrics=metrics, monotonic=time.monotonic, overtaken=overtaken)
 
 
 async def _newest(link: WitnessLink) -> str | None:
@@ -251,6 +310,18 @@ async def _newest(link: WitnessLink) -> str | None:
     except (CloisterError, TimeoutError) as error:
         _log.warning("witness.unheard", witness=link.address, error=error)
         return None
+
+
+async def _lease(link: WitnessLink) -> Lease | None:
+    """The writer's lease at a witness; None where it does not answer."""
+    try:
+        return await link.lease()
+    except (CloisterError, TimeoutError):
+        return None
+
+
+def _unheard() -> Unavailable:
+    return Unavailable("no majority of the witnesses of the log answers", reason="witness.behind")
 
 
 def _say(link: WitnessLink) -> None:

@@ -51,8 +51,9 @@ class Peer:
     """One peer, reached over mutual TLS.
 
     Args:
-        address: host:port; or several, all of the same peer: the next is taken, round and round, when a call finds
-            nobody at the present one. The call itself fails; whoever may repeat it then reaches the next.
+        address: host:port; or several, all of the same peer, also as one word with commas: the next is taken, round and
+            round, when a call finds nobody at the present one, or nobody who answers in time. The call itself fails;
+            whoever may repeat it then reaches the next.
         identity: Who we are.
         server_name: DNS name that the peer's certificate must carry: `<role>.<cluster>`.
         max_message_bytes: Limit in both directions.
@@ -68,7 +69,7 @@ class Peer:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         options: Sequence[tuple[str, int | str]] = (),
     ) -> None:
-        self._addresses = (address,) if isinstance(address, str) else tuple(address)
+        self._addresses = tuple(dict.fromkeys(address.split(",") if isinstance(address, str) else address))
         if not self._addresses:
             raise ValueError("a peer has at least one address")
         self.address = self._addresses[0]
@@ -141,12 +142,23 @@ class Peer:
             self._retire(line)
         return self._line
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of them, in the order in which they are tried."""
+        return self._addresses
+
+    def move_on(self) -> None:
+        """The next call goes to the next address; those that are under way stay where they are."""
+        if len(self._addresses) > 1:
+            self.address = self._addresses[(self._addresses.index(self.address) + 1) % len(self._addresses)]
+            line, self._line = self._line, None
+            if line is not None:
+                self._retire(line)
+
     def _lost(self, line: _Line) -> None:
         """Nobody answered on `line`: the next call goes to the next address."""
-        if line is self._line and len(self._addresses) > 1:
-            self.address = self._addresses[(self._addresses.index(self.address) + 1) % len(self._addresses)]
-            self._line = None
-            self._retire(line)
+        if line is self._line:
+            self.move_on()
 
     def _retire(self, line: _Line) -> None:
         self._retired.add(line)
@@ -246,11 +258,11 @@ class _Lines:
     def _translated(self, error: grpc.RpcError, line: _Line) -> CloisterError | TimeoutError:
         """The error of the house; of a connection that is lost or was never made, it says which."""
         found = from_rpc_error(error)
-        if isinstance(found, Unavailable):
+        if isinstance(found, (Unavailable, TimeoutError)):
             self._peer._lost(line)
-            if found.reason == Unavailable.default_reason and not told_by_peer(error):
-                return Unavailable(f"cannot reach {line.address}: {found}", reason=found.reason)
-        return found
+        if not isinstance(found, Unavailable) or found.reason != Unavailable.default_reason or told_by_peer(error):
+            return found
+        return Unavailable(f"cannot reach {line.address}: {found}", reason=found.reason)
 
     def _starter(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., tuple[Any, _Line]]:
         key = (shape, method)

@@ -68,6 +68,7 @@ class Shown:
         proof: That it does.
         resumed: With the first head of a generation.
         leaving: The writer gives its lease back.
+        writer_name: What people know it by.
     """
 
     writer: bytes
@@ -77,13 +78,16 @@ class Shown:
     proof: Sequence[bytes]
     resumed: Resumed | None = None
     leaving: bool = False
+    writer_name: str = ""
 
 
 class Newest(NamedTuple):
-    """What there is to show."""
+    """What there is to show: the newest head, and who may write."""
 
     witness: str
     known: Witnessed | None
+    lease_left_s: float
+    writer_name: str
 
 
 class Witness:
@@ -146,8 +150,8 @@ class Witness:
             yield cls(cluster, signer, kept, thread=thread, audit=audit, now=now, monotonic=monotonic, refused=refused)
 
     def newest(self) -> Newest:
-        """The newest head that was countersigned, with both signatures."""
-        return Newest(self.key.vkey, self._known)
+        """The newest head that was countersigned, with both signatures; and the writer's lease."""
+        return Newest(self.key.vkey, self._known, self._lease.left_s, self._lease.name)
 
     async def countersign(self, shown: Shown) -> NoteSignature:
         """Countersign a head, and renew its writer's lease.
@@ -233,7 +237,7 @@ class Witness:
         if self._known is None or (known.note.text, writer) != (self._known.note.text, self._known.writer):
             self._kept.save(known)
         self._known = known
-        self._lease.renew(shown.writer)
+        self._lease.renew(shown.writer, shown.writer_name)
         if shown.leaving:
             self._lease.end()
 

@@ -19,6 +19,10 @@ WRITER_BYTES: Final = 16
 class WriterLease:
     """Who writes. Not thread safe.
 
+    Attributes:
+        holder: Who has it; empty for nobody.
+        name: What that one calls itself; empty where it is not known.
+
     Args:
         holder: Who did when this process last knew; empty for nobody.
         monotonic: A clock that never goes back, in seconds.
@@ -26,6 +30,7 @@ class WriterLease:
 
     def __init__(self, holder: bytes, *, monotonic: Callable[[], float]) -> None:
         self.holder = holder
+        self.name = ""
         self._monotonic = monotonic
         self._ends_s = monotonic() + LEASE_S
 
@@ -38,16 +43,22 @@ class WriterLease:
         """
         if len(writer) != WRITER_BYTES:
             raise InvalidRequest(f"a writer is {WRITER_BYTES} random bytes", reason="writer.invalid")
-        left_s = self._ends_s - self._monotonic()
-        if self.holder not in (b"", writer) and left_s > 0:
+        if self.holder != writer and self.left_s > 0:
+            named = f" ({self.name})" if self.name else ""
             raise NotReady(
-                f"another provisioner writes to this log, for {left_s:.0f} s more at least", reason="writer.other"
+                f"another provisioner{named} writes to this log, for {self.left_s:.0f} s more at least",
+                reason="writer.other",
             )
 
-    def renew(self, writer: bytes) -> None:
+    @property
+    def left_s(self) -> float:
+        """For how long nobody but the holder may have it; 0 where anybody may."""
+        return max(0.0, self._ends_s - self._monotonic()) if self.holder else 0.0
+
+    def renew(self, writer: bytes, name: str = "") -> None:
         """It has the lease from now on."""
-        self.holder, self._ends_s = writer, self._monotonic() + LEASE_S
+        self.holder, self.name, self._ends_s = writer, name, self._monotonic() + LEASE_S
 
     def end(self) -> None:
         """Nobody has it."""
-        self.holder = b""
+        self.holder, self.name = b"", ""

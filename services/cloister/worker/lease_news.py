@@ -77,6 +77,8 @@ class LeaseNews:
                     if str(error) != said:  # a provisioner that is away is asked until it comes back
                         _log.warning("leases.unheard", error=error)
                     said = str(error)
+                    if isinstance(error, TimeoutError):
+                        provisioner.move_on()
                     await self._backoff.pause()
 
     async def _listen(self, provisioner: Peer, soon: Callable[[Collection[str], float], None]) -> None:

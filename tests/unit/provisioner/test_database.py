@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,13 @@ def test_a_store_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_a_store_in_no_folder_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable), Database.opened(tmp_path / "nowhere" / NAME):
         pass
+
+
+def test_another_process_that_closes_the_file_leaves_the_log_that_ours_writes_to(tmp_path: Path) -> None:
+    """SQLite deletes it with the last connection, and knows by locks on the file whether there is another one."""
+    path = tmp_path / NAME
+    with Database.opened(path) as database:
+        database.writing.execute("INSERT INTO model VALUES ('iris', 'owner', X'00')")
+        look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM model'); c.close()"
+        subprocess.run([sys.executable, "-c", look, path], check=True)
+        assert path.with_name(f"{NAME}-wal").exists()

@@ -93,7 +93,7 @@ async def running(site: Site) -> AsyncIterator[Running]:
     link = WitnessLink(verifier, b"w" * 16, monotonic=site.clock)
     witnessed = Witnessing([link], metrics=Metrics(), monotonic=site.clock)
     with open_ledger(site.folder) as ledger:
-        freshness = Freshness(ledger.log, witnessed.heads)
+        freshness = Freshness(ledger.log, witnessed.heads, witnessed.overtaken)
         desk = ReleaseDesk(site.folder, ledger, **({"owner": site.owner} if site.owner else {}))
         site.owner = desk.owner
         made = Running(desk, freshness, Resuming(ledger, freshness, witnessed.witnessed), witnessed)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloister.ear import SigningKey
 from cloister.errors import NotReady, Unavailable
 from cloister.kit.verifier_keys import LearnedKeys
-from cloister.provisioner.verifier_keys import SignedKeys
+from cloister.provisioner.verifier_keys import PinnedKeys, SignedKeys
 from fakes.hostile_files import written_unseen
 from fakes.key_ring import SignedKeys as Ring
 from fakes.results import VERIFIER, Clock
@@ -30,7 +32,10 @@ class Desk:
 
     def opened(self) -> SignedKeys:
         return SignedKeys(
-            self.path, lambda first: LearnedKeys(self.ring.signers, VERIFIER, first, monotonic=Clock()), self.kept
+            self.path,
+            lambda first: LearnedKeys(self.ring.signers, VERIFIER, first, monotonic=Clock()),
+            self.kept,
+            look_every_s=0.0,
         )
 
 
@@ -108,3 +113,18 @@ def test_without_a_set_that_is_signed_it_does_not_start(desk: Desk) -> None:
     desk.publish(desk.ring.first(signers=[Ed25519PrivateKey.generate()]))
     with pytest.raises(NotReady, match="verifier_keys"):
         desk.opened()
+
+
+@pytest.mark.parametrize(("look_every_s", "found"), [(3600.0, "old"), (0.0, "new")])
+def test_the_file_is_looked_at_no_more_often_than_was_said(desk: Desk, look_every_s: float, found: str) -> None:
+    pinned = [desk.ring.old.kid, desk.ring.new.kid]
+    keys = PinnedKeys(jwks(desk, desk.ring.old), pinned, look_every_s=look_every_s)
+    jwks(desk, desk.ring.new)
+    assert keys.current().thumbprints == {getattr(desk.ring, found).kid}
+
+
+def jwks(desk: Desk, key: SigningKey) -> Path:
+    """A plain set with one key, in the place of what was there."""
+    path = desk.path.with_name("jwks.json")
+    path.write_text(json.dumps({"keys": [key.jwk()]}))
+    return path

@@ -45,7 +45,7 @@ class Hall:
     def writer(self, name: bytes = b"w") -> Witnessing:
         """A provisioner's side."""
         verifiers: list[Any] = list(self.verifiers)
-        links = [WitnessLink(each, name * 16, monotonic=self.clock) for each in verifiers]
+        links = [WitnessLink(each, name * 16, name="first", monotonic=self.clock) for each in verifiers]
         return Witnessing(links, metrics=Metrics(), monotonic=self.clock)
 
     def close(self) -> None:
@@ -196,6 +196,45 @@ async def test_of_two_provisioners_of_one_state_the_second_releases_nothing(hall
             hall.clock.pass_s(LEASE_S - 0.1)
             await _until(lambda: _reason(writer) == "")
             assert _reason(second) == "writer.other"
+            assert second.overtaken.is_set()
+        assert not writer.overtaken.is_set()
+
+
+async def test_who_has_the_lease_is_told_until_it_is_free_at_a_majority(hall: Hall) -> None:
+    hall.open(3)
+    asking = hall.writer(b"2")
+    assert await asking.other() is None
+    writer = hall.writer()
+    async with _running(writer, ShownLog(2)):
+        await writer.witnessed(2)
+        assert await asking.other() == "first"
+        hall.verifiers[0].up = False
+        assert await asking.other() == "first"
+        hall.verifiers[1].up = False
+        with pytest.raises(Unavailable) as silent:
+            await asking.other()
+        assert silent.value.reason == "witness.behind"
+        hall.verifiers[0].up = hall.verifiers[1].up = True
+    assert await asking.other() is None
+
+
+@pytest.mark.attack("F10")
+async def test_who_was_cut_off_while_another_wrote_is_overtaken_though_the_lease_is_free(hall: Hall) -> None:
+    hall.open(1)
+    log, writer = ShownLog(2), hall.writer()
+    async with _running(writer, log):
+        await writer.witnessed(2)
+        hall.verifiers[0].up = False
+        hall.clock.pass_s(LEASE_S + 1)
+        await _until(lambda: _reason(writer) == "witness.behind")
+        second, at_hand = hall.writer(b"2"), VerifierAtHand(hall.verifiers[0].witness)
+        second._links[0]._verifier = at_hand  # type: ignore[assignment]  # which is cut off from nobody
+        async with _running(second, longer := log.copied()):
+            longer.add()
+            await second.witnessed(3)
+        hall.verifiers[0].up = True
+        await _until(writer.overtaken.is_set)
+        assert _reason(writer) == "state.forked"
 
 
 @pytest.mark.attack("F10")
@@ -266,8 +305,9 @@ async def test_a_resumed_log_goes_on_and_the_old_generation_does_not(hall: Hall)
 
 
 async def test_without_a_verifier_nobody_is_waited_for() -> None:
-    nobody = Unwitnessed()
+    nobody = Unwitnessed(asyncio.Event())
     nobody.check()
+    assert await nobody.other() is None
     await nobody.witnessed(7)
     assert (list(await nobody.heads()), nobody.countersigned()) == ([], "")
     async with Lifecycle.running() as lifecycle, nobody.running(ShownLog(), lifecycle):

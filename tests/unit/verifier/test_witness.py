@@ -158,6 +158,18 @@ async def test_of_two_writers_of_one_state_one_writes(stand: Stand) -> None:
     assert (await stand.refused(clone)).reason == "witness.moved"  # and what it wrote is not in the clone's log
 
 
+async def test_whose_the_lease_is_and_for_how_long_is_told(stand: Stand) -> None:
+    log = ShownLog(4)
+    await stand.witness.countersign(replace(log.shown(), writer_name="10.0.0.7:9446 on host-3"))
+    stand.clock.pass_s(4)
+    newest = stand.witness.newest()
+    assert (newest.writer_name, newest.lease_left_s) == ("10.0.0.7:9446 on host-3", LEASE_S - 4)
+    with pytest.raises(NotReady, match=r"10\.0\.0\.7:9446 on host-3"):
+        await stand.witness.countersign(log.copied().shown())
+    stand.clock.pass_s(LEASE_S)
+    assert stand.witness.newest().lease_left_s == 0
+
+
 @pytest.mark.attack("F10")
 async def test_a_restart_of_the_witness_gives_the_lease_to_nobody_else_too_early(stand: Stand) -> None:
     log = ShownLog(4)

@@ -108,11 +108,12 @@ async def test_a_stream_that_is_lost_is_begun_anew_and_ends_no_lease(error):
 
 
 @pytest.mark.attack("H05")
-async def test_a_stream_without_a_sign_of_life_is_begun_anew():
+async def test_a_stream_without_a_sign_of_life_is_begun_anew_at_the_next_address():
     async with following(silence_s=0.05) as (streams, holding):
         streams.silent = True
         await streams.until_begun(3)
         assert not holding.ended
+        assert streams.moved_on >= 2
 
 
 @pytest.mark.attack("H05")

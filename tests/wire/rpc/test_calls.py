@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from cloister import errors
+from cloister.client.reaching import settled
 from cloister.rpc.channel import Peer
 from fakes.echo import EchoStub, Running, echo_server
 from fakes.pki import MeshPki
@@ -293,6 +294,33 @@ async def test_a_peer_of_several_addresses_is_reached_at_the_next_one_when_one_i
         assert (await stub.Echo(text("b"), timeout=5)).value == "b"
         assert second.servicer.calls == 1
         assert peer.address == second.address
+
+
+async def test_a_peer_of_several_addresses_moves_on_from_who_does_not_answer_in_time(pki: MeshPki) -> None:
+    identity = pki.identity("gateway", "g1").held()
+    async with echo_server(pki) as first, echo_server(pki) as second:
+        both = f"{first.address},{second.address},{first.address}"
+        async with Peer(both, identity, f"verifier.{pki.cluster}") as peer:
+            assert peer.addresses == (first.address, second.address)
+            with pytest.raises(TimeoutError):
+                await peer.stub(EchoStub).Hold(text("held"), timeout=0.2)
+            assert (await peer.stub(EchoStub).Echo(text("a"), timeout=5)).value == "a"
+            assert (first.servicer.calls, second.servicer.calls) == (0, 1)
+            peer.move_on()
+            assert peer.address == first.address
+
+
+async def test_one_call_of_several_addresses_goes_to_the_first_that_serves(pki: MeshPki) -> None:
+    identity = pki.identity("gateway", "g1").held()
+    async with echo_server(pki) as first, echo_server(pki) as second:
+        await first.server.health.set("", False)
+        addresses = ("127.0.0.1:1", first.address, second.address)
+        async with Peer(addresses, identity, f"verifier.{pki.cluster}") as peer:
+            await settled(peer)
+            assert peer.address == second.address
+            await second.server.health.set("", False)
+            await settled(peer)
+            assert peer.address == "127.0.0.1:1"
 
 
 async def test_one_address_stays_where_it_is(pki: MeshPki) -> None:

@@ -46,6 +46,17 @@ async def test_health_answers_any_role_and_says_what_the_service_says(pki: MeshP
             await stub.Watch(asked(), timeout=5).read()
 
 
+async def test_a_server_that_is_gone_says_nothing_about_whether_the_process_is_ready(pki: MeshPki) -> None:
+    async with Lifecycle.running() as lifecycle:
+        for _ in range(2):
+            identity = pki.identity("verifier", "v1").held()
+            async with Server.mtls("127.0.0.1:0", identity, lifecycle=lifecycle, roles={}) as server:
+                await server.start()
+                assert lifecycle.ready()
+                await server.health.drain()
+                assert not lifecycle.ready()
+
+
 async def test_calls_in_flight_finish_and_new_ones_are_turned_away(pki: MeshPki) -> None:
     async with (
         echo_server(pki, grace_s=5.0, drain_pause_s=0.2) as echo,

@@ -292,7 +292,7 @@ class GetEvidenceResponse(_message.Message):
     def __init__(self, bundle: _Optional[_Union[_evidence_pb2.EvidenceBundle, _Mapping]] = ..., mesh_trust: _Optional[bytes] = ...) -> None: ...
 
 class WitnessRequest(_message.Message):
-    __slots__ = ("writer", "old_size", "proof", "checkpoint", "log_key", "resumed", "resumed_sequence", "resumed_proof", "leaving")
+    __slots__ = ("writer", "old_size", "proof", "checkpoint", "log_key", "resumed", "resumed_sequence", "resumed_proof", "leaving", "writer_name")
     WRITER_FIELD_NUMBER: _ClassVar[int]
     OLD_SIZE_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +302,7 @@ class WitnessRequest(_message.Message):
     RESUMED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RESUMED_PROOF_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    WRITER_NAME_FIELD_NUMBER: _ClassVar[int]
     writer: bytes
     old_size: int
     proof: _containers.RepeatedScalarFieldContainer[bytes]
@@ -311,7 +312,8 @@ class WitnessRequest(_message.Message):
     resumed_sequence: int
     resumed_proof: _containers.RepeatedScalarFieldContainer[bytes]
     leaving: bool
-    def __init__(self, writer: _Optional[bytes] = ..., old_size: _Optional[int] = ..., proof: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[str] = ..., log_key: _Optional[str] = ..., resumed: _Optional[bytes] = ..., resumed_sequence: _Optional[int] = ..., resumed_proof: _Optional[_Iterable[bytes]] = ..., leaving: bool = ...) -> None: ...
+    writer_name: str
+    def __init__(self, writer: _Optional[bytes] = ..., old_size: _Optional[int] = ..., proof: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[str] = ..., log_key: _Optional[str] = ..., resumed: _Optional[bytes] = ..., resumed_sequence: _Optional[int] = ..., resumed_proof: _Optional[_Iterable[bytes]] = ..., leaving: bool = ..., writer_name: _Optional[str] = ...) -> None: ...
 
 class WitnessResponse(_message.Message):
     __slots__ = ("cosignature",)
@@ -324,11 +326,15 @@ class GetWitnessedRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetWitnessedResponse(_message.Message):
-    __slots__ = ("checkpoint", "witness", "log_key")
+    __slots__ = ("checkpoint", "witness", "log_key", "lease_left_ms", "writer_name")
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     WITNESS_FIELD_NUMBER: _ClassVar[int]
     LOG_KEY_FIELD_NUMBER: _ClassVar[int]
+    LEASE_LEFT_MS_FIELD_NUMBER: _ClassVar[int]
+    WRITER_NAME_FIELD_NUMBER: _ClassVar[int]
     checkpoint: str
     witness: str
     log_key: str
-    def __init__(self, checkpoint: _Optional[str] = ..., witness: _Optional[str] = ..., log_key: _Optional[str] = ...) -> None: ...
+    lease_left_ms: int
+    writer_name: str
+    def __init__(self, checkpoint: _Optional[str] = ..., witness: _Optional[str] = ..., log_key: _Optional[str] = ..., lease_left_ms: _Optional[int] = ..., writer_name: _Optional[str] = ...) -> None: ...

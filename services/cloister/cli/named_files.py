@@ -1,0 +1,47 @@
+"""What a service has to be given of a mesh folder: its settings, and the files that they name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from cloister.cli.mesh_folder import Mesh
+
+_ELSEWHERE: Final = ("state_dir", "models_dir")
+"""Settings whose folder is a volume of its own, where there is more than one machine."""
+_REDIS: Final = ("redis/redis.conf", "redis/users.acl", "identities/redis/main")
+
+
+def named_files(mesh: Mesh, service: str) -> tuple[Path, ...]:
+    """The files of a service, inside the mesh folder, each once; those of a folder that the settings name included.
+
+    A service of a simulated mesh that makes evidence has the simulated platform too.
+    """
+    if service == "redis":
+        named = [mesh.folder / name for name in _REDIS]
+    else:
+        settings = mesh.settings(service)
+        values = tomllib.loads(settings.read_text(encoding="utf-8"))
+        named = [settings, *(settings.parent / value for value in _paths(values))]
+        if mesh.simulated and service in ("verifier", "worker"):
+            named.append(mesh.folder / "simulator")
+    home = mesh.folder.resolve()
+    found = {file.resolve() for path in named for file in _files(path)}
+    return tuple(mesh.folder / file.relative_to(home) for file in sorted(found) if file.is_relative_to(home))
+
+
+def _paths(table: Mapping[str, object]) -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value)
+        elif isinstance(value, str) and value and name not in _ELSEWHERE:
+            yield value
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        yield from (each for each in path.rglob("*") if each.is_file())
