@@ -77,7 +77,8 @@ class Recovery:
         Raises:
             InvalidRequest: A card is none, or such shares cannot be dealt.
             NotAllowed: They have not ordered it (`recovery.unordered`).
-            NotReady: Another was dealt meanwhile (`recovery.dealt`).
+            NotReady: Another was dealt meanwhile (`recovery.dealt`), or no owner has a model yet who could order the
+                first (`recovery.ownerless`).
             SealBroken: What is kept is not as it was written (`store.altered`).
         """
         cards = [RecoveryCard.read(envelope, cluster=self._cluster) for envelope in envelopes]
@@ -85,7 +86,7 @@ class Recovery:
         present = self.present()
         ordered_by = self._check_order(present, order, threshold, cards)
         deal = self._made(cards, threshold, present.generation + 1)
-        deal.order = order if ordered_by else b""
+        deal.order = order
         copies: Copies = {}
         dealt = None
         while dealt is None:
@@ -101,10 +102,13 @@ class Recovery:
     def _check_order(
         self, present: RecoveryDeal, order: bytes, threshold: int, cards: Sequence[RecoveryCard]
     ) -> list[str]:
-        """Who ordered it, by their keys in hex; nobody, where nobody has a share or a model."""
+        """Who ordered it, by their keys in hex."""
         may, must, who = self._who_orders(present)
         if not may:
-            return []
+            raise NotReady(
+                "no owner has registered a model yet, and owners say who holds the shares of the first recovery key",
+                reason="recovery.ownerless",
+            )
         try:
             said = dsse.verified(order, ORDER_TYPE, may, threshold=must)
             signers = dsse.signers(order, ORDER_TYPE) & may

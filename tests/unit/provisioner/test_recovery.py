@@ -182,9 +182,15 @@ def test_whose_key_came_while_it_was_dealt_has_not_ordered_it(desk: ReleaseDesk)
     assert set(copies(desk).values()) == {b""}
 
 
-def test_where_nobody_has_a_key_the_operator_deals(tmp_path: Path) -> None:
+@pytest.mark.attack("F12")
+def test_an_operator_does_not_deal_before_there_is_an_owner(tmp_path: Path) -> None:
+    """Whoever registers afterwards would have keys wrapped for him."""
     with open_ledger(tmp_path) as ledger:
-        assert recovery(ReleaseDesk(tmp_path, ledger)).deal(cards(owners()), 2, b"", by=OPERATOR).secrets == 1
+        made = recovery(ReleaseDesk(tmp_path, ledger))
+        with pytest.raises(NotReady) as refused:
+            made.deal(cards(owners()), 2, b"", by=OPERATOR)
+        assert refused.value.reason == "recovery.ownerless"
+        assert made.present().generation == 0
 
 
 def test_holders_that_do_not_fit_are_refused(desk: ReleaseDesk) -> None:
