@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import openvino as ov
 import pytest
@@ -23,6 +24,15 @@ def person(path: Path) -> str:
     key = load_pem_private_key(pem, password=None)
     assert isinstance(key, Ed25519PrivateKey)
     return key.public_key().public_bytes_raw().hex()
+
+
+def explained_to(mesh: RunningMesh) -> list[dict[str, Any]]:
+    """What workers would get; the command says by its exit code whether all of them would get something."""
+    try:
+        workers: list[dict[str, Any]] = mesh.json("policy", "explain", JOINT)["workers"]
+    except AssertionError:
+        workers = mesh.json("policy", "explain", JOINT, code=3)["workers"]
+    return workers
 
 
 @pytest.mark.attack("C08")
@@ -64,7 +74,7 @@ def test_two_of_three_decide_about_a_model(mesh: RunningMesh, tmp_path: Path) ->
     for key in (carol, dave):
         mesh.cli("model", "sign", files["policy"], "--key", key)
     mesh.cli("model", "apply", signed["policy"])
-    entitled = [worker["entitled"] for worker in mesh.json("policy", "explain", JOINT)["workers"]]
+    entitled = [worker["entitled"] for worker in explained_to(mesh)]
     assert entitled.count(True) >= 2
     lines = mesh.json("audit", "list", "--model", JOINT)
     assert [line["event"] for line in lines if line["event"].endswith(".set")] == ["signers.set", "policy.set"]

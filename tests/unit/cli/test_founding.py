@@ -80,7 +80,7 @@ def test_every_identity_is_whole(mesh: Mesh, role: str) -> None:
 def test_the_gateway_answers_to_the_names_it_was_given(mesh: Mesh) -> None:
     certificate = load_certificate(tls_files(mesh.identity("gateway")).certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
-    assert names == [f"gateway.{CLUSTER}", "localhost", "gateway.example"]
+    assert names == [f"gateway.{CLUSTER}", "localhost", "gateway", "gateway.example"]
 
 
 def test_the_verifier_serves_https_where_clients_are_told(mesh: Mesh) -> None:
@@ -89,7 +89,7 @@ def test_the_verifier_serves_https_where_clients_are_told(mesh: Mesh) -> None:
     assert len({mesh.gateway, mesh.verifier, mesh.provisioner, mesh.verifier_https, mesh.console}) == 5
     certificate = load_certificate(settings.tls.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value.get_values_for_type(DNSName)
-    assert names == [f"verifier.{CLUSTER}", "localhost", "gateway.example"]
+    assert names == [f"verifier.{CLUSTER}", "localhost", "verifier", "gateway.example"]
 
 
 def test_a_mesh_folder_from_before_the_verifier_had_https_is_still_one(mesh: Mesh, tmp_path: Path) -> None:

@@ -48,10 +48,16 @@ def test_errors_come_as_they_are(gateway: FakeGateway) -> None:
         mesh.infer(MODEL, {"x": X})
 
 
+def threads() -> set[int]:
+    """The threads of clients, other tests' included, by their numbers."""
+    return {thread.ident or 0 for thread in threading.enumerate() if thread.name == "cloister-client"}
+
+
 def test_its_thread_ends_with_it(gateway: FakeGateway) -> None:
+    before = threads()
     with SyncClient("gateway:1", trust="trust.json", identity="client"):
-        assert "cloister-client" in {thread.name for thread in threading.enumerate()}
-    assert "cloister-client" not in {thread.name for thread in threading.enumerate()}
+        assert len(threads() - before) == 1
+    assert threads() <= before
 
 
 LEFT_OPEN = """
@@ -75,9 +81,10 @@ def test_a_program_that_leaves_it_open_ends_all_the_same() -> None:
 
 
 def test_a_connection_that_fails_leaves_no_thread(tmp_path: Any) -> None:
+    before = threads()
     with pytest.raises(NotFound), SyncClient("gateway:1", trust=tmp_path / "none", identity=tmp_path):
         raise AssertionError("unreachable")
-    assert "cloister-client" not in {thread.name for thread in threading.enumerate()}
+    assert threads() <= before
 
 
 def test_it_is_used_in_a_with_block() -> None:

@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,10 @@ async def gone(pid: int) -> None:
 
 def named_sockets(pid: int) -> set[str]:
     """Names of the Unix sockets that a process has; those that begin with @ are open to everybody on the machine."""
-    own = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    own = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            own.add(str(each.readlink()))
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     return {line[7] for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in own}
 

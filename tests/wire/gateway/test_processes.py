@@ -73,6 +73,8 @@ class Parent:
     async def read(self) -> None:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
+            if not line.startswith(b"{"):  # what a library says as it is killed
+                continue
             async with self._said:
                 self._lines.append(json.loads(line))
                 self._said.notify_all()

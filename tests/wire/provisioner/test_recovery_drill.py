@@ -22,6 +22,7 @@ import pytest
 from cloister.cli import identities, recovery_files
 from cloister.cli.founding import Plan, found
 from cloister.client import OwnerClient, seal_to
+from cloister.errors import NotReady, Unavailable
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.provisioner import app
@@ -87,8 +88,12 @@ class Drill:
 
     async def models(self) -> list[str]:
         """What the first owner has published."""
-        async with OwnerClient.connect(self.mesh.provisioner, identity=self.of("main")) as owner:
-            return [model.name for model in await owner.models()]
+        async with OwnerClient.connect(self.mesh.provisioner, identity=self.of("main")) as owner, asyncio.timeout(60):
+            while True:
+                try:
+                    return [model.name for model in await owner.models()]
+                except (NotReady, Unavailable):  # what served recovery gives way to what serves all
+                    await asyncio.sleep(0.1)
 
     async def publish(self, folder: Path) -> None:
         """Register a model of the first owner's."""
