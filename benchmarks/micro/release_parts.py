@@ -137,6 +137,9 @@ class _Noted(Ledger):
         """Note it."""
         self.changes.append(make)
 
+    def check(self) -> None:
+        """Nobody objects."""
+
 
 def _fsync(folder: Path) -> float:
     with (folder / "plain").open("ab", buffering=0) as file:
