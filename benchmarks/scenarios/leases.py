@@ -8,6 +8,8 @@ the same machine, and its own work (quotes, TLS, HPKE keys) is in the times. Fig
 `benchmarks/results/leases.json`.
 """
 
+# ruff: noqa: E402 - gRPC reads its environment as it is imported, and the fakes are no package that is installed
+
 from __future__ import annotations
 
 import argparse
@@ -30,28 +32,28 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY)]
 
-from cloister.kit.lifecycle import require_tls13  # noqa: E402 - before anything imports gRPC
+from cloister.kit.lifecycle import require_tls13
 
 require_tls13()
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.table import Table
 
-from cloister.api.v1 import provisioner_pb2 as pb  # noqa: E402
-from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub  # noqa: E402
-from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE  # noqa: E402
-from cloister.ear import SigningKey  # noqa: E402
-from cloister.errors import ChallengeExpired, CloisterError  # noqa: E402
-from cloister.rpc.channel import Peer  # noqa: E402
-from cloister.rpc.identity import TlsIdentity  # noqa: E402
-from cloister.seal.manifest import sign_policy  # noqa: E402
-from fakes.pki import MeshPki  # noqa: E402
-from fakes.programs import program, written  # noqa: E402
-from fakes.release_desk import MODEL_KEY, signed_manifest  # noqa: E402
-from fakes.results import MODEL, good_policy  # noqa: E402
-from fakes.running_services import WireWorker, provisioner_settings, verifier_settings  # noqa: E402
-from fakes.sim import ENCLAVE, simulated_platform  # noqa: E402
+from cloister.api.v1 import provisioner_pb2 as pb
+from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
+from cloister.api.v1.verifier_pb2 import PURPOSE_KEY_RELEASE
+from cloister.ear import SigningKey
+from cloister.errors import ChallengeExpired, CloisterError
+from cloister.rpc.channel import Peer
+from cloister.rpc.identity import TlsIdentity
+from cloister.seal.manifest import sign_policy
+from fakes.pki import MeshPki
+from fakes.programs import program, written
+from fakes.release_desk import MODEL_KEY, signed_manifest
+from fakes.results import MODEL, good_policy
+from fakes.running_services import WireWorker, provisioner_settings, verifier_settings
+from fakes.sim import ENCLAVE, simulated_platform
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "leases.json"
 PLATFORMS = 100

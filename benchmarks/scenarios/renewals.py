@@ -8,6 +8,8 @@ long before a renewal. A worker that is told to come again does, after a jittere
 `benchmarks/results/renewals.json`.
 """
 
+# ruff: noqa: E402 - gRPC reads its environment as it is imported, and the fakes are no package that is installed
+
 from __future__ import annotations
 
 import argparse
@@ -32,24 +34,24 @@ from urllib.request import urlopen
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from cloister.kit.lifecycle import require_tls13  # noqa: E402 - before anything imports gRPC
+from cloister.kit.lifecycle import require_tls13
 
 require_tls13()
 
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+from rich.console import Console
+from rich.table import Table
 
-from cloister.api.v1.verifier_pb2 import AttestedEvent, WatchAttestedRequest  # noqa: E402
-from cloister.api.v1.verifier_pb2_grpc import VerifierStub  # noqa: E402
-from cloister.ear import SigningKey  # noqa: E402
-from cloister.errors import ChallengeExpired, CloisterError  # noqa: E402
-from cloister.rpc.channel import Peer  # noqa: E402
-from cloister.verifier.settings import Settings  # noqa: E402
-from cloister_simulator.platform import Platform  # noqa: E402
-from fakes.pki import MeshPki  # noqa: E402
-from fakes.programs import program  # noqa: E402
-from fakes.running_services import WireWorker, verifier_settings  # noqa: E402
-from fakes.sim import simulated_platform  # noqa: E402
+from cloister.api.v1.verifier_pb2 import AttestedEvent, WatchAttestedRequest
+from cloister.api.v1.verifier_pb2_grpc import VerifierStub
+from cloister.ear import SigningKey
+from cloister.errors import ChallengeExpired, CloisterError
+from cloister.rpc.channel import Peer
+from cloister.verifier.settings import Settings
+from cloister_simulator.platform import Platform
+from fakes.pki import MeshPki
+from fakes.programs import program
+from fakes.running_services import WireWorker, verifier_settings
+from fakes.sim import simulated_platform
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "renewals.json"
 TIMED = Path(__file__).with_name("timed_verifier.py")
