@@ -53,13 +53,16 @@ def slow() -> ov.Model:
     return ov.Model([ops.result(y)], [x], "slow")
 
 
-def wide() -> ov.Model:
-    """`x` [n, 30] in, `sum` [n] out; most of a millisecond to read its weights, however many rows there are."""
+def wide(width: int = 2048) -> ov.Model:
+    """`x` [n, 30] in, `sum` [n] out; most of a millisecond to read its weights, however many rows there are.
+
+    With twice the width it is four times that.
+    """
     rng = np.random.default_rng(7)
     x = ops.parameter([-1, FEATURES], np.float32, name="x")
     x.output(0).set_names({"x"})
     value: ov.Node = x
-    for before, after in ((FEATURES, 2048), (2048, 2048), (2048, 8)):
+    for before, after in ((FEATURES, width), (width, width), (width, 8)):
         weights = ops.constant((rng.standard_normal((before, after)) / before**0.5).astype(np.float32))
         value = ops.tanh(ops.matmul(value, weights, transpose_a=False, transpose_b=False))
     total = ops.reduce_sum(value, ops.constant([1]), keep_dims=False)
