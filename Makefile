@@ -317,4 +317,4 @@ protos/buf/node_modules/installed: protos/buf/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers clients/node/node_modules protos/buf/node_modules .bench .demo .demo-flink build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers .venv-upgrade clients/node/node_modules protos/buf/node_modules .bench .demo .demo-flink build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

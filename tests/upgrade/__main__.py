@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     folder = asked.folder.absolute()
     began_s = time.monotonic()
-    old, new = installed(asked.ref, folder / "versions"), here()
+    old, new = installed(asked.ref), here()
     console.print(f"{old.name}: workers measure {old.mrenclave}", f"{new.name}: {new.mrenclave}", sep="\n")
     shutil.rmtree(folder / "mesh", ignore_errors=True)
     shutil.rmtree(folder / "mesh-owner", ignore_errors=True)

@@ -23,7 +23,6 @@ from upgrade.versions import ROOT, installed
 FOLDER = ROOT / "protos" / "released"
 PROTOC = ROOT / ".venv-protoc" / "bin" / "python"
 PROMISES = Path(__file__).with_name("promises.py")
-VERSIONS = ROOT / ".bench" / "upgrade" / "versions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +57,14 @@ def last() -> Released:
 
 def record(name: str, ref: str) -> None:
     """Keep what a commit promises, under the name of a version."""
-    version = installed(ref, VERSIONS)
+    version = installed(ref)
     tree = version.bin.parents[1] / "tree"
     told = subprocess.run([version.bin / "python", "-P", PROMISES], capture_output=True, text=True, check=True).stdout
     FOLDER.mkdir(exist_ok=True)
-    describe(tree / "protos", FOLDER / f"{name}.binpb")
+    generate = [PROTOC, ROOT / "protos" / "generate.py"]
+    subprocess.run([*generate, "--describe", tree / "protos", FOLDER / f"{name}.binpb"], check=True)
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", ref], capture_output=True, text=True, check=True).stdout
     (FOLDER / f"{name}.json").write_text(json.dumps({"commit": commit.strip(), **json.loads(told)}, indent=1) + "\n")
-
-
-def describe(protos: Path, out: Path) -> None:
-    """Write the descriptors of all .proto files in a folder, and of what they import."""
-    files = sorted(str(path.relative_to(protos)) for path in protos.rglob("*.proto"))
-    command = [PROTOC, "-m", "grpc_tools.protoc", f"-I{protos}", "--include_imports", f"--descriptor_set_out={out}"]
-    subprocess.run([*command, *files], check=True, cwd=protos)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Rolled:
 
     Attributes:
         same_code: The two versions' workers measure the same, so that no policy had anything to decide.
-        audit: What `cloister audit verify` said at the end.
+        audit: What `cloister audit verify` said at the end, after an auditor had pinned the record at the beginning.
         queued: Jobs that were left in a queue, or that somebody held, at the end.
     """
 
@@ -73,7 +73,7 @@ class Roll:
             self._withdraw(before, after)
         if before.mrenclave != after.mrenclave:
             with self._step("a worker of the other version is refused", after):
-                self._report(f"  {mesh.refused_worker(before)[:300]}")
+                mesh.see_refused(before)
 
     def _order(self, service: str) -> Sequence[str]:
         names = [each.name for each in self._mesh.of(service)]
@@ -148,6 +148,7 @@ def rolled(folder: Path, old: Version, new: Version, report: Report) -> Rolled:
         mesh.cli("model", "publish", mesh.seal(probe()))
         mesh.cli("model", "allow", MODEL, *named([old.mrenclave]), "--allow-simulated", "--allow-plain")
         mesh.until_workers_serve()
+        mesh.cli("audit", "verify")  # an auditor, who remembers what there was
         report(f"a mesh of {old.name} serves")
         with asking(mesh, (old, new)) as askers:
             askers.more()
@@ -156,12 +157,11 @@ def rolled(folder: Path, old: Version, new: Version, report: Report) -> Rolled:
             roll.over(new, old, back=True)
             askers.end()
             notes = askers.notes()
-        audit = mesh.cli("audit", "verify")
-        queues = mesh.json("status", mesh.folder)["jobs"]["queues"]
+        audit, queued = mesh.cli("audit", "verify"), mesh.queued()
     return Rolled(
         steps=roll.steps,
         notes=notes,
         same_code=old.mrenclave == new.mrenclave,
         audit=audit,
-        queued=sum(queue["waiting"] + queue["running"] for queue in queues),
+        queued=queued,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import time
@@ -65,11 +64,6 @@ class RollingMesh(RunningMesh):
         assert done.returncode == code, f"cloister {' '.join(map(str, args))} ended with {done.returncode}:\n{said}"
         return said
 
-    def json(self, *args: str | Path, code: int = 0) -> object:
-        """The same with --json, parsed; what is said beside it is left out."""
-        said = self.cli(*args, "--json", code=code)
-        return json.JSONDecoder().raw_decode(said)[0]
-
     @property
     def gateways(self) -> list[str]:
         """The addresses of all."""
@@ -122,8 +116,12 @@ class RollingMesh(RunningMesh):
         until(look, "one provisioner serves")
         return found[0]
 
-    def refused_worker(self, version: Version) -> str:
-        """Start a worker that nobody should believe; returns the last line that it leaves behind."""
+    def queued(self) -> int:
+        """How many jobs wait, or are with a worker."""
+        return asyncio.run(self._queued())
+
+    def see_refused(self, version: Version) -> None:
+        """Start a worker that nobody should believe; raises AssertionError unless it ends as one that is refused."""
         (like, *_) = self.of("worker")
         (port,) = free_ports(1, first=30_000)
         settings = dict.fromkeys(like.environment, f"127.0.0.1:{port}")
@@ -136,9 +134,7 @@ class RollingMesh(RunningMesh):
             code = process.wait(START_S)
         finally:
             process.kill()
-        last = log.read_text().strip().splitlines()[-1]
-        assert code == REFUSED, f"a worker of a withdrawn version ended with {code}: {last}"
-        return last
+        assert code == REFUSED, f"a worker of a withdrawn version ended with {code}: {log.read_text()[-1500:]}"
 
     def check_alive(self) -> None:
         """Raises AssertionError for a program that ended without being told to."""
@@ -196,6 +192,10 @@ class RollingMesh(RunningMesh):
             except (CloisterError, TimeoutError):
                 return False
         return any(each.linked and each.endpoint == worker and each.models for each in workers)
+
+    async def _queued(self) -> int:
+        async with Probes.opened(Mesh.read(self.folder)) as probes:
+            return sum(queue.waiting + queue.running for queue in (await probes.status()).job_queues)
 
     async def _serves(self, provisioner: str) -> bool:
         async with Probes.opened(Mesh.read(self.folder)) as probes:

@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("pyproject.toml", "README.md", "LICENSE", "protos", "services", "enclave/simulator")
+PARTS = ("pyproject.toml", "README.md", "LICENSE", "protos", "services", "enclave")
+FOLDER = ROOT / ".venv-upgrade"
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ def here() -> Version:
     return Version("new", Path(sys.executable).parent)
 
 
-def installed(ref: str, folder: Path) -> Version:
-    """That of a commit, installed under `folder`; one that is there already is taken as it is.
+def installed(ref: str) -> Version:
+    """That of a commit, installed under FOLDER; one that is there already is taken as it is.
 
     Raises:
         AssertionError: There is no such commit here.
     """
     commit = _git("rev-parse", "--verify", f"{ref}^{{commit}}").strip()
-    home = folder / commit[:12]
+    home = FOLDER / commit[:12]
     if not (home / "installed").exists():
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
