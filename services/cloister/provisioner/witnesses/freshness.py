@@ -16,7 +16,7 @@ from typing import Final
 
 from cloister.errors import LogBroken, NotReady, Unavailable
 from cloister.kit.log import get_logger
-from cloister.kit.log_origin import LogOrigin
+from cloister.kit.log_origin import LogOrigin, Resumption
 from cloister.provisioner.ledger.log import Log
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.note import SignedNote
@@ -120,8 +120,10 @@ class Freshness:
             Unavailable: No majority of them answers.
         """
         heads = [Checkpoint.parse(SignedNote.parse(note).text) for note in await self._heads()]
-        found = [each for head in heads if (each := await asyncio.to_thread(self._lacking, head)) is not None]
-        return max(found, key=lambda each: (_generation(each.newest), each.newest.size), default=None)
+        newest = max(map(_generation, heads), default=0)  # of one that has ended, nobody is asked any more
+        goes = [head for head in heads if _generation(head) == newest]
+        found = [each for head in goes if (each := await asyncio.to_thread(self._lacking, head)) is not None]
+        return max(found, key=lambda each: each.newest.size, default=None)
 
     def look_again(self) -> None:
         """The log has gone on; whoever waits in `confirmed` asks again."""
@@ -131,8 +133,8 @@ class Freshness:
         ours, tree = self._log.generation(), self._log.tree()
         size = tree.size
         generation = _generation(head)
-        if generation < ours:  # we have gone on; the witness judges by our line whether it goes along
-            return None
+        if generation < ours:  # we have gone on, and no witness has gone along yet
+            return None if self._owns_up(head) else Behind(head, size, STALE)
         if generation > ours or head.size > size:
             return Behind(head, size, STALE)
         try:
@@ -140,6 +142,17 @@ class Freshness:
         except LogBroken:
             return Behind(head, size, FORKED)
         return None
+
+    def _owns_up(self, head: Checkpoint) -> bool:
+        """Whether the line by which we went on speaks of all of this head, as the witness will judge.
+
+        Of a head two generations back no line of ours could: that witness has forgotten, and is the one to be mended.
+        """
+        if _generation(head) < self._log.generation() - 1:
+            return True
+        said = Resumption.parse(self._log.line(self._log.resumed()))
+        same = said.should_size == head.size and said.should_root == head.root
+        return said.old_origin == head.origin and (said.should_size > head.size or same)
 
 
 def _generation(head: Checkpoint) -> int:

@@ -113,6 +113,7 @@ async def stale(site: Site) -> Site:
     async with running(site) as now:
         await asyncio.to_thread(now.desk.allow, version=2, allow_simulated=False)
         await now.line()
+    site.keep_copy("tuesday")
     site.put_back("monday")
     return site
 
@@ -187,6 +188,35 @@ async def test_it_is_done_once_however_often_it_is_asked(stale: Site) -> None:
         first = await now.resume(4, 6)
         assert await now.resume(4, 6) == first
         assert [json.loads(each.record)["event"] for each in now.log.records()].count(RESUMED) == 1
+
+
+@pytest.mark.attack("F09")
+async def test_a_resumption_that_the_witness_will_not_take_is_made_again(stale: Site, tmp_path: Path) -> None:
+    """The newer state turned up meanwhile, and went on: the copy that was resumed owns up to too little."""
+    verifier: Any = stale.verifier
+    unheard = Witnessing(
+        [WitnessLink(verifier, b"u" * 16, monotonic=stale.clock)], metrics=Metrics(), monotonic=stale.clock
+    )
+    with open_ledger(stale.folder) as ledger:
+        freshness = Freshness(ledger.log, unheard.heads, asyncio.Event())
+        await Resuming(ledger, freshness, never_shown).resume(Asked(4, 6, "the disk was lost", OPERATOR))
+    stale.keep_copy("resumed")
+    stale.put_back("tuesday")
+    async with running(stale) as now:
+        await now.line()
+    stale.put_back("resumed")
+    async with running(stale) as now:
+        with pytest.raises(NotReady, match=r"ends with line 6, .* up to line 7") as refused:
+            now.freshness.check()
+        assert refused.value.reason == "state.stale"
+        assert (await now.resume(6, 7)).generation == 2
+        await now.line()
+    async with running(stale) as now:
+        now.freshness.check()
+
+
+async def never_shown(_sequence: int) -> None:
+    """The provisioner was killed before it showed its line to anybody."""
 
 
 @pytest.mark.parametrize(("have", "should"), [(0, 0), (4, 5), (3, 6)])
