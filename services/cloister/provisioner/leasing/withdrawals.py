@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from cloister import dsse
-from cloister.errors import AlreadyExists, InvalidRequest, KeyRefused, NotAllowed, NotFound
+from cloister.errors import AlreadyExists, InvalidRequest, KeyRefused, NotAllowed, NotFound, NotReady
 from cloister.kit.revocation import ORDER_TYPE
 from cloister.kit.signer_set import follow
 from cloister.kit.withdrawal import Withdrawn, check_reason, lift_order
@@ -24,6 +24,7 @@ from cloister.provisioner.ledger.change import Change
 from cloister.provisioner.ledger.ledger import Ledger
 from cloister.provisioner.ledger.look import Look
 from cloister.provisioner.ledger.tables import MODEL, MODEL_VERSION, POLICY, SIGNER_SET, WITHDRAWAL, Key
+from cloister.provisioner.models.stored import generation_held
 
 CHANGING: Final = (MODEL_VERSION, POLICY, SIGNER_SET, WITHDRAWAL)
 """The tables whose rows say who may have a model's key, and which there is.
@@ -165,7 +166,8 @@ class Withdrawals:
             NotFound: It is not withdrawn, or not the caller's.
             NotAllowed: As many of the model's signers as must have not signed an order for it.
             InvalidRequest: The reason is none, or the order too long.
-            NotReady, Unavailable: Nothing may or can be written now.
+            NotReady: The model is held (`model.held`), or nothing may be written now.
+            Unavailable: Nothing can be written.
         """
         check_reason(reason)
         if len(order) > MAX_ORDER_BYTES:
@@ -175,6 +177,12 @@ class Withdrawals:
         signed_by = self._check_order(order, found, signers)
 
         def make(change: Change) -> int:
+            if generation_held(change, what.name):  # by signers who may have been removed since
+                raise NotReady(
+                    "the log was resumed after a loss, and the owner has not said yet by whom the model goes on: sign "
+                    "a policy for it first ('cloister model allow')",
+                    reason="model.held",
+                )
             if self._found(change, owner, what) != (found, signers):  # what was signed is for what there was
                 raise NotAllowed("it was withdrawn anew meanwhile", reason="withdrawal.lift_unsigned")
             change.put(WITHDRAWAL, Key(*what), found.withdrawn_at_ms, found.by, found.reason, 1)

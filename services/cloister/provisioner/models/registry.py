@@ -121,15 +121,17 @@ class Registry:
         known = self._owned(owner, read.model_name)
         signer_sets = self._store.signer_sets(read.model_name)
         verified_policy(policy, signature, known.key, signer_sets)
-        signed_by = [known.key.hex()]
+        signed_by, owner_signed = [known.key.hex()], True
         if read.signer_set:
             signers = self._signers(read.model_name, known.key, signer_sets[: read.signer_set])
             signed_by = signers.signed_by(signature, POLICY_TYPE)
+            owner_signed = known.key.hex() in dsse.signers(signature, POLICY_TYPE)
         line = self._store.set_policy(
             read.model_name,
             StoredPolicy(read.version, policy, signature),
             owner=known,
             line=lambda change: _tell_policy(change, read, owner, signed_by),
+            owner_signed=owner_signed,
             signer_set=read.signer_set,
             floor=read.min_model_version,
             log_generation=read.log_generation,
@@ -162,6 +164,7 @@ class Registry:
             signers,
             envelope,
             owner=known,
+            owner_signed=known.key.hex() in dsse.signers(envelope, SIGNER_SET_TYPE),
             line=lambda change: change.line(
                 "signers.set",
                 model=signers.model_name,

@@ -22,6 +22,7 @@ from cloister.provisioner.models.stored import (
     Owner,
     StoredModel,
     StoredPolicy,
+    check_owner_speaks,
     generation_held,
     in_force,
     last_held,
@@ -87,6 +88,7 @@ class ModelStore:
         *,
         owner: Owner,
         line: Line,
+        owner_signed: bool = True,
         signer_set: int = 0,
         floor: int = 0,
         log_generation: int = 0,
@@ -98,13 +100,15 @@ class ModelStore:
             policy: As it was signed.
             owner: Who must have registered the model.
             line: Writes its line.
+            owner_signed: The owner's key is among those that have signed it.
             signer_set: That has signed it; 0 for the owner's key.
             floor: Versions below are released to nobody by it.
             log_generation: That the policy names: of a model that was ever held, the one since when it last was.
 
         Raises:
             NotFound: This owner has no model of that name.
-            InvalidRequest: Another signer set counts now (`signer_set.superseded`, `signer_set.unknown`).
+            InvalidRequest: Another signer set counts now (`signer_set.superseded`, `signer_set.unknown`), or the model
+                is held and its owner has not signed (`signature.insufficient`).
             AlreadyExists: The version is not above that of the policy in force (`version.not_higher`), or its floor is
                 below one that held before (`min_model_version.lowered`).
             NotReady: The model was held, and the policy was not signed for that (`model.held`).
@@ -114,6 +118,7 @@ class ModelStore:
             if stored_owner(change, name) != owner:
                 raise NotFound("there is no such model of yours")
             _check_set(signer_set, change.newest(SIGNER_SET, name))
+            check_owner_speaks(change, name, owner_signed=owner_signed)
             newest = change.newest(POLICY, name)
             if policy.version <= newest:
                 raise AlreadyExists(
@@ -126,7 +131,9 @@ class ModelStore:
 
         return self._ledger.change(change)
 
-    def set_signers(self, signers: SignerSet, envelope: bytes, *, owner: Owner, line: Line) -> int:
+    def set_signers(
+        self, signers: SignerSet, envelope: bytes, *, owner: Owner, line: Line, owner_signed: bool = True
+    ) -> int:
         """Have others sign for a model from now on; returns the number of its line.
 
         Args:
@@ -134,8 +141,10 @@ class ModelStore:
             envelope: As it was signed, by the set before.
             owner: Who must have registered its model.
             line: Of this change.
+            owner_signed: The owner's key is among those that have signed it.
 
         Raises:
+            InvalidRequest: The model is held, and its owner has not signed (`signature.insufficient`).
             NotFound: This owner has no model of that name.
             AlreadyExists: The set is not the next (`version.not_higher`).
         """
@@ -143,6 +152,7 @@ class ModelStore:
         def change(change: Change) -> int:
             if stored_owner(change, signers.model_name) != owner:
                 raise NotFound("there is no such model of yours")
+            check_owner_speaks(change, signers.model_name, owner_signed=owner_signed)
             newest = change.newest(SIGNER_SET, signers.model_name)
             if signers.version != newest + 1:
                 raise AlreadyExists(

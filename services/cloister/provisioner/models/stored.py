@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 
+from cloister.errors import InvalidRequest
 from cloister.provisioner.ledger.look import Look, altered
 from cloister.provisioner.ledger.tables import HELD, MODEL, MODEL_VERSION, POLICY, SIGNER_SET, Key
 from cloister.provisioner.vaults.vault import RecordId
@@ -63,6 +64,23 @@ def generation_held(look: Look, name: str) -> int:
     """The generation since which a model is held; 0 where it never was, or its owner has signed a policy since."""
     policy = Key(name, look.newest(POLICY, name))
     return last_held(look, name) if look.sequence_of(HELD, Key(name)) > look.sequence_of(POLICY, policy) else 0
+
+
+def check_owner_speaks(look: Look, name: str, *, owner_signed: bool) -> None:
+    """Check, in a change, that a held model's own owner has signed what is to hold of it, beside whoever signs for it.
+
+    A log that was resumed may have lost who signs now. Those whom the lost lines had removed count by what is left, so
+    nothing of theirs holds until the owner's key has said by whom the model goes on.
+
+    Raises:
+        InvalidRequest: The owner has not (`signature.insufficient`).
+    """
+    if generation_held(look, name) and not owner_signed:
+        raise InvalidRequest(
+            "the log was resumed after a loss, and may have lost who signs for this model: the key that registered it "
+            "must sign this too",
+            reason="signature.insufficient",
+        )
 
 
 def last_held(look: Look, name: str) -> int:

@@ -7,17 +7,21 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloister import dsse
 from cloister.errors import InvalidRequest, KeyRefused, NotReady, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log_origin import RESUMED
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Health
+from cloister.kit.signed_policy import POLICY_TYPE
+from cloister.kit.signer_set import SIGNER_SET_TYPE
 from cloister.provisioner import serving
 from cloister.provisioner.ledger.database import NAME
 from cloister.provisioner.serving import served
@@ -26,9 +30,11 @@ from cloister.provisioner.witnesses.freshness import Freshness
 from cloister.provisioner.witnesses.link import WitnessLink
 from cloister.provisioner.witnesses.resuming import Asked, Resuming
 from cloister.provisioner.witnesses.witnessing import Witnessing
-from fakes.release_desk import ReleaseDesk, open_ledger
+from fakes.release_desk import OWNER, ReleaseDesk, open_ledger
 from fakes.results import CLUSTER, MODEL, Clock
 from fakes.shown_log import opened_witness
+from fakes.signer_sets import ALICE, BOB, CAROL, DAVE, set_policy, signed_set, signer_set
+from fakes.signer_sets import OWNER as OWNER_KEY
 from fakes.verifier_at_hand import VerifierAtHand
 
 OPERATOR = f"spiffe://{CLUSTER}/operator/olga"
@@ -300,6 +306,38 @@ async def test_nor_is_one_of_a_model_that_was_lost_whole_and_is_registered_anew(
         assert refused.value.reason == "model.held"
         await asyncio.to_thread(now.desk.allow, model_name="lost", log_generation=2)
         assert now.desk.registry.held() == {MODEL: 2}
+
+
+@pytest.mark.attack("F09")
+async def test_signers_whom_the_lost_lines_removed_decide_nothing_without_the_owner(site: Site) -> None:
+    """ALICE was removed; by the copy that was put back she and BOB sign for the model, and for who comes next."""
+    site.owner = OWNER_KEY
+    lost = signed_set(signer_set(2, 2, BOB, CAROL, DAVE), ALICE, BOB, CAROL)
+    async with running(site) as now:
+        await asyncio.to_thread(now.desk.register)
+        first = signed_set(signer_set(1, 2, ALICE, BOB, CAROL), OWNER_KEY, ALICE, BOB)
+        await asyncio.to_thread(now.desk.registry.set_signers, OWNER, first)
+    site.keep_copy("monday")
+    async with running(site) as now:
+        await asyncio.to_thread(now.desk.registry.set_signers, OWNER, lost)
+        await now.line()
+    site.put_back("monday")
+    async with running(site) as now:
+        await now.resume(3, 5)
+        registry, theirs = now.desk.registry, signed_set(signer_set(2, 1, ALICE), ALICE, BOB)
+        policy, by_removed = set_policy(1, [ALICE, BOB], version=1, log_generation=2)
+        for wanted in (
+            lambda: registry.set_policy(OWNER, policy, by_removed),
+            lambda: registry.set_signers(OWNER, theirs),
+        ):
+            with pytest.raises(InvalidRequest, match="the key that registered it must sign this too") as refused:
+                await asyncio.to_thread(wanted)
+            assert refused.value.reason == "signature.insufficient"
+        await asyncio.to_thread(registry.set_signers, OWNER, dsse.countersigned(lost, SIGNER_SET_TYPE, OWNER_KEY))
+        policy, by_set = set_policy(2, [BOB, DAVE], version=1, log_generation=2)
+        await asyncio.to_thread(registry.set_policy, OWNER, policy, dsse.countersigned(by_set, POLICY_TYPE, OWNER_KEY))
+        assert registry.held() == {}
+        await asyncio.to_thread(registry.set_policy, OWNER, *set_policy(2, [BOB, DAVE], version=2, log_generation=2))
 
 
 async def test_a_state_from_before_it_is_stale_again(stale: Site) -> None:
