@@ -215,7 +215,8 @@ class Withdrawals:
         return found, self._signers(look, what.name)
 
     def _check_order(self, order: bytes, found: Withdrawal, signers: ModelSigners) -> list[str]:
-        wanted = lift_order(self._cluster, found.what, found.sequence, found.withdrawn_at_ms)
+        generation = self._ledger.log.generation()
+        wanted = lift_order(self._cluster, found.what, found.sequence, found.withdrawn_at_ms, generation)
         needed = f"a lift needs an order signed by {signers.threshold} of the model's {len(signers.keys)} signers"
         if not order:
             raise NotAllowed(f"{needed}; 'cloister revoke order' makes one", reason="withdrawal.lift_unsigned")

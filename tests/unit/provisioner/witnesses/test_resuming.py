@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 
 from cloister import dsse
-from cloister.errors import InvalidRequest, KeyRefused, NotReady, Unavailable
+from cloister.errors import InvalidRequest, KeyRefused, NotAllowed, NotReady, Unavailable
 from cloister.kit.audit import AuditLog
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log_origin import RESUMED
 from cloister.kit.metrics import Metrics
+from cloister.kit.revocation import ORDER_TYPE
 from cloister.kit.server import Health
 from cloister.kit.signed_policy import POLICY_TYPE
 from cloister.kit.signer_set import SIGNER_SET_TYPE
+from cloister.kit.withdrawal import Withdrawn, lift_order
 from cloister.provisioner import serving
+from cloister.provisioner.leasing.withdrawals import Withdrawals, model_signers
 from cloister.provisioner.ledger.database import NAME
 from cloister.provisioner.serving import served
 from cloister.provisioner.witnesses import witnessing
@@ -338,6 +341,44 @@ async def test_signers_whom_the_lost_lines_removed_decide_nothing_without_the_ow
         await asyncio.to_thread(registry.set_policy, OWNER, policy, dsse.countersigned(by_set, POLICY_TYPE, OWNER_KEY))
         assert registry.held() == {}
         await asyncio.to_thread(registry.set_policy, OWNER, *set_policy(2, [BOB, DAVE], version=2, log_generation=2))
+
+
+@pytest.mark.attack("F09")
+@pytest.mark.attack("J14")
+async def test_an_order_from_before_the_loss_gives_nothing_back(site: Site) -> None:
+    """It was lifted, and withdrawn again; by the copy that was put back it is withdrawn as it was at first."""
+    site.owner, all_of_it = OWNER_KEY, Withdrawn(MODEL)
+    async with running(site) as now:
+        await asyncio.to_thread(now.desk.register)
+        sequence, _ = await asyncio.to_thread(withdrawing(now).withdraw, OWNER, all_of_it, reason="a doubt", by=OWNER)
+        (found,) = withdrawing(now).listing(OWNER)
+        order = partial(lift_order, CLUSTER, all_of_it, sequence, found.withdrawn_at_ms)
+        old, new = (dsse.sign(each, ORDER_TYPE, [OWNER_KEY]) for each in (order(), order(2)))
+    site.keep_copy("monday")
+    async with running(site) as now:
+        lift = partial(withdrawing(now).lift, OWNER, all_of_it, reason="over", by=OWNER)
+        await asyncio.to_thread(lift, order=old)
+        await asyncio.to_thread(withdrawing(now).withdraw, OWNER, all_of_it, reason="after all", by=OWNER)
+        await now.line()
+    site.put_back("monday")
+    async with running(site) as now:
+        await now.resume(3, 6)
+        lift = partial(withdrawing(now).lift, OWNER, all_of_it, reason="over", by=OWNER)
+        with pytest.raises(NotReady) as held:
+            await asyncio.to_thread(lift, order=new)
+        assert held.value.reason == "model.held"
+        await asyncio.to_thread(now.desk.allow, version=1, log_generation=2)
+        with pytest.raises(NotAllowed, match="for another withdrawal"):
+            await asyncio.to_thread(lift, order=old)
+        await asyncio.to_thread(lift, order=new)
+
+
+def withdrawing(now: Running) -> Withdrawals:
+    """What its owner withdraws, and gives back."""
+    signers = partial(model_signers, CLUSTER)
+    return Withdrawals(
+        cluster=CLUSTER, ledger=now.desk.ledger, signers=signers, told=lambda _name: None, now=lambda: now.desk.now
+    )
 
 
 async def test_a_state_from_before_it_is_stale_again(stale: Site) -> None:
