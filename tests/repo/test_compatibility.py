@@ -68,7 +68,7 @@ def test_whatever_would_break_them_is_seen(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_last_release_are_understood() -> None:
-    now: dict[str, dict[str, bool]] = promises.promised()["settings"]
+    now = promises.settings()
     for service, then in last().settings.items():
         kept = {name for name in then if f"{service}.{name}" not in GONE}
         assert kept <= now[service].keys(), f"of the {service}'s settings these are gone: {kept - now[service].keys()}"

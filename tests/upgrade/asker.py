@@ -26,7 +26,7 @@ from cloister.errors import CloisterError, NotReady, Unavailable
 
 PATIENCE_S = 20.0
 JOB_PATIENCE_S = 90.0
-PAUSE_S = 0.1
+PAUSE_S = 0.2
 LOOK_S = 0.1
 TOLERANCE = 1e-5
 

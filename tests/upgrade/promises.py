@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import NoneType
-from typing import Any
 
 import cloister
 
@@ -22,18 +21,20 @@ SERVICES = ("gateway", "provisioner", "verifier", "worker")
 _REASON = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 
 
-def promised() -> dict[str, Any]:
-    """By service, each setting with dots, and whether it must be there; and all reasons."""
+def settings() -> dict[str, dict[str, bool]]:
+    """By service, each setting with dots, and whether it must be there."""
     found = {service: import_module(f"cloister.{service}.settings").Settings for service in SERVICES}
-    return {
-        "settings": {service: dict(_settings(each)) for service, each in found.items()},
-        "reasons": sorted(_reasons(list(_trees()))),
-    }
+    return {service: dict(_settings(each)) for service, each in found.items()}
+
+
+def reasons() -> set[str]:
+    """Everything in the code that is given as a reason."""
+    return set(_reasons([ast.parse(text) for text in _sources()]))
 
 
 def literals() -> set[str]:
     """Every text in the code that could be a reason."""
-    return {text for tree in _trees() for node in ast.walk(tree) if (text := _text(node))}
+    return {found for text in _sources() for found in re.findall(rf'"({_REASON.pattern})"', text)}
 
 
 def _settings(settings_class: type, at: str = "") -> Iterator[tuple[str, bool]]:
@@ -49,9 +50,9 @@ def _settings(settings_class: type, at: str = "") -> Iterator[tuple[str, bool]]:
             yield f"{at}{field.name}", not given
 
 
-def _trees() -> Iterator[ast.Module]:
+def _sources() -> Iterator[str]:
     for path in sorted(Path(cloister.__path__[0]).rglob("*.py")):
-        yield ast.parse(path.read_text())
+        yield path.read_text()
 
 
 def _reasons(trees: list[ast.Module]) -> Iterator[str]:
@@ -83,4 +84,4 @@ def _text(node: ast.AST) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(promised(), indent=1))
+    print(json.dumps({"settings": settings(), "reasons": sorted(reasons())}, indent=1))
