@@ -16,6 +16,7 @@ from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
+from cloister.kit.shares import Shares
 from cloister.kit.state_folder import private_folder
 from cloister.provisioner.leasing.leases import Leases
 from cloister.provisioner.leasing.watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
@@ -53,6 +54,9 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 8 << 20
 # Beside the streams of those who watch their leases.
 MAX_CALLS = 1024
+# Of one worker: its streams, and a release for each of its models.
+CALLS_OF_A_PEER = 64
+UNREAD_BYTES_OF_A_PEER = 32 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -211,6 +215,7 @@ async def _listening(
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_answer_bytes=MAX_ANSWER_BYTES,
         max_concurrent=MAX_WATCHERS + MAX_CALLS,
+        shares=Shares(CALLS_OF_A_PEER, UNREAD_BYTES_OF_A_PEER),
         on_call=on_call,
         ready=may_call,
     )
