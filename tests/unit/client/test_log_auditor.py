@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.operator import AuditLine
 from cloister.errors import InvalidRequest, LogBroken, NotFound, NotReady
+from cloister.kit.audit import AuditLog
 from cloister.tlog.cosignature import WitnessKey
 from fakes.shown_log import opened_witness
 from fakes.shown_record import AuditRoom, audit_room
@@ -112,19 +114,15 @@ async def test_a_record_that_changes_behind_an_auditor_that_remembers_is_caught(
     await room.auditor().verify()
     room.log.lines[4] = _EDITED
     room.log.add(2)
-    other = tmp_path / "other"
-    other.mkdir()
-    with audit_room(other) as colluding:  # the verifier's operator has it begin anew, with its old key
-        (other / "witness.key").write_bytes((tmp_path / "witness.key").read_bytes())
-        with opened_witness(other, _audit_of(colluding)) as witness:
-            room.verifier = VerifierAtHand(witness)
-            room.log.old_size = 0
-            await room.witness()
-            assert await _broken(room) == "log.forked"
-
-
-def _audit_of(room: AuditRoom) -> object:
-    return room.verifier.witness._audit
+    anew = tmp_path / "anew"  # the verifier's operator has it begin anew, with its old key
+    anew.mkdir()
+    shutil.copy(tmp_path / "witness.key", anew)
+    (anew / "witness.db").touch()
+    with AuditLog.opened(anew / "audit.db") as audit, opened_witness(anew, audit) as witness:
+        room.verifier = VerifierAtHand(witness)
+        room.log.old_size = 0
+        await room.witness()
+        assert await _broken(room) == "log.forked"
 
 
 @pytest.mark.attack("H07")
