@@ -151,7 +151,7 @@ async def test_a_witness_that_went_back_or_is_another_is_caught(room: AuditRoom,
         if name != "other":
             (folder / "witness.key").write_bytes((tmp_path / "witness.key").read_bytes())
             (folder / "witness.key").chmod(0o600)
-        with opened_witness(folder, _audit_of(room)) as witness:
+        with opened_witness(folder, room.verifier.witness._audit) as witness:
             room.verifier = VerifierAtHand(witness)
             assert await _broken(room) == reason
 
