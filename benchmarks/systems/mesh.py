@@ -92,6 +92,13 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
         places: Of the networks; they have one mesh folder. The targets are of the first, at the first gateway.
         size: How much of it.
     """
+    publish(places, size)
+    with up(places, size) as running:
+        yield running
+
+
+def publish(places: Sequence[Place], size: Size) -> None:
+    """Have a mesh of that size, which need not be up, release every network; its other sizes may be started then."""
     folder = places[0].mesh
     settings = folder / "worker" / "settings.toml"
     chosen = f"threads = {size.threads}\n" + (f"slots = {size.slots}\n" if size.slots else "")
@@ -104,10 +111,23 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
     with _up(folder, Size(workers=0)):  # no worker asks for a key before it is there, so none has to come again
         for place in places:
             _publish(place, _mrenclave(size.enclaves))
+
+
+@contextmanager
+def up(places: Sequence[Place], size: Size) -> Iterator[Running]:
+    """A mesh that was published for, until the block ends."""
+    folder = places[0].mesh
     with _up(folder, size):
         for place in places:
             _wait_until_served(folder, place.network.name, size.workers)
         yield Running(name="mesh", services=_services(folder), targets=targets(places[0]))
+
+
+def evaluations(folder: Path) -> tuple[int, int]:
+    """How many evaluations all workers have made since they started, and of how many requests, as they told last."""
+    status: dict[str, Any] = json.loads(cloister("status", folder, "--json"))
+    told = [model for worker in status["workers"] if worker["counters"] for model in worker["counters"]["models"]]
+    return sum(model["evaluations"] for model in told), sum(model["requests"] for model in told)
 
 
 def gateways(folder: Path) -> list[str]:
