@@ -7,6 +7,7 @@ matplotlib is.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.report import machine, tables
-from benchmarks.scale import grid, shown, study
+from benchmarks.scale import grid, shown, study, weigh
 from benchmarks.scale.calibrate import fitted, kept
 from benchmarks.scale.check import QUICK, SLOTS, Compared, compared, costs_of
 from benchmarks.scale.grid import Cell
@@ -47,9 +48,10 @@ def main() -> int:
         console.print(f"[bold red]failed:[/] {error}")
         return 1
     link_ns = 1e9 * link_s()
-    console.print(f"{costs}\nchoosing a worker costs {link_ns:.0f} ns more for each further link")
+    link = asyncio.run(weigh.weighed())
+    console.print(f"{costs}\nchoosing a worker costs {link_ns:.0f} ns more for each further link, {link}")
     cases = cases_of(costs)
-    points = [point for case in cases for point in study.points(case)]
+    points = [point for case in cases for point in study.points(case, link_bytes=link.gateway_bytes)]
     known = reaches(max([2, *(cell.gateways for cell in cells)]), SLOTS)
     found: list[shown.Shown] = []
     if cells:
@@ -58,7 +60,7 @@ def main() -> int:
     found += [shown.points_table(points), shown.reach_table(known), shown.largest_table(cases, known)]
     for each in found:
         console.print(each.rich())
-    about = {"machine": machine.described(REPOSITORY), "costs": asdict(costs), "link_ns": link_ns}
+    about = {"machine": machine.described(REPOSITORY), "costs": asdict(costs), "link_ns": link_ns, "link": asdict(link)}
     lists = {"cells": cells, "checked": checked, "points": points, "reaches": known}
     tables.write(RESULT, {**about, **{name: [asdict(each) for each in all_] for name, all_ in lists.items()}})
     RESULT.with_suffix(".md").write_text("\n".join(each.markdown() for each in found))

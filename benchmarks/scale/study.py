@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.scale.limits import BUSY, Demand, demand, gateways_for
+from benchmarks.scale.limits import BUSY, LINK_BYTES, Demand, demand, gateways_for
 from benchmarks.scale.model import Outcome, capacity_per_s, simulated
 from benchmarks.scale.plan import Costs, Plan
 
@@ -57,7 +57,12 @@ def workers_per_s(case: Case, workers: int) -> float:
     return capacity_per_s(case.costs, replace(case.served, workers=workers, gateways=10**9))
 
 
-def points(case: Case, loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85), sizes: Sequence[int] = WORKERS) -> list[Point]:
+def points(
+    case: Case,
+    loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85),
+    sizes: Sequence[int] = WORKERS,
+    link_bytes: float = LINK_BYTES,
+) -> list[Point]:
     """Every number of workers under every load, with the gateway processes that such a load needs at 70 %."""
     found = []
     for workers in sizes:
@@ -72,7 +77,7 @@ def points(case: Case, loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85), sizes: Se
                     plan=plan,
                     load=load,
                     outcome=simulated(case.costs, plan, calls=calls),
-                    demand=demand(workers, gateways, plan.slots),
+                    demand=demand(workers, gateways, plan.slots, link_bytes),
                 )
             )
     return found

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.scale import weigh
 from benchmarks.scale.limits import BUSY, WATCHERS, gateways_for
 from benchmarks.scale.links import MANY
 from benchmarks.scale.study import Case, workers_per_s
@@ -25,7 +26,6 @@ SHORTEST_S: Final = 20.0
 """What the shortest lease leaves from its renewal to its end."""
 INSTANCES: Final = 16_384
 """That a verifier knows at once (`verifier/attested.py`)."""
-LINKS_WEIGHED: Final = 100
 MOST: Final = 100_000
 
 
@@ -65,9 +65,9 @@ def reaches(gateways: int, slots: int) -> list[Reach]:
         Reach(
             part="memory for links",
             of=WORKERS,
-            measured=LINKS_WEIGHED,
+            measured=weigh.MANY,
             trusted=MANY,
-            why="146 KB a link, weighed once; it adds memory and no time, 0.3 GB a process where choosing was measured",
+            why="weighed by this command; it takes memory and no time",
         ),
         Reach(
             part="a worker's slots",
