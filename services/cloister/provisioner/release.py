@@ -172,7 +172,8 @@ class Releaser:
             await self._record_refusal(expired, request, peer, None)
             raise
         await self._look_for_keys(request.attestation_result)
-        decided = await asyncio.to_thread(self._decided, request, peer)
+        with self._ledger.coming():
+            decided = await asyncio.to_thread(self._decided, request, peer)
         if isinstance(decided, _Refusal):
             await self._record_refusal(decided.error, request, peer, decided.result)
             raise decided.told
