@@ -3,7 +3,6 @@
     python -m chaos crash --jobs 5000 --kills 300 --fsync everysec --seed 1     processes are killed
     python -m chaos cut --jobs 2000 --cuts 48 --seed 1                          the network is cut, as root
     python -m chaos hosts --jobs 3000 --lasts 10                                hosts are cut off and killed, as root
-    python -m chaos hosts --show FILE                                           what a run of it has written, as a page
 
 A whole mesh of real processes, three clients, everything drawn from the seed; the machine says when each thing happens.
 Ends with 1 when a rule did not hold. All that was kept stays in the folder (`.bench/chaos`), also for a look at logs.
@@ -34,8 +33,6 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 def main(words: Sequence[str]) -> int:
     """Do what the command line asks for."""
     asked = arguments(words)
-    if asked.show is not None:
-        return shown(asked.show)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     shutil.rmtree(asked.folder, ignore_errors=True)
     try:
@@ -54,7 +51,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lasts", type=float, default=10.0, help="seconds that a host is cut off")
     parser.add_argument("--kinds", nargs="+", choices=[kind.name.lower() for kind in Kind], default=["cut", "killed"])
     parser.add_argument("--hosts", nargs="+", choices=HOSTS, default=HOSTS, help="which are struck")
-    parser.add_argument("--show", type=Path, help="a file that 'hosts' has written, as a page has it")
+    parser.add_argument("--keep", action="store_true", help="have the guide show what came of 'hosts'")
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--cuts", type=int, default=48)
     parser.add_argument("--gap", type=float, default=1.5, help="seconds between kills, on average")
@@ -111,14 +108,9 @@ def stormed(asked: argparse.Namespace) -> int:
     (asked.folder / "hosts.json").write_text(json.dumps(written, indent=1) + "\n")
     console.print(hosts_report.table(written), *hosts_report.summary(written), sep="\n")
     report.print_verdict(console, came.verdict)
+    if asked.keep and came.verdict.held:
+        hosts_report.keep(written)
     return 0 if came.verdict.held else 1
-
-
-def shown(path: Path) -> int:
-    """What an earlier run has written."""
-    written = hosts_report.kept(path)
-    print("\n".join((hosts_report.markdown(written), "", *hosts_report.summary(written))))
-    return 0
 
 
 if __name__ == "__main__":

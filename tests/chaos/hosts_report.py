@@ -19,6 +19,10 @@ from chaos.found import Found
 from chaos.hosts import Storm, Struck, Weathered
 from chaos.work import Kind
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "when-a-host-fails.md"
+"""Shows the figures of one run, between two marks."""
+FIGURES = PAGE.with_suffix(".json")
+MARKS = ("<!-- figures: make chaos-hosts OPTIONS=--keep -->", "<!-- end of figures -->")
 LATE_JOB_S = 2.0
 """A job that takes longer, from when its client had it to when that saw its end, is late."""
 COLUMNS = (
@@ -84,10 +88,19 @@ def table(written: Mapping[str, Any]) -> Table:
     return found
 
 
-def markdown(written: Mapping[str, Any]) -> str:
-    """The same for a page."""
+def page(written: Mapping[str, Any]) -> str:
+    """The same, and the rest, for a page."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *rows(written)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    shown = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([*shown, "", *(f"- {line}" for line in summary(written))])
+
+
+def keep(written: Mapping[str, Any], page_path: Path = PAGE, figures: Path = FIGURES) -> None:
+    """Have the page show this run, and lay its figures beside it."""
+    figures.write_text(json.dumps(written, indent=1) + "\n")
+    before, _, rest = page_path.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    page_path.write_text(f"{before}{MARKS[0]}\n{page(written)}\n{MARKS[1]}{after}")
 
 
 def summary(written: Mapping[str, Any]) -> Iterator[str]:
@@ -122,14 +135,14 @@ def _figures(struck: Struck, came: Weathered) -> dict[str, Any]:
         "asked": len(ours),
         "late or failed": sum(not each.in_time for each in ours),
         "failed": errors(asks, of_stock=False),
-        "longest s": max((each.took_s for each in ours if each.y is not None), default=None),
+        "longest s": max((each.took_s for each in ours if each.y is not None), default=0.0),
         "stock failed": errors(asks, of_stock=True),
         "back s": struck.back_s,
         "links s": struck.links_s,
         "first answer s": max(again.values()) if every_way and again else None,
         "in time s": struck.well_s,
         "jobs late": len(late),
-        "longest job s": max(late, default=None),
+        "longest job s": max(late, default=0.0),
         "load": struck.load,
     }
 

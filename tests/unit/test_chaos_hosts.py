@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chaos import hosts_report
 from chaos.asked import LATE_S, STEP_S, Asks, answered_again_s, errors, well_again_s, wrong
 from chaos.asking import STOCK, question
-from chaos.hosts import HOSTS, Kind, blows
+from chaos.found import Found, Kept
+from chaos.hosts import HOSTS, Blow, Kind, Storm, Struck, Weathered, blows
+from chaos.verdict import Verdict
 from chaos.wire import Weather, Wire
+from chaos.work import Kind as JobKind
+from chaos.work import Wanted
+from cloister.api.v1 import jobs_pb2 as pb
 
 RATE = 20.0
 
@@ -139,6 +145,66 @@ def test_every_host_is_struck_by_every_kind() -> None:
     planned = blows(list(Kind))
     assert {(blow.kind, blow.host) for blow in planned} == {(kind, host) for kind in Kind for host in HOSTS}
     assert len(planned) == len(Kind) * len(HOSTS)
+
+
+def job(number: int, kept_at: float, *ended_at: float, kind: JobKind = JobKind.ORDINARY) -> Kept:
+    wanted = Wanted(number=number, kind=kind, rows=1, priority="normal", order_key="")
+    ends = [{"at": at} for at in ended_at]
+    return Kept(wanted=wanted, accepted={}, ends=ends, lost=0, record=pb.Job(), again=None, kept_at=kept_at)
+
+
+def test_a_job_counts_as_late_where_it_ended() -> None:
+    jobs = [
+        job(1, 100, 105),
+        job(2, 100, 101),
+        job(3, 90, 99),
+        job(4, 104, 110),
+        job(5, 100),
+        job(6, 100, 106, kind=JobKind.BRIEF),
+    ]
+    assert hosts_report.late_jobs(Found(jobs=jobs), 100, 110) == [5]
+
+
+def test_a_run_is_written_and_shown_again(journal: Journal, tmp_path: Path) -> None:
+    journal.ask_steadily(100, 101)
+    journal.ask_steadily(101, 101.1, 3)
+    for at in range(102, 120):
+        journal.ask(at, 0.1)
+        journal.ask(at, 5, STOCK, error="RpcError", reason="DEADLINE_EXCEEDED")
+    blow = Blow(Kind.CUT, "redis")
+    times = {"began_at": 101, "over_at": 111, "next_at": 120, "back_s": 0.3, "links_s": None, "well_s": 1.5}
+    came = Weathered(
+        verdict=Verdict(accepted=2),
+        struck=[Struck(blow=blow, load=2.0, **times)],
+        asks=journal.read(),
+        everything=Found(jobs=[job(1, 104.5, 112)]),
+        carried={"carried": 9, "lost": 1, "swallowed": 2, "delay_ms": 1.0, "jitter_ms": 0.5, "loss": 0.003},
+        lasted_s=20.0,
+    )
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps(hosts_report.document(Storm(folder=tmp_path, blows=[blow], jobs=1), came)))
+    written = hosts_report.kept(path)
+    (row,) = hosts_report.rows(written)
+    shown = dict(zip(hosts_report.COLUMNS, row, strict=True))
+    assert shown["host"] == "redis"
+    assert shown["what"] == "cut off"
+    assert (shown["asked"], shown["late or failed"], shown["failed"], shown["longest s"]) == ("20", "2", "0", "3.0")
+    assert shown["stock failed"] == "18 RpcError DEADLINE_EXCEEDED"
+    after = [shown[column] for column in ("back s", "links s", "first answer s", "in time s")]
+    assert after == ["0.3", "never", "0.1", "1.5"]
+    assert (shown["jobs late"], shown["longest job s"]) == ("1", "7.5")
+    assert hosts_report.page(written).startswith("| host | what |")
+    assert any("18 RpcError DEADLINE_EXCEEDED" in line for line in hosts_report.summary(written))
+
+
+def test_the_guide_shows_the_figures_that_lie_beside_it(tmp_path: Path) -> None:
+    text, figures = hosts_report.PAGE.read_text(), hosts_report.kept(hosts_report.FIGURES)
+    assert f"{hosts_report.MARKS[0]}\n{hosts_report.page(figures)}\n{hosts_report.MARKS[1]}" in text
+    copy = tmp_path / "page.md"
+    copy.write_text(text.replace(figures["machine"], "another"))
+    hosts_report.keep(figures, copy, tmp_path / "page.json")
+    assert copy.read_text() == text
+    assert hosts_report.kept(tmp_path / "page.json") == figures
 
 
 def frame(target: int, *, kind: bytes = b"\x08\x00", everybody: bool = False) -> bytes:
