@@ -38,6 +38,7 @@ from cloister.verifier.judge_pool import judging
 from cloister.verifier.lift_orders import lift_orders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
+from cloister.verifier.places import Places
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.revocations import Revocations
@@ -120,7 +121,8 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
         collateral = collateral_store(
             settings, anchor, state.collateral_memory, CollateralRecord(audit, metrics), utc_now()
         )
-        _show_workers(metrics, attested)
+        places = Places(time.monotonic)
+        _show_workers(metrics, attested, places, anchor)
         witness = stack.enter_context(
             Witness.opened(
                 folder,
@@ -146,6 +148,7 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             signing_keys=signing_keys,
             nonces=nonces,
             attested=attested,
+            places=places,
             revocations=revocations,
             audit=audit,
             disagreements=Disagreements(folder / "disagreements"),
@@ -276,7 +279,8 @@ def opened_keys(settings: Settings, *, issuer: str) -> SigningKeys:
     return KeyRing(settings.signing_keys, signers, issuer=issuer, now=utc_now)
 
 
-def _show_workers(metrics: Metrics, attested: AttestedWorkers) -> None:
+def _show_workers(metrics: Metrics, attested: AttestedWorkers, places: Places, anchor: TrustAnchor) -> None:
+    metrics.platform_addresses.labels(str(anchor.simulated).lower()).set_function(places.most)
     for simulated in (False, True):
         gauge = metrics.workers.labels(str(simulated).lower())
         gauge.set_function(partial(attested.count, simulated=simulated))
