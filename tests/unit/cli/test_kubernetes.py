@@ -1,4 +1,4 @@
-"""`cloister kubernetes`: a Secret of its own files for each pod, addresses of the cluster, and no key that is not needed."""
+"""`cloister kubernetes`: a Secret of its own files for each pod, the cluster's addresses, no key without need."""
 
 from __future__ import annotations
 
