@@ -2,8 +2,9 @@
 
     PYTHONPATH=tests python -m vectors.make_job_v1
 
-One client seals four jobs to one epoch key; the first is answered twice, the last without the Result that its ticket has. The same bytes come out each time; the HPKE
-opening is kept from the file that is there, as in `make_seal_v1`.
+One client seals four jobs to one epoch key; the first is answered twice, the last without the Attestation Result that
+its ticket has. The same bytes come out each time; the HPKE opening is kept from the file that is there, as in
+`make_seal_v1`.
 """
 
 from __future__ import annotations
