@@ -12,8 +12,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from cloister.provisioner.epoch_terms import EpochTerms
-from cloister.provisioner.release import ReleaseRequest
+from cloister.provisioner.models.epoch_terms import EpochTerms
+from cloister.provisioner.releases.release import ReleaseRequest
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import proof_message
 from cloister.seal.hpke import KeyPair

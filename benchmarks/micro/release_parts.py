@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from release_crowd import Asked, Crowd
 from rich.table import Table
 
-from cloister.provisioner import release
-from cloister.provisioner.change import Change
-from cloister.provisioner.ledger import Ledger, _Asked
-from cloister.provisioner.rules import decide
+from cloister.provisioner.ledger.change import Change
+from cloister.provisioner.ledger.ledger import Ledger, _Asked
+from cloister.provisioner.models.rules import decide
+from cloister.provisioner.releases import release
 from cloister.seal import hpke
 from cloister.seal.grant import grant_info, seal_grant
 from fakes.results import CLUSTER, MODEL

@@ -18,12 +18,12 @@ from releases import released
 from rich.console import Console
 from rich.table import Table
 
-from cloister.provisioner.database import NAME, Database
-from cloister.provisioner.epoch_terms import EpochTerms
-from cloister.provisioner.ledger import Ledger
-from cloister.provisioner.opening import opened
-from cloister.provisioner.roots import Roots
-from cloister.provisioner.rotation import Rotation
+from cloister.provisioner.ledger.database import NAME, Database
+from cloister.provisioner.ledger.ledger import Ledger
+from cloister.provisioner.ledger.opening import opened
+from cloister.provisioner.models.epoch_terms import EpochTerms
+from cloister.provisioner.models.rotation import Rotation
+from cloister.provisioner.vaults.roots import Roots
 from cloister.seal.hpke import XWING
 from fakes.release_desk import ReleaseDesk
 from fakes.results import CLUSTER

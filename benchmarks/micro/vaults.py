@@ -22,7 +22,6 @@ from pkcs11 import Attribute, KeyType
 from rich.console import Console
 from rich.table import Table
 
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.opening import open_vault
 from cloister.provisioner.vaults.settings import (
     KeyFileSettings,
@@ -31,6 +30,7 @@ from cloister.provisioner.vaults.settings import (
     TransitSettings,
     VaultSettings,
 )
+from cloister.provisioner.vaults.vault import Vault
 from fakes.pki import MeshPki
 from fakes.running_services import private_file
 from fakes.soft_token import PIN, soft_token

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloister.provisioner.database import NAME, Database
-from cloister.provisioner.keyring import Keyring
-from cloister.provisioner.ledger import Ledger
-from cloister.provisioner.opening import opened
+from cloister.provisioner.ledger.database import NAME, Database
+from cloister.provisioner.ledger.ledger import Ledger
+from cloister.provisioner.ledger.opening import opened
+from cloister.provisioner.vaults.keyring import Keyring
 from cloister.provisioner.vaults.opening import Opened
 from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.seal.keys import Secret

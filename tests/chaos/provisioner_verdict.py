@@ -9,15 +9,16 @@ from typing import Any
 
 from chaos.provisioner_roots import opened_with_both
 from chaos.provisioner_work import noted
-from cloister.provisioner.epoch_store import StoredEpoch
-from cloister.provisioner.keyring import Keyring
-from cloister.provisioner.ledger import Ledger
-from cloister.provisioner.log_check import check
-from cloister.provisioner.look import Look, Row
-from cloister.provisioner.models import ModelStore, StoredModel
-from cloister.provisioner.rotation import BEGUN
-from cloister.provisioner.tables import EPOCH, MODEL_VERSION, POLICY, TABLES, WITHDRAWAL, Key
-from cloister.provisioner.vault import Wrapped
+from cloister.provisioner.ledger.ledger import Ledger
+from cloister.provisioner.ledger.log_check import check
+from cloister.provisioner.ledger.look import Look, Row
+from cloister.provisioner.ledger.tables import EPOCH, MODEL_VERSION, POLICY, TABLES, WITHDRAWAL, Key
+from cloister.provisioner.models.epoch_store import StoredEpoch
+from cloister.provisioner.models.rotation import BEGUN
+from cloister.provisioner.models.store import ModelStore
+from cloister.provisioner.models.stored import StoredModel
+from cloister.provisioner.vaults.keyring import Keyring
+from cloister.provisioner.vaults.vault import Wrapped
 from cloister.seal.hpke import KeyPair
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.note import Ed25519Key, SignedNote

@@ -30,12 +30,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chaos.provisioner_roots import opened_with_both
 from cloister.errors import CloisterError
 from cloister.kit.withdrawal import Withdrawn
-from cloister.provisioner import database
-from cloister.provisioner.models import Owner, StoredModel
-from cloister.provisioner.rotation import Rotation
-from cloister.provisioner.tables import MODEL_VERSION, POLICY, WITHDRAWAL
-from cloister.provisioner.vault import RecordId
-from cloister.provisioner.withdrawals import Withdrawals, model_signers
+from cloister.provisioner.leasing.withdrawals import Withdrawals, model_signers
+from cloister.provisioner.ledger import database
+from cloister.provisioner.ledger.tables import MODEL_VERSION, POLICY, WITHDRAWAL
+from cloister.provisioner.models.rotation import Rotation
+from cloister.provisioner.models.stored import Owner, StoredModel
+from cloister.provisioner.vaults.vault import RecordId
 from fakes.release_desk import MODEL_KEY, OWNER, ReleaseDesk, keyring, signed_manifest
 from fakes.results import CLUSTER, MODEL, NOW
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from cloister.kit.audit import AuditLog
-from cloister.provisioner.epoch_store import StoredEpoch
-from cloister.provisioner.models import StoredModel
+from cloister.provisioner.models.epoch_store import StoredEpoch
+from cloister.provisioner.models.stored import StoredModel
 from fakes.stored import POLICY
 
 _MODELS = """

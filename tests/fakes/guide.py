@@ -51,16 +51,18 @@ class Reader:
     Attributes:
         more: Words added to a command that begins so.
         known: What earlier steps have shown.
+        within: A program and its options that runs each shell, where it is not to run as it is.
     """
 
     folder: Path
     more: Mapping[str, str] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOISTER_")}
-        self.environment = {**kept, "PATH": f"{BIN}:{kept['PATH']}", "NO_COLOR": "1"}
+        self.environment = {**kept, "PATH": f"{BIN}:{kept['PATH']}", "NO_COLOR": "1", **self.environment}
 
     def does(self, step: Step) -> None:
         """Type it, and hold what it shows against the page."""
@@ -81,11 +83,11 @@ class Reader:
     @contextmanager
     def follows(self, step: Step) -> Iterator[None]:
         """The same of a command that runs beside the others until the block ends, and has shown all by then."""
-        heard = self.folder / "followed.txt"
+        heard = self.folder / f"followed-{step.command.replace('/', '.').replace(' ', '-')}.txt"
         with (
             heard.open("w") as out,
             subprocess.Popen(
-                ["bash", "-c", f"exec {self._filled(step.command)}"],
+                [*self.within, "bash", "-c", f"exec {self._filled(step.command)}"],
                 cwd=self.folder,
                 env={**self.environment, "PYTHONUNBUFFERED": "1"},
                 stdout=out,
@@ -109,7 +111,7 @@ class Reader:
     def _typed(self, command: str) -> tuple[int, str]:
         more = next((f" {words}" for begins, words in self.more.items() if command.startswith(begins)), "")
         done = subprocess.run(
-            ["bash", "-c", self._filled(command) + more],
+            [*self.within, "bash", "-c", self._filled(command) + more],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import json
 import os
 import shutil
+import socket
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +22,8 @@ from typing import Any
 from fakes.containers import run
 
 NETWORK = ipaddress.ip_network("10.98.217.0/24")
+WORKLOADS = ("Deployment", "StatefulSet", "Pod")
+_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,56 +41,68 @@ class Node:
     Args:
         folder: For volumes.
         engine: containers.conf.
-        objects: All rendered objects.
+        objects: All rendered objects; pods have addresses in their order.
+        name: Of the network, and what the names of containers begin with.
     """
 
-    def __init__(self, folder: Path, engine: Path, objects: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, folder: Path, engine: Path, objects: Sequence[Mapping[str, Any]], name: str = "") -> None:
         self._folder = folder
         self._environment = {"CONTAINERS_CONF": str(engine)}
         self._objects = objects
-        self._network = f"cloister-{os.getpid()}"
+        self._network = name or f"cloister-{os.getpid()}"
         addresses = NETWORK.hosts()
         next(addresses)  # the bridge's own
-        workloads = [each for each in objects if each["kind"] in ("Deployment", "StatefulSet")]
+        workloads = [each for each in objects if each["kind"] in WORKLOADS]
         self.pods = {
             each["metadata"]["name"]: Pod(each["metadata"]["name"], str(next(addresses)), _spec(each))
             for each in workloads
         }
 
+    def begin(self) -> None:
+        """Make the network of the pods."""
+        self.podman("network", "create", "--subnet", str(NETWORK), self._network)
+
     def start(self) -> None:
         """Run every pod."""
-        self.podman("network", "create", "--subnet", str(NETWORK), self._network)
+        self.begin()
         for pod in self.pods.values():
             self.run(pod)
 
     def stop(self) -> None:
-        """Remove them all."""
+        """Remove all pods and their network."""
         for pod in self.pods.values():
-            for container in (*pod.spec["initContainers"], *pod.spec["containers"]):
-                self.podman("rm", "--force", "--ignore", "--time", "5", _name(pod, container))
+            self.remove(pod)
         self.podman("network", "rm", "--force", self._network)
+
+    def remove(self, pod: Pod, within_s: int = 5) -> None:
+        """End a pod, first by asking it to."""
+        for container in (*pod.spec.get("initContainers", ()), *pod.spec["containers"]):
+            self.podman("rm", "--force", "--ignore", "--time", within_s, self.container(pod, container))
 
     def run(self, pod: Pod) -> None:
         """Start a pod: volumes, then what prepares it, then what it is for."""
         volumes = {volume["name"]: self._volume(pod, volume) for volume in pod.spec["volumes"]}
-        for container in pod.spec["initContainers"]:
+        for container in pod.spec.get("initContainers", ()):
             self.podman("run", "--rm", *self._options(pod, container, volumes))
         for container in pod.spec["containers"]:
             self.podman("run", "--detach", *self._options(pod, container, volumes))
 
     def replace(self, pod: Pod) -> None:
         """Kill a pod and start another in its place: volumes that are claimed stay, those of the pod are new."""
-        for container in pod.spec["containers"]:
-            self.podman("rm", "--force", "--time", "0", _name(pod, container))
+        self.remove(pod, 0)
         self.run(pod)
 
-    def logs(self, pod: Pod) -> str:
-        """What its container has printed."""
-        return "".join(self.podman("logs", _name(pod, each)) for each in pod.spec["containers"])
+    def is_ready(self, pod: Pod) -> bool:
+        """What a kubelet would say: every container runs, and answers its readiness probe as it should."""
+        for container in pod.spec["containers"]:
+            state = json.loads(self.podman("inspect", self.container(pod, container)))[0]["State"]
+            if not (state["Running"] and _answers(pod, container, container.get("readinessProbe", {}))):
+                return False
+        return True
 
-    def volumes(self, name: str) -> list[Path]:
-        """The folders of a pod's volumes."""
-        return [self._place(self.pods[name], volume) for volume in self.pods[name].spec["volumes"]]
+    def container(self, pod: Pod, container: Mapping[str, Any]) -> str:
+        """The name that podman knows a container by."""
+        return f"{self._network}-{pod.name}-{container['name']}"
 
     def podman(self, *words: object) -> str:
         """Run podman."""
@@ -92,7 +110,7 @@ class Node:
 
     def _options(self, pod: Pod, container: Mapping[str, Any], volumes: Mapping[str, Path]) -> list[str]:
         context, security = pod.spec["securityContext"], container["securityContext"]
-        words = ["--name", _name(pod, container), "--network", self._network, "--ip", pod.address]
+        words = ["--name", self.container(pod, container), "--network", self._network, "--ip", pod.address]
         words += ["--user", f"{context['runAsUser']}:{context['runAsGroup']}", "--group-add", str(context["fsGroup"])]
         words += [f"--add-host={other.name}:{other.address}" for other in self.pods.values()]
         words += ["--read-only", "--read-only-tmpfs=false"] if security["readOnlyRootFilesystem"] else []
@@ -134,8 +152,34 @@ class Node:
         return {key: base64.b64decode(value) for key, value in found["data"].items()}
 
 
+def pod_spec(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification of a workload's pods, or of a pod."""
+    spec: dict[str, Any] = workload["spec"] if workload["kind"] == "Pod" else workload["spec"]["template"]["spec"]
+    return spec
+
+
+def port_number(container: Mapping[str, Any], port: int | str) -> int:
+    """The number of a port that a probe or a service names."""
+    named = {each["name"]: int(each["containerPort"]) for each in container.get("ports", ())}
+    return port if isinstance(port, int) else named[port]
+
+
+def _answers(pod: Pod, container: Mapping[str, Any], probe: Mapping[str, Any]) -> bool:
+    try:
+        if page := probe.get("httpGet"):
+            address = f"http://{pod.address}:{port_number(container, page['port'])}{page['path']}"
+            with urllib.request.urlopen(address, timeout=_WITHIN_S) as answer:  # http
+                return int(answer.status) == 200
+        if opened := probe.get("tcpSocket"):
+            with socket.create_connection((pod.address, port_number(container, opened["port"])), _WITHIN_S):
+                return True
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
+
+
 def _spec(workload: Mapping[str, Any]) -> dict[str, Any]:
-    spec: dict[str, Any] = dict(workload["spec"]["template"]["spec"])
+    spec = dict(pod_spec(workload))
     claims = workload["spec"].get("volumeClaimTemplates", ())
     name = workload["metadata"]["name"]
     spec["volumes"] = [
@@ -163,7 +207,3 @@ def _variables(pod: Pod, container: Mapping[str, Any]) -> dict[str, str]:
             value = value.replace(f"$({name})", known)
         found[variable["name"]] = value
     return found
-
-
-def _name(pod: Pod, container: Mapping[str, Any]) -> str:
-    return f"cloister-{os.getpid()}-{pod.name}-{container['name']}"

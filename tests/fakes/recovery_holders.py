@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloister.api.v1.recovery_pb2 import DealtShare, RecoveryDeal
 from cloister.kit.recovery_cards import card
-from cloister.provisioner.recovery_shares import split
+from cloister.provisioner.recovery.shares import split
 from cloister.rpc.spiffe import SpiffeId
 from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.keys import Secret

@@ -18,22 +18,22 @@ from cloister import ear
 from cloister.ear import SigningKey
 from cloister.kit.host_clock import HostClock
 from cloister.kit.metrics import Metrics
-from cloister.provisioner.database import NAME, Database
-from cloister.provisioner.epoch_store import EpochStore
-from cloister.provisioner.epoch_terms import EpochTerms
-from cloister.provisioner.epochs import Epochs
-from cloister.provisioner.keyring import Keyring
-from cloister.provisioner.ledger import Ledger
-from cloister.provisioner.models import ModelStore
-from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.opening import opened
-from cloister.provisioner.rates import Rates
-from cloister.provisioner.registry import Registry
-from cloister.provisioner.release import Released, Releaser, ReleaseRequest
-from cloister.provisioner.revoked import Standing, Unfollowed
-from cloister.provisioner.used_results import UsedResults
+from cloister.provisioner.ledger.database import NAME, Database
+from cloister.provisioner.ledger.ledger import Ledger
+from cloister.provisioner.ledger.opening import opened
+from cloister.provisioner.models.epoch_store import EpochStore
+from cloister.provisioner.models.epoch_terms import EpochTerms
+from cloister.provisioner.models.epochs import Epochs
+from cloister.provisioner.models.registry import Registry
+from cloister.provisioner.models.store import ModelStore
+from cloister.provisioner.releases.nonces import Nonces
+from cloister.provisioner.releases.rates import Rates
+from cloister.provisioner.releases.release import Released, Releaser, ReleaseRequest
+from cloister.provisioner.releases.revoked import Standing, Unfollowed
+from cloister.provisioner.releases.used_results import UsedResults
+from cloister.provisioner.releases.verifier_keys import PinnedKeys
+from cloister.provisioner.vaults.keyring import Keyring
 from cloister.provisioner.vaults.root_key import RootKeyVault
-from cloister.provisioner.verifier_keys import PinnedKeys
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
 from cloister.seal.hpke import X25519, KeyPair

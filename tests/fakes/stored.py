@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cloister.errors import Unavailable
-from cloister.provisioner.change import Change
-from cloister.provisioner.epoch_store import StoredEpoch
-from cloister.provisioner.models import Owner, StoredModel, StoredPolicy
+from cloister.provisioner.ledger.change import Change
+from cloister.provisioner.models.epoch_store import StoredEpoch
+from cloister.provisioner.models.stored import Owner, StoredModel, StoredPolicy
 from fakes.results import good_policy
 
 ALICE = Owner("spiffe://demo.cloister.internal/owner/alice", b"a" * 32)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloister.errors import SealBroken
-from cloister.provisioner.vault import EpochId, RecordId, Vault
+from cloister.provisioner.vaults.vault import EpochId, RecordId, Vault
 from cloister.seal.keys import Secret
 
 RECORD = RecordId(model_name="iris", model_version=1, manifest_sha256=b"m" * 32, owner_key=b"o" * 32)

@@ -1,96 +1,96 @@
-"""The laptop overlay, rendered with a mesh's secrets by kubectl, its pods run by podman and asked from outside."""
+"""The guide to Kubernetes is typed as it is written, before a cluster of one machine whose pods podman runs.
+
+It has a network of its own, so that the addresses of the page are free. What kubectl does there, and what it cannot
+show, says `fakes.kubectl`.
+"""
 
 from __future__ import annotations
 
-import tomllib
-import urllib.error
-import urllib.request
+import os
+import shutil
+import sys
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
-import yaml
 
-from fakes.containers import BIN, ENGINE, eventually, published, run
-from fakes.pods import NETWORK, Node, Pod
+from fakes.containers import ENGINE, REPOSITORY, run
+from fakes.guide import GUIDES, Reader, Step, steps
+from fakes.kubectl import FOLDER, REAL
+from fakes.small_model import write_model
 
-SERVED = ("gateway", "provisioner", "verifier")
-
-
-@pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kubernetes") / "mesh"
-    # A gateway's certificate names where clients come to it, as a load balancer's address would be named.
-    hosts = [word for address in islice(NETWORK.hosts(), 8) for word in ("--host", address)]
-    run(BIN / "cloister", "init", folder, "--model", "breast-cancer", "--simulator", *hosts)
-    run(BIN / "cloister", "kubernetes", folder, "--manifests", "deploy/kubernetes/overlays/laptop")
-    return folder
+PAGE = "kubernetes.md"
+READY = Step("kubectl wait -n cloister --for=condition=Ready pod --all --timeout=110s", ("...",))
+ASKED = Step(
+    "cloister infer breast-cancer --input record.json --mesh ward-7", ("...", "benign_probability [1, 1]", "...")
+)
 
 
 @pytest.fixture(scope="module")
-def node(mesh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("node")
-    (folder / "containers.conf").write_text(ENGINE)
-    objects = [each for each in yaml.safe_load_all(run("kubectl", "kustomize", mesh)) if each]
-    node = Node(folder, folder / "containers.conf", objects)
-    _addressed(mesh, node)
+def network() -> Iterator[str]:
+    """A network namespace with nothing in it but its loopback interface."""
+    name = f"cloister-guide-{os.getpid()}"
+    run("ip", "netns", "add", name)
     try:
-        node.start()
-        yield node
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        yield name
     finally:
-        node.stop()
+        run("ip", "netns", "delete", name)
 
 
 @pytest.fixture(scope="module")
-def record(mesh: Path, node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Inputs for a model that is published into the volume of models, allowed and served."""
-    (models,) = (volume for volume in node.volumes("worker") if volume.name == "claim-models")
-    return published(mesh, tmp_path_factory.mktemp("model"), models)
+def reader(network: str, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """Somebody in a clone of the repository, with a model, and a kubectl that has a cluster."""
+    folder = tmp_path_factory.mktemp("kubernetes")
+    (folder / "deploy").symlink_to(REPOSITORY / "deploy")
+    write_model(folder)
+    cluster, programs = folder / f"cluster-{os.getpid()}", folder / "programs"
+    cluster.mkdir()
+    programs.mkdir()
+    (cluster / "containers.conf").write_text(ENGINE)
+    (programs / "kubectl").write_text(f'#!/bin/sh\nexec {sys.executable} -m fakes.kubectl "$@"\n')
+    (programs / "kubectl").chmod(0o755)
+    reader = Reader(folder, within=("nsenter", f"--net=/run/netns/{network}"))
+    reader.environment |= {
+        "PATH": f"{programs}:{reader.environment['PATH']}",
+        "PYTHONPATH": str(REPOSITORY / "tests"),
+        "CONTAINERS_CONF": str(cluster / "containers.conf"),
+        FOLDER: str(cluster),
+        REAL: str(shutil.which("kubectl")),
+    }
+    return reader
 
 
-def _addressed(mesh: Path, node: Node) -> None:
-    """Have the mesh folder name the addresses that the pods have here, as a port-forward or a load balancer would."""
-    text = (mesh / "mesh.toml").read_text()
-    addresses = tomllib.loads(text)["addresses"]
-    ports = {"gateway": 8440, "verifier": 8442, "provisioner": 8444, "verifier_https": 8443, "gateway_https": 8441}
-    for name, port in ports.items():
-        text = text.replace(
-            f'{name} = "{addresses[name]}"', f'{name} = "{node.pods[name.split("_")[0]].address}:{port}"'
-        )
-    (mesh / "mesh.toml").write_text(text)
+@pytest.fixture(scope="module")
+def walked(reader: Reader) -> Iterator[Reader]:
+    """The same person at the page's last step, which ends everything and is then taken too."""
+    *walk, last = steps(PAGE)
+    assert len(walk) > 20
+    assert last.command == "kubectl delete -k mesh"
+    with ExitStack() as beside:
+        beside.callback(reader.does, last)
+        for step in walk:
+            if step.command.startswith("kubectl port-forward"):
+                beside.enter_context(reader.follows(step))
+            else:
+                reader.does(step)
+        yield reader
 
 
-def page(pod: Pod, path: str) -> int:
-    """The status of one of the operator's pages, as a probe of the kubelet sees it."""
-    try:
-        with urllib.request.urlopen(f"http://{pod.address}:9464{path}", timeout=5) as answer:  # http
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
+def test_the_page_ends_with_a_sealed_answer_and_its_receipt(walked: Reader) -> None:
+    assert (walked.folder / "answer.receipt").stat().st_size > 0
+    assert walked.known.keys() >= {"worker", "verifier"}
 
 
-def asked(mesh: Path, record: Path) -> bool:
-    """Whether a sealed request is answered."""
-    try:
-        return "outputs" in run(BIN / "cloister", "infer", "breast-cancer", "--input", record, "--mesh", mesh, "--json")
-    except AssertionError:
-        return False
+def test_the_images_are_built_as_the_page_says() -> None:
+    """Which was done before any of this, by the command that `make images` is."""
+    assert "\nmake images\n" in (GUIDES / PAGE).read_text()
+    assert "images: .venv/installed\n\tsh deploy/images/build.sh" in (REPOSITORY / "Makefile").read_text()
 
 
-def test_a_sealed_request_is_answered(mesh: Path, node: Node, record: Path) -> None:
-    assert asked(mesh, record)
-
-
-@pytest.mark.parametrize("service", SERVED)
-def test_probes_find_it_alive_and_ready(node: Node, record: Path, service: str) -> None:
-    assert (page(node.pods[service], "/live"), page(node.pods[service], "/ready")) == (200, 200)
-
-
-@pytest.mark.parametrize("service", ["worker", "provisioner", "redis", "verifier", "gateway"])
-def test_a_pod_in_the_place_of_a_lost_one_goes_on(mesh: Path, node: Node, record: Path, service: str) -> None:
-    node.replace(node.pods[service])
-    eventually(lambda: all(page(node.pods[each], "/ready") == 200 for each in SERVED))
-    eventually(lambda: asked(mesh, record))
+@pytest.mark.parametrize("service", ["provisioner", "redis", "verifier", "gateway"])
+def test_a_pod_in_the_place_of_a_lost_one_goes_on(walked: Reader, service: str) -> None:
+    kind = "deployment" if service == "gateway" else "statefulset"
+    walked.does(Step(f"kubectl rollout restart {kind}/{service} -n cloister", ("...",)))
+    walked.does(READY)
+    walked.does(ASKED)

@@ -15,17 +15,14 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import openvino as ov
 import pytest
-from openvino import opset13 as ops
 
 from fakes.installed import installed
 from fakes.running_mesh import BIN, until
+from fakes.small_model import write_model
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "first-mesh.md").read_text()
-FEATURES = 30
 
 
 def commands() -> list[str]:
@@ -68,12 +65,7 @@ class Reader:
 
     def has_its_files(self) -> None:
         """What the guide says one needs: a model, inputs, and its policy."""
-        x = ops.parameter([-1, FEATURES], np.float32, name="measurements")
-        x.output(0).set_names({"measurements"})
-        y = ops.sigmoid(ops.reduce_sum(x, ops.constant(np.array([1])), keep_dims=True))
-        y.output(0).set_names({"benign_probability"})
-        ov.save_model(ov.Model([ops.result(y)], [x]), self.folder / "model" / "model.xml", compress_to_fp16=False)
-        (self.folder / "record.json").write_text(json.dumps({"measurements": [[0.0] * FEATURES]}))
+        write_model(self.folder)
         (policy,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
         (self.folder / "policy.toml").write_text(policy.replace("<worker>", self.measured("worker")))
 
@@ -92,7 +84,6 @@ def ask_as_the_readme_does(folder: Path) -> str:
 
 def test_the_guide_works_as_it_is_written(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
-    (tmp_path / "model").mkdir()
     reader.has_its_files()
     port = 20_000 + 16 * secrets.randbelow(600)
     said: dict[str, str] = {}

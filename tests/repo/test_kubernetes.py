@@ -1,10 +1,11 @@
-"""The manifests, rendered by kubectl and held against Kubernetes' schemas and its "restricted" profile."""
+"""The manifests, rendered by kubectl: schemas, the "restricted" profile, the arrows, and what a linter would say."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,74 +13,156 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "deploy" / "kubernetes"
+from fakes.manifests import CLUSTER, ROOT, parsed, rendered, validate
+from fakes.pod_security import CONTAINER_RULES, POD_RULES, containers, objections
+from fakes.pods import WORKLOADS, pod_spec
+
 OVERLAYS = ("laptop", "sgx", "simulated")
-KUBERNETES = "1.31"
+COMPONENTS = tuple(sorted(path.parent.name for path in (CLUSTER / "components").glob("*/kustomization.yaml")))
+SERVICES = {"gateway", "provisioner", "verifier", "worker"}
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 
-@cache
-def rendered(overlay: str) -> tuple[dict[str, Any], ...]:
+def of_overlay(overlay: str) -> tuple[dict[str, Any], ...]:
     """All objects of an overlay."""
-    command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return tuple(yaml.safe_load_all(text))
+    return rendered(CLUSTER / "overlays" / overlay)
 
 
 def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
     """Objects by name."""
-    return {each["metadata"]["name"]: each for each in rendered(overlay) if each["kind"] in kinds}
+    return {each["metadata"]["name"]: each for each in of_overlay(overlay) if each["kind"] in kinds}
 
 
 def pods(overlay: str) -> dict[str, dict[str, Any]]:
     """What runs: the pods of each workload."""
-    found = of_kind(overlay, "Deployment", "StatefulSet")
-    return {name: each["spec"]["template"]["spec"] for name, each in found.items()}
+    return {name: pod_spec(each) for name, each in of_kind(overlay, *WORKLOADS).items()}
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], ...]]:
+    """Each component by itself, over the base."""
+    found = {}
+    for component in COMPONENTS:
+        folder = tmp_path_factory.mktemp(component)
+        (folder / "deploy").symlink_to(CLUSTER)
+        resources = {"resources": ["deploy/base"], "components": [f"deploy/components/{component}"]}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(resources))
+        found[component] = rendered(folder)
+    return found
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_object_fits_its_schema(overlay: str) -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    for each in rendered(overlay):
-        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+def test_every_object_of_an_overlay_fits_its_schema(overlay: str) -> None:
+    for each in of_overlay(overlay):
+        validate(each)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_object_of_a_component_fits_its_schema(component: str, composed: Any) -> None:
+    for each in composed[component]:
+        validate(each)
+
+
+LOOSE = sorted(path for path in CLUSTER.glob("*.yaml") if path.name != "kustomization.yaml")
+
+
+@pytest.mark.parametrize("file", LOOSE, ids=lambda path: path.name)
+def test_every_object_that_is_applied_by_itself_fits_its_schema_and_is_restricted(file: Path) -> None:
+    for each in parsed(file.read_text()):
+        validate(each)
+        assert objections(pod_spec(each)) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("spec.maxReplicas", 3), ("spec.minReplicaCount", "two"), ("spec.triggers.0.metricType", 7), ("sepc", {})],
+)
+def test_an_object_that_does_not_fit_would_be_noticed(path: str, value: object, composed: Any) -> None:
+    (scaled,) = deepcopy([each for each in composed["keda"] if each["kind"] == "ScaledObject"])
+    validate(scaled)
+    place: Any = scaled
+    *parents, name = path.split(".")
+    for parent in parents:
+        place = place[int(parent) if parent.isdigit() else parent]
+    place[name] = value
+    with pytest.raises(AssertionError, match="ScaledObject worker"):
+        validate(scaled)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_there_is_a_workload_for_each_service(overlay: str) -> None:
     own = {"redis"} if overlay != "sgx" else set()
-    assert pods(overlay).keys() == {"gateway", "provisioner", "verifier", "worker"} | own
+    assert pods(overlay).keys() == SERVICES | own
     assert of_kind(overlay, "PodDisruptionBudget").keys() == pods(overlay).keys()
     assert of_kind(overlay, "NetworkPolicy").keys() == pods(overlay).keys() | {"nothing-else"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_pods_are_restricted(overlay: str) -> None:
+def test_no_pod_of_any_overlay_needs_more_than_a_restricted_namespace_lets_it(overlay: str) -> None:
+    (namespace,) = of_kind(overlay, "Namespace").values()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {name: objections(pod) for name, pod in pods(overlay).items()} == {name: set() for name in pods(overlay)}
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "host namespaces": {"hostPID": True},
+    "hostPath volumes": {"volumes": [{"name": "aesmd", "hostPath": {"path": "/var/run/aesmd"}}]},
+    "sysctls": {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
+    "volume types": {"volumes": [{"name": "models", "nfs": {"server": "a", "path": "/"}}]},
+    "HostProcess": {"own": {"windowsOptions": {"hostProcess": True}}},
+    "privileged": {"own": {"privileged": True}},
+    "capabilities added": {"own": {"capabilities": {"add": ["SYS_ADMIN"], "drop": ["ALL"]}}},
+    "host ports": {"container": {"ports": [{"containerPort": 1, "hostPort": 1}]}},
+    "AppArmor": {"own": {"appArmorProfile": {"type": "Unconfined"}}},
+    "SELinux": {"own": {"seLinuxOptions": {"type": "spc_t"}}},
+    "/proc mount type": {"own": {"procMount": "Unmasked"}},
+    "seccomp": {"own": {"seccompProfile": {"type": "Unconfined"}}},
+    "privilege escalation": {"own": {"allowPrivilegeEscalation": True}},
+    "running as non-root": {"own": {"runAsNonRoot": False}},
+    "running as user 0": {"own": {"runAsUser": 0}},
+    "capabilities dropped": {"own": {"capabilities": {"drop": ["NET_RAW"]}}},
+}
+
+
+@pytest.mark.parametrize("control", [*POD_RULES, *CONTAINER_RULES])
+def test_each_control_of_the_restricted_profile_would_be_missed(control: str) -> None:
+    pod = deepcopy(pods("sgx")["worker"])
+    broken = deepcopy(BROKEN[control])
+    pod["containers"][0]["securityContext"] |= broken.pop("own", {})
+    pod["containers"][0] |= broken.pop("container", {})
+    pod["securityContext"] |= broken.pop("securityContext", {})
+    pod |= broken
+    assert {found.partition(":")[0] for found in objections(pod)} == {control} | (
+        {"volume types"} if control == "hostPath volumes" else set()
+    )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_are_held_tighter_than_the_profile(overlay: str) -> None:
     for pod in pods(overlay).values():
         assert pod["automountServiceAccountToken"] is False
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in (*pod["initContainers"], *pod["containers"]):
-            context = container["securityContext"]
-            assert context["readOnlyRootFilesystem"] is True
-            assert context["allowPrivilegeEscalation"] is False
-            assert context["capabilities"] == {"drop": ["ALL"]}
-            assert "memory" in container["resources"]["limits"]
+        assert pod["enableServiceLinks"] is False
+        for container in containers(pod):
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+            assert ":" not in container["image"], "a tag is for an overlay of the operator's"
 
 
 @pytest.mark.attack("J11")
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_simulator_is_where_it_was_asked_for_and_nowhere_else(overlay: str) -> None:
-    text = yaml.safe_dump_all(rendered(overlay))
+    text = yaml.safe_dump_all(of_overlay(overlay))
     assert ("simulator" in text) == (overlay != "sgx")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_each_pod_is_given_its_own_secret_alone(overlay: str) -> None:
+def test_each_pod_is_given_its_own_secrets_alone(overlay: str) -> None:
+    brought_in = ("verifier", "provisioner") if overlay == "sgx" else ()
     for name, pod in pods(overlay).items():
         secrets = [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
-        assert secrets == [f"{name}-mesh"]
+        assert secrets == [f"{name}-mesh", *([f"{name}-secrets"] if name in brought_in else [])]
 
 
 ARROWS = {
@@ -111,8 +194,9 @@ def test_only_the_arrows_of_the_mesh_are_allowed() -> None:
     assert arrows("egress", "to") == ARROWS
 
 
-def test_what_is_not_allowed_is_forbidden() -> None:
-    everything = of_kind("sgx", "NetworkPolicy")["nothing-else"]["spec"]
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_is_not_allowed_is_forbidden(overlay: str) -> None:
+    everything = of_kind(overlay, "NetworkPolicy")["nothing-else"]["spec"]
     assert everything == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
@@ -123,8 +207,9 @@ def test_probes_ask_whether_it_goes_on_and_not_whether_a_port_is_open() -> None:
         assert container["livenessProbe"]["httpGet"]["path"] == "/live"
 
 
-def test_variables_are_settings_that_exist() -> None:
-    for name, pod in pods("simulated").items():
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_variables_are_settings_that_exist(overlay: str) -> None:
+    for name, pod in pods(overlay).items():
         (container,) = pod["containers"]
         for variable in container.get("env", ()):
             if variable["name"].startswith("CLOISTER_"):
@@ -132,3 +217,62 @@ def test_variables_are_settings_that_exist() -> None:
                 assert service == name
                 settings = (ROOT / "services" / "cloister" / service / "settings.py").read_text()
                 assert re.search(rf"^    (?:{'_'.join(field)}|{field[0]}):", settings, re.M), variable["name"]
+
+
+def dangling(objects: tuple[dict[str, Any], ...]) -> Iterator[str]:
+    """What objects refer to, and is not there; secrets come from the mesh folder, by their names."""
+    there = {(each["kind"], each["metadata"]["name"]) for each in objects}
+    workloads = {each["metadata"]["name"]: each for each in objects if each["kind"] in WORKLOADS}
+    for name, each in workloads.items():
+        spec = each["spec"]
+        assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"] == selected(name)
+        pod = pod_spec(each)
+        claims = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        mounts = [mount["name"] for container in containers(pod) for mount in container["volumeMounts"]]
+        yield from (f"{name}: {mount}" for mount in mounts if mount not in volumes.keys() | claims)
+        yield from (f"{name}: {volume} is not mounted" for volume in volumes if volume not in mounts)
+        for volume in volumes.values():
+            claimed = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claimed and ("PersistentVolumeClaim", claimed) not in there:
+                yield f"{name}: claim {claimed}"
+            configured = volume.get("configMap", {}).get("name")
+            if configured and ("ConfigMap", configured) not in there:
+                yield f"{name}: {configured}"
+    for each in objects:
+        name, spec = each["metadata"]["name"], each.get("spec", {})
+        if each["kind"] in ("Service", "PodDisruptionBudget"):
+            chosen = spec["selector"].get("matchLabels", spec["selector"])["app.kubernetes.io/name"]
+            if chosen not in workloads:
+                yield f"{each['kind']} {name} chooses no pod"
+                continue
+            ports = {port["name"] for port in pod_spec(workloads[chosen])["containers"][0]["ports"]}
+            yield from (f"{name}: port {each}" for port in spec.get("ports", ()) if port["targetPort"] not in ports)
+        if each["kind"] == "StatefulSet" and ("Service", spec["serviceName"]) not in there:
+            yield f"{name}: service {spec['serviceName']}"
+        if each["kind"] == "ScaledObject" and ("Deployment", spec["scaleTargetRef"]["name"]) not in there:
+            yield f"{name}: scales nothing"
+
+
+@cache
+def selected(name: str) -> dict[str, str]:
+    """The label that everything finds the pods of a workload by."""
+    return {"app.kubernetes.io/name": name}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_of_an_overlay_refers_to_what_is_not_there(overlay: str) -> None:
+    assert list(dangling(of_overlay(overlay))) == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_nothing_of_a_component_refers_to_what_is_not_there(component: str, composed: Any) -> None:
+    assert list(dangling(composed[component])) == []
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_of_several_may_be_evicted_and_the_last_one_of_a_service_waits(overlay: str) -> None:
+    for name, budget in of_kind(overlay, "PodDisruptionBudget").items():
+        kept = budget["spec"].get("minAvailable", 0)
+        assert kept in (0, 1)
+        assert (kept == 1) == (name in ("gateway", "worker"))

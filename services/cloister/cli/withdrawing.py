@@ -11,7 +11,8 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.reaching import reached
 from cloister.client import lift_withdrawal, withdrawals
 from cloister.client import withdraw as withdraw_it
-from cloister.kit.withdrawal import Withdrawn, lift_order
+from cloister.client.withdrawing import lift_payload
+from cloister.kit.withdrawal import Withdrawn
 
 KINDS = ("model", "version")
 
@@ -54,11 +55,15 @@ async def listed(mesh: Mesh, identity: Path) -> list[Withdrawal]:
 
 def order_payload(mesh: Mesh, identity: Path | None, what: Withdrawn) -> bytes:
     """What people sign to have this withdrawal lifted; raises Stop where there is none."""
-    found = asyncio.run(listed(mesh, identity or mesh.identity("owner")))
-    for each in found:
-        if (each.model_name, each.model_version) == what:
-            return lift_order(mesh.cluster, what, each.sequence, each.withdrawn_at_ms)
-    raise Stop(f"{what} is not withdrawn; 'cloister revoke list' tells what is")
+
+    async def call() -> bytes:
+        async with reached(mesh, identity or mesh.identity("owner"), "provisioner", mesh.provisioner) as provisioner:
+            for each in await withdrawals(provisioner):
+                if (each.model_name, each.model_version) == what:
+                    return await lift_payload(provisioner, mesh.cluster, each)
+        raise Stop(f"{what} is not withdrawn; 'cloister revoke list' tells what is")
+
+    return asyncio.run(call())
 
 
 def what_of(withdrawal: Withdrawal) -> Withdrawn:

@@ -175,7 +175,8 @@ class LinePass:
             self.check(kept, "the head that was seen here before")
             return
         # Some of what was seen is gone. Whoever had the log go on must have owned up to it.
-        first = min(losses, key=lambda each: LogOrigin.parse(each.said.old_origin).generation)
+        # Of two lines that did so from the same generation the witness took the later one.
+        first = min(losses, key=lambda each: (LogOrigin.parse(each.said.old_origin).generation, -each.sequence))
         same_head = first.said.should_size == kept.size and first.said.should_root == kept.root
         if not same_head and first.said.should_size <= kept.size:
             raise LogBroken(

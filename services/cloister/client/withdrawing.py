@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cloister.api.v1.provisioner_pb2 import (
+    GetCheckpointRequest,
     LiftWithdrawalRequest,
     LiftWithdrawalResponse,
     ListWithdrawalsRequest,
@@ -13,8 +14,11 @@ from cloister.api.v1.provisioner_pb2 import (
     WithdrawResponse,
 )
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
-from cloister.kit.withdrawal import Withdrawn
+from cloister.kit.log_origin import LogOrigin
+from cloister.kit.withdrawal import Withdrawn, lift_order
 from cloister.rpc.channel import Peer
+from cloister.tlog.checkpoint import Checkpoint
+from cloister.tlog.note import SignedNote
 
 
 async def withdraw(provisioner: Peer, what: Withdrawn, reason: str, timeout_s: float = 10.0) -> WithdrawResponse:
@@ -43,6 +47,19 @@ async def lift_withdrawal(
     request = LiftWithdrawalRequest(model_name=what.name, model_version=what.version, reason=reason, order=order)
     answer: LiftWithdrawalResponse = await provisioner.stub(ProvisionerStub).LiftWithdrawal(request, timeout=timeout_s)
     return answer
+
+
+async def lift_payload(provisioner: Peer, cluster: str, withdrawal: Withdrawal, timeout_s: float = 10.0) -> bytes:
+    """What people sign to have a withdrawal lifted that was listed. Roles: owner, operator, auditor.
+
+    Raises:
+        CloisterError: As the call.
+    """
+    stub: Any = provisioner.stub(ProvisionerStub)
+    head = await stub.GetCheckpoint(GetCheckpointRequest(), timeout=timeout_s)
+    generation = LogOrigin.parse(Checkpoint.parse(SignedNote.parse(head.checkpoint).text).origin).generation
+    what = Withdrawn(withdrawal.model_name, withdrawal.model_version)
+    return lift_order(cluster, what, withdrawal.sequence, withdrawal.withdrawn_at_ms, generation)
 
 
 async def withdrawals(provisioner: Peer, timeout_s: float = 10.0) -> list[Withdrawal]:

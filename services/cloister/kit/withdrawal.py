@@ -64,7 +64,7 @@ def check_reason(reason: str) -> None:
         )
 
 
-def lift_order(cluster: str, of: Withdrawn, sequence: int, withdrawn_at_ms: int) -> bytes:
+def lift_order(cluster: str, of: Withdrawn, sequence: int, withdrawn_at_ms: int, generation: int = 1) -> bytes:
     """What people sign to have a withdrawal lifted: this one, and not the next of the same thing.
 
     Args:
@@ -72,12 +72,15 @@ def lift_order(cluster: str, of: Withdrawn, sequence: int, withdrawn_at_ms: int)
         of: What is withdrawn.
         sequence: Of the line in the provisioner's record that made it, as `ListWithdrawals` tells.
         withdrawn_at_ms: When, Unix time in milliseconds; no two records share both.
+        generation: Of the record, at the time of the order: where lines were lost after one was lifted, an order from
+            before does not lift it once more. In the first it is left out, as ever.
     """
-    said = {
+    said: dict[str, str | int] = {
         "cluster": cluster,
         "kind": of.kind,
         "value": str(of),
         "sequence": sequence,
         "withdrawn_at_ms": withdrawn_at_ms,
+        **({"log_generation": generation} if generation > 1 else {}),
     }
     return json.dumps(said, sort_keys=True, separators=(",", ":")).encode()

@@ -6,46 +6,43 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from cloister.api.v1.provisioner_pb2_grpc import add_ProvisionerServicer_to_server
 from cloister.api.v1.recovery_pb2_grpc import add_RecoveryServicer_to_server
 from cloister.errors import NotReady
 from cloister.kit.exporter import exporter
-from cloister.kit.host_clock import HostClock
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner.database import NAME, Database
-from cloister.provisioner.epoch_store import EpochStore
-from cloister.provisioner.epochs import Epochs, destroying
-from cloister.provisioner.following import following
-from cloister.provisioner.freshness import Freshness
-from cloister.provisioner.keyring import UNKNOWN
-from cloister.provisioner.lease_watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
-from cloister.provisioner.leases import Leases
-from cloister.provisioner.log_desk import LogDesk
-from cloister.provisioner.models import ModelStore
-from cloister.provisioner.nonces import Nonces
-from cloister.provisioner.opening import opened, utc_now
+from cloister.kit.state_folder import private_folder
+from cloister.provisioner.leasing.leases import Leases
+from cloister.provisioner.leasing.watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
+from cloister.provisioner.leasing.withdrawals import Withdrawals, model_signers, terms_of
+from cloister.provisioner.ledger.opening import utc_now
+from cloister.provisioner.models.epoch_store import EpochStore
+from cloister.provisioner.models.epochs import Epochs, destroying
+from cloister.provisioner.models.registry import Registry
+from cloister.provisioner.models.rotation import Rotation, rotating
+from cloister.provisioner.models.store import ModelStore
 from cloister.provisioner.owner_listener import owner_listener, roles_at_the_door
-from cloister.provisioner.rates import Rates
-from cloister.provisioner.recovery import Recovery
+from cloister.provisioner.recovery.dealing import Recovery
+from cloister.provisioner.recovery.servicer import RecoveryServicer
 from cloister.provisioner.recovery_app import recover
-from cloister.provisioner.recovery_servicer import RecoveryServicer
-from cloister.provisioner.registry import Registry
-from cloister.provisioner.release import Releaser
-from cloister.provisioner.resuming import Resuming
-from cloister.provisioner.roots import Roots
-from cloister.provisioner.rotation import Rotation, rotating
+from cloister.provisioner.releases.following import Following, following
+from cloister.provisioner.releases.nonces import Nonces
+from cloister.provisioner.releases.rates import Rates
+from cloister.provisioner.releases.release import Releaser
+from cloister.provisioner.releases.used_results import UsedResults
 from cloister.provisioner.servicer import ProvisionerServicer
 from cloister.provisioner.serving import ready, served
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.standing_by import OTHER, stand_by
-from cloister.provisioner.used_results import UsedResults
-from cloister.provisioner.withdrawals import Withdrawals, model_signers, terms_of
-from cloister.provisioner.witnessing import witnessing
+from cloister.provisioner.state import State, opened_state
+from cloister.provisioner.vaults.keyring import UNKNOWN
+from cloister.provisioner.witnesses.log_desk import LogDesk
+from cloister.provisioner.witnesses.resuming import Resuming
 from cloister.rpc.identity import TlsIdentity
 
 NONCE_TTL_S = 60.0
@@ -95,103 +92,131 @@ async def assembled(
     """
     async with AsyncExitStack() as stack:
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
-        folder = private_folder(settings.state_dir)
-        followed = await stack.enter_async_context(following(settings, folder, identity, lifecycle))
-        database = stack.enter_context(Database.opened(folder / NAME))
-        used = database.root_key_ids()
-        roots = await asyncio.to_thread(Roots.opened, settings.vault, settings.next_vault, folder, used)
-        metrics = Metrics()
-        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics, overtaken))
-        ledger = stack.enter_context(opened(database, roots.keyring, cluster=settings.cluster))
-        freshness = Freshness(ledger.log, witnessed.heads, witnessed.overtaken)
-        store = ModelStore(ledger)
-        clock = HostClock(utc_now)
-        last_release_at = ledger.log.released_at()
-        clock.start_after(last_release_at, was_ahead=settings.clock_was_ahead)
-        epochs = Epochs(
-            cluster=settings.cluster,
-            terms=settings.epoch_terms,
-            store=EpochStore(ledger),
-            keyring=roots.keyring,
-        )
+        folder, metrics = private_folder(settings.state_dir), Metrics()
+        verifier = await stack.enter_async_context(following(settings.followed, folder, identity, lifecycle))
+        state = await stack.enter_async_context(opened_state(settings, folder, identity, metrics, overtaken))
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
-        nonces = Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
-        releaser = Releaser(
-            cluster=settings.cluster,
-            verifier_id=settings.verifier_id,
-            verifier_keys=followed.keys,
-            standing=followed.standing,
-            look_for_keys=followed.look_for_keys,
-            epochs=epochs,
-            keyring=roots.keyring,
-            ledger=ledger,
-            metrics=metrics,
-            nonces=nonces,
-            used=UsedResults(started_at=utc_now(), last_release_at=last_release_at),
-            per_instance=Rates(per_minute=settings.releases_per_minute, monotonic=time.monotonic),
-            per_platform=Rates(
-                per_minute=settings.releases_per_minute * WORKERS_PER_PLATFORM, monotonic=time.monotonic
-            ),
-            clock=clock,
-        )
-        recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=ledger, keyring=roots.keyring)
-        rotation = Rotation(ledger, roots, settings.cluster)
-        leases = Leases(ledger, clock.now)
-        loop = asyncio.get_running_loop()
-        watch = LeaseWatch(LeaseDesk(leases.given, partial(terms_of, ledger)), loop)
-        withdrawals = Withdrawals(
-            cluster=settings.cluster,
-            ledger=ledger,
-            signers=partial(model_signers, settings.cluster),
-            told=watch.tell,
-            now=clock.now,
-        )
-        registry = Registry(
-            cluster=settings.cluster, store=store, keyring=roots.keyring, ledger=ledger, told=watch.tell
-        )
-        server = await stack.enter_async_context(
-            Server.mtls(
-                settings.listen,
-                identity,
-                lifecycle=lifecycle,
-                roles=roles_at_the_door(settings),
-                grace_s=settings.grace_s,
-                max_message_bytes=MAX_MESSAGE_BYTES,
-                max_answer_bytes=MAX_ANSWER_BYTES,
-                max_concurrent=MAX_WATCHERS + MAX_CALLS,
-                on_call=metrics.call_answered,
-                ready=ready(freshness),
-            )
-        )
-        servicer = ProvisionerServicer(
-            releaser=releaser,
-            registry=registry,
-            nonces=nonces,
-            leases=leases,
-            lease_watch=watch,
-            withdrawals=withdrawals,
-            resuming=Resuming(ledger, freshness, witnessed.witnessed),
-            witnessed=witnessed,
-            log_desk=LogDesk(ledger.log, witnessed),
-            rotation=rotation,
-        )
-        recovery_servicer = RecoveryServicer(recovery, witnessed)
-
-        def add_to(server: Server) -> None:
-            server.add(add_ProvisionerServicer_to_server, servicer)
-            server.add(add_RecoveryServicer_to_server, recovery_servicer)
-
-        add_to(server)
-        await stack.enter_async_context(
-            owner_listener(settings, lifecycle, identity, add_to, ready=ready(freshness), on_call=metrics.call_answered)
-        )
-        for task in (
-            lifecycle.spawn(destroying(epochs, clock), "epochs.destroyed"),
-            lifecycle.spawn(rotating(rotation, roots), "root.rotated"),
-            lifecycle.spawn(_closing(watch, witnessed.overtaken, lifecycle), "leases.closing"),
-        ):
+        parts = await _parts(settings, state, verifier, metrics)
+        server = await stack.enter_async_context(_listening(settings, lifecycle, identity, metrics, state, parts))
+        for task in parts.going_on(state, lifecycle):
             stack.callback(task.cancel)
-        await stack.enter_async_context(served(ledger, freshness, witnessed, server.health, lifecycle))
+        await stack.enter_async_context(
+            served(state.ledger, state.freshness, state.witnessed, server.health, lifecycle)
+        )
+        yield server
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What answers calls, and what of it goes on by itself."""
+
+    calls: ProvisionerServicer
+    recovery_calls: RecoveryServicer
+    epochs: Epochs
+    rotation: Rotation
+    watch: LeaseWatch
+
+    def add_to(self, server: Server) -> None:
+        server.add(add_ProvisionerServicer_to_server, self.calls)
+        server.add(add_RecoveryServicer_to_server, self.recovery_calls)
+
+    def going_on(self, state: State, lifecycle: Lifecycle) -> list[asyncio.Task[None]]:
+        return [
+            lifecycle.spawn(destroying(self.epochs, state.clock), "epochs.destroyed"),
+            lifecycle.spawn(rotating(self.rotation, state.roots), "root.rotated"),
+            lifecycle.spawn(_closing(self.watch, state.witnessed.overtaken, lifecycle), "leases.closing"),
+        ]
+
+
+async def _parts(settings: Settings, state: State, verifier: Following, metrics: Metrics) -> _Parts:
+    epochs, nonces = _epochs(settings, state), Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
+    leases, rotation = Leases(state.ledger, state.clock.now), Rotation(state.ledger, state.roots, settings.cluster)
+    desk = LeaseDesk(leases.given, partial(terms_of, state.ledger))
+    watch = LeaseWatch(desk, asyncio.get_running_loop())
+    calls = ProvisionerServicer(
+        releaser=_releaser(settings, state, verifier, epochs, nonces, metrics),
+        registry=_registry(settings, state, watch),
+        nonces=nonces,
+        leases=leases,
+        lease_watch=watch,
+        withdrawals=_withdrawals(settings, state, watch),
+        resuming=Resuming(state.ledger, state.freshness, state.witnessed.witnessed),
+        witnessed=state.witnessed,
+        log_desk=LogDesk(state.ledger.log, state.witnessed),
+        rotation=rotation,
+    )
+    recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=state.ledger, keyring=state.keyring)
+    return _Parts(calls, RecoveryServicer(recovery, state.witnessed), epochs, rotation, watch)
+
+
+def _epochs(settings: Settings, state: State) -> Epochs:
+    store = EpochStore(state.ledger)
+    return Epochs(cluster=settings.cluster, terms=settings.epoch_terms, store=store, keyring=state.keyring)
+
+
+def _releaser(
+    settings: Settings, state: State, verifier: Following, epochs: Epochs, nonces: Nonces, metrics: Metrics
+) -> Releaser:
+    per_minute = settings.releases_per_minute
+    return Releaser(
+        cluster=settings.cluster,
+        verifier_id=settings.verifier_id,
+        verifier_keys=verifier.keys,
+        standing=verifier.standing,
+        look_for_keys=verifier.look_for_keys,
+        epochs=epochs,
+        keyring=state.keyring,
+        ledger=state.ledger,
+        metrics=metrics,
+        nonces=nonces,
+        used=UsedResults(started_at=utc_now(), last_release_at=state.last_release_at),
+        per_instance=Rates(per_minute=per_minute, monotonic=time.monotonic),
+        per_platform=Rates(per_minute=per_minute * WORKERS_PER_PLATFORM, monotonic=time.monotonic),
+        clock=state.clock,
+    )
+
+
+def _registry(settings: Settings, state: State, watch: LeaseWatch) -> Registry:
+    return Registry(
+        cluster=settings.cluster,
+        store=ModelStore(state.ledger),
+        keyring=state.keyring,
+        ledger=state.ledger,
+        told=watch.tell,
+    )
+
+
+def _withdrawals(settings: Settings, state: State, watch: LeaseWatch) -> Withdrawals:
+    return Withdrawals(
+        cluster=settings.cluster,
+        ledger=state.ledger,
+        signers=partial(model_signers, settings.cluster),
+        told=watch.tell,
+        now=state.clock.now,
+    )
+
+
+@asynccontextmanager
+async def _listening(
+    settings: Settings, lifecycle: Lifecycle, identity: TlsIdentity, metrics: Metrics, state: State, parts: _Parts
+) -> AsyncIterator[Server]:
+    """The listener of workers, and of everybody unless owners have their own; both are bound."""
+    may_call, on_call = ready(state.freshness), metrics.call_answered
+    workers = Server.mtls(
+        settings.listen,
+        identity,
+        lifecycle=lifecycle,
+        roles=roles_at_the_door(settings),
+        grace_s=settings.grace_s,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_answer_bytes=MAX_ANSWER_BYTES,
+        max_concurrent=MAX_WATCHERS + MAX_CALLS,
+        on_call=on_call,
+        ready=may_call,
+    )
+    owners = owner_listener(settings, lifecycle, identity, parts.add_to, ready=may_call, on_call=on_call)
+    async with workers as server, owners:
+        parts.add_to(server)
         yield server
 
 
@@ -199,19 +224,3 @@ async def _closing(watch: LeaseWatch, overtaken: asyncio.Event, lifecycle: Lifec
     """End the streams when the service stops, or stands by: they would hold the drain up to the end of its grace."""
     await lifecycle.unless_stopped(overtaken.wait())
     watch.close()
-
-
-def private_folder(folder: Path) -> Path:
-    """A folder that is this user's alone: made so, or found so.
-
-    Raises:
-        NotReady: It cannot be made, or others can look into it.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = folder.stat().st_mode
-    except OSError as error:
-        raise NotReady(f"state_dir {folder} cannot be used: {error.strerror}", reason="state_dir.unusable") from error
-    if mode & 0o077:
-        raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
-    return folder

@@ -13,7 +13,7 @@ from typing import Final
 from cloister.kit.calls import Call
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Server
-from cloister.provisioner.recovery_servicer import ROLES as RECOVERY_ROLES
+from cloister.provisioner.recovery.servicer import ROLES as RECOVERY_ROLES
 from cloister.provisioner.servicer import ROLES
 from cloister.provisioner.settings import Settings
 from cloister.rpc.identity import TlsIdentity

@@ -15,15 +15,15 @@ from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
-from cloister.provisioner.database import NAME, Database
 from cloister.provisioner.everything_else import EverythingElse
+from cloister.provisioner.ledger.database import NAME, Database
 from cloister.provisioner.owner_listener import ALL_ROLES
-from cloister.provisioner.recovering import Recovering, stored_deal
-from cloister.provisioner.recovery_servicer import RecoveringServicer
-from cloister.provisioner.recovery_servicer import lost as lost_keys
-from cloister.provisioner.roots import Roots
+from cloister.provisioner.recovery.recovering import Recovering, stored_deal
+from cloister.provisioner.recovery.servicer import RecoveringServicer
+from cloister.provisioner.recovery.servicer import lost as lost_keys
 from cloister.provisioner.servicer import SERVICE
 from cloister.provisioner.settings import Settings
+from cloister.provisioner.vaults.roots import Roots
 from cloister.rpc.identity import TlsIdentity
 
 _log = get_logger()

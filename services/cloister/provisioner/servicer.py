@@ -18,17 +18,17 @@ from cloister.errors import InvalidRequest
 from cloister.kit.event_stream import write_event
 from cloister.kit.server import current_peer
 from cloister.kit.withdrawal import Withdrawn
-from cloister.provisioner.lease_watch import LeaseWatch
-from cloister.provisioner.leases import Going, Leases
-from cloister.provisioner.log_desk import LogDesk
-from cloister.provisioner.models import StoredModel, StoredPolicy
-from cloister.provisioner.nonces import NONCE_BYTES, Nonces
-from cloister.provisioner.registry import Registry
-from cloister.provisioner.release import Releaser, ReleaseRequest
-from cloister.provisioner.resuming import Asked, Resuming
-from cloister.provisioner.rotation import Rotation
-from cloister.provisioner.withdrawals import Withdrawal, Withdrawals
-from cloister.provisioner.witnessing import Witnessed
+from cloister.provisioner.leasing.leases import Going, Leases
+from cloister.provisioner.leasing.watch import LeaseWatch
+from cloister.provisioner.leasing.withdrawals import Withdrawal, Withdrawals
+from cloister.provisioner.models.registry import Registry
+from cloister.provisioner.models.rotation import Rotation
+from cloister.provisioner.models.stored import StoredModel, StoredPolicy
+from cloister.provisioner.releases.nonces import NONCE_BYTES, Nonces
+from cloister.provisioner.releases.release import Releaser, ReleaseRequest
+from cloister.provisioner.witnesses.log_desk import LogDesk
+from cloister.provisioner.witnesses.resuming import Asked, Resuming
+from cloister.provisioner.witnesses.witnessed import Witnessed
 from cloister.seal.keys import Secret
 from cloister.seal.names import check_model
 

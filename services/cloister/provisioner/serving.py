@@ -15,12 +15,12 @@ from typing import Final
 from cloister.errors import NotReady
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Health
-from cloister.provisioner.freshness import Freshness
-from cloister.provisioner.ledger import Ledger
-from cloister.provisioner.log_check import checked
-from cloister.provisioner.recovery_servicer import SERVICE as RECOVERY
+from cloister.provisioner.ledger.ledger import Ledger
+from cloister.provisioner.ledger.log_check import checked
+from cloister.provisioner.recovery.servicer import SERVICE as RECOVERY
 from cloister.provisioner.servicer import RESUME, SERVICE
-from cloister.provisioner.witnessing import Witnessed
+from cloister.provisioner.witnesses.freshness import Freshness
+from cloister.provisioner.witnesses.witnessed import Witnessed
 
 START_S: Final = 3.0
 """So long a start waits for its witnesses before it answers, and says that it is not ready."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from cloister.kit.key_set import KeySigners
-from cloister.provisioner.epoch_terms import DAY_S, EpochTerms
+from cloister.provisioner.models.epoch_terms import DAY_S, EpochTerms
+from cloister.provisioner.releases.following import Verifier
 from cloister.provisioner.vaults.settings import VaultSettings
 from cloister.rpc.address import check_address
 from cloister.rpc.identity import TlsFiles
@@ -99,6 +100,19 @@ class Settings:
         if self.grace_s < 0:
             raise ValueError("grace_s must not be negative")
         self.epoch_terms  # noqa: B018 - raises for what are none
+
+    @property
+    def followed(self) -> Verifier:
+        """The verifier whose results are believed."""
+        signers = KeySigners(frozenset(self.key_signers), self.key_threshold) if self.key_signers else None
+        return Verifier(
+            spiffe_id=SpiffeId.parse(self.verifier_id),
+            address=self.verifier,
+            silence_s=self.silence_s,
+            keys=self.verifier_keys,
+            thumbprints=self.verifier_thumbprints,
+            key_signers=signers,
+        )
 
     @property
     def witness_addresses(self) -> tuple[str, ...]:

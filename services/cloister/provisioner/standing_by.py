@@ -23,7 +23,8 @@ from cloister.provisioner.owner_listener import owner_listener, roles_at_the_doo
 from cloister.provisioner.servicer import SERVICE
 from cloister.provisioner.serving import OF_THE_STATE
 from cloister.provisioner.settings import Settings
-from cloister.provisioner.witnessing import Witnessed, witnessing
+from cloister.provisioner.witnesses.witnessed import Witnessed
+from cloister.provisioner.witnesses.witnessing import witnessing
 from cloister.rpc.identity import TlsIdentity
 
 LOOK_S: Final = 0.25
@@ -72,7 +73,9 @@ async def stand_by(settings: Settings, lifecycle: Lifecycle) -> None:
     async with AsyncExitStack() as stack:
         identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
         metrics = Metrics()
-        witnessed = await stack.enter_async_context(witnessing(settings, identity, metrics))
+        witnessed = await stack.enter_async_context(
+            witnessing(settings.witness_addresses, identity, metrics, cluster=settings.cluster, listen=settings.listen)
+        )
         try:
             writer = await witnessed.other()
         except Unavailable:

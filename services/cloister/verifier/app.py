@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from cloister.api.v1.verifier_pb2_grpc import add_VerifierServicer_to_server
-from cloister.appraisal.anchors import INTEL_SGX, TrustAnchor
-from cloister.appraisal.policy import Policy
-from cloister.errors import InvalidRequest, NotReady
 from cloister.evidence.gramine import GramineQuoter
 from cloister.evidence.quoter import Quoter
 from cloister.kit import lag
@@ -22,49 +19,41 @@ from cloister.kit.config import settings_error
 from cloister.kit.exporter import exporter
 from cloister.kit.host_clock import HostClock
 from cloister.kit.https import https_server
-from cloister.kit.key_set import KeySigners
 from cloister.kit.lifecycle import Lifecycle
-from cloister.kit.log import get_logger
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
 from cloister.rpc.identity import TlsIdentity
 from cloister.verifier.appraiser import ACCEPTED, Appraiser
 from cloister.verifier.attested import AttestedWorkers
+from cloister.verifier.collateral import CollateralStore
 from cloister.verifier.collateral_record import CollateralRecord
 from cloister.verifier.disagreements import Disagreements
 from cloister.verifier.endorsing import collateral_store, keep_fresh
 from cloister.verifier.endpoints import endpoints
+from cloister.verifier.grounds import Grounds, opened_grounds, trust_anchor, utc_now
 from cloister.verifier.judge_pool import judging
-from cloister.verifier.lift_orders import lift_orders
+from cloister.verifier.judges import Judge
+from cloister.verifier.lift_orders import LiftOrders, lift_orders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
 from cloister.verifier.policy_desk import PolicyDesk
-from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.revocations import Revocations
 from cloister.verifier.revoker import Revoker
 from cloister.verifier.servicer import ROLES, SERVICE, VerifierServicer
 from cloister.verifier.settings import Settings
-from cloister.verifier.signing_keys import LOOK_S, KeyRing, PinnedKey, SigningKeys
+from cloister.verifier.signing_keys import LOOK_S, SigningKeys
 from cloister.verifier.standing import Standing
-from cloister.verifier.state import kept_state
+from cloister.verifier.state import State, kept_state
 from cloister.verifier.trust_watch import MAX_WATCHERS, TrustWatch
 from cloister.verifier.turns import Turns
 from cloister.verifier.witness import Witness
 
-SIMULATED_ANCHOR = "simulated"
 MAX_MESSAGE_BYTES = 4 << 20
 # Besides the watches: every worker of the mesh keeps one open. A thousand workers that renew at once wait in `Turns`,
 # which knows whom to serve first, and not before it.
 MAX_CALLS = 4096
 # Answers under way at once: enough that judging, signing and one write to disk for all of them overlap.
 IN_FLIGHT = 32
-
-_log = get_logger()
-
-
-def utc_now() -> datetime:
-    """The present, aware."""
-    return datetime.now(UTC)
 
 
 async def serve_genuine(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -101,179 +90,178 @@ async def assembled(settings: Settings, lifecycle: Lifecycle, quoter: Quoter | N
             says which.
     """
     async with AsyncExitStack() as stack:
-        anchor = trust_anchor(settings.anchor_root)
-        signers = Signers(keys=settings.policy_signers, threshold=settings.policy_threshold)
-        policies = PolicyInForce.opened(settings.policy, signers=signers, anchor=anchor, folder=settings.state_dir)
-        ca = MeshCa.opened(settings.ca_certificate, settings.ca_private_key, cluster=settings.cluster)
-        identity = await stack.enter_async_context(TlsIdentity.watching(settings.tls))
-        signing_keys = opened_keys(settings, issuer=str(identity.spiffe_id))
-        folder = private_folder(settings.state_dir)
-        policies.remember()
-        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
-        clock = HostClock(utc_now)
-        clock.start_after(audit.latest_at(ACCEPTED), was_ahead=settings.clock_was_ahead)
+        grounds = await stack.enter_async_context(opened_grounds(settings))
         metrics = Metrics()
-        orders = lift_orders(settings)
-        kept = kept_state(settings, folder, lifecycle, metrics, orders=orders)
-        state = await stack.enter_async_context(kept)
-        nonces, attested, revocations = state.challenges, state.attested, state.revocations
-        collateral = collateral_store(
-            settings, anchor, state.collateral_memory, CollateralRecord(audit, metrics), utc_now()
-        )
-        _show_workers(metrics, attested)
-        witness = stack.enter_context(
-            Witness.opened(
-                folder,
-                settings.cluster,
-                audit=audit,
-                now=clock.now,
-                monotonic=time.monotonic,
-                refused=metrics.witness_refused,
-            )
-        )
-        turns = Turns(IN_FLIGHT)
-        metrics.queued.set_function(partial(len, turns))
-        judge = await stack.enter_async_context(judging(anchor, settings.appraisal_processes, lifecycle))
+        kept = await stack.enter_async_context(_remembered(settings, grounds, lifecycle, metrics))
+        judge = await stack.enter_async_context(judging(grounds.anchor, settings.appraisal_processes, lifecycle))
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
-        appraiser = Appraiser(
-            audience=str(identity.spiffe_id),
-            policy=policies.current,
-            anchor=anchor,
-            judge=judge,
-            turns=turns,
-            collateral=collateral,
-            ca=ca,
-            signing_keys=signing_keys,
-            nonces=nonces,
-            attested=attested,
-            revocations=revocations,
-            audit=audit,
-            disagreements=Disagreements(folder / "disagreements"),
-            metrics=metrics,
-            membership=timedelta(seconds=settings.membership_s),
-            clock=clock,
-        )
-        revoker = Revoker(revocations, attested, audit, orders=orders, now=utc_now)
-        standing = Standing(
-            attested=attested,
-            policy=policies.current,
-            endorsed=collateral.current,
-            judge=judge,
-            expel=partial(revoker.expel, by=str(identity.spiffe_id)),
-            audit=audit,
-            now=utc_now,
-        )
-        policy_desk = PolicyDesk(policies, standing, audit)
-        lifecycle.spawn(policy_desk.running(), "policy_desk.running")
-        attester = OwnAttester(
-            identity.spiffe_id,
-            quoter or GramineQuoter(),
-            trust=lambda: mesh_trust(identity, signing_keys, policies.current(), anchor, witness.key),
-            collateral=lambda quote: collateral.current(quote, utc_now()).raw,
-        )
-        if settings.https_listen:
-            served = endpoints(
-                jwks=signing_keys.jwks, attester=attester, serving=lambda: not lifecycle.stopping.is_set()
-            )
-            https = https_server(settings.https_listen, identity, settings.tls, served, lifecycle=lifecycle)
-            await stack.enter_async_context(https)
-        lifecycle.spawn(attested.expiring(), "attested.expiring")
-        lifecycle.spawn(attested.keeping(), "attested.keeping")
-        lifecycle.spawn(revocations.expiring(), "revocations.expiring")
-        lifecycle.spawn(_closing(attested, revocations, lifecycle), "watches.closing")
-        lifecycle.spawn(_following(signing_keys, ca, identity, revocations), "keys.following")
-        keep_fresh(collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
-        lifecycle.spawn(lag.watching(metrics.loop_lagged), "lag.watching")
-        server = await stack.enter_async_context(
-            Server.mtls(
-                settings.listen,
-                identity,
-                lifecycle=lifecycle,
-                roles=ROLES,
-                grace_s=settings.grace_s,
-                max_message_bytes=MAX_MESSAGE_BYTES,
-                max_concurrent=MAX_WATCHERS + MAX_CALLS,
-                on_call=metrics.call_answered,
-            )
-        )
-        servicer = VerifierServicer(
-            appraiser=appraiser,
-            nonces=nonces,
-            attested=attested,
-            audit=audit,
-            policies=policies,
-            policy_desk=policy_desk,
-            attester=attester,
-            identity=identity,
-            signing_keys=signing_keys,
-            revocations=revocations,
-            revoker=revoker,
-            trust=TrustWatch(
-                revocations,
-                key_set=signing_keys.key_set,
-                own_keys=signing_keys.keys,
-                issuer=str(identity.spiffe_id),
-            ),
-            witness=witness,
-        )
+        revoker = Revoker(kept.state.revocations, kept.state.attested, kept.audit, orders=kept.orders, now=utc_now)
+        standing = _standing(grounds, kept, judge, revoker)
+        desk = PolicyDesk(grounds.policies, standing, kept.audit)
+        attester = _attester(grounds, kept, quoter or GramineQuoter())
+        await stack.enter_async_context(_https(settings, grounds, attester, lifecycle))
+        _go_on(settings, grounds, kept, lifecycle, metrics, desk=desk, standing=standing)
+        server = await stack.enter_async_context(_listening(settings, grounds.identity, lifecycle, metrics))
+        appraiser = _appraiser(settings, grounds, kept, judge, metrics)
+        servicer = _servicer(grounds, kept, appraiser, revoker=revoker, desk=desk, attester=attester)
         server.add(add_VerifierServicer_to_server, servicer)
         await server.health.set(SERVICE, True)
-        _say_what_counts(anchor, policies.current(), signers)
+        grounds.say_what_counts()
         yield server
 
 
-def trust_anchor(root: Path | None) -> TrustAnchor:
-    """Intel's SGX root, or the one in a file, which is simulated unless it is Intel's after all.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a verifier remembers: on record, of members and collateral, and of the log that it witnesses."""
 
-    Raises:
-        NotReady: The file is not the root certificate of a trust anchor.
-    """
-    if root is None:
-        return INTEL_SGX
-    try:
-        root_der = root.read_bytes()
-        if root_der == INTEL_SGX.root_der:
-            return INTEL_SGX
-        return TrustAnchor(SIMULATED_ANCHOR, root_der)
-    except OSError as error:
-        raise NotReady(f"anchor_root {root} cannot be read: {error.strerror}", reason="anchor.refused") from error
-    except InvalidRequest as error:
-        raise NotReady(f"anchor_root {root}: {error}", reason="anchor.refused") from error
+    audit: AuditLog
+    clock: HostClock
+    orders: LiftOrders
+    state: State
+    collateral: CollateralStore
+    witness: Witness
 
 
-def private_folder(folder: Path) -> Path:
-    """A folder that is this user's alone: made so, or found so.
-
-    Raises:
-        NotReady: It cannot be made, or others can look into it.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = folder.stat().st_mode
-    except OSError as error:
-        raise NotReady(f"state_dir {folder} cannot be used: {error.strerror}", reason="state_dir.unusable") from error
-    if mode & 0o077:
-        raise NotReady(f"state_dir {folder} is open to other users: chmod 700", reason="state_dir.unusable")
-    return folder
-
-
-def _say_what_counts(anchor: TrustAnchor, policy: Policy, signers: Signers) -> None:
-    _log.info("policy.in_force", policy_id=policy.policy_id, version=policy.version, digest=policy.digest.hex())
-    if anchor.simulated:
-        _log.warning("anchor.simulated", anchor=anchor.name, meaning="results say nothing about hardware")
-    elif not signers.keys:
-        _log.warning("policy.unsigned", meaning="whoever can write the policy's file decides what is believed")
-    if not policy.pins_code:
-        _log.warning("policy.unpinned", policy_id=policy.policy_id, meaning="results say nothing about code")
+@asynccontextmanager
+async def _remembered(
+    settings: Settings, grounds: Grounds, lifecycle: Lifecycle, metrics: Metrics
+) -> AsyncIterator[_Kept]:
+    folder, orders = settings.state_dir, lift_orders(settings)
+    async with AsyncExitStack() as stack:
+        audit = stack.enter_context(AuditLog.opened(folder / "audit.db"))
+        clock = HostClock(utc_now)
+        clock.start_after(audit.latest_at(ACCEPTED), was_ahead=settings.clock_was_ahead)
+        state = await stack.enter_async_context(kept_state(settings, folder, lifecycle, metrics, orders=orders))
+        record = CollateralRecord(audit, metrics)
+        collateral = collateral_store(settings, grounds.anchor, state.collateral_memory, record, utc_now())
+        _show_workers(metrics, state.attested)
+        witness = Witness.opened(
+            folder,
+            settings.cluster,
+            audit=audit,
+            now=clock.now,
+            monotonic=time.monotonic,
+            refused=metrics.witness_refused,
+        )
+        yield _Kept(audit, clock, orders, state, collateral, stack.enter_context(witness))
 
 
-def opened_keys(settings: Settings, *, issuer: str) -> SigningKeys:
-    """What results are signed with: the one key that others pin, or a ring that they follow."""
-    if settings.signing_key is not None:
-        return PinnedKey.opened(settings.signing_key)
-    assert settings.signing_keys is not None  # the settings have one or the other
-    signers = KeySigners(frozenset(settings.key_signers), settings.key_threshold)
-    return KeyRing(settings.signing_keys, signers, issuer=issuer, now=utc_now)
+def _appraiser(settings: Settings, grounds: Grounds, kept: _Kept, judge: Judge, metrics: Metrics) -> Appraiser:
+    turns = Turns(IN_FLIGHT)
+    metrics.queued.set_function(partial(len, turns))
+    return Appraiser(
+        audience=str(grounds.identity.spiffe_id),
+        policy=grounds.policies.current,
+        anchor=grounds.anchor,
+        judge=judge,
+        turns=turns,
+        collateral=kept.collateral,
+        ca=grounds.ca,
+        signing_keys=grounds.signing_keys,
+        nonces=kept.state.challenges,
+        attested=kept.state.attested,
+        revocations=kept.state.revocations,
+        audit=kept.audit,
+        disagreements=Disagreements(settings.state_dir / "disagreements"),
+        metrics=metrics,
+        membership=timedelta(seconds=settings.membership_s),
+        clock=kept.clock,
+    )
+
+
+def _standing(grounds: Grounds, kept: _Kept, judge: Judge, revoker: Revoker) -> Standing:
+    return Standing(
+        attested=kept.state.attested,
+        policy=grounds.policies.current,
+        endorsed=kept.collateral.current,
+        judge=judge,
+        expel=partial(revoker.expel, by=str(grounds.identity.spiffe_id)),
+        audit=kept.audit,
+        now=utc_now,
+    )
+
+
+def _attester(grounds: Grounds, kept: _Kept, quoter: Quoter) -> OwnAttester:
+    identity, keys, policies = grounds.identity, grounds.signing_keys, grounds.policies
+    return OwnAttester(
+        identity.spiffe_id,
+        quoter,
+        trust=lambda: mesh_trust(identity, keys, policies.current(), grounds.anchor, kept.witness.key),
+        collateral=lambda quote: kept.collateral.current(quote, utc_now()).raw,
+    )
+
+
+@asynccontextmanager
+async def _https(
+    settings: Settings, grounds: Grounds, attester: OwnAttester, lifecycle: Lifecycle
+) -> AsyncIterator[None]:
+    """What is answered over HTTPS too, where the settings have an address for it."""
+    if not settings.https_listen:
+        yield
+        return
+    served = endpoints(
+        jwks=grounds.signing_keys.jwks, attester=attester, serving=lambda: not lifecycle.stopping.is_set()
+    )
+    async with https_server(settings.https_listen, grounds.identity, settings.tls, served, lifecycle=lifecycle):
+        yield
+
+
+def _go_on(
+    settings: Settings,
+    grounds: Grounds,
+    kept: _Kept,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    *,
+    desk: PolicyDesk,
+    standing: Standing,
+) -> None:
+    """Begin what goes on for as long as the service runs."""
+    attested, revocations = kept.state.attested, kept.state.revocations
+    lifecycle.spawn(desk.running(), "policy_desk.running")
+    lifecycle.spawn(attested.expiring(), "attested.expiring")
+    lifecycle.spawn(attested.keeping(), "attested.keeping")
+    lifecycle.spawn(revocations.expiring(), "revocations.expiring")
+    lifecycle.spawn(_closing(attested, revocations, lifecycle), "watches.closing")
+    lifecycle.spawn(_following(grounds.signing_keys, grounds.ca, grounds.identity, revocations), "keys.following")
+    keep_fresh(kept.collateral, settings, lifecycle, metrics, review=standing.review, now=utc_now)
+    lifecycle.spawn(lag.watching(metrics.loop_lagged), "lag.watching")
+
+
+def _listening(
+    settings: Settings, identity: TlsIdentity, lifecycle: Lifecycle, metrics: Metrics
+) -> AbstractAsyncContextManager[Server]:
+    return Server.mtls(
+        settings.listen,
+        identity,
+        lifecycle=lifecycle,
+        roles=ROLES,
+        grace_s=settings.grace_s,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_concurrent=MAX_WATCHERS + MAX_CALLS,
+        on_call=metrics.call_answered,
+    )
+
+
+def _servicer(
+    grounds: Grounds, kept: _Kept, appraiser: Appraiser, *, revoker: Revoker, desk: PolicyDesk, attester: OwnAttester
+) -> VerifierServicer:
+    keys, issuer = grounds.signing_keys, str(grounds.identity.spiffe_id)
+    return VerifierServicer(
+        appraiser=appraiser,
+        nonces=kept.state.challenges,
+        attested=kept.state.attested,
+        audit=kept.audit,
+        policies=grounds.policies,
+        policy_desk=desk,
+        attester=attester,
+        identity=grounds.identity,
+        signing_keys=keys,
+        revocations=kept.state.revocations,
+        revoker=revoker,
+        trust=TrustWatch(kept.state.revocations, key_set=keys.key_set, own_keys=keys.keys, issuer=issuer),
+        witness=kept.witness,
+    )
 
 
 def _show_workers(metrics: Metrics, attested: AttestedWorkers) -> None:

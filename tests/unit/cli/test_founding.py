@@ -24,7 +24,7 @@ from cloister.kit.key_set import KeySigners, SignedKeySet
 from cloister.provisioner.settings import Settings as ProvisionerSettings
 from cloister.rpc.certificates import Authority, load_certificate
 from cloister.rpc.identity import TlsIdentity
-from cloister.verifier.app import trust_anchor
+from cloister.verifier.grounds import trust_anchor
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.settings import Settings as VerifierSettings
 from cloister.worker.settings import Settings as WorkerSettings

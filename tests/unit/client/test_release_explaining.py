@@ -12,7 +12,7 @@ from cloister.api.v1.provisioner_pb2 import ModelSummary, SignedManifest
 from cloister.client.release_explaining import ExplainedWorker, explain_worker, policy_listed
 from cloister.ear import AttestationResult
 from cloister.errors import InvalidRequest, KeyRefused, SealBroken
-from cloister.provisioner.rules import decide
+from cloister.provisioner.models.rules import decide
 from cloister.seal.release_policy import parse_policy
 from fakes.job_worker import signed_policy
 from fakes.serving import MODEL, OWNER, FakeVerifier, FakeWorker

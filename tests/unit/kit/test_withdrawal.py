@@ -47,6 +47,7 @@ def test_an_order_names_mesh_kind_thing_line_and_time() -> None:
         lift_order("one.example", Withdrawn("iris"), 17, 1_700_000_000_000),
         lift_order("one.example", Withdrawn("iris", 2), 18, 1_700_000_000_000),
         lift_order("one.example", Withdrawn("iris", 2), 17, 1_700_000_000_001),
+        lift_order("one.example", Withdrawn("iris", 2), 17, 1_700_000_000_000, generation=2),
     }
     assert order not in others
-    assert len(others) == 4
+    assert len(others) == 5

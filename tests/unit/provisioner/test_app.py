@@ -14,8 +14,8 @@ from cloister.errors import InvalidRequest, NotReady
 from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
-from cloister.provisioner.app import assembled, private_folder
-from cloister.provisioner.database import NAME
+from cloister.provisioner.app import assembled
+from cloister.provisioner.ledger.database import NAME
 from cloister.provisioner.settings import Settings
 from fakes.pki import MeshPki
 from fakes.running_services import key_file, key_file_vault, private_file, provisioner_settings
@@ -68,10 +68,6 @@ async def test_a_store_that_others_can_read(settings: Settings) -> None:
     (settings.state_dir / NAME).touch(mode=0o644)
     (settings.state_dir / NAME).chmod(0o644)
     assert "0600" in await why_not(settings)
-
-
-def test_the_state_folder_is_made_private(tmp_path: Path) -> None:
-    assert private_folder(tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
 _TOML = """

@@ -10,7 +10,7 @@ import pytest
 from cloister.api.v1.provisioner_pb2 import SignerRule
 from cloister.errors import InvalidRequest, KeyRefused
 from cloister.kit.result_facts import code_facts
-from cloister.provisioner.rules import decide
+from cloister.provisioner.models.rules import decide
 from cloister.seal.release_policy import parse_policy
 from fakes.results import CLUSTER, MRENCLAVE, MRSIGNER, TD, good_policy, good_result, good_td_policy, good_td_result
 

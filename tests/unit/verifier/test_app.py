@@ -17,7 +17,8 @@ from cloister.kit.config import load
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.redis import RedisSettings
 from cloister.rpc.certificates import key_pem, new_key
-from cloister.verifier.app import assembled, private_folder, trust_anchor
+from cloister.verifier.app import assembled
+from cloister.verifier.grounds import trust_anchor
 from cloister.verifier.policy_in_force import check_pinned
 from cloister.verifier.settings import Settings
 from fakes.pki import CLUSTER, MeshPki
@@ -94,18 +95,6 @@ def test_a_policy_that_names_code_does_for_any_anchor(settings: Settings) -> Non
     check_pinned(pinned, INTEL_SGX)
     check_pinned(pinned, simulated)
     check_pinned(Policy.default(), simulated)
-
-
-def test_the_state_folder_is_made_private(tmp_path: Path) -> None:
-    made = private_folder(tmp_path / "a" / "state")
-    assert made.stat().st_mode & 0o777 == 0o700
-    assert private_folder(made) == made
-
-
-def test_a_state_folder_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("")
-    with pytest.raises(NotReady, match="cannot be used"):
-        private_folder(tmp_path / "state")
 
 
 def test_the_anchor_is_intels_unless_a_file_says_otherwise(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ async def test_a_worker_hears_of_its_own_leases_alone(desk: Any) -> None:
 async def test_a_release_that_was_decided_before_a_withdrawal_is_not_written_after_it(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloister.provisioner import release
+    from cloister.provisioner.releases import release
 
     decided, go_on, before = asyncio.Event(), asyncio.Event(), release.Releaser._record_release
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.opening import open_vault
 from cloister.provisioner.vaults.settings import TransitSettings, VaultSettings
+from cloister.provisioner.vaults.vault import Vault
 from fakes.running_services import private_file
 from fakes.vault_contract import VaultContract
 

@@ -14,7 +14,7 @@ from cloister.api.v1 import provisioner_pb2 as pb
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.client import root_keys, rotate_root
 from cloister.errors import NotReady, Unavailable
-from cloister.provisioner.rotation import ENDED
+from cloister.provisioner.models.rotation import ENDED
 from cloister.provisioner.settings import Settings
 from cloister.provisioner.vaults.settings import TransitSettings, VaultSettings
 from cloister.rpc.channel import Peer

@@ -19,7 +19,7 @@ from cloister.client import OwnerClient
 from cloister.client.operator import resume
 from cloister.ear import SigningKey
 from cloister.errors import CloisterError, NotReady
-from cloister.provisioner.database import NAME
+from cloister.provisioner.ledger.database import NAME
 from cloister.provisioner.servicer import RESUME, ROLES
 from cloister.seal.keys import ModelKey
 from fakes.pki import MeshPki

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from cloister.errors import NotReady, SealBroken, Unavailable
-from cloister.provisioner.roots import Roots
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.enveloped import EnvelopedVault
 from cloister.provisioner.vaults.guard import PAUSE_S, Guard
+from cloister.provisioner.vaults.roots import Roots
 from cloister.provisioner.vaults.settings import TransitSettings, VaultSettings
 from cloister.provisioner.vaults.transit import open_transit
 from cloister.provisioner.vaults.transit_client import LOGIN_PAUSE_S, MOST_ANSWER_BYTES, TransitClient
+from cloister.provisioner.vaults.vault import Vault
 from fakes.pki import MeshPki
 from fakes.results import Clock
 from fakes.running_services import private_file

@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cloister.errors import NotReady, SealBroken
-from cloister.provisioner.vault import REFUSED, Record
 from cloister.provisioner.vaults.guard import Guard
 from cloister.provisioner.vaults.root_key import NONCE_BYTES, TAG_BYTES
+from cloister.provisioner.vaults.vault import REFUSED, Record
 from cloister.seal.keys import KEY_BYTES, Secret
 
 _FORMAT: Final = b"\x02"

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from cloister.errors import Unavailable
 from cloister.kit.log import get_logger
-from cloister.provisioner.vault import UNAVAILABLE
+from cloister.provisioner.vaults.vault import UNAVAILABLE
 
 PAUSE_S: Final = 1.0
 MOST_CALLS: Final = 4

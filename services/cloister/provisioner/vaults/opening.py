@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloister.errors import NotReady
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults import gramine, key_file, passphrase
 from cloister.provisioner.vaults.guard import Guard
 from cloister.provisioner.vaults.settings import Pkcs11Settings, TransitSettings, VaultSettings
+from cloister.provisioner.vaults.vault import Vault
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
 from cloister.errors import CloisterError, NotReady, SealBroken, Unavailable
 from cloister.kit.log import get_logger
-from cloister.provisioner.vault import REFUSED, UNAVAILABLE
 from cloister.provisioner.vaults.enveloped import EnvelopedVault
 from cloister.provisioner.vaults.guard import Guard
 from cloister.provisioner.vaults.root_key import NONCE_BYTES, TAG_BYTES
 from cloister.provisioner.vaults.settings import Pkcs11Settings
+from cloister.provisioner.vaults.vault import REFUSED, UNAVAILABLE
 from cloister.rpc.files import read_private
 from cloister.seal.keys import Secret
 

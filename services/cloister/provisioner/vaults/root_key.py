@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cloister.errors import SealBroken
-from cloister.provisioner.vault import Record
+from cloister.provisioner.vaults.vault import Record
 from cloister.seal.keys import Secret, expand
 
 ROOT_KEY_BYTES: Final = 32

@@ -16,11 +16,11 @@ from hvac import exceptions
 
 from cloister.errors import CloisterError, NotReady, SealBroken
 from cloister.kit.log import get_logger
-from cloister.provisioner.vault import REFUSED
 from cloister.provisioner.vaults.enveloped import EnvelopedVault
 from cloister.provisioner.vaults.guard import Guard
 from cloister.provisioner.vaults.settings import TransitSettings
 from cloister.provisioner.vaults.transit_client import Answer, TransitClient
+from cloister.provisioner.vaults.vault import REFUSED
 from cloister.seal.keys import Secret
 
 TYPES: Final = frozenset({"aes256-gcm96", "chacha20-poly1305"})

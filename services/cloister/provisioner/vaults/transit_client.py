@@ -21,8 +21,8 @@ from requests.adapters import HTTPAdapter
 
 from cloister.errors import NotReady, Unavailable
 from cloister.kit.log import get_logger
-from cloister.provisioner.vault import REFUSED, UNAVAILABLE
 from cloister.provisioner.vaults.settings import TransitSettings
+from cloister.provisioner.vaults.vault import REFUSED, UNAVAILABLE
 from cloister.rpc.files import read_guarded, read_private
 
 MOST_ANSWER_BYTES: Final = 1 << 20

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cloister.errors import CloisterError, NotReady, SealBroken, Unavailable
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.enveloped import EnvelopedVault
 from cloister.provisioner.vaults.guard import MOST_CALLS, PAUSE_S, Guard
+from cloister.provisioner.vaults.vault import Vault
 from fakes.key_keeper import KeyKeeperElsewhere
 from fakes.results import Clock
 from fakes.vault_contract import KEY, RECORD, VaultContract

@@ -11,9 +11,9 @@ import pytest
 from pkcs11 import Attribute, KeyType
 
 from cloister.errors import NotReady, SealBroken, Unavailable
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults.pkcs11 import open_pkcs11
 from cloister.provisioner.vaults.settings import Pkcs11Settings
+from cloister.provisioner.vaults.vault import Vault
 from fakes.soft_token import PIN, soft_token
 from fakes.vault_contract import KEY, RECORD, VaultContract
 

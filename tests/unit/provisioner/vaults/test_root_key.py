@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloister.errors import NotReady, SealBroken
-from cloister.provisioner.vault import Vault
 from cloister.provisioner.vaults import gramine, passphrase
 from cloister.provisioner.vaults.key_file import open_key_file
 from cloister.provisioner.vaults.opening import open_vault
 from cloister.provisioner.vaults.root_key import RootKeyVault
 from cloister.provisioner.vaults.settings import GramineSettings, PassphraseSettings, VaultSettings
+from cloister.provisioner.vaults.vault import Vault
 from cloister.seal.keys import Secret
 from fakes.running_services import private_file
 from fakes.vault_contract import KEY, RECORD, VaultContract
