@@ -14,6 +14,7 @@
 # make console-pictures  the web console of a busy mesh, as docs/pictures shows it
 # make crash-jobs  kill gateways, workers, Redis and clients under thousands of jobs: nothing is lost
 # make cut-jobs    likewise, with the network cut between any two of them (as root)
+# make chaos-hosts  each part of a mesh on a host of its own: cut off, and killed, one after the other (as root)
 # make crash-provisioner  kill a provisioner at every statement that it writes with, and in between: nothing is lost
 # make upgrade-mesh  a mesh of the last release becomes this one under load, part by part, and goes back
 # make attacks every attack of docs/attacks.md, with the tests that play it
@@ -30,7 +31,7 @@ SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
 .PHONY: bench-releases bench-renewals bench-rest bench-rotation
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
-.PHONY: crash-jobs crash-provisioner cut-jobs demo docs record-release up upgrade-mesh
+.PHONY: chaos-hosts crash-jobs crash-provisioner cut-jobs demo docs record-release up upgrade-mesh
 .PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
@@ -138,6 +139,12 @@ cut-jobs: .venv/installed
 	@sh deploy/redis.sh
 	PYTHONPATH=tests:. $(BIN)/python -m chaos cut $(if $(JOBS),--jobs $(JOBS)) $(if $(CUTS),--cuts $(CUTS)) \
 		$(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+# JOBS=3000 LASTS=10 (seconds of a cut) KINDS="cut killed off" HOSTS="worker-1 redis". Needs root, and /dev/net/tun.
+chaos-hosts: .venv/installed
+	@sh deploy/redis.sh
+	PYTHONPATH=tests:. $(BIN)/python -m chaos hosts --jobs $(or $(JOBS),3000) $(if $(LASTS),--lasts $(LASTS)) \
+		$(if $(KINDS),--kinds $(KINDS)) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
 
 # A mesh of an older version, by default the last release, replaced under load by this one, and back. FROM=commit or tag.
 upgrade-mesh: .venv/installed
