@@ -31,8 +31,10 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # machine or a far peer never gets connected.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A host that went without a word is found out when it has acknowledged nothing for the second of these, or, where
+    # we only wait, that long after a ping; servers of ours take a ping each 10 s for an attack if it comes any sooner.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_retries", 0),

@@ -176,7 +176,8 @@ class Releaser:
             raise
         await self._look_for_keys(request.attestation_result)
         try:
-            decided = await self._threads.run(self._decided, request, peer)
+            with self._ledger.coming():
+                decided = await self._threads.run(self._decided, request, peer)
         except Overloaded as busy:
             await self._record_refusal(busy, request, peer, None)
             raise
