@@ -109,9 +109,10 @@ class Node:
         return run("podman", *words, **self._environment)
 
     def _options(self, pod: Pod, container: Mapping[str, Any], volumes: Mapping[str, Path]) -> list[str]:
-        context, security = pod.spec["securityContext"], container["securityContext"]
+        security = {**pod.spec.get("securityContext", {}), **container["securityContext"]}
         words = ["--name", self.container(pod, container), "--network", self._network, "--ip", pod.address]
-        words += ["--user", f"{context['runAsUser']}:{context['runAsGroup']}", "--group-add", str(context["fsGroup"])]
+        words += ["--user", f"{security['runAsUser']}:{security['runAsGroup']}"]
+        words += ["--group-add", str(security["fsGroup"])] if "fsGroup" in security else []
         words += [f"--add-host={other.name}:{other.address}" for other in self.pods.values()]
         words += ["--read-only", "--read-only-tmpfs=false"] if security["readOnlyRootFilesystem"] else []
         words += [] if security["allowPrivilegeEscalation"] else ["--security-opt", "no-new-privileges"]
@@ -126,7 +127,7 @@ class Node:
         return [*words, container["image"], *container.get("args", ())]
 
     def _volume(self, pod: Pod, volume: Mapping[str, Any]) -> Path:
-        group = pod.spec["securityContext"]["fsGroup"]
+        group = pod.spec.get("securityContext", {}).get("fsGroup", 0)
         place = self._place(pod, volume)
         if "persistentVolumeClaim" not in volume:
             shutil.rmtree(place, ignore_errors=True)
@@ -140,7 +141,7 @@ class Node:
             place.chmod(0o755)
         else:
             os.chown(place, 0, group)
-            place.chmod(0o2777 if "emptyDir" in volume else 0o2775)
+            place.chmod((0o2777 if group else 0o777) if "emptyDir" in volume else 0o2775)
         return place
 
     def _place(self, pod: Pod, volume: Mapping[str, Any]) -> Path:

@@ -36,6 +36,7 @@ from cloister.verifier.lift_orders import LiftOrders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Nonces, Purpose
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
+from cloister.verifier.places import Places
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.policy_in_force import PolicyInForce, Signers
 from cloister.verifier.revocations import RevocationFile, Revocations
@@ -130,6 +131,7 @@ class VerifierDesk:
         self.memory_path = self.folder / "seen.json"
         self.publish(self.platform)
         self.attested = AttestedWorkers(monotonic=self.clock)
+        self.places = Places(self.clock)
         self.anchor = TrustAnchor("simulated", self.platform.root_der())
         self.restart()
 
@@ -199,6 +201,7 @@ class VerifierDesk:
             signing_keys=PinnedKey(self.signing_key),
             nonces=self.nonces,
             attested=self.attested,
+            places=self.places,
             revocations=self.revocations,
             audit=self.audit,
             disagreements=Disagreements(self.folder / "disagreements"),

@@ -239,14 +239,19 @@ def dangling(objects: tuple[dict[str, Any], ...]) -> Iterator[str]:
             configured = volume.get("configMap", {}).get("name")
             if configured and ("ConfigMap", configured) not in there:
                 yield f"{name}: {configured}"
+    there_are = {name: pod_spec(each) for name, each in workloads.items()}
+    runtimes = [each["spec"] for each in objects if each["kind"] == "ServingRuntime"]  # of which KServe makes pods
+    there_are |= {spec["labels"]["app.kubernetes.io/name"]: spec for spec in runtimes}
     for each in objects:
         name, spec = each["metadata"]["name"], each.get("spec", {})
         if each["kind"] in ("Service", "PodDisruptionBudget"):
             chosen = spec["selector"].get("matchLabels", spec["selector"])["app.kubernetes.io/name"]
-            if chosen not in workloads:
+            if chosen not in there_are:
                 yield f"{each['kind']} {name} chooses no pod"
                 continue
-            ports = {port["name"] for port in pod_spec(workloads[chosen])["containers"][0]["ports"]}
+            ports = {
+                port[by] for port in there_are[chosen]["containers"][0]["ports"] for by in ("name", "containerPort")
+            }
             yield from (f"{name}: port {each}" for port in spec.get("ports", ()) if port["targetPort"] not in ports)
         if each["kind"] == "StatefulSet" and ("Service", spec["serviceName"]) not in there:
             yield f"{name}: service {spec['serviceName']}"

@@ -179,8 +179,8 @@ GATEWAY: Final = Kind(
     product=4,
     module="cloister.gateway",
     measured=("tls.trust_roots", "otlp_ca"),
-    host=("tls.certificate", "routing", "tenants_file"),
-    sealed=("tls.private_key",),
+    host=("tls.certificate", "routing", "tenants_file", "otlp_certificate"),
+    sealed=("tls.private_key", "otlp_private_key"),
     with_folder=("tenants_file",),
     # Jobs are given to workers by a process of its own, and an enclave is one; a gateway outside reads no more of them.
     left_out=("redis", "jobs"),

@@ -162,7 +162,7 @@ async def _spans(settings: Settings) -> AsyncIterator[RequestSpans | None]:
         return
     try:
         from cloister.gateway.spans import RequestSpans
-        from cloister.kit.otlp import recording
+        from cloister.kit.otlp import CollectorTls, recording
     except ModuleNotFoundError:
         raise settings_error("otlp_endpoint", "needs the extra 'otel': pip install 'cloister[otel]'") from None
     resource = {
@@ -171,7 +171,8 @@ async def _spans(settings: Settings) -> AsyncIterator[RequestSpans | None]:
         "service.namespace": settings.cluster,
         "service.instance.id": settings.name,
     }
-    async with recording(settings.otlp_endpoint, settings.otlp_ca, resource) as recorder:
+    tls = CollectorTls(settings.otlp_ca, settings.otlp_certificate, settings.otlp_private_key)
+    async with recording(settings.otlp_endpoint, tls, resource) as recorder:
         yield RequestSpans(recorder, ratio=settings.otlp_ratio, tenants=settings.otlp_tenants)
 
 

@@ -71,6 +71,8 @@ class Settings:
         otlp_endpoint: Where spans are sent, `https://host:port` of an OTLP/gRPC collector (`http://` only for
             127.0.0.1 or [::1]); empty for none. Needs the extra `otel`.
         otlp_ca: PEM of the roots that the collector's certificate must chain to; the well-known ones if left out.
+        otlp_certificate: PEM of the chain that is shown to a collector which asks who sends; read at the start.
+        otlp_private_key: The key of that certificate.
         otlp_ratio: How many of the requests are traced whose callers say nothing of a trace, 0 to 1.
         otlp_tenants: Whether spans name the client.
         redis: Where jobs are kept; without it there are none.
@@ -109,6 +111,8 @@ class Settings:
     operator_listen: str = ""
     otlp_endpoint: str = ""
     otlp_ca: Path | None = None
+    otlp_certificate: Path | None = None
+    otlp_private_key: Path | None = None
     otlp_ratio: float = 0.01
     otlp_tenants: bool = False
     log_json: bool = True
@@ -155,6 +159,8 @@ class Settings:
             _check_address("operator_listen", self.operator_listen)
         if self.otlp_endpoint:
             check_endpoint(self.otlp_endpoint)
+        if (self.otlp_certificate is None) != (self.otlp_private_key is None):
+            raise ValueError("otlp_certificate and otlp_private_key go together")
         if not 0 <= self.otlp_ratio <= 1:
             raise ValueError("otlp_ratio must be 0 to 1")
 

@@ -24,6 +24,7 @@ class Metrics:
         registry: What the exporter shows.
         queued: Gateway: requests that wait for a slot. Verifier: evidence that waits for its turn.
         workers: Gateway and verifier: attested workers, by whether their anchor is simulated.
+        platform_addresses: Verifier: most addresses that workers of one platform are attested at.
         slots: Gateway: slots that workers have granted.
         slots_used: Gateway: slots with a call under way.
     """
@@ -75,6 +76,12 @@ class Metrics:
             registry=self.registry,
         )
         self.workers = Gauge("cloister_workers", "Workers attested now.", ("simulated",), registry=self.registry)
+        self.platform_addresses = Gauge(
+            "cloister_platform_addresses",
+            "Verifier: most addresses that workers of one platform are attested at.",
+            ("simulated",),
+            registry=self.registry,
+        )
         self.queued = Gauge("cloister_queued", "Requests that wait their turn.", registry=self.registry)
         self.slots = Gauge("cloister_slots", "Slots granted by workers.", registry=self.registry)
         self.slots_used = Gauge("cloister_slots_used", "Slots with a call under way.", registry=self.registry)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +27,8 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.trace import set_span_in_context as within
 
 from cloister import __version__
-from cloister.kit.config import settings_error
 from cloister.kit.traces import TraceContext
+from cloister.rpc.files import read_private, read_public
 
 MAX_QUEUED: Final = 2048
 MAX_BATCH: Final = 512
@@ -41,6 +42,28 @@ _OPTIONS: Final[Any] = (
 )
 
 Attributes = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorTls:
+    """Who the collector must be, and who we are to it: files in PEM.
+
+    Attributes:
+        roots: That its certificate must chain to; None for the well-known ones.
+        certificate: Chain that we show, leaf first; None for none, which a collector that asks for one refuses.
+        private_key: Of the certificate; as it is there or not.
+    """
+
+    roots: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+    def read(self) -> grpc.ChannelCredentials:
+        """What a channel is made with; raises NotReady for what cannot be read, or a key that others can read."""
+        roots = read_public(self.roots) if self.roots is not None else None
+        if self.certificate is None or self.private_key is None:
+            return grpc.ssl_channel_credentials(roots)
+        return grpc.ssl_channel_credentials(roots, read_private(self.private_key), read_public(self.certificate))
 
 
 class _Ids(IdGenerator):
@@ -103,26 +126,23 @@ def _caller(trace: TraceContext) -> Context:
 
 
 @asynccontextmanager
-async def recording(endpoint: str, ca: Path | None, resource: Attributes) -> AsyncIterator[SpanRecorder]:
+async def recording(endpoint: str, tls: CollectorTls, resource: Attributes) -> AsyncIterator[SpanRecorder]:
     """Send spans to a collector while the block lasts, and what is left at its end.
 
     Args:
         endpoint: As `check_endpoint` lets it pass.
-        ca: PEM of the roots that its certificate must chain to; None for the well-known ones.
+        tls: For an endpoint that is `https`.
         resource: What these spans are from.
 
     Raises:
-        InvalidRequest: `ca` cannot be read; a mistake in the settings.
+        NotReady: A file cannot be read, or the private key is open to others.
     """
     plaintext = endpoint.startswith("http://")
-    try:
-        roots = await asyncio.to_thread(ca.read_bytes) if ca is not None else None
-    except OSError as error:
-        raise settings_error("otlp_ca", f"{ca} cannot be read: {error.strerror}") from error
+    credentials = None if plaintext else await asyncio.to_thread(tls.read)
     exporter = OTLPSpanExporter(
         endpoint=endpoint,
         insecure=plaintext,
-        credentials=None if plaintext else grpc.ssl_channel_credentials(roots),
+        credentials=credentials,
         timeout=EXPORT_S,
         compression=grpc.Compression.NoCompression,
         channel_options=_OPTIONS,

@@ -18,6 +18,7 @@ import grpc.aio
 
 from cloister.errors import CloisterError, InternalError, Unavailable
 from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import ROLES
 from cloister.rpc.status import from_rpc_error, told_by_peer
 
 MAX_MESSAGE_BYTES: Final = (64 << 20) + (1 << 20)
@@ -76,6 +77,7 @@ class Peer:
             raise ValueError("a peer has at least one address")
         self.address = self._addresses[0]
         self._identity = identity
+        self._role = next((label for label in server_name.split(".") if label in ROLES), "")
         self._options = (
             *_OPTIONS,
             ("grpc.max_send_message_length", max_message_bytes),
@@ -124,7 +126,7 @@ class Peer:
             async with asyncio.timeout(timeout_s):
                 await self._current().channel.channel_ready()
         except TimeoutError as error:
-            raise Unavailable(f"no connection to {self.address}") from error
+            raise Unavailable(f"no connection to {self.named(self.address)}") from error
 
     def _current(self) -> _Line:
         line = self._line
@@ -143,6 +145,10 @@ class Peer:
         if line is not None:
             self._retire(line)
         return self._line
+
+    def named(self, address: str) -> str:
+        """Who is at an address, for errors: `the verifier at host:port`."""
+        return f"the {self._role} at {address}" if self._role else address
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -264,7 +270,7 @@ class _Lines:
             self._peer._lost(line)
         if not isinstance(found, Unavailable) or found.reason != Unavailable.default_reason or told_by_peer(error):
             return found
-        return Unavailable(f"cannot reach {line.address}: {found}", reason=found.reason)
+        return Unavailable(f"cannot reach {self._peer.named(line.address)}: {found}", reason=found.reason)
 
     def _starter(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., tuple[Any, _Line]]:
         key = (shape, method)

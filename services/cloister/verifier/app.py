@@ -36,6 +36,7 @@ from cloister.verifier.judges import Judge
 from cloister.verifier.lift_orders import LiftOrders, lift_orders
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.own_evidence import OwnAttester, mesh_trust
+from cloister.verifier.places import Places
 from cloister.verifier.policy_desk import PolicyDesk
 from cloister.verifier.revocations import Revocations
 from cloister.verifier.revoker import Revoker
@@ -147,8 +148,9 @@ async def _remembered(
 
 
 def _appraiser(settings: Settings, grounds: Grounds, kept: _Kept, judge: Judge, metrics: Metrics) -> Appraiser:
-    turns = Turns(IN_FLIGHT)
+    turns, places = Turns(IN_FLIGHT), Places(time.monotonic)
     metrics.queued.set_function(partial(len, turns))
+    metrics.platform_addresses.labels(str(grounds.anchor.simulated).lower()).set_function(places.most)
     return Appraiser(
         audience=str(grounds.identity.spiffe_id),
         policy=grounds.policies.current,
@@ -160,6 +162,7 @@ def _appraiser(settings: Settings, grounds: Grounds, kept: _Kept, judge: Judge, 
         signing_keys=grounds.signing_keys,
         nonces=kept.state.challenges,
         attested=kept.state.attested,
+        places=places,
         revocations=kept.state.revocations,
         audit=kept.audit,
         disagreements=Disagreements(settings.state_dir / "disagreements"),

@@ -43,6 +43,7 @@ from cloister.verifier.judges import Case, Judge
 from cloister.verifier.member import Keys, Member
 from cloister.verifier.mesh_ca import MeshCa
 from cloister.verifier.nonces import Challenge, Challenges, Purpose
+from cloister.verifier.places import Places
 from cloister.verifier.results import attestation_result, claimed, facts, names
 from cloister.verifier.revocations import Revocations
 from cloister.verifier.signing_keys import SigningKeys
@@ -92,6 +93,7 @@ class Appraiser:
         signing_keys: SigningKeys,
         nonces: Challenges,
         attested: AttestedWorkers,
+        places: Places,
         revocations: Revocations,
         audit: AuditLog,
         disagreements: Disagreements,
@@ -109,6 +111,7 @@ class Appraiser:
         self._signing_keys = signing_keys
         self._nonces = nonces
         self._attested = attested
+        self._places = places
         self._revocations = revocations
         self._audit = audit
         self._disagreements = disagreements
@@ -160,6 +163,7 @@ class Appraiser:
             except CloisterError:
                 self._attested.revoke(instance)
                 raise
+            self._places.seen(believed.appraisal.ppid_sha256, submission.endpoint, life_s=life.total_seconds())
         return issued
 
     async def _believed(self, submission: Submission, challenge: Challenge, peer: PeerIdentity) -> _Believed:

@@ -14,7 +14,7 @@ from cloister.errors import InvalidRequest
 from cloister.kit import config
 
 GUIDE: Final = Path(__file__).resolve().parents[3] / "docs/guides/enclave-manifests.md"
-UNUSED: Final = {"otlp_ca"}  # an enclave sends no spans
+UNUSED: Final = {"otlp_ca", "otlp_certificate", "otlp_private_key"}  # an enclave sends no spans
 SERVICES = [kind for kind in KINDS.values() if kind.module]
 
 

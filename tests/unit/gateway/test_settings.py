@@ -163,3 +163,9 @@ def test_a_collector_is_one_host_over_tls_or_this_machine(tmp_path: Path, endpoi
 def test_a_collector_is_nothing_else(tmp_path: Path, endpoint: str) -> None:
     with pytest.raises(InvalidRequest, match="otlp_endpoint"):
         settings(tmp_path, OTLP_ENDPOINT=endpoint)
+
+
+@pytest.mark.parametrize("alone", ["OTLP_CERTIFICATE", "OTLP_PRIVATE_KEY"])
+def test_what_is_shown_to_a_collector_is_a_certificate_with_its_key(tmp_path: Path, alone: str) -> None:
+    with pytest.raises(InvalidRequest, match="go together"):
+        settings(tmp_path, **{alone: "sender.pem"})

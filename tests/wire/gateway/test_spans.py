@@ -13,9 +13,10 @@ import grpc
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from cloister.errors import InvalidRequest, NotFound
+from cloister.errors import NotFound, NotReady
 from cloister.gateway.spans import LINK, PLACED
 from fakes.collector import Collector, told
+from fakes.collector_settings import allowed_keys, receiver_credentials
 from fakes.gateway_parts import A, infer_request
 from fakes.pki import MeshPki
 from fakes.running_gateway import Rig, free_port, next_item, running_gateway
@@ -148,6 +149,50 @@ async def test_a_collector_that_cannot_show_who_it_is_gets_nothing(tmp_path: Pat
     assert impostor.asked == 0
 
 
+def sender(folder: Path, pki: MeshPki) -> dict[str, Path]:
+    """Settings of a gateway that says who it is to the collector."""
+    files = pki.identity("client", "gateway-1").write(folder / "sender")
+    return {"otlp_certificate": files.certificate, "otlp_private_key": files.private_key}
+
+
+async def test_a_collector_by_our_settings_is_sent_spans_and_lets_all_of_each_but_the_tenant_through(
+    tmp_path: Path, pki: MeshPki
+) -> None:
+    senders = MeshPki()
+    own = pki.identity("verifier", "collector", ips=("127.0.0.1",))
+    sends = await asyncio.to_thread(sender, tmp_path, senders)
+    async with (
+        Collector().serving(receiver_credentials(own, senders.roots_pem)) as collector,
+        traced(tmp_path, pki, collector, otlp_tenants=True, **sends) as rig,
+    ):
+        await (await rig.raw()).infer(infer_request(), timeout=10, metadata=TRACED)
+        with pytest.raises(NotFound):
+            await (await rig.raw()).infer(infer_request("unknown"), timeout=10, metadata=TRACED)
+    keys = {key for span in collector.spans for key in told(span)}
+    of_the_sender = {
+        each.key
+        for request in collector.requests
+        for spans in request.resource_spans
+        for each in spans.resource.attributes
+    }
+    assert {key for key in of_the_sender if not key.startswith("telemetry.sdk.")} | keys - {
+        "cloister.tenant"
+    } == allowed_keys()
+
+
+@pytest.mark.attack("G27")
+@pytest.mark.parametrize("shown", ["nothing", "another's"])
+async def test_a_collector_by_our_settings_takes_nothing_from_who_does_not_say_who_it_is(
+    tmp_path: Path, pki: MeshPki, shown: str
+) -> None:
+    own = pki.identity("verifier", "collector", ips=("127.0.0.1",))
+    sends = await asyncio.to_thread(sender, tmp_path, MeshPki()) if shown == "another's" else {}
+    async with Collector().serving(receiver_credentials(own, MeshPki().roots_pem)) as collector:
+        async with traced(tmp_path, pki, collector, **sends) as rig:
+            assert await (await rig.raw()).infer(infer_request(), timeout=10, metadata=TRACED)
+        assert collector.asked == 0
+
+
 async def test_a_collector_that_is_away_or_refuses_holds_nothing_up(tmp_path: Path, pki: MeshPki) -> None:
     async with Collector().serving(server_side(pki)) as collector:
         collector.refuse = grpc.StatusCode.PERMISSION_DENIED
@@ -162,9 +207,19 @@ async def test_a_collector_that_is_away_or_refuses_holds_nothing_up(tmp_path: Pa
             assert await (await rig.raw()).infer(infer_request(), timeout=10, metadata=TRACED)
 
 
-async def test_roots_that_cannot_be_read_are_a_mistake_in_the_settings(tmp_path: Path, pki: MeshPki) -> None:
-    with pytest.raises(InvalidRequest, match="otlp_ca"):
-        async with running_gateway(
-            tmp_path, pki, otlp_endpoint="https://127.0.0.1:4317", otlp_ca=tmp_path / "nowhere.pem"
-        ):
+@pytest.mark.parametrize("missing", ["otlp_ca", "otlp_certificate"])
+async def test_a_file_for_the_collector_that_cannot_be_read_is_named_before_anything_begins(
+    tmp_path: Path, pki: MeshPki, missing: str
+) -> None:
+    files = {**await asyncio.to_thread(sender, tmp_path, pki), missing: tmp_path / "nowhere.pem"}
+    with pytest.raises(NotReady, match=r"nowhere\.pem"):
+        async with running_gateway(tmp_path, pki, otlp_endpoint="https://127.0.0.1:4317", **files):
+            pass
+
+
+async def test_a_key_for_the_collector_that_others_can_read_is_refused(tmp_path: Path, pki: MeshPki) -> None:
+    files = await asyncio.to_thread(sender, tmp_path, pki)
+    files["otlp_private_key"].chmod(0o640)
+    with pytest.raises(NotReady, match="open to other users"):
+        async with running_gateway(tmp_path, pki, otlp_endpoint="https://127.0.0.1:4317", **files):
             pass
