@@ -104,8 +104,7 @@ def stormed(asked: argparse.Namespace) -> int:
     planned = blows([Kind[kind.upper()] for kind in asked.kinds], asked.hosts)
     storm = Storm(folder=asked.folder.absolute(), blows=planned, jobs=asked.jobs, lasts_s=asked.lasts, seed=asked.seed)
     came = weathered(storm, console.print)
-    written = hosts_report.document(storm, came)
-    (asked.folder / "hosts.json").write_text(json.dumps(written, indent=1) + "\n")
+    written = hosts_report.write(asked.folder / "hosts.json", storm, came)
     console.print(hosts_report.table(written), *hosts_report.summary(written), sep="\n")
     report.print_verdict(console, came.verdict)
     if asked.keep and came.verdict.held:

@@ -60,7 +60,7 @@ def document(asked: Storm, came: Weathered) -> dict[str, Any]:
             "answered": came.verdict.answers,
             "dead letters": came.verdict.dead,
             "refused as too late": came.verdict.refused,
-            "given to a worker so often": came.verdict.attempts,
+            "given to workers": {_times(attempts): count for attempts, count in sorted(came.verdict.attempts.items())},
         },
         "broken": came.verdict.complaints,
         "blows": [_figures(each, came) for each in came.struck],
@@ -95,6 +95,12 @@ def page(written: Mapping[str, Any]) -> str:
     return "\n".join([*shown, "", *(f"- {line}" for line in summary(written))])
 
 
+def write(path: Path, asked: Storm, came: Weathered) -> dict[str, Any]:
+    """Write all figures, and return them as whoever reads them has them."""
+    path.write_text(json.dumps(document(asked, came), indent=1) + "\n")
+    return kept(path)
+
+
 def keep(written: Mapping[str, Any], page_path: Path = PAGE, figures: Path = FIGURES) -> None:
     """Have the page show this run, and lay its figures beside it."""
     figures.write_text(json.dumps(written, indent=1) + "\n")
@@ -113,7 +119,9 @@ def summary(written: Mapping[str, Any]) -> Iterator[str]:
     )
     for way, counts in written["requests"].items():
         yield f"{way}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    yield "jobs: " + ", ".join(f"{what} {told}" for what, told in written["jobs"].items())
+    for what, told in written["jobs"].items():
+        each = ", ".join(f"{count} {name}" for name, count in told.items()) if isinstance(told, Mapping) else str(told)
+        yield f"jobs {what}: {each or 0}"
 
 
 def rows(written: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -163,6 +171,10 @@ def _counts(asks: Sequence[Asked]) -> dict[str, int]:
     late = sum(each.y is not None and each.took_s > LATE_S for each in asks)
     unseen = len(asks) - answered - failed.total()
     return {"asked": len(asks), "answered": answered, "of them late": late, **failed, "lost with their client": unseen}
+
+
+def _times(attempts: int) -> str:
+    return {0: "never", 1: "once"}.get(attempts, f"{attempts} times")
 
 
 def _cell(value: Any) -> str:

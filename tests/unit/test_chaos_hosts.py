@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,16 +175,14 @@ def test_a_run_is_written_and_shown_again(journal: Journal, tmp_path: Path) -> N
     blow = Blow(Kind.CUT, "redis")
     times = {"began_at": 101, "over_at": 111, "next_at": 120, "back_s": 0.3, "links_s": None, "well_s": 1.5}
     came = Weathered(
-        verdict=Verdict(accepted=2),
+        verdict=Verdict(accepted=2, attempts=Counter({1: 1, 2: 1})),
         struck=[Struck(blow=blow, load=2.0, **times)],
         asks=journal.read(),
         everything=Found(jobs=[job(1, 104.5, 112)]),
         carried={"carried": 9, "lost": 1, "swallowed": 2, "delay_ms": 1.0, "jitter_ms": 0.5, "loss": 0.003},
         lasted_s=20.0,
     )
-    path = tmp_path / "hosts.json"
-    path.write_text(json.dumps(hosts_report.document(Storm(folder=tmp_path, blows=[blow], jobs=1), came)))
-    written = hosts_report.kept(path)
+    written = hosts_report.write(tmp_path / "hosts.json", Storm(folder=tmp_path, blows=[blow], jobs=1), came)
     (row,) = hosts_report.rows(written)
     shown = dict(zip(hosts_report.COLUMNS, row, strict=True))
     assert shown["host"] == "redis"
@@ -194,6 +193,7 @@ def test_a_run_is_written_and_shown_again(journal: Journal, tmp_path: Path) -> N
     assert after == ["0.3", "never", "0.1", "1.5"]
     assert (shown["jobs late"], shown["longest job s"]) == ("1", "7.5")
     assert hosts_report.page(written).startswith("| host | what |")
+    assert "jobs given to workers: 1 once, 1 2 times" in hosts_report.page(written)
     assert any("18 RpcError DEADLINE_EXCEEDED" in line for line in hosts_report.summary(written))
 
 

@@ -32,7 +32,7 @@ FRAME_BYTES: Final = 4 << 20
 """Answers share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
 MAX_CALL_S: Final = 600.0
 REPORT_S: Final = 2.0
-"""How often a gateway is told what has been done in all."""
+"""How often a gateway is told what has been done in all. It gives up a link on which it hears nothing for long."""
 
 _log = get_logger()
 
