@@ -15,7 +15,9 @@
 # make console-pictures  the web console of a busy mesh, as docs/pictures shows it
 # make crash-jobs  kill gateways, workers, Redis and clients under thousands of jobs: nothing is lost
 # make cut-jobs    likewise, with the network cut between any two of them (as root)
+# make chaos-hosts  each part of a mesh on a host of its own: cut off, and killed, one after the other (as root)
 # make crash-provisioner  kill a provisioner at every statement that it writes with, and in between: nothing is lost
+# make upgrade-mesh  a mesh of the last release becomes this one under load, part by part, and goes back
 # make attacks every attack of docs/attacks.md, with the tests that play it
 # make differential  a thousand requests to a live MLServer and to the mesh: every difference has its reason
 # make fuzz    changed inputs for every parser: TARGET=quote RUNS=100000 SEED=1; see tests/README.md
@@ -30,7 +32,7 @@ SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 .PHONY: attacks bench bench-appraise bench-contract bench-engine bench-leases bench-overload bench-record bench-redis
 .PHONY: bench-releases bench-renewals bench-rest bench-rotation
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
-.PHONY: crash-jobs crash-provisioner cut-jobs demo docs up
+.PHONY: chaos-hosts crash-jobs crash-provisioner cut-jobs demo docs record-release up upgrade-mesh
 .PHONY: console-pictures packages ray-demo test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
@@ -62,7 +64,7 @@ TESTERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 # One core checks while the other unpacks what some of the tests need.
 test: .venv/installed
 	@$(MAKE) --no-print-directory -j2 check packages .venv-protoc/installed .venv-kserve/installed \
-		clients/node/node_modules/installed
+		clients/node/node_modules/installed protos/buf/node_modules/installed
 	@mkdir -p .bench; $(BIN)/python -m benchmarks.scenarios.soak --gentle --minutes 2 > .bench/soak.log 2>&1 & soak=$$!; \
 		trap 'kill $$soak' INT TERM; $(BIN)/pytest -n $(TESTERS) --dist loadfile; tests=$$?; \
 		wait $$soak; soaked=$$?; cat .bench/soak.log; exit $$((tests || soaked))
@@ -142,6 +144,21 @@ cut-jobs: .venv/installed
 	@sh deploy/redis.sh
 	PYTHONPATH=tests:. $(BIN)/python -m chaos cut $(if $(JOBS),--jobs $(JOBS)) $(if $(CUTS),--cuts $(CUTS)) \
 		$(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+# JOBS=3000 LASTS=10 (seconds of a cut) KINDS="cut killed off" HOSTS="worker-1 redis". Needs root, and /dev/net/tun.
+chaos-hosts: .venv/installed
+	@sh deploy/redis.sh
+	PYTHONPATH=tests:. $(BIN)/python -m chaos hosts --jobs $(or $(JOBS),3000) $(if $(LASTS),--lasts $(LASTS)) \
+		$(if $(KINDS),--kinds $(KINDS)) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(SEED),--seed $(SEED)) $(OPTIONS)
+
+# A mesh of an older version, by default the last release, replaced under load by this one, and back. FROM=commit or tag.
+upgrade-mesh: .venv/installed
+	@sh deploy/redis.sh
+	PYTHONPATH=tests:. $(BIN)/python -m upgrade $(if $(FROM),--from $(FROM))
+
+# What a version promises to those after it, recorded for good: VERSION=0.2.0 COMMIT=v0.2.0.
+record-release: .venv/installed .venv-protoc/installed
+	PYTHONPATH=tests:. $(BIN)/python -m upgrade.released $(VERSION) $(COMMIT)
 
 # The reference of the SDK, from its docstrings (docs/reference).
 docs: .venv/installed
@@ -308,7 +325,11 @@ setup: .venv/installed
 
 # Where there is no Node.js, nothing is made, and the tests that need it are skipped.
 clients/node/node_modules/installed: clients/node/package-lock.json
-	@sh deploy/node.sh
+	@sh deploy/node.sh clients/node
+
+# buf, which compares what goes over the wire with what the last release sent.
+protos/buf/node_modules/installed: protos/buf/package-lock.json
+	@sh deploy/node.sh protos/buf
 
 # Each peer apart: they want other versions of the same packages.
 .venv-peers/%/installed: benchmarks/peers/%/requirements.lock
@@ -316,4 +337,4 @@ clients/node/node_modules/installed: clients/node/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers .venv-ray clients/node/node_modules .bench .demo .demo-flink .demo-ray build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers .venv-ray .venv-upgrade clients/node/node_modules protos/buf/node_modules .bench .demo .demo-flink .demo-ray build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,6 +56,18 @@ def threads_cpu_s(pid: int) -> dict[str, float]:
         used_s = parsed_cpu_s(_read(pid, f"task/{each.name}/stat"), children=False)
         found[name] = found.get(name, 0.0) + used_s
     return found
+
+
+def busy_s() -> float:
+    """CPU seconds so far of everybody on the processors that this process may use, what a hypervisor took included."""
+    return parsed_busy_s(Path("/proc/stat").read_text(), os.sched_getaffinity(0))
+
+
+def parsed_busy_s(stat: str, processors: Collection[int]) -> float:
+    """From the text of /proc/stat: user, nice, system, irq, softirq and steal, not idle and waiting for disks."""
+    fields = (line.split() for line in stat.splitlines())
+    wanted = {f"cpu{number}" for number in processors}
+    return sum(sum(map(int, (*each[1:4], *each[6:9]))) for each in fields if each[0] in wanted) / TICKS_PER_S
 
 
 def memory_bytes(pid: int) -> int:

@@ -2,6 +2,7 @@
 
     python protos/generate.py           write them
     python protos/generate.py --check   exit 1 and name the files that differ
+    python protos/generate.py --describe FOLDER FILE    descriptors of the .proto files in a folder, an older one's say
 
 Runs in an environment of its own (protos/protoc.lock, `make protos`): the oldest toolchain whose stubs still load
 under every protobuf we support. The Open Inference Protocol's messages are put into a descriptor pool of their own,
@@ -41,6 +42,13 @@ def generate(into: Path) -> None:
             path.with_suffix(".pyi").unlink(missing_ok=True)
 
 
+def describe(folder: Path, into: Path) -> None:
+    """Write the descriptors of all .proto files in a folder, and of what they import, as a FileDescriptorSet."""
+    protos = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.proto"))
+    options = (f"-I{folder}", "--include_imports", f"--descriptor_set_out={into}")
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *protos], check=True, cwd=folder)
+
+
 def drift(fresh: Path) -> list[str]:
     """Names of the stubs that are missing, extra or different beside `fresh`."""
     names: set[str] = set()
@@ -59,7 +67,10 @@ def drift(fresh: Path) -> list[str]:
 
 
 def main() -> int:
-    """Write the stubs, or say which differ."""
+    """Write the stubs, or say which differ; or write descriptors."""
+    if sys.argv[1:2] == ["--describe"]:
+        describe(*(Path(word).absolute() for word in sys.argv[2:]))
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)

@@ -1,7 +1,8 @@
 """The load of jobs, a process of its own: `python -m benchmarks.load.jobs TARGET`, told what to do on stdin.
 
 `{"expect": FOLDER}` compares every later answer with those there; anything else is a `Volley`. Every job is sealed and
-its answer opened; then its record is dropped, 64 in a call: else it would be kept for as long as the job might live.
+its answer opened while counting; then its record is dropped, as many in a call as were submitted: else it would be kept
+for as long as the job might live.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ from cloister.client import Answer, PreparedJob
 from cloister.errors import Overloaded
 
 PAUSE_S = 0.02
-SEALED_BEFORE = 50_000
-"""More jobs than that are sealed while counting, a call's worth at a time: so many do not lie in memory."""
 
 
 @dataclass(slots=True)
@@ -49,12 +48,11 @@ class Asker:
     async def fire(self, volley: Volley, began: Callable[[], None]) -> Counted:
         """All of it; `began` is called when counting starts."""
         self.took_s, self.errors = [], []
-        ready = [each async for each in self._sealed(volley)] if volley.jobs <= SEALED_BEFORE else None
         room = asyncio.Semaphore(max(1, volley.under_way // volley.together))
         began()
         at, cpu = time.perf_counter(), time.process_time()
         async with asyncio.TaskGroup() as group:
-            async for each in _each(ready) if ready is not None else self._sealed(volley):
+            async for each in self._sealed(volley):
                 await room.acquire()
                 group.create_task(self._ask(*each)).add_done_callback(lambda _: room.release())
         elapsed_s, cpu_s = time.perf_counter() - at, time.process_time() - cpu
@@ -88,13 +86,6 @@ class Asker:
             self.errors.append(f"another answer than OpenVINO's to question {number}")
         else:
             self.took_s.append(took_s)
-
-
-async def _each(
-    ready: Sequence[tuple[list[PreparedJob], list[int]]],
-) -> AsyncIterator[tuple[list[PreparedJob], list[int]]]:
-    for each in ready:
-        yield each
 
 
 async def serve(target: Target) -> None:

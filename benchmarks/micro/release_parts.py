@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ class _Noted(Ledger):
     async def changed(self, make: Callable[[Change], Any], *, anyway: bool = False) -> Any:
         """Note it."""
         self.changes.append(make)
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Nobody waits for it."""
+        return nullcontext()
 
     def check(self) -> None:
         """Nobody objects."""

@@ -20,8 +20,8 @@ import matplotlib.pyplot as plt
 def draw_check(axes: Any, found: dict[str, Any]) -> None:
     """Points on the diagonal were said rightly."""
     for kind, marker in (("p50", "o"), ("p99", "s")):
-        real = [each[f"{kind}_ms"] for each in found["checked"]]
-        said = [each[f"said_{kind}_ms"] for each in found["checked"]]
+        real = [each["came"][f"{kind}_ms"] for each in found["checked"]]
+        said = [each["said"][f"{kind}_ms"] for each in found["checked"]]
         axes.loglog(real, said, marker, label=f"{kind}, ms")
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color="grey", linewidth=1)

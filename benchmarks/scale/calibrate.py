@@ -2,8 +2,8 @@
 
 Two turns of a closed loop are enough: with one request in flight every frame holds one call and nothing waits; with
 many, frames are full. What a request takes alone beyond all that is computed is the time of its four hops. On a machine
-that others use, a second of CPU takes longer than a second; how much longer, the loaded turn says, since it takes all
-that can be had: every cost is stretched by that when runs on that machine are predicted.
+that others use, a second of CPU takes longer than a second: every cost is stretched by how much of the processors they
+had, which /proc/stat says, when runs on that machine are predicted.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from typing import Any
 from benchmarks.report.samples import Sample
 from benchmarks.scale.plan import Costs
 
+from cloister.gateway.pace import FULL
+
 HOPS = 4
 
 
-def fitted(alone: Sample, loaded: Sample, slots: int) -> Costs:
+def fitted(alone: Sample, loaded: Sample, calls_per_frame: float = FULL) -> Costs:
     """The costs of one network and one way to ask it.
 
     Args:
         alone: One request in flight.
-        loaded: So many in flight that the worker's slots are always full.
-        slots: Of the worker.
+        loaded: So many in flight that frames are full.
+        calls_per_frame: How many calls were evaluated together in the loaded turn; where that was not counted, those
+            that a frame leaves with.
     """
-    frame_us = max(0.0, (_of(alone, "worker") - _of(loaded, "worker")) * slots / (slots - 1))
+    shared = max(1.001, calls_per_frame)
+    frame_us = max(0.0, (_of(alone, "worker") - _of(loaded, "worker")) * shared / (shared - 1))
     computed_us = _of(alone, "worker") + _of(alone, "gateway") + alone.load_cpu_us
     return Costs(
         gateway_call_s=_of(loaded, "gateway") / 1e6,
@@ -37,9 +41,9 @@ def fitted(alone: Sample, loaded: Sample, slots: int) -> Costs:
     )
 
 
-def stretch(loaded: Sample, cores: int) -> float:
-    """How many seconds a second of CPU takes here; 1 on a machine of our own."""
-    return max(1.0, cores / (loaded.per_s * (loaded.total_cpu_us + loaded.load_cpu_us) / 1e6))
+def stretch(others_cores: float, cores: int) -> float:
+    """How many seconds a second of CPU takes where others have so much of the processors; 1 where they have none."""
+    return cores / max(0.1, cores - others_cores)
 
 
 def stretched(costs: Costs, by: float) -> Costs:

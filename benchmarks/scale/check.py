@@ -1,100 +1,93 @@
-"""The model against a mesh that runs here: what it says beforehand of throughput and latency, and what came."""
+"""What the model says of each size of the grid, from what its first size was found to cost, beside what came."""
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.load.open_loop import Pace
-from benchmarks.load.turns import Turn
-from benchmarks.models.catalogue import NETWORKS
-from benchmarks.report.samples import Sample
 from benchmarks.scale.calibrate import fitted, stretch, stretched
+from benchmarks.scale.grid import HALF, Came, Cell, by_cpu_per_s
 from benchmarks.scale.model import simulated
 from benchmarks.scale.plan import Costs, Plan
-from benchmarks.systems import loads, mesh
-from benchmarks.systems.loads import Load
-from benchmarks.systems.running import REPOSITORY, Failed
 
-WORK = REPOSITORY / ".bench" / "scale"
-SHARES = (0.3, 0.5, 0.7)
-"""Of the capacity that is measured, at which latency is compared."""
-MOST, SLOTS = 32, 16
-SECONDS, WARM_UP_S = 6.0, 1.5
-SIZES = ((1, 1), (2, 2))
-"""Gateway processes and workers; the second is predicted from what the first was found to cost."""
+from cloister.gateway.pace import FULL
+from cloister.worker.engine import QUICK_CALLS
+
+SLOTS = 16
+"""Of a worker, unless it is told another number."""
+QUICK = Plan(slots=SLOTS, calls_per_slot=QUICK_CALLS, batch=FULL, by_link=True)
+"""How a model is served that takes less than 0.2 ms."""
+CALLS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Of one turn, as it came or as it was said; CPU in microseconds for each answer."""
+
+    gateway_us: float
+    worker_us: float
+    per_s: float
+    p50_ms: float
+    p99_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One load; times in ms."""
+    """One turn of one size.
+
+    Attributes:
+        load: `full` or `half`.
+        by_cpu_per_s: Answers a second with a core for each gateway and each worker; `said_by_cpu_per_s` likewise.
+        calls_per_frame: Evaluated together; `said_calls_per_frame` likewise.
+    """
 
     gateways: int
     workers: int
     load: str
-    per_s: float
-    said_per_s: float
-    p50_ms: float
-    said_p50_ms: float
-    p99_ms: float
-    said_p99_ms: float
+    came: Figures
+    said: Figures
+    by_cpu_per_s: float
+    said_by_cpu_per_s: float
+    calls_per_frame: float
+    said_calls_per_frame: float
+    others_cores: float
 
 
-def measured(network: str, carrier: str) -> tuple[Costs, list[Compared]]:
-    """Run, calibrate on the first size, compare on all; returns what things cost on a machine of our own."""
-    costs: Costs | None = None
-    found: list[Compared] = []
-    for gateways, workers in SIZES:
-        (place,) = mesh.prepared([NETWORKS[network]], WORK, 20_000 + 16 * secrets.randbelow(300))
-        size = mesh.Size(workers=workers, threads=1, gateway_processes=gateways)
-        with (
-            mesh.mesh([place], size) as running,
-            loads.asking(running.targets[carrier], "mesh", running.services) as load,
-        ):
-            alone, full = turn(load, 1), turn(load, MOST)
-            costs = costs or fitted(alone, full, SLOTS)
-            found += compared(load, costs, Plan(gateways=gateways, workers=workers, slots=SLOTS), full)
-    assert costs is not None
-    return costs, found
+def costs_of(first: Cell) -> Costs:
+    """What things cost, by the first size of the grid."""
+    assert first.alone is not None
+    return fitted(first.alone.sample, first.full.sample, first.calls_per_frame)
 
 
-def turn(load: Load, in_flight: int) -> Sample:
-    """A closed loop."""
-    return load.sample(Turn(in_flight=in_flight, seconds=SECONDS, warm_up_s=WARM_UP_S))
+def compared(cell: Cell, costs: Costs) -> list[Compared]:
+    """Both turns of a size, said with the processors that others left."""
+    plan = replace(QUICK, gateways=cell.gateways, workers=cell.workers, cores=len(os.sched_getaffinity(0)))
+    per_s = HALF * cell.full.sample.per_s
+    return [
+        _compared(cell, "full", cell.full, replace(plan, in_flight=cell.in_flight), costs),
+        _compared(cell, "half", cell.half, replace(plan, per_s=per_s), costs),
+    ]
 
 
-def compared(load: Load, costs: Costs, plan: Plan, full: Sample) -> list[Compared]:
-    """The closed loop that is full, then open ones at shares of what it reached."""
-    cores = len(os.sched_getaffinity(0))
-    here = stretched(costs, stretch(full, cores))
-    shared = replace(plan, cores=cores)
-    said = simulated(here, replace(shared, in_flight=MOST))
-    closed = (full.per_s, full.p50_ms, full.p99_ms)
-    rows = [row(plan, f"{MOST} in flight", closed, (said.per_s, said.p50_s, said.p99_s))]
-    for share in SHARES:
-        per_s = share * full.per_s
-        try:
-            came, _ = load.paced(Pace(per_s=per_s, seconds=SECONDS, warm_up_s=WARM_UP_S))
-        except Failed:  # the machine stood still for so long that gRPC refused streams: nothing to compare with
-            continue
-        said = simulated(here, replace(shared, per_s=per_s))
-        real = (came.answers / came.elapsed_s, 1e3 * came.p50_s, 1e3 * came.p99_s)
-        rows.append(row(plan, f"{share:.0%}", real, (said.per_s, said.p50_s, said.p99_s)))
-    return rows
-
-
-def row(plan: Plan, load: str, real: Sequence[float], said: Sequence[float]) -> Compared:
-    """Of what came (per second, ms, ms) and what was said (per second, seconds, seconds)."""
+def _compared(cell: Cell, load: str, came: Came, plan: Plan, costs: Costs) -> Compared:
+    slower = stretch(came.others_cores, int(plan.cores))
+    said = simulated(stretched(costs, slower), plan, calls=CALLS)
+    gateway_us, worker_us = 1e6 * said.gateway_s / slower, 1e6 * said.worker_s / slower
+    used = came.sample.cpu_us
     return Compared(
-        gateways=plan.gateways,
-        workers=plan.workers,
+        gateways=cell.gateways,
+        workers=cell.workers,
         load=load,
-        per_s=real[0],
-        said_per_s=said[0],
-        p50_ms=real[1],
-        said_p50_ms=1e3 * said[1],
-        p99_ms=real[2],
-        said_p99_ms=1e3 * said[2],
+        came=_figures(used["gateway"], used["worker"], came.sample.per_s, came.sample.p50_ms, came.sample.p99_ms),
+        said=_figures(gateway_us, worker_us, said.per_s, 1e3 * said.p50_s, 1e3 * said.p99_s),
+        by_cpu_per_s=by_cpu_per_s(cell, used["gateway"], used["worker"]),
+        said_by_cpu_per_s=by_cpu_per_s(cell, gateway_us, worker_us),
+        calls_per_frame=cell.calls_per_frame if load == "full" else 0.0,
+        said_calls_per_frame=said.calls_per_frame,
+        others_cores=came.others_cores,
     )
+
+
+def _figures(*values: float) -> Figures:
+    gateway_us, worker_us, per_s, p50_ms, p99_ms = values
+    return Figures(gateway_us=gateway_us, worker_us=worker_us, per_s=per_s, p50_ms=p50_ms, p99_ms=p99_ms)

@@ -18,7 +18,7 @@ EVENT_S: Final = 100e-6
 WATCHERS: Final = 256
 """Gateway processes that one verifier tells (`verifier/attested.py`)."""
 LINK_BYTES: Final = 146_000
-"""Memory of a gateway process for a link, and nearly as much of the worker; a hundred links were measured."""
+"""Memory of a gateway process for a link; `weigh` says what it is here."""
 BUSY: Final = 0.7
 """Share of its core that a process may use, so that its p99 stays near its p50."""
 
@@ -47,7 +47,7 @@ class Demand:
     watchers_short: bool
 
 
-def demand(workers: int, gateways: int, slots: int) -> Demand:
+def demand(workers: int, gateways: int, slots: int, link_bytes: float = LINK_BYTES) -> Demand:
     """For a mesh in which every gateway process is linked with every worker."""
     renewals_per_s = workers / RENEWED_EVERY_S
     return Demand(
@@ -55,7 +55,7 @@ def demand(workers: int, gateways: int, slots: int) -> Demand:
         gateways=gateways,
         verifier_cores=renewals_per_s * gateways * EVENT_S + gateways * EVENT_S,
         gateway_events=renewals_per_s * EVENT_S,
-        links_mb=workers * LINK_BYTES / 1e6,
+        links_mb=workers * link_bytes / 1e6,
         snapshot_mb=workers * BUNDLE_BYTES / 1e6,
         slots_short=gateways > slots,
         watchers_short=gateways > WATCHERS,

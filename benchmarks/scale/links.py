@@ -12,6 +12,7 @@ from cloister.api.v1.worker_pb2 import ModelState, WorkerFrame
 from cloister.errors import NotFound
 from cloister.gateway.call import Call
 from cloister.gateway.dispatch import Dispatcher
+from cloister.gateway.limits import Limits, ModelLimits
 from cloister.gateway.link import Link
 from cloister.gateway.wire import read_route
 
@@ -44,7 +45,7 @@ class Silent:
 
 async def choosing_s(links: int) -> float:
     """Seconds to give one call to a worker, among so many; the least of several rounds."""
-    dispatcher = Dispatcher(256, lambda route: NotFound("no such model"))
+    dispatcher = Dispatcher(Limits(ModelLimits(queue=256)), lambda route: NotFound("no such model"))
     request = ModelInferRequest(model_name="tiny").SerializeToString()
     async with asyncio.TaskGroup() as group:
         workers = [Silent() for _ in range(links)]

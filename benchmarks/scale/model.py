@@ -5,8 +5,8 @@ most free slots of those granted to that process, or waits in the process's queu
 worker takes all that has gathered, up to a batch, and answers it together. The answer passes the gateway process again
 and frees the slot there. With finite `cores` everybody takes turns on them, the load included, as on one machine.
 
-What it leaves out: frames between gateway and worker cost per call and not per frame, clients have no deadlines and do
-not try again, slots are divided equally and do not follow the load, and nothing ever fails.
+What it leaves out: a gateway's frames cost per call and not per frame, clients have no deadlines and do not try again,
+slots are divided equally and do not follow the load, and nothing ever fails.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Outcome:
     Attributes:
         arrived: Since the beginning, as are `answered`, `refused`, `under_way`, which add up to it.
         gateway_busy: Share of the time that gateway processes computed, on average; `worker_busy` likewise.
+        gateway_s: What all gateway processes computed for an answer, in seconds; `worker_s` likewise.
+        calls_per_frame: How many calls were evaluated together.
     """
 
     arrived: int
@@ -45,6 +47,9 @@ class Outcome:
     p99_s: float
     gateway_busy: float
     worker_busy: float
+    gateway_s: float
+    worker_s: float
+    calls_per_frame: float
     events: int
 
 
@@ -129,6 +134,7 @@ class Simulation:
         self._evaluating = [0] * plan.workers
         self._cores = cores
         self._worker_busy_s = 0.0
+        self._frames = self._framed = 0
         self._arrived = self._answered = self._refused = 0
         self._took_s: list[float] = []
         self._shape = 1 / costs.jitter**2 if costs.jitter else math.inf
@@ -142,9 +148,11 @@ class Simulation:
             self._kernel.after(self._pause_s(), self._come)
         self._kernel.run(warm_up_s)
         self._took_s.clear()
-        before = sum(gateway.busy_s for gateway in self._gateways), self._worker_busy_s
+        self._frames = self._framed = 0
+        before_s = self._computed_s()
         self._kernel.run(warm_up_s + seconds)
-        spent = seconds * self._plan.gateways, seconds * self._plan.workers * self._plan.streams
+        gateways_s, workers_s = (after - before for after, before in zip(self._computed_s(), before_s, strict=True))
+        answers = max(1, len(self._took_s))
         return Outcome(
             arrived=self._arrived,
             answered=self._answered,
@@ -153,10 +161,17 @@ class Simulation:
             per_s=len(self._took_s) / seconds,
             p50_s=quantile(self._took_s, 0.50),
             p99_s=quantile(self._took_s, 0.99),
-            gateway_busy=(sum(gateway.busy_s for gateway in self._gateways) - before[0]) / spent[0],
-            worker_busy=(self._worker_busy_s - before[1]) / spent[1],
+            gateway_busy=gateways_s / seconds / self._plan.gateways,
+            worker_busy=workers_s / seconds / self._plan.workers / self._plan.streams,
+            gateway_s=gateways_s / answers,
+            worker_s=workers_s / answers,
+            calls_per_frame=self._framed / max(1, self._frames),
             events=self._kernel.events,
         )
+
+    def _computed_s(self) -> tuple[float, float]:
+        """By gateway processes and by workers, so far."""
+        return sum(gateway.busy_s for gateway in self._gateways), self._worker_busy_s
 
     def held(self) -> int:
         """Calls that are somewhere between the client and its answer, counted where they are."""
@@ -223,11 +238,21 @@ class Simulation:
             self._evaluate(worker)
 
     def _evaluate(self, worker: int) -> None:
-        calls = self._gathered[worker][: self._plan.batch]
-        del self._gathered[worker][: len(calls)]
+        calls = self._framed_next(worker)
+        self._frames += 1
+        self._framed += len(calls)
         self._evaluating[worker] += 1
         seconds = self._drawn(self._costs.worker_frame_s + len(calls) * self._costs.worker_call_s)
         self._cores.compute(seconds, lambda: self._evaluated(worker, calls, seconds))
+
+    def _framed_next(self, worker: int) -> list[tuple[int, float]]:
+        """What is evaluated next: all that gathered, or only what came from the gateway process of the first."""
+        first, calls, rest = self._gathered[worker][0][0], [], []
+        for call in self._gathered[worker]:
+            mine = len(calls) < self._plan.batch and (call[0] == first or not self._plan.by_link)
+            (calls if mine else rest).append(call)
+        self._gathered[worker] = rest
+        return calls
 
     def _evaluated(self, worker: int, calls: list[tuple[int, float]], seconds: float) -> None:
         self._worker_busy_s += seconds
@@ -269,7 +294,7 @@ def simulated(costs: Costs, plan: Plan, *, calls: int = 60_000, seed: int = 1) -
 def capacity_per_s(costs: Costs, plan: Plan) -> float:
     """What the plan could answer if nothing ever waited for anything else: the least of what each part can."""
     gateway_s = costs.gateway_call_s + costs.gateway_link_s * plan.workers
-    batch = min(plan.batch, plan.slots)
+    batch = min(plan.batch, plan.slots * plan.calls_per_slot)
     worker_s = costs.worker_frame_s / batch + costs.worker_call_s
     whole_s = gateway_s + worker_s + costs.client_call_s
     shared = plan.cores / whole_s if whole_s else math.inf

@@ -39,6 +39,8 @@ class Plan:
         gateways: Gateway processes; each request comes to one by chance.
         workers: How many.
         slots: Of each worker, divided equally among the gateway processes, one at least.
+        calls_per_slot: Calls that a slot holds; several of a quick model.
+        by_link: A frame holds calls of one gateway process, as of a model that is evaluated as soon as it is read.
         streams: How many frames a worker evaluates at once.
         batch: Most calls in a frame.
         cores: That all share, the load too; infinite for one of its own for each.
@@ -51,6 +53,8 @@ class Plan:
     gateways: int = 1
     workers: int = 1
     slots: int = 16
+    calls_per_slot: int = 1
+    by_link: bool = False
     streams: int = 1
     batch: int = 32
     cores: float = inf
@@ -59,5 +63,5 @@ class Plan:
 
     @property
     def share(self) -> int:
-        """Slots of one worker for one gateway process."""
-        return max(1, self.slots // self.gateways)
+        """Calls that one worker takes of one gateway process."""
+        return max(1, self.slots // self.gateways) * self.calls_per_slot

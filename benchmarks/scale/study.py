@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.scale.limits import BUSY, Demand, demand, gateways_for
+from benchmarks.scale.limits import BUSY, LINK_BYTES, Demand, demand, gateways_for
 from benchmarks.scale.model import Outcome, capacity_per_s, simulated
 from benchmarks.scale.plan import Costs, Plan
 
@@ -19,13 +19,15 @@ CALLS_PER_WORKER, FEWEST_CALLS, MOST_CALLS = 40, 20_000, 120_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A network whose requests are simulated."""
+    """A network whose requests are simulated.
+
+    Attributes:
+        served: How a worker serves it: a plan of which sizes and load are put in.
+    """
 
     name: str
     costs: Costs
-    slots: int
-    batch: int
-    streams: int = 1
+    served: Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +49,27 @@ def apart(costs: Costs) -> Costs:
 def image_case(costs: Costs) -> Case:
     """ResNet-50 on raw bytes: 96 ms of a core, evaluated one by one; a gateway takes 2.5 ms for 150 KB (0016)."""
     heavy = replace(costs, gateway_call_s=2.5e-3, worker_frame_s=0.096, worker_call_s=1e-3, jitter=0.1)
-    return Case(name="ResNet-50, uint8", costs=heavy, slots=16, batch=1)
+    return Case(name="ResNet-50, uint8", costs=heavy, served=Plan(batch=1))
 
 
-def points(case: Case, loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85), sizes: Sequence[int] = WORKERS) -> list[Point]:
+def workers_per_s(case: Case, workers: int) -> float:
+    """What so many workers can, whatever the gateways can."""
+    return capacity_per_s(case.costs, replace(case.served, workers=workers, gateways=10**9))
+
+
+def points(
+    case: Case,
+    loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85),
+    sizes: Sequence[int] = WORKERS,
+    link_bytes: float = LINK_BYTES,
+) -> list[Point]:
     """Every number of workers under every load, with the gateway processes that such a load needs at 70 %."""
     found = []
     for workers in sizes:
-        bare = Plan(workers=workers, slots=case.slots, batch=case.batch, streams=case.streams, gateways=10**9)
-        workers_per_s = capacity_per_s(case.costs, bare)
-        call_s = case.costs.gateway_call_s
-        gateways = gateways_for(BUSY * workers_per_s, call_s)
+        whole_per_s = workers_per_s(case, workers)
+        gateways = gateways_for(BUSY * whole_per_s, case.costs.gateway_call_s)
         for load in loads if gateways <= MOST_GATEWAYS else ():
-            plan = replace(bare, gateways=gateways, per_s=load * workers_per_s)
+            plan = replace(case.served, workers=workers, gateways=gateways, per_s=load * whole_per_s)
             calls = min(MOST_CALLS, max(FEWEST_CALLS, CALLS_PER_WORKER * workers))
             found.append(
                 Point(
@@ -67,7 +77,7 @@ def points(case: Case, loads: Sequence[float] = (0.3, 0.5, 0.7, 0.85), sizes: Se
                     plan=plan,
                     load=load,
                     outcome=simulated(case.costs, plan, calls=calls),
-                    demand=demand(workers, gateways, case.slots),
+                    demand=demand(workers, gateways, plan.slots, link_bytes),
                 )
             )
     return found

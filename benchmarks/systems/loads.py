@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks import processes
 from benchmarks.load import questions
@@ -20,6 +20,8 @@ from benchmarks.load.questions import Arrays
 from benchmarks.load.turns import BEGAN, Counted, Turn, Volley
 from benchmarks.report.samples import Sample
 from benchmarks.systems.running import REPOSITORY, Failed, Place
+
+Asked: TypeAlias = Turn | Volley | Pace
 
 
 class Load:
@@ -57,24 +59,33 @@ class Load:
 
     def counted(self, turn: Turn) -> Counted:
         """One turn, and nothing but what the load saw of it."""
-        self._tell(asdict(turn))
-        if self._heard() != BEGAN:
-            raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
+        self.tell(turn)
+        self.await_begin()
         return Counted(**self._heard())
 
     def watched(
         self, asked: Turn | Volley, look: Callable[[], Mapping[str, float]]
     ) -> tuple[Counted, dict[str, float]]:
         """What the load saw, and how what `look` says grew while it counted; raises Failed on any error."""
-        self._tell(asdict(asked))
+        (counted,), grown = at_once([(self, asked)], look)
+        assert isinstance(counted, Counted)
+        return counted, grown
+
+    def tell(self, asked: Asked) -> None:
+        """Have it ask."""
+        self._tell({"pace": asdict(asked)} if isinstance(asked, Pace) else asdict(asked))
+
+    def await_begin(self) -> None:
+        """Wait until it counts; raises Failed."""
         if self._heard() != BEGAN:
             raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
-        before = look()
-        counted = Counted(**self._heard())
-        after = look()
-        if counted.errors or not counted.answers:
-            raise Failed(f"{self.system}, {self.carrier}: {counted.errors} errors, such as: {counted.error}")
-        return counted, {name: after[name] - before[name] for name in before}
+
+    def await_end(self, asked: Asked) -> Counted | Paced:
+        """Wait for what it saw; raises Failed on any error, and where nothing was answered."""
+        came = Paced(**self._heard()) if isinstance(asked, Pace) else Counted(**self._heard())
+        if came.errors or not came.answers:
+            raise Failed(f"{self.system}, {self.carrier}: {came.errors} errors, such as: {came.error}")
+        return came
 
     def sample(self, turn: Turn) -> Sample:
         """One turn, with what every service used meanwhile; raises Failed on any error."""
@@ -87,9 +98,8 @@ class Load:
 
         Refused and expired requests are what it is there to count; raises Failed on any other error.
         """
-        self._tell({"pace": asdict(pace)})
-        if self._heard() != BEGAN:
-            raise Failed(f"{self.system}, {self.carrier}: the load did not begin")
+        self.tell(pace)
+        self.await_begin()
         before = self._cpu_s()
         came = Paced(**self._heard())
         after = self._cpu_s()
@@ -111,6 +121,20 @@ class Load:
         if not line:
             raise Failed(f"{self.system}, {self.carrier}: the load ended; it says why above")
         return json.loads(line)
+
+
+def at_once(
+    asking: Sequence[tuple[Load, Asked]], look: Callable[[], Mapping[str, float]]
+) -> tuple[list[Counted | Paced], dict[str, float]]:
+    """Several loads at the same time: as `Load.watched`, with what each saw."""
+    for load, asked in asking:
+        load.tell(asked)
+    for load, _ in asking:
+        load.await_begin()
+    before = look()
+    came = [load.await_end(asked) for load, asked in asking]
+    after = look()
+    return came, {name: after[name] - before[name] for name in before}
 
 
 @contextmanager

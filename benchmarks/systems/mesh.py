@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.load.carriers import Target
 from benchmarks.models.catalogue import Network
 from benchmarks.systems.running import READY_S, REPOSITORY, Failed, Place, Running
 
+from cloister.cli.failures import ExitCode
 from cloister.cli.mesh_folder import Mesh
 
 BIN = Path(sys.executable).parent
@@ -92,6 +93,13 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
         places: Of the networks; they have one mesh folder. The targets are of the first, at the first gateway.
         size: How much of it.
     """
+    publish(places, size)
+    with up(places, size) as running:
+        yield running
+
+
+def publish(places: Sequence[Place], size: Size) -> None:
+    """Have a mesh of that size, which need not be up, release every network; its other sizes may be started then."""
     folder = places[0].mesh
     settings = folder / "worker" / "settings.toml"
     chosen = f"threads = {size.threads}\n" + (f"slots = {size.slots}\n" if size.slots else "")
@@ -104,10 +112,28 @@ def mesh(places: Sequence[Place], size: Size) -> Iterator[Running]:
     with _up(folder, Size(workers=0)):  # no worker asks for a key before it is there, so none has to come again
         for place in places:
             _publish(place, _mrenclave(size.enclaves))
+
+
+@contextmanager
+def up(places: Sequence[Place], size: Size) -> Iterator[Running]:
+    """A mesh that was published for, until the block ends."""
+    folder = places[0].mesh
     with _up(folder, size):
         for place in places:
             _wait_until_served(folder, place.network.name, size.workers)
         yield Running(name="mesh", services=_services(folder), targets=targets(places[0]))
+
+
+def evaluations(folder: Path) -> tuple[int, int]:
+    """How many evaluations all workers have made since they started, and of how many requests, as they told last."""
+    workers: list[dict[str, Any]] = []
+    until = time.monotonic() + READY_S
+    while not workers or not all(worker["counters"] for worker in workers):
+        if time.monotonic() > until:
+            raise Failed("the gateway does not say what its workers have counted")
+        workers = _status(folder)["workers"]
+    told = [model for worker in workers for model in worker["counters"]["models"]]
+    return sum(model["evaluations"] for model in told), sum(model["requests"] for model in told)
 
 
 def gateways(folder: Path) -> list[str]:
@@ -132,11 +158,11 @@ def targets(place: Place, address: str = "") -> dict[str, Target]:
     }
 
 
-def cloister(*words: object) -> str:
-    """Run a `cloister` command; returns what it printed."""
+def cloister(*words: object, codes: Collection[int] = (0,)) -> str:
+    """Run a `cloister` command that may end with these codes; returns what it printed."""
     command = [str(BIN / "cloister"), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)  # noqa: S603 - ours
-    if done.returncode != 0:
+    if done.returncode not in codes:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise Failed(f"'cloister {' '.join(map(str, words))}': {said[-1] if said else done.returncode}")
     return done.stdout
@@ -174,13 +200,18 @@ def _publish(place: Place, mrenclave: str) -> None:
 def _wait_until_served(folder: Path, model: str, workers: int) -> None:
     until = time.monotonic() + READY_S
     while True:
-        status: dict[str, Any] = json.loads(cloister("status", folder, "--json"))
+        status = _status(folder)
         serving = [worker for worker in status["workers"] if f"{model}@1" in worker["models"]]
         if len(serving) == workers:
             return
         if time.monotonic() > until:
             raise Failed(f"{len(serving)} of {workers} workers serve {model}; see {folder / 'logs'}")
         time.sleep(0.2)
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    """What `cloister status` says, also while a service does not answer it in time."""
+    return dict(json.loads(cloister("status", folder, "--json", codes=(0, ExitCode.UNAVAILABLE))))
 
 
 def _services(folder: Path) -> dict[str, int]:

@@ -28,37 +28,42 @@ def sign(payload: bytes, payload_type: str, keys: Sequence[Ed25519PrivateKey]) -
     return _written(payload, payload_type, {_name(key): key.sign(_pae(payload, payload_type)) for key in keys})
 
 
-def countersigned(envelope: bytes, payload_type: str, key: Ed25519PrivateKey) -> bytes:
-    """Return the envelope with one more signature; read what it holds (`payload`) before you do this.
+def countersigned(envelope: bytes, payload_type: str, key: Ed25519PrivateKey, *, most: int = MAX_SIGNATURES) -> bytes:
+    """Return the envelope with one more signature, of `most` that there may be; read what it holds first (`payload`).
 
     Raises:
-        InvalidRequest: Not an envelope of this type (`signature.malformed`).
+        InvalidRequest: Not an envelope of this type, or it has that many already (`signature.malformed`).
     """
-    content, signatures = _read(envelope, payload_type)
-    return _written(content, payload_type, {**signatures, _name(key): key.sign(_pae(content, payload_type))})
+    content, signatures = _read(envelope, payload_type, most)
+    signatures[_name(key)] = key.sign(_pae(content, payload_type))
+    if len(signatures) > most:
+        raise _malformed(f"with one more it would have more than {most} signatures")
+    return _written(content, payload_type, signatures)
 
 
-def payload(envelope: bytes, payload_type: str) -> bytes:
+def payload(envelope: bytes, payload_type: str, *, most: int = MAX_SIGNATURES) -> bytes:
     """Return what an envelope holds, believed by nobody yet: for whoever is about to sign it, or to show it.
 
     Raises:
         InvalidRequest: Not an envelope of this type (`signature.malformed`).
     """
-    return _read(envelope, payload_type)[0]
+    return _read(envelope, payload_type, most)[0]
 
 
-def signers(envelope: bytes, payload_type: str) -> frozenset[str]:
+def signers(envelope: bytes, payload_type: str, *, most: int = MAX_SIGNATURES) -> frozenset[str]:
     """Return the public keys, in hex, whose signatures in the envelope hold, trusted or not.
 
     Raises:
         InvalidRequest: Not an envelope of this type (`signature.malformed`).
     """
-    content, signatures = _read(envelope, payload_type)
+    content, signatures = _read(envelope, payload_type, most)
     signed = _pae(content, payload_type)
     return frozenset(name for name, signature in signatures.items() if _holds(name, signature, signed))
 
 
-def verified(envelope: bytes, payload_type: str, trusted: Collection[str], *, threshold: int = 1) -> bytes:
+def verified(
+    envelope: bytes, payload_type: str, trusted: Collection[str], *, threshold: int = 1, most: int = MAX_SIGNATURES
+) -> bytes:
     """Return the payload of an envelope that enough of the trusted keys have signed.
 
     Args:
@@ -66,6 +71,7 @@ def verified(envelope: bytes, payload_type: str, trusted: Collection[str], *, th
         payload_type: Media type that it must be of; it is part of what was signed.
         trusted: Ed25519 public keys, 64 lower-case hex digits each.
         threshold: How many of them must have signed.
+        most: Signatures that it may have; each costs whoever reads it.
 
     Raises:
         InvalidRequest: Not an envelope of this type (`signature.malformed`), or too few of the trusted keys have
@@ -73,13 +79,13 @@ def verified(envelope: bytes, payload_type: str, trusted: Collection[str], *, th
     """
     if not 1 <= threshold <= len(set(trusted)):
         raise InvalidRequest("a threshold is at least one, and at most the number of trusted keys")
-    found = signers(envelope, payload_type) & frozenset(trusted)
+    found = signers(envelope, payload_type, most=most) & frozenset(trusted)
     if len(found) < threshold:
         raise InvalidRequest(
             f"{len(found)} of the keys that may sign this have signed it, and {threshold} must",
             reason="signature.insufficient",
         )
-    return payload(envelope, payload_type)
+    return payload(envelope, payload_type, most=most)
 
 
 def _pae(content: bytes, payload_type: str) -> bytes:
@@ -106,7 +112,7 @@ def _written(content: bytes, payload_type: str, signatures: Mapping[str, bytes])
     return json.dumps(members, indent=2).encode() + b"\n"
 
 
-def _read(envelope: bytes, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
+def _read(envelope: bytes, payload_type: str, most: int) -> tuple[bytes, dict[str, bytes]]:
     if len(envelope) > MAX_ENVELOPE_BYTES:
         raise _malformed("it is longer than 8 MiB")
     try:
@@ -115,14 +121,14 @@ def _read(envelope: bytes, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
             raise ValueError("its members are not payload, payloadType and signatures")
         if members["payloadType"] != payload_type:
             raise ValueError(f"it is not of the type {payload_type}")
-        return _octets(members["payload"]), _signatures(members["signatures"])
+        return _octets(members["payload"]), _signatures(members["signatures"], most)
     except (ValueError, RecursionError) as error:
         raise _malformed(str(error)) from error
 
 
-def _signatures(rows: object) -> dict[str, bytes]:
-    if not isinstance(rows, list) or not 0 < len(rows) <= MAX_SIGNATURES:
-        raise ValueError("it has no signature, or too many")
+def _signatures(rows: object, most: int) -> dict[str, bytes]:
+    if not isinstance(rows, list) or not 0 < len(rows) <= most:
+        raise ValueError(f"it has no signature, or more than {most}")
     found: dict[str, bytes] = {}
     for row in rows:
         if not isinstance(row, dict) or row.keys() != {"keyid", "sig"} or not isinstance(row["keyid"], str):

@@ -20,20 +20,19 @@ class Broken(AssertionError):
 
 
 class Keeper:
-    """One client, life after life."""
+    """One client, life after life.
 
-    def __init__(self, order: Order, folder: Path, within: Sequence[str] = ()) -> None:
-        order.write(folder)
-        self.folder, self.order = folder, order
+    Args:
+        program: Module that is run with the folder as its only argument.
+        within: What comes before its command.
+    """
+
+    def __init__(self, program: str, folder: Path, within: Sequence[str] = ()) -> None:
+        self.folder = folder
         self.lives = self.failures = 0
-        self._command = [*within, sys.executable, "-m", "chaos.client", str(folder)]
+        self._command = [*within, sys.executable, "-m", program, str(folder)]
         self._process: subprocess.Popen[bytes] | None = None
         self.done = False
-
-    @property
-    def journal(self) -> Path:
-        """What it has noted."""
-        return self.folder / "journal.jsonl"
 
     @property
     def pid(self) -> int | None:
@@ -65,12 +64,33 @@ class Keeper:
             self._process.wait()
 
 
+class JobClient(Keeper):
+    """One that submits jobs."""
+
+    def __init__(self, order: Order, folder: Path, within: Sequence[str] = ()) -> None:
+        super().__init__("chaos.client", folder, within)
+        order.write(folder)
+        self.order = order
+
+    @property
+    def journal(self) -> Path:
+        """What it has noted."""
+        return self.folder / "journal.jsonl"
+
+
 @contextmanager
-def clients(orders: Sequence[Order], folder: Path, within: Sequence[str] = ()) -> Iterator[list[Keeper]]:
+def clients(orders: Sequence[Order], folder: Path, within: Sequence[str] = ()) -> Iterator[list[JobClient]]:
     """One for each order, not yet started; `within` comes before its command."""
-    keepers = [Keeper(order, folder / f"client-{order.owner}", within) for order in orders]
-    try:
+    keepers = [JobClient(order, folder / f"client-{order.owner}", within) for order in orders]
+    with ended(keepers):
         yield keepers
+
+
+@contextmanager
+def ended(keepers: Sequence[Keeper]) -> Iterator[None]:
+    """None of them lives on after the block."""
+    try:
+        yield
     finally:
         for keeper in keepers:
             keeper.end()

@@ -108,7 +108,7 @@ def cut(folder: Path, jobs: int, planned: Sequence[Cut], seed: int, report: Call
 def spread(folder: Path, net: Network) -> BurningMesh:
     """A mesh, not started, each part of which is in a namespace of its own and told where the others are."""
     places = folder.parent / "places.json"
-    named = {part: {"namespace": net.namespaces[part], "address": net.addresses[part]} for part in PARTS}
+    named = {part: {"namespace": net.namespaces[part], "address": net.addresses[part]} for part in net.addresses}
     folder.parent.mkdir(parents=True, exist_ok=True)
     places.write_text(json.dumps(named))
     mesh = founded(folder, "everysec", places, hosts=tuple(net.addresses.values()))

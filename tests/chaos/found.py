@@ -11,7 +11,7 @@ from typing import Any
 
 from chaos import journal
 from chaos.client import said
-from chaos.clients import Keeper
+from chaos.clients import JobClient
 from chaos.work import Wanted, wanted
 from cloister import Client
 from cloister.api.v1 import jobs_pb2 as pb
@@ -34,6 +34,7 @@ class Kept:
         lost: How often the client was told that there is no such job after it had been accepted.
         record: As the gateway has it now, without the answer.
         again: What opens now.
+        kept_at: Unix time of the client's decision to submit it.
     """
 
     wanted: Wanted
@@ -42,6 +43,7 @@ class Kept:
     lost: int
     record: pb.Job
     again: Mapping[str, Any] | None
+    kept_at: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Found:
     letters: list[pb.DeadLetter] = field(default_factory=list)
 
 
-async def found(mesh: RunningMesh, keepers: Sequence[Keeper]) -> Found:
+async def found(mesh: RunningMesh, keepers: Sequence[JobClient]) -> Found:
     """Ask for everything; the mesh runs, and nobody disturbs it any more."""
     everything = Found()
     async with (
@@ -76,9 +78,10 @@ async def found(mesh: RunningMesh, keepers: Sequence[Keeper]) -> Found:
     return everything
 
 
-async def _of_client(keeper: Keeper, client: Client, stub: Any, into: Found) -> None:
+async def _of_client(keeper: JobClient, client: Client, stub: Any, into: Found) -> None:
     notes = journal.read(keeper.journal)
     kept = {each["n"]: PreparedJob.from_bytes(base64.b64decode(each["job"])) for each in _of(notes, "kept")}
+    kept_at = {each["n"]: float(each["at"]) for each in _of(notes, "kept")}
     accepted = {each["n"]: each for each in _of(notes, "accepted")}
     ends: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for end in _of(notes, "ended", "refused"):
@@ -104,6 +107,7 @@ async def _of_client(keeper: Keeper, client: Client, stub: Any, into: Found) -> 
                 lost=lost[each.number],
                 record=records.get(job.ticket.job_id, pb.Job()),
                 again=again.get(job.ticket.job_id),
+                kept_at=kept_at[each.number],
             )
         )
 

@@ -51,27 +51,37 @@ class Network:
 
     def _neighbours(self, verb: str, here: str, there: str, *how: str) -> None:
         where = ("-n", self.namespaces[here], "neigh", verb, self.addresses[there])
-        _ip(*where, *how, "dev", "eth0")
+        ip(*where, *how, "dev", "eth0")
 
 
 @contextmanager
 def network(parts: Sequence[str]) -> Iterator[Network]:
     """A network with these parts; gone with the block, once nothing runs there any more."""
-    made = Network(secrets.token_hex(3))
-    bridge, net = f"cl{made.tag}", f"10.{64 + secrets.randbelow(128)}.{secrets.randbelow(256)}"
-    made.here = f"{net}.1"
+    subnet, made = net(), Network(tag())
+    bridge = f"cl{made.tag}"
+    made.here = f"{subnet}.1"
     try:
-        _ip("link", "add", bridge, "type", "bridge")
-        _ip("addr", "add", f"{made.here}/24", "dev", bridge)
-        _ip("link", "set", bridge, "up")
+        ip("link", "add", bridge, "type", "bridge")
+        ip("addr", "add", f"{made.here}/24", "dev", bridge)
+        ip("link", "set", bridge, "up")
         for number, part in enumerate(parts, start=2):
-            _join(made, part, f"{net}.{number}", bridge, number)
+            _join(made, part, f"{subnet}.{number}", bridge, number)
         yield made
     finally:
         for number, namespace in enumerate(made.namespaces.values(), start=2):
-            _ip("link", "del", f"{bridge}{number}", check=False)  # a namespace that is deleted ends some time later
-            _ip("netns", "del", namespace, check=False)
-        _ip("link", "del", bridge, check=False)
+            ip("link", "del", f"{bridge}{number}", check=False)  # a namespace that is deleted ends some time later
+            ip("netns", "del", namespace, check=False)
+        ip("link", "del", bridge, check=False)
+
+
+def tag() -> str:
+    """What names of one network have in common, and nobody else's."""
+    return secrets.token_hex(3)
+
+
+def net() -> str:
+    """The first three bytes of addresses that are most likely nobody's here."""
+    return f"10.{64 + secrets.randbelow(128)}.{secrets.randbelow(256)}"
 
 
 def missing() -> str:
@@ -80,23 +90,24 @@ def missing() -> str:
         return "network namespaces are root's to make: run as root"
     if shutil.which("ip") is None:
         return "iproute2 is not installed: apt-get install iproute2"
-    tried = f"cl{secrets.token_hex(3)}"
-    if _ip("link", "add", tried, "type", "bridge", check=False).returncode:
+    tried = f"cl{tag()}"
+    if ip("link", "add", tried, "type", "bridge", check=False).returncode:
         return "this kernel makes no network bridge"
-    _ip("link", "del", tried)
+    ip("link", "del", tried)
     return ""
 
 
 def _join(made: Network, part: str, address: str, bridge: str, number: int) -> None:
     namespace, outside = f"{bridge}-{part}", f"{bridge}{number}"
-    _ip("netns", "add", namespace)
+    ip("netns", "add", namespace)
     made.namespaces[part], made.addresses[part] = namespace, address
-    _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-    _ip("link", "set", outside, "master", bridge, "up")
-    _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
-    _ip("-n", namespace, "link", "set", "eth0", "up")
-    _ip("-n", namespace, "link", "set", "lo", "up")
+    ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+    ip("link", "set", outside, "master", bridge, "up")
+    ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
+    ip("-n", namespace, "link", "set", "eth0", "up")
+    ip("-n", namespace, "link", "set", "lo", "up")
 
 
-def _ip(*words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+def ip(*words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """Run iproute2's `ip`."""
     return subprocess.run(["ip", *words], check=check, capture_output=True, timeout=20)

@@ -110,7 +110,14 @@ class Client:
         return carried.SerializeToString(), pending
 
     def seal_job(
-        self, request=None, *, digest: bytes = b"", version: str = "", life_s: float = 3600, model: str = MODEL
+        self,
+        request=None,
+        *,
+        digest: bytes = b"",
+        version: str = "",
+        life_s: float = 3600,
+        model: str = MODEL,
+        known: dict[str, str] | None = None,
     ) -> tuple[bytes, JobTicket]:
         """A serialised envelope of a job, and its ticket."""
         now, epoch = self.inside.clock.now(), self.inside.epoch
@@ -123,6 +130,7 @@ class Client:
             not_after=now + timedelta(seconds=life_s),
             model_version=version,
             model_digest=digest,
+            known=known,
         )
         return envelope.build_job(sealed, model_name=model, model_version=version).SerializeToString(), ticket
 

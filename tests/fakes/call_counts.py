@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 
-class _Here(ThreadPoolExecutor):
+class Here(ThreadPoolExecutor):
     """Runs what is submitted at once, in the caller's thread, which alone is watched."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -34,7 +34,7 @@ def counted_calls() -> Iterator[Counter[str]]:
             calls[f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}"] += 1
 
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(_Here(1))
+    loop.set_default_executor(Here(1))
     sys.setprofile(seen)
     try:
         yield calls

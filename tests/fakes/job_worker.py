@@ -112,9 +112,12 @@ class JobWorker:
             result = OpenedJobResult(failure=failure_of(self.worker.error))
         else:
             answer = self.worker.doubled(job.request, job.job_id)
-            result = OpenedJobResult(
-                response=answer.response, receipt=answer.receipt, attestation_result=self.worker.token
-            )
+            result = OpenedJobResult(response=answer.response, receipt=answer.receipt)
+            ear_id = self.worker.result.ear_id
+            if ear_id in job.known_results:
+                result.known_result = job.known_results.index(ear_id) + 1
+            else:
+                result.attestation_result = self.worker.token
         return envelope.build_job_result(
             job.respond(self.spoil(result)), model_name=job.model_name, model_version=job.model_version
         ).SerializeToString()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from cloister.provisioner.releases.used_results import UsedResults
 from cloister.provisioner.releases.verifier_keys import PinnedKeys
 from cloister.provisioner.vaults.keyring import Keyring
 from cloister.provisioner.vaults.root_key import RootKeyVault
+from cloister.provisioner.vaults.threads import VaultThreads
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, open_grant, proof_message
 from cloister.seal.hpke import X25519, KeyPair
@@ -93,6 +95,7 @@ class ReleaseDesk:
     owner: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     terms: EpochTerms = field(default_factory=lambda: EpochTerms(suite=X25519))
     keyring: Keyring = field(default_factory=lambda: keyring())
+    threads: VaultThreads = field(default_factory=lambda: VaultThreads(ThreadPoolExecutor(6), most=256))
 
     def __post_init__(self) -> None:
         self.store = ModelStore(self.ledger)
@@ -136,6 +139,7 @@ class ReleaseDesk:
             per_instance=Rates(per_minute=per_minute, monotonic=self.clock),
             per_platform=Rates(per_minute=per_minute * 10, monotonic=self.clock),
             clock=HostClock(lambda: self.now),
+            threads=self.threads,
         )
 
     async def look_for_keys(self, token: str) -> None:

@@ -14,6 +14,7 @@ from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_auditor import LogAuditor
 from cloister.errors import NotReady
 from cloister.kit.audit import AuditLog
+from cloister.kit.log_origin import RESUMED
 from cloister.tlog.cosignature import WitnessKey
 from cloister.tlog.merkle import leaf_hash
 from fakes.results import Clock
@@ -51,7 +52,8 @@ class ShownRecord:
         for sequence, record in enumerate(self.listed(self.log.lines), 1):
             if sequence <= request.after_sequence or record is None:
                 continue
-            if self.only and json.loads(record).get("model") != self.only:
+            said = json.loads(record)
+            if self.only and said.get("model") != self.only and said["event"] != RESUMED:
                 continue
             yield AuditRecord(sequence=sequence, record=record, leaf_hash=leaf_hash(record))
 

@@ -33,6 +33,7 @@ from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from cloister.rpc.identity import spki_sha256
 from cloister.rpc.spiffe import server_name
 from cloister.rpc.status import failure_of
+from cloister.worker.link import REPORT_S
 from fakes.gateway_parts import evaluation, model_state, report
 from fakes.pki import MeshPki
 
@@ -53,6 +54,7 @@ class FakeWorker(WorkerServicer):
     Attributes:
         slow_s: Pause before each answer.
         open_gate: While cleared, calls are taken and not answered.
+        heard: While cleared, nothing that it says leaves it, as where the network swallows it.
         tamper: What it does wrong with the next answer: unknown, twice, slots, empty, garbage.
         appended: Bytes after each response.
         seen: Every call that it was ever given.
@@ -70,6 +72,8 @@ class FakeWorker(WorkerServicer):
         self.slow_s = 0.0
         self.open_gate = asyncio.Event()
         self.open_gate.set()
+        self.heard = asyncio.Event()
+        self.heard.set()
         self.tamper = ""
         self.appended = b""
         self.seen: list[InferCall] = []
@@ -159,9 +163,11 @@ class FakeWorker(WorkerServicer):
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write(outbox, context))
+                reporting = group.create_task(_report(outbox))
                 async for frame in request_iterator:
                     await self._take(frame, outbox, group)
                 writer.cancel()
+                reporting.cancel()
         except* grpc.aio.AbortError:
             pass  # it was cut
         finally:
@@ -223,9 +229,17 @@ class FakeWorker(WorkerServicer):
     async def _write(self, outbox: Outbox, context: Any) -> None:
         while True:
             frame = await outbox.get()
+            await self.heard.wait()
             if frame is None:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
             await context.write(frame)
+
+
+async def _report(outbox: Outbox) -> None:
+    """What a gateway knows by that a worker is still there, as often as a real one says it."""
+    while True:
+        await asyncio.sleep(REPORT_S)
+        outbox.put_nowait(WorkerFrame(report=WorkerReport()))
 
 
 def echoed(call: InferCall, instance: str, appended: bytes = b"") -> InferResult:

@@ -94,3 +94,13 @@ def test_a_threshold_means_something(threshold: int) -> None:
 @given(st.binary(max_size=400))
 def test_no_bytes_do_anything_but_be_refused(raw: bytes) -> None:
     assert refused(raw) == "signature.malformed"
+
+
+def test_as_many_sign_as_an_envelope_may_have_and_no_more() -> None:
+    keys = [Ed25519PrivateKey.generate() for _ in range(4)]
+    full = dsse.countersigned(dsse.sign(b"x", KIND, keys[:2]), KIND, keys[2], most=3)
+    assert dsse.countersigned(full, KIND, keys[2], most=3) == full
+    with pytest.raises(InvalidRequest, match="more than 3"):
+        dsse.countersigned(full, KIND, keys[3], most=3)
+    with pytest.raises(InvalidRequest, match="more than 2"):
+        dsse.signers(full, KIND, most=2)

@@ -2,8 +2,9 @@
 
     PYTHONPATH=tests python -m vectors.make_job_v1
 
-One client seals three jobs to one epoch key; the first is answered twice. The same bytes come out each time; the HPKE
-opening is kept from the file that is there, as in `make_seal_v1`.
+One client seals four jobs to one epoch key; the first is answered twice, the last without the Attestation Result that
+its ticket has. The same bytes come out each time; the HPKE opening is kept from the file that is there, as in
+`make_seal_v1`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ JOBS: tuple[dict[str, Any], ...] = (
     {"request": b"a job", "padded": False},
     {"request": b"a padded job", "padded": True, "model_version": "1", "model_digest": DIGEST},
     {"request": b"a job that does not fit", "padded": True, "model_version": "stable"},
+    {"request": b"a job by who knows its worker", "padded": True, "known": {"ear-other": "another", "ear-0": TOKEN}},
 )
 
 
@@ -101,8 +103,11 @@ def _steps(sealed: bytes, ticket: JobTicket, job: OpenedJob) -> dict[str, Any]:
 
 def _answer(ticket: JobTicket, job: OpenedJob, number: int) -> dict[str, Any]:
     result = OpenedJobResult(failure=FAILURE) if number == 2 else _response(job)
+    whole = OpenedJobResult.FromString(result.SerializeToString())
+    if job.known_results:
+        result.known_result = job.known_results.index("ear-0") + 1
     sealed = job.respond(result)
-    if ticket.open(sealed) != result:
+    if ticket.open(sealed) != whole:
         raise ValueError("the answer does not open")
     carried = envelope.build_job_result(sealed, model_name=job.model_name, model_version=job.model_version)
     return {

@@ -38,6 +38,10 @@ def verify(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Check such a file; reaches no mesh.")
     ] = None,
+    accept_resume: Annotated[
+        bool,
+        typer.Option("--accept-resume", help="For an owner who was told of a loss: go on from what is left."),
+    ] = False,
     memory: Memory = None,
     mesh_folder: MeshFolder = FOLDER,
     identity: IdentityFolder = None,
@@ -57,7 +61,8 @@ def verify(
     check_place(export)
     mesh = Mesh.read(mesh_folder)
     kept = memory or mesh.folder / FILE
-    _tell(asyncio.run(_verify(mesh, identity or mesh.identity("auditor"), kept, export)), as_json, memory=str(kept))
+    audited = _verify(mesh, identity or mesh.identity("auditor"), kept, export, accept_resume=accept_resume)
+    _tell(asyncio.run(audited), as_json, memory=str(kept))
 
 
 def show(
@@ -110,13 +115,13 @@ def follow(
     asyncio.run(followed())
 
 
-async def _verify(mesh: Mesh, identity: Path, memory: Path, export: Path | None) -> LogAudit:
+async def _verify(mesh: Mesh, identity: Path, memory: Path, export: Path | None, *, accept_resume: bool) -> LogAudit:
     async with _auditor(mesh, identity, memory) as auditor:
         if export is None:
-            return await auditor.verify()
+            return await auditor.verify(accept_resume=accept_resume)
         shown = AuditExport(export)
         try:
-            return await auditor.verify(shown)
+            return await auditor.verify(shown, accept_resume=accept_resume)
         finally:
             shown.write()  # most of all where something is wrong
 

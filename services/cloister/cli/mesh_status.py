@@ -10,7 +10,7 @@ from typing import Any
 from cloister.cli import lease_words
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.output import say, table, warn
-from cloister.cli.probes import SERVICES, Probes
+from cloister.cli.probes import LOST, OTHER, SERVICES, Probes
 from cloister.cli.programs import REDIS
 from cloister.cli.worker_words import COLUMNS, facts_of, row_of
 
@@ -37,11 +37,11 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
             keepers = {
                 name: group.create_task(probes.provisioner_serving(at)) for name, at in mesh.provisioners.items()
             }
-            waiting = {name: group.create_task(probes.standing_by(at)) for name, at in mesh.provisioners.items()}
+            asked = {name: group.create_task(probes.not_serving(at)) for name, at in mesh.provisioners.items()}
             others = {name: group.create_task(probes.gateway_serving(further[name])) for name in further}
             redis = group.create_task(probes.redis_serving()) if keeps_jobs else None
         serving = {service: task.result() for service, task in {**health, **others, **keepers}.items()}
-        standing_by = {name: task.result() for name, task in waiting.items()}
+        why = {name: task.result() for name, task in asked.items()}
         gateway = await probes.status() if serving["gateway"] else None
         models = await probes.models() if health["provisioner"].result() else ()
         over_https = bool(https) and gateway is not None and await probes.https_serving(https)
@@ -54,7 +54,7 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
                 "service": service,
                 "address": address,
                 "serving": serving[service],
-                "standing_by": standing_by.get(service, ""),
+                **_why(*why.get(service, ("", ""))),
             }
             for service, address in {**addresses, **further}.items()
         ]
@@ -114,8 +114,8 @@ def print_status(mesh: Mesh, found: dict[str, Any]) -> None:
     rows = [(each["service"], each["address"], _health(each), _process(processes, each)) for each in found["services"]]
     table(("service", "address", "health", "process"), rows)
     for each in found["services"]:
-        if each["standing_by"]:
-            say(f"{each['service']}: {each['standing_by']}")
+        if said := each["standing_by"] or each["why"]:
+            say(f"{each['service']}: {said}")
     say("")
     if found["workers"]:
         table(COLUMNS, [row_of(worker) for worker in found["workers"]])
@@ -161,12 +161,23 @@ def print_jobs(jobs: dict[str, Any]) -> None:
 
 
 def _plain(service: str, address: str, serving: bool) -> dict[str, Any]:
-    return {"service": service, "address": address, "serving": serving, "standing_by": ""}
+    return {"service": service, "address": address, "serving": serving, **_why("", "")}
+
+
+def _why(reason: str, said: str) -> dict[str, str]:
+    """Of a provisioner that does not serve: that it stands by, or what it waits for."""
+    return {
+        "standing_by": said if reason == OTHER else "",
+        "reason": reason,
+        "why": said if reason != OTHER else "",
+    }
 
 
 def _health(service: dict[str, Any]) -> str:
     if service["standing_by"]:
         return "standing by"
+    if service["reason"] == LOST:
+        return "waits for shares"
     return "serving" if service["serving"] else "not serving"
 
 

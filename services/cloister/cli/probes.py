@@ -18,7 +18,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.programs import CONSOLE, REDIS, Program
 from cloister.client import is_serving, list_models, mesh_status, tls_files
 from cloister.client.reaching import settled
-from cloister.errors import CloisterError, Unavailable
+from cloister.errors import CloisterError, NotReady, Unavailable
 from cloister.kit.redis_settings import RedisSettings
 from cloister.rpc.channel import Peer
 from cloister.rpc.identity import TlsIdentity
@@ -27,6 +27,8 @@ from cloister.rpc.spiffe import server_name
 CALL_S: Final = 3.0
 OTHER: Final = "writer.other"
 """What a provisioner refuses calls with while another writes."""
+LOST: Final = "root_key.other"
+"""And while it waits for owners' shares."""
 PROVISIONER: Final = "provisioner"
 SERVICES: Final = ("verifier", PROVISIONER, "gateway")
 
@@ -78,10 +80,10 @@ class Probes:
         await settled(peer)
         return await is_serving(peer, CALL_S)
 
-    async def standing_by(self, address: str) -> str:
-        """What the provisioner at `address` says that stands by; empty for one that does not."""
+    async def not_serving(self, address: str) -> tuple[str, str]:
+        """Why the provisioner at `address` says that it does not serve: the reason, and its sentence."""
         async with self.at_provisioner(address) as peer:
-            return await standing_by(peer)
+            return await why_not_serving(peer)
 
     async def provisioner_serving(self, address: str) -> bool:
         """Whether the provisioner at `address` says it is serving."""
@@ -137,8 +139,11 @@ class Probes:
             return await self.redis_serving()
         if program.service == "worker":
             return await self.linked(program.address)
-        if program.service == PROVISIONER:  # it serves, or another does and it stands by
-            return await self.serving(PROVISIONER)
+        if program.service == PROVISIONER:  # it serves, or another does and it stands by, or it waits for shares
+            if await self.serving(PROVISIONER):
+                return True
+            reason, _ = await self.not_serving(program.address)
+            return reason == LOST
         if program.service == "gateway":
             return (not program.https or await _listens(program.https)) and await self.gateway_serving(program.address)
         return await self.serving(program.service)
@@ -152,17 +157,17 @@ class Probes:
         return any(worker.linked and worker.endpoint == address for worker in workers)
 
 
-async def standing_by(provisioner: Peer) -> str:
-    """What a provisioner says that stands by; empty for one that serves, or is not there."""
+async def why_not_serving(provisioner: Peer) -> tuple[str, str]:
+    """Why a provisioner says that it does not serve; empty for one that does, or is not there."""
     if await is_serving(provisioner, CALL_S):
-        return ""
+        return "", ""
     try:
         await list_models(provisioner)
-    except Unavailable as error:
-        return str(error) if error.reason == OTHER else ""
+    except (NotReady, Unavailable) as error:
+        return ("", "") if error.reason == Unavailable.default_reason else (error.reason, str(error))
     except (CloisterError, TimeoutError):
         pass
-    return ""
+    return "", ""
 
 
 async def _listens(address: str) -> bool:

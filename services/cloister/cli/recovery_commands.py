@@ -17,7 +17,7 @@ from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, che
 from cloister.cli.output import alarm, facts, print_json, say, table, warn
 from cloister.cli.reaching import reached
 from cloister.client import recovery as calls
-from cloister.kit.recovery_cards import ORDER_TYPE, RecoveryCard, check_holders, deal_order
+from cloister.kit.recovery_cards import MAX_ORDERING, ORDER_TYPE, RecoveryCard, check_holders, deal_order
 from cloister.rpc.files import read_public, replace_public
 from cloister.seal.hpke import XWING, key_id
 
@@ -102,10 +102,10 @@ def order(
     present = asyncio.run(_recovery(mesh, folder)).deal
     payload = deal_order(mesh.cluster, present.generation + 1, threshold, read)
     envelope = read_public(out) if out.exists() else dsse.sign(payload, ORDER_TYPE, [signer])
-    if dsse.payload(envelope, ORDER_TYPE) != payload:
+    if dsse.payload(envelope, ORDER_TYPE, most=MAX_ORDERING) != payload:
         raise Stop(f"{out} is an order for other holders; name another file with --out", ExitCode.USAGE)
-    replace_public(out, dsse.countersigned(envelope, ORDER_TYPE, signer))
-    signed = dsse.signers(read_public(out), ORDER_TYPE)
+    replace_public(out, dsse.countersigned(envelope, ORDER_TYPE, signer, most=MAX_ORDERING))
+    signed = dsse.signers(read_public(out), ORDER_TYPE, most=MAX_ORDERING)
     if not present.generation:
         say(f"{out} is signed by {len(signed)}; it takes all who have registered a model")
         return

@@ -12,7 +12,7 @@ from cloister.cli.failures import Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder
 from cloister.cli.output import print_json, say, table
-from cloister.cli.probes import standing_by
+from cloister.cli.probes import OTHER, why_not_serving
 from cloister.cli.reaching import reached
 from cloister.client import root_keys
 from cloister.client import rotate_root as rotate
@@ -67,7 +67,8 @@ async def _standbys(mesh: Mesh, identity: Path) -> list[str]:
     said = []
     for name, address in mesh.provisioners.items() if len(mesh.provisioners) > 1 else ():
         async with reached(mesh, identity, "provisioner", address) as provisioner:
-            if what := await standing_by(provisioner):
+            reason, what = await why_not_serving(provisioner)
+            if reason == OTHER:
                 said.append(f"{name} ({address}): {what}")
     return said
 

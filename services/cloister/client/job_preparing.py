@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypedDict
 
@@ -19,7 +19,7 @@ from cloister.client.roster import Roster
 from cloister.errors import EvidenceRejected, InvalidRequest, NotReady, Unavailable
 from cloister.oip.tensors import Parameter
 from cloister.seal import envelope
-from cloister.seal.job import JobKey, JobSealer
+from cloister.seal.job import MAX_KNOWN, JobKey, JobSealer
 from cloister.seal.session_keys import milliseconds
 
 LIFE_S: Final = 82_800.0
@@ -65,11 +65,13 @@ class Aim:
         epoch: The key.
         version: As in the header: a number, a label or empty.
         digest: As in the header; empty where any model may answer that the owner lets have the key.
+        known: Attestation Results of workers that may answer, by `jti`: they need not come with each answer.
     """
 
     epoch: JobKey
     version: str
     digest: bytes
+    known: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Preparer:
@@ -97,10 +99,12 @@ class Preparer:
                 raise
             serving = await self._roster.serving(model, version, left_s)  # there may be another epoch by now
             epoch = choose_epoch(serving.believed, self._roster.trust, datetime.now(UTC))
+        takers = [worker for worker in serving.believed if worker.job_epoch is not None]
+        known = {worker.result.ear_id: worker.token for worker in takers[:MAX_KNOWN]}
         if digest is None and not version.isdecimal():
-            return Aim(epoch, version, b"")
+            return Aim(epoch, version, b"", known)
         meant = target(model, serving.believed, version=version, digest=digest)
-        return Aim(epoch, meant.model_version, meant.model_digest)
+        return Aim(epoch, meant.model_version, meant.model_digest, known)
 
     async def prepare(
         self, aim: Aim, many: Iterable[Inputs], keys: Sequence[str], options: JobOptions
@@ -140,6 +144,7 @@ class Preparer:
             model_version=aim.version,
             model_digest=aim.digest,
             padded=self._padded,
+            known=aim.known,
         )
         carried = envelope.build_job(sealed, model_name=model, model_version=aim.version)
         submission = pb.Submission(

@@ -97,7 +97,7 @@ class Watching:
 
     async def _ends(self, model: str, waiting: dict[bytes, JobTicket]) -> AsyncIterator[Found]:
         """The ends that one stream tells; each is taken out of `waiting`."""
-        request = pb.WatchRequest(model_name=model, job_ids=list(waiting))
+        request = pb.WatchRequest(model_name=model, job_ids=list(waiting), ends_only=True)
         call = self._calls.stub.Watch(request, timeout=STREAM_S)
         try:
             async for message in call:

@@ -19,7 +19,7 @@ class LogAudit:
         head: The newest that counts.
         lines: How many were looked at.
         newer: How many of them came after that head; they are countersigned by the next.
-        kept_size: How many lines were found good here before; None at first contact.
+        kept_size: How many lines were found good here before, and are there still; None at first contact.
         resumed: Where an operator had the log go on after a loss.
         keys: Whom all of it rests on.
     """
@@ -94,13 +94,14 @@ def concluded(
     """What follows from all lines; raises LogBroken where they do not lead to every head that counts."""
     lines.check(head.head, "the head that was countersigned")
     lines.check(newest.head, "the head that the provisioner signed")
+    kept_size = memory.head.size if memory is not None else None
     if memory is not None and not _is_older(head, memory):
-        lines.check_kept(memory.head, head.generation)
+        kept_size = lines.check_kept(memory.head, head.generation)
     return LogAudit(
         head=head,
         lines=lines.size,
         newer=lines.size - head.head.size,
-        kept_size=memory.head.size if memory is not None else None,
+        kept_size=kept_size,
         resumed=tuple(lines.resumed),
         keys=keys,
     )

@@ -7,7 +7,7 @@ What it finds good it remembers (`AuditMemory`), and nothing that was once found
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,9 +20,10 @@ from cloister.client import operator
 from cloister.client.audit_export import AuditExport
 from cloister.client.audit_memory import AuditMemory, Remembered
 from cloister.client.log_audit import LogAudit, Shown, believed, concluded, sizes_of
-from cloister.client.log_checks import LinePass, LogKeys, SignedHead, log_key
+from cloister.client.log_checks import LinePass, LogKeys, Resumed, SignedHead, left_of, log_key, resumption
 from cloister.client.operator import AuditLine
 from cloister.errors import LogBroken, NotFound, NotReady
+from cloister.kit.log_origin import RESUMED
 from cloister.rpc.channel import Peer
 from cloister.tlog import proofs
 from cloister.tlog.cosignature import WitnessKey
@@ -77,11 +78,13 @@ class LogAuditor:
         self._witness = witness
         self._owner = owner
 
-    async def verify(self, export: AuditExport | None = None) -> LogAudit:
+    async def verify(self, export: AuditExport | None = None, *, accept_resume: bool = False) -> LogAudit:
         """Check all lines: of the whole record, or of an owner's models.
 
         Args:
             export: Is given all that was shown, good or not.
+            accept_resume: The owner knows what was lost when the log was resumed, and goes on from what is left. An
+                auditor, who sees all that is left, is told of it and need not.
 
         Raises:
             LogBroken: The record does not hold together, or is not what it was (the message says how).
@@ -92,7 +95,7 @@ class LogAuditor:
             export.begin(shown)
         keys, head, newest = believed(shown, memory, witness=self._witness)
         if self._owner:
-            audit = await self._verify_own(keys, head, memory, export)
+            audit = await self._verify_own(keys, head, memory, export, accept_resume=accept_resume)
         else:
             lines = LinePass(sizes_of(head, newest, memory))
             async for line in self._listed(export):
@@ -163,20 +166,45 @@ class LogAuditor:
             yield line
 
     async def _verify_own(
-        self, keys: LogKeys, head: SignedHead, memory: Remembered | None, export: AuditExport | None
+        self,
+        keys: LogKeys,
+        head: SignedHead,
+        memory: Remembered | None,
+        export: AuditExport | None,
+        *,
+        accept_resume: bool,
     ) -> LogAudit:
-        """Each line that an owner is shown is in the record, which has only grown."""
-        if memory is not None:
-            await self._check_grown(memory, head)
+        """Each line that an owner is shown is in the record, which has only grown, or lost what it owns up to."""
         lines = newer = 0
+        resumed: list[Resumed] = []
         async for line in self._listed(export):
             lines += 1
             if line.sequence > head.head.size:
                 newer += 1
-            else:
-                await self._prove(line, head)
-        kept = memory.head.size if memory is not None else None
-        return LogAudit(head=head, lines=lines, newer=newer, kept_size=kept, resumed=(), keys=keys)
+                continue
+            await self._prove(line, head)
+            if line.content.get("event") == RESUMED:
+                resumed.append(resumption(line))
+        kept = await self._left(memory, head, resumed, accept_resume=accept_resume) if memory is not None else None
+        return LogAudit(head=head, lines=lines, newer=newer, kept_size=kept, resumed=tuple(resumed), keys=keys)
+
+    async def _left(
+        self, memory: Remembered, head: SignedHead, resumed: Sequence[Resumed], *, accept_resume: bool
+    ) -> int:
+        """How many of the lines that were there when this owner looked last are there still."""
+        if head.generation > memory.generation and not resumed:
+            raise LogBroken("the log was resumed, and the line that says so is not shown", reason="log.resumed")
+        left = left_of(memory.head, head.generation, resumed)
+        if left == memory.head.size:
+            await self._check_consistent(memory, head)
+        elif not accept_resume:
+            raise LogBroken(
+                f"the log was resumed after a loss (line {resumed[-1].sequence} says by whom, and why): of "
+                f"{memory.head.size} lines that were there {left} are left, and what was done in the others is undone. "
+                "Once you have looked at your models ('cloister model list'): cloister audit verify --accept-resume",
+                reason="log.resumed",
+            )
+        return left
 
     async def _line(self, sequence: int) -> AuditLine:
         async with aclosing(operator.releases(self._provisioner, after=sequence - 1, timeout_s=CALL_S)) as lines:
@@ -232,6 +260,9 @@ class LogAuditor:
                 "the log was resumed after a loss since it was seen here: 'cloister audit verify' says what is lost",
                 reason="log.resumed",
             )
+        await self._check_consistent(memory, head)
+
+    async def _check_consistent(self, memory: Remembered, head: SignedHead) -> None:
         sizes = memory.head.size, head.head.size
         request = pb.ProveConsistencyRequest(old_size=sizes[0], new_size=sizes[1])
         answer: Any = await self._provisioner.stub(ProvisionerStub).ProveConsistency(request, timeout=CALL_S)

@@ -159,36 +159,61 @@ class LinePass:
                 reason="log.forked",
             )
 
-    def check_kept(self, kept: Checkpoint, generation: int) -> None:
-        """Check that the log is what was seen of it before; raises as `check`.
+    def check_kept(self, kept: Checkpoint, generation: int) -> int:
+        """Check that the log is what was seen of it before; returns how many lines are left of that.
 
         Args:
             kept: The head that was kept.
             generation: That the log is in now.
+
+        Raises:
+            LogBroken: As `check` and `left_of`.
         """
-        began = LogOrigin.parse(kept.origin).generation
-        if generation < began:
-            raise LogBroken(f"the log was in generation {began} before, and is in {generation}", reason="log.forked")
-        losses = [each for each in self.resumed if LogOrigin.parse(each.said.old_origin).generation >= began]
-        kept_lines = min((each.said.have_size for each in losses), default=kept.size)
-        if generation == began or kept_lines >= kept.size:
+        left = left_of(kept, generation, self.resumed)
+        if left == kept.size:
             self.check(kept, "the head that was seen here before")
-            return
-        # Some of what was seen is gone. Whoever had the log go on must have owned up to it.
-        # Of two lines that did so from the same generation the witness took the later one.
-        first = min(losses, key=lambda each: (LogOrigin.parse(each.said.old_origin).generation, -each.sequence))
-        same_head = first.said.should_size == kept.size and first.said.should_root == kept.root
-        if not same_head and first.said.should_size <= kept.size:
-            raise LogBroken(
-                f"{kept.size} lines were seen here, and line {first.sequence} owns up to {first.said.should_size}",
-                reason="log.forked",
-            )
+        return left
 
     def _resume(self, line: AuditLine) -> None:
-        said = Resumption.of(line.content)
-        if said.have_size != line.sequence - 1:
-            raise LogBroken(f"line {line.sequence} says of itself that it is another", reason="line.altered")
-        self.resumed.append(Resumed(line.sequence, said))
+        self.resumed.append(resumption(line))
+
+
+def resumption(line: AuditLine) -> Resumed:
+    """Read a line by which the log went on; raises LogBroken (`line.altered`) where it cannot be that line."""
+    said = Resumption.of(line.content)
+    if said.have_size != line.sequence - 1:
+        raise LogBroken(f"line {line.sequence} says of itself that it is another", reason="line.altered")
+    return Resumed(line.sequence, said)
+
+
+def left_of(kept: Checkpoint, generation: int, resumed: Iterable[Resumed]) -> int:
+    """How many of the lines that were seen are left, by what the log says of its losses.
+
+    Args:
+        kept: The head that was seen.
+        generation: That the log is in now.
+        resumed: Its losses.
+
+    Raises:
+        LogBroken: It went back to an earlier generation, or whoever had it go on did not own up to all that was seen
+            (`log.forked`).
+    """
+    began = LogOrigin.parse(kept.origin).generation
+    if generation < began:
+        raise LogBroken(f"the log was in generation {began} before, and is in {generation}", reason="log.forked")
+    losses = [each for each in resumed if LogOrigin.parse(each.said.old_origin).generation >= began]
+    left = min((each.said.have_size for each in losses), default=kept.size)
+    if generation == began or left >= kept.size:
+        return kept.size
+    # Of two lines that had it go on from the same generation the witness took the later one.
+    first = min(losses, key=lambda each: (LogOrigin.parse(each.said.old_origin).generation, -each.sequence))
+    same_head = first.said.should_size == kept.size and first.said.should_root == kept.root
+    if not same_head and first.said.should_size <= kept.size:
+        raise LogBroken(
+            f"{kept.size} lines were seen here, and line {first.sequence} owns up to {first.said.should_size}",
+            reason="log.forked",
+        )
+    return left
 
 
 def check_same_keys(keys: LogKeys, log: bytes, witness: WitnessKey) -> None:

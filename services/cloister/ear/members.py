@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final, NoReturn, cast
 
 _MAX_TEXT: Final = 2048
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
+_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/...")
+"""base64url's alphabet to that of plain base64; what is no letter of it to one of neither."""
 _HEX_32: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -99,9 +101,10 @@ def base64url(raw: bytes) -> str:
 
 def from_base64url(segment: str) -> bytes:
     """Decode base64url without padding; only the one canonical spelling of the bytes."""
-    if not _BASE64URL.fullmatch(segment):
+    if not segment:
         raise ValueError("not base64url")
-    raw = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    if base64url(raw) != segment:
+    beyond = len(segment) % 4
+    raw = a2b_base64(segment.encode("ascii").translate(_STANDARD) + b"=" * (-beyond % 4), strict_mode=True)
+    if beyond and base64url(raw[1 - beyond :]) != segment[-beyond:]:  # only there can bits be left over
         raise ValueError("not canonical base64url")
     return raw

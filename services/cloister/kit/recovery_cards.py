@@ -24,6 +24,8 @@ from cloister.seal.recovery import MAX_SHARES
 CARD_TYPE: Final = "application/vnd.cloister.recovery-card+json"
 ORDER_TYPE: Final = "application/vnd.cloister.recovery-order+json"
 MAX_CARD_BYTES: Final = 16 << 10
+MAX_ORDERING: Final = 1024
+"""Who may sign one order: the first takes all owners of models. It must fit into one message."""
 _MEMBERS: Final = {"cluster", "owner", "suite", "public_key"}
 _REASON: Final = "recovery_card.refused"
 

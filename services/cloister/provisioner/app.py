@@ -16,6 +16,7 @@ from cloister.kit.exporter import exporter
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.metrics import Metrics
 from cloister.kit.server import Server
+from cloister.kit.shares import Shares
 from cloister.kit.state_folder import private_folder
 from cloister.provisioner.leasing.leases import Leases
 from cloister.provisioner.leasing.watch import MAX_WATCHERS, LeaseDesk, LeaseWatch
@@ -41,6 +42,7 @@ from cloister.provisioner.settings import Settings
 from cloister.provisioner.standing_by import OTHER, stand_by
 from cloister.provisioner.state import State, opened_state
 from cloister.provisioner.vaults.keyring import UNKNOWN
+from cloister.provisioner.vaults.threads import VaultThreads
 from cloister.provisioner.witnesses.log_desk import LogDesk
 from cloister.provisioner.witnesses.resuming import Resuming
 from cloister.rpc.identity import TlsIdentity
@@ -53,6 +55,9 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 8 << 20
 # Beside the streams of those who watch their leases.
 MAX_CALLS = 1024
+# Of one worker: its streams, and releases of as many models at once as it has.
+CALLS_OF_A_PEER = 256
+UNREAD_BYTES_OF_A_PEER = 32 << 20
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
@@ -96,7 +101,8 @@ async def assembled(
         verifier = await stack.enter_async_context(following(settings.followed, folder, identity, lifecycle))
         state = await stack.enter_async_context(opened_state(settings, folder, identity, metrics, overtaken))
         await stack.enter_async_context(exporter(settings.metrics_listen, metrics.registry, lifecycle.ready))
-        parts = await _parts(settings, state, verifier, metrics)
+        threads = stack.enter_context(VaultThreads.running())
+        parts = await _parts(settings, state, verifier, metrics, threads)
         server = await stack.enter_async_context(_listening(settings, lifecycle, identity, metrics, state, parts))
         for task in parts.going_on(state, lifecycle):
             stack.callback(task.cancel)
@@ -128,13 +134,15 @@ class _Parts:
         ]
 
 
-async def _parts(settings: Settings, state: State, verifier: Following, metrics: Metrics) -> _Parts:
+async def _parts(
+    settings: Settings, state: State, verifier: Following, metrics: Metrics, threads: VaultThreads
+) -> _Parts:
     epochs, nonces = _epochs(settings, state), Nonces(ttl_s=NONCE_TTL_S, monotonic=time.monotonic)
     leases, rotation = Leases(state.ledger, state.clock.now), Rotation(state.ledger, state.roots, settings.cluster)
     desk = LeaseDesk(leases.given, partial(terms_of, state.ledger))
     watch = LeaseWatch(desk, asyncio.get_running_loop())
     calls = ProvisionerServicer(
-        releaser=_releaser(settings, state, verifier, epochs, nonces, metrics),
+        releaser=_releaser(settings, state, verifier, metrics, epochs=epochs, nonces=nonces, threads=threads),
         registry=_registry(settings, state, watch),
         nonces=nonces,
         leases=leases,
@@ -144,6 +152,7 @@ async def _parts(settings: Settings, state: State, verifier: Following, metrics:
         witnessed=state.witnessed,
         log_desk=LogDesk(state.ledger.log, state.witnessed),
         rotation=rotation,
+        threads=threads,
     )
     recovery = await asyncio.to_thread(Recovery, cluster=settings.cluster, ledger=state.ledger, keyring=state.keyring)
     return _Parts(calls, RecoveryServicer(recovery, state.witnessed), epochs, rotation, watch)
@@ -155,7 +164,14 @@ def _epochs(settings: Settings, state: State) -> Epochs:
 
 
 def _releaser(
-    settings: Settings, state: State, verifier: Following, epochs: Epochs, nonces: Nonces, metrics: Metrics
+    settings: Settings,
+    state: State,
+    verifier: Following,
+    metrics: Metrics,
+    *,
+    epochs: Epochs,
+    nonces: Nonces,
+    threads: VaultThreads,
 ) -> Releaser:
     per_minute = settings.releases_per_minute
     return Releaser(
@@ -173,6 +189,7 @@ def _releaser(
         per_instance=Rates(per_minute=per_minute, monotonic=time.monotonic),
         per_platform=Rates(per_minute=per_minute * WORKERS_PER_PLATFORM, monotonic=time.monotonic),
         clock=state.clock,
+        threads=threads,
     )
 
 
@@ -211,6 +228,7 @@ async def _listening(
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_answer_bytes=MAX_ANSWER_BYTES,
         max_concurrent=MAX_WATCHERS + MAX_CALLS,
+        shares=Shares(CALLS_OF_A_PEER, UNREAD_BYTES_OF_A_PEER),
         on_call=on_call,
         ready=may_call,
     )

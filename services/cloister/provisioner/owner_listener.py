@@ -13,6 +13,7 @@ from typing import Final
 from cloister.kit.calls import Call
 from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.server import Server
+from cloister.kit.shares import Shares
 from cloister.provisioner.recovery.servicer import ROLES as RECOVERY_ROLES
 from cloister.provisioner.servicer import ROLES
 from cloister.provisioner.settings import Settings
@@ -23,6 +24,8 @@ ALL_ROLES: Final[Mapping[str, set[str]]] = {**ROLES, **RECOVERY_ROLES}
 """Who may call what of all that a provisioner serves."""
 MAX_MESSAGE_BYTES: Final = 1 << 20
 MAX_CALLS: Final = 64
+CALLS_OF_A_PEER: Final = 16
+UNREAD_BYTES_OF_A_PEER: Final = 32 << 20
 MAX_CONNECTIONS: Final = 256
 
 
@@ -66,6 +69,7 @@ async def owner_listener(
         roles={method: roles - {WORKER} for method, roles in ALL_ROLES.items() if roles != {WORKER}},
         max_message_bytes=MAX_MESSAGE_BYTES,
         max_concurrent=MAX_CALLS,
+        shares=Shares(CALLS_OF_A_PEER, UNREAD_BYTES_OF_A_PEER),
         max_connections=MAX_CONNECTIONS,
         grace_s=settings.grace_s,
         ready=ready,

@@ -86,5 +86,6 @@ async def recovery_assembled(
         calls = RecoveringServicer(recovering)
         server.add(add_RecoveryServicer_to_server, calls)
         server.add_generic(EverythingElse(lost_keys))
-        await server.health.set(SERVICE, False)
+        for service in ("", SERVICE):  # what it serves is not what a provisioner is there for
+            await server.health.set(service, False)
         yield RecoveryServer(server, calls.restored)

@@ -26,6 +26,7 @@ from cloister.provisioner.models.rotation import Rotation
 from cloister.provisioner.models.stored import StoredModel, StoredPolicy
 from cloister.provisioner.releases.nonces import NONCE_BYTES, Nonces
 from cloister.provisioner.releases.release import Releaser, ReleaseRequest
+from cloister.provisioner.vaults.threads import VaultThreads
 from cloister.provisioner.witnesses.log_desk import LogDesk
 from cloister.provisioner.witnesses.resuming import Asked, Resuming
 from cloister.provisioner.witnesses.witnessed import Witnessed
@@ -74,6 +75,7 @@ class ProvisionerServicer(Base):
         log_desk: LogDesk,
         resuming: Resuming,
         rotation: Rotation,
+        threads: VaultThreads,
     ) -> None:
         self._releaser = releaser
         self._registry = registry
@@ -85,10 +87,11 @@ class ProvisionerServicer(Base):
         self._log_desk = log_desk
         self._resuming = resuming
         self._rotation = rotation
+        self._threads = threads
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: _Context) -> pb.RegisterModelResponse:
         """Keep a model's manifest and key."""
-        sequence = await asyncio.to_thread(
+        sequence = await self._threads.run(
             self._registry.register,
             current_peer().spiffe_id,
             request.manifest.manifest,
@@ -205,7 +208,7 @@ class ProvisionerServicer(Base):
 
     async def RotateRoot(self, request: pb.RotateRootRequest, context: _Context) -> pb.RotateRootResponse:
         """Begin to wrap all under another root key."""
-        begun = await asyncio.to_thread(self._rotation.begin, current_peer().spiffe_id)
+        begun = await self._threads.run(self._rotation.begin, current_peer().spiffe_id)
         self._rotation.wanted.set()
         await self._witnessed.witnessed(begun.sequence)
         return pb.RotateRootResponse(to=begun.to, secrets=begun.secrets, audit_sequence=begun.sequence)

@@ -18,6 +18,7 @@ import grpc.aio
 
 from cloister.errors import CloisterError, InternalError, Unavailable
 from cloister.rpc.identity import TlsIdentity
+from cloister.rpc.spiffe import ROLES
 from cloister.rpc.status import from_rpc_error, told_by_peer
 
 MAX_MESSAGE_BYTES: Final = (64 << 20) + (1 << 20)
@@ -30,8 +31,10 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # machine or a far peer never gets connected.
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A host that went without a word is found out when it has acknowledged nothing for the second of these, or, where
+    # we only wait, that long after a ping; servers of ours take a ping each 10 s for an attack if it comes any sooner.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_retries", 0),
@@ -74,6 +77,7 @@ class Peer:
             raise ValueError("a peer has at least one address")
         self.address = self._addresses[0]
         self._identity = identity
+        self._role = next((label for label in server_name.split(".") if label in ROLES), "")
         self._options = (
             *_OPTIONS,
             ("grpc.max_send_message_length", max_message_bytes),
@@ -122,7 +126,7 @@ class Peer:
             async with asyncio.timeout(timeout_s):
                 await self._current().channel.channel_ready()
         except TimeoutError as error:
-            raise Unavailable(f"no connection to {self.address}") from error
+            raise Unavailable(f"no connection to {self.named(self.address)}") from error
 
     def _current(self) -> _Line:
         line = self._line
@@ -141,6 +145,10 @@ class Peer:
         if line is not None:
             self._retire(line)
         return self._line
+
+    def named(self, address: str) -> str:
+        """Who is at an address, for errors: `the verifier at host:port`."""
+        return f"the {self._role} at {address}" if self._role else address
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -262,7 +270,7 @@ class _Lines:
             self._peer._lost(line)
         if not isinstance(found, Unavailable) or found.reason != Unavailable.default_reason or told_by_peer(error):
             return found
-        return Unavailable(f"cannot reach {line.address}: {found}", reason=found.reason)
+        return Unavailable(f"cannot reach {self._peer.named(line.address)}: {found}", reason=found.reason)
 
     def _starter(self, shape: str, method: str, args: Any, kwargs: Any) -> Callable[..., tuple[Any, _Line]]:
         key = (shape, method)

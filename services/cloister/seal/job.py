@@ -12,7 +12,7 @@ ticket of its job alone, so whoever moves it to another job moves it where it do
 Whatever is wrong while opening is SealBroken, with one message. Other errors say only what a gateway may know.
 """
 
-from cloister.seal.job_client import JobKey, JobSealer, JobTicket
+from cloister.seal.job_client import MAX_KNOWN, JobKey, JobSealer, JobTicket
 from cloister.seal.job_worker import JobOpener, OpenedJob
 
-__all__ = ["JobKey", "JobOpener", "JobSealer", "JobTicket", "OpenedJob"]
+__all__ = ["MAX_KNOWN", "JobKey", "JobOpener", "JobSealer", "JobTicket", "OpenedJob"]

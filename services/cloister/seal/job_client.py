@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -29,6 +30,8 @@ from cloister.seal.session_keys import (
     transcript,
 )
 
+MAX_KNOWN: Final = 4
+"""Attestation Results that a ticket keeps, some 4 KB each."""
 _MAX_SESSIONS: Final = 256
 _LATEST_MS: Final = 1 << 47
 
@@ -68,6 +71,7 @@ class JobTicket:
         padded: Whether the answer must be.
         request: Serialised ModelInferRequest, as it was sealed; empty where it is kept elsewhere.
         request_sha256: What the receipt of its answer says of it.
+        results: Attestation Results that the header names as known: an answer under one of them leaves it out.
     """
 
     job_id: bytes
@@ -79,11 +83,15 @@ class JobTicket:
     padded: bool
     request: bytes = field(repr=False)
     request_sha256: bytes = field(repr=False)
+    results: tuple[str, ...] = field(default=(), repr=False)
     _seed: Secret = field(repr=False)
     _transcript: bytes = field(repr=False)
 
     def open(self, sealed: bytes) -> OpenedJobResult:
         """Open a serialised SealedJobResult: an answer to this job, by whichever worker had the epoch key.
+
+        Returns:
+            The answer, with the Attestation Result that its receipt names also where it left that out.
 
         Raises:
             SealBroken: Altered, to another job, or not padded as it was asked to be.
@@ -100,6 +108,10 @@ class JobTicket:
             raise SealBroken from None
         if result.WhichOneof("outcome") is None:
             raise SealBroken
+        if result.HasField("known_result"):
+            if not 0 < result.known_result <= len(self.results):
+                raise SealBroken
+            result.attestation_result = self.results[result.known_result - 1]
         return result
 
     def to_bytes(self, *, with_request: bool = True) -> bytes:
@@ -122,6 +134,7 @@ class JobTicket:
             request_sha256=self.request_sha256,
             request=self.request if with_request else b"",
             sealed_at_ms=milliseconds(self.sealed_at),
+            attestation_results=self.results,
         )
         return kept.SerializeToString(deterministic=True)
 
@@ -156,6 +169,7 @@ class JobTicket:
             padded=kept.padding == PADDED,
             request=kept.request,
             request_sha256=kept.request_sha256,
+            results=tuple(kept.attestation_results),
             _seed=Secret(kept.response_seed),
             _transcript=kept.transcript,
         )
@@ -182,6 +196,7 @@ class JobSealer:
         model_version: str = "",
         model_digest: bytes = b"",
         padded: bool = True,
+        known: Mapping[str, str] | None = None,
         now: datetime | None = None,
     ) -> tuple[bytes, JobTicket]:
         """Seal a serialised ModelInferRequest to whoever has the epoch's key.
@@ -195,6 +210,8 @@ class JobSealer:
                 operator says which.
             model_digest: The one model that may answer; empty for each that the epoch's policy lets have the key.
             padded: Whether to hide lengths, of request and answer.
+            known: Attestation Results by `jti`, `MAX_KNOWN` at most: whoever answers under one of them does not send it
+                along, since the ticket has it.
             now: Aware UTC; None for the clock's.
 
         Returns:
@@ -208,6 +225,9 @@ class JobSealer:
             job_id = secrets.token_bytes(keys.JOB_ID_BYTES)
         if len(job_id) != keys.JOB_ID_BYTES or len(model_digest) not in (0, DIGEST_BYTES):
             raise InvalidRequest("a job's id has 16 bytes, and a model's digest 32")
+        known = known or {}
+        if len(known) > MAX_KNOWN:
+            raise InvalidRequest(f"a job names {MAX_KNOWN} Attestation Results at most")
         if not_after > epoch.open_until:
             left_s = max(int((epoch.open_until - datetime.now(UTC)).total_seconds()), 0)
             raise InvalidRequest(
@@ -225,6 +245,7 @@ class JobSealer:
             padding=PADDED if padded else 0,
             epoch=epoch.epoch,
             key_id=session.key_id,
+            known_results=known,
         ).SerializeToString()
         both = secrets.token_bytes(2 * KEY_BYTES)
         fields = session.fields(header, job_id, both)
@@ -241,6 +262,7 @@ class JobSealer:
             padded=padded,
             request=request,
             request_sha256=content_hash(job_id, request),
+            results=tuple(known.values()),
             _seed=Secret(both[KEY_BYTES:]),
             _transcript=transcript(header, ciphertext[-TAG_BYTES:]),
         )

@@ -51,6 +51,7 @@ class OpenedJob:
         model_version: A number if no other version may answer; else a label, or empty.
         model_digest: Empty if each may that the epoch's policy lets have the key.
         party: Whose it is: what only jobs of one client and epoch have in common, 32 bytes.
+        known_results: `jti` of Attestation Results that the client has.
     """
 
     request: bytes = field(repr=False)
@@ -62,6 +63,7 @@ class OpenedJob:
     not_after: datetime
     epoch: int
     party: bytes
+    known_results: tuple[str, ...] = ()
     _padded: bool
     _seed: Secret = field(repr=False)
     _transcript: bytes = field(repr=False)
@@ -150,6 +152,7 @@ class JobOpener:
             not_after=datetime.fromtimestamp(header.not_after_ms / 1000, UTC),
             epoch=header.epoch,
             party=session.party,
+            known_results=tuple(header.known_results),
             _padded=padded,
             _seed=Secret(both[KEY_BYTES:]),
             _transcript=transcript(message.header, bytes(ciphertext[-TAG_BYTES:])),

@@ -1,7 +1,8 @@
 """What the witness must never forget, on this machine: the log's key, and the newest head that it countersigned.
 
-SQLite in WAL mode, synced before anything is countersigned. An older copy put in its place lets a log go back to where
-it was then, so this file is as worthy of care as the keys beside it; other witnesses, and auditors, remember too.
+SQLite in WAL mode, synced before anything is countersigned, and locked: two processes that countersign by one memory
+would each go its own way. An older copy put in its place lets a log go back to where it was then, so this file is as
+worthy of care as the keys beside it; other witnesses, and auditors, remember too.
 Blocking; used by one thread at a time.
 """
 
@@ -19,6 +20,8 @@ from cloister.kit.log_origin import LogOrigin
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.note import Ed25519Key, SignedNote
 
+WAIT_S: Final = 5.0
+"""For a process that has it open, and is ending."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS witnessed (
     log INTEGER PRIMARY KEY CHECK (log = 1), log_key TEXT NOT NULL, note TEXT NOT NULL, writer BLOB NOT NULL
@@ -64,20 +67,21 @@ class WitnessFile:
         """The file at `path`, made with mode 0600 if it is not there.
 
         Raises:
-            NotReady: It cannot be opened, or is damaged (`witness.lost`).
+            NotReady: It cannot be opened, or is damaged (`witness.lost`); or another process has it open
+                (`witness.taken`).
         """
         try:
             path.touch(mode=0o600)
-            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
+            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=WAIT_S)
         except (sqlite3.Error, OSError) as error:
             raise lost(path) from error
         with closing(connection):
             try:
-                for setting in ("journal_mode=WAL", "synchronous=FULL", "trusted_schema=OFF"):
+                for setting in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "trusted_schema=OFF"):
                     connection.execute(f"PRAGMA {setting}")
                 connection.executescript(_SCHEMA)
             except sqlite3.Error as error:
-                raise lost(path) from error
+                raise (_taken(path) if error.sqlite_errorcode == sqlite3.SQLITE_BUSY else lost(path)) from error
             yield cls(connection, path)
 
     def load(self) -> Witnessed | None:
@@ -99,6 +103,13 @@ class WitnessFile:
             self._connection.execute("INSERT OR REPLACE INTO witnessed VALUES (1, ?, ?, ?)", row)
         except sqlite3.Error as error:
             raise Unavailable("the witness's state cannot be written", reason="state.unavailable") from error
+
+
+def _taken(path: Path) -> NotReady:
+    return NotReady(
+        f"another verifier has {path} open; each needs a state_dir of its own, and is a witness by itself",
+        reason="witness.taken",
+    )
 
 
 def lost(path: Path) -> NotReady:

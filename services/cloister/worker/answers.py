@@ -153,7 +153,7 @@ class Answers:
             if body is not None:
                 bodies.append(body)
         receipts = iter(receipt.issue(bodies, self._receipt_key) if bodies else ())
-        return [result_of(answer, receipts, now_ms, vouched.token) for answer in answers]
+        return [result_of(answer, receipts, now_ms, vouched) for answer in answers]
 
     def _check_lease(self, answer: Answer) -> None:
         if answer.opened is not None and answer.response is not None:

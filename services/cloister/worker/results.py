@@ -19,6 +19,7 @@ from cloister.seal import envelope
 from cloister.seal.conversation_worker import OpenedChunk, conversation_unknown
 from cloister.seal.job_worker import OpenedJob
 from cloister.seal.session import OpenedRequest
+from cloister.worker.attester import OwnResult
 from cloister.worker.requests import Opened, Work
 
 
@@ -77,14 +78,14 @@ def respond(call_id: int, opened: Opened, work: Work, outputs: Mapping[str, Arra
     return Answer(call_id, opened, serialised)
 
 
-def result_of(answer: Answer, receipts: Iterator[Receipt], now_ms: int, token: str) -> InferResult:
+def result_of(answer: Answer, receipts: Iterator[Receipt], now_ms: int, vouched: OwnResult) -> InferResult:
     """The result of a call.
 
     Args:
         answer: What goes back.
         receipts: The next one is this answer's, where it has one.
         now_ms: When it leaves.
-        token: The Attestation Result that the receipts of jobs name.
+        vouched: The Attestation Result that the receipts of jobs name.
     """
     sealed, opened = answer.sealed, answer.opened
     if sealed is None or opened is None:
@@ -94,7 +95,7 @@ def result_of(answer: Answer, receipts: Iterator[Receipt], now_ms: int, token: s
     if isinstance(sealed, OpenedChunk):
         return _chunk_result(answer, sealed, opened.reply, now_ms)
     if isinstance(sealed, OpenedJob):
-        return _job_result(answer, sealed, opened, receipts, token)
+        return _job_result(answer, sealed, opened, receipts, vouched)
     if answer.error is not None:
         message = OpenedResponse(failure=failure_of(answer.error))
     elif opened.reply is not None:
@@ -123,12 +124,18 @@ def _chunk_result(answer: Answer, chunk: OpenedChunk, reply: OpenedResponse | No
     return InferResult(call_id=answer.call_id, response=carried)
 
 
-def _job_result(answer: Answer, job: OpenedJob, opened: Opened, receipts: Iterator[Receipt], token: str) -> InferResult:
-    """An answer that proves itself: whoever opens it may find nobody any more to ask who gave it."""
+def _job_result(
+    answer: Answer, job: OpenedJob, opened: Opened, receipts: Iterator[Receipt], vouched: OwnResult
+) -> InferResult:
+    """An answer that proves itself to whoever has its ticket: he may find nobody any more to ask who gave it."""
     if answer.error is not None:
         result = OpenedJobResult(failure=failure_of(answer.error))
     else:
-        result = OpenedJobResult(response=answer.response, receipt=next(receipts), attestation_result=token)
+        result = OpenedJobResult(response=answer.response, receipt=next(receipts))
+        if vouched.ear_id in job.known_results:
+            result.known_result = job.known_results.index(vouched.ear_id) + 1
+        else:
+            result.attestation_result = vouched.token
     carried = envelope.build_job_result(
         job.respond(result),
         model_name=job.model_name,

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.load import questions
 from benchmarks.load.turns import BEGAN, Counted, Turn
 from benchmarks.scenarios.serving import SCENARIOS, arguments, in_turn
-from benchmarks.systems.loads import Load
+from benchmarks.systems.loads import Load, at_once
 from benchmarks.systems.running import Failed
 
 TURN = Turn(in_flight=2, seconds=1.0, warm_up_s=0.0)
@@ -46,6 +46,15 @@ def test_a_turn_is_told_and_becomes_a_sample() -> None:
     sample = asked.sample(TURN)
     assert json.loads(asked._process.stdin.getvalue()) == {"in_flight": 2, "seconds": 1.0, "warm_up_s": 0.0}
     assert (sample.system, sample.carrier, sample.in_flight, sample.per_s) == ("mesh", "unary", 2, 5.0)
+
+
+def test_loads_that_ask_at_once_are_looked_at_while_all_of_them_count() -> None:
+    two, looks = [load(BEGAN, counted(10)), load(BEGAN, counted(20))], iter([1.0, 5.0])
+    came, grown = at_once([(each, TURN) for each in two], lambda: {"gateway": next(looks)})
+    assert [each.answers for each in came] == [10, 20]
+    assert grown == {"gateway": 4.0}
+    with pytest.raises(Failed, match="did not begin"):
+        at_once([(load(BEGAN, counted()), TURN), (load(counted()), TURN)], dict)
 
 
 @pytest.mark.parametrize("said", [counted(errors=["no"]), counted(answers=0)])

@@ -1,7 +1,7 @@
 import os
 
 from benchmarks import processes
-from benchmarks.processes import TICKS_PER_S, parsed_cpu_s, parsed_memory_bytes
+from benchmarks.processes import TICKS_PER_S, parsed_busy_s, parsed_cpu_s, parsed_memory_bytes
 
 
 def stat(name: str, *times: int) -> str:
@@ -17,6 +17,13 @@ def test_cpu_time_is_user_and_system_and_that_of_ended_children_if_wanted() -> N
 
 def test_a_name_with_blanks_and_brackets_misleads_nobody() -> None:
     assert parsed_cpu_s(stat("a) S 9 9 (b", 100, 20, 0, 0), children=False) == 120 / TICKS_PER_S
+
+
+def test_busy_are_the_processors_that_are_ours_and_neither_idle_nor_waiting() -> None:
+    lines = ["cpu 99 99 99 99", "cpu0 1 2 4 1000 1000 8 16 32 0 0", "cpu1 64 0 0 0 0 0 0 0 0 0", "intr 7 7"]
+    text = "\n".join([*lines, "cpu10 500 0 0 0 0 0 0 0 0 0"])
+    assert parsed_busy_s(text, {0}) == 63 / TICKS_PER_S
+    assert parsed_busy_s(text, {0, 1}) == 127 / TICKS_PER_S
 
 
 def test_memory_is_the_proportional_set() -> None:

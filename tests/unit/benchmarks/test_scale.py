@@ -6,11 +6,16 @@ from dataclasses import asdict, replace
 import pytest
 from benchmarks.report.samples import Sample
 from benchmarks.scale.calibrate import fitted, kept, stretch, stretched
+from benchmarks.scale.check import QUICK, compared
+from benchmarks.scale.grid import Came, Cell
 from benchmarks.scale.kernel import Kernel
 from benchmarks.scale.limits import demand, gateways_for
+from benchmarks.scale.links import choosing_s
 from benchmarks.scale.model import Simulation, capacity_per_s, simulated
 from benchmarks.scale.plan import Costs, Plan
-from benchmarks.scale.study import apart, image_case, points
+from benchmarks.scale.shown import grid_table, hosts_table, jobs_table, waiting_table
+from benchmarks.scale.study import Case, apart, image_case, points, workers_per_s
+from benchmarks.scale.trust import largest, reaches
 
 SERVICE_S = 0.1
 BARE = Costs(gateway_call_s=0.0, worker_frame_s=SERVICE_S, worker_call_s=0.0, jitter=1.0)
@@ -97,12 +102,37 @@ def test_calls_that_gather_share_a_frame():
     assert one.per_s < 1 / (costs.worker_frame_s + costs.worker_call_s) < many.per_s
 
 
+def test_a_quick_model_is_evaluated_with_the_calls_of_one_gateway():
+    costs = Costs(gateway_call_s=1e-6, worker_frame_s=0.01, worker_call_s=0.0, jitter=0.0)
+    plan = Plan(in_flight=8, gateways=2)
+    any_, one = (simulated(costs, replace(plan, by_link=by_link), calls=4000) for by_link in (False, True))
+    assert one.calls_per_frame < 0.9 * any_.calls_per_frame
+    assert one.worker_s == pytest.approx(0.01 / one.calls_per_frame, rel=0.05)
+
+
+def test_a_slot_holds_several_calls_of_a_quick_model():
+    assert Plan(slots=16, gateways=4).share == 4
+    assert Plan(slots=16, gateways=4, calls_per_slot=8).share == 32
+    assert Plan(slots=16, gateways=40, calls_per_slot=8).share == 8
+
+
+def test_what_was_computed_is_told_of_each_answer():
+    found = simulated(replace(MESH, jitter=0.0), Plan(in_flight=1), calls=2000)
+    assert found.gateway_s == pytest.approx(MESH.gateway_call_s, rel=0.01)
+    assert found.worker_s == pytest.approx(MESH.worker_frame_s + MESH.worker_call_s, rel=0.01)
+    assert found.calls_per_frame == 1.0
+
+
 def test_gateways_that_all_take_the_first_of_equal_workers_wait_for_each_other():
     plan = Plan(per_s=600, gateways=16, workers=16, slots=16, batch=1)
     costs = Costs(gateway_call_s=1e-4, worker_frame_s=0.01, worker_call_s=0.0)
     by_chance = simulated(costs, plan, calls=3000)
     always_first = simulated(costs, replace(plan, tie="first"), calls=3000)
     assert always_first.p99_s > 1.5 * by_chance.p99_s
+
+
+async def test_choosing_a_worker_is_timed_with_the_dispatcher_as_it_is_now():
+    assert 0 < await choosing_s(3) < 0.1
 
 
 def test_events_happen_in_their_order():
@@ -123,7 +153,7 @@ def turn(in_flight, per_s, p50_ms, gateway, worker, load):
 def test_costs_are_found_again_in_what_they_would_have_been_measured_as():
     alone = turn(1, 500.0, 2.0, gateway=500.0, worker=380.0, load=300.0)
     full = turn(32, 1000.0, 30.0, gateway=400.0, worker=98.75, load=200.0)
-    costs = fitted(alone, full, slots=16)
+    costs = fitted(alone, full, calls_per_frame=16.0)
     assert costs.worker_frame_s == pytest.approx(300e-6)
     assert costs.worker_call_s == pytest.approx(80e-6)
     assert (costs.gateway_call_s, costs.client_call_s) == pytest.approx((400e-6, 200e-6))
@@ -131,8 +161,9 @@ def test_costs_are_found_again_in_what_they_would_have_been_measured_as():
 
 
 def test_a_machine_that_others_use_is_slower_and_one_of_our_own_is_not():
-    assert stretch(turn(32, 500.0, 30.0, 400.0, 400.0, 200.0), cores=2) == pytest.approx(4.0)
-    assert stretch(turn(32, 5000.0, 30.0, 400.0, 400.0, 200.0), cores=2) == 1.0
+    assert stretch(1.5, cores=2) == pytest.approx(4.0)
+    assert stretch(0.0, cores=2) == 1.0
+    assert stretch(2.0, cores=2) < math.inf
     assert stretched(MESH, 2.0).worker_frame_s == 2 * MESH.worker_frame_s
     assert stretched(MESH, 2.0).hop_s == MESH.hop_s
 
@@ -150,6 +181,39 @@ def test_a_mesh_asks_for_more_than_there_is_where_it_grows_too_large():
     assert large.links_mb == 100 * small.links_mb
     assert gateways_for(6900, 100e-6) == 1
     assert gateways_for(7100, 100e-6) == 2
+
+
+def test_a_mesh_is_believed_up_to_where_its_first_part_is():
+    images = image_case(apart(MESH))
+    tiny = Case(name="tiny", costs=apart(MESH), served=QUICK)
+    known = reaches(gateways=2, slots=16)
+    workers, gateways, ends = largest(images, known)
+    assert (gateways, ends.part) == (16, "a worker's slots")
+    assert gateways_for(0.7 * workers_per_s(images, workers + 1), images.costs.gateway_call_s) == 17
+    assert largest(tiny, known)[0] < workers
+    few = [reach for reach in known if reach.of == "workers"]
+    assert largest(images, few)[0] == min(reach.trusted for reach in few)
+    assert all(reach.measured <= reach.trusted for reach in known)
+
+
+def cell(workers, gateways, full):
+    came = Came(sample=full, others_cores=0.5)
+    return Cell(gateways=gateways, workers=workers, alone=None, full=came, half=came, jobs=came, calls_per_frame=8.0)
+
+
+def test_what_a_size_was_said_to_cost_stands_beside_what_it_cost():
+    one = turn(64, 1000.0, 30.0, gateway=400.0, worker=120.0, load=200.0)
+    one = replace(one, cpu_us={"gateway": 400.0, "worker": 120.0, "redis": 100.0, "jobs process": 90.0, "others": 1.0})
+    measured = cell(2, 1, one)
+    full, half = compared(measured, MESH)
+    assert full.by_cpu_per_s == pytest.approx(1e6 / 400)
+    assert full.said.gateway_us == pytest.approx(1e6 * MESH.gateway_call_s, rel=0.05)
+    assert half.said.per_s == pytest.approx(500.0, rel=0.05)
+    assert half.said.worker_us > full.said.worker_us
+    for shown in (grid_table([full, half]), waiting_table([full, half]), jobs_table([measured]), hosts_table(measured)):
+        assert len({len(shown.headings), *map(len, shown.rows)}) == 1
+        assert shown.markdown().count("\n|") == 2 + len(shown.rows)
+        assert shown.rich().row_count == len(shown.rows)
 
 
 def test_the_study_stays_within_meshes_that_could_be():

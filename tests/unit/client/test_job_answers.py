@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferResponse
 from cloister.api.v1.seal_pb2 import OpenedJobResult, ReceiptBody
+from cloister.client import Client, JobTicket
 from cloister.client.answer import Answer
 from cloister.errors import (
     EvidenceRejected,
     SealBroken,
 )
 from cloister.seal import receipt
-from fakes.job_desk import spoiled
+from fakes.job_desk import DeskGateway, JobDesk, spoiled
 from fakes.job_mesh import Mesh, X, outcome_of
-from fakes.serving import DIGEST, MODEL, FakeVerifier
+from fakes.job_worker import Epoch, JobWorker
+from fakes.serving import DIGEST, MODEL, FakeVerifier, FakeWorker
 
 
 @pytest.fixture
@@ -135,6 +137,30 @@ async def test_an_enclave_answers_that_this_client_would_not_have_sealed_to(
         with pytest.raises((EvidenceRejected, SealBroken)) as raised:
             await client.jobs.result(ticket)
     assert raised.value.reason == reason
+
+
+async def test_an_answer_under_a_kept_result_is_opened_by_its_ticket_alone_and_by_no_other_worker_s_result() -> None:
+    verifier, epoch = FakeVerifier(), Epoch()
+    both = [JobWorker(FakeWorker(verifier), epoch) for _ in range(2)]
+    desk = JobDesk(*both)
+    seen: list[OpenedJobResult] = []
+
+    def spoil(result: OpenedJobResult) -> OpenedJobResult:
+        seen.append(OpenedJobResult.FromString(result.SerializeToString()))
+        if len(seen) == 2:
+            result.known_result = 3 - result.known_result
+        return result
+
+    both[0].spoil = spoil
+    async with Client.over(cast(Any, DeskGateway(desk)), verifier.trust(), timeout_s=5.0) as client:
+        ours, other = [await client.jobs.submit(MODEL, {"x": X}) for _ in range(2)]
+        with pytest.raises(SealBroken):
+            await client.jobs.result(other)
+    assert [result.WhichOneof("attested") for result in seen] == ["known_result"] * 2
+    async with Client.over(cast(Any, DeskGateway(desk)), verifier.trust(), timeout_s=5.0) as later:
+        answer = await later.jobs.result(JobTicket.from_bytes(ours.to_bytes()))
+        assert answer.attestation == both[0].worker.result
+        assert answer.receipt.attestation_result == both[0].worker.token
 
 
 async def test_an_answer_may_not_be_dated_back_to_when_its_enclave_was_still_believed(mesh: Mesh) -> None:

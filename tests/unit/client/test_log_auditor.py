@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cloister.client.audit_memory import AuditMemory
 from cloister.client.log_audit import LogAudit
 from cloister.client.operator import AuditLine
 from cloister.errors import InvalidRequest, LogBroken, NotFound, NotReady
+from cloister.kit.audit import AuditLog
 from cloister.tlog.cosignature import WitnessKey
 from fakes.shown_log import opened_witness
 from fakes.shown_record import AuditRoom, audit_room
@@ -112,19 +114,15 @@ async def test_a_record_that_changes_behind_an_auditor_that_remembers_is_caught(
     await room.auditor().verify()
     room.log.lines[4] = _EDITED
     room.log.add(2)
-    other = tmp_path / "other"
-    other.mkdir()
-    with audit_room(other) as colluding:  # the verifier's operator has it begin anew, with its old key
-        (other / "witness.key").write_bytes((tmp_path / "witness.key").read_bytes())
-        with opened_witness(other, _audit_of(colluding)) as witness:
-            room.verifier = VerifierAtHand(witness)
-            room.log.old_size = 0
-            await room.witness()
-            assert await _broken(room) == "log.forked"
-
-
-def _audit_of(room: AuditRoom) -> object:
-    return room.verifier.witness._audit
+    anew = tmp_path / "anew"  # the verifier's operator has it begin anew, with its old key
+    anew.mkdir()
+    shutil.copy(tmp_path / "witness.key", anew)
+    (anew / "witness.db").touch()
+    with AuditLog.opened(anew / "audit.db") as audit, opened_witness(anew, audit) as witness:
+        room.verifier = VerifierAtHand(witness)
+        room.log.old_size = 0
+        await room.witness()
+        assert await _broken(room) == "log.forked"
 
 
 @pytest.mark.attack("H07")
@@ -153,7 +151,7 @@ async def test_a_witness_that_went_back_or_is_another_is_caught(room: AuditRoom,
         if name != "other":
             (folder / "witness.key").write_bytes((tmp_path / "witness.key").read_bytes())
             (folder / "witness.key").chmod(0o600)
-        with opened_witness(folder, _audit_of(room)) as witness:
+        with opened_witness(folder, room.verifier.witness._audit) as witness:
             room.verifier = VerifierAtHand(witness)
             assert await _broken(room) == reason
 
@@ -244,6 +242,63 @@ async def test_an_owner_too_remembers_what_the_log_was(room: AuditRoom) -> None:
     fork.old_size = 0
     await room.witness()
     assert await _broken(room, owner=True) == "log.forked"
+
+
+async def _resumed_for_owner(room: AuditRoom, keep: int) -> None:
+    """An owner looks at nine lines; then all after `keep` are lost, and it goes on."""
+    room.record.only = "mine"
+    await room.grow(4)
+    await room.grow(5, model="mine")
+    await room.auditor(owner=True).verify()
+    await room.grow(3)
+    lost = room.log.head()
+    room.log.resume(keep, should_size=lost.size, should_root=lost.root)
+    await room.grow(2)
+
+
+@pytest.mark.attack("H07")
+async def test_an_owner_is_told_what_was_lost_and_says_once_that_it_is_known(room: AuditRoom) -> None:
+    await _resumed_for_owner(room, keep=6)
+    for _ in range(2):
+        with pytest.raises(LogBroken, match=r"line 7 says by whom.* of 9 lines that were there 6 are left") as told:
+            await room.auditor(owner=True).verify()
+        assert told.value.reason == "log.resumed"
+    audit = await room.auditor(owner=True).verify(accept_resume=True)
+    assert (audit.kept_size, [each.sequence for each in audit.resumed]) == (6, [7])
+    await room.grow(2, model="mine")
+    again = await room.auditor(owner=True).verify()
+    assert again.kept_size == audit.head.head.size
+
+
+async def test_an_owner_who_lost_nothing_need_not_say_so(room: AuditRoom) -> None:
+    await _resumed_for_owner(room, keep=10)
+    assert (await room.auditor(owner=True).verify()).kept_size == 9
+
+
+@pytest.mark.attack("H07")
+@pytest.mark.parametrize("accept_resume", [False, True])
+async def test_what_an_owner_accepts_hides_nothing_else(room: AuditRoom, *, accept_resume: bool) -> None:
+    """A resumption that is not shown, and one that owns up to less than this owner has seen."""
+    await _resumed_for_owner(room, keep=6)
+    room.record.listed = lambda lines: [None if b"log.resumed" in line else line for line in lines]
+    with pytest.raises(LogBroken, match="is not shown"):
+        await room.auditor(owner=True).verify(accept_resume=accept_resume)
+
+
+@pytest.mark.attack("H07")
+async def test_nor_does_it_hide_that_a_loss_is_not_owned_up_to(room: AuditRoom) -> None:
+    """The witness has forgotten, and the log goes on as if eight lines were all that there were."""
+    room.record.only = "mine"
+    await room.grow(9, model="mine")
+    await room.auditor(owner=True).verify()
+    fork = room.log.copied(writer=room.log.writer)
+    room.verifier.witness._known, fork.old_size = None, 0
+    fork.resume(6, should_size=8, should_root=room.log.head(8).root)
+    room.record.log = fork
+    await room.grow(2)
+    with pytest.raises(LogBroken, match="owns up to 8") as broken:
+        await room.auditor(owner=True).verify(accept_resume=True)
+    assert broken.value.reason == "log.forked"
 
 
 async def test_followed_lines_come_once_they_are_countersigned(

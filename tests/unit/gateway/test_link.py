@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import count, islice
 
 import pytest
 
@@ -20,7 +21,7 @@ from cloister.api.v1.worker_pb2 import (
 )
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unavailable
 from cloister.gateway.catalogue import MAX_CALLS_PER_SLOT, MAX_MODELS
-from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, MAX_SLOTS, OVERDUE_S, Link
+from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, LOOK_S, MAX_SLOTS, OVERDUE_S, SILENCE_S, Link
 from cloister.gateway.pace import FEW
 from cloister.kit.traces import TraceContext
 from fakes.gateway_parts import (
@@ -284,6 +285,31 @@ async def test_a_worker_that_says_nothing_is_given_up() -> None:
     link.expire(now_s + FIRST_FRAME_S - 1)
     with pytest.raises(Unavailable, match="silent"):
         link.expire(now_s + FIRST_FRAME_S + 1)
+
+
+async def test_a_worker_that_falls_silent_is_given_up_although_nothing_is_late() -> None:
+    looks = count(asyncio.get_running_loop().time(), LOOK_S / 2)
+
+    def listen(seconds: float) -> None:
+        for now_s in islice(looks, int(2 * seconds / LOOK_S)):
+            link.expire(now_s)
+
+    async with linked(4) as (link, end, _):
+        link.send(make_call(timeout_s=600))
+        await end.frame()
+        listen(SILENCE_S - LOOK_S)
+        end.say(report=WorkerReport(counters=WorkerCounters(memory_bytes=1)))
+        await end.heard()
+        listen(SILENCE_S - LOOK_S)
+        with pytest.raises(Unavailable, match="silent"):
+            listen(2 * LOOK_S)
+
+
+async def test_a_gateway_that_was_stopped_itself_does_not_call_a_worker_silent() -> None:
+    async with linked(4) as (link, _, _):
+        now_s = asyncio.get_running_loop().time()
+        link.expire(now_s + 3600)
+        assert link.slots
 
 
 @pytest.mark.parametrize("call_id", [0, 2, 99])

@@ -12,7 +12,7 @@ from cloister.api.v1.seal_pb2 import JobHeader, KeptJob, OpenedJobResult, Sealed
 from cloister.api.v1.worker_pb2 import Failure
 from cloister.errors import CloisterError, InvalidRequest, NotReady, SealBroken
 from cloister.seal import hpke, job_keys, padding, receipt, session_keys
-from cloister.seal.job import JobKey, JobOpener, JobSealer, JobTicket, OpenedJob
+from cloister.seal.job import MAX_KNOWN, JobKey, JobOpener, JobSealer, JobTicket, OpenedJob
 from fakes.sealed import CLUSTER, DIGEST, NOW, flipped, unhurried
 
 ANSWER = OpenedJobResult(response=b"an answer")
@@ -55,6 +55,7 @@ class Client:
         model_version: str = "",
         model_digest: bytes = b"",
         padded: bool = False,
+        known: dict[str, str] | None = None,
     ) -> tuple[bytes, JobTicket]:
         return self.sealer.seal(
             request,
@@ -64,6 +65,7 @@ class Client:
             model_version=model_version,
             model_digest=model_digest,
             padded=padded,
+            known=known,
         )
 
 
@@ -103,6 +105,31 @@ def test_a_failure_is_content_too(pair: hpke.KeyPair) -> None:
     answer = Worker(pair).open(sealed).respond(failure)
     assert b"tensor x" not in answer
     assert ticket.open(answer) == failure
+
+
+KNOWN = {"ear-1": "one token", "ear-2": "another"}
+
+
+def test_an_answer_leaves_out_a_result_that_its_ticket_has(pair: hpke.KeyPair) -> None:
+    sealed, ticket = Client(pair).seal(known=KNOWN)
+    job = Worker(pair).open(sealed)
+    assert job.known_results == ("ear-1", "ear-2")
+    answer = job.respond(OpenedJobResult(response=b"an answer", known_result=2))
+    assert b"another" not in answer
+    for kept in (ticket, JobTicket.from_bytes(ticket.to_bytes())):
+        assert kept.open(answer).attestation_result == "another"
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_an_answer_under_a_result_that_its_ticket_has_not_is_none(number: int, pair: hpke.KeyPair) -> None:
+    sealed, ticket = Client(pair).seal(known=KNOWN)
+    with pytest.raises(SealBroken):
+        ticket.open(Worker(pair).open(sealed).respond(OpenedJobResult(response=b"an answer", known_result=number)))
+
+
+def test_a_ticket_keeps_few_results(pair: hpke.KeyPair) -> None:
+    with pytest.raises(InvalidRequest):
+        Client(pair).seal(known={f"ear-{number}": "token" for number in range(MAX_KNOWN + 1)})
 
 
 def test_any_worker_with_the_key_opens_any_job_at_any_time_and_more_than_once(pair: hpke.KeyPair) -> None:

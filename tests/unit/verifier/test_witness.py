@@ -15,6 +15,7 @@ from cloister.kit.audit import AuditLog
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.cosignature import WitnessKey
 from cloister.tlog.note import SignedNote
+from cloister.verifier import witness_file
 from cloister.verifier.witness import Witness
 from cloister.verifier.writer_lease import LEASE_S
 from fakes.results import Clock
@@ -333,3 +334,14 @@ def test_a_witness_whose_memory_was_taken_out_does_not_begin_anew(tmp_path: Path
         stand.restart()
     assert refused.value.reason == "witness.lost"
     stand.close()
+
+
+@pytest.mark.attack("F10")
+def test_two_verifiers_do_not_witness_by_one_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness_file, "WAIT_S", 0.0)
+    with _stand(tmp_path), AuditLog.opened(tmp_path / "other.db") as audit:
+        with pytest.raises(NotReady, match="each needs a state_dir of its own") as refused:
+            opened_witness(tmp_path, audit, monotonic=Clock()).__enter__()
+        assert refused.value.reason == "witness.taken"
+    with _stand(tmp_path):
+        pass

@@ -72,6 +72,21 @@ def test_the_receipt_names_the_attestation_result_in_force(inside: Inside, clien
     assert receipt.verify(message.receipt, inside.keys.receipt_public).ear_id == "ear-2"
 
 
+def test_a_result_that_the_client_keeps_is_left_out_until_there_is_a_newer_one(inside: Inside, client: Client) -> None:
+    now, padded_bytes = inside.clock.now(), dict[str, int]()
+    inside.vouched = OwnResult("a token " * 500, EAR_ID, now, now, b"")
+    for known in ({}, {"ear-0": "an older one", EAR_ID: inside.vouched.token}):
+        raw, ticket = client.seal_job(known=known)
+        answer = result(inside, raw).response
+        assert opened(ticket, answer).attestation_result == inside.vouched.token
+        padded_bytes["known" if known else "whole"] = len(answer)
+    assert padded_bytes["known"] < padded_bytes["whole"] - 3500
+    late = answered(inside, raw)
+    inside.vouched = OwnResult("a newer one", "ear-2", now, now, b"")
+    (one,) = inside.answers.finish([late])
+    assert opened(ticket, one.response).attestation_result == "a newer one"
+
+
 def test_jobs_and_other_requests_of_a_frame_share_a_signature(inside: Inside, client: Client) -> None:
     jobs = [client.seal_job(tensors(float(value))) for value in range(3)]
     sealed, pending = client.seal(tensors(9.0))

@@ -10,6 +10,8 @@ import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.errors import InvalidRequest, NotAllowed, NotFound, Overloaded, Unavailable
+from cloister.gateway import link
+from fakes import worker_link
 from fakes.gateway_parts import A, B, C, infer_request, model_state
 from fakes.pki import MeshPki
 from fakes.running_gateway import RawStub, Rig, ask, running_gateway, who
@@ -85,6 +87,21 @@ async def test_a_worker_that_dies_before_answering_is_replaced_by_another(rig: R
     assert [task.result().id for task in asked] == [str(number) for number in range(6)]
     assert {who(task.result()) for task in asked} == {B}
     assert len(other.seen) == 6
+
+
+async def test_a_worker_whose_answers_the_network_swallows_is_replaced_by_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_link, "REPORT_S", 0.1)
+    monkeypatch.setattr(link, "SILENCE_S", 1.0)
+    monkeypatch.setattr(link, "LOOK_S", 0.2)
+    silent, other = await rig.worker(A, slots=9), await rig.worker(B, slots=1)
+    silent.heard.clear()
+    answer = await ask(await rig.raw())
+    assert who(answer) == B
+    assert (len(silent.seen), len(other.seen)) == (1, 1)
+    silent.heard.set()
+    await rig.until_linked(A)
 
 
 async def test_a_call_is_tried_once_on_each_worker_and_then_fails(rig: Rig) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,10 @@ from cloister import dsse
 from cloister.api.v1 import provisioner_pb2 as pb
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.client import lift_withdrawal, list_models, withdraw, withdrawals
-from cloister.errors import AlreadyExists, CloisterError, KeyRefused, NotAllowed, NotFound, NotReady
+from cloister.errors import AlreadyExists, CloisterError, KeyRefused, NotAllowed, NotFound, NotReady, Overloaded
 from cloister.kit.revocation import ORDER_TYPE
 from cloister.kit.withdrawal import Withdrawn, lift_order
+from cloister.provisioner import app
 from cloister.rpc.channel import Peer
 from fakes.results import MODEL
 from fakes.running_services import CALL_S, WireWorker, running_provisioner
@@ -241,3 +244,23 @@ async def refusal_of(call: Any) -> CloisterError:
     with pytest.raises(CloisterError) as refused:
         await call
     return refused.value
+
+
+@pytest.mark.attack("F14")
+async def test_a_worker_that_holds_many_calls_open_uses_up_its_own_share_only(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "CALLS_OF_A_PEER", 2)
+    settings = replace(desk.running.settings, state_dir=tmp_path / "another")
+    async with running_provisioner(settings, desk.pki) as desk.running:
+        other = WireWorker(desk.pki, simulated_platform())
+        async with desk.as_worker() as greedy, desk.as_worker(other) as modest, AsyncExitStack() as streams:
+            for _ in range(2):
+                stream = await streams.enter_async_context(watching(greedy))
+                async with asyncio.timeout(CALL_S):
+                    await anext(aiter(stream))
+            stubs: Any = [peer.stub(ProvisionerStub) for peer in (greedy, modest)]
+            with pytest.raises(Overloaded) as refused:
+                await stubs[0].ChallengeRelease(pb.ChallengeReleaseRequest(), timeout=CALL_S)
+            assert refused.value.reason == "calls.open"
+            await stubs[1].ChallengeRelease(pb.ChallengeReleaseRequest(), timeout=CALL_S)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from cloister.cli import identities, recovery_files
+from cloister.cli.failures import ExitCode
 from cloister.cli.founding import Plan, found
 from cloister.client import OwnerClient, seal_to
 from cloister.errors import NotReady, Unavailable
@@ -68,6 +69,10 @@ class Drill:
 
     async def told(self, *words: str | Path) -> Any:
         return json.loads(await self.run(*words, "--json"))
+
+    def status(self) -> tuple[int, str]:
+        """What an operator sees."""
+        return commands.run(["status", str(self.mesh.folder)], {**os.environ, "COLUMNS": "200"}, None, 60)
 
     @asynccontextmanager
     async def provisioner(self) -> AsyncIterator[None]:
@@ -123,6 +128,10 @@ async def test_two_of_three_owners_restore_what_a_lost_root_key_had_wrapped(tmp_
         state = await drill.told("recovery", "status")
         assert (state["root_lost"], state["session"], state["secrets"]) == (True, None, 2)
         assert "root_key.other" in await drill.run("model", "list", code=1)
+        ended, status = await asyncio.to_thread(drill.status)
+        assert ended == ExitCode.UNAVAILABLE
+        assert "waits for shares" in status
+        assert "provisioner: the stored keys were wrapped under a root key that is not here" in status
         assert "1 more is needed" in await drill.run("recovery", "restore", "--yes", by="main")
         assert "share.given" in await drill.run("recovery", "restore", "--yes", by="main", code=1)
         # Carol keeps no file of her share; it lies with the provisioner, sealed to her.

@@ -285,7 +285,7 @@ async def test_a_peer_of_several_addresses_is_reached_at_the_next_one_when_one_i
         async with echo_server(pki) as first:
             peer = Peer([nobody, first.address, second.address], identity, f"verifier.{pki.cluster}")
             stub = (await stack.enter_async_context(peer)).stub(EchoStub)
-            with pytest.raises(errors.Unavailable, match=f"cannot reach {nobody}"):
+            with pytest.raises(errors.Unavailable, match=f"cannot reach the verifier at {nobody}"):
                 await stub.Echo(text("lost"), timeout=5)
             assert [(await stub.Echo(text("a"), timeout=5)).value for _ in range(2)] == ["a", "a"]
             assert (first.servicer.calls, second.servicer.calls) == (2, 0)
@@ -326,7 +326,7 @@ async def test_one_call_of_several_addresses_goes_to_the_first_that_serves(pki: 
 async def test_one_address_stays_where_it_is(pki: MeshPki) -> None:
     async with Peer("127.0.0.1:1", pki.identity("gateway", "g1").held(), f"verifier.{pki.cluster}") as peer:
         for _ in range(2):
-            with pytest.raises(errors.Unavailable, match=r"cannot reach 127\.0\.0\.1:1"):
+            with pytest.raises(errors.Unavailable, match=r"cannot reach the verifier at 127\.0\.0\.1:1"):
                 await peer.stub(EchoStub).Echo(text("lost"), timeout=5)
 
 

@@ -15,17 +15,17 @@ _sym_db = _symbol_database.Default()
 from cloister.api.v1 import worker_pb2 as cloister_dot_api_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63loister/api/v1/jobs.proto\x12\x0f\x63loister.api.v1\x1a\x1c\x63loister/api/v1/worker.proto\"\xa9\x01\n\nSubmission\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x03 \x01(\x03\x12\x0b\n\x03key\x18\x04 \x01(\t\x12.\n\x08priority\x18\x05 \x01(\x0e\x32\x1c.cloister.api.v1.JobPriority\x12\x11\n\torder_key\x18\x06 \x01(\t\x12\x14\n\x0cresult_ttl_s\x18\x07 \x01(\r\"^\n\x0eKeptSubmission\x12\x0e\n\x06ticket\x18\x19 \x01(\x0c\x12\x12\n\nmodel_name\x18\x1a \x01(\t\x12(\n\x03job\x18\x1b \x01(\x0b\x32\x1b.cloister.api.v1.Submission\"N\n\rSubmitRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12)\n\x04jobs\x18\x02 \x03(\x0b\x32\x1b.cloister.api.v1.Submission\":\n\x0eSubmitResponse\x12(\n\x04jobs\x18\x01 \x03(\x0b\x32\x1a.cloister.api.v1.Submitted\"n\n\tSubmitted\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\x12)\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.Failure\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"N\n\x0cWatchRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x0c\x12\x19\n\x11without_responses\x18\x03 \x01(\x08\"3\n\rWatchResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.cloister.api.v1.Job\"T\n\rResultRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x0c\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\x12\x0e\n\x06\x66orget\x18\x04 \x01(\x08\"3\n\x0eResultResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.cloister.api.v1.Job\"4\n\rCancelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x0c\"4\n\x0e\x43\x61ncelResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.cloister.api.v1.Job\"4\n\rForgetRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x0c\"\x10\n\x0e\x46orgetResponse\"\xcd\x01\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.cloister.api.v1.JobState\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12)\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x18.cloister.api.v1.Failure\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x14\n\x0csubmitted_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x07 \x01(\x03\x12\x15\n\rkept_until_ms\x18\x08 \x01(\x03\"\'\n\x11ListQueuesRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"?\n\x12ListQueuesResponse\x12)\n\x06queues\x18\x01 \x03(\x0b\x32\x19.cloister.api.v1.JobQueue\"o\n\x08JobQueue\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\x04\x12\x0f\n\x07running\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x10\n\x08oldest_s\x18\x05 \x01(\x01\x12\x0c\n\x04\x64\x65\x61\x64\x18\x06 \x01(\x04\"I\n\x16ListDeadLettersRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x0c\n\x04most\x18\x03 \x01(\r\"U\n\x17ListDeadLettersResponse\x12,\n\x07letters\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.DeadLetter\x12\x0c\n\x04next\x18\x02 \x01(\t\"\x91\x01\n\nDeadLetter\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12)\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.Failure\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x14\n\x0csubmitted_ms\x18\x05 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x06 \x01(\x03*S\n\x0bJobPriority\x12\x17\n\x13JOB_PRIORITY_NORMAL\x10\x00\x12\x15\n\x11JOB_PRIORITY_HIGH\x10\x01\x12\x14\n\x10JOB_PRIORITY_LOW\x10\x02*\x97\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_ANSWERED\x10\x03\x12\x12\n\x0eJOB_STATE_DEAD\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xb9\x04\n\x04Jobs\x12I\n\x06Submit\x12\x1e.cloister.api.v1.SubmitRequest\x1a\x1f.cloister.api.v1.SubmitResponse\x12H\n\x05Watch\x12\x1d.cloister.api.v1.WatchRequest\x1a\x1e.cloister.api.v1.WatchResponse0\x01\x12I\n\x06Result\x12\x1e.cloister.api.v1.ResultRequest\x1a\x1f.cloister.api.v1.ResultResponse\x12I\n\x06\x43\x61ncel\x12\x1e.cloister.api.v1.CancelRequest\x1a\x1f.cloister.api.v1.CancelResponse\x12I\n\x06\x46orget\x12\x1e.cloister.api.v1.ForgetRequest\x1a\x1f.cloister.api.v1.ForgetResponse\x12U\n\nListQueues\x12\".cloister.api.v1.ListQueuesRequest\x1a#.cloister.api.v1.ListQueuesResponse\x12\x64\n\x0fListDeadLetters\x12\'.cloister.api.v1.ListDeadLettersRequest\x1a(.cloister.api.v1.ListDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63loister/api/v1/jobs.proto\x12\x0f\x63loister.api.v1\x1a\x1c\x63loister/api/v1/worker.proto\"\xa9\x01\n\nSubmission\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x14\n\x0cnot_after_ms\x18\x03 \x01(\x03\x12\x0b\n\x03key\x18\x04 \x01(\t\x12.\n\x08priority\x18\x05 \x01(\x0e\x32\x1c.cloister.api.v1.JobPriority\x12\x11\n\torder_key\x18\x06 \x01(\t\x12\x14\n\x0cresult_ttl_s\x18\x07 \x01(\r\"^\n\x0eKeptSubmission\x12\x0e\n\x06ticket\x18\x19 \x01(\x0c\x12\x12\n\nmodel_name\x18\x1a \x01(\t\x12(\n\x03job\x18\x1b \x01(\x0b\x32\x1b.cloister.api.v1.Submission\"N\n\rSubmitRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12)\n\x04jobs\x18\x02 \x03(\x0b\x32\x1b.cloister.api.v1.Submission\":\n\x0eSubmitResponse\x12(\n\x04jobs\x18\x01 \x03(\x0b\x32\x1a.cloister.api.v1.Submitted\"n\n\tSubmitted\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\x12)\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.Failure\x12\x15\n\rretry_after_s\x18\x04 \x01(\x01\"a\n\x0cWatchRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x0c\x12\x19\n\x11without_responses\x18\x03 \x01(\x08\x12\x11\n\tends_only\x18\x04 \x01(\x08\"3\n\rWatchResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.cloister.api.v1.Job\"T\n\rResultRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\x0c\x12\x0f\n\x07wait_ms\x18\x03 \x01(\r\x12\x0e\n\x06\x66orget\x18\x04 \x01(\x08\"3\n\x0eResultResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.cloister.api.v1.Job\"4\n\rCancelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x0c\"4\n\x0e\x43\x61ncelResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.cloister.api.v1.Job\"4\n\rForgetRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\x0c\"\x10\n\x0e\x46orgetResponse\"\xcd\x01\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.cloister.api.v1.JobState\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12)\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x18.cloister.api.v1.Failure\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x14\n\x0csubmitted_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x07 \x01(\x03\x12\x15\n\rkept_until_ms\x18\x08 \x01(\x03\"\'\n\x11ListQueuesRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"?\n\x12ListQueuesResponse\x12)\n\x06queues\x18\x01 \x03(\x0b\x32\x19.cloister.api.v1.JobQueue\"o\n\x08JobQueue\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\x04\x12\x0f\n\x07running\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x10\n\x08oldest_s\x18\x05 \x01(\x01\x12\x0c\n\x04\x64\x65\x61\x64\x18\x06 \x01(\x04\"I\n\x16ListDeadLettersRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x0c\n\x04most\x18\x03 \x01(\r\"U\n\x17ListDeadLettersResponse\x12,\n\x07letters\x18\x01 \x03(\x0b\x32\x1b.cloister.api.v1.DeadLetter\x12\x0c\n\x04next\x18\x02 \x01(\t\"\x91\x01\n\nDeadLetter\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12)\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x18.cloister.api.v1.Failure\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x14\n\x0csubmitted_ms\x18\x05 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x06 \x01(\x03*S\n\x0bJobPriority\x12\x17\n\x13JOB_PRIORITY_NORMAL\x10\x00\x12\x15\n\x11JOB_PRIORITY_HIGH\x10\x01\x12\x14\n\x10JOB_PRIORITY_LOW\x10\x02*\x97\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_ANSWERED\x10\x03\x12\x12\n\x0eJOB_STATE_DEAD\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xb9\x04\n\x04Jobs\x12I\n\x06Submit\x12\x1e.cloister.api.v1.SubmitRequest\x1a\x1f.cloister.api.v1.SubmitResponse\x12H\n\x05Watch\x12\x1d.cloister.api.v1.WatchRequest\x1a\x1e.cloister.api.v1.WatchResponse0\x01\x12I\n\x06Result\x12\x1e.cloister.api.v1.ResultRequest\x1a\x1f.cloister.api.v1.ResultResponse\x12I\n\x06\x43\x61ncel\x12\x1e.cloister.api.v1.CancelRequest\x1a\x1f.cloister.api.v1.CancelResponse\x12I\n\x06\x46orget\x12\x1e.cloister.api.v1.ForgetRequest\x1a\x1f.cloister.api.v1.ForgetResponse\x12U\n\nListQueues\x12\".cloister.api.v1.ListQueuesRequest\x1a#.cloister.api.v1.ListQueuesResponse\x12\x64\n\x0fListDeadLetters\x12\'.cloister.api.v1.ListDeadLettersRequest\x1a(.cloister.api.v1.ListDeadLettersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cloister.api.v1.jobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOBPRIORITY']._serialized_start=1786
-  _globals['_JOBPRIORITY']._serialized_end=1869
-  _globals['_JOBSTATE']._serialized_start=1872
-  _globals['_JOBSTATE']._serialized_end=2023
+  _globals['_JOBPRIORITY']._serialized_start=1805
+  _globals['_JOBPRIORITY']._serialized_end=1888
+  _globals['_JOBSTATE']._serialized_start=1891
+  _globals['_JOBSTATE']._serialized_end=2042
   _globals['_SUBMISSION']._serialized_start=78
   _globals['_SUBMISSION']._serialized_end=247
   _globals['_KEPTSUBMISSION']._serialized_start=249
@@ -37,35 +37,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTED']._serialized_start=485
   _globals['_SUBMITTED']._serialized_end=595
   _globals['_WATCHREQUEST']._serialized_start=597
-  _globals['_WATCHREQUEST']._serialized_end=675
-  _globals['_WATCHRESPONSE']._serialized_start=677
-  _globals['_WATCHRESPONSE']._serialized_end=728
-  _globals['_RESULTREQUEST']._serialized_start=730
-  _globals['_RESULTREQUEST']._serialized_end=814
-  _globals['_RESULTRESPONSE']._serialized_start=816
-  _globals['_RESULTRESPONSE']._serialized_end=867
-  _globals['_CANCELREQUEST']._serialized_start=869
-  _globals['_CANCELREQUEST']._serialized_end=921
-  _globals['_CANCELRESPONSE']._serialized_start=923
-  _globals['_CANCELRESPONSE']._serialized_end=975
-  _globals['_FORGETREQUEST']._serialized_start=977
-  _globals['_FORGETREQUEST']._serialized_end=1029
-  _globals['_FORGETRESPONSE']._serialized_start=1031
-  _globals['_FORGETRESPONSE']._serialized_end=1047
-  _globals['_JOB']._serialized_start=1050
-  _globals['_JOB']._serialized_end=1255
-  _globals['_LISTQUEUESREQUEST']._serialized_start=1257
-  _globals['_LISTQUEUESREQUEST']._serialized_end=1296
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=1298
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=1361
-  _globals['_JOBQUEUE']._serialized_start=1363
-  _globals['_JOBQUEUE']._serialized_end=1474
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1476
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1549
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1551
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1636
-  _globals['_DEADLETTER']._serialized_start=1639
-  _globals['_DEADLETTER']._serialized_end=1784
-  _globals['_JOBS']._serialized_start=2026
-  _globals['_JOBS']._serialized_end=2595
+  _globals['_WATCHREQUEST']._serialized_end=694
+  _globals['_WATCHRESPONSE']._serialized_start=696
+  _globals['_WATCHRESPONSE']._serialized_end=747
+  _globals['_RESULTREQUEST']._serialized_start=749
+  _globals['_RESULTREQUEST']._serialized_end=833
+  _globals['_RESULTRESPONSE']._serialized_start=835
+  _globals['_RESULTRESPONSE']._serialized_end=886
+  _globals['_CANCELREQUEST']._serialized_start=888
+  _globals['_CANCELREQUEST']._serialized_end=940
+  _globals['_CANCELRESPONSE']._serialized_start=942
+  _globals['_CANCELRESPONSE']._serialized_end=994
+  _globals['_FORGETREQUEST']._serialized_start=996
+  _globals['_FORGETREQUEST']._serialized_end=1048
+  _globals['_FORGETRESPONSE']._serialized_start=1050
+  _globals['_FORGETRESPONSE']._serialized_end=1066
+  _globals['_JOB']._serialized_start=1069
+  _globals['_JOB']._serialized_end=1274
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1276
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1315
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=1317
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=1380
+  _globals['_JOBQUEUE']._serialized_start=1382
+  _globals['_JOBQUEUE']._serialized_end=1493
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1495
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1568
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1570
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1655
+  _globals['_DEADLETTER']._serialized_start=1658
+  _globals['_DEADLETTER']._serialized_end=1803
+  _globals['_JOBS']._serialized_start=2045
+  _globals['_JOBS']._serialized_end=2614
 # @@protoc_insertion_point(module_scope)

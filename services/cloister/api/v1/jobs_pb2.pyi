@@ -86,14 +86,16 @@ class Submitted(_message.Message):
     def __init__(self, job_id: _Optional[bytes] = ..., existed: bool = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("model_name", "job_ids", "without_responses")
+    __slots__ = ("model_name", "job_ids", "without_responses", "ends_only")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     JOB_IDS_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    ENDS_ONLY_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     job_ids: _containers.RepeatedScalarFieldContainer[bytes]
     without_responses: bool
-    def __init__(self, model_name: _Optional[str] = ..., job_ids: _Optional[_Iterable[bytes]] = ..., without_responses: bool = ...) -> None: ...
+    ends_only: bool
+    def __init__(self, model_name: _Optional[str] = ..., job_ids: _Optional[_Iterable[bytes]] = ..., without_responses: bool = ..., ends_only: bool = ...) -> None: ...
 
 class WatchResponse(_message.Message):
     __slots__ = ("jobs",)

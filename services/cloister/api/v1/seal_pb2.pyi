@@ -161,7 +161,7 @@ class SealedJob(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., wrapped_keys: _Optional[bytes] = ..., opening: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class JobHeader(_message.Message):
-    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "epoch", "key_id")
+    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "epoch", "key_id", "known_results")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,7 @@ class JobHeader(_message.Message):
     PADDING_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_RESULTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     job_id: bytes
     model_name: str
@@ -180,7 +181,8 @@ class JobHeader(_message.Message):
     padding: int
     epoch: int
     key_id: bytes
-    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., epoch: _Optional[int] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+    known_results: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., epoch: _Optional[int] = ..., key_id: _Optional[bytes] = ..., known_results: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SealedJobResult(_message.Message):
     __slots__ = ("salt", "ciphertext")
@@ -191,19 +193,21 @@ class SealedJobResult(_message.Message):
     def __init__(self, salt: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ...) -> None: ...
 
 class OpenedJobResult(_message.Message):
-    __slots__ = ("response", "failure", "receipt", "attestation_result")
+    __slots__ = ("response", "failure", "receipt", "attestation_result", "known_result")
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     ATTESTATION_RESULT_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_RESULT_FIELD_NUMBER: _ClassVar[int]
     response: bytes
     failure: _worker_pb2.Failure
     receipt: Receipt
     attestation_result: str
-    def __init__(self, response: _Optional[bytes] = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., attestation_result: _Optional[str] = ...) -> None: ...
+    known_result: int
+    def __init__(self, response: _Optional[bytes] = ..., failure: _Optional[_Union[_worker_pb2.Failure, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., attestation_result: _Optional[str] = ..., known_result: _Optional[int] = ...) -> None: ...
 
 class KeptJob(_message.Message):
-    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "response_seed", "transcript", "request_sha256", "request", "sealed_at_ms")
+    __slots__ = ("version", "job_id", "model_name", "model_version", "model_digest", "not_after_ms", "padding", "response_seed", "transcript", "request_sha256", "request", "sealed_at_ms", "attestation_results")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -216,6 +220,7 @@ class KeptJob(_message.Message):
     REQUEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     SEALED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATION_RESULTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     job_id: bytes
     model_name: str
@@ -228,7 +233,8 @@ class KeptJob(_message.Message):
     request_sha256: bytes
     request: bytes
     sealed_at_ms: int
-    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., response_seed: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., request_sha256: _Optional[bytes] = ..., request: _Optional[bytes] = ..., sealed_at_ms: _Optional[int] = ...) -> None: ...
+    attestation_results: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., not_after_ms: _Optional[int] = ..., padding: _Optional[int] = ..., response_seed: _Optional[bytes] = ..., transcript: _Optional[bytes] = ..., request_sha256: _Optional[bytes] = ..., request: _Optional[bytes] = ..., sealed_at_ms: _Optional[int] = ..., attestation_results: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReceiptBundle(_message.Message):
     __slots__ = ("receipt", "request", "response", "attestation_result")

@@ -128,7 +128,11 @@ class JobsServicer(JobsBase):
         kept: list[Accepted | CloisterError] = []
         bounds, most = self._settings.bounds(), self._settings.batch
         for start in range(0, len(good), most):
-            kept += await store.submit(good[start : start + most], bounds)
+            part = good[start : start + most]
+            with self._feeds.submitting(model, tenant, [job.job_id for job in part]) as new:
+                became = await store.submit(part, bounds)
+                new |= {each.job_id for each in became if isinstance(each, Accepted) and not each.existed}
+            kept += became
         rest = iter(kept)
         return [next(rest) if outcome is None else outcome for outcome in outcomes]
 
@@ -154,6 +158,7 @@ class JobsServicer(JobsBase):
             model,
             tenant.name,
             responses=not request.without_responses,
+            ends_only=request.ends_only,
             batch=self._settings.batch,
         )
         peer = current_peer()
@@ -237,7 +242,7 @@ class JobsServicer(JobsBase):
     async def _ended(self, record: Record, model: str, tenant: str, wait_s: float) -> Record:
         """The record once the job has ended, or as it is when the time is up or we are going."""
         until_s = asyncio.get_running_loop().time() + wait_s
-        async with self._feeds.watched(model, [record.job_id]) as watcher:
+        async with self._feeds.watched(model, tenant, [record.job_id]) as watcher:
             while True:
                 record = await self._read(model, tenant, record.job_id)
                 left_s = until_s - asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""One client's watch over its jobs: their states now, then each that ends, until all have.
+"""One client's watch over its jobs: their states now, if it wants them, then each that ends, until all have.
 
 It holds the ids, and one message at a time: a client that does not read holds up nobody but itself, and is cut off.
 """
@@ -42,17 +42,27 @@ class JobWatch:
         model_name: Of the jobs.
         tenant: Whose they are.
         responses: Whether answers are wanted, or only that there are some.
+        ends_only: Whether the states of jobs that have not ended are of no interest.
         batch: Most records that are read together.
     """
 
     def __init__(
-        self, stores: StoreWatch, feeds: Feeds, model_name: str, tenant: str, *, responses: bool, batch: int
+        self,
+        stores: StoreWatch,
+        feeds: Feeds,
+        model_name: str,
+        tenant: str,
+        *,
+        responses: bool,
+        ends_only: bool = False,
+        batch: int,
     ) -> None:
         self._stores = stores
         self._feeds = feeds
         self._model_name = model_name
         self._tenant = tenant
         self._responses = responses
+        self._ends_only = ends_only
         self._batch = batch
         self._group = FIRST_GROUP
 
@@ -64,7 +74,7 @@ class JobWatch:
         """
         ids = list(dict.fromkeys(job_ids))
         if self._feeds.reads(self._model_name) or await self._any_waits(ids):
-            async with self._feeds.watched(self._model_name, ids) as watcher:
+            async with self._feeds.watched(self._model_name, self._tenant, ids) as watcher:
                 await self._follow(watcher, ids, tell)
         else:  # of a model that nobody knows, as like as not: there shall be no reader for every name that is asked
             await self._follow(Watcher(ids), ids, tell)
@@ -77,7 +87,8 @@ class JobWatch:
         return False
 
     async def _follow(self, watcher: Watcher, job_ids: Sequence[bytes], tell: Tell) -> None:
-        await self._look(watcher, job_ids, tell, all_states=True)
+        begun_with = list(watcher.unknown) if self._ends_only else job_ids
+        await self._look(watcher, begun_with, tell, all_states=not self._ends_only)
         while watcher.waiting or watcher.ended:
             if watcher.ended:
                 if told := await self._take(watcher):

@@ -200,6 +200,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {pragma}")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > len(_SCHEMAS):
-        raise NotReady("the state was written by a later version of Cloister", reason="store.unusable")
+        raise NotReady(
+            f"the state was written by a later version of Cloister (its form is {found}, and {len(_SCHEMAS)} is the "
+            "newest known here): start that version again, which finds it as it left it",
+            reason="store.unusable",
+        )
     for version, schema in enumerate(_SCHEMAS[found:], found + 1):
         connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")

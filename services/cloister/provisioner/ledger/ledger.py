@@ -16,7 +16,7 @@ import contextvars
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -84,6 +84,10 @@ class Ledger:
     def watch(self, *, may_write: Callable[[], None]) -> None:
         """Have somebody asked before each change, on the thread that writes; it raises where none may be made."""
         self._may_write = may_write
+
+    def coming(self) -> AbstractContextManager[None]:
+        """Say that a change is on its way, right behind the block, or none: others may be committed with it."""
+        return self._commits.coming()
 
     def check(self) -> None:
         """Check that changes may be made now; raises what `watch` was given."""

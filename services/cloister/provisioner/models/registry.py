@@ -17,6 +17,7 @@ from typing import Final
 from cloister import dsse
 from cloister.api.v1.audit_pb2 import AuditRecord
 from cloister.errors import AlreadyExists, InvalidRequest, NotFound
+from cloister.kit.log_origin import RESUMED
 from cloister.kit.signed_policy import MANIFEST_TYPE, POLICY_TYPE, verified_policy
 from cloister.kit.signer_set import SIGNER_SET_TYPE, SignerSet, follow, read_signer_set
 from cloister.provisioner.ledger.change import Change
@@ -193,7 +194,8 @@ class Registry:
 
         In pages, by what was looked at: an empty one says that there was nothing for the caller in it, so nobody holds
         a thread up for as long as the record is. What concerns the recovery key, which opens every owner's keys, each
-        owner is told. With `newest`, of so many lines at the record's end only.
+        owner is told, and that the log was resumed after a loss. With `newest`, of so many lines at the record's end
+        only.
         """
         entries = self._ledger.log.records(after, newest)
         while page := list(islice(entries, _PAGE_LINES)):
@@ -204,7 +206,8 @@ class Registry:
         about = told.get("model")
         if model_name and about != model_name:
             return False
-        of_all = str(told.get("event", "")).startswith(RECOVERY_EVENTS)
+        event = str(told.get("event", ""))
+        of_all = event.startswith(RECOVERY_EVENTS) or event == RESUMED
         return owner is None or of_all or (isinstance(about, str) and self._owns(owner, about))
 
     def _owned(self, owner: str, model_name: str) -> Owner:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from cloister import dsse
 from cloister.api.v1.recovery_pb2 import DealtShare, RecoveryDeal
 from cloister.errors import InvalidRequest, NotAllowed, NotReady
-from cloister.kit.recovery_cards import ORDER_TYPE, RecoveryCard, check_holders, deal_order
+from cloister.kit.recovery_cards import MAX_ORDERING, ORDER_TYPE, RecoveryCard, check_holders, deal_order
 from cloister.provisioner.ledger.change import Change
 from cloister.provisioner.ledger.ledger import Ledger
 from cloister.provisioner.ledger.look import Look
@@ -78,7 +78,7 @@ class Recovery:
             InvalidRequest: A card is none, or such shares cannot be dealt.
             NotAllowed: They have not ordered it (`recovery.unordered`).
             NotReady: Another was dealt meanwhile (`recovery.dealt`), or no owner has a model yet who could order the
-                first (`recovery.ownerless`).
+                first (`recovery.ownerless`), or more than can sign one order (`recovery.too_many_owners`).
             SealBroken: What is kept is not as it was written (`store.altered`).
         """
         cards = [RecoveryCard.read(envelope, cluster=self._cluster) for envelope in envelopes]
@@ -109,9 +109,14 @@ class Recovery:
                 "no owner has registered a model yet, and owners say who holds the shares of the first recovery key",
                 reason="recovery.ownerless",
             )
+        if must > MAX_ORDERING:
+            raise NotReady(
+                f"{who}, and an order has at most {MAX_ORDERING} signatures: deal it before so many have registered",
+                reason="recovery.too_many_owners",
+            )
         try:
-            said = dsse.verified(order, ORDER_TYPE, may, threshold=must)
-            signers = dsse.signers(order, ORDER_TYPE) & may
+            said = dsse.verified(order, ORDER_TYPE, may, threshold=must, most=MAX_ORDERING)
+            signers = dsse.signers(order, ORDER_TYPE, most=MAX_ORDERING) & may
         except InvalidRequest as error:
             raise _unordered(f"{who}: {error}") from error
         if said != deal_order(self._cluster, present.generation + 1, threshold, cards):

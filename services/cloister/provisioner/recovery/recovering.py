@@ -86,7 +86,7 @@ class Recovering:
         with self._lock:
             session, new = self._sessions.begun()
             if new:
-                key = key_id(XWING, session.pair.public).hex()
+                key = key_id(XWING, session.public).hex()
                 self._attempts.add("recovery.begun", by=by, session=session.session_id.hex(), key_id=key)
             return self._told(session)
 
@@ -146,7 +146,7 @@ class Recovering:
         left_s = session.ends_s - self._monotonic()
         return pb.RecoverySession(
             session_id=session.session_id,
-            public_key=session.pair.public,
+            public_key=session.public,
             generation=self._deal.generation,
             threshold=self._deal.threshold,
             given=session.given,

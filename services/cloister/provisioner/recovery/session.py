@@ -1,8 +1,9 @@
 """One recovery session: owners' shares come in, each is checked by itself, and enough of them give the seed.
 
 A session has a key pair of its own, made when it begins, to which shares are sealed, and it ends: with the seed, after
-an hour, or after too many shares that were refused. Then key and shares are overwritten. The deal has a commitment to
-each share, so a wrong one is refused when it comes, not when all are there. Thread safe.
+an hour, or after too many shares that were refused. Then shares are overwritten, and the key is dropped, which OpenSSL
+overwrites. The deal has a commitment to each share, so a wrong one is refused when it comes, not when all are there.
+Thread safe.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RecoverySession:
 
     Attributes:
         session_id: 16 random bytes.
-        pair: What shares are sealed to.
+        public: The key that shares are sealed to.
         given_by: SPIFFE ids of who gave shares, in the order of their coming.
         refused: How many were not taken.
         ends_s: By the clock that began it.
@@ -52,7 +53,9 @@ class RecoverySession:
         self._cluster = cluster
         self._shares: dict[int, Share] = {}
         self.session_id = secrets.token_bytes(SESSION_ID_BYTES)
-        self.pair = KeyPair.generate(XWING)
+        pair = KeyPair.generate(XWING)
+        self.public = pair.public
+        self._pair: KeyPair | None = pair
         self.given_by: list[str] = []
         self.refused = 0
         self.ends_s = ends_s
@@ -80,7 +83,7 @@ class RecoverySession:
                 (`share.wrong`), or there already (`share.given`).
         """
         try:
-            share = open_contributed(self.pair, sealed, self.session_id)
+            share = open_contributed(self._open_pair(), sealed, self.session_id)
         except SealBroken:
             raise ShareRefused("the share is not sealed to this session", reason="share.unopened") from None
         except InvalidRequest as error:
@@ -108,10 +111,16 @@ class RecoverySession:
         return seed
 
     def wipe(self) -> None:
-        """Overwrite what was contributed."""
+        """Overwrite what was contributed, and let go of the session's key, which OpenSSL overwrites then."""
         for share in self._shares.values():
             share.words.wipe()
         self._shares.clear()
+        self._pair = None
+
+    def _open_pair(self) -> KeyPair:
+        if self._pair is None:
+            raise SealBroken
+        return self._pair
 
     def _check(self, share: Share) -> None:
         if share.cluster != self._cluster:

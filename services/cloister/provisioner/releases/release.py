@@ -8,7 +8,6 @@ and one that does not exist, and after the same work.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -51,6 +50,7 @@ from cloister.provisioner.releases.revoked import Standing
 from cloister.provisioner.releases.used_results import UsedResults
 from cloister.provisioner.releases.verifier_keys import VerifierKeys
 from cloister.provisioner.vaults.keyring import Keyring
+from cloister.provisioner.vaults.threads import VaultThreads
 from cloister.provisioner.vaults.vault import Wrapped
 from cloister.rpc.identity import PeerIdentity
 from cloister.seal.grant import ModelGrant, grant_info, proof_message, seal_grant
@@ -118,6 +118,7 @@ class Releaser:
         look_for_keys: Gets a token by a key that may be new.
         epochs: Has what jobs are sealed to.
         clock: Tells the time that results are held against.
+        threads: Decide, and may wait for the vault.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Releaser:
         per_instance: Rates,
         per_platform: Rates,
         clock: HostClock,
+        threads: VaultThreads,
     ) -> None:
         self._cluster = cluster
         self._verifier_id = verifier_id
@@ -152,6 +154,7 @@ class Releaser:
         self._per_instance = per_instance
         self._per_platform = per_platform
         self._clock = clock
+        self._threads = threads
         self._refusals = Refusals(ledger, metrics)
         self._quotas = Quotas(RELEASED, ledger.log.newest)
         self._offers = Offers(cluster, ledger)
@@ -172,7 +175,12 @@ class Releaser:
             await self._record_refusal(expired, request, peer, None)
             raise
         await self._look_for_keys(request.attestation_result)
-        decided = await asyncio.to_thread(self._decided, request, peer)
+        try:
+            with self._ledger.coming():
+                decided = await self._threads.run(self._decided, request, peer)
+        except Overloaded as busy:
+            await self._record_refusal(busy, request, peer, None)
+            raise
         if isinstance(decided, _Refusal):
             await self._record_refusal(decided.error, request, peer, decided.result)
             raise decided.told

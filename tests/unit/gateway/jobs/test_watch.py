@@ -12,7 +12,7 @@ import pytest
 from cloister.errors import NotFound, Unavailable
 from cloister.gateway.jobs import feeds, watch
 from cloister.gateway.jobs.feeds import Feeds
-from cloister.gateway.jobs.job import Ending, Job, State
+from cloister.gateway.jobs.job import Accepted, Ending, Job, State
 from cloister.gateway.jobs.settings import JobsSettings
 from cloister.gateway.jobs.store_watch import StoreWatch
 from cloister.gateway.jobs.watch import JobWatch, Told
@@ -50,9 +50,11 @@ class Watching:
         self.told.append(told)
         self._heard.set()
 
-    def watch(self, *jobs: Job, tenant: str = TENANT, responses: bool = True, batch: int = 64) -> asyncio.Task[None]:
+    def watch(
+        self, *jobs: Job, tenant: str = TENANT, responses: bool = True, ends_only: bool = False, batch: int = 64
+    ) -> asyncio.Task[None]:
         ids = [job.job_id for job in jobs]
-        made = JobWatch(self.stores, self.feeds, MODEL, tenant, responses=responses, batch=batch)
+        made = JobWatch(self.stores, self.feeds, MODEL, tenant, responses=responses, ends_only=ends_only, batch=batch)
         return self.group.create_task(made.run(ids, self.tell))
 
     async def heard(self, messages: int) -> None:
@@ -60,6 +62,21 @@ class Watching:
             while len(self.told) < messages:
                 self._heard.clear()
                 await self._heard.wait()
+
+    async def submit(self, *jobs: Job, tenant: str = TENANT) -> None:
+        """As the servicer does."""
+        with self.feeds.submitting(MODEL, tenant, [job.job_id for job in jobs]) as new:
+            outcomes = await self.store.submit(jobs, BOUNDS)
+            new |= {each.job_id for each in outcomes if isinstance(each, Accepted) and not each.existed}
+
+    async def listening(self) -> Job:
+        """Have the feed read, by a watch over the job that is returned."""
+        seen = kept_job()
+        await self.submit(seen)
+        self.watch(seen)
+        await self.heard(1)
+        self.told.clear()
+        return seen
 
     async def answer(self, *jobs: Job, response: bytes = b"answer") -> None:
         claimed = {each.job.job_id: each for each in await self.store.claim(MODEL, 1000, 0)}
@@ -225,6 +242,63 @@ async def test_a_store_that_stays_away_ends_the_watch(monkeypatch: pytest.Monkey
         made = JobWatch(rig.stores, rig.feeds, MODEL, TENANT, responses=True, batch=8)
         with pytest.raises(Unavailable):
             await made.run([bytes(16)], rig.tell)
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+async def test_of_a_job_that_came_while_its_feed_was_read_nothing_is_read_but_its_end(ended_before: bool) -> None:
+    async with watching() as rig:
+        seen, job = await rig.listening(), kept_job()
+        await rig.submit(job)
+        if ended_before:
+            await rig.answer(job, seen)
+            await rig.heard(1)
+        reads = rig.shelf.calls["read"]
+        task = rig.watch(job, ends_only=True)
+        if not ended_before:
+            await rig.answer(job, seen)
+        await task
+        assert [State.ANSWERED] in rig.states()
+        assert rig.shelf.calls["read"] == reads + (1 if ended_before else 2)  # one of them is of the other watch
+
+
+async def test_of_a_job_that_was_there_before_the_record_is_read() -> None:
+    async with watching() as rig:
+        early = kept_job()
+        await rig.submit(early)
+        seen = await rig.listening()
+        await rig.answer(early)
+        await rig.submit(early)  # once more: it is there, and has ended
+        reads = rig.shelf.calls["read"]
+        await rig.watch(early, ends_only=True)
+        assert rig.states() == [[State.ANSWERED]]
+        assert rig.shelf.calls["read"] == reads + 2
+        await rig.store.cancel(MODEL, TENANT, [seen.job_id])
+
+
+async def test_of_another_tenant_s_new_job_a_watch_says_at_once_that_there_is_none() -> None:
+    async with watching() as rig:
+        seen, job = await rig.listening(), kept_job()
+        await rig.submit(job)
+        await rig.watch(job, tenant="other", ends_only=True)
+        assert rig.states() == [[None]]
+        await rig.store.cancel(MODEL, TENANT, [seen.job_id])
+
+
+async def test_what_a_feed_has_told_of_new_jobs_counts_no_more_once_it_was_lost() -> None:
+    async with watching() as rig:
+        seen, job = await rig.listening(), kept_job()
+        await rig.submit(job)
+        rig.shelf.away, asked = True, rig.shelf.calls["ended_after"]
+        rig.shelf.changed.set()
+        while rig.shelf.calls["ended_after"] < asked + 2:
+            await asyncio.sleep(0.001)
+        rig.shelf.away = False
+        await rig.answer(job)
+        reads = rig.shelf.calls["read"]
+        await rig.watch(job, ends_only=True)
+        assert [State.ANSWERED] in rig.states()
+        assert rig.shelf.calls["read"] > reads + 1
+        await rig.store.cancel(MODEL, TENANT, [seen.job_id])
 
 
 async def test_a_model_that_nobody_has_jobs_of_gets_no_reader_whatever_its_name() -> None:

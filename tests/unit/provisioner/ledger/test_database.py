@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from cloister.errors import NotReady, Unavailable
+from cloister.provisioner.ledger import database
 from cloister.provisioner.ledger.database import NAME, Database
 from cloister.provisioner.models.epoch_store import EpochStore
 from cloister.provisioner.models.store import ModelStore
@@ -33,15 +34,31 @@ def test_every_root_key_that_wrapped_something_is_known(tmp_path: Path) -> None:
         assert database.root_key_ids() == {IRIS.root_key_id, EPOCH.root_key_id, keyring().wrapping_id}
 
 
-def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / NAME
-    with Database.opened(path):
+def test_a_later_version_goes_on_with_this_state_and_this_one_leaves_its_state_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_ledger(tmp_path) as ledger:
+        ModelStore(ledger).register(IRIS, line=written)
+    with monkeypatch.context() as later:
+        later.setattr(database, "_SCHEMAS", (*database._SCHEMAS, "CREATE TABLE later (x INTEGER) STRICT;"))
+        with open_ledger(tmp_path) as ledger:
+            ModelStore(ledger).set_policy("iris", POLICY, owner=ALICE, line=written)
+    refused = pytest.raises(NotReady, match=r"later version .* form is 2, and 1 is .* start that version")
+    with refused, Database.opened(tmp_path / NAME):
         pass
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(NotReady, match="later version"), Database.opened(path):
-        pass
+    with monkeypatch.context() as later:
+        later.setattr(database, "_SCHEMAS", (*database._SCHEMAS, "CREATE TABLE later (x INTEGER) STRICT;"))
+        with open_ledger(tmp_path) as ledger:
+            assert ModelStore(ledger).find("iris") == (IRIS, POLICY)
+
+
+def test_tables_are_as_they_were_released(tmp_path: Path) -> None:
+    """What has changed comes as a further form of the file: who has a state of 0.1.0 has these tables."""
+    with Database.opened(tmp_path / NAME) as opened:
+        found = opened.writing.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name")
+        digest = sha256("\n".join(sql for (sql,) in found).encode()).hexdigest()
+        assert opened.writing.execute("PRAGMA user_version").fetchone() == (1,)
+    assert digest == "4754480a44bd4d05dc594b69f71ab27f3ccf52bf1f36495a9d61244ad98e3978"
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

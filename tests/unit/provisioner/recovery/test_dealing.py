@@ -22,6 +22,7 @@ from cloister.provisioner.ledger.opening import opened
 from cloister.provisioner.ledger.tables import EPOCH
 from cloister.provisioner.models.epoch_store import StoredEpoch
 from cloister.provisioner.models.kept_secrets import kept_secrets
+from cloister.provisioner.recovery import dealing
 from cloister.provisioner.recovery.attempts import RecoveryAttempts
 from cloister.provisioner.recovery.dealing import Dealt, Recovery
 from cloister.provisioner.recovery.recovering import Recovering, stored_deal
@@ -183,6 +184,28 @@ def test_whose_key_came_while_it_was_dealt_has_not_ordered_it(desk: ReleaseDesk)
 
 
 @pytest.mark.attack("F12")
+def test_the_first_order_takes_as_many_owners_as_there_are(desk: ReleaseDesk) -> None:
+    """More than an envelope has signatures elsewhere, each of whom has registered a model."""
+    three = owners()
+    others = [Ed25519PrivateKey.generate() for _ in range(dsse.MAX_SIGNATURES)]
+    for number, key in enumerate(others):
+        name, signed = f"m{number}", signed_manifest(key, name=f"m{number}", version=1)
+        owner = f"spiffe://{CLUSTER}/owner/o{number}"
+        desk.registry.register(owner, signed.manifest, signed.signature, signed.public_key, MODEL_KEY)
+        assert desk.store.owner(name) is not None
+    with pytest.raises(NotAllowed, match="of all 65 owners"):
+        recovery(desk).deal(cards(three), 2, first_order(desk, three, *others), by=OPERATOR)
+    order = first_order(desk, three, desk.owner, *others)
+    assert recovery(desk).deal(cards(three), 2, order, by=OPERATOR).generation == 1
+
+
+def test_more_owners_than_can_sign_one_order_are_told_so(desk: ReleaseDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dealing, "MAX_ORDERING", 0)
+    with pytest.raises(NotReady, match="deal it before so many") as refused:
+        dealt_first(desk, owners())
+    assert refused.value.reason == "recovery.too_many_owners"
+
+
 def test_an_operator_does_not_deal_before_there_is_an_owner(tmp_path: Path) -> None:
     """Whoever registers afterwards would have keys wrapped for him."""
     with open_ledger(tmp_path) as ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,7 +43,7 @@ class Table:
 
     def give(self, share: Share, session: RecoverySession | None = None, **changes: object) -> Secret | None:
         session = session or self.session
-        sealed = contribution(session.session_id, session.pair.public, share, **changes)
+        sealed = contribution(session.session_id, session.public, share, **changes)
         return self.sealed(sealed, session)
 
     def sealed(self, sealed: bytes, session: RecoverySession | None = None) -> Secret | None:
@@ -60,6 +61,27 @@ class Table:
 @pytest.fixture
 def table() -> Table:
     return Table()
+
+
+@pytest.mark.parametrize("how", ["with the seed", "out of time", "the service ends"])
+def test_a_session_that_ended_has_its_key_and_shares_no_more(table: Table, how: str) -> None:
+    alice, bob, carol = table.owners
+    session = table.session
+    private = session._pair._private  # type: ignore[union-attr]
+    table.give(table.share(carol))
+    match how:
+        case "with the seed":
+            table.give(table.share(alice))
+        case "out of time":
+            table.now_s += LIFE_S
+            table.sessions.current()
+        case _:
+            table.sessions.end()
+    assert session.given == []
+    assert sys.getrefcount(private) == 2  # by our name, and by this very call
+    with pytest.raises(ShareRefused) as refused:
+        session.take(contribution(session.session_id, session.public, table.share(bob)), "bob")
+    assert refused.value.reason == "share.unopened"
 
 
 def test_enough_shares_give_the_seed_and_end_the_session(table: Table) -> None:
@@ -137,8 +159,8 @@ def test_what_is_sealed_to_another_session_is_not_opened(table: Table) -> None:
     other = Table().session
     for sealed in (
         b"",
-        contribution(session.session_id, other.pair.public, share),
-        contribution(other.session_id, session.pair.public, share),
+        contribution(session.session_id, other.public, share),
+        contribution(other.session_id, session.public, share),
     ):
         with pytest.raises(ShareRefused) as refused:
             table.sealed(sealed)

@@ -27,9 +27,10 @@ from cloister.provisioner.ledger.change import Change
 from cloister.provisioner.ledger.database import NAME
 from cloister.provisioner.ledger.tables import HELD, Key
 from cloister.provisioner.releases.release import REFUSED, ReleaseRequest
+from cloister.provisioner.vaults.threads import VaultThreads
 from cloister.seal.hpke import XWING, KeyPair
 from cloister.seal.manifest import sign_policy
-from fakes.call_counts import counted_calls
+from fakes.call_counts import Here, counted_calls
 from fakes.release_desk import MODEL_KEY, ReleaseDesk, WorkerKeys, release_desk, signed_manifest
 from fakes.results import CLUSTER, INSTANCE, MODEL, WORKER, good_policy
 
@@ -279,6 +280,8 @@ async def test_a_proof_that_fails_does_not_use_the_result_up(desk: ReleaseDesk) 
 
 @pytest.mark.attack("F02")
 async def test_unknown_and_forbidden_models_look_the_same(desk: ReleaseDesk) -> None:
+    desk.threads = VaultThreads(Here(1), most=9)
+    desk.releaser = desk.new_releaser()
     desk.register(name="forbidden")
     desk.register(name="closed")
     desk.allow(model_name="closed", mrenclave=["e5" * 32], signers=[])
@@ -316,6 +319,8 @@ async def test_the_record_names_every_rule_that_objected_and_the_worker_hears_of
 @pytest.mark.attack("F02")
 async def test_a_refusal_takes_the_same_steps_whether_or_not_there_is_such_a_model(desk: ReleaseDesk) -> None:
     """Counted, not timed: signatures and rules, which cost what can be measured from outside."""
+    desk.threads = VaultThreads(Here(1), most=9)
+    desk.releaser = desk.new_releaser()
     desk.register(name="forbidden")
     desk.register(name="closed")
     desk.allow(model_name="closed", mrenclave=["e5" * 32], signers=[])

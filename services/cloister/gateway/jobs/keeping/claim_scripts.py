@@ -8,6 +8,7 @@ from cloister.gateway.jobs.keeping.kept_scripts import KEPT
 from cloister.gateway.jobs.keeping.queue_scripts import WAITING
 from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
+# A record with nothing in it but header and request is *fresh*: nobody has taken it, and no other of its row has ended.
 _GIVING: Final = """
 local me, left, room, out, given = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}, {}
 local function drop(entry, why)
@@ -24,7 +25,7 @@ local function looked_at(id)
         return nil, 'junk'
     end
     if not header then return nil, 'missing' end
-    return header, nil, size
+    return header, nil, size, redis.call('HLEN', record) == 2
 end
 local function fits(size) return left > 0 and (size <= room or #out == 0) end
 local function attempt(record)
@@ -33,15 +34,20 @@ local function attempt(record)
     redis.call('HSET', record, 'n', 1)
     return 1
 end
-local function give(entry, id, header, size)
+local function give(entry, id, header, size, fresh)
     local record = job(id)
-    redis.call('HSET', record, 'x', entry)
     put(out, entry)
     put(out, id)
     put(out, header)
     put(out, size <= max_large and redis.call('HGET', record, 'q'))
-    put(out, attempt(record))
-    for _, name in ipairs({'t', 'i', 'p'}) do put(out, (field(record, name, max_header))) end
+    if fresh then
+        redis.call('HSET', record, 'x', entry, 'n', 1)
+        put(out, 1)
+    else
+        redis.call('HSET', record, 'x', entry)
+        put(out, attempt(record))
+    end
+    for _, name in ipairs({'t', 'i', 'p'}) do put(out, not fresh and field(record, name, max_header) or nil) end
     left, room, given[id] = left - 1, room - size, true
 end
 local function give_entry(entry, fields)
@@ -82,8 +88,8 @@ local function read(most)
     return found and found[1] and found[1][2] or {}
 end
 local function take(id)
-    local header, why, size = looked_at(id)
-    local entry = header and field(job(id), 'x', 64)
+    local header, why, size, fresh = looked_at(id)
+    local entry = header and not fresh and field(job(id), 'x', 64)
     if entry and (given[id] or holder(entry)) then why = 'doubled' end
     if why then
         count(why)
@@ -94,7 +100,7 @@ local function take(id)
         return false
     end
     added = added + 1
-    give(redis.call('XADD', taken, '*', 'j', id), id, header, size)
+    give(redis.call('XADD', taken, '*', 'j', id), id, header, size, fresh)
     return true
 end
 local function take_from(key, most)

@@ -178,15 +178,17 @@ class Claims:
     def _sort(self, header: Header, reference: str, row: tuple[bytes, ...], now_ms: int, split: _Sorted) -> None:
         """Give a job out, unless it is too late, or its request is another."""
         _, _, sealed, request, attempt, end, _, _ = row
-        error: CloisterError = expired_job()
+        error: CloisterError
         try:
             job = header.job(request)
         except SealBroken as broken:
             split.dropped.append(broken.reason)
-            job, error = None, broken
-        if job is not None and now_ms < header.not_after_ms:
-            split.given.append(Claimed(job, reference, _attempt(attempt), sealed))
-            return
+            error = broken
+        else:
+            if now_ms < header.not_after_ms:
+                split.given.append(Claimed(job, reference, _attempt(attempt), sealed))
+                return
+            error = expired_job()
         over = Finish(
             header=header,
             state=State.DEAD,

@@ -73,7 +73,7 @@ local function changed(id, name, at)
     if not typed(row_of(name), 'list') or redis.call('LINDEX', row_of(name), 0) == id then return false end
     return (field(job(id), 'i', max_header) or '') ~= ARGV[at] or after(name, id) ~= ARGV[at + 1]
 end
-local function keep(at, about, header)
+local function keep(at, about, header, there)
     local id, record, row = about[3], job(about[3]), about[10]
     local state, record_ms, answer_ms = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
     local known, answer, size = minute(tonumber(record_ms)), 0, 0
@@ -83,7 +83,11 @@ local function keep(at, about, header)
         keeps(about[2], answer, size)
     end
     local counted = string.format('%.0f %.0f %.0f', known, answer, size)
-    redis.call('HSET', record, 'h', header, 't', ARGV[at + 1], 'k', counted)
+    if there then
+        redis.call('HSET', record, 't', ARGV[at + 1], 'k', counted)
+    else
+        redis.call('HSET', record, 'h', header, 't', ARGV[at + 1], 'k', counted)
+    end
     redis.call('HDEL', record, 'q', 'x', 'n', 'p', 'i')
     redis.call('PEXPIRE', record, record_ms)
     if state == 'answered' then redis.call('SET', K .. ':answer:' .. id, ARGV[at + 2], 'PX', answer_ms) end
@@ -128,7 +132,7 @@ local function settle(at)
     local own = field(record, 'x', 64)
     ack(entry)
     if own then ack(own) else dequeue(about) end
-    keep(at, about, ARGV[at])
+    keep(at, about, ARGV[at], header)
     return 'kept'
 end
 for at = 2, #ARGV, 12 do
@@ -206,8 +210,8 @@ for at = 2, #ARGV do
     if about and about[2] == ARGV[1] and redis.call('HSTRLEN', record, 't') > 0 then
         kept_no_more(about[2], (field(record, 'k', 64)))
         redis.call('DEL', record, K .. ':answer:' .. ARGV[at])
-        local key = K .. ':key:' .. tostring(about[9])
-        if text(key, 64) == ARGV[at] then redis.call('DEL', key) end
+        local key = about[9] ~= '' and K .. ':key:' .. tostring(about[9])
+        if key and text(key, 64) == ARGV[at] then redis.call('DEL', key) end
     end
 end
 count_kept()

@@ -25,13 +25,18 @@ from cloister.kit.redis import Word
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What Redis has of a job, as far as it is believed."""
+    """What Redis has of a job, as far as it is believed.
+
+    Attributes:
+        response: If it is short; held against the end by whoever wants it.
+    """
 
     header: Header
     end: End | None
     attempts: int
     held: bool
     response_bytes: int
+    response: bytes
     junk: bytes
 
 
@@ -49,7 +54,7 @@ class View:
             words: tuple[Word, ...] = (MAX_BATCH_BYTES, int(responses), *ids)
             counts, packed = parts(await self._shelf.run(model_name, view_scripts.READ, *words), 2)
             self._shelf.told(model_name, counts)
-            answers = rows(packed, 5)
+            answers = rows(packed, 6)
             if not 1 <= len(answers) <= len(ids):
                 raise malformed()
             found += [self._seen(model_name, job_id, row) for job_id, row in zip(ids, answers, strict=False)]
@@ -58,7 +63,7 @@ class View:
         return found
 
     def _seen(self, model_name: str, job_id: str, row: tuple[bytes, ...]) -> Seen | None:
-        sealed, end, attempts, held, size = row
+        sealed, end, attempts, held, size, response = row
         if not sealed:
             return None
         try:
@@ -70,7 +75,7 @@ class View:
             return None
         believed = self.end(header, end)
         junk = end if believed is None else b""
-        return Seen(header, believed, _number(attempts), bool(held), _number(size), junk)
+        return Seen(header, believed, _number(attempts), bool(held), _number(size), response, junk)
 
     async def read(
         self, model_name: str, tenant: str, job_ids: Sequence[bytes], *, responses: bool
@@ -98,8 +103,10 @@ class View:
             for each in seen
             if each is not None and each.end is not None and 0 < each.response_bytes == each.end.size_bytes
         }
-        small = [job_id for job_id, size_bytes in sizes.items() if size_bytes <= LARGE_BYTES]
-        given = await self._shelf.answers(model_name, small, sum(sizes[job_id] for job_id in small))
+        short = {each.header.job_id: each.response for each in seen if each is not None and each.response}
+        given = {job_id: short[job_id] for job_id in sizes.keys() & short.keys()}
+        small = [job_id for job_id, size_bytes in sizes.items() if size_bytes <= LARGE_BYTES and job_id not in given]
+        given |= await self._shelf.answers(model_name, small, sum(sizes[job_id] for job_id in small))
         for job_id, size_bytes in sizes.items():
             if size_bytes > LARGE_BYTES:
                 given[job_id] = await self._shelf.value(model_name, "a", job_id, size_bytes)

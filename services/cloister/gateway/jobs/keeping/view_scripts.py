@@ -9,13 +9,16 @@ from cloister.gateway.jobs.keeping.queue_scripts import WAITING
 from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
 MAX_PAGE_BYTES: Final = 1 << 16
+SHORT_BYTES: Final = 2048
+"""Of a response that costs less in the answer of a script, whose every byte Lua hashes, than as an answer of its own."""
 
 # ARGV: 1 most bytes of responses, 2 whether they are wanted, then ids. Ends early when those of the jobs before have so
-# many bytes: they are fetched afterwards, by `Shelf.answers`. -> what was dropped; of each: header, end, attempts,
-# whether somebody holds it, length of the response.
+# many bytes; which are not short are fetched afterwards, by `Shelf.answers`. -> what was dropped; of each: header, end,
+# attempts, whether somebody holds it, length of the response, the response if it is short.
 READ: Final = (
     COMMON
     + WAITING
+    + f"local max_short = {SHORT_BYTES}\n"
     + """
 local room, out = tonumber(ARGV[1]), {}
 for at = 3, #ARGV do
@@ -33,9 +36,10 @@ for at = 3, #ARGV do
     local entry = header and not ended and field(record, 'x', 64)
     put(out, header)
     put(out, ended)
-    put(out, header and field(record, 'n', 20))
+    put(out, header and not ended and field(record, 'n', 20) or nil)
     put(out, entry and holder(entry) and '1')
     put(out, size)
+    put(out, size > 0 and size <= max_short and redis.call('GET', answer))
 end
 return {told(), table.concat(out)}
 """
