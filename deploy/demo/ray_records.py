@@ -152,9 +152,14 @@ class Stage:
 
     def measured(self, turns: int) -> None:
         """A short job, then a long one: what lies between them is the records' doing."""
+        self._timed("first", SHORT_TURNS)  # Ray starts the processes that it keeps
         short_s, short_cpu_s = self._timed("short", SHORT_TURNS)
         step("Ray", f"{SHORT_TURNS * len(self._truth)} records in {short_s:.1f} s, which is its start")
         long_s, long_cpu_s = self._timed("long", turns)
+        if long_s <= short_s:
+            raise Failed(
+                f"{turns} turns took no longer than {SHORT_TURNS}: this machine is busy, or --turns is too small"
+            )
         more = (turns - SHORT_TURNS) * len(self._truth)
         rate = more / (long_s - short_s)
         step("Ray", f"{turns * len(self._truth)} records in {long_s:.1f} s: {rate:.0f} records/s once it has started")
