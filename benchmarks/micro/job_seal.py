@@ -24,8 +24,8 @@ from cloister.seal.job import JobKey, JobOpener, JobSealer, JobTicket, OpenedJob
 
 CLUSTER, MODEL = "bench.cloister.internal", "bench"
 RUNS, TURNS, BATCH = 7, 512, 32
-TOKEN = secrets.token_urlsafe(2500)
-"""About as long as an Attestation Result that names an X-Wing key."""
+EAR_ID, TOKEN = secrets.token_hex(16), secrets.token_urlsafe(2500)
+"""An Attestation Result, about as long as one that names an X-Wing key; tickets have it, and answers leave it out."""
 STEPS = ("client seals", "worker opens", "worker answers", "client opens")
 
 
@@ -46,7 +46,9 @@ class Exchange:
     def seal(self) -> tuple[bytes, JobTicket]:
         """The client's first step."""
         not_after = datetime.now(UTC) + timedelta(hours=1)
-        sealed, ticket = self._sealer.seal(self._request, epoch=self._key, not_after=not_after, padded=self._padded)
+        sealed, ticket = self._sealer.seal(
+            self._request, epoch=self._key, not_after=not_after, padded=self._padded, known={EAR_ID: TOKEN}
+        )
         return envelope.build_job(sealed, model_name=MODEL).SerializeToString(), ticket
 
     def open(self, carried: bytes) -> OpenedJob:
@@ -59,9 +61,7 @@ class Exchange:
     def answer(self, jobs: list[OpenedJob]) -> list[bytes]:
         """The worker's second step, for jobs that leave together."""
         receipts = receipt.issue([self._body(job) for job in jobs], self._signs)
-        results = [
-            OpenedJobResult(response=self._response, receipt=proof, attestation_result=TOKEN) for proof in receipts
-        ]
+        results = [OpenedJobResult(response=self._response, receipt=proof, known_result=1) for proof in receipts]
         return [
             envelope.build_job_result(job.respond(result), model_name=MODEL, model_version="").SerializeToString()
             for job, result in zip(jobs, results, strict=True)
@@ -86,7 +86,7 @@ class Exchange:
             model_version="1",
             model_digest=bytes(32),
             policy_digest=bytes(32),
-            ear_id=secrets.token_hex(16),
+            ear_id=EAR_ID,
             instance=secrets.token_hex(16),
             issued_at_ms=1_700_000_000_000,
         )

@@ -30,8 +30,8 @@ from fakes.job_store_on_redis import BOUNDS, MODEL, TENANT, Clock, jobs_redis, n
 from fakes.pki import MeshPki
 from fakes.redis_server import RedisServer
 
-REQUEST, RESPONSE = os.urandom(1200), os.urandom(5500)
-"""A sealed job of a tiny model, and its answer, most of which is the Attestation Result."""
+REQUEST, RESPONSE = os.urandom(1900), os.urandom(1200)
+"""A sealed job of a tiny model, most of which is the opening, and its answer."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 SYNCS = {"no append-only file": "", "everysec": "everysec", "always": "always"}
 STEPS = ("submit", "claim", "settle", "read", "forget")

@@ -15,7 +15,7 @@ from cloister.worker.engine import QUICK_CALLS
 
 SLOTS = 16
 """Of a worker, unless it is told another number."""
-QUICK = Plan(slots=SLOTS, calls_per_slot=QUICK_CALLS, batch=FULL, by_link=True)
+QUICK = Plan(slots=SLOTS, calls_per_slot=QUICK_CALLS, batch=FULL, paced=True)
 """How a model is served that takes less than 0.2 ms."""
 CALLS = 20_000
 

@@ -1,9 +1,10 @@
 """The mesh as a network of queues: gateway processes, credits, a queue for the model in each, workers.
 
-A request arrives at a gateway process, which is one core and takes messages in their order. It goes to the worker with
-most free slots of those granted to that process, or waits in the process's queue, or is refused when that is full. A
-worker takes all that has gathered, up to a batch, and answers it together. The answer passes the gateway process again
-and frees the slot there. With finite `cores` everybody takes turns on them, the load included, as on one machine.
+A request arrives at a gateway process, which is an event loop on one core. It goes to the worker with most free slots
+of those granted to that process, or waits in the process's queue, or is refused when that is full. A worker takes all
+that has gathered, up to a batch, and answers it together; or, of a quick model, a frame at a time, as the gateway paced
+it. The answer passes the gateway process again and frees the slot there. With finite `cores` everybody takes turns on
+them, the load included, as on one machine.
 
 What it leaves out: a gateway's frames cost per call and not per frame, clients have no deadlines and do not try again,
 slots are divided equally and do not follow the load, and nothing ever fails.
@@ -19,8 +20,11 @@ from dataclasses import dataclass
 
 from benchmarks.load.turns import quantile
 from benchmarks.scale.kernel import Kernel
+from benchmarks.scale.outbox import Outbox
 from benchmarks.scale.plan import Costs, Plan
 
+Frame = list[tuple[int, float]]
+"""Calls that go together: of which gateway process, and when each began."""
 IN, OUT = 0.5, 0.5
 """How a gateway's work for a call is divided between its request and its answer."""
 GLANCES = 8
@@ -79,7 +83,7 @@ class Cores:
 
 
 class Process:
-    """Takes one piece of work after the other.
+    """An event loop: in each turn it does all that has come by then, and then what follows from it.
 
     Attributes:
         busy_s: How long it has computed.
@@ -92,24 +96,26 @@ class Process:
         self._busy = False
 
     def do(self, seconds: float, then: Callable[[], None]) -> None:
-        """Compute when everything before is done, and go on with `then`."""
+        """Compute with all that waits as well when everything before is done, and go on with `then`."""
         self._work.append((seconds, then))
         if not self._busy:
             self._next()
 
     def _next(self) -> None:
         self._busy = True
-        seconds, then = self._work.popleft()
-        self.busy_s += seconds
+        turn, self._work = self._work, deque()
+        whole_s = sum(seconds for seconds, _ in turn)
+        self.busy_s += whole_s
 
         def done() -> None:
-            then()
+            for _, then in turn:
+                then()
             if self._work:
                 self._next()
             else:
                 self._busy = False
 
-        self._cores.compute(seconds, done)
+        self._cores.compute(whole_s, done)
 
 
 class Simulation:
@@ -130,7 +136,9 @@ class Simulation:
         self._gateways = [Process(cores) for _ in range(plan.gateways)]
         self._queues: list[deque[float]] = [deque() for _ in range(plan.gateways)]
         self._used: list[dict[int, int]] = [{} for _ in range(plan.gateways)]
-        self._gathered: list[list[tuple[int, float]]] = [[] for _ in range(plan.workers)]
+        self._gathered: list[Frame] = [[] for _ in range(plan.workers)]
+        self._frames_at: list[deque[Frame]] = [deque() for _ in range(plan.workers)]
+        self._outboxes: dict[tuple[int, int], Outbox] = {}
         self._evaluating = [0] * plan.workers
         self._cores = cores
         self._worker_busy_s = 0.0
@@ -230,37 +238,51 @@ class Simulation:
     def _send(self, at: int, worker: int, began_s: float) -> None:
         used = self._used[at]
         used[worker] = used.get(worker, 0) + 1
-        self._kernel.after(self._costs.hop_s, self._gather, worker, (at, began_s))
+        if not self._plan.paced:
+            self._kernel.after(self._costs.hop_s, self._gather, worker, (at, began_s))
+            return
+        outbox = self._outboxes.get((at, worker))
+        if outbox is None:
+
+            def leave(frame: Frame) -> None:
+                self._kernel.after(self._costs.hop_s, self._take, worker, frame)
+
+            outbox = self._outboxes[at, worker] = Outbox(self._kernel, leave)
+        outbox.put((at, began_s), used[worker])
 
     def _gather(self, worker: int, call: tuple[int, float]) -> None:
         self._gathered[worker].append(call)
-        if self._evaluating[worker] < self._plan.streams:
-            self._evaluate(worker)
+        self._evaluate(worker)
+
+    def _take(self, worker: int, frame: Frame) -> None:
+        self._frames_at[worker].append(frame)
+        self._evaluate(worker)
 
     def _evaluate(self, worker: int) -> None:
-        calls = self._framed_next(worker)
+        """What comes next, if there is something and the worker has room for it."""
+        if self._evaluating[worker] >= self._plan.streams:
+            return
+        if self._frames_at[worker]:
+            calls = self._frames_at[worker].popleft()
+        else:
+            calls = self._gathered[worker][: self._plan.batch]
+            del self._gathered[worker][: len(calls)]
+        if not calls:
+            return
         self._frames += 1
         self._framed += len(calls)
         self._evaluating[worker] += 1
         seconds = self._drawn(self._costs.worker_frame_s + len(calls) * self._costs.worker_call_s)
         self._cores.compute(seconds, lambda: self._evaluated(worker, calls, seconds))
 
-    def _framed_next(self, worker: int) -> list[tuple[int, float]]:
-        """What is evaluated next: all that gathered, or only what came from the gateway process of the first."""
-        first, calls, rest = self._gathered[worker][0][0], [], []
-        for call in self._gathered[worker]:
-            mine = len(calls) < self._plan.batch and (call[0] == first or not self._plan.by_link)
-            (calls if mine else rest).append(call)
-        self._gathered[worker] = rest
-        return calls
-
-    def _evaluated(self, worker: int, calls: list[tuple[int, float]], seconds: float) -> None:
+    def _evaluated(self, worker: int, calls: Frame, seconds: float) -> None:
         self._worker_busy_s += seconds
         self._evaluating[worker] -= 1
         for at, began_s in calls:
             self._kernel.after(self._costs.hop_s, self._answering, at, worker, began_s)
-        if self._gathered[worker]:
-            self._evaluate(worker)
+        if self._plan.paced:
+            self._kernel.after(self._costs.hop_s, self._outboxes[calls[0][0], worker].answered, calls)
+        self._evaluate(worker)
 
     def _answering(self, at: int, worker: int, began_s: float) -> None:
         work_s = self._drawn(OUT * self._costs.gateway_call_s)

@@ -40,9 +40,10 @@ class Plan:
         workers: How many.
         slots: Of each worker, divided equally among the gateway processes, one at least.
         calls_per_slot: Calls that a slot holds; several of a quick model.
-        by_link: A frame holds calls of one gateway process, as of a model that is evaluated as soon as it is read.
+        paced: Calls leave a gateway in frames that wait for company, and each is evaluated as it is, as those of a
+            quick model (`gateway/pace.py`); else each leaves at once, and a worker takes together what has gathered.
         streams: How many frames a worker evaluates at once.
-        batch: Most calls in a frame.
+        batch: Most calls that a worker takes together, where they are not paced.
         cores: That all share, the load too; infinite for one of its own for each.
         queue_limit: Most calls that wait in a gateway process; more are refused.
         tie: Which of workers with equally many free slots: `first` of all, or any, by `random`.
@@ -54,7 +55,7 @@ class Plan:
     workers: int = 1
     slots: int = 16
     calls_per_slot: int = 1
-    by_link: bool = False
+    paced: bool = False
     streams: int = 1
     batch: int = 32
     cores: float = inf

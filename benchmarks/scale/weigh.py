@@ -46,6 +46,7 @@ SLOTS = 16
 SETTLED_S = 1.0
 LOG = REPOSITORY / ".bench" / "scale" / "weigh.log"
 PATIENCE_S = 30.0
+SIGN_OF_LIFE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +58,14 @@ class Weighed:
 
 
 class Quiet(WorkerServicer):
-    """Says what it serves, and then nothing."""
+    """Says what it serves, and then that it is there: a link that brings nothing is given up."""
 
     async def Link(self, requests: Any, context: Any) -> AsyncIterator[WorkerFrame]:
         """As a worker's."""
         yield WorkerFrame(slots=SLOTS, models_changed=True, models=[ModelState(name="tiny", version="1")])
-        async for _ in requests:
-            pass
+        while not context.done():
+            await asyncio.sleep(SIGN_OF_LIFE_S)
+            yield WorkerFrame()
 
 
 async def serve(folder: Path) -> None:

@@ -72,6 +72,11 @@ class Line:
         """Of all services."""
         return sum(map(self.cpu_us, self.cpu_s))
 
+    @property
+    def client_us(self) -> float:
+        """Of the client, for each answer: sealing and opening included."""
+        return 1e6 * self.counted.cpu_s / self.counted.answers
+
 
 @dataclass(slots=True)
 class Measured:
@@ -103,6 +108,7 @@ def main() -> int:
             console.print(soaked.memory_table(each.memories))
     for line in verdicts(found):
         console.print(line)
+    console.print("\nrows of the table in benchmarks/README.md:", *readme_rows(found), sep="\n", markup=False)
     about = {"machine": machine.described(REPOSITORY), "chosen": vars(chosen)}
     tables.write(RESULTS / f"jobs-{chosen.model}.json", {**about, "found": [asdict(each) for each in found]})
     return 0
@@ -211,14 +217,30 @@ def table(found: Measured) -> Table:
             f"{1e3 * median(each.counted.p99_s for each in alike):.2f}",
             f"{median(each.total_us for each in alike):.0f}",
             *(f"{median(each.cpu_us(name) for each in alike):.0f}" for name in (*SERVICES, "others")),
-            f"{median(1e6 * each.counted.cpu_s / each.counted.answers for each in alike):.0f}",
+            f"{median(each.client_us for each in alike):.0f}",
         )
     return drawn
 
 
-def by_cpu_per_s(alike: Sequence[Line]) -> float:
-    """What the services could answer with all of this machine to themselves."""
-    return 1e6 * len(os.sched_getaffinity(0)) / median(each.total_us for each in alike)
+def by_cpu_per_s(alike: Sequence[Line], *, with_client: bool = False) -> float:
+    """What the services, or they and their client, could do with all of this machine to themselves."""
+    each_us = median(each.total_us + (each.client_us if with_client else 0.0) for each in alike)
+    return 1e6 * len(os.sched_getaffinity(0)) / each_us
+
+
+def readme_rows(found: Sequence[Measured]) -> Iterator[str]:
+    """Turns of many, as rows of Markdown."""
+    for each in found:
+        for what in dict.fromkeys(line.what for line in each.lines):
+            alike = [line for line in each.lines if (line.what, line.load) == (what, MANY)]
+            cells = [
+                median(line.per_s for line in alike),
+                by_cpu_per_s(alike),
+                median(line.total_us for line in alike),
+                *(median(line.cpu_us(name) for line in alike) for name in SERVICES),
+                median(line.client_us for line in alike),
+            ]
+            yield f"| {each.fsync} | {what.split()[0]} | {' | '.join(f'{cell:.0f}' for cell in cells)} |"
 
 
 def times_zoo(cpu_us: float) -> str:
@@ -236,7 +258,8 @@ def verdicts(found: Sequence[Measured]) -> list[str]:
         total_us = median(line.total_us for line in many)
         said.append(
             f"appendfsync {each.fsync}: {per_s:.0f} jobs a second with their client on the same processors, "
-            f"{by_cpu:.0f} by the services' CPU (meant: {TARGET_PER_S})"
+            f"{by_cpu:.0f} by the services' CPU, {by_cpu_per_s(many, with_client=True):.0f} by theirs and the client's "
+            f"(meant: {TARGET_PER_S})"
         )
         said.append(
             f"  with as much CPU as Cluster Serving's task manager: {times_zoo(engine_us)} times as many by worker and "

@@ -2,11 +2,12 @@
 
     python -m chaos.provisioner --kills 300 --every 1 --seed 1
 
-First a script of everything a provisioner does, from the take-over of an earlier version's files on, is killed before
-each SQL statement that it writes with (`--every 3`: before every third). Then processes that do all of it at once are
-killed over and over, at random statements, in the middle of writes, and at random moments, each where the one before
-was killed. After each kill the state is opened as at the next start, and judged (`chaos/provisioner_verdict.py`). The
-processes are forks of this one; no part of the provisioner knows of it. Ends with 1 when something did not hold.
+First a script of everything a provisioner does, from the take-over of an earlier version's files to the restoring of
+all that it keeps by owners' shares, is killed before each SQL statement that it writes with (`--every 3`: before every
+third). Then processes that do all of it at once are killed over and over, at random statements, in the middle of
+writes, and at random moments, each where the one before was killed. After each kill the state is opened as at the next
+start, and judged (`chaos/provisioner_verdict.py`). The processes are forks of this one; no part of the provisioner
+knows of it. Ends with 1 when something did not hold.
 """
 
 from __future__ import annotations

@@ -5,25 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from chaos.provisioner_loss import seed_of
 from chaos.provisioner_roots import opened_with_both
 from chaos.provisioner_work import noted
+from cloister.kit.log_origin import RESUMED
 from cloister.provisioner.ledger.ledger import Ledger
 from cloister.provisioner.ledger.log_check import check
 from cloister.provisioner.ledger.look import Look, Row
 from cloister.provisioner.ledger.tables import EPOCH, MODEL_VERSION, POLICY, TABLES, WITHDRAWAL, Key
 from cloister.provisioner.models.epoch_store import StoredEpoch
+from cloister.provisioner.models.kept_secrets import kept_secrets
 from cloister.provisioner.models.rotation import BEGUN
 from cloister.provisioner.models.store import ModelStore
 from cloister.provisioner.models.stored import StoredModel
+from cloister.provisioner.recovery.dealing import DEALT, dealing_in_force
+from cloister.provisioner.recovery.restoring import RESTORED
 from cloister.provisioner.vaults.keyring import Keyring
 from cloister.provisioner.vaults.vault import Wrapped
-from cloister.seal.hpke import KeyPair
+from cloister.seal.hpke import XWING, KeyPair
+from cloister.seal.recovery import open_copy
 from cloister.tlog.checkpoint import Checkpoint
 from cloister.tlog.note import Ed25519Key, SignedNote
 from fakes.release_desk import MODEL_KEY
 from fakes.results import CLUSTER
+
+TOLD: Final = {"dealt": DEALT, "restored": RESTORED, "resumed": RESUMED}
 
 
 def judge(site: Path) -> int:
@@ -42,6 +50,8 @@ def judge(site: Path) -> int:
             _rows_are_what_the_lines_say(look, lines)
             _what_was_acknowledged_is_there(site, look, lines)
             _what_is_withdrawn_is_released_no_more(lines)
+            _what_is_held_is_released_no_more(lines)
+            _every_copy_opens(look, roots.keyring)
             rows = {model.name: look.all(EPOCH, model.name) for model in models}
         _every_key_opens(roots.keyring, models, rows, lines)
         return len(lines)
@@ -49,7 +59,7 @@ def judge(site: Path) -> int:
 
 def _head_is_signed(ledger: Ledger) -> None:
     note = SignedNote.parse(ledger.log.checkpoint())
-    Ed25519Key(f"{CLUSTER}/provisioner/1", ledger.log.log_key()).verify(note)
+    Ed25519Key(f"{CLUSTER}/provisioner/{ledger.log.generation()}", ledger.log.log_key()).verify(note)
     assert Checkpoint.parse(note.text).size == ledger.log.size(), "the head is of another size than the log"
 
 
@@ -80,6 +90,8 @@ def _what_was_acknowledged_is_there(site: Path, look: Look, lines: list[dict[str
                 assert look.get(WITHDRAWAL, Key(done["name"], done["version"])), f"lost: {done}"
             case "released":
                 assert done["lease_id"] in leases, f"released and not on record: {done}"
+            case "dealt" | "restored" | "resumed":
+                assert lines[done["sequence"] - 1]["event"] == TOLD[done["done"]], f"lost: {done}"
             case "rotated":
                 begun = lines[done["sequence"] - 1]
                 assert (begun["event"], begun["to_root"]) == (BEGUN, done["to"]), f"lost: {done}"
@@ -93,6 +105,30 @@ def _what_is_withdrawn_is_released_no_more(lines: list[dict[str, Any]]) -> None:
             gone.add((line["model"], line["version"]))
         released = line["event"] == "key.released" and (line["model"], line.get("version")) in gone
         assert not released, f"released after it was withdrawn: {line}"
+
+
+def _what_is_held_is_released_no_more(lines: list[dict[str, Any]]) -> None:
+    """From the line of a resumption on, until the owner has signed anew."""
+    held: set[str] = set()
+    for line in lines:
+        match line["event"]:
+            case "model.held":
+                held.add(line["model"])
+            case "policy.set":
+                held.discard(line["model"])
+            case "key.released":
+                assert line["model"] not in held, f"released while it was held: {line}"
+
+
+def _every_copy_opens(look: Look, ring: Keyring) -> None:
+    """By the shares of the recovery key in force, each to what lies under a root key."""
+    deal = dealing_in_force(look)
+    if not deal.generation:
+        return
+    pair = KeyPair.from_seed(XWING, seed_of(deal).view)
+    for each in kept_secrets(look, CLUSTER):
+        copied = open_copy(pair, each.copy, each.record.aad(), cluster=CLUSTER, generation=deal.generation)
+        assert copied == ring.unwrap(each.record, each.wrapped), f"its copy is another: {each.table.called(each.key)}"
 
 
 def _every_key_opens(

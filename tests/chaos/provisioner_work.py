@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chaos.provisioner_loss import OPERATOR, deal, restore_all, resume
 from chaos.provisioner_roots import opened_with_both
 from cloister.errors import CloisterError
 from cloister.kit.withdrawal import Withdrawn
@@ -34,14 +35,16 @@ from cloister.provisioner.leasing.withdrawals import Withdrawals, model_signers
 from cloister.provisioner.ledger import database
 from cloister.provisioner.ledger.tables import MODEL_VERSION, POLICY, WITHDRAWAL
 from cloister.provisioner.models.rotation import Rotation
-from cloister.provisioner.models.stored import Owner, StoredModel
+from cloister.provisioner.models.stored import Owner, StoredModel, last_held
+from cloister.provisioner.recovery.dealing import Recovery
 from cloister.provisioner.vaults.vault import RecordId
 from fakes.release_desk import MODEL_KEY, OWNER, ReleaseDesk, keyring, signed_manifest
 from fakes.results import CLUSTER, MODEL, NOW
 
 MODELS: Final = (MODEL, "wine", "digits")
-OPERATOR: Final = f"spiffe://{CLUSTER}/operator/main"
 OWNER_KEY: Final = Ed25519PrivateKey.from_private_bytes(b"the key of an owner, thirty-two ")
+RESTORES: Final = 0.3
+"""So many of the processes begin where the root key was lost."""
 PAGES_TO_CHECKPOINT: Final = 24
 """So the file's own log goes over into the file every few changes, and is killed in that too."""
 
@@ -86,11 +89,24 @@ def work(folder: Path, strike: Strike | None, seed: int, *, script: bool) -> int
     counted = _Statements(strike.at if strike is not None and strike.kind is Kind.STATEMENT else 0)
     if strike is not None and strike.kind is Kind.BYTE:
         _limit_files(folder / "state", strike.at)
-    with _watched(counted), opened_with_both(folder / "state") as (ledger, roots):
-        desk = ReleaseDesk(folder / "state", ledger, owner=OWNER_KEY, now=_today(folder), keyring=roots.keyring)
-        desk.releaser = desk.new_releaser(started_at=desk.now)
-        asyncio.run(Work(desk, roots, Journal(folder / "journal"), Random(seed)).run(script=script))
+    random, journal = Random(seed), Journal(folder / "journal")
+    with _watched(counted):
+        if not script and random.random() < RESTORES:
+            _restore(folder / "state", journal)
+        with opened_with_both(folder / "state") as (ledger, roots):
+            desk = ReleaseDesk(folder / "state", ledger, owner=OWNER_KEY, now=_today(folder), keyring=roots.keyring)
+            desk.releaser = desk.new_releaser(started_at=desk.now)
+            asyncio.run(Work(desk, roots, journal, random).run(script=script))
+        if script:
+            _restore(folder / "state", journal)
     return counted.number
+
+
+def _restore(state: Path, journal: Journal) -> None:
+    """The root key is lost, and owners give their shares."""
+    restored = restore_all(state)
+    if restored is not None:
+        journal.note("restored", secrets=restored.secrets, sequence=restored.sequence)
 
 
 class Work:
@@ -99,6 +115,7 @@ class Work:
     def __init__(self, desk: ReleaseDesk, roots: Any, journal: Journal, random: Random) -> None:
         self._desk = desk
         self._rotation = Rotation(desk.ledger, roots, CLUSTER)
+        self._recovery = Recovery(cluster=CLUSTER, ledger=desk.ledger, keyring=roots.keyring)
         self._withdrawals = Withdrawals(
             cluster=CLUSTER,
             ledger=desk.ledger,
@@ -119,7 +136,12 @@ class Work:
             await self.allow(MODEL)
             await self.release(MODEL)
             await self.withdraw(MODEL)
+            await self.deal()
+            await self.register(MODEL)
             await self.rotate()
+            await self.resume()
+            await self.allow(MODEL)
+            await self.release(MODEL)
             for _ in range(4):
                 await self.destroy()
             return
@@ -131,6 +153,8 @@ class Work:
             group.create_task(self._again(lambda _name: self.destroy()))
             group.create_task(self._again(lambda _name: self.rotate()))
             group.create_task(self._again(self.withdraw, pause_ms=60))
+            group.create_task(self._again(lambda _name: self.deal(), pause_ms=200))
+            group.create_task(self._again(lambda _name: self.resume(), pause_ms=400))
 
     async def register(self, name: str) -> None:
         """The next version of a model."""
@@ -142,8 +166,8 @@ class Work:
     async def allow(self, name: str) -> None:
         """The next policy of a model."""
         with self._desk.ledger.looking() as look:
-            version = look.newest(POLICY, name) + 1
-        allowed = {"model_name": name, "version": version, "min_model_version": 1}
+            version, held = look.newest(POLICY, name) + 1, last_held(look, name)
+        allowed = {"model_name": name, "version": version, "min_model_version": 1, "log_generation": held}
         sequence = await asyncio.to_thread(self._desk.allow, **allowed)
         self._journal.note("allowed", name=name, version=version, sequence=sequence)
 
@@ -174,6 +198,16 @@ class Work:
         while await asyncio.to_thread(self._rotation.sweep):
             pass
         self._journal.note("rotated", to=begun.to, sequence=begun.sequence)
+
+    async def deal(self) -> None:
+        """The next recovery key."""
+        dealt = await asyncio.to_thread(deal, self._recovery, OWNER_KEY)
+        self._journal.note("dealt", generation=dealt.generation, sequence=dealt.sequence)
+
+    async def resume(self) -> None:
+        """On from an older copy; every model is held."""
+        outcome = await resume(self._desk.ledger)
+        self._journal.note("resumed", generation=outcome.generation, sequence=outcome.sequence)
 
     async def _again(self, step: Callable[[str], Any], pause_ms: float = 5) -> None:
         while True:

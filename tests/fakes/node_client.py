@@ -32,7 +32,7 @@ def need_node() -> str:
     """Where Node.js is; skips the test where it or the client's packages are not."""
     node = shutil.which("node")
     if node is None or not (FOLDER / "node_modules" / "installed").exists():
-        pytest.skip("needs Node.js 20.19 or later and npm on PATH, and `sh deploy/node.sh`, which `make test` runs")
+        pytest.skip("needs Node.js 20.19 or later, npm, and `sh deploy/node.sh clients/node`, which `make test` runs")
     return node
 
 

@@ -98,6 +98,7 @@ def test_there_is_a_workload_for_each_service(overlay: str) -> None:
     assert of_kind(overlay, "NetworkPolicy").keys() == pods(overlay).keys() | {"nothing-else"}
 
 
+@pytest.mark.attack("J15")
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_of_any_overlay_needs_more_than_a_restricted_namespace_lets_it(overlay: str) -> None:
     (namespace,) = of_kind(overlay, "Namespace").values()

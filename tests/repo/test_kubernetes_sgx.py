@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +107,36 @@ def test_secrets_are_brought_in_before_the_enclave_begins_and_it_is_not_given_th
     assert "/secrets" not in mounts(name, name)
     (volume,) = (each["secret"] for each in pod["volumes"] if each["name"] == "secrets")
     assert volume["optional"] is True
+
+
+@pytest.mark.attack("J15")
+@pytest.mark.parametrize("name", ["provisioner", "verifier"])
+def test_secrets_are_handed_to_the_enclave_that_takes_them_in_and_then_gone(name: str, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "mesh" / name).mkdir(parents=True)
+    (tmp_path / "mesh" / name / "settings.toml").write_text("")
+    script = container(name, "bring-in")["args"][0]
+    program = tmp_path / "cloister"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\nfind {tmp_path}/mesh -type f -printf "%m %P\\n"\n')
+    program.chmod(0o755)
+    for inside, here in (("/opt/cloister/bin/cloister", program), ("/secrets", tmp_path / "secrets")):
+        script = script.replace(inside, str(here))
+    script = script.replace("/etc/cloister", str(tmp_path / "mesh"))
+
+    def run() -> str:
+        return subprocess.run(["/bin/sh", "-euc", script], capture_output=True, text=True, check=True).stdout
+
+    assert run() == "", "nothing is to be brought in"
+    assert not (tmp_path / "called").exists()
+    for secret in (f"{name}..state.key", f"importer..{name}-import.sig"):
+        (tmp_path / "secrets" / secret).write_text("secret")
+    seen = set(run().splitlines())
+    assert seen >= {f"600 {name}/state.key", f"600 importer/{name}-import.sig"}
+    mesh = tmp_path / "mesh"
+    assert (tmp_path / "called").read_text().split() == [
+        *("enclave", "import", "/enclave", "--at", "/place", "--mesh", str(mesh), "--importer", f"{mesh}/importer")
+    ]
+    assert [path for path in mesh.rglob("*") if path.is_file()] == [mesh / name / "settings.toml"]
 
 
 def test_only_pods_of_enclaves_go_to_nodes_that_are_kept_for_them() -> None:

@@ -61,7 +61,7 @@ class Roll:
     def over(self, before: Version, after: Version, *, back: bool = False) -> None:
         """Replace everything; verifiers, who understand older workers, before these, and after them on the way back."""
         mesh = self._mesh
-        with self._step("the new measurement is let in", after):
+        with self._step("its measurement is let in", after):
             self._believe(before, after)
         services = ["verifier", "provisioner", "gateway", "worker"]
         for service in reversed(services) if back else services:

@@ -14,9 +14,9 @@ from pathlib import Path
 from cloister.cli import programs
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import free_ports
-from cloister.cli.probes import CALL_S, PROVISIONER, Probes, standing_by
+from cloister.cli.probes import CALL_S, OTHER, PROVISIONER, Probes
 from cloister.cli.programs import REDIS, Program
-from cloister.client import is_serving, mesh_status
+from cloister.client import mesh_status
 from cloister.errors import CloisterError
 from fakes.running_mesh import RunningMesh, until
 from upgrade.versions import Version
@@ -181,8 +181,8 @@ class RollingMesh(RunningMesh):
             if program.service == "worker":
                 return all([await self._serves_at(probes, gateway, program.address) for gateway in self.gateways])
             if program.service == PROVISIONER:
-                async with probes.at_provisioner(program.address) as peer:
-                    return await is_serving(peer, CALL_S) or bool(await standing_by(peer))
+                reason, _ = await probes.not_serving(program.address)
+                return reason == OTHER or await self._serves(program.address)
             return await probes.ready(program)
 
     async def _serves_at(self, probes: Probes, gateway: str, worker: str) -> bool:

@@ -53,6 +53,7 @@ REASONS: Final[Mapping[str, str]] = {
     "store.altered": "what is stored is not what the record vouches for: look into it at once",
     "vault.unavailable": "the vault did not answer",
     "vault.refused": "the vault refused",
+    "vault.busy": "too many waited for the vault",
     "root_key.other": "it lies under a root key that is not here",
     "audience.other": "its Attestation Result is meant for another service",
     "cluster.other": "it is of another mesh",

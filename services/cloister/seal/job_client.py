@@ -109,9 +109,10 @@ class JobTicket:
         if result.WhichOneof("outcome") is None:
             raise SealBroken
         if result.HasField("known_result"):
-            if not 0 < result.known_result <= len(self.results):
+            if result.attestation_result or not 0 < result.known_result <= len(self.results):
                 raise SealBroken
             result.attestation_result = self.results[result.known_result - 1]
+            result.ClearField("known_result")
         return result
 
     def to_bytes(self, *, with_request: bool = True) -> bytes:

@@ -48,12 +48,12 @@ def issue(bodies: Sequence[ReceiptBody], sign_key: Ed25519PrivateKey) -> list[Re
         raise ValueError(f"a batch has 1 to {MAX_BATCH} answers")
     raw = [body.SerializeToString(deterministic=True) for body in bodies]
     leaves = _leaves(raw)
-    head, paths = merkle.root_and_paths(leaves)
-    signature = sign_head(sign_key, len(leaves), head)
     step = len(leaves) // len(raw)
+    head, paths = merkle.root_and_paths(leaves, step)
+    signature = sign_head(sign_key, len(leaves), head)
     return [
-        Receipt(body=body, tree_size=len(leaves), leaf_index=step * i, path=paths[step * i], signature=signature)
-        for i, body in enumerate(raw)
+        Receipt(body=body, tree_size=len(leaves), leaf_index=step * i, path=path, signature=signature)
+        for i, (body, path) in enumerate(zip(raw, paths, strict=True))
     ]
 
 

@@ -31,10 +31,10 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return levels(leaves)[-1][0]
 
 
-def root_and_paths(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
-    """Return the tree head of one or more leaf hashes, and the audit path of each."""
+def root_and_paths(leaves: Sequence[bytes], step: int = 1) -> tuple[bytes, list[list[bytes]]]:
+    """Return the tree head of one or more leaf hashes, and the audit path of every `step`-th from the first on."""
     tree = levels(leaves)
-    return tree[-1][0], [path(tree, index) for index in range(len(leaves))]
+    return tree[-1][0], [path(tree, index) for index in range(0, len(leaves), step)]
 
 
 def root_of_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:

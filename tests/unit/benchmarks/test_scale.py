@@ -12,6 +12,7 @@ from benchmarks.scale.kernel import Kernel
 from benchmarks.scale.limits import demand, gateways_for
 from benchmarks.scale.links import choosing_s
 from benchmarks.scale.model import Simulation, capacity_per_s, simulated
+from benchmarks.scale.outbox import Outbox
 from benchmarks.scale.plan import Costs, Plan
 from benchmarks.scale.shown import grid_table, hosts_table, jobs_table, waiting_table
 from benchmarks.scale.study import Case, apart, image_case, points, workers_per_s
@@ -81,6 +82,15 @@ def test_when_nobody_comes_any_more_everything_is_answered():
     assert simulation.held() == 0
 
 
+def test_nor_is_a_call_lost_that_waits_for_its_frame():
+    simulation = Simulation(MESH, Plan(gateways=2, workers=3, per_s=2000, paced=True), seed=3)
+    simulation._come = lambda: None
+    for _ in range(500):
+        simulation._arrive()
+    found = simulation.run(60.0, 0.0)
+    assert (found.answered, found.under_way, simulation.held()) == (500, 0, 0)
+
+
 def test_a_seed_gives_the_same_again_and_another_one_something_else():
     plan = Plan(per_s=1500, gateways=2, workers=2)
     assert simulated(MESH, plan, calls=3000, seed=5) == simulated(MESH, plan, calls=3000, seed=5)
@@ -102,12 +112,35 @@ def test_calls_that_gather_share_a_frame():
     assert one.per_s < 1 / (costs.worker_frame_s + costs.worker_call_s) < many.per_s
 
 
-def test_a_quick_model_is_evaluated_with_the_calls_of_one_gateway():
-    costs = Costs(gateway_call_s=1e-6, worker_frame_s=0.01, worker_call_s=0.0, jitter=0.0)
-    plan = Plan(in_flight=8, gateways=2)
-    any_, one = (simulated(costs, replace(plan, by_link=by_link), calls=4000) for by_link in (False, True))
-    assert one.calls_per_frame < 0.9 * any_.calls_per_frame
-    assert one.worker_s == pytest.approx(0.01 / one.calls_per_frame, rel=0.05)
+def test_frames_of_a_quick_model_wait_for_company_and_are_of_one_gateway():
+    costs = replace(MESH, client_call_s=20e-6, jitter=0.0)
+    plan = Plan(in_flight=32, slots=16, calls_per_slot=8, paced=True)
+    one, two = (simulated(costs, replace(plan, gateways=gateways), calls=4000) for gateways in (1, 2))
+    at_once = simulated(costs, replace(plan, paced=False), calls=4000)
+    assert at_once.calls_per_frame < one.calls_per_frame
+    assert two.calls_per_frame < one.calls_per_frame * 1.5
+    assert one.worker_s == pytest.approx(costs.worker_call_s + costs.worker_frame_s / one.calls_per_frame, rel=0.05)
+
+
+def test_a_call_that_is_alone_waits_for_no_company():
+    alone, paced = (simulated(replace(MESH, jitter=0.0), Plan(in_flight=1, paced=each)) for each in (False, True))
+    assert paced.p99_s == pytest.approx(alone.p99_s)
+
+
+def test_a_frame_leaves_full_or_when_nobody_comes_any_more():
+    kernel, left = Kernel(), []
+    outbox = Outbox(kernel, left.append)
+    for _ in range(100):  # they come fast
+        outbox.put((0, 0.0), 2)
+    kernel.run(1.0)
+    assert sum(map(len, left)) == 100
+    kernel.run(1.0 + 1e-9)
+    for number in range(3):
+        outbox.put((0, float(number)), 2 + number)
+    assert [len(frame) for frame in left][-1] == 1  # they do not come fast any more: the first is not held up
+    outbox.answered(left[-1])
+    kernel.run(3.0)
+    assert sum(map(len, left)) == 103
 
 
 def test_a_slot_holds_several_calls_of_a_quick_model():

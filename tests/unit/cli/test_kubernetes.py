@@ -95,6 +95,7 @@ def test_settings_that_are_measured_have_the_addresses_of_the_cluster(run: Run, 
     assert (worker.verifier, worker.provisioner) == ("verifier:8442", "provisioner:8444")
 
 
+@pytest.mark.attack("J15")
 @pytest.mark.parametrize("kind", SEALED)
 def test_what_is_brought_into_an_enclave_is_in_no_secret_that_stays(
     run: Run, folder: Path, enclaves: Path, kind: str

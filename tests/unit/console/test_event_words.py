@@ -16,7 +16,7 @@ from cloister.console.reasons import reason_words
 SERVICES = Path(__file__).parents[3] / "services" / "cloister"
 NAMED = re.compile(r"[a-z_]+\.[a-z_]+")
 WRITERS = {"line", "append", "appended", "add", "_append", "_recorded", "_tell", "partial"}
-RELEASING = ("release", "rules", "offers", "quotas", "rates", "used_results", "witnessing", "recovery_session")
+RELEASING = ("release", "rules", "offers", "quotas", "rates", "used_results", "witnessing", "session", "threads")
 RELEASING_KIT = ("release_rules", "withdrawal")
 
 

@@ -120,11 +120,12 @@ def test_an_answer_leaves_out_a_result_that_its_ticket_has(pair: hpke.KeyPair) -
         assert kept.open(answer).attestation_result == "another"
 
 
-@pytest.mark.parametrize("number", [0, 3])
-def test_an_answer_under_a_result_that_its_ticket_has_not_is_none(number: int, pair: hpke.KeyPair) -> None:
+@pytest.mark.parametrize(("number", "token"), [(0, ""), (3, ""), (2, "a third")])
+def test_an_answer_under_a_result_that_its_ticket_has_not_is_none(number: int, token: str, pair: hpke.KeyPair) -> None:
     sealed, ticket = Client(pair).seal(known=KNOWN)
+    answer = OpenedJobResult(response=b"an answer", known_result=number, attestation_result=token)
     with pytest.raises(SealBroken):
-        ticket.open(Worker(pair).open(sealed).respond(OpenedJobResult(response=b"an answer", known_result=number)))
+        ticket.open(Worker(pair).open(sealed).respond(answer))
 
 
 def test_a_ticket_keeps_few_results(pair: hpke.KeyPair) -> None:

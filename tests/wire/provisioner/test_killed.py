@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_whatever_it_was_killed_in_its_state_opens_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    words = ("--kills", "12", "--every", "29", "--seed", "8", "--folder", tmp_path)
+    words = ("--kills", "12", "--every", "37", "--seed", "8", "--folder", tmp_path)
     ran = subprocess.run(
         [sys.executable, "-m", "chaos.provisioner", *words],
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"},
@@ -22,5 +22,5 @@ def test_whatever_it_was_killed_in_its_state_opens_and_nothing_acknowledged_is_l
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "nothing that was acknowledged is lost" in ran.stdout
-    for done in ("registered", "allowed", "released", "rotated", "withdrawn"):
+    for done in ("registered", "allowed", "released", "rotated", "withdrawn", "dealt", "restored", "resumed"):
         assert done in ran.stdout

@@ -2,8 +2,8 @@
 
 However many watch, the feed is read once. It is bounded and only a hint: where ends may have been missed, and every
 few seconds besides, whoever waits reads records. Of a job that was submitted here while the feed was read, it has told
-all there is to tell: who watches that one need not begin by reading its record. A reader outlives its watchers for a while, and is not cancelled: a
-command to Redis that is cancelled costs its connection.
+all there is to tell: who watches that one need not begin by reading its record. A reader outlives its watchers for a
+while, and is not cancelled: a command to Redis that is cancelled costs its connection.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from cloister.gateway.jobs.keeping.scripts import COMMON, ROOM
 
 MAX_PAGE_BYTES: Final = 1 << 16
 SHORT_BYTES: Final = 2048
-"""Of a response that costs less in the answer of a script, whose every byte Lua hashes, than as an answer of its own."""
+"""Of a response that costs less as part of the answer of a script, though Lua hashes all of it, than by itself."""
 
 # ARGV: 1 most bytes of responses, 2 whether they are wanted, then ids. Ends early when those of the jobs before have so
 # many bytes; which are not short are fetched afterwards, by `Shelf.answers`. -> what was dropped; of each: header, end,
