@@ -5,6 +5,7 @@
 # make images  container images of the services (deploy/images); make test-images runs a mesh of them
 # make test-convert  what needs PyTorch, which 'make test' skips: some gigabytes, in a venv of its own
 # make flink-demo  a Flink cluster asks the mesh, is killed, and loses nothing; make test-flink, its tests: 900 MB, own venv
+# make ray-demo    Ray Data asks the mesh, loses an actor and a gateway, and no record: 700 MB, own venv
 # make bench   how fast it serves, beside OpenVINO in process and other servers (benchmarks/README.md)
 # make soak    the mesh for half an hour at four fifths of its capacity
 # make bench-scale  what more gateways and workers would do, by simulation, checked against a run here
@@ -32,7 +33,7 @@ SOURCES := services enclave/simulator stream tests protos deploy benchmarks docs
 .PHONY: bench-releases bench-renewals bench-rest bench-rotation
 .PHONY: bench-job-seal bench-job-store bench-jobs bench-pulling bench-scale bench-sdk bench-seal bench-start bench-vaults
 .PHONY: chaos-hosts crash-jobs crash-provisioner cut-jobs demo docs record-release up upgrade-mesh
-.PHONY: console-pictures packages test check fmt fuzz protos lock clean setup soak
+.PHONY: console-pictures packages ray-demo test check fmt fuzz protos lock clean setup soak
 .PHONY: differential flink-demo images tcb test-convert test-flink test-images
 
 console-pictures: .venv/installed
@@ -97,11 +98,15 @@ flink-demo: .venv/installed .venv-flink/installed
 	@sh deploy/java.sh
 	PYTHONPATH=. $(BIN)/python deploy/demo/flink.py $(OPTIONS)
 
+# OPTIONS="--turns 360"; every answer is checked.
+ray-demo: .venv/installed .venv-ray/installed
+	PYTHONPATH=. $(BIN)/python deploy/demo/ray_records.py $(OPTIONS)
+
 # Images of every kind into this machine's store (deploy/images); ENCLAVE=DIR adds that of an enclave.
 images: .venv/installed
 	sh deploy/images/build.sh $(KINDS)
 
-test-images: .venv/installed
+test-images: .venv/installed .venv-kserve/installed
 	@sh deploy/containers.sh
 	$(BIN)/pytest tests/images
 
@@ -260,6 +265,8 @@ lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml $(EXTRAS:%=--extra %) --group dev -o dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-package cloister --group stream/pyproject.toml:build stream/pyproject.toml -o stream/requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-package cloister \
+		--group stream/pyproject.toml:build docs/examples/ray/requirements.in pyproject.toml -o docs/examples/ray/requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header protos/protoc.in -o protos/protoc.lock
 	for each in report peers/grpc_aio peers/kserve peers/mlserver peers/mosec peers/triton; do \
 		uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
@@ -300,6 +307,12 @@ setup: .venv/installed
 	@.venv-flink/bin/pip install -q --no-deps --no-build-isolation -e . -e stream
 	@touch $@
 
+# Ray beside the SDK, in an environment that holds back nothing of ours.
+.venv-ray/installed: docs/examples/ray/requirements.lock pyproject.toml
+	@sh deploy/venv.sh "$(PYTHON)" .venv-ray $<
+	@.venv-ray/bin/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
 .venv-convert/installed: dev.lock pyproject.toml tests/unit/prepare/requirements.txt
 	@sh deploy/venv.sh "$(PYTHON)" .venv-convert dev.lock
 	@.venv-convert/bin/pip install -q -r tests/unit/prepare/requirements.txt
@@ -324,4 +337,4 @@ protos/buf/node_modules/installed: protos/buf/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers .venv-upgrade clients/node/node_modules protos/buf/node_modules .bench .demo .demo-flink build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-convert .venv-flink .venv-kserve .venv-protoc .venv-plots .venv-peers .venv-ray .venv-upgrade clients/node/node_modules protos/buf/node_modules .bench .demo .demo-flink .demo-ray build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import openvino as ov
@@ -45,6 +46,7 @@ FILES = 8
 SHORT_TURNS = 8
 JOB_S = 900.0
 ACTOR = "ray::MapWorker"
+T = TypeVar("T")
 
 
 def main() -> int:
@@ -150,27 +152,30 @@ class Stage:
 
     def measured(self, turns: int) -> None:
         """A short job, then a long one: what lies between them is the records' doing."""
-        short_s, _ = self._timed("short", SHORT_TURNS)
+        self._timed("first", SHORT_TURNS)  # Ray starts the processes that it keeps
+        short_s, short_cpu_s = self._timed("short", SHORT_TURNS)
         step("Ray", f"{SHORT_TURNS * len(self._truth)} records in {short_s:.1f} s, which is its start")
-        long_s, cpu_s = self._timed("long", turns)
+        long_s, long_cpu_s = self._timed("long", turns)
+        if long_s <= short_s:
+            raise Failed(
+                f"{turns} turns took no longer than {SHORT_TURNS}: this machine is busy, or --turns is too small"
+            )
         more = (turns - SHORT_TURNS) * len(self._truth)
         rate = more / (long_s - short_s)
         step("Ray", f"{turns * len(self._truth)} records in {long_s:.1f} s: {rate:.0f} records/s once it has started")
-        spent = ", ".join(
-            f"{name} {used_s / (turns * len(self._truth)) * 1e6:.0f} µs" for name, used_s in cpu_s.items()
-        )
-        step("the mesh", f"CPU for each of them: {spent}")
+        spent = {name: (long_cpu_s[name] - short_cpu_s[name]) / more * 1e6 for name in long_cpu_s}
+        step("the mesh", "CPU for each of them: " + ", ".join(f"{name} {used:.0f} µs" for name, used in spent.items()))
 
     def killed(self, turns: int) -> None:
         """A gateway and an actor are killed; every record has its answer once."""
         with self._job("killed", turns) as job:
-            wait_for(lambda: self._written("killed"), "the first answers")
+            self._until(lambda: self._written("killed"), "the first answers")
             gateway = next(each["pid"] for each in self._programs if each["service"] == "gateway")
             os.kill(gateway, signal.SIGKILL)
             step(
                 "nobody", f"killed the gateway with SIGKILL; {len(self._written('killed'))} files of answers were there"
             )
-            os.kill(wait_for(self._actors, "an actor")[0], signal.SIGKILL)
+            os.kill(self._until(self._actors, "an actor")[0], signal.SIGKILL)
             step("nobody", "killed an actor of Ray's with SIGKILL")
             self._ended(job)
         self._check("killed", turns)
@@ -237,6 +242,14 @@ class Stage:
 
     def _written(self, name: str) -> list[Path]:
         return list((self._folder / name / "answers.unfinished").glob("*.parquet"))
+
+    def _until(self, look: Callable[[], list[T]], what: str) -> list[T]:
+        until = time.monotonic() + JOB_S
+        while not (seen := look()):
+            if time.monotonic() > until:
+                raise Failed(f"waited {JOB_S:.0f} s for {what}")
+            time.sleep(0.2)
+        return seen
 
     def _actors(self) -> list[int]:
         return [pid for pid in processes.tree(self._ray.pid) if _name(pid).startswith(ACTOR)]

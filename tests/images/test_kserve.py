@@ -31,8 +31,13 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def node(mesh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("node")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the node, for its volumes."""
+    return tmp_path_factory.mktemp("node")
+
+
+@pytest.fixture(scope="module")
+def node(mesh: Path, folder: Path) -> Iterator[Node]:
     (folder / "containers.conf").write_text(ENGINE)
     applied = parsed(run("kubectl", "kustomize", mesh))
     node = Node(folder, folder / "containers.conf", [*applied, *deployed(applied)])
@@ -50,10 +55,9 @@ def node(mesh: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]
 
 
 @pytest.fixture(scope="module")
-def record(mesh: Path, node: Node, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def record(mesh: Path, node: Node, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs for a model that is published, allowed and served."""
-    (models,) = (volume for volume in node.volumes("worker") if volume.name == "claim-models")
-    return published(mesh, tmp_path_factory.mktemp("model"), models)
+    return published(mesh, tmp_path_factory.mktemp("model"), folder / "claim-models")
 
 
 def asked(mesh: Path, record: Path) -> Any:
