@@ -84,8 +84,11 @@ def kubernetes(
     for service, addresses in _ADDRESSES.items():
         _address(mesh.settings(service), addresses)
     wanted = (*SERVICES, "redis") if mesh.redis_folder.is_dir() else SERVICES
-    brought_in = _bring_in(mesh, enclaves) if enclaves else frozenset()
-    secrets = {f"{each}-mesh": _rows(mesh, set(named_files(mesh, each)) - brought_in) for each in wanted}
+    brought_in = _bring_in(mesh, enclaves) if enclaves else {}
+    secrets = {
+        f"{each}-mesh": _rows(mesh, set(named_files(mesh, each)).difference(brought_in.get(each, ())))
+        for each in wanted
+    }
     text = _HEAD + references("resources", [reference(manifests, mesh.folder)])
     text += references("components", [reference(each, mesh.folder) for each in component or ()])
     (mesh.folder / FILE).write_text(text + secret_generator(secrets, mesh.folder))
@@ -105,8 +108,11 @@ def _address(settings: Path, addresses: Mapping[str, str]) -> None:
     settings.write_text(tomlkit.dumps(values), encoding="utf-8")
 
 
-def _bring_in(mesh: Mesh, enclaves: Path) -> frozenset[Path]:
-    """Describe what is brought into the enclaves of a mesh, and return its files."""
+def _bring_in(mesh: Mesh, enclaves: Path) -> Mapping[str, tuple[Path, ...]]:
+    """Describe what is brought into the enclaves of a mesh, and return each one's files.
+
+    What is sealed in one service may be in the clear for others: the verifier's key set is signed, and they read it.
+    """
     with extras("enclave"):
         sealed = {each: sealed_files(mesh, each) for each in ENCLAVES_WITH_SECRETS}
         importers = {each: importer_files(enclaves / each) for each in ENCLAVES_WITH_SECRETS}
@@ -118,7 +124,7 @@ def _bring_in(mesh: Mesh, enclaves: Path) -> frozenset[Path]:
     folder.mkdir(exist_ok=True)
     (folder / FILE).write_text(_BRING_IN_HEAD + secret_generator(secrets, folder))
     say(f"{folder / FILE} describes what is brought into enclaves, once")
-    return frozenset(file for files in sealed.values() for file in files)
+    return sealed
 
 
 def _rows(mesh: Mesh, files: Iterable[Path]) -> Rows:

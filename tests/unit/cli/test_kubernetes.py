@@ -23,6 +23,7 @@ SEALED = {
     "verifier": {"verifier/attested_ca.key", "identities/verifier/main/private_key.pem", "verifier/state.key"},
     "provisioner": {"provisioner/root.key", "identities/provisioner/main/private_key.pem", "provisioner/state.key"},
 }
+KEY_SET = "verifier/signing_keys/key_set.json"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -112,6 +113,14 @@ def test_what_is_brought_into_an_enclave_is_in_no_secret_that_stays(
         f"importer..{kind}-import{suffix}" for suffix in (".manifest", ".manifest.sgx", ".sig")
     }
     assert [path for path in brought_in.values() if not (folder / "bring-in" / path).is_file()] == []
+
+
+def test_what_is_sealed_in_one_enclave_others_still_read(run: Run, folder: Path, enclaves: Path) -> None:
+    run("kubernetes", folder, "--manifests", SGX, "--enclaves", enclaves)
+    assert KEY_SET not in paths(folder, "verifier-mesh")
+    for reader in ("worker-mesh", "provisioner-mesh"):
+        assert KEY_SET in paths(folder, reader)
+        assert not [path for path in paths(folder, reader) if path.endswith(".key")]
 
 
 def test_the_secrets_of_enclaves_keep_their_names_so_that_they_can_be_deleted(
