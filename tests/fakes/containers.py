@@ -55,8 +55,8 @@ def eventually(look: Callable[[], T]) -> T:
     return found
 
 
-def published(mesh: Path, folder: Path, models: Path) -> Path:
-    """Inputs for the demonstration's model, which is trained in `folder`, published, allowed and served."""
+def published(mesh: Path, folder: Path, models: Path, *terms: str) -> Path:
+    """Inputs for the demonstration's model, which is trained in `folder`, published, allowed on `terms` and served."""
     cloister = BIN / "cloister"
     run(sys.executable, "-c", _TRAIN, folder)
     files, sealed = sorted(folder.glob("model.*")), folder / "sealed"
@@ -64,7 +64,8 @@ def published(mesh: Path, folder: Path, models: Path) -> Path:
     eventually(lambda: _tried(cloister, "model", "list", "--mesh", mesh))  # it waits for its witness at first
     run(cloister, "model", "publish", sealed, "--mesh", mesh, "--models-dir", models)
     mrenclave = json.loads(run(BIN / "cloister-simulator", "measure", "worker", "--json"))["mrenclave"]
-    run(cloister, "model", "allow", "breast-cancer", "--mrenclave", mrenclave, "--allow-simulated", "--mesh", mesh)
+    allowed = ("--mrenclave", mrenclave, "--allow-simulated", *terms)
+    run(cloister, "model", "allow", "breast-cancer", *allowed, "--mesh", mesh)
     eventually(lambda: "breast-cancer" in _tried(cloister, "status", mesh))
     return folder / "record.json"
 

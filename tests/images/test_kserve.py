@@ -56,8 +56,8 @@ def node(mesh: Path, folder: Path) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def record(mesh: Path, node: Node, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Inputs for a model that is published, allowed and served."""
-    return published(mesh, tmp_path_factory.mktemp("model"), folder / "claim-models")
+    """Inputs for a model that is published, served, and may be asked by who does not seal."""
+    return published(mesh, tmp_path_factory.mktemp("model"), folder / "claim-models", "--allow-plain")
 
 
 def asked(mesh: Path, record: Path) -> Any:
