@@ -102,7 +102,7 @@ flink-demo: .venv/installed .venv-flink/installed
 ray-demo: .venv/installed .venv-ray/installed
 	PYTHONPATH=. $(BIN)/python deploy/demo/ray_records.py $(OPTIONS)
 
-# Images of every kind into this machine's store (deploy/images); ENCLAVE=DIR adds that of an enclave.
+# Images of every kind into this machine's store (deploy/images); KINDS=enclave ENCLAVE=DIR makes that of an enclave.
 images: .venv/installed
 	sh deploy/images/build.sh $(KINDS)
 
@@ -273,7 +273,7 @@ lock:
 			benchmarks/$$each/requirements.in -o benchmarks/$$each/requirements.lock || exit 1; done
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		tests/stock/requirements.in -o tests/stock/requirements.lock
-	for each in serve "serve worker" enclave; do \
+	for each in serve "serve worker"; do \
 		case $$each in "serve worker") name=simulator;; *) name=$$each;; esac; \
 		uv pip compile -q --python-version 3.11.2 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-header \
 			pyproject.toml $$(printf -- ' --extra %s' $$each) -c dev.lock -o deploy/images/locks/$$name.lock || exit 1; done

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Inside a build: locked wheels, and Cloister's own, into /opt/cloister; install.sh LOCK PROGRAM.
+# Inside a build: locked wheels, and Cloister's own, into /opt/cloister; install.sh LOCK.
 # No network: all comes from /wheels, and each file must have the hash that the lock names. Bytecode is checked against
-# nothing, so that it is the same in every build; no installer stays, and of Cloister's programs only the one named.
+# nothing, so that it is the same in every build, and no installer stays.
 set -eu
-lock=$1 program=$2
+lock=$1
 pip=$(echo /wheels/pip-*.whl)/pip
 python3 -m venv --without-pip /opt/cloister
 put() {
@@ -13,6 +13,5 @@ put() {
 put --find-links /wheels --require-hashes -r "$lock"
 put --no-deps /wheels/cloister-*.whl
 [ -z "${SIMULATOR:-}" ] || put --no-deps /wheels/cloister_simulator-*.whl
-find /opt/cloister/bin -name 'cloister*' ! -name "$program" -delete
 find /opt/cloister/lib -name direct_url.json -delete
 PYTHONHASHSEED=0 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/cloister/lib

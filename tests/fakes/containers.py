@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-COMPOSE = "deploy/compose/compose.yaml"
+COMPOSE = "deploy/compose"
 KINDS = ("gateway", "verifier", "provisioner", "console", "simulator", "redis")
 SERVICES = tuple(kind for kind in KINDS if kind != "redis")
-WAIT_S = 60.0
+WAIT_S = 240.0
 # containers.conf: podman's default runtime cannot run where both versions of control groups are mounted.
 ENGINE = '[engine]\nruntime = "runc"\n'
 _TRAIN = """
@@ -46,24 +47,45 @@ def image(kind: str) -> str:
     return f"localhost/cloister/{kind}"
 
 
+@cache
+def mounted(kind: str) -> Path:
+    """The files of an image, as a folder to look at."""
+    return Path(run("podman", "image", "mount", image(kind)).strip())
+
+
+@cache
+def config(kind: str) -> dict[str, object]:
+    """What an image says of itself."""
+    found: list[dict[str, dict[str, object]]] = json.loads(run("podman", "image", "inspect", image(kind)))
+    return found[0]["Config"]
+
+
 def eventually(look: Callable[[], T]) -> T:
     """What `look` finds once it finds something; the services start and restart in their own time."""
     until = time.monotonic() + WAIT_S
     while not (found := look()):
-        assert time.monotonic() < until, "not within a minute"
+        assert time.monotonic() < until, "not within its time"
         time.sleep(0.2)
     return found
 
 
-def published(mesh: Path, folder: Path, models: Path, *terms: str) -> Path:
-    """Inputs for the demonstration's model, which is trained in `folder`, published, allowed on `terms` and served."""
+def published(mesh: Path, folder: Path, models: Path, *terms: str, mrenclave: str = "") -> Path:
+    """Inputs for the demonstration's model, which is trained in `folder`, published, allowed and served.
+
+    Args:
+        mesh: Its folder.
+        folder: For what is made.
+        models: Where workers look for sealed models.
+        terms: More of what it is allowed on.
+        mrenclave: Of the workers; that of the simulator's if not given.
+    """
     cloister = BIN / "cloister"
     run(sys.executable, "-c", _TRAIN, folder)
     files, sealed = sorted(folder.glob("model.*")), folder / "sealed"
     run(cloister, "model", "seal", *files, "--name", "breast-cancer", "--version", 1, "--out", sealed, "--mesh", mesh)
     eventually(lambda: _tried(cloister, "model", "list", "--mesh", mesh))  # it waits for its witness at first
     run(cloister, "model", "publish", sealed, "--mesh", mesh, "--models-dir", models)
-    mrenclave = json.loads(run(BIN / "cloister-simulator", "measure", "worker", "--json"))["mrenclave"]
+    mrenclave = mrenclave or run(BIN / "cloister-simulator", "measure", "worker", "--value", "mrenclave").strip()
     allowed = ("--mrenclave", mrenclave, "--allow-simulated", *terms)
     run(cloister, "model", "allow", "breast-cancer", *allowed, "--mesh", mesh)
     eventually(lambda: "breast-cancer" in _tried(cloister, "status", mesh))
@@ -79,16 +101,28 @@ def _tried(*words: object) -> str:
 
 
 class Containers:
-    """The mesh that `mesh` holds, run by podman-compose under a name of its own."""
+    """The mesh that `mesh` holds, run by podman-compose under a name of its own.
 
-    def __init__(self, mesh: Path, engine: Path, worker_port: int) -> None:
+    Args:
+        mesh: Its folder.
+        engine: containers.conf.
+        worker_port: Where the worker listens.
+        files: Of deploy/compose, each over those before it.
+        variables: What these want to know beside.
+    """
+
+    def __init__(
+        self, mesh: Path, engine: Path, worker_port: int, files: Sequence[str] = ("compose.yaml",), **variables: str
+    ) -> None:
         self.mesh = mesh
-        self.name = f"cloister-{mesh.name}-{os.getpid()}"
-        self._environment = {"CONTAINERS_CONF": str(engine), "MESH": str(mesh), "WORKER_PORT": str(worker_port)}
+        self.name = f"cloister-{mesh.parent.name}-{os.getpid()}"
+        self._files = [word for name in files for word in ("-f", f"{COMPOSE}/{name}")]
+        own = {"CONTAINERS_CONF": str(engine), "MESH": str(mesh), "WORKER_PORT": str(worker_port)}
+        self._environment = own | variables
 
     def compose(self, *words: str) -> str:
         """Run podman-compose."""
-        return run(sys.executable, "-m", "podman_compose", "-p", self.name, "-f", COMPOSE, *words, **self._environment)
+        return run(sys.executable, "-m", "podman_compose", "-p", self.name, *self._files, *words, **self._environment)
 
     def podman(self, *words: str) -> str:
         """Run podman."""

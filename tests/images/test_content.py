@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
+import re
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
-from fakes.containers import KINDS, SERVICES, image, run
+from fakes.containers import KINDS, REPOSITORY, SERVICES, config, image, mounted, run
 
-UNWANTED = ("pip", "gcc", "cc", "make", "curl", "wget", "git", "gdb", "strace")
-
-
-@cache
-def mounted(kind: str) -> Path:
-    """The image's files, as a folder to look at."""
-    return Path(run("podman", "image", "mount", image(kind)).strip())
-
-
-@cache
-def config(kind: str) -> dict[str, object]:
-    """What the image says of itself."""
-    found: list[dict[str, dict[str, object]]] = json.loads(run("podman", "image", "inspect", image(kind)))
-    return found[0]["Config"]
+UNWANTED = ("pip", "apt", "apt-get", "gcc", "cc", "make", "curl", "wget", "git", "gdb", "strace")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,7 +59,44 @@ def test_it_has_one_program_of_ours(kind: str) -> None:
     assert [path.name for path in (mounted(kind) / "opt/cloister/bin").glob("cloister*")] == [program]
 
 
-def test_a_second_build_is_the_same() -> None:
-    before = run("podman", "image", "inspect", "--format", "{{.Digest}}", image("gateway"))
-    run("sh", "deploy/images/build.sh", "gateway")
-    assert run("podman", "image", "inspect", "--format", "{{.Digest}}", image("gateway")) == before
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_gains_rights_by_it(kind: str) -> None:
+    """No program with the rights of another user, and nothing that anybody may write but folders for that."""
+    privileged = run("find", mounted(kind), "-xdev", "-type", "f", "-perm", "/6000").splitlines()
+    open_to_all = ("-perm", "-0002", "!", "-perm", "-1000")
+    writable = run(
+        "find", mounted(kind), "-xdev", "(", "-type", "f", "-o", "-type", "d", ")", *open_to_all
+    ).splitlines()
+    assert (privileged, writable) == ([], [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_bill_of_materials_names_what_is_in_it(kind: str) -> None:
+    text = (REPOSITORY / f"build/images/{kind}.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    named = {(each["name"], each["version"]) for each in bill["components"] if each["purl"].startswith("pkg:pypi/")}
+    there = {
+        tuple(path.name.removesuffix(".dist-info").rsplit("-", 1))
+        for path in mounted(kind).glob("opt/cloister/lib/python3*/site-packages/*.dist-info")
+    }
+    assert {(normal(name), version) for name, version in named} == {(normal(name), version) for name, version in there}
+    packages = {each["name"] for each in bill["components"] if each["purl"].startswith("pkg:deb/")}
+    assert {"libc6", "libssl3", "python3.11-minimal"} <= packages
+    assert bill["metadata"]["component"]["purl"].endswith(digest(kind).replace(":", "%3A"))
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def digest(kind: str) -> str:
+    return run("podman", "image", "inspect", "--format", "{{.Digest}}", image(kind)).strip()
+
+
+def test_a_second_build_of_all_is_the_same() -> None:
+    before = {kind: digest(kind) for kind in KINDS}
+    bills = {kind: (REPOSITORY / f"build/images/{kind}.cdx.json").read_text() for kind in KINDS}
+    run("sh", "deploy/images/build.sh", *KINDS, FRESH="1")
+    assert {kind: digest(kind) for kind in KINDS} == before
+    assert {kind: (REPOSITORY / f"build/images/{kind}.cdx.json").read_text() for kind in KINDS} == bills

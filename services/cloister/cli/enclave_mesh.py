@@ -19,6 +19,7 @@ from cloister.cli.preparing import extras
 from cloister.cli.redis_files import CONFIGURATION
 from cloister.cli.trusted import trusted, write_bundle
 from cloister.enclave.kinds import GATEWAY, KINDS, REDIS, VERIFIER, WORKER, EnclaveSet, Kind, kind_named
+from cloister.enclave.service_settings import SETTINGS
 
 if TYPE_CHECKING:
     from cloister.enclave.measurement import Measurement
@@ -89,7 +90,12 @@ def _kinds(mesh: Mesh, names: list[str] | None) -> list[Kind]:
 
 def settings_of(mesh: Mesh, kind: Kind) -> Path:
     """The settings of one kind of enclave in a mesh folder."""
-    return mesh.redis_folder / CONFIGURATION if kind == REDIS else mesh.settings(kind.name)
+    return settings_in(mesh.folder, kind)
+
+
+def settings_in(folder: Path, kind: Kind) -> Path:
+    """The same in a folder that holds what one machine needs of a mesh, such as /etc/cloister."""
+    return folder / kind.name / (CONFIGURATION if kind == REDIS else SETTINGS)
 
 
 def _believe(mesh: Mesh, measured: Measurement, folder: Path) -> None:

@@ -19,7 +19,7 @@ from cloister.cli.mesh_folder import Mesh
 from cloister.cli.ports import is_free
 from cloister.cli.programs import REDIS, Program
 from cloister.enclave import run, secret_import
-from cloister.enclave.configuration import HOST, MESH, as_inside
+from cloister.enclave.configuration import HOST, MESH, configuration_here
 from cloister.enclave.kinds import KINDS, EnclaveSet
 from cloister.enclave.measurement import NAME, Measurement
 from cloister.enclave.place import ATTESTATION
@@ -108,13 +108,7 @@ def _check_for(mesh: Mesh, folder: Path, measured: Measurement) -> None:
         raise Stop(
             f"{folder} holds a {measured.enclave_set} enclave, and this mesh believes {wanted} ones", ExitCode.USAGE
         )
-    settings = settings_of(mesh, measured.kind)
-    expected = as_inside(measured.kind, settings)
-    if (folder / MESH / expected.file_name).read_bytes() != expected.content:
-        raise Stop(
-            f"{folder} was built from other settings than {settings} has now: build it again, and have it believed",
-            ExitCode.USAGE,
-        )
+    configuration_here(measured.kind, settings_of(mesh, measured.kind), folder)
 
 
 def _redis(folder: Path) -> Program:

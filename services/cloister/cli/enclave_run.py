@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,7 +17,13 @@ from cloister.cli.output import alarm, say
 from cloister.cli.preparing import extras
 from cloister.enclave.configuration import IMPORT
 from cloister.enclave.kinds import EnclaveSet
+from cloister.enclave.place import ATTESTATION
 
+if TYPE_CHECKING:
+    from cloister.enclave.configuration import Configuration
+    from cloister.enclave.measurement import Measurement
+
+_READY: Final = "attestation_type"
 _WITHIN_S: Final = 20.0
 _POLL_S: Final = 0.02
 
@@ -25,6 +31,12 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an enclav
 At = Annotated[
     Path | None,
     typer.Option(metavar="PLACE", help="Folder to run it in, made if need be, with a state of its own. [default: DIR]"),
+]
+MeshHere = Annotated[
+    Path | None,
+    typer.Option(
+        "--mesh", metavar="DIR", help="What this machine has of the mesh's folder, if it was built on another machine."
+    ),
 ]
 
 
@@ -35,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
             "cloister enclave run enclaves/worker",
             "CLOISTER_WORKER_LISTEN=127.0.0.1:7502 cloister enclave run enclaves/worker --at places/worker-2",
             "cloister enclave run enclaves/worker --platform .cloister/simulator",
+            "cloister enclave run /opt/cloister/enclaves/worker --at /var/lib/cloister/worker --mesh /etc/cloister",
         )
     )(run)
     app.command(
@@ -42,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "cloister enclave import enclaves/verifier",
             "cloister enclave import enclaves/provisioner --at places/provisioner",
+            "cloister enclave import /enclave --at /place --mesh /etc/cloister --importer /importer",
         ),
     )(bring_in)
 
@@ -49,6 +63,7 @@ def add_to(app: typer.Typer) -> None:
 def run(
     folder: Folder,
     at: At = None,
+    mesh: MeshHere = None,
     platform: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Simulated platform that makes the quotes of a simulated enclave."),
@@ -57,7 +72,8 @@ def run(
     """Check that an enclave is what was measured, and become it: by gramine-sgx, or gramine-direct if it is simulated.
 
     Its host chooses nothing but the variables that its kind lets pass, such as CLOISTER_WORKER_LISTEN. SIGTERM drains
-    it. Several enclaves of one build run at once, each in a PLACE of its own.
+    it. Several enclaves of one build run at once, each in a PLACE of its own. What makes the quotes of a simulated one
+    may be another program, 'cloister-simulator attestation PLACE/host/attestation', which must be there before.
     """
     with extras("enclave"):
         from cloister.enclave import run as running
@@ -65,14 +81,14 @@ def run(
     measured = running.checked(folder)
     simulated = measured.enclave_set is EnclaveSet.SIMULATED
     quoted = simulated and measured.kind.quotes
-    if quoted and platform is None:
+    if quoted and platform is None and not ((at or folder) / ATTESTATION / _READY).is_file():
         raise Stop(f"{folder} is simulated: name what makes its quotes, --platform MESH/simulator", ExitCode.USAGE)
     if platform is not None and not simulated:
         raise Stop(f"{folder} is {measured.enclave_set}: quotes are the CPU's; leave out --platform", ExitCode.USAGE)
-    launch = running.launch(folder, at or folder, measured, os.environ)
+    launch = running.launch(folder, at or folder, measured, os.environ, _here(mesh, measured, folder))
     if awaited := secret_import.awaited(launch.place):
-        place = f" --at {at}" if at else ""
-        raise Stop(f"{', '.join(awaited)} must be brought in first: cloister enclave import {folder}{place}")
+        options = (f" --{name} {value}" for name, value in (("at", at), ("mesh", mesh)) if value)
+        raise Stop(f"{', '.join(awaited)} must be brought in first: cloister enclave import {folder}{''.join(options)}")
     if simulated:
         alarm("This enclave is simulated: it protects nothing.")
     if platform is not None and quoted:
@@ -80,7 +96,17 @@ def run(
     launch.become()
 
 
-def bring_in(folder: Folder, at: At = None) -> None:
+def bring_in(
+    folder: Folder,
+    at: At = None,
+    mesh: MeshHere = None,
+    importer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder with what was built to bring them in, which no image has. [default: DIR]"
+        ),
+    ] = None,
+) -> None:
     """Bring the secrets that the settings name into an enclave; it must not be running.
 
     An enclave that was built and signed with it does that, so that it has the same sealing key. Afterwards the files
@@ -95,7 +121,7 @@ def bring_in(folder: Folder, at: At = None) -> None:
         from cloister.kit.enclave_state import KEY
     measured = running.checked(folder)
     place = at or folder
-    lay_out(measured.kind, folder, place)
+    lay_out(measured.kind, folder, place, here=_here(mesh, measured, folder), importer=importer)
     if not any((place / IMPORT).iterdir()):
         raise Stop(f"a {measured.kind.name} has no secrets that come from outside", ExitCode.USAGE)
     brought_in = secret_import.bring_in(measured, place)
@@ -106,12 +132,20 @@ def bring_in(folder: Folder, at: At = None) -> None:
         say(f"keep {where} off this machine: without it host/state is lost with the CPU, with it anybody can read that")
 
 
+def _here(mesh: Path | None, measured: Measurement, folder: Path) -> Configuration | None:
+    """Where what the enclave's settings name lies on this machine, if it is not where it was built."""
+    if mesh is None:
+        return None
+    from cloister.cli.enclave_mesh import settings_in
+    from cloister.enclave.configuration import configuration_here
+
+    return configuration_here(measured.kind, settings_in(mesh, measured.kind), folder)
+
+
 def _attest(place: Path, folder: Path, platform: Path) -> None:
     """Have the simulator answer for the CPU, for as long as this process, which becomes the enclave, lives."""
-    from cloister.enclave.place import ATTESTATION
-
     files = place / ATTESTATION
-    ready = files / "attestation_type"
+    ready = files / _READY
     ready.unlink(missing_ok=True)
     options = ("--platform", platform, "--enclave", folder, "--until-exit-of", os.getpid())
     process = subprocess.Popen(  # noqa: S603  # our own program

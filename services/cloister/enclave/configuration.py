@@ -68,20 +68,45 @@ def take_configuration(kind: Kind, settings_file: Path, into: Path) -> Configura
     """
     settings_file = service_settings.absolute(settings_file)
     rewritten = as_inside(kind, settings_file)
+    configuration = _configuration(kind, settings_file, rewritten)
+    _write_measured(configuration.measured, {rewritten.file_name: rewritten.content}, into / MESH)
+    link(configuration, into)
+    return configuration
 
+
+def configuration_here(kind: Kind, settings_file: Path, folder: Path) -> Configuration:
+    """Where what an enclave's settings name lies on this machine, for one that was built on another.
+
+    Args:
+        kind: Which service.
+        settings_file: The settings that it was built from, where this machine has them.
+        folder: The enclave's.
+
+    Raises:
+        InvalidRequest: It was built from other settings than these (`settings.differ`), or as `take_configuration`.
+    """
+    settings_file = service_settings.absolute(settings_file)
+    rewritten = as_inside(kind, settings_file)
+    if (folder / MESH / rewritten.file_name).read_bytes() != rewritten.content:
+        raise InvalidRequest(
+            f"{folder} was built from other settings than {settings_file} has now: build it again, and have it "
+            "believed",
+            reason="settings.differ",
+        )
+    return _configuration(kind, settings_file, rewritten)
+
+
+def _configuration(kind: Kind, settings_file: Path, rewritten: service_settings.Rewritten) -> Configuration:
     def lying(place: Place) -> dict[str, Path]:
         return {name: path for name, (where, path) in sorted(rewritten.files.items()) if where is place}
 
-    configuration = Configuration(
+    return Configuration(
         settings=f"{INSIDE}/{MESH}/{rewritten.file_name}",
         measured=lying(Place.MEASURED),
         host={name: path.parent if name in kind.with_folder else path for name, path in lying(Place.HOST).items()},
         secrets=lying(Place.SEALED) | ({KEY: settings_file.parent / KEY} if kind.module and kind.state else {}),
         simulated=rewritten.simulated,
     )
-    _write_measured(configuration.measured, {rewritten.file_name: rewritten.content}, into / MESH)
-    link(configuration, into)
-    return configuration
 
 
 def as_inside(kind: Kind, settings_file: Path) -> service_settings.Rewritten:

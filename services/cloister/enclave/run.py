@@ -15,6 +15,7 @@ from typing import Final
 from cloister.enclave import gramine, signing
 from cloister.enclave.check import check_sigstructs
 from cloister.enclave.comparison import compare_files
+from cloister.enclave.configuration import Configuration
 from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.measurement import Measurement, measure_files
 from cloister.enclave.place import lay_out
@@ -74,7 +75,9 @@ def checked(folder: Path) -> Measurement:
     return measured
 
 
-def launch(folder: Path, place: Path, measured: Measurement, environ: Mapping[str, str]) -> Launch:
+def launch(
+    folder: Path, place: Path, measured: Measurement, environ: Mapping[str, str], here: Configuration | None = None
+) -> Launch:
     """Make ready what starts an enclave.
 
     Args:
@@ -82,13 +85,14 @@ def launch(folder: Path, place: Path, measured: Measurement, environ: Mapping[st
         place: Where it is to run; the folder itself, or one for this instance of it.
         measured: What `checked` has found in the folder.
         environ: Of the host; only what this kind lets it choose is passed on.
+        here: As `lay_out` takes it.
 
     Raises:
         NotReady: Gramine (`gramine.missing`) or SGX (`sgx.missing`) is not here.
         AlreadyExists: Something is in the place that is not ours.
     """
     program = program_for(measured)
-    lay_out(measured.kind, folder, place)
+    lay_out(measured.kind, folder, place, here=here)
     place = place.absolute()
     chosen = {name: environ[name] for name in measured.kind.host_chosen if name in environ}
     return Launch(

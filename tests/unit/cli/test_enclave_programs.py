@@ -16,6 +16,7 @@ from cloister.cli.programs import Program
 from cloister.enclave import gramine, service_settings
 from cloister.enclave.kinds import WORKER, EnclaveSet
 from cloister.enclave.measurement import Measurement
+from cloister.errors import InvalidRequest
 from fakes.built_enclave import Built
 from fakes.founded import found
 
@@ -91,7 +92,7 @@ def test_a_hardened_enclave_is_not_for_a_simulated_mesh(mesh: Mesh, tmp_path: Pa
 def test_settings_that_changed_since_the_build_are_noticed(mesh: Mesh, built: Path) -> None:
     settings = mesh.settings("worker")
     settings.write_text(f"threads = 1\n{settings.read_text()}")
-    with pytest.raises(Stop, match="was built from other settings"):
+    with pytest.raises(InvalidRequest, match="was built from other settings"):
         Enclaves.read(built, mesh)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloister.enclave.configuration import link, make_state_key, take_configuration
+from cloister.enclave.configuration import configuration_here, link, make_state_key, take_configuration
 from cloister.enclave.kinds import GATEWAY, KINDS, PROVISIONER, REDIS, VERIFIER, WORKER, Kind
 from cloister.errors import InvalidRequest, NotReady
 from fakes.enclave_folder import write_settings
@@ -33,6 +33,38 @@ def test_the_measured_part_is_the_same_wherever_the_settings_lie(kind: Kind, tmp
     assert mesh == everything(tmp_path / "there/deeper" / "enclave" / "mesh")
     assert set(kind.measured) - {"anchor_root", "collateral_ca_file", "otlp_ca"} <= set(mesh)
     assert str(tmp_path).encode() not in b"".join(mesh.values())
+
+
+@KIND
+def test_on_another_machine_it_is_told_where_that_has_the_same_files(kind: Kind, tmp_path: Path) -> None:
+    take_configuration(kind, write_settings(tmp_path / "where/it/was/built", kind), tmp_path / "enclave")
+    here = configuration_here(kind, write_settings(tmp_path / "here", kind), tmp_path / "enclave")
+    assert here == take_configuration(kind, tmp_path / "here" / _file_name(kind), tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "to"),
+    [
+        (WORKER, 'models = ["digits"]', 'models = ["letters"]'),
+        (VERIFIER, "0.0.0.0:7001", "0.0.0.0:7009"),
+        (PROVISIONER, "0.0.0.0:7002", "0.0.0.0:7009"),
+        (GATEWAY, "slots = 4", "slots = 5"),
+        (REDIS, "maxmemory 256mb", "maxmemory 512mb"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Kind) else "",
+)
+def test_other_settings_than_it_was_built_from_are_refused_there(
+    kind: Kind, changed: str, to: str, tmp_path: Path
+) -> None:
+    take_configuration(kind, write_settings(tmp_path / "built", kind), tmp_path / "enclave")
+    other = write_settings(tmp_path / "here", kind, changed=changed, to=to)
+    with pytest.raises(InvalidRequest, match="was built from other settings") as refused:
+        configuration_here(kind, other, tmp_path / "enclave")
+    assert refused.value.reason == "settings.differ"
+
+
+def _file_name(kind: Kind) -> str:
+    return "redis.conf" if kind is REDIS else "settings.toml"
 
 
 @KIND

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloister.enclave import gramine, run, secret_import
+from cloister.enclave.configuration import Configuration
 from cloister.enclave.kinds import EnclaveSet
 from cloister.enclave.measurement import Measurement
 from cloister.enclave.place import lay_out, leads
@@ -135,6 +136,33 @@ def test_a_place_follows_its_build_and_keeps_its_state(simulated: Path, tmp_path
     launched(simulated, place)
     assert leads(place / "host") == {"models_dir": tmp_path / "elsewhere"}
     assert (place / "host" / "state" / "kept").exists()
+
+
+def test_files_of_the_host_may_lie_elsewhere_than_where_it_was_built(simulated: Path, tmp_path: Path) -> None:
+    here = Configuration(
+        settings="", measured={}, host={"models_dir": tmp_path / "here"}, secrets={"root.key": tmp_path / "key"}
+    )
+    place = run.launch(simulated, tmp_path / "place", run.checked(simulated), {}, here).place
+    assert leads(place / "host") == {"models_dir": tmp_path / "here"}
+    assert leads(place / "import") == {"root.key": tmp_path / "key"}
+
+
+def test_without_links_of_a_machine_a_place_has_none(simulated: Path, tmp_path: Path) -> None:
+    (simulated / "host" / "models_dir").unlink()
+    for part in ("host", "import"):
+        (simulated / part).rmdir()
+    assert leads(launched(simulated, tmp_path / "place").place / "host") == {}
+
+
+def test_what_brings_secrets_in_may_lie_in_another_folder(simulated: Path, tmp_path: Path) -> None:
+    measured = Measurement.read(simulated)
+    (tmp_path / "importer").mkdir()
+    importer = tmp_path / "importer" / f"{measured.kind.importer}.manifest"
+    importer.write_text("with the digests of secrets")
+    lay_out(measured.kind, simulated, tmp_path / "place", importer=importer.parent)
+    assert (tmp_path / "place" / importer.name).resolve() == importer
+    lay_out(measured.kind, simulated, tmp_path / "place")
+    assert not (tmp_path / "place" / importer.name).exists()
 
 
 def test_a_folder_of_somebody_else_is_no_place(simulated: Path, tmp_path: Path) -> None:
