@@ -47,6 +47,47 @@ class Reach:
     why: str
 
 
+_LINKS: Final = (
+    Reach(
+        part="a gateway chooses a worker",
+        of=WORKERS,
+        measured=MANY,
+        trusted=MANY,
+        why="its dispatcher with so many links, by this command",
+    ),
+    Reach(
+        part="memory for links",
+        of=WORKERS,
+        measured=weigh.MANY,
+        trusted=MANY,
+        why="weighed by this command; it takes memory and no time",
+    ),
+)
+_ATTESTED: Final = (
+    Reach(
+        part="workers that renew at once",
+        of=WORKERS,
+        measured=LEASES_WATCHED,
+        trusted=round(LEASES_WATCHED * SHORTEST_S / RENEWED_AT_ONCE_S),
+        why="make bench-leases: 7 s a thousand with a core each; beyond, the shortest lease ends before its turn",
+    ),
+    Reach(
+        part="workers that watch leases",
+        of=WORKERS,
+        measured=LEASES_WATCHED,
+        trusted=round(LEASES_WATCHED * BUSY / WATCHING_CORES),
+        why="make bench-leases: 0.09 of the provisioner's core a thousand, which releases share",
+    ),
+    Reach(
+        part="workers that are attested",
+        of=WORKERS,
+        measured=LEASES_WATCHED,
+        trusted=INSTANCES,
+        why="make bench-renewals: a thousand at once; a verifier knows no more, who left within the hour included",
+    ),
+)
+
+
 def reaches(gateways: int, slots: int) -> list[Reach]:
     """All parts that a larger mesh asks more of.
 
@@ -55,20 +96,7 @@ def reaches(gateways: int, slots: int) -> list[Reach]:
         slots: Of a worker.
     """
     return [
-        Reach(
-            part="a gateway chooses a worker",
-            of=WORKERS,
-            measured=MANY,
-            trusted=MANY,
-            why="its dispatcher with so many links, by this command",
-        ),
-        Reach(
-            part="memory for links",
-            of=WORKERS,
-            measured=weigh.MANY,
-            trusted=MANY,
-            why="weighed by this command; it takes memory and no time",
-        ),
+        *_LINKS,
         Reach(
             part="a worker's slots",
             of=GATEWAYS,
@@ -83,27 +111,7 @@ def reaches(gateways: int, slots: int) -> list[Reach]:
             trusted=WATCHERS,
             why="100 µs an event is arithmetic, 0.14 cores at its end; the verifier refuses more watchers",
         ),
-        Reach(
-            part="workers that renew at once",
-            of=WORKERS,
-            measured=LEASES_WATCHED,
-            trusted=round(LEASES_WATCHED * SHORTEST_S / RENEWED_AT_ONCE_S),
-            why="make bench-leases: 7 s a thousand with a core each; beyond, the shortest lease ends before its turn",
-        ),
-        Reach(
-            part="workers that watch leases",
-            of=WORKERS,
-            measured=LEASES_WATCHED,
-            trusted=round(LEASES_WATCHED * BUSY / WATCHING_CORES),
-            why="make bench-leases: 0.09 of the provisioner's core a thousand, which releases share",
-        ),
-        Reach(
-            part="workers that are attested",
-            of=WORKERS,
-            measured=LEASES_WATCHED,
-            trusted=INSTANCES,
-            why="make bench-renewals: a thousand at once; a verifier knows no more, who left within the hour included",
-        ),
+        *_ATTESTED,
     ]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.machine import described
 from rich.table import Table
 
 from chaos.asked import LATE_S, Asked, answered_again_s, errors
@@ -19,7 +18,8 @@ from chaos.found import Found
 from chaos.hosts import Storm, Struck, Weathered
 from chaos.work import Kind
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "when-a-host-fails.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "guides" / "when-a-host-fails.md"
 """Shows the figures of one run, between two marks."""
 FIGURES = PAGE.with_suffix(".json")
 MARKS = ("<!-- figures: make chaos-hosts OPTIONS=--keep -->", "<!-- end of figures -->")
@@ -69,9 +69,9 @@ def document(asked: Storm, came: Weathered) -> dict[str, Any]:
 
 def machine() -> str:
     """What this is."""
-    model = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if "model name" in line), "?")
-    gib = next((int(line.split()[1]) >> 20 for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
-    return f"{os.cpu_count()} x {model}, {gib} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    here = described(ROOT)
+    what = f"{here['processors']} x {here['processor']}, {here['memory_gb']} GB"
+    return f"{what}, Linux {here['kernel']}, Python {here['python']}"
 
 
 def requests(asks: Sequence[Asked]) -> dict[str, Any]:
@@ -183,10 +183,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
     return "never" if value is None else str(value)
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
 
 
 def kept(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from chaos import namespaces
 from chaos.namespaces import Network, ip
-from chaos.wire import TUN, Weather
+from chaos.wire import TUN, Weather, tap
 
 WORDS_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,14 +98,20 @@ def missing() -> str:
     """Why there can be no such network here; empty if there can."""
     if not Path(TUN).exists():
         return f"there is no {TUN}: this kernel has no tap devices, or this container may not see them"
-    return namespaces.missing()
+    if why := namespaces.missing():
+        return why
+    try:
+        os.close(tap(f"cl{namespaces.tag()}"))
+    except OSError as error:
+        return f"no tap device can be made here: {error.strerror}"
+    return ""
 
 
-def _put(made: Lan, host: str, address: str, tap: str, at: int) -> None:
+def _put(made: Lan, host: str, address: str, end: str, at: int) -> None:
     namespace = f"cl{made.tag}-{host}"
     ip("netns", "add", namespace)
     made.namespaces[host], made.addresses[host] = namespace, address
-    ip("link", "set", tap, "netns", namespace, "name", "eth0")
+    ip("link", "set", end, "netns", namespace, "name", "eth0")
     _set_up(("-n", namespace), "eth0", address, at)
     ip("-n", namespace, "link", "set", "lo", "up")
 

@@ -91,9 +91,14 @@ def missing() -> str:
     if shutil.which("ip") is None:
         return "iproute2 is not installed: apt-get install iproute2"
     tried = f"cl{tag()}"
-    if ip("link", "add", tried, "type", "bridge", check=False).returncode:
-        return "this kernel makes no network bridge"
-    ip("link", "del", tried)
+    for what, made, gone in (
+        ("network bridge", ("link", "add", tried, "type", "bridge"), ("link", "del", tried)),
+        ("network namespace", ("netns", "add", tried), ("netns", "del", tried)),
+    ):
+        done = ip(*made, check=False)
+        ip(*gone, check=False)
+        if done.returncode:
+            return f"no {what} can be made here: {done.stderr.decode().strip()}"
     return ""
 
 

@@ -58,7 +58,7 @@ def applied(folder: Path) -> dict[str, tuple[Object, ...]]:
                 found["bring-in"] = parsed(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             case ["kubectl", "apply", "-k", kustomization]:
                 found["mesh"] = rendered(folder / kustomization)
-            case ["kubectl", "wait" | "delete", *_]:
+            case ["kubectl", "wait" | "rollout" | "delete", *_]:
                 pass
             case other:
                 raise AssertionError(f"nobody has tried {other}")

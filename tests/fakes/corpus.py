@@ -1,8 +1,8 @@
 """The quote corpus: real, derived and simulated quotes with their collateral, and what each must come to.
 
-The corpus is data that others published, so it lives beside the repository rather than in it: in `../shared/quotes`, or
-where `CLOISTER_QUOTE_CORPUS` says. Its `manifest.json` explains itself. Without it the tests that need it are skipped,
-and say how much was not tested.
+The corpus is data that others published, so it is not in the repository: it lies where `CLOISTER_QUOTE_CORPUS` says, or
+in `shared/quotes` beside the repository. Its `manifest.json` explains itself. Without it the tests that need it are
+skipped, and say how much was not tested.
 """
 
 from __future__ import annotations

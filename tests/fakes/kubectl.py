@@ -97,15 +97,26 @@ def rendered(options: argparse.Namespace) -> tuple[Object, ...]:
 
 def wait(cluster: Cluster, options: argparse.Namespace) -> None:
     """Return once pods are ready."""
-    node = cluster.node
-    wanted = list(node.pods) if options.all else [each.removeprefix("pod/") for each in options.words]
-    deadline = time.monotonic() + float(options.timeout.removesuffix("s"))
-    for name in wanted:
-        while not node.is_ready(node.pods[name]):
-            if time.monotonic() > deadline:
-                sys.exit(f"error: timed out waiting for the condition on pods/{name}\n{node.logs(node.pods[name])}")
-            time.sleep(_POLL_S)
-        print(f"pod/{name} condition met")
+    for word in options.words:
+        _until_ready(cluster.node, word.removeprefix("pod/"), options.timeout)
+        print(f"{word} condition met")
+
+
+def rolled_out(cluster: Cluster, workload: str, timeout: str) -> None:
+    """Return once a workload's pod is ready; the one that it replaces has gone before."""
+    kind, _, name = workload.partition("/")
+    assert workload in {_name(each) for each in cluster.objects}, f"{workload} not found"
+    _until_ready(cluster.node, name, timeout)
+    done = "statefulset rolling update complete 1 pods at revision 1..."
+    print(f'deployment "{name}" successfully rolled out' if kind == "deployment" else done)
+
+
+def _until_ready(node: Node, name: str, timeout: str) -> None:
+    deadline = time.monotonic() + float(timeout.removesuffix("s"))
+    while not node.is_ready(node.pods[name]):
+        if time.monotonic() > deadline:
+            sys.exit(f"error: timed out waiting for the condition on pods/{name}\n{node.logs(node.pods[name])}")
+        time.sleep(_POLL_S)
 
 
 async def forward(cluster: Cluster, service: str, ports: Sequence[int]) -> None:
@@ -164,7 +175,6 @@ def main() -> None:
     parser.add_argument("--file", "-f")
     parser.add_argument("--namespace", "-n", choices=["cloister"])
     parser.add_argument("--for", choices=["condition=Ready"])
-    parser.add_argument("--all", action="store_true")
     parser.add_argument("--timeout", default="30s")
     options = parser.parse_intermixed_args()
     cluster = Cluster(Path(os.environ[FOLDER]))
@@ -178,6 +188,8 @@ def main() -> None:
         case "rollout", ["restart", workload]:
             cluster.node.replace(cluster.node.pods[workload.partition("/")[2]])
             print(f"{workload} restarted")
+        case "rollout", ["status", workload]:
+            rolled_out(cluster, workload, options.timeout)
         case "port-forward", [service, *ports]:
             asyncio.run(forward(cluster, service.removeprefix("service/"), [int(port) for port in ports]))
         case "cp", [source, destination]:

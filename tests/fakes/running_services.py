@@ -6,11 +6,12 @@ import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +20,7 @@ from cloister.api.v1.evidence_pb2 import Evidence
 from cloister.api.v1.provisioner_pb2_grpc import ProvisionerStub
 from cloister.api.v1.verifier_pb2_grpc import VerifierStub
 from cloister.ear import SigningKey
+from cloister.errors import NotReady
 from cloister.evidence.binding import Claims, encode, report_data
 from cloister.evidence.quoter import Quoter
 from cloister.kit.lifecycle import Lifecycle
@@ -139,6 +141,22 @@ async def running_provisioner(settings: ProvisionerSettings, pki: MeshPki) -> As
     async with Lifecycle.running() as lifecycle, provisioner_app.assembled(settings, lifecycle) as server:
         await server.start()
         yield Running("provisioner", server, lifecycle, pki, settings)
+
+
+async def why_not(settings: VerifierSettings | ProvisionerSettings) -> str:
+    """What a service says that does not start with these."""
+    with pytest.raises(NotReady) as refused:
+        async with Lifecycle.running() as lifecycle, _assembled(settings, lifecycle):
+            pass
+    return str(refused.value)
+
+
+def _assembled(
+    settings: VerifierSettings | ProvisionerSettings, lifecycle: Lifecycle
+) -> AbstractAsyncContextManager[Server]:
+    if isinstance(settings, VerifierSettings):
+        return verifier_app.assembled(settings, lifecycle)
+    return provisioner_app.assembled(settings, lifecycle)
 
 
 @dataclass

@@ -15,12 +15,11 @@ from contextlib import ExitStack
 import pytest
 
 from fakes.containers import ENGINE, REPOSITORY, run
-from fakes.guide import GUIDES, Reader, Step, steps
+from fakes.guide import Reader, Step, steps
 from fakes.kubectl import FOLDER, REAL
 from fakes.small_model import write_model
 
 PAGE = "kubernetes.md"
-READY = Step("kubectl wait -n cloister --for=condition=Ready pod --all --timeout=110s", ("...",))
 ASKED = Step(
     "cloister infer breast-cancer --input record.json --mesh ward-7", ("...", "benign_probability [1, 1]", "...")
 )
@@ -82,15 +81,9 @@ def test_the_page_ends_with_a_sealed_answer_and_its_receipt(walked: Reader) -> N
     assert walked.known.keys() >= {"worker", "verifier"}
 
 
-def test_the_images_are_built_as_the_page_says() -> None:
-    """Which was done before any of this, by the command that `make images` is."""
-    assert "\nmake images\n" in (GUIDES / PAGE).read_text()
-    assert "images: .venv/installed\n\tsh deploy/images/build.sh" in (REPOSITORY / "Makefile").read_text()
-
-
 @pytest.mark.parametrize("service", ["provisioner", "redis", "verifier", "gateway"])
 def test_a_pod_in_the_place_of_a_lost_one_goes_on(walked: Reader, service: str) -> None:
     kind = "deployment" if service == "gateway" else "statefulset"
     walked.does(Step(f"kubectl rollout restart {kind}/{service} -n cloister", ("...",)))
-    walked.does(READY)
+    walked.does(Step(f"kubectl rollout status {kind}/{service} -n cloister --timeout=110s", ("...",)))
     walked.does(ASKED)

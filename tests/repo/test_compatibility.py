@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTOS = ROOT / "protos"
 TOOLS = PROTOS / "buf"
 GONE: dict[str, str] = {}
-"""Settings (`gateway.listen`) and reasons that went on purpose, each with why; CHANGELOG.md has a line on each."""
+"""Settings (`gateway.listen`) and reasons that went on purpose, each with why; CHANGELOG.md has a line on each.
+
+Empty yet."""
 
 BREAKS = (
     ("jobs", "string key = 4;", "string key = 44;", "FIELD_NO_DELETE_UNLESS_NUMBER_RESERVED"),

@@ -91,7 +91,7 @@ class Roll:
         self._allow(both)
 
     def _withdraw(self, before: Version, after: Version) -> None:
-        """In reverse: clients last, when jobs are sealed under a policy that names the new measurement alone."""
+        """The owner first, then clients: jobs are sealed under a policy that names the new measurement alone."""
         self._allow([after.mrenclave])
         self._askers.more()
         self._clients_believe([after.mrenclave])

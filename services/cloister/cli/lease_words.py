@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from cloister.api.v1.provisioner_pb2 import ModelSummary
+from cloister.cli.output import instant
 from cloister.kit.withdrawal import Withdrawn
 
 COLUMNS: Final = ("leases", "last ends", "withdrawn")
@@ -17,10 +17,10 @@ def lease_facts(model: ModelSummary) -> dict[str, Any]:
     withdrawal = model.withdrawal
     return {
         "leases": model.leases,
-        "leases_until": _time(model.leases_until_ms),
+        "leases_until": instant(model.leases_until_ms) if model.leases_until_ms else None,
         "withdrawn": {
             "what": str(Withdrawn(withdrawal.model_name, withdrawal.model_version)),
-            "since": _time(withdrawal.withdrawn_at_ms),
+            "since": instant(withdrawal.withdrawn_at_ms),
             "by": withdrawal.by,
             "reason": withdrawal.reason,
         }
@@ -47,7 +47,3 @@ def told(models: Sequence[ModelSummary]) -> list[dict[str, Any]]:
         for model in models
         if model.leases or model.HasField("withdrawal")
     ]
-
-
-def _time(unix_ms: int) -> str | None:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds") if unix_ms else None

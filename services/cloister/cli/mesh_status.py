@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from cloister.cli import lease_words
 from cloister.cli.mesh_folder import Mesh
-from cloister.cli.output import say, table, warn
+from cloister.cli.output import instant, say, table, warn
 from cloister.cli.probes import LOST, OTHER, SERVICES, Probes
 from cloister.cli.programs import REDIS
 from cloister.cli.worker_words import COLUMNS, facts_of, row_of
@@ -60,7 +59,7 @@ async def status_of(mesh: Mesh, further: Mapping[str, str], https: str, *, keeps
         ]
         + ([_plain(HTTPS, f"https://{https}", over_https)] if https else [])
         + ([_plain(REDIS, mesh.redis, redis.result())] if redis else []),
-        "workers": [{**facts_of(worker), "attested_until": _iso(worker.attested_until_ms)} for worker in workers],
+        "workers": [{**facts_of(worker), "attested_until": instant(worker.attested_until_ms)} for worker in workers],
         "leases": lease_words.told(models),
         "requests": {
             "total": gateway.requests_total if gateway else None,
@@ -187,7 +186,3 @@ def _process(processes: dict[str, Any], service: dict[str, Any]) -> str:
         return "not ours"
     what = f", enclave {process['enclave']}" if process["enclave"] else ""
     return f"pid {process['pid']}{what}" if process["pid"] else "starts again"
-
-
-def _iso(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")

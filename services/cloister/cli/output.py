@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import (
@@ -55,6 +56,11 @@ def print_json(value: object) -> None:
 def print_json_line(value: object) -> None:
     """One JSON document on one line, of many that a script reads as they come."""
     out.print(Text(json.dumps(value, ensure_ascii=True, allow_nan=False)))
+
+
+def instant(unix_ms: int) -> str:
+    """A moment as ISO 8601 has it, in UTC, to the second."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def facts(pairs: Mapping[str, object], indent: str = "") -> None:

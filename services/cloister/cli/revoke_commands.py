@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,7 @@ from cloister.cli import identities, withdrawing
 from cloister.cli.failures import ExitCode, Stop
 from cloister.cli.mesh_folder import Mesh
 from cloister.cli.options import FOLDER, AsJson, IdentityFolder, MeshFolder, examples
-from cloister.cli.output import print_json, say, table, warn
+from cloister.cli.output import instant, print_json, say, table, warn
 from cloister.cli.reaching import reached
 from cloister.client import lift as lift_it
 from cloister.client import revocations
@@ -206,8 +205,8 @@ def _plain(revocation: Revocation) -> dict[str, str | None]:
     return {
         "kind": kind_of(revocation.kind).value,
         "value": revocation.value,
-        "since": _time(revocation.revoked_at_ms),
-        "until": _time(revocation.ends_at_ms) if revocation.ends_at_ms else None,
+        "since": instant(revocation.revoked_at_ms),
+        "until": instant(revocation.ends_at_ms) if revocation.ends_at_ms else None,
         "by": revocation.by,
         "reason": revocation.reason,
     }
@@ -218,12 +217,8 @@ def _plain_withdrawal(withdrawal: Withdrawal) -> dict[str, str | None]:
     return {
         "kind": what.kind,
         "value": str(what),
-        "since": _time(withdrawal.withdrawn_at_ms),
+        "since": instant(withdrawal.withdrawn_at_ms),
         "until": None,
         "by": withdrawal.by,
         "reason": withdrawal.reason,
     }
-
-
-def _time(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")

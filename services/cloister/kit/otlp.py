@@ -27,6 +27,8 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from opentelemetry.trace import set_span_in_context as within
 
 from cloister import __version__
+from cloister.errors import NotReady
+from cloister.kit.config import settings_error
 from cloister.kit.traces import TraceContext
 from cloister.rpc.files import read_private, read_public
 
@@ -59,8 +61,16 @@ class CollectorTls:
     private_key: Path | None = None
 
     def read(self) -> grpc.ChannelCredentials:
-        """What a channel is made with; raises NotReady for what cannot be read, or a key that others can read."""
-        roots = read_public(self.roots) if self.roots is not None else None
+        """What a channel is made with.
+
+        Raises:
+            InvalidRequest: The roots cannot be read.
+            NotReady: Nor can what we show, or its key is open to others.
+        """
+        try:
+            roots = read_public(self.roots) if self.roots is not None else None
+        except NotReady as error:
+            raise settings_error("otlp_ca", str(error)) from error
         if self.certificate is None or self.private_key is None:
             return grpc.ssl_channel_credentials(roots)
         return grpc.ssl_channel_credentials(roots, read_private(self.private_key), read_public(self.certificate))
@@ -135,7 +145,8 @@ async def recording(endpoint: str, tls: CollectorTls, resource: Attributes) -> A
         resource: What these spans are from.
 
     Raises:
-        NotReady: A file cannot be read, or the private key is open to others.
+        InvalidRequest: The roots cannot be read.
+        NotReady: Nor can what we show, or its key is open to others.
     """
     plaintext = endpoint.startswith("http://")
     credentials = None if plaintext else await asyncio.to_thread(tls.read)

@@ -12,7 +12,8 @@ ticket of its job alone, so whoever moves it to another job moves it where it do
 Whatever is wrong while opening is SealBroken, with one message. Other errors say only what a gateway may know.
 """
 
-from cloister.seal.job_client import MAX_KNOWN, JobKey, JobSealer, JobTicket
+from cloister.seal.job_client import JobKey, JobSealer
+from cloister.seal.job_ticket import MAX_KNOWN, JobTicket
 from cloister.seal.job_worker import JobOpener, OpenedJob
 
 __all__ = ["MAX_KNOWN", "JobKey", "JobOpener", "JobSealer", "JobTicket", "OpenedJob"]

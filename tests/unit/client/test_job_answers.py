@@ -42,10 +42,6 @@ async def test_the_answer_to_another_job_is_an_error_and_no_data(mesh: Mesh) -> 
         np.testing.assert_array_equal((await outcome_of(client, theirs)).outputs["y"], (X + 1) * 2)
 
 
-def _flipped(raw: bytes) -> bytes:
-    return raw[:-1] + bytes([raw[-1] ^ 1])
-
-
 def _renamed(raw: bytes) -> bytes:
     message = ModelInferResponse.FromString(raw)
     message.model_version = "2"

@@ -10,27 +10,18 @@ from pathlib import Path
 import pytest
 
 from cloister.ear import SigningKey
-from cloister.errors import InvalidRequest, NotReady
+from cloister.errors import InvalidRequest
 from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
-from cloister.kit.lifecycle import Lifecycle
-from cloister.provisioner.app import assembled
 from cloister.provisioner.ledger.database import NAME
 from cloister.provisioner.settings import Settings
 from fakes.pki import MeshPki
-from fakes.running_services import key_file, key_file_vault, private_file, provisioner_settings
+from fakes.running_services import key_file, key_file_vault, private_file, provisioner_settings, why_not
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return provisioner_settings(tmp_path, MeshPki(), SigningKey.generate())
-
-
-async def why_not(settings: Settings) -> str:
-    with pytest.raises(NotReady) as refused:
-        async with Lifecycle.running() as lifecycle, assembled(settings, lifecycle):
-            pass
-    return str(refused.value)
 
 
 async def test_a_root_key_that_others_can_read(settings: Settings) -> None:

@@ -14,28 +14,19 @@ from cloister.ear import SigningKey
 from cloister.errors import CloisterError, InvalidRequest, NotReady
 from cloister.kit.audit import AuditLog
 from cloister.kit.config import load
-from cloister.kit.lifecycle import Lifecycle
 from cloister.kit.redis import RedisSettings
 from cloister.rpc.certificates import key_pem, new_key
-from cloister.verifier.app import assembled
 from cloister.verifier.grounds import trust_anchor
 from cloister.verifier.policy_in_force import check_pinned
 from cloister.verifier.settings import Settings
 from fakes.pki import CLUSTER, MeshPki
-from fakes.running_services import private_file, verifier_settings
+from fakes.running_services import private_file, verifier_settings, why_not
 from fakes.sim import simulated_platform
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return verifier_settings(tmp_path, MeshPki(), simulated_platform(), SigningKey.generate())
-
-
-async def why_not(settings: Settings) -> str:
-    with pytest.raises(NotReady) as refused:
-        async with Lifecycle.running() as lifecycle, assembled(settings, lifecycle):
-            pass
-    return str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["ca_private_key", "signing_key"])

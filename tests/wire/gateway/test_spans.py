@@ -13,7 +13,7 @@ import grpc
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from cloister.errors import NotFound, NotReady
+from cloister.errors import CloisterError, InvalidRequest, NotFound, NotReady
 from cloister.gateway.spans import LINK, PLACED
 from fakes.collector import Collector, told
 from fakes.collector_settings import allowed_keys, receiver_credentials
@@ -207,12 +207,12 @@ async def test_a_collector_that_is_away_or_refuses_holds_nothing_up(tmp_path: Pa
             assert await (await rig.raw()).infer(infer_request(), timeout=10, metadata=TRACED)
 
 
-@pytest.mark.parametrize("missing", ["otlp_ca", "otlp_certificate"])
+@pytest.mark.parametrize(("missing", "refusal"), [("otlp_ca", InvalidRequest), ("otlp_certificate", NotReady)])
 async def test_a_file_for_the_collector_that_cannot_be_read_is_named_before_anything_begins(
-    tmp_path: Path, pki: MeshPki, missing: str
+    tmp_path: Path, pki: MeshPki, missing: str, refusal: type[CloisterError]
 ) -> None:
     files = {**await asyncio.to_thread(sender, tmp_path, pki), missing: tmp_path / "nowhere.pem"}
-    with pytest.raises(NotReady, match=r"nowhere\.pem"):
+    with pytest.raises(refusal, match=r"nowhere\.pem"):
         async with running_gateway(tmp_path, pki, otlp_endpoint="https://127.0.0.1:4317", **files):
             pass
 

@@ -294,6 +294,8 @@ async def test_what_a_feed_has_told_of_new_jobs_counts_no_more_once_it_was_lost(
             if rig.shelf.calls["ended_after"] >= asked + 2:
                 break
             await asyncio.sleep(0.001)
+        else:
+            pytest.fail("the feed was not asked again")
         rig.shelf.away = False
         await rig.answer(job)
         reads = rig.shelf.calls["read"]
