@@ -195,6 +195,34 @@ def test_only_the_arrows_of_the_mesh_are_allowed() -> None:
     assert arrows("egress", "to") == ARROWS
 
 
+def to_anywhere(overlay: str) -> set[tuple[str, int]]:
+    """Who may reach which ports of any address at all, beside those of names."""
+    return {
+        (name, port["port"])
+        for name, policy in of_kind(overlay, "NetworkPolicy").items()
+        for rule in policy["spec"].get("egress", ())
+        for port in rule["ports"]
+        if "to" not in rule and port["port"] != 53
+    }
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nobody_but_a_verifier_which_fetches_collateral_reaches_whom_it_likes(overlay: str) -> None:
+    assert to_anywhere(overlay) == {("verifier", 443)}
+
+
+def test_where_quotes_come_from_is_one_address_at_the_port_that_is_asked() -> None:
+    quotes = of_kind("sgx", "ConfigMap")["quotes"]["data"]["sgx_default_qcnl.conf"]
+    (port,) = re.findall(r'"pccs_url": "https://[^/:]+:(\d+)/', quotes)
+    found = {
+        (name, rule["ports"][0]["port"], *(other["ipBlock"]["cidr"] for other in rule["to"]))
+        for name, policy in of_kind("sgx", "NetworkPolicy").items()
+        for rule in policy["spec"].get("egress", ())
+        if any("ipBlock" in other for other in rule.get("to", ()))
+    }
+    assert found == {(name, int(port), "192.0.2.1/32") for name in ("provisioner", "verifier", "worker")}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_is_not_allowed_is_forbidden(overlay: str) -> None:
     everything = of_kind(overlay, "NetworkPolicy")["nothing-else"]["spec"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
-from fakes.collector_settings import FOLDER, collector_settings
+from fakes.collector_settings import FOLDER, allowed_keys, collector_settings
+from fakes.manifests import ROOT
 
 SCHEMA = json.loads((FOLDER / "otel-collector.schema.json").read_text())
 Change = Callable[[dict[str, Any]], object]
@@ -53,6 +55,24 @@ def test_pipelines_use_what_there_is_and_all_of_it() -> None:
 def test_spans_pass_the_limit_of_memory_first_and_the_allow_list_before_they_are_kept() -> None:
     traces = collector_settings()["service"]["pipelines"]["traces"]
     assert traces["processors"] == ["memory_limiter", "redaction", "batch"]
+
+
+def kept(name: str) -> bool:
+    """Whether a metric goes on from here, as Prometheus relabels: its expressions fit whole names."""
+    (job,) = collector_settings()["receivers"]["prometheus"]["config"]["scrape_configs"]
+    for rule in job["metric_relabel_configs"]:
+        assert rule["source_labels"] == ["__name__"]
+        if (re.fullmatch(rule["regex"], name) is not None) != (rule["action"] == "keep"):
+            return False
+    return True
+
+
+def test_who_asked_goes_no_further_in_metrics_than_in_spans() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "services" / "cloister").rglob("*.py"))
+    names = set(re.findall(r'"(cloister_[a-z_]+)"', code))
+    left_out = {name for name in names if not kept(name)}
+    assert left_out == {name for name in names if name.startswith("cloister_tenant_")} != set()
+    assert "cloister.tenant" not in allowed_keys()
 
 
 def test_numbers_fit_each_other() -> None:

@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=examples(
             "cloister kubernetes .cloister --manifests deploy/kubernetes/overlays/laptop",
             "cloister kubernetes mesh --enclaves enclaves --component deploy/kubernetes/components/redis",
-            "cloister kubernetes mesh --manifests https://git.example.org/cloister//deploy/kubernetes/overlays/sgx?ref=v1",
+            "cloister kubernetes mesh --enclaves enclaves --manifests https://git.example.org/cloister//deploy/overlay?ref=v1",
         )
     )(kubernetes)
 
@@ -78,11 +78,18 @@ def kubernetes(
 
     Each pod is given the files that its own settings name and no others. Addresses in settings that an enclave would
     have measured are changed here to the cluster's: build enclaves afterwards, and found another mesh for 'cloister
-    up'. With --enclaves, secrets that are brought into enclaves are left out, and DIR/bring-in describes them.
+    up'. Without --enclaves no more is done to a mesh that is not simulated, for its secrets belong in those alone. With
+    --enclaves, secrets that are brought into enclaves are left out, and DIR/bring-in describes them.
     """
     mesh = Mesh.read(folder)
     for service, addresses in _ADDRESSES.items():
         _address(mesh.settings(service), addresses)
+    if enclaves is None and not mesh.simulated:
+        say(
+            f"The settings in {mesh.folder} have the cluster's addresses; secrets are described when there are enclaves"
+        )
+        say(f"next: cloister enclave build-mesh {mesh.folder} --out enclaves, sign each, then this with --enclaves")
+        return
     wanted = (*SERVICES, "redis") if mesh.redis_folder.is_dir() else SERVICES
     brought_in = _bring_in(mesh, enclaves) if enclaves else {}
     secrets = {
@@ -95,10 +102,7 @@ def kubernetes(
     say(f"{mesh.folder / FILE} describes the secrets of {', '.join(wanted)}")
     if mesh.simulated:
         warn("The workers of this mesh are simulated: whoever runs the cluster can read models and requests.")
-    if mesh.simulated or enclaves:
-        say(f"next: kubectl apply -k {mesh.folder}")
-    else:
-        say(f"next: cloister enclave build-mesh {mesh.folder} --out enclaves, sign each, then this with --enclaves")
+    say(f"next: kubectl apply -k {mesh.folder}")
 
 
 def _address(settings: Path, addresses: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from cloister.client.log_audit import LogAudit, Shown, believed, concluded, size
 from cloister.client.log_checks import LinePass, LogKeys, Resumed, SignedHead, left_of, log_key, resumption
 from cloister.client.operator import AuditLine
 from cloister.errors import LogBroken, NotFound, NotReady
-from cloister.kit.log_origin import RESUMED
+from cloister.kit.log_origin import RESUMED, LogOrigin
 from cloister.rpc.channel import Peer
 from cloister.tlog import proofs
 from cloister.tlog.cosignature import WitnessKey
@@ -83,8 +83,9 @@ class LogAuditor:
 
         Args:
             export: Is given all that was shown, good or not.
-            accept_resume: The owner knows what was lost when the log was resumed, and goes on from what is left. An
-                auditor, who sees all that is left, is told of it and need not.
+            accept_resume: The owner knows what was lost when the log was resumed, and goes on from what is left.
+                Nothing proves then that what is left is what was there. An auditor, who sees all of it, is told of it
+                and need not.
 
         Raises:
             LogBroken: The record does not hold together, or is not what it was (the message says how).
@@ -191,9 +192,19 @@ class LogAuditor:
     async def _left(
         self, memory: Remembered, head: SignedHead, resumed: Sequence[Resumed], *, accept_resume: bool
     ) -> int:
-        """How many of the lines that were there when this owner looked last are there still."""
-        if head.generation > memory.generation and not resumed:
-            raise LogBroken("the log was resumed, and the line that says so is not shown", reason="log.resumed")
+        """How many of the lines that were there when this owner looked last are there still.
+
+        Each generation since then must have its line. With `accept_resume` nothing proves that the first `left` lines
+        are those that were seen before: only that what is shown of them is in the record as it is now.
+        """
+        told = {LogOrigin.parse(each.said.old_origin).generation + 1 for each in resumed}
+        for generation in range(memory.generation + 1, head.generation + 1):
+            if generation not in told:
+                raise LogBroken(
+                    f"the log was resumed, and the line that begins generation {generation} is not shown: it is hidden "
+                    "from you, or a later loss took it. The mesh's auditor, who is shown all lines, can tell which",
+                    reason="log.resumed",
+                )
         left = left_of(memory.head, head.generation, resumed)
         if left == memory.head.size:
             await self._check_consistent(memory, head)

@@ -25,6 +25,7 @@ from cloister.gateway.catalogue import MAX_MODELS, Models, calls_per_slot, quick
 from cloister.gateway.frame_stream import FrameStream
 from cloister.gateway.orders import Orders
 from cloister.gateway.pace import Pace
+from cloister.gateway.silence import Silence
 from cloister.gateway.wire import encode_call, encode_cancelled
 from cloister.gateway.worker_times import WorkerTime, worker_times
 from cloister.rpc.status import from_failure
@@ -33,12 +34,6 @@ MAX_SLOTS = 4096
 FRAME_BYTES = 4 << 20
 """Calls share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
 EXPIRY_STEP_S = 0.1
-FIRST_FRAME_S = 10.0
-SILENCE_S = 6.0
-"""A worker reports every two seconds: a link that has brought nothing for so long brings nothing any more, and what was
-asked over it may be asked elsewhere. gRPC would find out half a minute later, where it waits for an answer only."""
-LOOK_S = 1.0
-"""Longer than this between two looks, and it was we who did not listen."""
 GOODBYE_S = 2.0
 """How long a drained worker may take to close its half."""
 OVERDUE_S = 60.0
@@ -92,8 +87,7 @@ class Link:
         self._quick: frozenset[str] = frozenset()
         self._per_slot: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
-        self._born_s = self._looked_s = self._loop.time()
-        self._silent_s = 0.0
+        self._silence = Silence(self._loop.time())
 
     @property
     def granted(self) -> int:
@@ -153,10 +147,7 @@ class Link:
             Unavailable: The first frame, a report, or a result is so long overdue that the worker must be hanging, or
                 cannot be reached.
         """
-        self._silent_s += min(max(0.0, now_s - self._looked_s), LOOK_S)
-        self._looked_s = now_s
-        if self._silent_s >= SILENCE_S if self.slots else now_s >= self._born_s + FIRST_FRAME_S:
-            raise Unavailable("a worker is silent", reason="link.overdue")
+        self._silence.look(now_s)
         for call in list(self._calls.values()):
             if call.deadline_s + OVERDUE_S <= now_s:
                 raise Unavailable("a worker hangs", reason="link.overdue")
@@ -241,7 +232,8 @@ class Link:
         return b"".join(parts)
 
     def _receive(self, frame: WorkerFrame) -> None:
-        first, self._silent_s = not self.slots, 0.0
+        first = not self.slots
+        self._silence.end(frame.report.next_frame_bytes)
         if frame.slots:
             self._grant(frame.slots)
         if not self.slots:

@@ -55,8 +55,9 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 8 << 20
 # Beside the streams of those who watch their leases.
 MAX_CALLS = 1024
-# Of one worker: its streams, and releases of as many models at once as it has.
-CALLS_OF_A_PEER = 256
+# Of one worker: its streams, and releases of several models at once; of an owner, models that it hands in. A quarter of
+# what may wait for the vault (vaults/threads.py), so that no single peer takes all of it from others while it is slow.
+CALLS_OF_A_PEER = 64
 UNREAD_BYTES_OF_A_PEER = 32 << 20
 
 

@@ -14,7 +14,15 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Final, NamedTuple
 
 from cloister.api.v1.worker_pb2 import Evaluation as EvaluationMessage
-from cloister.api.v1.worker_pb2 import GatewayFrame, InferCall, ModelOrder, OrderResult, WorkerCounters, WorkerFrame
+from cloister.api.v1.worker_pb2 import (
+    GatewayFrame,
+    InferCall,
+    ModelOrder,
+    OrderResult,
+    WorkerCounters,
+    WorkerFrame,
+    WorkerReport,
+)
 from cloister.errors import CloisterError, InvalidRequest
 from cloister.kit.log import get_logger
 from cloister.worker.answers import Answers
@@ -22,17 +30,18 @@ from cloister.worker.batches import Item, Outputs
 from cloister.worker.counts import memory_bytes
 from cloister.worker.engine import Engine
 from cloister.worker.requests import Opened, Work, read
-from cloister.worker.results import Answer, respond
+from cloister.worker.results import Answer, number_evaluations, respond
 from cloister.worker.served import ServedModels
 from cloister.worker.shares import Shares
 from cloister.worker.slots import Slots
 from cloister.worker.timings import Arrival, Evaluation, clock_s, rounded_us, told
 
 FRAME_BYTES: Final = 4 << 20
-"""Answers share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone."""
+"""Answers share a frame up to this size, so that a frame stays under the message limit; a larger one goes alone, and is
+announced, since a gateway gives up a link on which it hears nothing for long."""
 MAX_CALL_S: Final = 600.0
 REPORT_S: Final = 2.0
-"""How often a gateway is told what has been done in all. It gives up a link on which it hears nothing for long."""
+"""How often a gateway is told what has been done in all, and that the worker is still there."""
 
 _log = get_logger()
 
@@ -234,6 +243,8 @@ class WorkerLink:
             await self._wakeup.wait()
             self._wakeup.clear()
             while self._finished or self._news:
+                if self._finished and (size := self._finished[0].size_bytes) > FRAME_BYTES:
+                    await write(WorkerFrame(report=WorkerReport(next_frame_bytes=size)))
                 await write(self._next_frame())
                 self._written.set()
 
@@ -251,7 +262,7 @@ class WorkerLink:
             began_s = clock_s()
             frame.results.extend(self._answers.finish(batch))
             frame.report.seal_us = rounded_us(clock_s() - began_s)
-            _number(frame, batch)
+            number_evaluations(frame, batch)
         if self._slots_changed:
             frame.slots = self._slots.granted
         if self._models_changed:
@@ -268,20 +279,6 @@ class WorkerLink:
             frame.report.counters.CopyFrom(counters)
         self._slots_changed = self._models_changed = self._draining = self._report_due = False
         return frame
-
-
-def _number(frame: WorkerFrame, batch: list[Answer]) -> None:
-    """List the evaluations whose results are in a frame, and say of each result which it was."""
-    numbers: dict[int, int] = {}
-    evaluations = frame.report.evaluations
-    for result, answer in zip(frame.results, batch, strict=True):
-        timing = answer.timing
-        if timing is not None:
-            number = numbers.get(id(timing))
-            if number is None:
-                number = numbers[id(timing)] = len(numbers) + 1
-                evaluations.append(timing)
-            result.evaluation = number
 
 
 def _answer(ready: _Ready, outcome: Outputs | Exception, most_bytes: int) -> Answer:

@@ -6,11 +6,11 @@ gateway to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cloister.api.v1.seal_pb2 import OpenedJobResult, OpenedResponse, Receipt
-from cloister.api.v1.worker_pb2 import Evaluation, InferResult
+from cloister.api.v1.worker_pb2 import Evaluation, InferResult, WorkerFrame
 from cloister.errors import InvalidRequest
 from cloister.oip.contents import Array
 from cloister.oip.tensors import encode_response
@@ -147,3 +147,17 @@ def _job_result(
 
 def _too_large() -> InvalidRequest:
     return InvalidRequest("the answer would be larger than a message may be", reason="response.too_large")
+
+
+def number_evaluations(frame: WorkerFrame, batch: Sequence[Answer]) -> None:
+    """List the evaluations whose results are in a frame, and say of each result which it was."""
+    numbers: dict[int, int] = {}
+    evaluations = frame.report.evaluations
+    for result, answer in zip(frame.results, batch, strict=True):
+        timing = answer.timing
+        if timing is not None:
+            number = numbers.get(id(timing))
+            if number is None:
+                number = numbers[id(timing)] = len(numbers) + 1
+                evaluations.append(timing)
+            result.evaluation = number

@@ -58,8 +58,8 @@ def paths(folder: Path, secret: str) -> set[str]:
     return set(files(folder / "kustomization.yaml", secret).values())
 
 
-def test_each_service_has_a_secret_of_the_files_that_its_settings_name(run: Run, folder: Path) -> None:
-    code, said, _ = run("kubernetes", folder, "--manifests", SGX)
+def test_each_service_has_a_secret_of_the_files_that_its_settings_name(run: Run, folder: Path, enclaves: Path) -> None:
+    code, _, _ = run("kubernetes", folder, "--manifests", SGX, "--enclaves", enclaves)
     assert code == 0
     names = [each["name"] for each in written(folder / "kustomization.yaml")["secretGenerator"]]
     assert names == [f"{each}-mesh" for each in ("verifier", "provisioner", "gateway", "worker", "redis")]
@@ -67,15 +67,24 @@ def test_each_service_has_a_secret_of_the_files_that_its_settings_name(run: Run,
     assert not [path for path in paths(folder, "gateway-mesh") if "provisioner" in path or "attested_ca" in path]
     assert not [name for name in names for path in paths(folder, name) if path.startswith("pki/")]
     assert files(folder / "kustomization.yaml", "worker-mesh")["worker..settings.toml"] == "worker/settings.toml"
+
+
+@pytest.mark.attack("J15")
+def test_of_a_mesh_for_sgx_nothing_is_described_before_there_are_enclaves(run: Run, folder: Path) -> None:
+    there = {path for path in folder.rglob("*") if path.is_file()}
+    code, said, _ = run("kubernetes", folder, "--manifests", SGX)
+    assert code == 0
     assert "build-mesh" in said
+    assert "kubectl" not in said
+    assert {path for path in folder.rglob("*") if path.is_file()} == there
 
 
-def test_it_stands_on_the_overlay_and_the_components_that_were_named(run: Run, folder: Path) -> None:
-    run("kubernetes", folder, "--manifests", SGX, "--component", REDIS)
+def test_it_stands_on_the_overlay_and_the_components_that_were_named(run: Run, folder: Path, enclaves: Path) -> None:
+    run("kubernetes", folder, "--manifests", SGX, "--component", REDIS, "--enclaves", enclaves)
     found = written(folder / "kustomization.yaml")
     assert [(folder / each).resolve() for each in found["resources"]] == [SGX]
     assert [(folder / each).resolve() for each in found["components"]] == [REDIS]
-    run("kubernetes", folder, "--manifests", "https://git.example.org/cloister//deploy?ref=v1")
+    run("kubernetes", folder, "--manifests", "https://git.example.org/cloister//deploy?ref=v1", "--enclaves", enclaves)
     found = written(folder / "kustomization.yaml")
     assert found["resources"] == ["https://git.example.org/cloister//deploy?ref=v1"]
     assert "components" not in found
@@ -153,14 +162,14 @@ def test_without_the_key_of_its_state_an_enclave_was_not_built_from_this_folder(
     assert "state.key" in said
 
 
-def test_a_folder_that_is_no_kustomization_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
-    code, _, said = run("kubernetes", folder, "--manifests", tmp_path)
+def test_a_folder_that_is_no_kustomization_is_refused(run: Run, folder: Path, enclaves: Path, tmp_path: Path) -> None:
+    code, _, said = run("kubernetes", folder, "--manifests", tmp_path, "--enclaves", enclaves)
     assert code == 2
     assert "no kustomization" in said
 
 
-def test_a_secret_that_no_cluster_takes_is_refused(run: Run, folder: Path) -> None:
+def test_a_secret_that_no_cluster_takes_is_refused(run: Run, folder: Path, enclaves: Path) -> None:
     (folder / "gateway" / "tenants.toml").write_text("# " + "x" * (1 << 20))
-    code, _, said = run("kubernetes", folder, "--manifests", SGX)
+    code, _, said = run("kubernetes", folder, "--manifests", SGX, "--enclaves", enclaves)
     assert code != 0
     assert "gateway-mesh" in said

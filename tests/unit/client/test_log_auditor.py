@@ -286,6 +286,26 @@ async def test_what_an_owner_accepts_hides_nothing_else(room: AuditRoom, *, acce
 
 
 @pytest.mark.attack("H07")
+@pytest.mark.parametrize("hidden", [0, 1])
+async def test_nor_does_an_earlier_resumption_stand_for_a_later_one(room: AuditRoom, hidden: int) -> None:
+    """Of two resumptions one is shown: the one that the owner knew already, or the one before the newest."""
+    await _resumed_for_owner(room, keep=6)
+    if hidden:
+        await room.auditor(owner=True).verify(accept_resume=True)
+    lost = room.log.head()
+    room.log.resume(lost.size - 1, should_size=lost.size, should_root=lost.root)
+    await room.grow(2)
+    (first, second) = (line for line in room.log.lines if b"log.resumed" in line)
+    room.record.listed = lambda lines: [None if line == (first, second)[hidden] else line for line in lines]
+    with pytest.raises(LogBroken, match="is not shown") as broken:
+        await room.auditor(owner=True).verify(accept_resume=True)
+    assert broken.value.reason == "log.resumed"
+    room.record.listed = list
+    audit = await room.auditor(owner=True).verify(accept_resume=True)
+    assert len(audit.resumed) == 2
+
+
+@pytest.mark.attack("H07")
 async def test_nor_does_it_hide_that_a_loss_is_not_owned_up_to(room: AuditRoom) -> None:
     """The witness has forgotten, and the log goes on as if eight lines were all that there were."""
     room.record.only = "mine"

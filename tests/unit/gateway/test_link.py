@@ -21,9 +21,11 @@ from cloister.api.v1.worker_pb2 import (
 )
 from cloister.errors import CloisterError, InvalidRequest, NotFound, Overloaded, Unavailable
 from cloister.gateway.catalogue import MAX_CALLS_PER_SLOT, MAX_MODELS
-from cloister.gateway.link import FIRST_FRAME_S, FRAME_BYTES, LOOK_S, MAX_SLOTS, OVERDUE_S, SILENCE_S, Link
+from cloister.gateway.link import FRAME_BYTES, MAX_SLOTS, OVERDUE_S, Link
 from cloister.gateway.pace import FEW
+from cloister.gateway.silence import FIRST_FRAME_S, LOOK_S, SILENCE_S, SLOWEST_BYTES_PER_S
 from cloister.kit.traces import TraceContext
+from cloister.rpc.channel import MAX_MESSAGE_BYTES
 from fakes.gateway_parts import (
     TENANT,
     A,
@@ -287,14 +289,20 @@ async def test_a_worker_that_says_nothing_is_given_up() -> None:
         link.expire(now_s + FIRST_FRAME_S + 1)
 
 
-async def test_a_worker_that_falls_silent_is_given_up_although_nothing_is_late() -> None:
+def listening(link: Link) -> Callable[[float], None]:
+    """Has a link look, twice in each `LOOK_S`, for so many seconds."""
     looks = count(asyncio.get_running_loop().time(), LOOK_S / 2)
 
     def listen(seconds: float) -> None:
         for now_s in islice(looks, int(2 * seconds / LOOK_S)):
             link.expire(now_s)
 
+    return listen
+
+
+async def test_a_worker_that_falls_silent_is_given_up_although_nothing_is_late() -> None:
     async with linked(4) as (link, end, _):
+        listen = listening(link)
         link.send(make_call(timeout_s=600))
         await end.frame()
         listen(SILENCE_S - LOOK_S)
@@ -303,6 +311,28 @@ async def test_a_worker_that_falls_silent_is_given_up_although_nothing_is_late()
         listen(SILENCE_S - LOOK_S)
         with pytest.raises(Unavailable, match="silent"):
             listen(2 * LOOK_S)
+
+
+async def test_a_large_frame_that_was_announced_may_take_its_time_and_the_next_may_not() -> None:
+    async with linked(4) as (link, end, _):
+        listen, size = listening(link), 16 << 20
+        link.send(make_call(timeout_s=600))
+        (sent,) = (await end.frame()).calls
+        end.say(report=WorkerReport(next_frame_bytes=size))
+        await end.heard()
+        listen(size / SLOWEST_BYTES_PER_S + SILENCE_S - LOOK_S)
+        end.answer(sent.call_id)
+        await end.heard()
+        with pytest.raises(Unavailable, match="silent"):
+            listen(SILENCE_S + LOOK_S)
+
+
+async def test_no_frame_takes_longer_than_the_largest_message() -> None:
+    async with linked(4) as (link, end, _):
+        end.say(report=WorkerReport(next_frame_bytes=(1 << 32) - 1))
+        await end.heard()
+        with pytest.raises(Unavailable, match="silent"):
+            listening(link)(MAX_MESSAGE_BYTES / SLOWEST_BYTES_PER_S + SILENCE_S + 2 * LOOK_S)
 
 
 async def test_a_gateway_that_was_stopped_itself_does_not_call_a_worker_silent() -> None:

@@ -330,6 +330,17 @@ async def test_large_answers_do_not_share_a_frame(monkeypatch):
         assert [total(results[call_id]) for call_id in ids] == [[0], [3], [6]]
 
 
+async def test_a_frame_above_the_bound_is_announced_with_its_size(monkeypatch):
+    monkeypatch.setattr("cloister.worker.link.FRAME_BYTES", 10)
+    async with linked(Inside()) as (gateway, _):
+        ids = gateway.send(*(plain(value) for value in range(2)))
+        results = await gateway.answered(*ids)
+        frames = gateway.frames[1:]
+        assert [len(frame.results) for frame in frames] == [0, 1, 0, 1]
+        sizes = [len(results[call_id].response) for call_id in ids]
+        assert [frame.report.next_frame_bytes for frame in frames] == [sizes[0], 0, sizes[1], 0]
+
+
 async def test_a_call_id_used_twice_ends_the_link(slow):
     gateway = GatewayEnd()
     link = WorkerLink(slow.answers, slow.served, Shares(4), order=obeyed)

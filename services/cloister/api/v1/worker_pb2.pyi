@@ -80,14 +80,16 @@ class WorkerFrame(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., models_changed: bool = ..., slots: _Optional[int] = ..., results: _Optional[_Iterable[_Union[InferResult, _Mapping]]] = ..., draining: bool = ..., order_results: _Optional[_Iterable[_Union[OrderResult, _Mapping]]] = ..., report: _Optional[_Union[WorkerReport, _Mapping]] = ...) -> None: ...
 
 class WorkerReport(_message.Message):
-    __slots__ = ("seal_us", "evaluations", "counters")
+    __slots__ = ("seal_us", "evaluations", "counters", "next_frame_bytes")
     SEAL_US_FIELD_NUMBER: _ClassVar[int]
     EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     seal_us: int
     evaluations: _containers.RepeatedCompositeFieldContainer[Evaluation]
     counters: WorkerCounters
-    def __init__(self, seal_us: _Optional[int] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., counters: _Optional[_Union[WorkerCounters, _Mapping]] = ...) -> None: ...
+    next_frame_bytes: int
+    def __init__(self, seal_us: _Optional[int] = ..., evaluations: _Optional[_Iterable[_Union[Evaluation, _Mapping]]] = ..., counters: _Optional[_Union[WorkerCounters, _Mapping]] = ..., next_frame_bytes: _Optional[int] = ...) -> None: ...
 
 class Evaluation(_message.Message):
     __slots__ = ("model_version", "requests", "rows", "open_us", "wait_us", "compute_us", "encode_us")

@@ -88,7 +88,7 @@ class ModelStore:
         *,
         owner: Owner,
         line: Line,
-        owner_signed: bool = True,
+        owner_signed: bool,
         signer_set: int = 0,
         floor: int = 0,
         log_generation: int = 0,
@@ -131,9 +131,7 @@ class ModelStore:
 
         return self._ledger.change(change)
 
-    def set_signers(
-        self, signers: SignerSet, envelope: bytes, *, owner: Owner, line: Line, owner_signed: bool = True
-    ) -> int:
+    def set_signers(self, signers: SignerSet, envelope: bytes, *, owner: Owner, line: Line, owner_signed: bool) -> int:
         """Have others sign for a model from now on; returns the number of its line.
 
         Args:

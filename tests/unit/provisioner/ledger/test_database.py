@@ -28,7 +28,7 @@ def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
 def test_every_root_key_that_wrapped_something_is_known(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
         ModelStore(ledger).register(IRIS, line=written)
-        ModelStore(ledger).set_policy("iris", POLICY, owner=ALICE, line=written)
+        ModelStore(ledger).set_policy("iris", POLICY, owner=ALICE, line=written, owner_signed=True)
         EpochStore(ledger).begin(EPOCH, line=written)
     with Database.opened(tmp_path / NAME) as database:
         assert database.root_key_ids() == {IRIS.root_key_id, EPOCH.root_key_id, keyring().wrapping_id}
@@ -42,7 +42,7 @@ def test_a_later_version_goes_on_with_this_state_and_this_one_leaves_its_state_t
     with monkeypatch.context() as later:
         later.setattr(database, "_SCHEMAS", (*database._SCHEMAS, "CREATE TABLE later (x INTEGER) STRICT;"))
         with open_ledger(tmp_path) as ledger:
-            ModelStore(ledger).set_policy("iris", POLICY, owner=ALICE, line=written)
+            ModelStore(ledger).set_policy("iris", POLICY, owner=ALICE, line=written, owner_signed=True)
     refused = pytest.raises(NotReady, match=r"later version .* form is 2, and 1 is .* start that version")
     with refused, Database.opened(tmp_path / NAME):
         pass

@@ -23,7 +23,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         ModelStore(opened).register(IRIS, line=written)
         ModelStore(opened).register(replace(IRIS, name="wine"), line=written)
         for name in ("iris", "wine"):
-            ModelStore(opened).set_policy(name, POLICY, owner=ALICE, line=written)
+            ModelStore(opened).set_policy(name, POLICY, owner=ALICE, line=written, owner_signed=True)
         yield opened
 
 
@@ -55,7 +55,7 @@ def test_a_number_comes_once_also_after_all_were_destroyed(store: EpochStore) ->
 def test_none_begins_under_a_policy_that_is_in_force_no_longer(ledger: Ledger, store: EpochStore) -> None:
     """As where an owner sets a new one while a release goes on: the newest epoch is never under the older policy."""
     newer = replace(POLICY, version=2, policy=b"newer")
-    ModelStore(ledger).set_policy("iris", newer, owner=ALICE, line=written)
+    ModelStore(ledger).set_policy("iris", newer, owner=ALICE, line=written, owner_signed=True)
     with pytest.raises(NotReady) as refused:
         store.begin(EPOCH, line=written)
     assert refused.value.reason == "policy.changed"

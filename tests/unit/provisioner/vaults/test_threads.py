@@ -9,7 +9,9 @@ import threading
 import pytest
 
 from cloister.errors import Overloaded
-from cloister.provisioner.vaults.threads import VaultThreads
+from cloister.kit.shares import Shares
+from cloister.provisioner.app import CALLS_OF_A_PEER, UNREAD_BYTES_OF_A_PEER
+from cloister.provisioner.vaults.threads import MOST_WAITING, VaultThreads
 
 _call: contextvars.ContextVar[str] = contextvars.ContextVar("call")
 
@@ -28,6 +30,28 @@ async def test_a_vault_that_does_not_answer_holds_up_nobody_else_and_a_crowd_is_
             answers.set()
         assert all(task.result() for task in waiting)
         assert await threads.run(str, "again") == "again"
+
+
+@pytest.mark.attack("F11")
+async def test_peers_that_have_all_their_calls_open_leave_room_before_the_vault_for_others() -> None:
+    answers, shares = threading.Event(), Shares(CALLS_OF_A_PEER, UNREAD_BYTES_OF_A_PEER)
+    with VaultThreads.running(threads=1) as vault:
+
+        async def call(peer: str) -> str:
+            try:
+                shares.enter(peer)
+                await vault.run(answers.wait)
+            except Overloaded as error:
+                return error.reason
+            return "answered"
+
+        async with asyncio.TaskGroup() as group:
+            greedy = [group.create_task(call(peer)) for peer in ("ann", "bob", "eve") for _ in range(MOST_WAITING)]
+            modest = group.create_task(call("a worker"))
+            await asyncio.sleep(0)
+            answers.set()
+        assert modest.result() == "answered"
+        assert {task.result() for task in greedy} == {"answered", "calls.open"}
 
 
 async def test_what_runs_there_is_of_the_same_call_and_what_it_raises_is_raised() -> None:
