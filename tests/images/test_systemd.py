@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from cloister.cli.ports import free_ports
-from fakes.containers import BIN, ENGINE, eventually, image, published, run
+from cloister.enclave.configuration import as_inside
+from cloister.enclave.kinds import WORKER
+from fakes.containers import BIN, ENGINE, REPOSITORY, eventually, image, published, run
+from fakes.guide import GUIDES
 
 OWNED = {
     "redis": ("redis", "identities/redis"),
@@ -113,6 +116,15 @@ def _installed(machine: Machine, worker_port: int) -> None:
 def record(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs for a model that is published, allowed and served."""
     return published(machine.mesh, tmp_path_factory.mktemp("model"), machine.mesh / "models")
+
+
+def test_a_worker_in_an_enclave_has_what_its_unit_reads_of_the_mesh(machine: Machine) -> None:
+    assert "--mesh /etc/cloister" in (REPOSITORY / "deploy" / "systemd" / "cloister-worker@.service").read_text()
+    (row,) = re.findall(r"^\| `cloister-worker@N`.*$", (GUIDES / "systemd.md").read_text(), re.MULTILINE)
+    given = [name for name in re.findall(r"`([^`]+)`", row) if (machine.mesh / name).exists()]
+    needed = as_inside(WORKER, machine.mesh / "worker" / "settings.toml").files.values()
+    for _, file in needed:
+        assert any(file.resolve().is_relative_to((machine.mesh / name).resolve()) for name in given), file
 
 
 def answered(machine: Machine, record: Path) -> bool:
