@@ -43,8 +43,8 @@ def test_nothing_that_builds_or_debugs_is_left(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_in_it_belongs_to_who_runs_it(kind: str) -> None:
-    owned = run("find", mounted(kind), "-xdev", "-user", "10001").splitlines()
+def test_nothing_in_it_belongs_to_who_runs_it_but_empty_places_for_volumes(kind: str) -> None:
+    owned = run("find", mounted(kind), "-xdev", "-user", "10001", "!", "(", "-type", "d", "-empty", ")").splitlines()
     assert owned == []
 
 
@@ -83,7 +83,7 @@ def test_its_bill_of_materials_names_what_is_in_it(kind: str) -> None:
     assert {(normal(name), version) for name, version in named} == {(normal(name), version) for name, version in there}
     packages = {each["name"] for each in bill["components"] if each["purl"].startswith("pkg:deb/")}
     assert {"libc6", "libssl3", "python3.11-minimal"} <= packages
-    assert bill["metadata"]["component"]["purl"].endswith(digest(kind).replace(":", "%3A"))
+    assert bill["metadata"]["component"]["purl"].endswith(digest(kind))
 
 
 def normal(name: str) -> str:
