@@ -10,7 +10,7 @@ import pytest
 
 from cloister.api.oip.inference_pb2 import ModelInferRequest
 from cloister.errors import InvalidRequest, NotAllowed, NotFound, Overloaded, Unavailable
-from cloister.gateway import link
+from cloister.gateway import silence
 from fakes import worker_link
 from fakes.gateway_parts import A, B, C, infer_request, model_state
 from fakes.pki import MeshPki
@@ -93,8 +93,8 @@ async def test_a_worker_whose_answers_the_network_swallows_is_replaced_by_anothe
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_link, "REPORT_S", 0.1)
-    monkeypatch.setattr(link, "SILENCE_S", 1.0)
-    monkeypatch.setattr(link, "LOOK_S", 0.2)
+    monkeypatch.setattr(silence, "SILENCE_S", 1.0)
+    monkeypatch.setattr(silence, "LOOK_S", 0.2)
     silent, other = await rig.worker(A, slots=9), await rig.worker(B, slots=1)
     silent.heard.clear()
     answer = await ask(await rig.raw())

@@ -22,6 +22,7 @@ from cloister.client import TrustBundle, anchor_of
 from cloister.ear import KeySet, SigningKey, check
 from cloister.errors import AlreadyExists, EvidenceRejected, InvalidRequest, NotAllowed
 from cloister.rpc.channel import Peer
+from cloister.verifier.settings import Settings
 from cloister_simulator.measurement import Measurement
 from cloister_simulator.platform import Platform
 from fakes.pki import MeshPki
@@ -34,13 +35,17 @@ ROLES = ("provisioner", "gateway", "worker", "enrol", "owner", "client", "operat
 
 
 @pytest.fixture
-async def verifier(tmp_path: Path, pki: MeshPki, platform: Platform, signing_key: SigningKey) -> AsyncIterator[Running]:
-    """One whose policy, version 1, two of three people have signed; it wants two kinds of worker."""
+def settings(tmp_path: Path, pki: MeshPki, platform: Platform, signing_key: SigningKey) -> Settings:
+    """Of a verifier whose policy, version 1, two of three people have signed; it wants two kinds of worker."""
     policy = tmp_path / "policy.signed.json"
     policy.write_bytes(signed(BOTH, 0, 1))
-    settings = verifier_settings(
+    return verifier_settings(
         tmp_path, pki, platform, signing_key, policy=policy, policy_signers=SIGNER_KEYS, policy_threshold=2
     )
+
+
+@pytest.fixture
+async def verifier(settings: Settings, pki: MeshPki) -> AsyncIterator[Running]:
     async with running_verifier(settings, pki) as running:
         yield running
 
@@ -148,9 +153,10 @@ async def test_a_policy_that_may_not_be_in_force_leaves_the_old_one(
 
 
 @pytest.mark.attack("C08")
-async def test_what_was_applied_is_in_force_after_a_restart(verifier: Running, pki: MeshPki) -> None:
-    await apply(verifier, signed(policy_toml(5), 1, 2))
-    async with running_verifier(verifier.settings, pki) as again:
+async def test_what_was_applied_is_in_force_after_a_restart(settings: Settings, pki: MeshPki) -> None:
+    async with running_verifier(settings, pki) as verifier:
+        await apply(verifier, signed(policy_toml(5), 1, 2))
+    async with running_verifier(settings, pki) as again:
         assert (await in_force(again)).version == 5
         with pytest.raises(InvalidRequest):
             await apply(again, signed(policy_toml(4), 0, 1))
