@@ -22,6 +22,7 @@ from cloister.errors import (
     NotReady,
     SealBroken,
 )
+from cloister.provisioner.app import CALLS_OF_A_PEER
 from cloister.rpc.channel import Peer
 from cloister.seal.grant import EpochKey, grant_info, open_grant
 from cloister.seal.hpke import XWING
@@ -110,7 +111,7 @@ async def test_a_stolen_result_is_worth_nothing_over_another_key(desk: Any) -> N
             await desk.worker.released(peer, desk.token(), MODEL)
 
 
-async def test_of_200_concurrent_uses_of_one_nonce_one_succeeds(desk: Any) -> None:
+async def test_of_all_uses_of_one_nonce_at_once_one_succeeds(desk: Any) -> None:
     async with desk.as_worker() as peer:
         challenge = await stub_of(peer).ChallengeRelease(pb.ChallengeReleaseRequest(), timeout=CALL_S)
 
@@ -122,7 +123,7 @@ async def test_of_200_concurrent_uses_of_one_nonce_one_succeeds(desk: Any) -> No
             return True
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(use(desk.token())) for _ in range(200)]
+            tasks = [group.create_task(use(desk.token())) for _ in range(CALLS_OF_A_PEER - 4)]
     assert sum(task.result() for task in tasks) == 1
 
 
