@@ -101,7 +101,7 @@ async def weighed(few: int = FEW, many: int = MANY) -> Weighed:
                 links = [Link(f"{len(tasks) + at:032x}", dispatcher) for at in range(min(AT_ONCE, count - len(tasks)))]
                 peers = [Peer(address, identity, f"{'a' * 32}.worker.{pki.cluster}") for _ in links]
                 tasks += [group.create_task(_linked(*each, dispatcher)) for each in zip(links, peers, strict=True)]
-                while not all(link.slots for link in links):  # noqa: ASYNC110
+                while not all(link.slots for link in links):  # noqa: ASYNC110  # a link tells nobody that it is up
                     await asyncio.sleep(0.02)
             await asyncio.sleep(SETTLED_S)
             looks.append((rss_bytes(os.getpid()), rss_bytes(pid)))
@@ -124,7 +124,7 @@ async def _linked(link: Link, peer: Peer, dispatcher: Dispatcher) -> None:
 async def _port(folder: Path) -> int:
     """Of the workers, once they listen."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (folder / "port").exists():  # noqa: ASYNC110
+        while not (folder / "port").exists():  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.05)
     return int((folder / "port").read_text())
 
